@@ -1,0 +1,225 @@
+"""What a data set is: the paper's Table 1 as frozen dataclasses, and a user's own as a TOML file."""
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tlseg_jax.errors import InputError
+
+Shape3 = tuple[int, int, int]
+Spacing3 = tuple[float, float, float]
+Space = Literal["MNI305", "native"]
+Normalise = Literal["volume", "mask"]
+
+DIVISOR = 8
+"""Patch sides divide by this: three 2x2x2 poolings (Weatheritt et al., section 3.1)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetSpec:
+    """One row of Table 1 (Weatheritt et al. 2020, "Transfer Learning for Brain Segmentation").
+
+    Attributes:
+      name: short name, also the folder of the prepared store.
+      structure: what label 1 is, in words.
+      space: "MNI305" (every scan is registered to it) or "native" (the scan's own RAS axes).
+      dimensions: voxels of the resampled volume, axes x (left to right), y (back to front), z (up).
+      spacing: voxel size in mm; None keeps each scan's field of view, so that its spacing varies.
+      patch_size: voxels of the patch that the network sees, same axes.
+      skull_strip: whether everything outside the brain is set to zero before normalising.
+      normalise: z-score over the whole volume (the paper) or within the brain or head mask.
+      flip_left_right: augmentation: flip the x axis at random.
+      random_patch: patches come from anywhere in the volume, not from the one fixed box.
+      random_rotations: augmentation: random 90 degree rotations and flips.
+      train_count: scans for training in the paper; with test_count it gives the test fraction.
+      test_count: scans held out in the paper.
+      split_group: data sets of one group share subjects, and so share one split.
+      label_values: values of the label map that make the structure; empty takes every value above 0.
+    """
+
+    name: str
+    structure: str
+    space: Space
+    dimensions: Shape3
+    spacing: Spacing3 | None
+    patch_size: Shape3
+    skull_strip: bool = False
+    normalise: Normalise = "volume"
+    flip_left_right: bool = True
+    random_patch: bool = False
+    random_rotations: bool = False
+    train_count: int = 0
+    test_count: int = 0
+    split_group: str = ""
+    label_values: tuple[int, ...] = ()
+
+    @property
+    def test_fraction(self) -> float:
+        """Share of the scans held out for test, from the paper's counts."""
+        return self.test_count / (self.train_count + self.test_count)
+
+    def at_spacing(self, spacing: float) -> "DatasetSpec":
+        """The same field of view in isotropic voxels of `spacing` mm.
+
+        Patch sides keep at least their length in mm and are rounded up to divide by 8. A spec
+        whose spacing varies is taken as 1 mm.
+        """
+        if not 0.1 <= spacing <= 20:
+            raise InputError(f"A spacing of {spacing} mm is not usable: give one between 0.1 and 20 mm.")
+        old = self.spacing or (1.0, 1.0, 1.0)
+        if old == (spacing,) * 3:
+            return dataclasses.replace(self, spacing=old)
+        dims = [round(d * s / spacing) for d, s in zip(self.dimensions, old, strict=True)]
+        patch = [
+            DIVISOR * math.ceil(round(p * s / spacing, 6) / DIVISOR)
+            for p, s in zip(self.patch_size, old, strict=True)
+        ]
+        return dataclasses.replace(
+            self,
+            dimensions=(dims[0], dims[1], dims[2]),
+            patch_size=(patch[0], patch[1], patch[2]),
+            spacing=(spacing, spacing, spacing),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON and TOML hold them; `spec_from_dict` reads them back."""
+        return {
+            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()
+        }
+
+
+_MNI305_DIMENSIONS = (172, 220, 156)
+_MM = (1.0, 1.0, 1.0)
+
+PAPER_SPECS: Mapping[str, DatasetSpec] = {
+    s.name: s
+    for s in (
+        DatasetSpec(
+            "hdt_c", "caudate", "MNI305", _MNI305_DIMENSIONS, _MM, (72, 112, 112),
+            train_count=306, test_count=76, split_group="hdt",
+        ),
+        DatasetSpec(
+            "mal_c", "caudate", "native", (192, 192, 160), None, (80, 112, 112),
+            train_count=544, test_count=118, split_group="mal",
+        ),
+        DatasetSpec(
+            "hdt_v", "lateral ventricle", "MNI305", _MNI305_DIMENSIONS, _MM, (96, 136, 112),
+            train_count=306, test_count=76, split_group="hdt",
+        ),
+        DatasetSpec(
+            "hdt_wb", "whole brain", "native", (256, 256, 192), (1.0, 1.0, 1.2), (64, 64, 64),
+            random_patch=True, random_rotations=True,
+            train_count=306, test_count=76, split_group="hdt",
+        ),
+        DatasetSpec(
+            "oas_c", "caudate", "MNI305", _MNI305_DIMENSIONS, _MM, (72, 112, 112), skull_strip=True,
+            flip_left_right=False, train_count=0, test_count=39, split_group="oas",
+        ),
+    )
+}  # fmt: skip
+"""The five data sets of Table 1. MAL-C's voxel spacing is "Various" there, hence None."""
+
+
+def get_spec(name_or_path: str) -> DatasetSpec:
+    """The spec of a name of Table 1, or of a TOML file with the same fields.
+
+    Raises:
+      InputError: neither a known name (the nearest is suggested) nor a readable TOML file.
+    """
+    if name_or_path in PAPER_SPECS:
+        return PAPER_SPECS[name_or_path]
+    if name_or_path.endswith(".toml"):
+        return _read_toml(Path(name_or_path))
+    near = difflib.get_close_matches(name_or_path.lower(), PAPER_SPECS, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(PAPER_SPECS)}"
+    raise InputError(f"There is no data set named '{name_or_path}': {hint} (or give a .toml file).")
+
+
+def _read_toml(path: Path) -> DatasetSpec:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"The data set file {path} does not exist: check the path.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise InputError(f"The data set file {path} cannot be read as TOML ({e}): correct it.") from None
+    return spec_from_dict(values, str(path))
+
+
+def spec_from_dict(values: Mapping[str, Any], where: str) -> DatasetSpec:
+    """A spec from plain values; `base = "hdt_c"` starts from that data set's values.
+
+    Args:
+      values: the fields of `DatasetSpec`.
+      where: the file they came from, for messages.
+
+    Raises:
+      InputError: a field that is missing, unknown or of the wrong form.
+    """
+    given = dict(values)
+    base = given.pop("base", None)
+    if base is not None:
+        given = get_spec(str(base)).to_dict() | given
+    fields = {f.name: f for f in dataclasses.fields(DatasetSpec)}
+    for key in given:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(fields)}."
+            raise InputError(f"{where} has an unknown field '{key}': {hint}")
+    missing = [k for k, f in fields.items() if f.default is dataclasses.MISSING and k not in given]
+    if missing == ["spacing"]:  # TOML has no null: an absent spacing is a varying one
+        given["spacing"] = None
+    elif missing:
+        raise InputError(f"{where} lacks the field '{missing[0]}': add it (see the README for an example).")
+    for key, value in given.items():
+        given[key] = _checked(key, value, where)
+    spec = DatasetSpec(**given)
+    if not spec.name or any(c in spec.name for c in "/\\ ") or spec.name.startswith("."):
+        raise InputError(f"{where}: the name '{spec.name}' names a folder: use letters, digits, '-' and '_'.")
+    if any(p % DIVISOR for p in spec.patch_size):
+        raise InputError(f"{where}: patch_size {spec.patch_size} must divide by {DIVISOR} on every side.")
+    if spec.train_count + spec.test_count <= 0:
+        raise InputError(f"{where}: train_count and test_count give the split: at least one is above 0.")
+    if not spec.split_group:
+        spec = dataclasses.replace(spec, split_group=spec.name)
+    return spec
+
+
+def _checked(key: str, value: Any, where: str) -> Any:
+    """`value` as the type that the field `key` has, or an InputError."""
+
+    def fault(want: str) -> InputError:
+        return InputError(f"{where}: {key} = {value!r} must be {want}.")
+
+    def number(v: Any, whole: bool) -> bool:
+        return not isinstance(v, bool) and isinstance(v, int if whole else (int, float))
+
+    if key in ("dimensions", "patch_size", "spacing"):
+        if key == "spacing" and (value is None or value == "various"):
+            return None
+        whole = key != "spacing"
+        if not (
+            isinstance(value, list | tuple)
+            and len(value) == 3
+            and all(number(v, whole) and 0 < v < 10_000 for v in value)
+        ):
+            raise fault(f"three positive {'whole ' if whole else ''}numbers")
+        return tuple(int(v) if whole else float(v) for v in value)
+    if key == "label_values":
+        if not (isinstance(value, list | tuple) and all(number(v, True) for v in value)):
+            raise fault("a list of whole numbers")
+        return tuple(value)
+    if key in ("train_count", "test_count"):
+        if not number(value, True) or value < 0:
+            raise fault("a whole number, 0 or more")
+        return value
+    for literal_key, kind in (("space", Space), ("normalise", Normalise)):
+        if key == literal_key and value not in get_args(kind):
+            raise fault(f"one of {', '.join(get_args(kind))}")
+    is_flag = key in ("skull_strip", "flip_left_right", "random_patch", "random_rotations")
+    if is_flag != isinstance(value, bool) or not isinstance(value, bool | str):
+        raise fault("true or false" if is_flag else "text")
+    return value

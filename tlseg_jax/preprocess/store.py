@@ -1,0 +1,170 @@
+"""The prepared data set on disk: a Zarr v3 group a subject (float16 image, uint8 label) and a manifest.
+
+    STORE/hdt_c/manifest.json
+    STORE/hdt_c/subjects/sub-01.zarr/image      (x, y, z) float16, z-scored
+    STORE/hdt_c/subjects/sub-01.zarr/label      (x, y, z) uint8, 0 or 1
+
+Any Zarr v3 reader opens it. Chunks carry crc32c checksums, so a flipped bit is found on reading.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from tlseg_jax.datasets.spec import DatasetSpec, spec_from_dict
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.geometry import Box, Grid, crop_or_pad
+
+FORMAT = 1
+CHUNK = 64
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside `path`, flush it to the disk and rename it into place."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8") as f:
+            json.dump(value, f, indent=1, allow_nan=False)
+            f.write("\n")
+            f.flush()
+            os.fsync(f.fileno())
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def _array_spec(path: Path, name: str) -> dict[str, Any]:
+    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / name)}}
+
+
+def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
+    """Write one subject's Zarr group, whole or not at all.
+
+    Args:
+      path: the group's folder, `....zarr`; replaced if it is there.
+      image: (x, y, z), stored as float16.
+      label: (x, y, z), stored as uint8.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        for name, dtype, volume in (("image", "float16", image), ("label", "uint8", label)):
+            chunk = [min(CHUNK, n) for n in volume.shape]
+            array = ts.open(
+                _array_spec(beside, name)
+                | {
+                    "metadata": {
+                        "shape": list(volume.shape),
+                        "data_type": dtype,
+                        "dimension_names": ["x", "y", "z"],
+                        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+                        "codecs": [
+                            {"name": "bytes", "configuration": {"endian": "little"}},
+                            {"name": "zstd", "configuration": {"level": 3}},
+                            {"name": "crc32c"},
+                        ],
+                    }
+                },
+                create=True,
+            ).result()
+            array.write(volume.astype(dtype)).result()
+        write_json(beside / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
+        shutil.rmtree(path, ignore_errors=True)
+        beside.replace(path)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+class Store:
+    """A prepared data set, read only.
+
+    Attributes:
+      folder: the data set's folder, with its manifest.json.
+      manifest: what `prepare` wrote.
+      spec: the data set, at the spacing it was prepared at.
+      patch_box: the fixed patch, in voxels of the grid; None where no subject trains.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Open `folder`.
+
+        Raises:
+          InputError: there is no manifest, or not one of ours.
+        """
+        self.folder = folder
+        path = folder / "manifest.json"
+        try:
+            self.manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(
+                f"There is no prepared data set in {folder} (no manifest.json): "
+                "run 'python -m experiments.prepare' first, or check --store."
+            ) from None
+        except (OSError, ValueError) as e:
+            raise InputError(f"{path} cannot be read ({e}): run 'prepare' again.") from None
+        if self.manifest.get("format") != FORMAT:
+            raise InputError(f"{path} was written by another version: prepare the data set again.")
+        self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], str(path))
+        box = self.manifest.get("patch_box")
+        self.patch_box = Box.from_dict(box) if box else None
+        self._context = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 30}})
+        self._arrays: dict[tuple[str, str], ts.TensorStore] = {}
+
+    def subjects(self, split: str | None = None) -> tuple[str, ...]:
+        """Names of the subjects of a split ("train", "test"), or of all, sorted."""
+        records = self.manifest["subjects"]
+        return tuple(sorted(s for s, r in records.items() if split is None or r["split"] == split))
+
+    @property
+    def persons(self) -> dict[str, str]:
+        """Subject -> person."""
+        return {s: r["person"] for s, r in self.manifest["subjects"].items()}
+
+    def record(self, subject: str) -> dict[str, Any]:
+        """What the manifest says of one subject."""
+        return self.manifest["subjects"][subject]  # type: ignore[no-any-return]
+
+    def grid(self, subject: str) -> Grid:
+        """The voxel grid that this subject's arrays are on."""
+        r = self.record(subject)
+        return Grid(tuple(r["shape"]), np.array(r["affine"], np.float64))
+
+    def _read(self, subject: str, name: str, box: Box | None) -> NDArray[Any]:
+        key = (subject, name)
+        path = self.folder / "subjects" / f"{subject}.zarr"
+        try:
+            if key not in self._arrays:
+                self._arrays[key] = ts.open(
+                    _array_spec(path, name), open=True, read=True, context=self._context
+                ).result()
+            array = self._arrays[key]
+            if box is None:
+                return array.read().result()  # type: ignore[no-any-return]
+            lo = [min(max(a, 0), n) for a, n in zip(box.start, array.shape, strict=True)]
+            hi = [max(min(b, n), 0) for b, n in zip(box.stop, array.shape, strict=True)]
+            if any(a >= b for a, b in zip(lo, hi, strict=True)):
+                return np.zeros(box.size, array.dtype.numpy_dtype)
+            part = array[tuple(slice(a, b) for a, b in zip(lo, hi, strict=True))].read().result()
+        except ValueError as e:
+            raise InputError(
+                f"{path} is missing or damaged ({str(e).splitlines()[0][:200]}): prepare the data set again."
+            ) from None
+        moved = Box(tuple(a - b for a, b in zip(box.start, lo, strict=True)), box.size)  # type: ignore[arg-type]
+        return crop_or_pad(part, moved, "edge" if name == "image" else "constant")
+
+    def image(self, subject: str, box: Box | None = None) -> NDArray[np.float16]:
+        """(x, y, z) float16; a box reaching outside repeats the volume's border."""
+        return self._read(subject, "image", box)
+
+    def label(self, subject: str, box: Box | None = None) -> NDArray[np.uint8]:
+        """(x, y, z) uint8; zero outside the volume."""
+        return self._read(subject, "label", box)
