@@ -1,0 +1,109 @@
+"""Store -> an endless, seeded, exactly resumable stream of batches of patches (grain)."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import numpy as np
+
+from tlseg_jax.datasets.spec import Shape3
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSettings:
+    """How patches are read.
+
+    Attributes:
+      batch_size: patches a batch.
+      seed: of the order and of random patch positions.
+      threads: that read ahead in this process.
+      workers: processes that read ahead; 0 reads in this process only.
+    """
+
+    batch_size: int = 2
+    seed: int = 0
+    threads: int = 2
+    workers: int = 0
+
+
+def random_box(shape: Shape3, size: Shape3, rng: np.random.Generator) -> Box:
+    """A box of `size` at a uniformly random place inside `shape`; centred on a side that is too short."""
+    start = [
+        int(rng.integers(0, n - s + 1)) if n >= s else (n - s) // 2
+        for n, s in zip(shape, size, strict=True)
+    ]
+    return Box((start[0], start[1], start[2]), size)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReadPatch(grain.transforms.RandomMap):
+    """Subject's index -> its patch: the fixed box, or a random one of `size` where `box` is None."""
+
+    store: Store
+    subjects: tuple[str, ...]
+    box: Box | None
+    size: Shape3
+
+    def random_map(self, element: Any, rng: np.random.Generator) -> dict[str, Any]:
+        subject = self.subjects[int(element)]
+        shape = self.store.grid(subject).shape
+        box = self.box or random_box(shape, self.size, rng)
+        return {
+            "image": self.store.image(subject, box),
+            "label": self.store.label(subject, box),
+            "index": np.int32(element),
+        }
+
+
+def training_box(store: Store) -> Box | None:
+    """The fixed patch of a store; None where its patches are random.
+
+    Raises:
+      InputError: the store has no patch, since none of its subjects trains.
+    """
+    if store.spec.random_patch:
+        return None
+    if store.patch_box is None:
+        raise InputError(
+            f"{store.folder} holds no training subjects, so it has no patch to train on: "
+            "prepare it with --test_fraction below 1."
+        )
+    return store.patch_box
+
+
+def make_batches(
+    store: Store, subjects: Sequence[str], box: Box | None, settings: InputSettings
+) -> grain.DatasetIterator:
+    """An endless iterator of batches, each subject once an epoch, reshuffled every epoch.
+
+    The position is `iterator.get_state()`, and `set_state` goes on from there exactly.
+
+    Args:
+      store: the prepared data set.
+      subjects: who takes part.
+      box: the patch; None draws a random one of `store.spec.patch_size` each time.
+      settings: batch size, seed, threads and processes.
+
+    Returns:
+      Iterator of {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8,
+      "index": (batch,) int32 into `subjects`}.
+    """
+    read = _ReadPatch(store, tuple(subjects), box, store.spec.patch_size)
+    dataset = (
+        grain.MapDataset.range(len(subjects))
+        .seed(settings.seed)
+        .shuffle()
+        .repeat()
+        .random_map(read)
+        .batch(settings.batch_size)
+        .to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=8))
+    )
+    if settings.workers:
+        dataset = dataset.mp_prefetch(
+            grain.multiprocessing.MultiprocessingOptions(num_workers=settings.workers)
+        )
+    return iter(dataset)

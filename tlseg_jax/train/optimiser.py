@@ -1,0 +1,82 @@
+"""Adam in both conventions of epsilon, learning-rate schedules, and the frozen part left alone."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.train.recipes import Recipe
+
+
+class EpsilonHatState(NamedTuple):
+    """Step count and the two moments."""
+
+    count: jax.Array
+    mu: Any
+    nu: Any
+
+
+def scale_by_adam_epsilon_hat(
+    b1: float = 0.9, b2: float = 0.999, epsilon_hat: float = 0.1
+) -> optax.GradientTransformation:
+    """Adam as TensorFlow 1.15 computes it, with the "epsilon hat" of Kingma & Ba, section 2.
+
+    The update is sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + epsilon_hat): epsilon is not bias-corrected,
+    which for a large epsilon, such as the paper's 0.1, makes early steps up to 1 / sqrt(1 - b2) = 31.6 times
+    smaller than with the usual form `optax.scale_by_adam(eps=0.1)` where gradients are small.
+    """
+
+    def init(params: Any) -> EpsilonHatState:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return EpsilonHatState(jnp.zeros([], jnp.int32), zeros, zeros)
+
+    def update(grads: Any, state: EpsilonHatState, params: Any = None) -> tuple[Any, EpsilonHatState]:
+        del params
+        count = state.count + 1
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
+        t = count.astype(jnp.float32)
+        rate = jnp.sqrt(1 - b2**t) / (1 - b1**t)
+        out = jax.tree.map(lambda m, v: rate * m / (jnp.sqrt(v) + epsilon_hat), mu, nu)
+        return out, EpsilonHatState(count, mu, nu)
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+
+
+def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[Any], Any]:
+    """step -> learning rate, by `recipe.schedule` over a run of `steps`.
+
+    Raises:
+      InputError: no schedule has that name.
+    """
+    if recipe.schedule == "constant":
+        return optax.constant_schedule(recipe.learning_rate)
+    if recipe.schedule == "cosine":
+        warmup = min(recipe.warmup_steps, max(steps // 5, 1))
+        return optax.warmup_cosine_decay_schedule(
+            recipe.learning_rate * 0.1, recipe.learning_rate, warmup, max(steps, warmup + 1),
+            end_value=recipe.learning_rate * 0.01,
+        )  # fmt: skip
+    raise InputError(f"There is no schedule named '{recipe.schedule}': choose from constant, cosine.")
+
+
+def make_optimiser(recipe: Recipe, steps: int, labels: Any) -> optax.GradientTransformation:
+    """Adam on the trained part, nothing at all on the frozen part.
+
+    Args:
+      recipe: rates and epsilon.
+      steps: length of the run, for the schedule.
+      labels: tree of "trained" and "frozen", the shape of the parameters.
+
+    Returns:
+      An `optax.multi_transform` whose state holds moments for the trained part only.
+    """
+    if recipe.epsilon_hat:
+        adam = scale_by_adam_epsilon_hat(recipe.b1, recipe.b2, recipe.epsilon)
+    else:
+        adam = optax.scale_by_adam(recipe.b1, recipe.b2, recipe.epsilon)
+    trained = optax.chain(adam, optax.scale_by_learning_rate(learning_rate_schedule(recipe, steps)))
+    return optax.multi_transform({"trained": trained, "frozen": optax.set_to_zero()}, labels)

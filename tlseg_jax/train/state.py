@@ -1,0 +1,32 @@
+"""What training carries from step to step."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@flax.struct.dataclass
+class TrainState:
+    """A PyTree of everything that a step reads and writes.
+
+    Attributes:
+      step: steps done, int32 scalar.
+      params: the whole network, trained and frozen.
+      batch_stats: running averages of the batch norms.
+      opt_state: of the optimiser; moments for the trained part only.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+def init_state(variables: dict[str, Any], optimiser: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], optimiser.init(variables["params"])
+    )
