@@ -1,0 +1,202 @@
+"""From a volume to a probability for every voxel: one fixed patch, or tiles over the whole volume.
+
+The network is a plain function, so nothing here depends on how it was built or trained.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.datasets.spec import DatasetSpec, Shape3
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.geometry import Box, crop_or_pad, paste
+
+Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""(batch, x, y, z) float32 normalised patches -> (batch, x, y, z) float32 probability of the structure."""
+
+Tiles = Literal["gaussian", "paper"]
+"""How a data set without a fixed patch is tiled: overlapping and blended, or side by side as in the paper."""
+
+THRESHOLD = 0.5
+"""A voxel belongs to the structure above this probability: the larger of the two channels."""
+
+
+def predict_volume(
+    image: NDArray[np.floating],
+    spec: DatasetSpec,
+    box: Box | None,
+    predictor: Predictor,
+    tiles: Tiles = "gaussian",
+    batch: int = 2,
+) -> NDArray[np.float32]:
+    """Probability of the structure in every voxel of a prepared volume.
+
+    A spec with a fixed patch is predicted in that one box; one with patches from anywhere
+    (`random_patch`, the paper's HDT-WB) in tiles of the patch size.
+
+    Args:
+      image: (x, y, z), normalised.
+      spec: the data set that the network was trained on.
+      box: the fixed patch; not used for tiles.
+      predictor: the network.
+      tiles: "gaussian" overlaps by half and blends, "paper" sets tiles side by side.
+      batch: tiles a call.
+
+    Returns:
+      (x, y, z) float32 in 0 to 1, zero outside the box.
+
+    Raises:
+      InputError: there is no box where one is needed, it misses the volume, an unknown kind of
+        tiles, or the network gives values that are not finite.
+    """
+    if tiles not in get_args(Tiles):
+        raise InputError(f"There are no tiles called '{tiles}': choose {' or '.join(get_args(Tiles))}.")
+    if spec.random_patch:
+        if tiles == "paper":
+            return predict_tiles(image, spec.patch_size, predictor, overlap=0, weights="uniform", batch=batch)
+        return predict_tiles(image, spec.patch_size, predictor, batch=batch)
+    if box is None:
+        raise InputError(
+            f"The data set {spec.name} is predicted in one fixed patch and there is none: "
+            "train on a store that has training subjects, or choose a spec with random_patch."
+        )
+    return predict_box(image, box, predictor)
+
+
+def predict_box(image: NDArray[np.floating], box: Box, predictor: Predictor) -> NDArray[np.float32]:
+    """Probability in one box; zero outside it.
+
+    Args:
+      image: (x, y, z); where the box reaches outside, the border is repeated.
+      box: the patch.
+      predictor: the network, called once with (1, *box.size).
+
+    Returns:
+      (x, y, z) float32.
+
+    Raises:
+      InputError: the box lies wholly outside the volume, or the values are not finite.
+    """
+    if any(a >= n or b <= 0 for a, b, n in zip(box.start, box.stop, image.shape, strict=True)):
+        raise InputError(
+            f"The patch from voxel {box.start} to {box.stop} misses the volume of {image.shape} voxels: "
+            "the network was trained on data of another field of view; prepare this data with the same spec."
+        )
+    patch = crop_or_pad(image, box).astype(np.float32)
+    out = np.zeros(image.shape, np.float32)
+    paste(_call(predictor, patch[None])[0], box, out)
+    return out
+
+
+def predict_tiles(
+    image: NDArray[np.floating],
+    tile: Shape3,
+    predictor: Predictor,
+    *,
+    overlap: float = 0.5,
+    weights: Literal["gaussian", "uniform"] = "gaussian",
+    batch: int = 2,
+) -> NDArray[np.float32]:
+    """Probability over the whole volume from tiles.
+
+    With `overlap` 0 the tiles stand side by side from voxel 0, as in the paper (section 4.1: no overlap
+    when predicting); a last tile that reaches past the end sees the border repeated, and no voxel is
+    predicted twice. With an overlap the first and last tiles are flush with the volume's ends and the
+    others evenly spaced, at most `tile * (1 - overlap)` apart. A side shorter than the tile gets one
+    tile, centred.
+
+    The tile positions are a product of three lists, so the blending weights are too: they are
+    normalised by axis beforehand, and one float32 volume (the result) is all that is accumulated.
+
+    Args:
+      image: (x, y, z), any float type; tiles are converted one batch at a time.
+      tile: voxels of a tile.
+      predictor: the network, always called with (batch, *tile): the last batch is filled up with
+        its own first tile, so that a compiled network is compiled once.
+      overlap: share of a tile's side, 0 or more and below 1.
+      weights: "gaussian" (standard deviation an eighth of the side) trusts a tile's middle, where the
+        network sees context on all sides; "uniform" takes the plain mean.
+      batch: tiles a call.
+
+    Returns:
+      (x, y, z) float32.
+
+    Raises:
+      ValueError: an overlap, batch or weights out of range.
+      InputError: the network gives values that are not finite.
+    """
+    if not 0 <= overlap < 1 or batch < 1 or weights not in ("gaussian", "uniform"):
+        raise ValueError(f"overlap={overlap}, batch={batch}, weights={weights} is not usable")
+    axes = [
+        _axis_weights(_tile_starts(n, t, overlap), n, t, weights)
+        for n, t in zip(image.shape, tile, strict=True)
+    ]
+    out = np.zeros(image.shape, np.float32)
+    for chosen in _groups(itertools.product(*axes), batch):
+        boxes = [Box((x[0], y[0], z[0]), tile) for x, y, z in chosen]
+        patches = np.empty((batch, *tile), np.float32)
+        for i in range(batch):
+            # Filling up keeps one shape, hence one compilation.
+            patches[i] = crop_or_pad(image, boxes[i]) if i < len(boxes) else patches[0]
+        probability = _call(predictor, patches)
+        for p, box, ((_, wx), (_, wy), (_, wz)) in zip(probability, boxes, chosen, strict=False):
+            _add(p, box, wx[:, None, None] * wy[:, None] * wz, out)
+    return np.clip(out, 0, 1, out=out)
+
+
+def _call(predictor: Predictor, patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    probability = np.asarray(predictor(patches))
+    if probability.shape != patches.shape:
+        raise ValueError(f"the predictor returned {probability.shape} for patches of {patches.shape}")
+    if not np.isfinite(probability).all():
+        raise InputError(
+            "The network's output is not a number in some voxels: the training diverged or the checkpoint "
+            "is damaged; choose another run, or train again with a lower learning rate."
+        )
+    return probability
+
+
+def _tile_starts(length: int, tile: int, overlap: float) -> tuple[int, ...]:
+    if length <= tile:
+        return (-((tile - length) // 2),)
+    if overlap == 0:
+        return tuple(range(0, length, tile))
+    step = max(1, math.floor(tile * (1 - overlap)))
+    count = math.ceil((length - tile) / step) + 1
+    return tuple(round(i * (length - tile) / (count - 1)) for i in range(count))
+
+
+AxisTile = tuple[int, NDArray[np.float32]]
+"""Where a tile starts on one axis, and the weights (tile,) of its voxels there."""
+
+
+def _axis_weights(starts: tuple[int, ...], length: int, tile: int, kind: str) -> list[AxisTile]:
+    """Weights that add up to 1 in each voxel of the axis, over the tiles that cover it."""
+    profile = np.ones(tile)
+    if kind == "gaussian":
+        profile = np.exp(-0.5 * ((np.arange(tile) - (tile - 1) / 2) / (tile / 8)) ** 2)
+    # Padding on both sides leaves room for tiles that reach outside.
+    total = np.zeros(length + 2 * tile)
+    for start in starts:
+        total[start + tile : start + 2 * tile] += profile
+    return [(s, (profile / total[s + tile : s + 2 * tile]).astype(np.float32)) for s in starts]
+
+
+def _groups(tiles: Iterator[tuple[AxisTile, ...]], size: int) -> Iterator[list[tuple[AxisTile, ...]]]:
+    while group := list(itertools.islice(tiles, size)):
+        yield group
+
+
+def _add(
+    probability: NDArray[np.float32], box: Box, weight: NDArray[np.float32], out: NDArray[np.float32]
+) -> None:
+    to, frm = [], []
+    for a, b, n in zip(box.start, box.stop, out.shape, strict=True):
+        lo, hi = max(a, 0), min(b, n)
+        to.append(slice(lo, hi))
+        frm.append(slice(lo - a, hi - a))
+    out[tuple(to)] += probability[tuple(frm)] * weight[tuple(frm)]

@@ -1,0 +1,111 @@
+"""A mask written as a label map that overlays on its scan in any viewer: NIfTI or MGH, uint8, value 1."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.geometry import Affine
+from tlseg_jax.preprocess.scan import ScanFiles
+
+SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
+
+_GEOMETRY = (
+    "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
+    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
+)  # fmt: skip
+_SCANNER = 1
+"""NIfTI code for scanner coordinates, which is what an MGH file's own affine gives."""
+
+
+def check_output(files: ScanFiles, path: Path) -> str:
+    """Check where a label map is to go, which is best done before the work.
+
+    Returns:
+      The suffix of the name, one of `SUFFIXES`.
+
+    Raises:
+      InputError: the name is not one of a label map, or is one of the scan's own files.
+    """
+    for own in (files.image, files.label, files.mask):
+        if own is not None and same_file(path, own):
+            raise InputError(
+                f"The output {path} is a file of the input, which is never overwritten: choose another name."
+            )
+    for suffix in SUFFIXES:
+        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
+            return suffix
+    raise InputError(f"The output {path} is not named as a label map: end it with {', '.join(SUFFIXES)}.")
+
+
+def save_label_map(mask: NDArray[np.bool_], affine: Affine, files: ScanFiles, path: Path) -> None:
+    """Write `mask` with the geometry of the scan it belongs to, whole or not at all.
+
+    From one NIfTI file to another, the affine's two forms, their codes and the units are copied
+    bit for bit. Nothing else of the scan's header is: its free text and extensions may name a patient.
+
+    Args:
+      mask: (x, y, z) bool, in the scan's own axes.
+      affine: (4, 4) voxel -> RAS mm of the scan.
+      files: the scan.
+      path: the output; its folder is made if it is missing.
+
+    Raises:
+      InputError: see `check_output`, or the folder cannot be made or written to.
+    """
+    suffix = check_output(files, path)
+    make_folder(path.parent)
+    voxels = mask.astype(np.uint8)
+    mgh = suffix in (".mgz", ".mgh")
+    image = nib.MGHImage(voxels, affine) if mgh else _nifti(voxels, affine, files.image)
+    beside = path.with_name(f".tmp.{os.getpid()}.{path.name}")  # nibabel goes by the suffix
+    try:
+        nib.save(image, beside)
+        with beside.open("rb+") as f:
+            os.fsync(f.fileno())
+        beside.replace(path)
+    except (PermissionError, IsADirectoryError) as e:
+        raise InputError(f"{path} cannot be written ({e.strerror}): choose another --output.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and those above it.
+
+    Raises:
+      InputError: it cannot be made, for want of permission or because a file has that name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as e:
+        raise InputError(f"The folder {folder} cannot be made ({e.strerror}): choose another.") from None
+
+
+def same_file(a: Path, b: Path) -> bool:
+    """Whether two paths are one file, through links too; a file that does not exist is no other's."""
+    return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
+
+
+def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
+    source = nib.load(scan).header
+    is_nifti2 = isinstance(source, nib.Nifti2Header)
+    kind = nib.Nifti2Image if is_nifti2 or max(voxels.shape) > 32767 else nib.Nifti1Image
+    image = kind(voxels, affine)
+    image.header["cal_max"] = 1
+    image.header["descrip"] = b"tlseg_jax segmentation"
+    if isinstance(source, nib.Nifti1Header):  # NIfTI-2 headers are of this class too
+        for field in _GEOMETRY:
+            image.header[field] = source[field]
+        image.header["pixdim"][:4] = source["pixdim"][:4]
+    else:
+        image.set_qform(affine, _SCANNER)
+        image.set_sform(affine, _SCANNER)
+        image.header.set_xyzt_units("mm")
+    return image

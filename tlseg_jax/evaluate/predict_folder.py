@@ -1,0 +1,143 @@
+"""Many scans segmented into one folder, with a table of volumes; a scan that fails stops no other."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.inference import Predictor, Tiles
+from tlseg_jax.evaluate.label_map import make_folder
+from tlseg_jax.evaluate.predict import predict_scan, write_label_map
+from tlseg_jax.evaluate.table import write_table
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.pipeline import PrepareSettings
+from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
+
+COLUMNS = ("subject", "input", "output", "volume_ml", "seconds", "warning", "problem")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one scan.
+
+    Attributes:
+      subject: name of the scan.
+      input: its file.
+      output: the label map; None where it failed.
+      volume_ml: volume of the structure in ml; None where it failed.
+      seconds: in all.
+      warning: what looked wrong, or "".
+      problem: why it failed, or "".
+    """
+
+    subject: str
+    input: Path
+    output: Path | None = None
+    volume_ml: float | None = None
+    seconds: float = 0.0
+    warning: str = ""
+    problem: str = ""
+
+    def cells(self) -> dict[str, str]:
+        """Text for each column of volumes.csv."""
+        return {
+            "subject": self.subject,
+            "input": str(self.input),
+            "output": "" if self.output is None else str(self.output),
+            "volume_ml": "" if self.volume_ml is None else f"{self.volume_ml:.4f}",
+            "seconds": f"{self.seconds:.1f}",
+            "warning": self.warning,
+            "problem": self.problem,
+        }
+
+
+def output_path(files: ScanFiles, folder: Path) -> Path:
+    """Where the label map of a scan goes: `<subject>_seg`, as MGZ for an MGH scan and else NIfTI."""
+    suffix = ".mgz" if files.image.name.lower().endswith((".mgz", ".mgh")) else ".nii.gz"
+    return folder / f"{files.subject}_seg{suffix}"
+
+
+def predict_folder(
+    scans: Sequence[ScanFiles],
+    folder: Path,
+    spec: DatasetSpec,
+    box: Box | None,
+    settings: PrepareSettings,
+    predictor: Predictor,
+    tiles: Tiles = "gaussian",
+    *,
+    batch: int = 2,
+    progress: bool = True,
+    say: Callable[[str], None] = tqdm.write,
+) -> tuple[Outcome, ...]:
+    """Segment many scans.
+
+    A scan that fails is named, with the reason, and the rest go on. `volumes.csv` is rewritten after
+    every scan, so that it always tells what is there.
+
+    Args:
+      scans: what to segment.
+      folder: for the label maps and volumes.csv; made if it is missing.
+      spec: as for `predict_scan`, and so are `box`, `settings`, `predictor`, `tiles` and `batch`.
+      progress: show a bar on stderr.
+      say: prints a sentence.
+
+    Returns:
+      One outcome a scan, in order; those with a `problem` have no label map.
+
+    Raises:
+      InputError: there is nothing to do, an output would overwrite an input or another output, or the
+        folder cannot be made.
+      OSError: the disk is full, which would stop the other scans too.
+    """
+    if not scans:
+        raise InputError("There are no scans to segment: check --input.")
+    targets = [output_path(s, folder) for s in scans]
+    _check_targets(scans, targets)
+    make_folder(folder)
+    outcomes: list[Outcome] = []
+    with tqdm(total=len(scans), desc="predict", unit="scan", disable=not progress) as bar:
+        for files, target in zip(scans, targets, strict=True):
+            start = time.perf_counter()
+            try:
+                prediction = predict_scan(files, spec, box, settings, predictor, tiles, batch)
+                write_label_map(prediction, target)
+                outcome = Outcome(
+                    files.subject,
+                    files.image,
+                    target,
+                    prediction.volume_ml,
+                    warning="; ".join(prediction.warnings),
+                )
+            except (ExclusionError, InputError) as e:
+                outcome = Outcome(files.subject, files.image, problem=str(e))
+            except (ValueError, RuntimeError, MemoryError) as e:
+                # Such as a device that ran out of memory: its text can be pages long.
+                text = (str(e) or "no message").splitlines()[0][:200]
+                outcome = Outcome(files.subject, files.image, problem=f"{type(e).__name__}: {text}")
+            if outcome.problem:
+                say(f"{files.subject} was not segmented: {outcome.problem}")
+            elif outcome.warning:
+                say(f"{files.subject}: {outcome.warning}.")
+            outcomes.append(dataclasses.replace(outcome, seconds=time.perf_counter() - start))
+            write_table(folder / "volumes.csv", COLUMNS, [o.cells() for o in outcomes])
+            bar.update()
+    return tuple(outcomes)
+
+
+def _check_targets(scans: Sequence[ScanFiles], targets: Sequence[Path]) -> None:
+    inputs = {p.resolve() for s in scans for p in (s.image, s.label, s.mask) if p is not None}
+    seen: set[Path] = set()
+    for files, path in zip(scans, targets, strict=True):
+        if path.resolve() in inputs:
+            raise InputError(
+                f"The output {path} is one of the inputs, which are never overwritten: "
+                "choose another output folder."
+            )
+        if path in seen:
+            raise InputError(f"Two scans are named {files.subject} and would share {path}: rename one.")
+        seen.add(path)

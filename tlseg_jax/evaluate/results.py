@@ -1,0 +1,249 @@
+"""Scores of a network over the subjects of a prepared data set, and the two files that keep them.
+
+    RUN/subjects.csv    one row a subject and test set
+    RUN/summary.json    "test_sets": {name: {n, iou_mean, iou_std, dice_mean, ...}}
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
+from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
+from tlseg_jax.evaluate.table import read_table, write_table
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.store import Store, write_json
+
+COLUMNS = ("test_set", "subject", "person", "iou", "dice", "reference_ml", "predicted_ml")
+DISTANCE_COLUMNS = ("hd95_mm", "asd_mm")
+
+
+@dataclasses.dataclass(frozen=True)
+class SubjectRow:
+    """One subject of one test set.
+
+    Attributes:
+      test_set: name of the test set.
+      subject: name of the scan.
+      person: who was scanned.
+      score: the agreement.
+    """
+
+    test_set: str
+    subject: str
+    person: str
+    score: SubjectScore
+
+    def cells(self) -> dict[str, str]:
+        """Text for each CSV column; an undefined distance is empty."""
+        s = self.score
+        cells = {
+            "test_set": self.test_set,
+            "subject": self.subject,
+            "person": self.person,
+            "iou": f"{s.iou:.6f}",
+            "dice": f"{s.dice:.6f}",
+            "reference_ml": f"{s.reference_ml:.4f}",
+            "predicted_ml": f"{s.predicted_ml:.4f}",
+        }
+        for name, value in (("hd95_mm", s.hd95_mm), ("asd_mm", s.asd_mm)):
+            if s.distances:
+                cells[name] = "" if value is None else f"{value:.4f}"
+        return cells
+
+
+Keep = Callable[[SubjectRow, Mask], None]
+"""Called with each subject's row and predicted mask (x, y, z), for example to keep it for a figure."""
+
+
+class KeptMasks:
+    """A `Keep` that remembers every predicted mask cheaply: the box around it, eight voxels a byte."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[Box, tuple[int, ...], NDArray[np.uint8]]] = {}
+
+    def __call__(self, row: SubjectRow, predicted: Mask) -> None:
+        """Remember `predicted` (x, y, z) under the row's subject."""
+        where = np.nonzero(predicted)
+        start = [int(i.min()) if i.size else 0 for i in where]
+        stop = [int(i.max()) + 1 if i.size else 0 for i in where]
+        box = Box(
+            (start[0], start[1], start[2]),
+            (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]),
+        )
+        part = predicted[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
+        self._kept[row.subject] = (box, predicted.shape, np.packbits(part))
+
+    def mask(self, subject: str) -> Mask:
+        """The mask (x, y, z) of a subject. Raises KeyError if it was never kept."""
+        box, shape, bits = self._kept[subject]
+        out = np.zeros(shape, np.bool_)
+        part = np.unpackbits(bits, count=int(np.prod(box.size))).reshape(box.size).astype(np.bool_)
+        out[tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))] = part
+        return out
+
+
+def evaluate_store(
+    store: Store,
+    split: str,
+    spec_of_run: DatasetSpec,
+    box: Box | None,
+    predictor: Predictor,
+    *,
+    distances: bool = False,
+    tiles: Tiles = "gaussian",
+    batch: int = 2,
+    keep: Keep | None = None,
+    test_set: str | None = None,
+    progress: bool = True,
+) -> tuple[SubjectRow, ...]:
+    """Predict and score each subject of a split.
+
+    The reference is the whole stored label, so structure outside the box counts as missed.
+
+    Args:
+      store: the prepared data set, which may be another than the run's.
+      split: "train" or "test".
+      spec_of_run: what the network was trained on: fixed patch or tiles, and their size.
+      box: the patch in the voxels of `store` (see `box_for`); None for tiles.
+      predictor: the network.
+      distances: also compute HD95 and ASD.
+      tiles: see `predict_volume`.
+      batch: tiles a call.
+      keep: called with each row and predicted mask.
+      test_set: name in the rows; by default the store's, with the split if it is not "test".
+      progress: show a bar on stderr.
+
+    Raises:
+      InputError: the split has no subjects, or one cannot be read or predicted (it is named).
+    """
+    name = test_set or (store.spec.name if split == "test" else f"{store.spec.name}_{split}")
+    subjects = store.subjects(split)
+    if not subjects:
+        raise InputError(
+            f"The prepared data set {store.folder} has no {split} subjects to evaluate: "
+            "prepare it with another --test_fraction, or choose another data set."
+        )
+    persons = store.persons
+    rows = []
+    for subject in tqdm(subjects, desc=f"evaluate {name}", unit="scan", disable=not progress):
+        try:
+            image, reference = store.image(subject), store.label(subject) > 0
+            probability = predict_volume(image, spec_of_run, box, predictor, tiles, batch)
+        except InputError as e:
+            raise InputError(f"Subject {subject} of {name} could not be evaluated: {e}") from None
+        predicted = probability > THRESHOLD
+        found = score(predicted, reference, store.grid(subject).spacing, distances=distances)
+        row = SubjectRow(name, subject, persons[subject], found)
+        if keep is not None:
+            keep(row, predicted)
+        rows.append(row)
+    return tuple(rows)
+
+
+def box_for(store: Store, spec_of_run: DatasetSpec, run_box: Box) -> Box:
+    """Where the run's fixed patch lies in the volumes of another prepared data set.
+
+    1. The same grid (space, dimensions and spacing): the run's box as it is.
+    2. Otherwise the middle of the tested store's own box, which comes from its training labels
+       (if it has training subjects), with the run's patch size in voxels.
+    3. Otherwise the run's box, moved so that its middle keeps its distance in mm from the middle
+       of the grid.
+
+    No label of a test subject may place the box. It would tell the network where the structure is,
+    which nobody knows of a new scan, and would hide the failure that a generalisation test looks
+    for: a structure that is not where the training data had it.
+
+    Args:
+      store: the data set to be tested.
+      spec_of_run: the spec of the data set that the network was trained on, as prepared.
+      run_box: the run's patch, in voxels of that spec's grid.
+    """
+    here, there = store.spec, spec_of_run
+    if (here.space, here.dimensions, here.spacing) == (there.space, there.dimensions, there.spacing):
+        return run_box
+    if store.patch_box is not None:
+        own = store.patch_box
+        return Box.centred(_middle(own), run_box.size)
+    # Voxels of varying size have no one spacing: 1 mm is their nominal one (DatasetSpec.at_spacing).
+    from_mm = here.spacing or (1.0, 1.0, 1.0)
+    to_mm = there.spacing or (1.0, 1.0, 1.0)
+    moved = [
+        (n - 1) / 2 + (c - (m - 1) / 2) * t / f
+        for c, m, t, n, f in zip(
+            _middle(run_box), there.dimensions, to_mm, here.dimensions, from_mm, strict=True
+        )
+    ]
+    return Box.centred((moved[0], moved[1], moved[2]), run_box.size)
+
+
+def _middle(box: Box) -> tuple[float, float, float]:
+    x, y, z = (a + (s - 1) / 2 for a, s in zip(box.start, box.size, strict=True))
+    return (x, y, z)
+
+
+def save_results(
+    run: Path, rows: Sequence[SubjectRow], extra: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write the rows of one test set to the run folder, beside those of other test sets.
+
+    A test set that was evaluated before is replaced in both files; everything else in them stays.
+
+    Args:
+      run: the run folder, which exists.
+      rows: of one test set.
+      extra: plain values to keep with the summary, such as the store and the tiles.
+
+    Returns:
+      The summary of this test set, as written.
+
+    Raises:
+      InputError: an existing file there is damaged.
+      ValueError: there are no rows, or they are of several test sets.
+    """
+    names = {r.test_set for r in rows}
+    if len(names) != 1:
+        raise ValueError(f"expected rows of one test set, not {sorted(names)}")
+    (name,) = names
+    summary_path, table_path = run / "summary.json", run / "subjects.csv"
+    summary = _read_summary(summary_path)
+    old = [r for r in read_table(table_path, COLUMNS) if r["test_set"] != name]
+    cells = [*old, *(r.cells() for r in rows)]
+    extra_columns = [c for c in DISTANCE_COLUMNS if any(c in r for r in cells)]
+    write_table(table_path, [*COLUMNS, *extra_columns], cells)
+    entry = {**(extra or {}), **summarise([r.score for r in rows])}
+    write_json(summary_path, summary | {"test_sets": {**summary.get("test_sets", {}), name: entry}})
+    return entry
+
+
+def _read_summary(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as e:
+        raise InputError(f"{path} cannot be read ({e}): move it away and evaluate again.") from None
+    if not isinstance(summary, dict) or not isinstance(summary.get("test_sets", {}), dict):
+        raise InputError(f"{path} is not a summary of ours: move it away and evaluate again.")
+    return summary
+
+
+def format_summary(summaries: Mapping[str, Mapping[str, Any]]) -> str:
+    """An aligned text table, one line a test set, for the terminal."""
+    lines = [("test set", "n", "IoU mean", "IoU std", "Dice mean", "predicted / reference ml")]
+    for name, s in summaries.items():
+        spread = "-" if s["iou_std"] is None else f"{s['iou_std']:.3f}"
+        volumes = f"{s['predicted_ml_mean']:.2f} / {s['reference_ml_mean']:.2f}"
+        lines.append((name, str(s["n"]), f"{s['iou_mean']:.3f}", spread, f"{s['dice_mean']:.3f}", volumes))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines
+    )
