@@ -1,0 +1,100 @@
+"""What `prepare --dry_run` shows: every subject of a source and what is wrong with it.
+
+Headers alone are read, so it takes milliseconds a file. What only the voxels show (a truncated
+gzip, NaN, an empty label) is found by `prepare` itself.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tlseg_jax.preprocess.header import Header, check_same_grid, read_header
+from tlseg_jax.preprocess.layouts import Found
+from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
+from tlseg_jax.preprocess.scan_file import fault
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One subject of the table.
+
+    Attributes:
+      subject: its name.
+      person: who was scanned.
+      split: "train", "test" or "" where the source leaves it open.
+      shape: voxels on the file's axes; empty if the image's header cannot be used.
+      spacing: voxel size in mm, likewise.
+      orientation: where the axes point, such as "LAS", likewise.
+      problem: one sentence, or "" if nothing is wrong.
+    """
+
+    subject: str
+    person: str
+    split: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    orientation: str
+    problem: str
+
+
+def check_source(found: Found, label_values: tuple[int, ...] = ()) -> list[Row]:
+    """A row for every scan and every exclusion of `found`, sorted by subject.
+
+    Args:
+      found: what `find_scans` gave.
+      label_values: the values that will be asked for; here only whether each label map's type can
+        hold them.
+    """
+    rows = [_check(files, label_values) for files in found.scans]
+    rows += [Row(e.subject, "", "", (), (), "", e.reason) for e in found.exclusions]
+    return sorted(rows, key=lambda r: r.subject)
+
+
+def _check(files: ScanFiles, label_values: tuple[int, ...]) -> Row:
+    problem = ""
+    header: Header | None = None
+    try:
+        header = read_header(files.image)
+        for path in (files.label, files.mask):
+            if path is not None:
+                other = read_header(path)
+                check_same_grid(files.image, header, path, other)
+                if path == files.label:
+                    _check_values_fit(path, other, label_values)
+    except ExclusionError as e:
+        problem = str(e)
+    if header is None:
+        return Row(files.subject, files.person, files.split, (), (), "", problem)
+    return Row(
+        files.subject, files.person, files.split, header.shape, header.spacing, header.axcodes, problem
+    )
+
+
+def _check_values_fit(path: Path, header: Header, values: tuple[int, ...]) -> None:
+    dtype = np.dtype(header.dtype)
+    if dtype.kind == "f" or header.scaled:
+        return
+    limits = np.iinfo(dtype)
+    for value in values:
+        if not limits.min <= value <= limits.max:
+            what = f"is of type {dtype}, which cannot hold the label value {value}"
+            raise fault(path, what, "check --label_values")
+
+
+def format_rows(rows: list[Row]) -> str:
+    """The table as aligned text, a line a subject, and a last line with the counts."""
+    table = [("subject", "person", "split", "voxels", "spacing (mm)", "axes", "problem")]
+    for r in rows:
+        shape = "x".join(map(str, r.shape)) or "-"
+        spacing = "x".join(f"{s:.3g}" for s in r.spacing) or "-"
+        cells = (r.subject, r.person or "-", r.split or "-", shape, spacing, r.orientation or "-", r.problem)
+        table.append(cells)
+    widths = [max(len(line[i]) for line in table) for i in range(6)]
+    lines = [
+        "  ".join([*(cell.ljust(w) for cell, w in zip(line[:6], widths, strict=True)), line[6]]).rstrip()
+        for line in table
+    ]
+    bad = sum(bool(r.problem) for r in rows)
+    lines.append(f"{len(rows)} subjects: {len(rows) - bad} look usable, {bad} would be excluded.")
+    return "\n".join(lines)

@@ -1,0 +1,148 @@
+"""What a search for scans gives, and the rules that every layout shares.
+
+A layout only collects candidates: which files claim to be whose. `assemble` decides who is usable.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.header import EXTENSIONS
+from tlseg_jax.preprocess.scan import ScanFiles
+
+_SAFE = re.compile(r"\w[\w.+=@ -]{0,118}[\w+=@-]|\w")  # a folder name on every file system
+
+
+@dataclasses.dataclass(frozen=True)
+class Exclusion:
+    """A subject that is left out.
+
+    Attributes:
+      subject: its name, or where its row stands if it has none.
+      reason: one sentence with the fault and the remedy.
+      files: the files concerned.
+    """
+
+    subject: str
+    reason: str
+    files: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The scans of a source.
+
+    Attributes:
+      layout: how the source is laid out: "pairs", "csv", "bids", "nnunet", or "file" for one image.
+      scans: usable so far (no file was opened), sorted by subject.
+      exclusions: what looked like a subject and cannot be used, sorted by subject.
+    """
+
+    layout: str
+    scans: tuple[ScanFiles, ...]
+    exclusions: tuple[Exclusion, ...] = ()
+
+
+@dataclasses.dataclass
+class Candidates:
+    """The files that claim to be one subject's, as a layout collects them."""
+
+    images: list[Path] = dataclasses.field(default_factory=list)
+    labels: list[Path] = dataclasses.field(default_factory=list)
+    masks: list[Path] = dataclasses.field(default_factory=list)
+    split: str = ""
+    person: str = ""
+
+
+def stem_of(path: Path) -> str | None:
+    """The file's name without its image extension, or None if it is not named as an image.
+
+    Hidden files are none: archives made on a Mac hold a `._name.nii.gz` beside every `name.nii.gz`.
+    """
+    name = path.name
+    if name.startswith("."):
+        return None
+    for extension in EXTENSIONS:
+        if name.lower().endswith(extension) and len(name) > len(extension):
+            return name[: -len(extension)]
+    return None
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The files of a folder that are named as images, sorted; none if there is no such folder.
+
+    Raises:
+      InputError: the folder may not be read.
+    """
+    try:
+        return sorted(p for p in folder.iterdir() if stem_of(p) is not None and not p.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as e:
+        raise InputError(f"The folder {folder} cannot be read ({e.strerror}): check its rights.") from None
+
+
+def person_of(subject: str) -> str:
+    """Who was scanned: `sub-01` of `sub-01_ses-2`, as BIDS names repeat scans; else the subject."""
+    match = re.match(r"sub-[^_]+(?=_)", subject)
+    return match.group() if match else subject
+
+
+def unsafe_name(subject: str) -> str:
+    """What is wrong with a subject's name, which becomes a folder's; empty if nothing is."""
+    if _SAFE.fullmatch(subject):
+        return ""
+    return (
+        f"the subject name {subject!r} cannot name a folder: use at most 120 letters, digits, '-', '_', '.', "
+        "beginning with a letter or digit"
+    )
+
+
+def assemble(
+    layout: str, candidates: Mapping[str, Candidates], need_label: bool, early: tuple[Exclusion, ...] = ()
+) -> Found:
+    """One `ScanFiles` for each subject that has one image and one label map; the others with reasons.
+
+    Args:
+      layout: which layout collected them.
+      candidates: subject -> its files.
+      need_label: whether a subject without a label map is excluded; if not, label maps are ignored.
+      early: exclusions that the layout itself found.
+    """
+    scans: list[ScanFiles] = []
+    exclusions = list(early)
+    for subject, c in candidates.items():
+        if not need_label and not c.images:
+            continue  # a stray label map is of no concern where only images are wanted
+        labels = c.labels if need_label else []
+        reason = _fault(subject, c, labels, need_label)
+        if reason:
+            files = tuple(map(str, [*c.images, *labels, *c.masks]))
+            exclusions.append(Exclusion(subject, reason, files))
+            continue
+        label = labels[0] if labels else None
+        mask = c.masks[0] if c.masks else None
+        person = c.person or person_of(subject)
+        scans.append(ScanFiles(subject, c.images[0], label, mask, c.split, person))
+    scans.sort(key=lambda s: s.subject)
+    exclusions.sort(key=lambda e: e.subject)
+    return Found(layout, tuple(scans), tuple(exclusions))
+
+
+def _fault(subject: str, c: Candidates, labels: list[Path], need_label: bool) -> str:
+    for kind, files in (("images", c.images), ("label maps", labels), ("brain masks", c.masks)):
+        if len(files) > 1:
+            names = " and ".join(str(p) for p in files[:4])
+            more = f" and {len(files) - 4} more" if len(files) > 4 else ""
+            return f"{subject} has {len(files)} {kind}, {names}{more}: keep one, or name it in a CSV list."
+    if not c.images:
+        return f"{subject} has no image, only {[*labels, *c.masks][0]}: add the scan or remove that file."
+    if need_label and not labels:
+        hint = f" ({c.masks[0].name} is taken as its brain mask)" if c.masks else ""
+        return f"{c.images[0]} has no label map{hint}: add one, or leave the scan out."
+    if labels and labels[0] == c.images[0]:
+        return f"{c.images[0]} is both image and label map of {subject}: name two files."
+    unsafe = unsafe_name(subject)
+    return f"{c.images[0]}: {unsafe}." if unsafe else ""
