@@ -1,0 +1,102 @@
+"""Prepare a data set: scans and labels to the arrays that training reads.
+
+    python -m experiments.prepare --dataset=hdt_c --source=DIR --store=DIR --label_values=36,37 --spacing=2
+"""
+
+import dataclasses
+import statistics
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from tlseg_jax.datasets.spec import get_spec
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.dry_run import check_source, format_rows
+from tlseg_jax.preprocess.layouts import find_scans
+from tlseg_jax.preprocess.pipeline import PrepareSettings
+from tlseg_jax.preprocess.prepare import effective_spec, plan_scans, prepare_dataset
+from tlseg_jax.preprocess.store import Store
+
+DATASET = flags.DEFINE_string("dataset", None, "A data set of the paper (hdt_c, mal_c, hdt_v, hdt_wb, oas_c) or a TOML file.")
+SOURCE = flags.DEFINE_string("source", None, "Folder with the scans and labels, or a CSV file that lists them.")
+STORE = flags.DEFINE_string("store", None, "Folder that holds the prepared data sets, one folder each.")
+NAME = flags.DEFINE_string("name", None, "Name of the prepared data set, where it is not the data set's own.")
+LABEL_VALUES = flags.DEFINE_list("label_values", [], "Values of the label map that make the structure; none: all above 0.")
+LAYOUT = flags.DEFINE_enum("layout", "auto", ["auto", "pairs", "csv", "bids", "nnunet"], "How the source is laid out.")
+SPACING = flags.DEFINE_float("spacing", None, "Isotropic voxel size in mm, in place of the data set's.")
+WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only list what would be done and what is wrong with the source.")
+REGISTRATION = flags.DEFINE_enum(
+    "registration", "auto", ["auto", "skip"], "skip: the scans are in the data set's space already."
+)
+BIAS_CORRECTION = flags.DEFINE_bool("bias_correction", True, "Divide out the bias field (N4).")
+NORMALISE = flags.DEFINE_enum(
+    "normalise", None, ["volume", "mask"], "z-score over the whole volume (the paper) or within the mask."
+)
+ORDER = flags.DEFINE_integer(
+    "order", 3, "Interpolation of the image: 1 linear, 3 cubic spline.", lower_bound=0, upper_bound=5
+)
+TEST_FRACTION = flags.DEFINE_float("test_fraction", None, "Share of the scans held out; none: the paper's.")
+SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "Which random split.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Redo a data set that was prepared with other settings.")
+
+
+def main() -> None:
+    """Parse the flags and prepare, or say what would be done."""
+    missing = [n for n, v in (("dataset", DATASET), ("source", SOURCE), ("store", STORE)) if not v.value]
+    if missing:
+        raise InputError(f"--{missing[0]} is missing: see --help.")
+    spec = get_spec(DATASET.value)
+    if SPACING.value is not None:
+        spec = spec.at_spacing(SPACING.value)
+    if NORMALISE.value is not None:
+        spec = dataclasses.replace(spec, normalise=NORMALISE.value)
+    if NAME.value:
+        if any(c in NAME.value for c in "/\\ ") or NAME.value.startswith("."):
+            raise InputError(f"--name={NAME.value} names a folder: use letters, digits, '-' and '_'.")
+        spec = dataclasses.replace(spec, name=NAME.value)
+    try:
+        values = tuple(int(v) for v in LABEL_VALUES.value)
+    except ValueError:
+        raise InputError(f"--label_values={','.join(LABEL_VALUES.value)} must be whole numbers, as 36,37.") from None
+    settings = PrepareSettings(REGISTRATION.value, BIAS_CORRECTION.value, ORDER.value)
+    source, root = Path(SOURCE.value), Path(STORE.value)
+    if DRY_RUN.value:
+        found = find_scans(source, LAYOUT.value)
+        rows = check_source(found, effective_spec(spec, values).label_values)
+        print(format_rows(rows))
+        plan = plan_scans(found.scans, effective_spec(spec, values), settings, root)
+        print(f"{len(plan.reused)} subject(s) are prepared already and would be reused; nothing was written.")
+        return
+    store = prepare_dataset(
+        spec, source, root, settings, layout=LAYOUT.value, label_values=values, workers=WORKERS.value,
+        test_fraction=TEST_FRACTION.value, split_seed=SPLIT_SEED.value, overwrite=OVERWRITE.value,
+    )  # fmt: skip
+    print(summary(store))
+
+
+def summary(store: Store) -> str:
+    """What was prepared, in a few lines."""
+    m = store.manifest
+    lines = [
+        f"{store.spec.name}: {len(store.subjects('train'))} for training, {len(store.subjects('test'))} for test",
+        "grid: " + "x".join(map(str, store.spec.dimensions)) + f" voxels, {store.spec.space} space",
+    ]
+    if store.patch_box:
+        a, b = store.patch_box.start, store.patch_box.stop
+        spans = ", ".join(f"{n} {i} to {j - 1}" for n, i, j in zip("xyz", a, b, strict=True))
+        lines.append("patch: " + "x".join(map(str, store.patch_box.size)) + f" voxels ({spans})")
+    times: dict[str, list[float]] = {}
+    for r in m["subjects"].values():
+        for k, v in r["seconds"].items():
+            times.setdefault(k, []).append(v)
+    lines.append("seconds a scan: " + ", ".join(f"{k} {statistics.mean(v):.1f}" for k, v in times.items()))
+    lines += [f"warning: {w}" for w in m["warnings"]]
+    lines += [f"excluded: {e['subject']}: {e['reason']}" for e in m["exclusions"]]
+    lines.append(f"store: {store.folder}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,162 @@
+"""One scan through every step, in the paper's order; for training data and for prediction alike."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.preprocess.bias import correct_bias
+from tlseg_jax.preprocess.geometry import Affine, Grid
+from tlseg_jax.preprocess.normalise import zscore
+from tlseg_jax.preprocess.register import register
+from tlseg_jax.preprocess.resample import label_to_grid, to_grid
+from tlseg_jax.preprocess.scan import ExclusionError, Scan
+from tlseg_jax.preprocess.strip import brain_mask, foreground, own_brain, strip
+from tlseg_jax.preprocess.template import mni305_grid, native_grid
+
+VERSION = 1
+"""Raised when the steps change what they give, so that old results are not taken for new ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareSettings:
+    """What may be chosen besides the data set's spec.
+
+    Attributes:
+      registration: "auto" registers where the spec's space is MNI305; "skip" takes the scans to be in
+        the spec's space already.
+      bias_correction: whether to divide out the bias field.
+      order: interpolation of the image, 1 linear or 3 cubic spline.
+    """
+
+    registration: Literal["auto", "skip"] = "auto"
+    bias_correction: bool = True
+    order: int = 3
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with the version of the steps."""
+        return dataclasses.asdict(self) | {"version": VERSION}
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> "PrepareSettings":
+        """The settings that a manifest's `parameters` hold; whatever else is in there is passed over."""
+        return cls(**{f.name: d[f.name] for f in dataclasses.fields(cls) if f.name in d})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan after every step.
+
+    Attributes:
+      image: grid.shape float32, z-scored.
+      label: grid.shape bool; None where the scan has none.
+      grid: the voxels that both are on.
+      space_to_world: (4, 4) the grid's space mm -> the scan's world RAS mm; with the grid, the scan's
+        shape and its affine this takes a prediction back (`resample.to_scan`).
+      seconds: time of each step.
+      details: what the steps have to say (where the brain mask is from, registration figures).
+    """
+
+    image: NDArray[np.float32]
+    label: NDArray[np.bool_] | None
+    grid: Grid
+    space_to_world: Affine
+    seconds: dict[str, float]
+    details: dict[str, Any]
+
+
+def needs_registration(scan: Scan, spec: DatasetSpec, settings: PrepareSettings) -> bool:
+    """Whether this scan has to be registered: for its space, or for the template's brain mask."""
+    if settings.registration == "skip" and spec.space == "MNI305":
+        return False
+    if spec.space == "MNI305":
+        return True
+    return spec.skull_strip and scan.mask is None and own_brain(scan.image, scan.affine) is None
+
+
+def preprocess_scan(
+    scan: Scan,
+    spec: DatasetSpec,
+    settings: PrepareSettings,
+    space_to_world: Affine | None = None,
+    name: str = "The scan",
+) -> Prepared:
+    """Registration (its transform only), bias field, resampling (once), skull strip, z-score.
+
+    That is the order of Weatheritt et al., section 3.2. Cropping comes when a patch is read, as one
+    box serves the whole data set.
+
+    Args:
+      scan: voxels and affine; the label and the mask may be None.
+      spec: the data set to look like.
+      settings: the rest.
+      space_to_world: (4, 4) MNI305 mm -> world RAS mm where it is known already; None registers if
+        `needs_registration`.
+      name: the file, for messages.
+
+    Raises:
+      ExclusionError: the scan cannot be registered, or nothing of it (or of its label) is on the grid.
+    """
+    seconds: dict[str, float] = {}
+    details: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def step(key: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        seconds[key] = round(time.perf_counter() - start, 3)
+
+    mni_to_world = space_to_world
+    if mni_to_world is None:
+        with step("register"):
+            if needs_registration(scan, spec, settings):
+                found = register(scan.image, scan.affine, name)
+                mni_to_world = found.mni_to_world
+                details["registration"] = {"information": found.information, "scales": list(found.scales)}
+            elif spec.space == "MNI305":
+                mni_to_world = np.eye(4)
+    head = foreground(scan.image, scan.affine)
+    if spec.space == "MNI305":
+        assert mni_to_world is not None
+        grid, to_world = mni305_grid(spec), mni_to_world
+    else:
+        grid, to_world = native_grid(spec, scan.image.shape, scan.affine, head), np.eye(4)
+
+    image = scan.image
+    own = own_brain(image, scan.affine)  # before the bias field touches the constant background
+    if settings.bias_correction:
+        with step("bias"):
+            image, _ = correct_bias(image, scan.affine, head if own is None else own)
+    with step("resample"):
+        image = to_grid(image, scan.affine, grid, to_world, settings.order)
+        label = None
+        if scan.label is not None:
+            label = label_to_grid(scan.label, scan.affine, grid, to_world)
+            if not label.any():
+                raise ExclusionError(
+                    f"{name}: nothing of its label is left on the {spec.space} grid of {_by(grid.shape)} voxels: "
+                    "check the label, the orientation in the headers, or choose a smaller --spacing."
+                )
+    mask = None
+    with step("strip"):
+        if spec.skull_strip:
+            mask, details["brain_mask"] = brain_mask(scan, own, grid, to_world, mni_to_world)
+            image = strip(image, mask)
+    with step("normalise"):
+        where = None
+        if spec.normalise == "mask":
+            if mask is None:
+                known = scan.mask if scan.mask is not None else own if own is not None else head
+                mask = label_to_grid(known, scan.affine, grid, to_world)
+            where = mask
+        image = zscore(image, where, name)
+    return Prepared(image, label, grid, to_world, seconds, details)
+
+
+def _by(shape: tuple[int, int, int]) -> str:
+    return "x".join(map(str, shape))

@@ -1,0 +1,220 @@
+"""Affine registration of a T1 scan to MNI305, with or without its skull."""
+
+import dataclasses
+import functools
+import itertools
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tlseg_jax.preprocess.geometry import Affine, Grid
+from tlseg_jax.preprocess.resample import to_grid
+from tlseg_jax.preprocess.scan import ExclusionError
+from tlseg_jax.preprocess.strip import foreground
+from tlseg_jax.preprocess.template import MNI305_TO_MNI152, template_image, template_mask
+
+SPACING = 2.0
+"""mm; both images are taken to this spacing, where an affine is still found to about 0.1 mm."""
+
+BINS = 32
+SEED = 1
+SAMPLES = 0.25
+"""Share of the voxels in the template's mask that the metric samples, drawn with `SEED`."""
+
+RIM_MM = 6.0
+"""The mask reaches this far outside the brain: in a stripped scan the brain's edge is then seen, and
+in a head the rim is fluid and inner skull, as dark as the template's background."""
+
+SCALES = (0.5, 2.0)
+"""Stretches of the template outside this range are not those of a human head."""
+
+LEAST_INFORMATION = 0.15
+"""Mutual information (nats) below which the two images do not show the same thing."""
+
+PARAMETERS: dict[str, Any] = {
+    "version": 1, "target": "ICBM152 2009a T1", "spacing": SPACING, "bins": BINS, "seed": SEED,
+    "samples": SAMPLES, "rim_mm": RIM_MM,
+}  # fmt: skip
+"""All that the result depends on besides the scan: a cache of registrations is keyed by it."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Registration:
+    """A registration's result.
+
+    Attributes:
+      mni_to_world: (4, 4) MNI305 mm -> the scan's world RAS mm.
+      information: mutual information in nats, within the template's mask.
+      scales: stretches along the three principal axes, largest first.
+    """
+
+    mni_to_world: Affine
+    information: float
+    scales: tuple[float, float, float]
+
+
+@functools.cache
+def _target() -> tuple[sitk.Image, sitk.Image, NDArray[np.float64]]:
+    """The template and its widened mask at `SPACING`, and the brain's centre, in MNI152 mm."""
+    volume, affine = template_image()
+    mask, _ = template_mask()
+    grid = _covering(volume.shape, affine)
+    small = to_grid(volume, affine, grid, np.eye(4), order=1)
+    brain = to_grid(mask.astype(np.float32), affine, grid, np.eye(4), order=1) >= 0.5
+    near = ndimage.distance_transform_edt(~brain, sampling=SPACING) <= RIM_MM
+    centre = affine[:3] @ [*ndimage.center_of_mass(mask), 1.0]
+    return _itk(small, grid), _itk(near.astype(np.uint8), grid), centre
+
+
+def _covering(shape: tuple[int, ...], affine: Affine) -> Grid:
+    """The grid along the world's axes, `SPACING` apart, that covers a volume."""
+    corners = np.array([[*c, 1.0] for c in itertools.product(*[(-0.5, n - 0.5) for n in shape])])
+    at = corners @ affine[:3].T
+    low, high = at.min(0), at.max(0)
+    size = np.maximum(np.ceil((high - low) / SPACING), 1).astype(int)
+    to_world = np.diag([SPACING, SPACING, SPACING, 1.0])
+    to_world[:3, 3] = (low + high) / 2 - SPACING * (size - 1) / 2
+    return Grid((int(size[0]), int(size[1]), int(size[2])), to_world)
+
+
+def _itk(volume: NDArray[Any], grid: Grid) -> sitk.Image:
+    """An ITK image whose physical coordinates are RAS mm.
+
+    ITK reads its coordinates as LPS, but nothing here depends on the names of the axes, and both
+    images are given in the same ones; so there is nothing to flip.
+    """
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.transpose(2, 1, 0)))
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin([float(v) for v in grid.affine[:3, 3]])
+    return image
+
+
+def _method(mask: sitk.Image, start: sitk.Transform, samples: float) -> sitk.ImageRegistrationMethod:
+    method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)  # threads add up in no fixed order: one makes the result repeatable
+    method.SetMetricAsMattesMutualInformation(BINS)
+    method.SetMetricFixedMask(mask)
+    method.SetMetricSamplingStrategy(method.RANDOM)
+    method.SetMetricSamplingPercentage(samples, SEED)
+    method.SetInterpolator(sitk.sitkLinear)
+    method.SetInitialTransform(start, inPlace=False)
+    return method
+
+
+def _optimise(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    mask: sitk.Image,
+    start: sitk.Transform,
+    shrink: list[int],
+    sigmas: list[float],
+    iterations: int,
+) -> tuple[sitk.Transform, float]:
+    method = _method(mask, start, SAMPLES)
+    method.SetOptimizerAsRegularStepGradientDescent(
+        learningRate=2.0, minStep=1e-3, numberOfIterations=iterations, relaxationFactor=0.6,
+        gradientMagnitudeTolerance=1e-6,
+    )  # fmt: skip
+    method.SetOptimizerScalesFromPhysicalShift()
+    method.SetShrinkFactorsPerLevel(shrink)
+    method.SetSmoothingSigmasPerLevel(sigmas)
+    method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
+    end = method.Execute(fixed, moving)
+    if isinstance(end, sitk.CompositeTransform):
+        end = end.GetBackTransform()
+    return end, float(method.GetMetricValue())
+
+
+def _starts(centre: NDArray[np.float64], head: NDArray[np.float64]) -> list[sitk.Euler3DTransform]:
+    """Placements of the template to begin from: the middle of a head with its neck lies below the brain."""
+    starts = []
+    for up, back, nod in itertools.product((0, -20, 20, 40, 60), (0, -20, 20), (0, -0.35, 0.35)):
+        t = sitk.Euler3DTransform()
+        t.SetCenter(centre.tolist())
+        t.SetRotation(nod, 0.0, 0.0)
+        t.SetTranslation((head + [0, back, up] - centre).tolist())
+        starts.append(t)
+    return starts
+
+
+def register(image: NDArray[np.float32], affine: Affine, name: str = "The scan") -> Registration:
+    """Register a T1-weighted scan to MNI305 (Weatheritt et al., section 3.2: registration comes first).
+
+    Mattes mutual information; placements about the head's centre of mass are compared, the best are
+    made rigid, the best of those goes on to an affine, from coarse to fine. The same scan gives the
+    same matrix.
+
+    Args:
+      image: (x, y, z), with or without skull.
+      affine: (4, 4) voxel -> world RAS mm.
+      name: the file, for messages.
+
+    Raises:
+      ExclusionError: the result is not one of a human head on the template.
+    """
+    fixed, mask, centre = _target()
+    grid = _covering(image.shape, affine)
+    small = to_grid(image, affine, grid, np.eye(4), order=1)
+    small = np.minimum(small, np.percentile(small, 99.8))  # bright fat would empty the histogram's bins
+    moving = _itk(small, grid)
+    head = grid.affine[:3] @ [*ndimage.center_of_mass(foreground(small, grid.affine)), 1.0]
+    try:
+        first, before, last, after = _search(fixed, moving, mask, centre, head)
+    except RuntimeError as e:
+        reason = str(e).strip().splitlines()[-1].strip()
+        raise _failure(name, f"the optimiser stopped ({reason})") from None
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(last.GetMatrix()).reshape(3, 3)
+    c = np.array(last.GetCenter())
+    matrix[:3, 3] = np.array(last.GetTranslation()) + c - matrix[:3, :3] @ c
+    mni_to_world = matrix @ MNI305_TO_MNI152
+    scales = np.linalg.svd(mni_to_world[:3, :3], compute_uv=False)
+    if not (SCALES[0] <= scales.min() and scales.max() <= SCALES[1]):
+        raise _failure(name, f"it stretches the template by {scales.max():.2f} and {scales.min():.2f}")
+    if after > before:
+        raise _failure(name, "the images agree less after it than before")
+    if -after < LEAST_INFORMATION:
+        raise _failure(name, f"the images share only {-after:.2f} nats of information")
+    return Registration(mni_to_world, -after, (float(scales[0]), float(scales[1]), float(scales[2])))
+
+
+def _search(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    mask: sitk.Image,
+    centre: NDArray[np.float64],
+    head: NDArray[np.float64],
+) -> tuple[sitk.Transform, float, sitk.AffineTransform, float]:
+    """The best start and the affine found from it, each with its metric (lower is better)."""
+    coarse = [sitk.Shrink(sitk.SmoothingRecursiveGaussian(i, 4.0), [4] * 3) for i in (fixed, moving)]
+    scored = []
+    for start in _starts(centre, head):
+        try:
+            scored.append((_method(mask, start, 1.0).MetricEvaluate(*coarse), len(scored), start))
+        except RuntimeError:  # this start leaves no overlap
+            continue
+    if not scored:
+        raise RuntimeError("the scan and the template do not overlap")
+    best = sorted(scored)[:3]
+    rigid = [_optimise(*coarse, mask, start, [1], [0.0], 60) for _, _, start in best]
+    turn, _ = min(rigid, key=lambda r: r[1])
+    turn, _ = _optimise(fixed, moving, mask, turn, [4, 2], [4.0, 2.0], 60)
+    euler = sitk.Euler3DTransform(turn)
+    start = sitk.AffineTransform(3)
+    start.SetCenter(euler.GetCenter())
+    start.SetMatrix(euler.GetMatrix())
+    start.SetTranslation(euler.GetTranslation())
+    end, _ = _optimise(fixed, moving, mask, start, [3, 2, 1], [4.0, 2.0, 0.0], 100)
+    before = _method(mask, best[0][2], 1.0).MetricEvaluate(fixed, moving)
+    after = _method(mask, end, 1.0).MetricEvaluate(fixed, moving)
+    return best[0][2], before, sitk.AffineTransform(end), after
+
+
+def _failure(name: str, why: str) -> ExclusionError:
+    return ExclusionError(
+        f"{name} could not be registered to MNI305: {why}; check that it is a T1 scan of a whole head with "
+        "the right orientation in its header, or register it yourself and use --registration=skip."
+    )
