@@ -1,5 +1,6 @@
 """One training step and one prediction: pure functions, jitted."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -80,6 +81,13 @@ def step_flops(step: Step, state: TrainState, batch: Batch) -> float:
     return float(cost["flops"])
 
 
+@functools.cache
+def _probability(config: UNetConfig) -> Callable[[Any, jax.Array], jax.Array]:
+    """One jitted function a network, so that a new set of parameters compiles nothing."""
+    model = SwitchUNet(config)
+    return jax.jit(lambda variables, image: jax.nn.softmax(model.apply(variables, image[..., None]))[..., 1])
+
+
 def make_predictor(
     config: UNetConfig, params: Any, batch_stats: Any
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
@@ -88,15 +96,9 @@ def make_predictor(
     Returns:
       (batch, x, y, z) z-scored image -> (batch, x, y, z) float32 probability of output 1, the structure.
     """
-    model = SwitchUNet(config)
-
-    @jax.jit
-    def probability(variables: Any, image: jax.Array) -> jax.Array:
-        return jax.nn.softmax(model.apply(variables, image[..., None]))[..., 1]
-
     variables = jax.device_put({"params": params, "batch_stats": batch_stats})
 
     def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(probability(variables, jnp.asarray(image, jnp.float32)))
+        return np.asarray(_probability(config)(variables, jnp.asarray(image, jnp.float32)))
 
     return predict

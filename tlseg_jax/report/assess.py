@@ -1,0 +1,73 @@
+"""Score a trained run on a prepared data set: rows, summary and the contour figure."""
+
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.datasets.spec import spec_from_dict
+from tlseg_jax.evaluate.inference import Tiles
+from tlseg_jax.evaluate.results import KeptMasks, box_for, evaluate_store, save_results
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.store import Store
+from tlseg_jax.report.contours import ContourCase, draw_contours, pick_cases
+from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.train.job import load_predictor, seen_subjects
+
+SYNTHETIC_MARK = "synthetic"
+
+
+def assess(
+    run: Path,
+    saved: SavedModel,
+    store: Store,
+    *,
+    split: str = "test",
+    distances: bool = False,
+    tiles: Tiles = "gaussian",
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Evaluate a run on a store's subjects and keep the results in the run folder.
+
+    Writes `subjects.csv`, `summary.json` (test_sets) and `figures/contours_NAME.png`: the best, median and
+    worst subject in the colours of the paper's Fig. 4.
+
+    Args:
+      run: the run folder.
+      saved: its model.
+      store: the data set to test on.
+      split: "test" or "train".
+      distances: also HD95 and the average surface distance, in mm.
+      tiles: see `predict_volume`.
+      progress: whether to draw a bar.
+
+    Returns:
+      The summary of this test set; "seen_in_training" names subjects that the model was trained on.
+    """
+    spec = spec_from_dict(saved.description["spec"], str(run))
+    box = saved.description["patch_box"]
+    place = None if box is None else box_for(store, spec, Box.from_dict(box))
+    kept = KeptMasks()
+    rows = evaluate_store(
+        store, split, spec, place, load_predictor(saved),
+        distances=distances, tiles=tiles, keep=kept, progress=progress,
+    )  # fmt: skip
+    name = rows[0].test_set
+    synthetic = bool(store.manifest.get("synthetic", False))
+    seen = seen_subjects(store, split, saved.description)
+    extra = {"synthetic": synthetic, "store": str(store.folder), "seen_in_training": list(seen)}
+    if spec.random_patch:
+        extra["tiles"] = tiles
+    entry = save_results(run, rows, extra)
+    by_subject = {r.subject: r.score.iou for r in rows}
+    cases = [
+        ContourCase(
+            title, s, by_subject[s], store.image(s), kept.mask(s), store.label(s) > 0, store.grid(s).affine
+        )
+        for title, s in pick_cases(by_subject).items()
+    ]
+    d = saved.description
+    heading = f"{d['task']} (pre-trained on {d['pretask']}, n = {d['n']}) tested on {name}"
+    draw_contours(
+        cases, run / "figures" / f"contours_{name}.png",
+        heading=heading, mark=SYNTHETIC_MARK if synthetic else "",
+    )  # fmt: skip
+    return entry

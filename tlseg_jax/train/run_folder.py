@@ -1,0 +1,82 @@
+"""A run's folder: one process at a time, its settings beside its results, nothing half written."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.store import write_json
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Make `folder` and hold it for this process; the operating system frees it however we end.
+
+    Raises:
+      InputError: another process holds it, or it cannot be made.
+    """
+    path = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a")
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder} is in the way (a file, not a folder): choose another --workdir.") from None
+    except PermissionError:
+        raise InputError(f"{folder} cannot be written: choose another --workdir, or change its owner.") from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"The run folder {folder} is in use by another process: wait for it, or choose another --workdir."
+            ) from None
+        yield
+
+
+def claim_settings(folder: Path, settings: dict[str, Any]) -> bool:
+    """Write `settings.json`, or check that the one there says the same.
+
+    Returns:
+      Whether the folder already held these settings.
+
+    Raises:
+      InputError: it holds other settings; the differing ones are named.
+    """
+    path = folder / "settings.json"
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        write_json(path, settings)
+        return False
+    there = read_json(path)
+    differing = sorted(k for k in there.keys() | settings.keys() if there.get(k) != settings.get(k))
+    if differing:
+        k = differing[0]
+        raise InputError(
+            f"The run folder {folder} was made with other settings ({', '.join(differing)}; "
+            f"{k} was {_short(there.get(k))} and is now {_short(settings.get(k))}): "
+            "choose another --workdir or remove that folder."
+        )
+    return True
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file of ours.
+
+    Raises:
+      InputError: missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: give the folder of a run that has trained.") from None
+    except (OSError, ValueError) as e:
+        raise InputError(f"{path} cannot be read ({e}): remove it and run again.") from None
+    return value  # type: ignore[no-any-return]
