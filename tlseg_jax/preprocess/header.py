@@ -127,7 +127,7 @@ def _nifti(path: Path, start: bytes, size: int) -> Header:
     raw = kind(start[: kind.sizeof_hdr], check=False)
     dims = [int(n) for n in raw["dim"]]
     if not 1 <= dims[0] <= 7:
-        raise fault(path, f"claims {dims[0]} dimensions", "export the scan again as NIfTI")
+        raise fault(path, "claims an impossible number of dimensions", "export the scan again as NIfTI")
     shape = _shape(path, dims[1 : dims[0] + 1])
     dtype = _dtype(path, raw)
     offset = float(raw["vox_offset"])
@@ -158,7 +158,9 @@ def _mgh(path: Path, start: bytes, size: int) -> Header:
 def _shape(path: Path, dims: list[int]) -> tuple[int, int, int]:
     text = "x".join(map(str, dims))
     if any(n < 1 for n in dims):
-        raise fault(path, f"claims a size of {text} voxels", "export the scan again: its header is damaged")
+        raise fault(
+            path, f"claims a size of {text} voxels", "its header is damaged, so export the scan again"
+        )
     while len(dims) > 3 and dims[-1] == 1:
         dims = dims[:-1]
     if len(dims) > 3:
@@ -172,11 +174,15 @@ def _dtype(path: Path, raw: Any) -> np.dtype[Any]:
     try:
         dtype = np.dtype(raw.get_data_dtype())
     except (KeyError, HeaderDataError, TypeError):
-        raise fault(path, "has an unknown voxel type", "export the scan again as int16 or float32") from None
-    if dtype.kind not in "iuf":
-        name = "colour" if dtype.names else "complex" if dtype.kind == "c" else f"of type {dtype.name}"
-        raise fault(path, f"has {name} voxels", "give one real number a voxel, such as int16 or float32")
-    return dtype
+        dtype = np.dtype("V")
+    if dtype.kind in "iuf":
+        return dtype
+    name = "colour" if dtype.names else "complex" if dtype.kind == "c" else "unknown"
+    raise fault(
+        path,
+        f"has a voxel type that cannot be used ({name})",
+        "give one real number a voxel, such as int16 or float32",
+    )
 
 
 def _header(
@@ -202,7 +208,7 @@ def _header(
     if is_gzipped(path) and end > size * DEFLATE_RATIO:
         raise fault(path, f"claims {text} voxels, more than its {size:,} bytes can hold", AGAIN)
     if not is_gzipped(path) and end > size:
-        raise fault(path, f"is cut short: it needs {end:,} bytes and has {size:,}", AGAIN)
+        raise fault(path, f"is cut short (it needs {end:,} bytes and has {size:,})", AGAIN)
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))
     if not np.all(np.isfinite(affine)):
         raise fault(path, "has an affine that is not finite", "correct its header or export the scan again")

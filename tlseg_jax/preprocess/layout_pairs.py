@@ -29,7 +29,7 @@ def role_of(stem: str) -> tuple[str, Role]:
     any case; a name with none is an image.
     """
     for role, word in _ENDINGS:
-        if match := re.fullmatch(rf"(.+)[_.-]{word}", stem, re.IGNORECASE):
+        if match := re.fullmatch(rf"(.+?)[_.-]{word}", stem, re.IGNORECASE):
             return match.group(1), role
     for role, word in _BEGINNINGS:
         if match := re.fullmatch(rf"{word}[_.-](.+)", stem, re.IGNORECASE):

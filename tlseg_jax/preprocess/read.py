@@ -70,7 +70,7 @@ def _read_label(path: Path, header: Header, values: tuple[int, ...]) -> NDArray[
         if off.any():
             raise fault(
                 path,
-                f"is not a label map: it holds {stored[off][0]:g}, which is not a whole number",
+                f"is not a label map, as it holds {stored[off][0]:g}, which is not a whole number",
                 "export it with nearest-neighbour interpolation, or check that it is the right file",
             )
         stored = whole
@@ -111,7 +111,7 @@ def _voxels(path: Path, header: Header, dtype: np.dtype[np.float32] | None) -> N
         if len(content) < header.end:
             raise fault(
                 path,
-                f"is cut short: it needs {header.end:,} bytes and holds {len(content):,}",
+                f"is cut short (it needs {header.end:,} bytes and holds {len(content):,})",
                 AGAIN,
             )
         kind: Any
@@ -129,7 +129,7 @@ def _check_finite(path: Path, array: NDArray[Any]) -> None:
         count = int(array.size - np.count_nonzero(finite))
         raise fault(
             path,
-            f"holds {count:,} NaN or infinite voxels",
+            f"is NaN or infinite in {count:,} of its {array.size:,} voxels",
             "replace them (often the background) and save the file again",
         )
 

@@ -46,9 +46,9 @@ def one_sentence(path: Path) -> Iterator[None]:
     except IsADirectoryError:
         raise fault(path, "is a folder, not a scan", "name the file in it") from None
     except EOFError:
-        raise fault(path, "is cut short: its gzip data end too early", AGAIN) from None
+        raise fault(path, "is cut short (its gzip data end too early)", AGAIN) from None
     except (zlib.error, gzip.BadGzipFile) as e:
-        raise fault(path, f"is damaged gzip data ({_brief(e)})", AGAIN) from None
+        raise fault(path, f"is damaged, its gzip data do not decompress ({_brief(e)})", AGAIN) from None
     except MemoryError:
         raise fault(path, "does not fit in memory", "use a machine with more memory or resample it") from None
     except (
