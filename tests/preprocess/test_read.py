@@ -252,7 +252,9 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
     (patched(80, "<f", float("nan")), "voxels of nan x"),
     (patched(108, "<f", float("nan")), "voxel offset"),
     (patched(108, "<f", 1e30), "more than its"),
-    (patched(108, "<f", 3.0), "cannot be read"),
+    (patched(108, "<f", 3.0), "voxel offset"),
+    (patched(108, "<f", 0.0), "voxel offset"),
+    (patched(108, "<f", -352.0), "voxel offset"),
     (patched(112, "<2f", 1.0, float("nan")), "cannot be read"),
     (patched(344, "<4s", b"ni1\0"), "two-file"),  # type: ignore[arg-type]
     (patched(344, "<4s", b"abc\0"), "no NIfTI header"),  # type: ignore[arg-type]
@@ -456,10 +458,10 @@ def test_real_scan_agrees_with_nibabel() -> None:
         pytest.skip("no real scans here")
     files = ScanFiles("s", folder / "sub-1000_T1w.nii.gz", folder / "sub-1000_labels.nii.gz")
     scan = read_scan(files, (36, 37))
-    stored = np.asarray(nib.load(files.label).dataobj)  # type: ignore[arg-type]
+    stored = np.asarray(nib.load(str(files.label)).dataobj)  # type: ignore[attr-defined]
     assert scan.label is not None
     assert int(scan.label.sum()) == int((stored == 36).sum() + (stored == 37).sum()) > 0
-    np.testing.assert_array_equal(scan.image, nib.load(files.image).get_fdata(dtype=np.float32))
+    np.testing.assert_array_equal(scan.image, nib.load(files.image).get_fdata())  # type: ignore[attr-defined]
 
 
 def test_real_freesurfer_scan() -> None:
@@ -469,7 +471,7 @@ def test_real_freesurfer_scan() -> None:
     files = ScanFiles("s", folder / "T1.mgz", folder / "aseg.mgz", folder / "brainmask.mgz")
     assert read_header(files.image).axcodes == "LIA"
     scan = read_scan(files, (11, 50))
-    stored = np.asarray(nib.load(files.label).dataobj)  # type: ignore[arg-type]
+    stored = np.asarray(nib.load(str(files.label)).dataobj)  # type: ignore[attr-defined]
     assert scan.label is not None and scan.mask is not None
     assert int(scan.label.sum()) == int(np.isin(stored, (11, 50)).sum())
     assert 0.9e6 < scan.mask.sum() < 1.9e6  # mm3: a brain is a litre or more

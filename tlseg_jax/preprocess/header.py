@@ -131,8 +131,9 @@ def _nifti(path: Path, start: bytes, size: int) -> Header:
     shape = _shape(path, dims[1 : dims[0] + 1])
     dtype = _dtype(path, raw)
     offset = float(raw["vox_offset"])
-    if not math.isfinite(offset) or offset < 0:
-        raise fault(path, f"has the voxel offset {offset}", "export the scan again as NIfTI")
+    # nibabel takes an offset of zero at its word and gives the header back as voxels.
+    if not math.isfinite(offset) or offset < kind.sizeof_hdr + 4:
+        raise fault(path, f"has an impossible voxel offset ({offset:g})", "export the scan again as NIfTI")
     # nibabel would turn a voxel size of zero into one and go on: ask before it does.
     zooms = np.asarray(raw["pixdim"][1:4], np.float64)
     if not np.all(np.isfinite(zooms)) or np.any(zooms == 0):
