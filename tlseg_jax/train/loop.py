@@ -127,7 +127,7 @@ def fit(
     Raises:
       InputError: the loss became NaN or infinite: names the step and the subjects of its batch.
     """
-    pending: collections.deque[tuple[int, list[str], jax.Array]] = collections.deque()
+    pending: collections.deque[tuple[int, list[str], dict[str, jax.Array]]] = collections.deque()
     with Checkpoints(folder / "checkpoints") as checkpoints:
         if checkpoints.latest is not None:
             state = checkpoints.restore(state, iterator)
@@ -143,15 +143,18 @@ def fit(
         stopped = "patience" if _out_of_patience(history.validation, settings.patience) else "steps"
 
         def read_one() -> None:
-            done, names, value = pending.popleft()
-            loss = float(value)
-            if not np.isfinite(loss):
+            done, names, values = pending.popleft()
+            loss, update_norm = float(values["loss"]), float(values["update_norm"])
+            # A finite loss may still have had a gradient that is not.
+            if not np.isfinite(loss) or not np.isfinite(update_norm):
+                what = f"loss became {loss}" if not np.isfinite(loss) else f"update became {update_norm}"
                 raise InputError(
-                    f"The loss became {loss} at step {done}, on {', '.join(names)}: lower --learning_rate, "
+                    f"The {what} at step {done}, on {', '.join(names)}: lower --learning_rate, "
                     f"or look at those scans; the last checkpoint in {folder} is from before."
                 )
             history.add_loss(done, loss)
             writer.add_scalar("train/loss", loss, done)
+            writer.add_scalar("train/update_norm", update_norm, done)
             bar.update()
             timed, seconds = done - start - 1, time.perf_counter() - clock
             if timed and seconds > 0:
@@ -167,7 +170,7 @@ def fit(
                 index = batch.pop("index")
                 size, names = len(index), sorted({subjects[i] for i in index})
                 state, metrics = step(state, batch)
-                pending.append((count, names, metrics["loss"]))
+                pending.append((count, names, metrics))
                 if count == start + 1:
                     read_one()  # waits for the compiler, so that its time is not in the rate
                     clock = time.perf_counter()
@@ -190,8 +193,7 @@ def fit(
                         with Checkpoints(folder / "checkpoints_best", keep=1) as kept:
                             kept.save(state, iterator, description | {"validation_iou": score})
                     if _out_of_patience(history.validation, settings.patience):
-                        size = 0
-        stopped = "patience"
+                        stopped = "patience"
                     clock += time.perf_counter() - pause
                 history.flush()
                 checkpoints.save(state, iterator, description)

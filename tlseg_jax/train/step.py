@@ -47,7 +47,8 @@ def make_train_step(
         (Keras 2.2 and later), or goes on normalising by the batch and averaging (older Keras).
 
     Returns:
-      (state, {"image": (batch, x, y, z), "label": (batch, x, y, z)}) -> (state, {"loss": scalar}).
+      (state, {"image": (batch, x, y, z), "label": (batch, x, y, z)}) ->
+      (state, {"loss": scalar, "update_norm": scalar over the trained part}).
     """
     model = SwitchUNet(config)
     running = frozen_batch_norms(labels) if frozen_bn == "running" else RUNNING_NOWHERE
@@ -70,7 +71,8 @@ def make_train_step(
         updates, opt_state = optimiser.update(whole, state.opt_state, state.params)
         moved_part, _ = split_parameters(updates, labels)
         params = merge_parameters(optax.apply_updates(trained, moved_part), frozen)
-        return TrainState(state.step + 1, params, batch_stats, opt_state), {"loss": value}
+        metrics = {"loss": value, "update_norm": optax.global_norm(moved_part)}
+        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
     return jax.jit(step, donate_argnums=0)
 
