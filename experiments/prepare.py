@@ -1,32 +1,41 @@
 """Prepare a data set: scans and labels to the arrays that training reads.
 
-    python -m experiments.prepare --dataset=hdt_c --source=DIR --store=DIR --label_values=36,37 --spacing=2
+Usage: python -m experiments.prepare --dataset=hdt_c --source=DIR --store=DIR --label_values=36,37 --spacing=2
 """
 
 import dataclasses
 import statistics
 from pathlib import Path
+from typing import Any, Literal, cast
 
 from absl import flags
 
 from experiments import cli
-from tlseg_jax.datasets.spec import get_spec
+from tlseg_jax.datasets.spec import DatasetSpec, Normalise, get_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
-from tlseg_jax.preprocess.layouts import find_scans
+from tlseg_jax.preprocess.layouts import LAYOUTS, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare import effective_spec, plan_scans, prepare_dataset
+from tlseg_jax.preprocess.prepare import effective_spec, plan_scans, prepare_dataset, settings_that_differ
 from tlseg_jax.preprocess.store import Store
 
-DATASET = flags.DEFINE_string("dataset", None, "A data set of the paper (hdt_c, mal_c, hdt_v, hdt_wb, oas_c) or a TOML file.")
-SOURCE = flags.DEFINE_string("source", None, "Folder with the scans and labels, or a CSV file that lists them.")
+DATASET = flags.DEFINE_string(
+    "dataset", None, "A data set of the paper (hdt_c, mal_c, hdt_v, hdt_wb, oas_c) or a TOML file."
+)
+SOURCE = flags.DEFINE_string(
+    "source", None, "Folder with the scans and labels, or a CSV file that lists them."
+)
 STORE = flags.DEFINE_string("store", None, "Folder that holds the prepared data sets, one folder each.")
 NAME = flags.DEFINE_string("name", None, "Name of the prepared data set, where it is not the data set's own.")
-LABEL_VALUES = flags.DEFINE_list("label_values", [], "Values of the label map that make the structure; none: all above 0.")
-LAYOUT = flags.DEFINE_enum("layout", "auto", ["auto", "pairs", "csv", "bids", "nnunet"], "How the source is laid out.")
+LABEL_VALUES = flags.DEFINE_list(
+    "label_values", [], "Values of the label map that make the structure; none: all above 0."
+)
+LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the source is laid out.")
 SPACING = flags.DEFINE_float("spacing", None, "Isotropic voxel size in mm, in place of the data set's.")
 WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only list what would be done and what is wrong with the source.")
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Only list what would be done and what is wrong with the source."
+)
 REGISTRATION = flags.DEFINE_enum(
     "registration", "auto", ["auto", "skip"], "skip: the scans are in the data set's space already."
 )
@@ -42,16 +51,19 @@ SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "Which random split.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Redo a data set that was prepared with other settings.")
 
 
-def main() -> None:
-    """Parse the flags and prepare, or say what would be done."""
-    missing = [n for n, v in (("dataset", DATASET), ("source", SOURCE), ("store", STORE)) if not v.value]
-    if missing:
-        raise InputError(f"--{missing[0]} is missing: see --help.")
-    spec = get_spec(DATASET.value)
+def _needed(flag: Any) -> str:
+    if not flag.value:
+        raise InputError(f"--{flag.name} is missing: give it, or see --help.")
+    return str(flag.value)
+
+
+def _spec() -> DatasetSpec:
+    """The data set that the flags ask for."""
+    spec = get_spec(_needed(DATASET))
     if SPACING.value is not None:
         spec = spec.at_spacing(SPACING.value)
     if NORMALISE.value is not None:
-        spec = dataclasses.replace(spec, normalise=NORMALISE.value)
+        spec = dataclasses.replace(spec, normalise=cast(Normalise, NORMALISE.value))
     if NAME.value:
         if any(c in NAME.value for c in "/\\ ") or NAME.value.startswith("."):
             raise InputError(f"--name={NAME.value} names a folder: use letters, digits, '-' and '_'.")
@@ -59,28 +71,56 @@ def main() -> None:
     try:
         values = tuple(int(v) for v in LABEL_VALUES.value)
     except ValueError:
-        raise InputError(f"--label_values={','.join(LABEL_VALUES.value)} must be whole numbers, as 36,37.") from None
-    settings = PrepareSettings(REGISTRATION.value, BIAS_CORRECTION.value, ORDER.value)
-    source, root = Path(SOURCE.value), Path(STORE.value)
+        raise InputError(
+            f"--label_values={','.join(LABEL_VALUES.value)} must be whole numbers, as in 36,37."
+        ) from None
+    return effective_spec(spec, values)
+
+
+def main() -> None:
+    """Parse the flags and prepare, or say what would be done."""
+    spec = _spec()
+    source, root = Path(_needed(SOURCE)), Path(_needed(STORE))
+    registration: Literal["auto", "skip"] = "skip" if REGISTRATION.value == "skip" else "auto"
+    settings = PrepareSettings(registration, BIAS_CORRECTION.value, ORDER.value)
     if DRY_RUN.value:
-        found = find_scans(source, LAYOUT.value)
-        rows = check_source(found, effective_spec(spec, values).label_values)
-        print(format_rows(rows))
-        plan = plan_scans(found.scans, effective_spec(spec, values), settings, root)
-        print(f"{len(plan.reused)} subject(s) are prepared already and would be reused; nothing was written.")
+        _dry_run(spec, source, root, settings)
         return
     store = prepare_dataset(
-        spec, source, root, settings, layout=LAYOUT.value, label_values=values, workers=WORKERS.value,
+        spec, source, root, settings, layout=LAYOUT.value, workers=WORKERS.value,
         test_fraction=TEST_FRACTION.value, split_seed=SPLIT_SEED.value, overwrite=OVERWRITE.value,
     )  # fmt: skip
     print(summary(store))
 
 
+def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSettings) -> None:
+    found = find_scans(source, LAYOUT.value)
+    print(format_rows(check_source(found, spec.label_values)))
+    plan = plan_scans(found.scans, spec, settings, root)
+    steps = [
+        "affine registration" if spec.space == "MNI305" and settings.registration == "auto" else "",
+        "bias field" if settings.bias_correction else "",
+        f"resampling to {'x'.join(map(str, spec.dimensions))} voxels ({spec.space})",
+        "skull strip" if spec.skull_strip else "",
+        f"z-score over the {spec.normalise}",
+    ]
+    print("Steps: " + ", ".join(s for s in steps if s) + ".")
+    print(
+        f"{root / spec.name}: {len(plan.reused)} subject(s) are prepared already and would be reused, "
+        f"{len(plan.jobs)} to prepare."
+    )
+    differ = settings_that_differ(root / spec.name, spec, settings)
+    if differ and not OVERWRITE.value:
+        print(f"It was prepared with other settings and would be refused without --overwrite: {differ}.")
+    print("Nothing was written.")
+
+
 def summary(store: Store) -> str:
     """What was prepared, in a few lines."""
     m = store.manifest
+    train, test = len(store.subjects("train")), len(store.subjects("test"))
     lines = [
-        f"{store.spec.name}: {len(store.subjects('train'))} for training, {len(store.subjects('test'))} for test",
+        f"{store.spec.name}: {train} for training, {test} for test",
         "grid: " + "x".join(map(str, store.spec.dimensions)) + f" voxels, {store.spec.space} space",
     ]
     if store.patch_box:

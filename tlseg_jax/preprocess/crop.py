@@ -23,7 +23,9 @@ def tight_box(label: NDArray[np.bool_]) -> Box:
 
 
 def patch_box(
-    centres: Sequence[tuple[float, float, float]], patch_size: tuple[int, int, int], dimensions: tuple[int, int, int]
+    centres: Sequence[tuple[float, float, float]],
+    patch_size: tuple[int, int, int],
+    dimensions: tuple[int, int, int],
 ) -> Box:
     """The box "around the centre of mass of the training segmentations" (Weatheritt et al., section 3.2).
 
@@ -35,7 +37,8 @@ def patch_box(
     x, y, z = np.mean(np.asarray(centres, float), axis=0)
     box = Box.centred((float(x), float(y), float(z)), patch_size)
     start = [
-        min(max(a, 0), d - s) if s <= d else a for a, s, d in zip(box.start, patch_size, dimensions, strict=True)
+        min(max(a, 0), d - s) if s <= d else a
+        for a, s, d in zip(box.start, patch_size, dimensions, strict=True)
     ]
     return Box((start[0], start[1], start[2]), patch_size)
 

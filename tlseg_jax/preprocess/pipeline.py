@@ -139,8 +139,8 @@ def preprocess_scan(
             label = label_to_grid(scan.label, scan.affine, grid, to_world)
             if not label.any():
                 raise ExclusionError(
-                    f"{name}: nothing of its label is left on the {spec.space} grid of {_by(grid.shape)} voxels: "
-                    "check the label, the orientation in the headers, or choose a smaller --spacing."
+                    f"{name}: nothing of its label is left on the {spec.space} grid of {_by(grid.shape)} "
+                    "voxels: check the label, the orientation in the headers, or choose a smaller --spacing."
                 )
     mask = None
     with step("strip"):

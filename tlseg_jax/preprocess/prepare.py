@@ -6,47 +6,29 @@ import datetime
 import fcntl
 import hashlib
 import importlib.metadata
-import json
 import multiprocessing
 import platform
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.datasets.splits import assign_splits
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess import crop, register
-from tlseg_jax.preprocess.geometry import Affine, Box
+from tlseg_jax.preprocess import register
 from tlseg_jax.preprocess.layouts import find_scans
-from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
-from tlseg_jax.preprocess.read import read_scan
-from tlseg_jax.preprocess.scan import ExclusionError, Scan, ScanFiles
-from tlseg_jax.preprocess.store import FORMAT, Store, write_json, write_subject
+from tlseg_jax.preprocess.pipeline import PrepareSettings
+from tlseg_jax.preprocess.prepare_cohort import split_subjects, training_box
+from tlseg_jax.preprocess.prepare_subject import Job, json_key, origin, prepare_one, read_json
+from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.store import FORMAT, Store, write_json
 
 REGISTRATIONS = ".registrations"
 """Folder of the store's root where registrations are kept: data sets of the same scans share them."""
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "nilearn", "tensorstore", "tlseg-jax")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Job:
-    """All that a worker needs for one subject; picklable."""
-
-    files: ScanFiles
-    spec: DatasetSpec
-    settings: PrepareSettings
-    checksums: Mapping[str, str]
-    fingerprint: str
-    folder: Path
-    cache: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +41,7 @@ class Plan:
     """
 
     reused: Mapping[str, dict[str, Any]]
-    jobs: tuple[_Job, ...]
+    jobs: tuple[Job, ...]
 
 
 def prepare_dataset(
@@ -120,13 +102,13 @@ def prepare_dataset(
         exclusions += [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
         _check_any(len(records), exclusions, source)
 
-        warnings = _split(records, found.scans, spec, store_root, folder, fraction, split_seed)
-        box, cut = _patch_box(records, spec, folder)
+        warnings = split_subjects(records, found.scans, spec, store_root, folder, fraction, split_seed)
+        box, cut = training_box(records, spec, folder)
         warnings += cut
         manifest = {
             "format": FORMAT,
             "spec": spec.to_dict(),
-            "parameters": settings.to_dict() | {"register": register.PARAMETERS},
+            "parameters": settings.to_dict() | {"register": dict(register.PARAMETERS)},
             "source": str(source.resolve()),
             "layout": found.layout,
             "test_fraction": fraction,
@@ -154,57 +136,53 @@ def effective_spec(spec: DatasetSpec, label_values: tuple[int, ...]) -> DatasetS
 def plan_scans(
     scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareSettings, store_root: Path
 ) -> Plan:
-    """Which subjects are done and which are to do. Reads the source's files for their checksums, writes nothing."""
+    """Which subjects are done and which are to do. Takes the files' checksums and writes nothing."""
     folder = store_root / spec.name
     reused, jobs = {}, []
     for files in scans:
         paths = {"image": files.image, "label": files.label, "mask": files.mask}
         checksums = {k: _sha256(p) for k, p in paths.items() if p is not None}
-        fingerprint = _key({"files": checksums, "spec": _shaping(spec), "settings": settings.to_dict()})
-        record = _read_json(folder / "subjects" / f"{files.subject}.json")
+        fingerprint = json_key({"files": checksums, "settings": _shaping(spec, settings)})
+        record = read_json(folder / "subjects" / f"{files.subject}.json")
         array = folder / "subjects" / f"{files.subject}.zarr" / "zarr.json"
         if record is not None and record.get("fingerprint") == fingerprint and array.exists():
             # Where the files lie and whose they are may have changed with no change to the voxels.
-            reused[files.subject] = record | _origin(files)
+            reused[files.subject] = record | origin(files)
         else:
             jobs.append(
-                _Job(files, spec, settings, checksums, fingerprint, folder, store_root / REGISTRATIONS)
+                Job(files, spec, settings, checksums, fingerprint, folder, store_root / REGISTRATIONS)
             )
     return Plan(reused, tuple(jobs))
 
 
-def _origin(files: ScanFiles) -> dict[str, Any]:
-    return {
-        "person": files.person,
-        "image": str(files.image),
-        "label": str(files.label) if files.label else None,
-        "mask": str(files.mask) if files.mask else None,
-    }
-
-
-def _shaping(spec: DatasetSpec) -> dict[str, Any]:
-    """The fields of a spec that a prepared volume depends on."""
+def _shaping(spec: DatasetSpec, settings: PrepareSettings) -> dict[str, Any]:
+    """All that a prepared volume depends on besides the source's files."""
     keys = ("space", "dimensions", "spacing", "skull_strip", "normalise", "label_values")
-    return {k: v for k, v in spec.to_dict().items() if k in keys}
+    fields = {k: v for k, v in spec.to_dict().items() if k in keys}
+    return fields | settings.to_dict() | {f"register_{k}": v for k, v in register.PARAMETERS.items()}
+
+
+def settings_that_differ(folder: Path, spec: DatasetSpec, settings: PrepareSettings) -> str:
+    """In which settings what is prepared in `folder` differs from these, in words; empty if in none."""
+    ours, theirs = _shaping(spec, settings), read_json(folder / "settings.json")
+    if theirs is None:
+        return ""
+    return "; ".join(
+        f"{k} was {theirs.get(k)!r} and is now {ours.get(k)!r}"
+        for k in sorted(ours.keys() | theirs.keys())
+        if ours.get(k) != theirs.get(k)
+    )
 
 
 def _check_settings(folder: Path, spec: DatasetSpec, settings: PrepareSettings, overwrite: bool) -> None:
     """Refuse a folder prepared with other settings; note ours, before the first subject is written."""
-    ours: dict[str, Any] = {"format": FORMAT} | _shaping(spec) | settings.to_dict()
-    theirs = _read_json(folder / "settings.json")
-    if theirs is not None and not overwrite:
-        differ = [
-            f"{k} was {theirs.get(k)!r} and is now {ours.get(k)!r}"
-            for k in sorted(ours.keys() | theirs.keys())
-            if ours.get(k) != theirs.get(k)
-        ]
-        if differ:
-            raise InputError(
-                f"{folder} was prepared with other settings ({'; '.join(differ)}): choose another --store or "
-                "--name, or prepare it anew with --overwrite."
-            )
-    if theirs != ours:
-        write_json(folder / "settings.json", ours)
+    differ = settings_that_differ(folder, spec, settings)
+    if differ and not overwrite:
+        raise InputError(
+            f"{folder} was prepared with other settings ({differ}): choose another --store or --name, or "
+            "prepare it anew with --overwrite."
+        )
+    write_json(folder / "settings.json", _shaping(spec, settings))
 
 
 @contextlib.contextmanager
@@ -235,92 +213,13 @@ def _check_any(usable: int, exclusions: Sequence[Mapping[str, str]], source: Pat
     raise InputError(f"No scan of {source} can be used. {first}{more}")
 
 
-# --- one subject -------------------------------------------------------------------------------
-
-
-def _prepare_one(job: _Job) -> dict[str, Any] | str:
-    """One subject to disk: its record, or the reason why not. Faults in writing are raised."""
-    start = time.perf_counter()
-    try:
-        scan = read_scan(job.files, job.spec.label_values)
-        read = round(time.perf_counter() - start, 3)
-        known, seconds, details = _registration(job, scan)
-        done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
-        assert done.label is not None
-        record = {
-            **_origin(job.files),
-            "split": "train",
-            "shape": list(done.grid.shape),
-            "affine": done.grid.affine.tolist(),
-            "space_to_world": done.space_to_world.tolist(),
-            "scan_shape": list(scan.image.shape),
-            "scan_affine": np.asarray(scan.affine, float).tolist(),
-            **{f"{k}_sha256": job.checksums.get(k) for k in ("image", "label", "mask")},
-            "fingerprint": job.fingerprint,
-            "label_voxels": int(done.label.sum()),
-            "label_ml": _millilitres(scan),
-            "centre_of_mass": list(crop.centre_of_mass(done.label)),
-            "label_box": crop.tight_box(done.label).to_dict(),
-            "seconds": {"read": read} | seconds | done.seconds,
-            "details": details | done.details,
-        }
-        image = done.image.astype(np.float16)
-        if not np.isfinite(image).all():
-            raise ExclusionError(
-                f"{job.files.image} has voxels more than 65,000 standard deviations from the mean: "
-                "remove these outliers."
-            )
-    except ExclusionError as e:
-        return str(e)
-    except Exception as e:  # one scan that trips a library must not end the others' work
-        return f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
-    start = time.perf_counter()
-    write_subject(job.folder / "subjects" / f"{job.files.subject}.zarr", image, done.label)
-    record["seconds"]["write"] = round(time.perf_counter() - start, 3)
-    write_json(job.folder / "subjects" / f"{job.files.subject}.json", record)
-    return record
-
-
-def _millilitres(scan: Scan) -> float:
-    """The label's volume in the person, not in the common space, where heads are all of one size."""
-    assert scan.label is not None
-    return float(scan.label.sum() * abs(np.linalg.det(scan.affine[:3, :3])) / 1000)
-
-
-def _registration(job: _Job, scan: Scan) -> tuple[Affine | None, dict[str, float], dict[str, Any]]:
-    """The registration this scan needs, from the cache or newly made; its seconds; its figures."""
-    if not needs_registration(scan, job.spec, job.settings):
-        return None, {}, {}
-    start = time.perf_counter()
-    key = _key({"image": job.checksums["image"], "parameters": register.PARAMETERS})
-    path = job.cache / f"{key}.json"
-    kept = _read_json(path)
-    if kept is not None:
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            matrix = np.array(kept["mni_to_world"], float)
-            if matrix.shape == (4, 4) and np.isfinite(matrix).all():
-                return matrix, {"register": 0.0}, {"registration": kept["figures"] | {"reused": True}}
-    found = register.register(scan.image, scan.affine, str(job.files.image))
-    figures = {"information": found.information, "scales": list(found.scales)}
-    seconds = {"register": round(time.perf_counter() - start, 3)}
-    path.parent.mkdir(exist_ok=True)
-    write_json(
-        path,
-        {"image": str(job.files.image), "mni_to_world": found.mni_to_world.tolist(), "figures": figures},
-    )
-    return found.mni_to_world, seconds, {"registration": figures}
-
-
-# --- all subjects ------------------------------------------------------------------------------
-
-
 def _ignore_interrupt() -> None:
     """In a worker: Ctrl-C is the parent's to handle; a scan in flight is finished and kept."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run(
-    jobs: Sequence[_Job], workers: int, progress: bool, title: str, records: dict[str, dict[str, Any]]
+    jobs: Sequence[Job], workers: int, progress: bool, title: str, records: dict[str, dict[str, Any]]
 ) -> dict[str, str]:
     """Do the jobs, adding to `records`; the reasons of those that failed."""
     if not jobs:
@@ -330,7 +229,7 @@ def _run(
     failed: dict[str, str] = {}
     bar = tqdm(total=len(jobs), desc=title, unit="scan", disable=not progress)
 
-    def take(job: _Job, result: dict[str, Any] | str) -> None:
+    def take(job: Job, result: dict[str, Any] | str) -> None:
         if isinstance(result, str):
             failed[job.files.subject] = result
         else:
@@ -340,88 +239,23 @@ def _run(
     with bar:
         if workers <= 1 or len(jobs) == 1:
             for job in jobs:
-                take(job, _prepare_one(job))
+                take(job, prepare_one(job))
             return failed
         pool = ProcessPoolExecutor(
             min(workers, len(jobs)), multiprocessing.get_context("spawn"), _ignore_interrupt
         )
         try:
-            futures: dict[Future[dict[str, Any] | str], _Job] = {pool.submit(_prepare_one, j): j for j in jobs}
+            futures: dict[Future[dict[str, Any] | str], Job] = {pool.submit(prepare_one, j): j for j in jobs}
             for future in as_completed(futures):
                 take(futures[future], future.result())
         except BrokenProcessPool:
             raise InputError(
-                "A worker process was killed, most likely for want of memory: run the same command again with "
-                "--workers=1; what is done is kept."
+                "A worker process was killed, most likely for want of memory: run the same command again "
+                "with --workers=1; what is done is kept."
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return failed
-
-
-def _split(
-    records: dict[str, dict[str, Any]],
-    scans: Sequence[ScanFiles],
-    spec: DatasetSpec,
-    store_root: Path,
-    folder: Path,
-    fraction: float,
-    seed: int,
-) -> list[str]:
-    """Set each record's split; subjects that a data set of the same group has split keep their side."""
-    persons = {s: str(r["person"]) for s, r in records.items()}
-    given = {f.subject: f.split for f in scans if f.subject in records and f.split}
-    for path in sorted(store_root.glob("*/manifest.json")):
-        manifest = _read_json(path)
-        if manifest is None or manifest.get("spec", {}).get("split_group") != spec.split_group:
-            continue
-        if path.parent == folder and (
-            manifest.get("split_seed") != seed or manifest.get("test_fraction") != fraction
-        ):
-            continue  # another split is asked for
-        for subject, r in manifest["subjects"].items():
-            if subject not in records:
-                continue
-            if given.setdefault(subject, r["split"]) != r["split"] and path.parent != folder:
-                raise InputError(
-                    f"Subject {subject} is to be in {given[subject]} and is in {r['split']} in the data set "
-                    f"{path.parent}, which shares its split: put it on one side, or use another --store."
-                )
-    sides = assign_splits(persons, given, fraction, seed)
-    for subject, side in sides.items():
-        records[subject]["split"] = side
-    if fraction < 1 and "train" not in sides.values():
-        return ["No subject is left for training: every one is in the test set."]
-    return []
-
-
-def _patch_box(
-    records: Mapping[str, dict[str, Any]], spec: DatasetSpec, folder: Path
-) -> tuple[Box | None, list[str]]:
-    """The box of the training labels, and a warning where it does not hold one of them."""
-    train = [s for s in sorted(records) if records[s]["split"] == "train"]
-    if not train:
-        return None, []
-    centres = [tuple(records[s]["centre_of_mass"]) for s in train]
-    box = crop.patch_box(centres, spec.patch_size, spec.dimensions)
-    if spec.random_patch:
-        return box, []  # patches come from everywhere: nothing has to fit into one
-    lost = {}
-    for s in train:
-        if not crop.holds(box, Box.from_dict(records[s]["label_box"])):
-            label = _read_label(folder, s)
-            lost[s] = (crop.lost_voxels(label, box), int(label.sum()))
-    return box, [crop.box_warning(lost, spec.patch_size)] if lost else []
-
-
-def _read_label(folder: Path, subject: str) -> Any:
-    import tensorstore as ts
-
-    path = str(folder / "subjects" / f"{subject}.zarr" / "label")
-    array = ts.open(
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, open=True, read=True
-    ).result()
-    return array.read().result() > 0
 
 
 def _sha256(path: Path) -> str:
@@ -431,19 +265,6 @@ def _sha256(path: Path) -> str:
             return hashlib.file_digest(f, "sha256").hexdigest()
     except OSError as e:
         return f"unreadable: {e.strerror}"
-
-
-def _key(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none that can be read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _versions() -> dict[str, str]:

@@ -24,9 +24,15 @@ SEED = 1
 SAMPLES = 0.25
 """Share of the voxels in the template's mask that the metric samples, drawn with `SEED`."""
 
-RIM_MM = 6.0
-"""The mask reaches this far outside the brain: in a stripped scan the brain's edge is then seen, and
-in a head the rim is fluid and inner skull, as dark as the template's background."""
+START_SCALE = (0.8, 0.9, 1.0)
+"""The template's brain is larger than nearly everyone's; from its own size alone, a head's skull or
+scalp is taken for the edge of the brain."""
+
+START_UP_MM = (0.0, -20.0, 20.0, 40.0, 60.0)
+START_FORWARD_MM = (0.0, -20.0, 20.0)
+START_NOD = (0.0, -0.35, 0.35)
+"""Placements to begin from, about the head's centre of mass, which lies below the brain where the
+neck is in view; turns in radians."""
 
 SCALES = (0.5, 2.0)
 """Stretches of the template outside this range are not those of a human head."""
@@ -35,8 +41,8 @@ LEAST_INFORMATION = 0.15
 """Mutual information (nats) below which the two images do not show the same thing."""
 
 PARAMETERS: dict[str, Any] = {
-    "version": 1, "target": "ICBM152 2009a T1", "spacing": SPACING, "bins": BINS, "seed": SEED,
-    "samples": SAMPLES, "rim_mm": RIM_MM,
+    "version": 2, "target": "ICBM152 2009a T1", "spacing": SPACING, "bins": BINS, "seed": SEED,
+    "samples": SAMPLES,
 }  # fmt: skip
 """All that the result depends on besides the scan: a cache of registrations is keyed by it."""
 
@@ -58,15 +64,14 @@ class Registration:
 
 @functools.cache
 def _target() -> tuple[sitk.Image, sitk.Image, NDArray[np.float64]]:
-    """The template and its widened mask at `SPACING`, and the brain's centre, in MNI152 mm."""
+    """The template and its brain mask at `SPACING`, and the brain's centre, in MNI152 mm."""
     volume, affine = template_image()
     mask, _ = template_mask()
     grid = _covering(volume.shape, affine)
     small = to_grid(volume, affine, grid, np.eye(4), order=1)
     brain = to_grid(mask.astype(np.float32), affine, grid, np.eye(4), order=1) >= 0.5
-    near = ndimage.distance_transform_edt(~brain, sampling=SPACING) <= RIM_MM
     centre = affine[:3] @ [*ndimage.center_of_mass(mask), 1.0]
-    return _itk(small, grid), _itk(near.astype(np.uint8), grid), centre
+    return _itk(small, grid), _itk(brain.astype(np.uint8), grid), centre
 
 
 def _covering(shape: tuple[int, ...], affine: Affine) -> Grid:
@@ -128,14 +133,16 @@ def _optimise(
     return end, float(method.GetMetricValue())
 
 
-def _starts(centre: NDArray[np.float64], head: NDArray[np.float64]) -> list[sitk.Euler3DTransform]:
-    """Placements of the template to begin from: the middle of a head with its neck lies below the brain."""
+def _starts(centre: NDArray[np.float64], head: NDArray[np.float64]) -> list[sitk.Similarity3DTransform]:
+    """Placements of the template to begin from, with the same vertical axis for brain and head."""
     starts = []
-    for up, back, nod in itertools.product((0, -20, 20, 40, 60), (0, -20, 20), (0, -0.35, 0.35)):
-        t = sitk.Euler3DTransform()
+    placements = itertools.product(START_SCALE, START_UP_MM, START_FORWARD_MM, START_NOD)
+    for scale, up, forward, nod in placements:
+        t = sitk.Similarity3DTransform()
         t.SetCenter(centre.tolist())
-        t.SetRotation(nod, 0.0, 0.0)
-        t.SetTranslation((head + [0, back, up] - centre).tolist())
+        t.SetRotation((1.0, 0.0, 0.0), nod)
+        t.SetScale(scale)
+        t.SetTranslation((head + np.array([0.0, forward, up]) - centre).tolist())
         starts.append(t)
     return starts
 
@@ -143,8 +150,9 @@ def _starts(centre: NDArray[np.float64], head: NDArray[np.float64]) -> list[sitk
 def register(image: NDArray[np.float32], affine: Affine, name: str = "The scan") -> Registration:
     """Register a T1-weighted scan to MNI305 (Weatheritt et al., section 3.2: registration comes first).
 
-    Mattes mutual information; placements about the head's centre of mass are compared, the best are
-    made rigid, the best of those goes on to an affine, from coarse to fine. The same scan gives the
+    Mattes mutual information within the template's brain, so that skull and scalp count for nothing.
+    Placements and sizes about the head's centre of mass are compared, the best are refined as
+    similarities, the best of those becomes an affine, from coarse to fine. The same scan gives the
     same matrix.
 
     Args:
@@ -162,7 +170,7 @@ def register(image: NDArray[np.float32], affine: Affine, name: str = "The scan")
     moving = _itk(small, grid)
     head = grid.affine[:3] @ [*ndimage.center_of_mass(foreground(small, grid.affine)), 1.0]
     try:
-        first, before, last, after = _search(fixed, moving, mask, centre, head)
+        before, last, after = _search(fixed, moving, mask, centre, head)
     except RuntimeError as e:
         reason = str(e).strip().splitlines()[-1].strip()
         raise _failure(name, f"the optimiser stopped ({reason})") from None
@@ -187,30 +195,30 @@ def _search(
     mask: sitk.Image,
     centre: NDArray[np.float64],
     head: NDArray[np.float64],
-) -> tuple[sitk.Transform, float, sitk.AffineTransform, float]:
-    """The best start and the affine found from it, each with its metric (lower is better)."""
-    coarse = [sitk.Shrink(sitk.SmoothingRecursiveGaussian(i, 4.0), [4] * 3) for i in (fixed, moving)]
-    scored = []
+) -> tuple[float, sitk.AffineTransform, float]:
+    """The best start's metric (lower is better), the affine found from it, and that one's metric."""
+    coarse, rough = (sitk.Shrink(sitk.SmoothingRecursiveGaussian(i, 4.0), [4] * 3) for i in (fixed, moving))
+    scored: list[tuple[float, int, sitk.Transform]] = []
     for start in _starts(centre, head):
         try:
-            scored.append((_method(mask, start, 1.0).MetricEvaluate(*coarse), len(scored), start))
+            scored.append((_method(mask, start, 1.0).MetricEvaluate(coarse, rough), len(scored), start))
         except RuntimeError:  # this start leaves no overlap
             continue
     if not scored:
         raise RuntimeError("the scan and the template do not overlap")
     best = sorted(scored)[:3]
-    rigid = [_optimise(*coarse, mask, start, [1], [0.0], 60) for _, _, start in best]
-    turn, _ = min(rigid, key=lambda r: r[1])
-    turn, _ = _optimise(fixed, moving, mask, turn, [4, 2], [4.0, 2.0], 60)
-    euler = sitk.Euler3DTransform(turn)
-    start = sitk.AffineTransform(3)
-    start.SetCenter(euler.GetCenter())
-    start.SetMatrix(euler.GetMatrix())
-    start.SetTranslation(euler.GetTranslation())
-    end, _ = _optimise(fixed, moving, mask, start, [3, 2, 1], [4.0, 2.0, 0.0], 100)
+    refined = [_optimise(coarse, rough, mask, start, [1], [0.0], 60) for _, _, start in best]
+    found, _ = min(refined, key=lambda r: r[1])
+    found, _ = _optimise(fixed, moving, mask, found, [4, 2], [4.0, 2.0], 60)
+    alike = sitk.Similarity3DTransform(found)
+    affine = sitk.AffineTransform(3)
+    affine.SetCenter(alike.GetCenter())
+    affine.SetMatrix(alike.GetMatrix())
+    affine.SetTranslation(alike.GetTranslation())
+    end, _ = _optimise(fixed, moving, mask, affine, [3, 2, 1], [4.0, 2.0, 0.0], 100)
     before = _method(mask, best[0][2], 1.0).MetricEvaluate(fixed, moving)
     after = _method(mask, end, 1.0).MetricEvaluate(fixed, moving)
-    return best[0][2], before, sitk.AffineTransform(end), after
+    return before, sitk.AffineTransform(end), after
 
 
 def _failure(name: str, why: str) -> ExclusionError:

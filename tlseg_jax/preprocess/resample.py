@@ -1,6 +1,7 @@
 """Volumes from one voxel grid to another, interpolated once with every transform composed."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,7 +86,7 @@ def to_scan(
 
 def _pull(
     volume: NDArray[np.generic],
-    matrix: Affine,
+    matrix: NDArray[Any],
     shape: tuple[int, int, int],
     order: int,
     antialias: bool,
@@ -124,7 +125,7 @@ def _pull(
 
 
 def _reach(
-    matrix: Affine, shape: tuple[int, ...], limit: NDArray[np.int64], margin: NDArray[np.float64] | float
+    matrix: NDArray[Any], shape: tuple[int, ...], limit: NDArray[np.int64], margin: NDArray[Any]
 ) -> NDArray[np.int64] | None:
     """First and one past the last index, (3, 2), that a box of `shape` voxels touches through `matrix`."""
     corners = np.array([[*c, 1.0] for c in itertools.product(*[(-0.5, n - 0.5) for n in shape])])

@@ -1,0 +1,78 @@
+"""What takes all subjects of a data set together: who trains and who tests, and the patch box."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.splits import assign_splits
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess import crop
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.prepare_subject import read_json
+from tlseg_jax.preprocess.scan import ScanFiles
+
+
+def split_subjects(
+    records: dict[str, dict[str, Any]],
+    scans: Sequence[ScanFiles],
+    spec: DatasetSpec,
+    store_root: Path,
+    folder: Path,
+    fraction: float,
+    seed: int,
+) -> list[str]:
+    """Set each record's split; subjects that a data set of the same group has split keep their side."""
+    persons = {s: str(r["person"]) for s, r in records.items()}
+    given = {f.subject: f.split for f in scans if f.subject in records and f.split}
+    for path in sorted(store_root.glob("*/manifest.json")):
+        manifest = read_json(path)
+        if manifest is None or manifest.get("spec", {}).get("split_group") != spec.split_group:
+            continue
+        if path.parent == folder and (
+            manifest.get("split_seed") != seed or manifest.get("test_fraction") != fraction
+        ):
+            continue  # another split is asked for
+        for subject, r in manifest["subjects"].items():
+            if subject not in records:
+                continue
+            if given.setdefault(subject, r["split"]) != r["split"] and path.parent != folder:
+                raise InputError(
+                    f"Subject {subject} is to be in {given[subject]} and is in {r['split']} in the data set "
+                    f"{path.parent}, which shares its split: put it on one side, or use another --store."
+                )
+    sides = assign_splits(persons, given, fraction, seed)
+    for subject, side in sides.items():
+        records[subject]["split"] = side
+    if fraction < 1 and "train" not in sides.values():
+        return ["No subject is left for training: every one is in the test set."]
+    return []
+
+
+def training_box(
+    records: Mapping[str, dict[str, Any]], spec: DatasetSpec, folder: Path
+) -> tuple[Box | None, list[str]]:
+    """The box of the training labels, and a warning where it does not hold one of them."""
+    train = [s for s in sorted(records) if records[s]["split"] == "train"]
+    if not train:
+        return None, []
+    centres = [tuple(records[s]["centre_of_mass"]) for s in train]
+    box = crop.patch_box(centres, spec.patch_size, spec.dimensions)
+    if spec.random_patch:
+        return box, []  # patches come from everywhere: nothing has to fit into one
+    lost = {}
+    for s in train:
+        if not crop.holds(box, Box.from_dict(records[s]["label_box"])):
+            label = _read_label(folder, s)
+            lost[s] = (crop.lost_voxels(label, box), int(label.sum()))
+    return box, [crop.box_warning(lost, spec.patch_size)] if lost else []
+
+
+def _read_label(folder: Path, subject: str) -> Any:
+    import tensorstore as ts
+
+    path = str(folder / "subjects" / f"{subject}.zarr" / "label")
+    array = ts.open(
+        {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, open=True, read=True
+    ).result()
+    return array.read().result() > 0

@@ -1,0 +1,147 @@
+"""One subject from its files to the store, with its record; what a worker process does."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.preprocess import crop, register
+from tlseg_jax.preprocess.geometry import Affine
+from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
+from tlseg_jax.preprocess.read import read_scan
+from tlseg_jax.preprocess.scan import ExclusionError, Scan, ScanFiles
+from tlseg_jax.preprocess.store import write_json, write_subject
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """All that a worker needs for one subject.
+
+    Attributes:
+      files: where the subject's files are.
+      spec: the data set.
+      settings: the steps' settings.
+      checksums: SHA-256 of the files, by "image", "label" and "mask".
+      fingerprint: of the checksums and of all settings; a record with the same one is up to date.
+      folder: the data set's folder in the store.
+      cache: folder where registrations are kept, shared by the data sets of a store.
+    """
+
+    files: ScanFiles
+    spec: DatasetSpec
+    settings: PrepareSettings
+    checksums: Mapping[str, str]
+    fingerprint: str
+    folder: Path
+    cache: Path
+
+
+def origin(files: ScanFiles) -> dict[str, Any]:
+    """Whose scan it is and where its files are."""
+    return {
+        "person": files.person,
+        "image": str(files.image),
+        "label": str(files.label) if files.label else None,
+        "mask": str(files.mask) if files.mask else None,
+    }
+
+
+def prepare_one(job: Job) -> dict[str, Any] | str:
+    """Read one subject, preprocess it and write it to the store.
+
+    Returns:
+      Its record in the manifest, or one sentence that says why it is excluded.
+
+    Raises:
+      OSError: or what the libraries make of it: the result cannot be written, as on a full disk.
+    """
+    start = time.perf_counter()
+    try:
+        scan = read_scan(job.files, job.spec.label_values)
+        read = round(time.perf_counter() - start, 3)
+        known, seconds, details = _registration(job, scan)
+        done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
+        assert done.label is not None
+        record = {
+            **origin(job.files),
+            "split": "train",
+            "shape": list(done.grid.shape),
+            "affine": done.grid.affine.tolist(),
+            "space_to_world": done.space_to_world.tolist(),
+            "scan_shape": list(scan.image.shape),
+            "scan_affine": np.asarray(scan.affine, float).tolist(),
+            **{f"{k}_sha256": job.checksums.get(k) for k in ("image", "label", "mask")},
+            "fingerprint": job.fingerprint,
+            "label_voxels": int(done.label.sum()),
+            "label_ml": _millilitres(scan),
+            "centre_of_mass": list(crop.centre_of_mass(done.label)),
+            "label_box": crop.tight_box(done.label).to_dict(),
+            "seconds": {"read": read} | seconds | done.seconds,
+            "details": details | done.details,
+        }
+        image = done.image.astype(np.float16)
+        if not np.isfinite(image).all():
+            raise ExclusionError(
+                f"{job.files.image} has voxels more than 65,000 standard deviations from the mean: "
+                "remove these outliers."
+            )
+    except ExclusionError as e:
+        return str(e)
+    except Exception as e:  # one scan that trips a library must not end the others' work
+        return f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
+    start = time.perf_counter()
+    write_subject(job.folder / "subjects" / f"{job.files.subject}.zarr", image, done.label)
+    record["seconds"]["write"] = round(time.perf_counter() - start, 3)
+    write_json(job.folder / "subjects" / f"{job.files.subject}.json", record)
+    return record
+
+
+def _millilitres(scan: Scan) -> float:
+    """The label's volume in the person, not in the common space, where heads are all of one size."""
+    assert scan.label is not None
+    return float(scan.label.sum() * abs(np.linalg.det(scan.affine[:3, :3])) / 1000)
+
+
+def _registration(job: Job, scan: Scan) -> tuple[Affine | None, dict[str, float], dict[str, Any]]:
+    """The registration this scan needs, from the cache or newly made; its seconds; its figures."""
+    if not needs_registration(scan, job.spec, job.settings):
+        return None, {}, {}
+    start = time.perf_counter()
+    key = json_key({"image": job.checksums["image"], "parameters": register.PARAMETERS})
+    path = job.cache / f"{key}.json"
+    kept = read_json(path)
+    if kept is not None:
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            matrix = np.array(kept["mni_to_world"], float)
+            if matrix.shape == (4, 4) and np.isfinite(matrix).all():
+                return matrix, {"register": 0.0}, {"registration": kept["figures"] | {"reused": True}}
+    found = register.register(scan.image, scan.affine, str(job.files.image))
+    figures = {"information": found.information, "scales": list(found.scales)}
+    seconds = {"register": round(time.perf_counter() - start, 3)}
+    path.parent.mkdir(exist_ok=True)
+    write_json(
+        path,
+        {"image": str(job.files.image), "mni_to_world": found.mni_to_world.tolist(), "figures": figures},
+    )
+    return found.mni_to_world, seconds, {"registration": figures}
+
+
+def json_key(value: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
