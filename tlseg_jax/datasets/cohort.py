@@ -79,6 +79,7 @@ def write_cohort(
         something else.
     """
     settings = settings_for(spec)
+    folder = folder.absolute()
     train = train if spec.train_count else 0
     if train < 0 or test < 0 or train + test < 1:
         raise InputError(
@@ -107,18 +108,29 @@ def write_cohort(
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        for kind in ("images", "labels", "masks"):
-            (beside / kind).mkdir(parents=True)
+        try:
+            for kind in ("images", "labels", "masks"):
+                (beside / kind).mkdir(parents=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as e:
+            raise InputError(
+                f"The built-in cohort cannot be written to {folder} ({e.strerror}): name another folder."
+            ) from None
         draw = functools.partial(_write_person, beside, settings, grid, seed)
         # Threads are enough: NumPy, SciPy and zlib let go of the interpreter while they work.
-        with ThreadPoolExecutor(max(workers, 1)) as pool:
+        pool = ThreadPoolExecutor(max(workers, 1))
+        try:
             done = pool.map(draw, persons)
             bar = tqdm(done, f"drawing {spec.name}", len(persons), unit="head", disable=not progress)
-            rows = [(*files, "test" if i < test else "train", name) for i, (name, files) in enumerate(bar)]
+            rows = [
+                (name, *files, "test" if person < test else "train", name)
+                for person, (name, files) in zip(persons, bar, strict=True)
+            ]
+        finally:
+            pool.shutdown(cancel_futures=True)
         with (beside / table.name).open("w", newline="", encoding="utf-8") as f:
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(COLUMNS)
-            writer.writerows((row[-1], *row) for row in rows)
+            writer.writerows(rows)
             _flush(f)
         with (beside / "README.txt").open("w", encoding="utf-8") as f:
             f.write(NOTE.format(name=spec.name, structure=spec.structure, settings=_plain(settings)))
