@@ -124,8 +124,12 @@ PAPER_SPECS: Mapping[str, DatasetSpec] = {
 """The five data sets of Table 1. MAL-C's voxel spacing is "Various" there, hence None."""
 
 
-def get_spec(name_or_path: str) -> DatasetSpec:
+def get_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
     """The spec of a name of Table 1, or of a TOML file with the same fields.
+
+    Args:
+      name_or_path: the name, or a path that ends in ".toml".
+      above: files whose `base` led here, to stop a circle.
 
     Raises:
       InputError: neither a known name (the nearest is suggested) nor a readable TOML file.
@@ -133,36 +137,39 @@ def get_spec(name_or_path: str) -> DatasetSpec:
     if name_or_path in PAPER_SPECS:
         return PAPER_SPECS[name_or_path]
     if name_or_path.endswith(".toml"):
-        return _read_toml(Path(name_or_path))
+        return _read_toml(Path(name_or_path), above)
     near = difflib.get_close_matches(name_or_path.lower(), PAPER_SPECS, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(PAPER_SPECS)}"
     raise InputError(f"There is no data set named '{name_or_path}': {hint} (or give a .toml file).")
 
 
-def _read_toml(path: Path) -> DatasetSpec:
+def _read_toml(path: Path, above: tuple[Path, ...]) -> DatasetSpec:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"The data set file {path} does not exist: check the path.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         raise InputError(f"The data set file {path} cannot be read as TOML ({e}): correct it.") from None
-    return spec_from_dict(values, str(path))
+    return spec_from_dict(values, str(path), (*above, path.resolve()))
 
 
-def spec_from_dict(values: Mapping[str, Any], where: str) -> DatasetSpec:
+def spec_from_dict(values: Mapping[str, Any], where: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
     """A spec from plain values; `base = "hdt_c"` starts from that data set's values.
 
     Args:
       values: the fields of `DatasetSpec`.
       where: the file they came from, for messages.
+      above: files whose `base` led here, to stop a circle.
 
     Raises:
-      InputError: a field that is missing, unknown or of the wrong form.
+      InputError: a circle of bases, or a field that is missing, unknown or of the wrong form.
     """
     given = dict(values)
     base = given.pop("base", None)
     if base is not None:
-        given = get_spec(str(base)).to_dict() | given
+        if Path(str(base)).resolve() in above:
+            raise InputError(f"{where}: base = {base!r} leads back to itself: start from another data set.")
+        given = get_spec(str(base), above).to_dict() | given
     fields = {f.name: f for f in dataclasses.fields(DatasetSpec)}
     for key in given:
         if key not in fields:
@@ -170,9 +177,10 @@ def spec_from_dict(values: Mapping[str, Any], where: str) -> DatasetSpec:
             hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(fields)}."
             raise InputError(f"{where} has an unknown field '{key}': {hint}")
     missing = [k for k, f in fields.items() if f.default is dataclasses.MISSING and k not in given]
-    if missing == ["spacing"]:  # TOML has no null: an absent spacing is a varying one
+    if "spacing" in missing:  # TOML has no null: an absent spacing is a varying one
         given["spacing"] = None
-    elif missing:
+        missing.remove("spacing")
+    if missing:
         raise InputError(f"{where} lacks the field '{missing[0]}': add it (see the README for an example).")
     for key, value in given.items():
         given[key] = _checked(key, value, where)

@@ -58,14 +58,15 @@ def assign_splits(
     left = sorted((p for p in by_person if p not in side), key=lambda p: _rank(seed, p))
     scans_left = sum(len(by_person[p]) for p in left)
     wanted = round(test_fraction * scans_left)
-    if 0 < test_fraction < 1 and scans_left > 1 and not side:
-        wanted = min(max(wanted, 1), scans_left - 1)  # neither side empty
+    both = 0 < test_fraction < 1 and len(left) > 1 and not side
     held = 0
     for person in left:
         # Half of a person's scans past the target still counts as nearer to it than none.
         take = held + len(by_person[person]) / 2 <= wanted and held < wanted
         side[person] = "test" if take else "train"
         held += len(by_person[person]) if take else 0
+    if both and held in (0, scans_left):  # neither side empty: the person with the fewest scans changes over
+        side[min(left, key=lambda p: len(by_person[p]))] = "train" if held else "test"
     return {s: side[p] for s, p in persons.items()}
 
 

@@ -8,6 +8,7 @@ Any Zarr v3 reader opens it. Chunks carry crc32c checksums, so a flipped bit is 
 """
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -76,7 +77,11 @@ def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
                 },
                 create=True,
             ).result()
-            array.write(volume.astype(dtype)).result()
+            # One chunk after another: when the disk fills up, no other chunk is still on its way to
+            # the folder that is about to be removed.
+            for at in itertools.product(*(range(0, n, c) for n, c in zip(volume.shape, chunk, strict=True))):
+                part = tuple(slice(a, min(a + c, n)) for a, c, n in zip(at, chunk, volume.shape, strict=True))
+                array[part].write(volume[part].astype(dtype)).result()
         write_json(beside / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
         shutil.rmtree(path, ignore_errors=True)
         beside.replace(path)
@@ -111,8 +116,11 @@ class Store:
             ) from None
         except (OSError, ValueError) as e:
             raise InputError(f"{path} cannot be read ({e}): run 'prepare' again.") from None
-        if self.manifest.get("format") != FORMAT:
+        if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
             raise InputError(f"{path} was written by another version: prepare the data set again.")
+        for key in ("spec", "subjects"):
+            if not isinstance(self.manifest.get(key), dict):
+                raise InputError(f"{path} is damaged (no '{key}'): prepare the data set again.")
         self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], str(path))
         box = self.manifest.get("patch_box")
         self.patch_box = Box.from_dict(box) if box else None

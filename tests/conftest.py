@@ -1,0 +1,88 @@
+"""Fixtures shared by the tests: a tiny prepared data set, written by hand."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.store import Store, write_json, write_subject
+
+MakeStore = Callable[..., Store]
+SIDE = 16
+
+
+def blob(seed: int, side: int = SIDE) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A bright ellipsoid off centre in noise: an image that a small network can learn."""
+    rng = np.random.default_rng(seed)
+    at = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1)
+    centre = side / 2 + rng.uniform(-2, 2, 3)
+    label = (((at - centre) / rng.uniform(side / 6, side / 4, 3)) ** 2).sum(-1) < 1
+    image = rng.normal(0, 0.3, label.shape) + 2.0 * label
+    return (image - image.mean()) / image.std(), label.astype(np.uint8)
+
+
+def write_store(
+    folder: Path,
+    train: int = 4,
+    test: int = 2,
+    spec: Mapping[str, Any] | None = None,
+    poison: str | None = None,
+    first: int = 0,
+) -> Store:
+    """A store of blobs: sub-0.. train, then test; `poison` names a subject whose image holds a NaN."""
+    values = DatasetSpec(
+        "tiny", "blob", "native", (SIDE,) * 3, (1.0, 1.0, 1.0), (SIDE,) * 3,
+        train_count=train, test_count=test, split_group="tiny",
+    ).to_dict() | dict(spec or {})  # fmt: skip
+    records = {}
+    for i in range(first, first + train + test):
+        name = f"sub-{i}"
+        image, label = blob(i)
+        if name == poison:
+            image[3, 3, 3] = np.nan
+        write_subject(folder / "subjects" / f"{name}.zarr", image, label)
+        records[name] = {
+            "split": "train" if i < first + train else "test",
+            "person": f"person-{i}",
+            "shape": [SIDE] * 3,
+            "affine": np.eye(4).tolist(),
+            "fingerprint": f"f{i}",
+            "image_sha256": f"sha{i}",
+        }
+    manifest = {
+        "format": 1,
+        "spec": values,
+        "parameters": {"spacing": 1.0},
+        "patch_box": None if values["random_patch"] else Box((0, 0, 0), (SIDE,) * 3).to_dict(),
+        "subjects": records,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return Store(folder)
+
+
+@pytest.fixture
+def make_store(tmp_path: Path) -> MakeStore:
+    """A function that writes a store below this test's folder."""
+
+    def make(name: str = "store", **given: Any) -> Store:
+        return write_store(tmp_path / name, **given)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Four training and two test subjects of 16 voxels a side; read only."""
+    return write_store(tmp_path_factory.mktemp("tiny") / "store")
+
+
+@pytest.fixture(scope="session")
+def tiny_network() -> UNetConfig:
+    """Two poolings, four channels: compiles in about a second."""
+    return UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
