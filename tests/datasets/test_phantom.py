@@ -16,7 +16,7 @@ from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.geometry import Box, Grid
 
-PERSONS = range(5)
+PERSONS = range(4)
 
 
 def spec_of(name: str, spacing: float = 2.0) -> DatasetSpec:
