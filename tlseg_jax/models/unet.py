@@ -110,7 +110,7 @@ class Conv3(nn.Module):
 
 
 class Block(nn.Module):
-    """Convolution, batch normalisation, ReLU, once for each width."""
+    """Convolution, batch normalisation, ReLU, once for each width; the last ReLU is the caller's."""
 
     widths: Widths
     momentum: float
@@ -118,7 +118,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool, running: frozenset[str]) -> jax.Array:
-        """(batch, depth, height, width, channels) -> (..., widths[-1]).
+        """(batch, depth, height, width, channels) -> (..., widths[-1]), before the last ReLU.
 
         Args:
           x: the input.
@@ -132,7 +132,8 @@ class Block(nn.Module):
             x = nn.BatchNorm(
                 use_running_average=average, momentum=self.momentum, dtype=self.dtype, name=f"bn_{i}"
             )(x)
-            x = nn.relu(x)
+            if i + 1 < len(self.widths):
+                x = nn.relu(x)
         return x
 
 
@@ -164,23 +165,25 @@ class SwitchUNet(nn.Module):
             x = jnp.pad(x, [(0, 0), *pad, (0, 0)])
 
         def block(name: str, widths: Widths, x: jax.Array) -> jax.Array:
-            if not widths:
-                return x
             return Block(widths, c.momentum, c.dtype, name=name)(x, train, running)
 
         skips = []
         for i, widths in enumerate(c.encoder):
             x = block(f"encoder_{i}", widths, x)
+            # Pooling before the ReLU gives the same maxima. After it, every cell that the ReLU
+            # silenced would be a tie, and all ties un-pool into the same corner.
             pooled, switches = switch_pool(x)
-            skips.append((x, switches))
-            x = pooled
-        x = block("bottleneck", c.bottleneck, x)
+            skips.append((nn.relu(x), switches))
+            x = nn.relu(pooled)
+        x = nn.relu(block("bottleneck", c.bottleneck, x))
         for i, widths in enumerate(c.decoder):
-            x = block(f"decoder_{i}", widths, x)
+            if widths:
+                x = nn.relu(block(f"decoder_{i}", widths, x))
             skip, switches = skips.pop()
             x = switch_unpool(x, switches)
             x = jnp.concatenate([x, skip], axis=-1) if c.skip == "concatenate" else x + skip
-        x = block("final", c.final, x)
+        if c.final:
+            x = nn.relu(block("final", c.final, x))
         # A 1x1x1 convolution is a product over the channels.
         logits = nn.Dense(len(c.outputs), dtype=c.dtype, name="head")(x)
         return logits[:, : sides[0], : sides[1], : sides[2]].astype(jnp.float32)
