@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.preprocess.geometry import Affine
 from tlseg_jax.preprocess.strip import voxel_sizes
+from tlseg_jax.preprocess.threads import one_itk_thread
 
 WORKING_MM = 4.0
 """The field is estimated at about this spacing: it varies over centimetres."""
@@ -40,7 +41,6 @@ def correct_bias(
         return image, np.ones_like(image)
     spacing = [float(s * k) for s, k in zip(voxel_sizes(affine), step, strict=True)]
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.SetNumberOfThreads(1)
     n4.SetMaximumNumberOfIterations(list(ITERATIONS))
     n4.SetConvergenceThreshold(1e-3)
     inputs = []
@@ -48,8 +48,9 @@ def correct_bias(
         itk = sitk.GetImageFromArray(np.ascontiguousarray(volume.transpose(2, 1, 0)))
         itk.SetSpacing(spacing)
         inputs.append(itk)
-    n4.Execute(*inputs)
-    log_small = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(inputs[0])).transpose(2, 1, 0)
+    with one_itk_thread():
+        n4.Execute(*inputs)
+        log_small = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(inputs[0])).transpose(2, 1, 0)
     log_field = _enlarge(log_small.astype(np.float32), image.shape, step)
     field = np.exp(log_field)
     corrected = lifted / field

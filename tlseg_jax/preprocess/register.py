@@ -15,6 +15,7 @@ from tlseg_jax.preprocess.resample import to_grid
 from tlseg_jax.preprocess.scan import ExclusionError
 from tlseg_jax.preprocess.strip import foreground
 from tlseg_jax.preprocess.template import MNI305_TO_MNI152, template_image, template_mask
+from tlseg_jax.preprocess.threads import one_itk_thread
 
 SPACING = 2.0
 """mm; both images are taken to this spacing, where an affine is still found to about 0.1 mm."""
@@ -37,11 +38,15 @@ neck is in view; turns in radians."""
 SCALES = (0.5, 2.0)
 """Stretches of the template outside this range are not those of a human head."""
 
+LEAST_INSIDE = 0.6
+"""Share of the template's brain that has to lie in the scan's field of view. A small overlap makes
+for a high mutual information, by chance."""
+
 LEAST_INFORMATION = 0.15
 """Mutual information (nats) below which the two images do not show the same thing."""
 
 PARAMETERS: dict[str, Any] = {
-    "version": 2, "target": "ICBM152 2009a T1", "spacing": SPACING, "bins": BINS, "seed": SEED,
+    "version": 3, "target": "ICBM152 2009a T1", "spacing": SPACING, "bins": BINS, "seed": SEED,
     "samples": SAMPLES,
 }  # fmt: skip
 """All that the result depends on besides the scan: a cache of registrations is keyed by it."""
@@ -99,7 +104,6 @@ def _itk(volume: NDArray[Any], grid: Grid) -> sitk.Image:
 
 def _method(mask: sitk.Image, start: sitk.Transform, samples: float) -> sitk.ImageRegistrationMethod:
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # threads add up in no fixed order: one makes the result repeatable
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricFixedMask(mask)
     method.SetMetricSamplingStrategy(method.RANDOM)
@@ -170,23 +174,47 @@ def register(image: NDArray[np.float32], affine: Affine, name: str = "The scan")
     moving = _itk(small, grid)
     head = grid.affine[:3] @ [*ndimage.center_of_mass(foreground(small, grid.affine)), 1.0]
     try:
-        before, last, after = _search(fixed, moving, mask, centre, head)
+        with one_itk_thread():
+            before, last, after = _search(fixed, moving, mask, centre, head)
     except RuntimeError as e:
         reason = str(e).strip().splitlines()[-1].strip()
         raise _failure(name, f"the optimiser stopped ({reason})") from None
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.array(last.GetMatrix()).reshape(3, 3)
-    c = np.array(last.GetCenter())
-    matrix[:3, 3] = np.array(last.GetTranslation()) + c - matrix[:3, :3] @ c
+    matrix = _matrix(last)
     mni_to_world = matrix @ MNI305_TO_MNI152
     scales = np.linalg.svd(mni_to_world[:3, :3], compute_uv=False)
     if not (SCALES[0] <= scales.min() and scales.max() <= SCALES[1]):
         raise _failure(name, f"it stretches the template by {scales.max():.2f} and {scales.min():.2f}")
+    if _inside(matrix, moving) < LEAST_INSIDE:
+        raise _failure(name, "it puts the brain outside the scan's field of view")
     if after > before:
         raise _failure(name, "the images agree less after it than before")
     if -after < LEAST_INFORMATION:
         raise _failure(name, f"the images share only {-after:.2f} nats of information")
     return Registration(mni_to_world, -after, (float(scales[0]), float(scales[1]), float(scales[2])))
+
+
+def _matrix(transform: Any) -> Affine:
+    """(4, 4), MNI152 mm -> world mm, of a transform that turns about a centre."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array(transform.GetMatrix()).reshape(3, 3)
+    centre = np.array(transform.GetCenter())
+    matrix[:3, 3] = np.array(transform.GetTranslation()) + centre - matrix[:3, :3] @ centre
+    return matrix
+
+
+@functools.cache
+def _brain_points() -> NDArray[np.float64]:
+    """(n, 4): some points of the template's brain, MNI152 mm."""
+    mask, _ = template_mask()
+    points = np.argwhere(mask[::8, ::8, ::8]) * 8
+    return np.asarray(np.column_stack([points, np.ones(len(points))]) @ template_image()[1].T, np.float64)
+
+
+def _inside(matrix: Affine, moving: sitk.Image) -> float:
+    """Share of the template's brain that `matrix` puts within the field of view of `moving`."""
+    at = (_brain_points() @ matrix.T)[:, :3] - np.array(moving.GetOrigin())
+    end = (np.array(moving.GetSize()) - 1) * np.array(moving.GetSpacing())
+    return float(((at >= 0) & (at <= end)).all(1).mean())
 
 
 def _search(
@@ -200,6 +228,8 @@ def _search(
     coarse, rough = (sitk.Shrink(sitk.SmoothingRecursiveGaussian(i, 4.0), [4] * 3) for i in (fixed, moving))
     scored: list[tuple[float, int, sitk.Transform]] = []
     for start in _starts(centre, head):
+        if _inside(_matrix(start), moving) < LEAST_INSIDE:
+            continue
         try:
             scored.append((_method(mask, start, 1.0).MetricEvaluate(coarse, rough), len(scored), start))
         except RuntimeError:  # this start leaves no overlap
