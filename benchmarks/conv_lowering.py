@@ -63,8 +63,7 @@ def main(_: list[str]) -> None:
     for layer, (shape, features) in LAYERS.items():
         seconds = measure(shape, features, ROUNDS.value)
         ratios = {
-            n: statistics.median(a / b for a, b in zip(seconds[n], seconds["native"], strict=True))
-            for n in LOWERINGS
+            n: statistics.median(a / b for a, b in zip(seconds[n], seconds["native"], strict=True)) for n in LOWERINGS
         }
         layers[layer] = {
             "median_seconds": {n: statistics.median(s) for n, s in seconds.items()},

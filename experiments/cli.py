@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app
+from absl import app, flags
 
 from tlseg_jax.errors import InputError
 
@@ -46,6 +46,17 @@ def run(main: Callable[[], None]) -> None:
             )
 
     app.run(guarded)
+
+
+def required(flag: "flags.FlagHolder[str | None]") -> str:
+    """A flag's value, which must have been given (absl's own check would end in a traceback).
+
+    Raises:
+      InputError: it was not.
+    """
+    if not flag.value:
+        raise InputError(f"--{flag.name} is missing: see --help.")
+    return flag.value
 
 
 def _fail(sentence: str) -> None:

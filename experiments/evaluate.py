@@ -1,6 +1,6 @@
 """Score a trained run on a prepared data set.
 
-    python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=DIR
+python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=DIR
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from absl import flags
 
 from experiments import cli
 from tlseg_jax.datasets.spec import get_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.results import format_summary
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.report.assess import assess
@@ -22,24 +22,24 @@ STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which subjects.")
 DISTANCES = flags.DEFINE_bool("distances", False, "Also measure HD95 and the average surface distance, in mm.")
 TILES = flags.DEFINE_enum(
-    "tiles", "gaussian", ["gaussian", "paper"], "Whole-brain volumes: overlapping tiles, or the paper's without overlap."
+    "tiles",
+    "gaussian",
+    ["gaussian", "paper"],
+    "Whole-brain volumes: overlapping tiles, or the paper's without overlap.",
 )
 
 
 def main() -> None:
     """Parse the flags, score, and print the summary."""
-    for name, flag in (("run", RUN), ("dataset", DATASET), ("store", STORE)):
-        if not flag.value:
-            raise InputError(f"--{name} is missing: see --help.")
-    run = Path(RUN.value)
+    run, name, root = Path(cli.required(RUN)), cli.required(DATASET), Path(cli.required(STORE))
     saved = load_model(run)
     # A store may have been prepared under another name (prepare --name): that folder's name works too.
-    folder = Path(STORE.value) / DATASET.value
-    store = Store(folder if (folder / "manifest.json").exists() else Path(STORE.value) / get_spec(DATASET.value).name)
+    store = Store(root / name if (root / name / "manifest.json").exists() else root / get_spec(name).name)
+    tiles: Tiles = "paper" if TILES.value == "paper" else "gaussian"
     with lock_folder(run):
-        entry = assess(run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=TILES.value)
-    name = store.spec.name if SPLIT.value == "test" else f"{store.spec.name}_{SPLIT.value}"
-    print(format_summary({name: entry}))
+        entry = assess(run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles)
+    title = store.spec.name if SPLIT.value == "test" else f"{store.spec.name}_{SPLIT.value}"
+    print(format_summary({title: entry}))
     seen = entry["seen_in_training"]
     if seen:
         print(

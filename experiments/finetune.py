@@ -17,8 +17,12 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.transfer import study
 
 PRETASK = flags.DEFINE_string("pretask", None, "What to start from: a pre-task, or none for end to end.")
-PRETRAINED = flags.DEFINE_string("pretrained", None, "Run folder of a pre-trained model, in place of the pre-task's own.")
-PRETRAIN_STEPS = flags.DEFINE_integer("pretrain_steps", None, "Length of a pre-training that is missing.", lower_bound=1)
+PRETRAINED = flags.DEFINE_string(
+    "pretrained", None, "Run folder of a pre-trained model, in place of the pre-task's own."
+)
+PRETRAIN_STEPS = flags.DEFINE_integer(
+    "pretrain_steps", None, "Length of a pre-training that is missing.", lower_bound=1
+)
 TASK = flags.DEFINE_string("task", "hdt_c", "The target: a data set's name or a TOML file.")
 N = flags.DEFINE_integer("n", None, "Labelled scans of the target; none: all of its training set.")
 FREEZE = flags.DEFINE_enum("freeze", "encoder", training_flags.FREEZE_NAMES, "What keeps its pre-trained values.")
@@ -31,44 +35,45 @@ NAME = flags.DEFINE_string("name", None, "Name of the run folder, in place of on
 
 def main() -> None:
     """Parse the flags, make what is missing, train and score."""
-    if not PRETASK.value and not PRETRAINED.value:
-        raise InputError(
-            "--pretask is missing: name what to start from, such as --pretask=hdt_v, or --pretask=none to train end to end."
-        )
     place = training_flags.workplace()
-    task = get_spec(TASK.value)
-    scratch = PRETASK.value == "none" and not PRETRAINED.value
+    target = cli.required(TASK)
+    task = get_spec(target)
     start: Path | None = None
-    source = "none"
     if PRETRAINED.value:
         start = Path(PRETRAINED.value)
         source = start.name
         print(f"pre-trained model: {start}.", flush=True)
-    elif not scratch:
+    elif PRETASK.value == "none":
+        source = "none"
+    elif PRETASK.value:
         source = get_spec(PRETASK.value).name
-        start = _pretrained(place, source)
-    freeze = "none" if scratch else FREEZE.value
+        start = _pretrained(place, PRETASK.value, source)
+    else:
+        raise InputError(
+            "--pretask is missing: name what to start from, such as --pretask=hdt_v, "
+            "or --pretask=none to train end to end."
+        )
+    freeze = FREEZE.value if start else "none"
     job = training_flags.job(
         "finetune", training_flags.STEPS.value, n=N.value, freeze=freeze, frozen_bn=FROZEN_BN.value, head=HEAD.value
     )
-    count = "all" if N.value is None else str(N.value)
-    parts = [f"{source}-to-{task.name}", f"n{count}", *([] if freeze in ("encoder", "none") and scratch == (freeze == "none") else [f"freeze_{freeze}"])]
+    parts = [f"{source}-to-{task.name}", "all" if N.value is None else f"n{N.value}"]
+    if start and freeze != "encoder":
+        parts.append(f"freeze_{freeze}")
     folder = place.workdir / "finetune" / (NAME.value or training_flags.run_name(*parts))
-    study.finetune(place, start, TASK.value, job, folder)
+    study.finetune(place, start, target, job, folder)
 
 
-def _pretrained(place: study.Workplace, name: str) -> Path:
+def _pretrained(place: study.Workplace, pretask: str, name: str) -> Path:
     """The pre-task's own model: reused if it has finished, else trained now."""
     folder = place.workdir / "pretrain" / training_flags.run_name(name)
-    job = dataclasses.replace(
-        training_flags.job("pretrain", PRETRAIN_STEPS.value), validation=0, patience=0
-    )
+    # Validation is asked for on the target's scans; the pre-task trains on all of its own.
+    job = dataclasses.replace(training_flags.job("pretrain", PRETRAIN_STEPS.value), validation=0, patience=0)
     if study.is_finished(folder, job.steps if PRETRAIN_STEPS.value else 1):
         print(f"{name}: reusing the pre-trained model {folder}.", flush=True)
         return folder
     print(f"{name}: no finished pre-trained model in {folder}; training one.", flush=True)
-    assert PRETASK.value is not None
-    return study.pretrain(place, PRETASK.value, job, folder)
+    return study.pretrain(place, pretask, job, folder)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
 """Segment raw scans with a trained run, in each scan's own space.
 
-    python -m experiments.predict --run=runs/finetune/NAME --input=scan.nii.gz --output=seg.nii.gz
-    python -m experiments.predict --run=runs/finetune/NAME --input=DIR --output=DIR
+python -m experiments.predict --run=runs/finetune/NAME --input=scan.nii.gz --output=seg.nii.gz
+python -m experiments.predict --run=runs/finetune/NAME --input=DIR --output=DIR
 """
 
-import dataclasses
 from pathlib import Path
 
 from absl import flags
@@ -12,6 +11,7 @@ from absl import flags
 from experiments import cli
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.predict import predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.preprocess.geometry import Box
@@ -23,10 +23,15 @@ from tlseg_jax.train.job import load_predictor
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
 INPUT = flags.DEFINE_string("input", None, "A scan (NIfTI or MGH), or a folder or CSV list of scans.")
-OUTPUT = flags.DEFINE_string("output", None, "The label map to write (.nii, .nii.gz, .mgz), or a folder for several scans.")
+OUTPUT = flags.DEFINE_string(
+    "output", None, "The label map to write (.nii, .nii.gz, .mgz), or a folder for several scans."
+)
 MASK = flags.DEFINE_string("mask", None, "Brain mask on the same grid as the single scan, where there is one.")
 TILES = flags.DEFINE_enum(
-    "tiles", "gaussian", ["gaussian", "paper"], "Whole-brain volumes: overlapping tiles, or the paper's without overlap."
+    "tiles",
+    "gaussian",
+    ["gaussian", "paper"],
+    "Whole-brain volumes: overlapping tiles, or the paper's without overlap.",
 )
 REGISTRATION = flags.DEFINE_enum(
     "registration", None, ["auto", "skip"],
@@ -36,40 +41,40 @@ REGISTRATION = flags.DEFINE_enum(
 
 def main() -> None:
     """Parse the flags, predict, and say the volumes."""
-    for name, flag in (("run", RUN), ("input", INPUT), ("output", OUTPUT)):
-        if not flag.value:
-            raise InputError(f"--{name} is missing: see --help.")
-    saved = load_model(Path(RUN.value))
+    run, source, output = Path(cli.required(RUN)), Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
+    tiles: Tiles = "paper" if TILES.value == "paper" else "gaussian"
+    saved = load_model(run)
     d = saved.description
-    spec = spec_from_dict(d["spec"], RUN.value)
+    spec = spec_from_dict(d["spec"], str(run))
     box = Box.from_dict(d["patch_box"]) if d["patch_box"] else None
     settings = PrepareSettings.from_dict(d["prepare"])
     if REGISTRATION.value:
-        settings = dataclasses.replace(settings, registration=REGISTRATION.value)
+        settings = PrepareSettings.from_dict(settings.to_dict() | {"registration": REGISTRATION.value})
     predictor = load_predictor(saved)
     if d["synthetic"]:
         print("warning: this model has only seen synthetic heads: its output on a real scan means nothing.")
-    source, output = Path(INPUT.value), Path(OUTPUT.value)
     if not source.exists():
         raise InputError(f"--input={source} does not exist: check the path.")
     if source.is_dir() or source.suffix == ".csv":
         if MASK.value:
             raise InputError("--mask goes with a single scan: for several, list the masks in a CSV.")
         found = find_scans(source, need_label=False)
-        outcomes = predict_folder(found.scans, output, spec, box, settings, predictor, TILES.value)
+        outcomes = predict_folder(found.scans, output, spec, box, settings, predictor, tiles)
         failed = [o for o in outcomes if o.problem]
         print(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented; volumes in {output / 'volumes.csv'}")
-        unread = [e for e in found.exclusions]
+        unread = found.exclusions
         for e in unread:
             print(f"excluded: {e.subject}: {e.reason}")
         if failed or unread:
             names = ", ".join([o.subject for o in failed] + [e.subject for e in unread])
-            raise InputError(f"{len(failed) + len(unread)} scan(s) were not segmented ({names}): see the reasons above.")
+            raise InputError(
+                f"{len(failed) + len(unread)} scan(s) were not segmented ({names}): see the reasons above."
+            )
         return
     name = source.name.split(".")[0]
     files = ScanFiles(name, source, mask=Path(MASK.value) if MASK.value else None)
     try:
-        prediction = predict_scan(files, spec, box, settings, predictor, TILES.value)
+        prediction = predict_scan(files, spec, box, settings, predictor, tiles)
     except ExclusionError as e:
         raise InputError(str(e)) from None
     write_label_map(prediction, output)

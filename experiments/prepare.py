@@ -22,9 +22,7 @@ from tlseg_jax.preprocess.store import Store
 DATASET = flags.DEFINE_string(
     "dataset", None, "A data set of the paper (hdt_c, mal_c, hdt_v, hdt_wb, oas_c) or a TOML file."
 )
-SOURCE = flags.DEFINE_string(
-    "source", None, "Folder with the scans and labels, or a CSV file that lists them."
-)
+SOURCE = flags.DEFINE_string("source", None, "Folder with the scans and labels, or a CSV file that lists them.")
 STORE = flags.DEFINE_string("store", None, "Folder that holds the prepared data sets, one folder each.")
 NAME = flags.DEFINE_string("name", None, "Name of the prepared data set, where it is not the data set's own.")
 LABEL_VALUES = flags.DEFINE_list(
@@ -33,9 +31,7 @@ LABEL_VALUES = flags.DEFINE_list(
 LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the source is laid out.")
 SPACING = flags.DEFINE_float("spacing", None, "Isotropic voxel size in mm, in place of the data set's.")
 WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
-DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "Only list what would be done and what is wrong with the source."
-)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only list what would be done and what is wrong with the source.")
 REGISTRATION = flags.DEFINE_enum(
     "registration", "auto", ["auto", "skip"], "skip: the scans are in the data set's space already."
 )
@@ -71,9 +67,7 @@ def _spec() -> DatasetSpec:
     try:
         values = tuple(int(v) for v in LABEL_VALUES.value)
     except ValueError:
-        raise InputError(
-            f"--label_values={','.join(LABEL_VALUES.value)} must be whole numbers, as in 36,37."
-        ) from None
+        raise InputError(f"--label_values={','.join(LABEL_VALUES.value)} must be whole numbers, as in 36,37.") from None
     return effective_spec(spec, values)
 
 

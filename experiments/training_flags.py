@@ -16,7 +16,9 @@ WORKDIR = flags.DEFINE_string("workdir", "runs", "Folder of the runs, and of the
 STORE = flags.DEFINE_string("store", None, "Folder of your prepared data sets; none: the built-in synthetic cohort.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the parameters, the order, the augmentation and the choice of scans.")
 NETWORK = flags.DEFINE_string("network", "switch32", f"One of {', '.join(NETWORKS)}.")
-RECIPE = flags.DEFINE_string("recipe", "default", f"How to train: {', '.join(RECIPES)} (the paper's setting to the letter).")
+RECIPE = flags.DEFINE_string(
+    "recipe", "default", f"How to train: {', '.join(RECIPES)} (the paper's setting to the letter)."
+)
 STEPS = flags.DEFINE_integer("steps", None, "The most training steps; none: the recipe's.", lower_bound=1)
 LOSS = flags.DEFINE_enum("loss", None, list(LOSSES), "In place of the recipe's.")
 LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "In place of the recipe's.", lower_bound=0)
@@ -24,11 +26,19 @@ EPSILON = flags.DEFINE_float("epsilon", None, "Adam's, in place of the recipe's.
 EPSILON_HAT = flags.DEFINE_bool("epsilon_hat", None, "Whether epsilon is TensorFlow 1.15's, in place of the recipe's.")
 SCHEDULE = flags.DEFINE_enum("schedule", None, ["constant", "cosine"], "In place of the recipe's.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Patches a step, in place of the recipe's.", lower_bound=1)
-INTENSITY = flags.DEFINE_bool("intensity_augmentation", None, "Random contrast, bias field and noise; the recipe's if not given.")
-AFFINE = flags.DEFINE_bool("affine_augmentation", None, "Small random rotation, scaling, shift; the recipe's if not given.")
-VALIDATION = flags.DEFINE_integer("validation", 0, "How many of the n labelled scans validate instead of train.", lower_bound=0)
+INTENSITY = flags.DEFINE_bool(
+    "intensity_augmentation", None, "Random contrast, bias field and noise; the recipe's if not given."
+)
+AFFINE = flags.DEFINE_bool(
+    "affine_augmentation", None, "Small random rotation, scaling, shift; the recipe's if not given."
+)
+VALIDATION = flags.DEFINE_integer(
+    "validation", 0, "How many of the n labelled scans validate instead of train.", lower_bound=0
+)
 VALIDATE_EVERY = flags.DEFINE_integer("validate_every", 50, "Steps between validations.", lower_bound=1)
-PATIENCE = flags.DEFINE_integer("patience", 0, "Stop after this many validations without a better one; 0: never.", lower_bound=0)
+PATIENCE = flags.DEFINE_integer(
+    "patience", 0, "Stop after this many validations without a better one; 0: never.", lower_bound=0
+)
 CHECKPOINT_EVERY = flags.DEFINE_integer("checkpoint_every", 200, "Steps between checkpoints.", lower_bound=1)
 THREADS = flags.DEFINE_integer("threads", 2, "Threads that read patches.", lower_bound=0)
 INPUT_WORKERS = flags.DEFINE_integer("input_workers", 0, "Processes that read patches; 0: threads only.", lower_bound=0)
@@ -37,7 +47,10 @@ COHORT_TRAIN = flags.DEFINE_integer("cohort_train", 32, "Training subjects of th
 COHORT_TEST = flags.DEFINE_integer("cohort_test", 8, "Test subjects of the built-in cohort.", lower_bound=1)
 DISTANCES = flags.DEFINE_bool("distances", False, "Also measure HD95 and the average surface distance, in mm.")
 TILES = flags.DEFINE_enum(
-    "tiles", "gaussian", ["gaussian", "paper"], "Whole-brain volumes: overlapping tiles, or the paper's without overlap."
+    "tiles",
+    "gaussian",
+    ["gaussian", "paper"],
+    "Whole-brain volumes: overlapping tiles, or the paper's without overlap.",
 )
 
 FREEZE_NAMES = list(FREEZING)
@@ -50,7 +63,7 @@ def workplace() -> Workplace:
     """Where this command works."""
     return Workplace(
         Path(WORKDIR.value), Path(STORE.value) if STORE.value else None, COHORT_TRAIN.value, COHORT_TEST.value,
-        WORKERS.value, DISTANCES.value, TILES.value,
+        WORKERS.value, DISTANCES.value, "paper" if TILES.value == "paper" else "gaussian",
     )  # fmt: skip
 
 

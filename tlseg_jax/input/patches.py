@@ -32,10 +32,7 @@ class InputSettings:
 
 def random_box(shape: Shape3, size: Shape3, rng: np.random.Generator) -> Box:
     """A box of `size` at a uniformly random place inside `shape`; centred on a side that is too short."""
-    start = [
-        int(rng.integers(0, n - s + 1)) if n >= s else (n - s) // 2
-        for n, s in zip(shape, size, strict=True)
-    ]
+    start = [int(rng.integers(0, n - s + 1)) if n >= s else (n - s) // 2 for n, s in zip(shape, size, strict=True)]
     return Box((start[0], start[1], start[2]), size)
 
 
@@ -103,7 +100,5 @@ def make_batches(
         .to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=8))
     )
     if settings.workers:
-        dataset = dataset.mp_prefetch(
-            grain.multiprocessing.MultiprocessingOptions(num_workers=settings.workers)
-        )
+        dataset = dataset.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=settings.workers))
     return iter(dataset)

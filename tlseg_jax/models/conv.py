@@ -39,9 +39,7 @@ def conv3d(x: jax.Array, kernel: jax.Array, lowering: Lowering | None = None) ->
         return _planes(x, kernel)
     if form == "taps":
         return _taps(x, kernel)
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC")
-    )
+    return lax.conv_general_dilated(x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
 
 
 def _planes(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -129,9 +129,7 @@ class Block(nn.Module):
         for i, width in enumerate(self.widths):
             x = Conv3(width, name=f"conv_{i}")(x)
             average = not train or f"{self.name}/bn_{i}" in running
-            x = nn.BatchNorm(
-                use_running_average=average, momentum=self.momentum, dtype=self.dtype, name=f"bn_{i}"
-            )(x)
+            x = nn.BatchNorm(use_running_average=average, momentum=self.momentum, dtype=self.dtype, name=f"bn_{i}")(x)
             if i + 1 < len(self.widths):
                 x = nn.relu(x)
         return x
@@ -143,9 +141,7 @@ class SwitchUNet(nn.Module):
     config: UNetConfig
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, train: bool = False, running: frozenset[str] = RUNNING_NOWHERE
-    ) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool = False, running: frozenset[str] = RUNNING_NOWHERE) -> jax.Array:
         """Per-voxel logits.
 
         Args:

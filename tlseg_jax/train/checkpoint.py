@@ -88,8 +88,8 @@ class Checkpoints:
         )["state"]
         check_same(target, restored, f"checkpoint {step}")
         restored = jax.tree.map(jax.numpy.asarray, restored)
-        treedef = jax.tree.structure(state.opt_state)
-        moments = [restored["opt_state"][str(i)] for i in range(treedef.num_leaves)]
+        leaves, treedef = jax.tree.flatten(state.opt_state)
+        moments = [restored["opt_state"][str(i)] for i in range(len(leaves))]
         return TrainState(
             restored["step"], restored["params"], restored["batch_stats"], jax.tree.unflatten(treedef, moments)
         )
@@ -163,9 +163,7 @@ def list_differences(expected: Any, found: Any) -> list[str]:
     lines = [f"{k}: missing" for k in a if k not in b] + [f"{k}: not expected" for k in b if k not in a]
     for k in a:
         if k in b and (np.shape(a[k]) != np.shape(b[k]) or a[k].dtype != b[k].dtype):
-            lines.append(
-                f"{k}: {b[k].dtype} {tuple(np.shape(b[k]))} instead of {a[k].dtype} {tuple(np.shape(a[k]))}"
-            )
+            lines.append(f"{k}: {b[k].dtype} {tuple(np.shape(b[k]))} instead of {a[k].dtype} {tuple(np.shape(a[k]))}")
     return sorted(lines)
 
 

@@ -239,9 +239,7 @@ def train_job(
     say(parameter_table(variables["params"], labels))
     say(_flops_line(step, state, make, store, job, box, variables))
     validate = validator(store, held, box, job.network) if held else None
-    loop = LoopSettings(
-        job.steps, job.checkpoint_every, job.validate_every if held else 0, job.patience if held else 0
-    )
+    loop = LoopSettings(job.steps, job.checkpoint_every, job.validate_every if held else 0, job.patience if held else 0)
     return fit(
         step, state, iterator, fitted, loop, folder, description,
         validate=validate, progress=progress, title=f"train {folder.name}",

@@ -79,8 +79,10 @@ class _History:
         self._file = path.open("w", newline="")
         self._rows = csv.writer(self._file)
         self._rows.writerow(["step", "loss", "validation_iou"])
-        rows = [(s, v, "") for s, v in self.losses] + [(s, "", v) for s, v in self.validation]
-        self._rows.writerows(sorted(rows, key=lambda r: r[0]))
+        rows: list[tuple[Any, ...]] = [(s, v, "") for s, v in self.losses]
+        rows += [(s, "", v) for s, v in self.validation]
+        rows.sort(key=lambda r: int(r[0]))
+        self._rows.writerows(rows)
 
     def add_loss(self, step: int, loss: float) -> None:
         self.losses.append((step, loss))
@@ -135,9 +137,7 @@ def fit(
         history = _History(folder / "history.csv", start)
         writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
         # A finished or early-stopped run that is called again has nothing to do.
-        bar = tqdm(
-            total=settings.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=1.0
-        )
+        bar = tqdm(total=settings.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=1.0)
         clock = time.perf_counter()
         size = 0
         stopped = "patience" if _out_of_patience(history.validation, settings.patience) else "steps"

@@ -14,7 +14,7 @@ from tlseg_jax.train.recipes import Recipe
 class EpsilonHatState(NamedTuple):
     """Step count and the two moments."""
 
-    count: jax.Array
+    step: jax.Array
     mu: Any
     nu: Any
 
@@ -35,13 +35,13 @@ def scale_by_adam_epsilon_hat(
 
     def update(grads: Any, state: EpsilonHatState, params: Any = None) -> tuple[Any, EpsilonHatState]:
         del params
-        count = state.count + 1
+        step = state.step + 1
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
-        t = count.astype(jnp.float32)
+        t = step.astype(jnp.float32)
         rate = jnp.sqrt(1 - b2**t) / (1 - b1**t)
         out = jax.tree.map(lambda m, v: rate * m / (jnp.sqrt(v) + epsilon_hat), mu, nu)
-        return out, EpsilonHatState(count, mu, nu)
+        return out, EpsilonHatState(step, mu, nu)
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 

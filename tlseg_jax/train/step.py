@@ -54,9 +54,7 @@ def make_train_step(
     running = frozen_batch_norms(labels) if frozen_bn == "running" else RUNNING_NOWHERE
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        image, label = augment_batch(
-            batch["image"].astype(jnp.float32), batch["label"], seed, state.step, augmentation
-        )
+        image, label = augment_batch(batch["image"].astype(jnp.float32), batch["label"], seed, state.step, augmentation)
         trained, frozen = split_parameters(state.params, labels)
 
         def objective(trained: Any) -> tuple[jax.Array, Any]:
@@ -87,7 +85,13 @@ def step_flops(step: Step, state: TrainState, batch: Batch) -> float:
 def _probability(config: UNetConfig) -> Callable[[Any, jax.Array], jax.Array]:
     """One jitted function a network, so that a new set of parameters compiles nothing."""
     model = SwitchUNet(config)
-    return jax.jit(lambda variables, image: jax.nn.softmax(model.apply(variables, image[..., None]))[..., 1])
+
+    @jax.jit
+    def probability(variables: Any, image: jax.Array) -> jax.Array:
+        logits: Any = model.apply(variables, image[..., None])
+        return jax.nn.softmax(logits)[..., 1]
+
+    return probability
 
 
 def make_predictor(

@@ -86,9 +86,7 @@ def merge_parameters(trained: Mapping[str, Any], frozen: Mapping[str, Any]) -> d
 def frozen_batch_norms(labels: Mapping[str, Any]) -> frozenset[str]:
     """Paths ("encoder_0/bn_0") of the batch norms whose scale is frozen."""
     return frozenset(
-        "/".join(path[:-1])
-        for path, part in flatten_dict(labels).items()
-        if path[-1] == "scale" and part == "frozen"
+        "/".join(path[:-1]) for path, part in flatten_dict(labels).items() if path[-1] == "scale" and part == "frozen"
     )
 
 

@@ -73,17 +73,13 @@ def open_store(place: Workplace, spec: DatasetSpec) -> Store:
                 f"--dataset={spec.name} --source=... --store={place.store}' first."
             )
         store = Store(folder)
-        there = dataclasses.replace(
-            store.spec, spacing=None, dimensions=(1, 1, 1), patch_size=(8, 8, 8), label_values=(), normalise="volume"
-        )
-        asked = dataclasses.replace(
-            spec, spacing=None, dimensions=(1, 1, 1), patch_size=(8, 8, 8), label_values=(), normalise="volume"
-        )
-        if there != asked:
-            raise InputError(
-                f"The prepared data set {folder} was made from another description of '{spec.name}' "
-                f"({_first_difference(there, asked)}): prepare it again under another name."
-            )
+        for field in ("structure", "space", "skull_strip", "random_patch", "split_group"):
+            there, asked = getattr(store.spec, field), getattr(spec, field)
+            if there != asked:
+                raise InputError(
+                    f"The prepared data set {folder} was made from another description of '{spec.name}' "
+                    f"({field} is {there!r} there and {asked!r} here): prepare it again under another name."
+                )
         place.say(f"{spec.name}: using the prepared data set {folder}.")
         return store
     folder = place.workdir / "cohort" / spec.name
@@ -103,14 +99,6 @@ def open_store(place: Workplace, spec: DatasetSpec) -> Store:
     )  # fmt: skip
 
 
-def _first_difference(a: DatasetSpec, b: DatasetSpec) -> str:
-    for f in dataclasses.fields(a):
-        x, y = getattr(a, f.name), getattr(b, f.name)
-        if x != y:
-            return f"{f.name} is {x!r} there and {y!r} here"
-    return "no difference"
-
-
 def pretrain(place: Workplace, pretask: str, job: JobSettings, folder: Path) -> Path:
     """Train a pre-task end to end (Fig. 2) and score it on its own test set (Table 2).
 
@@ -121,9 +109,7 @@ def pretrain(place: Workplace, pretask: str, job: JobSettings, folder: Path) -> 
     return _train_and_assess(place, store, job, folder, None, [store])
 
 
-def finetune(
-    place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path
-) -> Path:
+def finetune(place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path) -> Path:
     """Train the target task from a pre-trained model, or end to end, and score it.
 
     The test sets are the task's own and, for generalisation, OAS-C (section 2.3).
