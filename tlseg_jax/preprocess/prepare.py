@@ -182,6 +182,8 @@ def _check_settings(folder: Path, spec: DatasetSpec, settings: PrepareSettings, 
             f"{folder} was prepared with other settings ({differ}): choose another --store or --name, or "
             "prepare it anew with --overwrite."
         )
+    if differ:  # it would describe volumes that are about to be replaced
+        (folder / "manifest.json").unlink(missing_ok=True)
     write_json(folder / "settings.json", _shaping(spec, settings))
 
 

@@ -1,0 +1,276 @@
+"""A folder of small synthetic scans to a store and back: resume, settings, exclusions, splits, the command."""
+
+import dataclasses
+import fcntl
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import zarr
+
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess import prepare_subject
+from tlseg_jax.preprocess.pipeline import PrepareSettings
+from tlseg_jax.preprocess.prepare import prepare_dataset
+from tlseg_jax.preprocess.store import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data"
+SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
+SPEC = DatasetSpec(
+    "small", "ball", "native", (24, 24, 24), (2.0, 2.0, 2.0), (16, 16, 16),
+    train_count=3, test_count=1, split_group="shared",
+)  # fmt: skip
+
+
+def write_scan(folder: Path, subject: str, centre: int = 12, radius: int = 3, seed: int = 0) -> None:
+    at = np.indices((24, 24, 24)) - 11.5
+    rng = np.random.default_rng(seed)
+    image = np.where((at**2).sum(0) < 100, 500, 0) + rng.normal(0, 10, (24, 24, 24))
+    label = 7 * ((np.indices((24, 24, 24)) - centre) ** 2).sum(0) < 7 * radius**2
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    for kind, volume in (("T1w", image.astype(np.float32)), ("labels", 7 * label.astype(np.uint8))):
+        nib.Nifti1Image(volume, affine).to_filename(folder / f"{subject}_{kind}.nii.gz")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    for i in range(4):
+        write_scan(folder, f"sub-{i}", seed=i)
+    return folder
+
+
+def run(source: Path, root: Path, spec: DatasetSpec = SPEC, **options: object) -> tuple[Store, list[str]]:
+    lines: list[str] = []
+    given = {"settings": SETTINGS, "workers": 1, "progress": False, "say": lines.append} | options
+    return prepare_dataset(spec, source, root, **given), lines  # type: ignore[arg-type]
+
+
+def prepared_by(lines: list[str]) -> str:
+    return lines[-1].split(": ")[1]
+
+
+def test_store_holds_what_was_asked_for_and_any_zarr_reader_opens_it(source: Path, tmp_path: Path) -> None:
+    store, lines = run(source, tmp_path / "store")
+    assert prepared_by(lines) == "0 reused, 4 prepared, 0 excluded."
+    assert len(store.subjects("train")) == 3 and len(store.subjects("test")) == 1
+    m = store.manifest
+    assert m["versions"]["numpy"] == np.__version__ and m["layout"] == "pairs" and m["warnings"] == []
+    for subject in store.subjects():
+        group = zarr.open_group(store.folder / "subjects" / f"{subject}.zarr", mode="r")
+        image, label = np.asarray(group["image"]), np.asarray(group["label"])
+        assert image.dtype == np.float16 and label.dtype == np.uint8
+        assert (image == store.image(subject)).all() and (label == store.label(subject)).all()
+        assert abs(image.astype(float).mean()) < 2e-3 and abs(image.astype(float).std() - 1) < 2e-3
+        record = store.record(subject)
+        original = np.asarray(nib.load(source / f"{subject}_labels.nii.gz").dataobj) > 0
+        assert record["label_ml"] == pytest.approx(original.sum() * 0.008)
+        assert record["label_voxels"] == label.sum() == pytest.approx(original.sum(), rel=0.1)
+        assert len(record["image_sha256"]) == 64 and record["scan_shape"] == [24, 24, 24]
+    assert store.patch_box is not None and store.patch_box.size == SPEC.patch_size
+
+
+def test_second_call_does_only_what_changed(source: Path, tmp_path: Path) -> None:
+    first, _ = run(source, tmp_path / "store")
+    stamps = {p: p.stat().st_mtime_ns for p in first.folder.glob("subjects/*.zarr/zarr.json")}
+    again, lines = run(source, tmp_path / "store")
+    assert prepared_by(lines) == "4 reused, 0 prepared, 0 excluded."
+    assert stamps == {p: p.stat().st_mtime_ns for p in again.folder.glob("subjects/*.zarr/zarr.json")}
+    write_scan(source, "sub-2", radius=4, seed=2)
+    write_scan(source, "sub-9", seed=9)
+    third, lines = run(source, tmp_path / "store")
+    assert prepared_by(lines) == "3 reused, 2 prepared, 0 excluded."
+    assert third.record("sub-2")["label_ml"] > first.record("sub-2")["label_ml"]
+    kept = first.subjects()
+    assert [third.record(s)["split"] for s in kept] == [first.record(s)["split"] for s in kept]
+
+
+def test_a_stopped_call_goes_on_from_what_is_done(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prepare_subject.preprocess_scan
+
+    def stop_at_third(*args: object, **kw: object) -> object:
+        if "sub-2" in str(args[-1]):
+            raise KeyboardInterrupt
+        return whole(*args, **kw)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(prepare_subject, "preprocess_scan", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "store")
+    assert not (tmp_path / "store" / "small" / "manifest.json").exists()
+    monkeypatch.undo()
+    _, lines = run(source, tmp_path / "store")
+    assert prepared_by(lines) == "2 reused, 2 prepared, 0 excluded."
+    with pytest.raises(InputError, match="order was 1 and is now 3"):  # even before a manifest is there
+        (tmp_path / "store" / "small" / "manifest.json").unlink()
+        run(source, tmp_path / "store", settings=dataclasses.replace(SETTINGS, order=3))
+
+
+def test_other_settings_are_refused_and_nothing_is_lost(source: Path, tmp_path: Path) -> None:
+    first, _ = run(source, tmp_path / "store")
+    before = (first.folder / "manifest.json").read_bytes()
+    other = dataclasses.replace(SPEC, normalise="mask")
+    with pytest.raises(InputError, match=r"normalise was 'volume' and is now 'mask'.*--overwrite"):
+        run(source, tmp_path / "store", other)
+    with pytest.raises(InputError, match=r"label_values was \[\] and is now \[7\]"):
+        run(source, tmp_path / "store", label_values=(7,))
+    assert (first.folder / "manifest.json").read_bytes() == before
+    _, lines = run(source, tmp_path / "store", other, overwrite=True)
+    assert prepared_by(lines) == "0 reused, 4 prepared, 0 excluded."
+
+
+def test_what_cannot_be_used_is_excluded_with_its_reason(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source / "sub-0_labels.nii.gz").unlink()
+    (source / "sub-1_T1w.nii.gz").write_text("not an image")
+    whole = prepare_subject.preprocess_scan
+
+    def crash(*args: object, **kw: object) -> object:
+        if "sub-2" in str(args[-1]):
+            raise ZeroDivisionError("a fault of some library")
+        return whole(*args, **kw)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(prepare_subject, "preprocess_scan", crash)
+    store, _ = run(source, tmp_path / "store")
+    reasons = {e["subject"]: e["reason"] for e in store.manifest["exclusions"]}
+    assert reasons.keys() == {"sub-0", "sub-1", "sub-2"} and store.subjects() == ("sub-3",)
+    assert "sub-1_T1w.nii.gz" in reasons["sub-1"] and "ZeroDivisionError" in reasons["sub-2"]
+    (source / "sub-3_labels.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"No scan of .* can be used\. sub-0: .*sub-1: "):
+        run(source, tmp_path / "store")
+    assert Store(store.folder).subjects() == ("sub-3",)
+
+
+def test_a_full_disk_is_not_an_exclusion(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepare_subject, "write_subject", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(source, tmp_path / "store")
+
+
+def test_data_sets_of_one_group_share_their_split(source: Path, tmp_path: Path) -> None:
+    first, _ = run(source, tmp_path / "store", split_seed=3)
+    other = dataclasses.replace(SPEC, name="other", patch_size=(8, 8, 8))
+    second, _ = run(source, tmp_path / "store", other, split_seed=4)
+    assert second.subjects("test") == first.subjects("test")
+    lone = dataclasses.replace(SPEC, name="lone", split_group="lone")
+    splits = {run(source, tmp_path / "store", lone, split_seed=s)[0].subjects("test") for s in range(6)}
+    assert len(splits) > 1
+    held = first.subjects("test")[0]
+    rows = ["subject,image,label,split"]
+    for s in first.subjects():
+        side = "train" if s == held else ""
+        rows.append(f"{s},{source}/{s}_T1w.nii.gz,{source}/{s}_labels.nii.gz,{side}")
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(InputError, match=f"Subject {held} is to be in train and is in test"):
+        run(tmp_path / "list.csv", tmp_path / "store", dataclasses.replace(SPEC, name="third"))
+
+
+def test_a_label_that_the_patch_does_not_hold_is_named(source: Path, tmp_path: Path) -> None:
+    write_scan(source, "sub-1", centre=19, radius=4)
+    tight = dataclasses.replace(SPEC, patch_size=(8, 8, 8), train_count=1, test_count=0)
+    store, _ = run(source, tmp_path / "store", tight)
+    (warning,) = store.manifest["warnings"]
+    assert "sub-1 (" in warning and "patch_size" in warning and "sub-0" not in warning
+    assert store.patch_box is not None
+    inside = store.label("sub-1", store.patch_box).sum()
+    whole = store.label("sub-1").sum()
+    assert f"sub-1 ({whole - inside} of {whole} voxels)" in warning
+
+
+def test_a_store_in_use_or_not_writable_is_refused(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "store" / "small").mkdir(parents=True)
+    with (tmp_path / "store" / "small" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another process"):
+            run(source, tmp_path / "store")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        run(source, tmp_path / "file")
+
+
+def test_registrations_are_shared_by_the_data_sets_of_a_store(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def fake(image: np.ndarray, affine: np.ndarray, name: str) -> object:
+        calls.append(name)
+        return prepare_subject.register.Registration(np.diag([0.5, 0.5, 0.5, 1.0]), 0.5, (1.0, 1.0, 1.0))
+
+    monkeypatch.setattr(prepare_subject.register, "register", fake)
+    mni = dataclasses.replace(SPEC, space="MNI305", name="a", dimensions=(86, 110, 78))
+    settings = dataclasses.replace(SETTINGS, registration="auto")
+    a, _ = run(source, tmp_path / "store", mni, settings=settings)
+    b, _ = run(source, tmp_path / "store", dataclasses.replace(mni, name="b"), settings=settings)
+    assert len(calls) == 4
+    assert a.record("sub-0")["space_to_world"] == b.record("sub-0")["space_to_world"]
+    assert b.record("sub-0")["details"]["registration"]["reused"]
+    for path in (tmp_path / "store" / ".registrations").iterdir():
+        path.write_text("{")  # a damaged one is made again
+    run(source, tmp_path / "store", dataclasses.replace(mni, name="c"), settings=settings)
+    assert len(calls) == 8
+
+
+def command(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.prepare", *flags], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_the_command(source: Path, tmp_path: Path) -> None:
+    toml = tmp_path / "mine.toml"
+    toml.write_text(
+        'name = "mine"\nstructure = "ball"\nspace = "native"\ndimensions = [24, 24, 24]\n'
+        "spacing = [2, 2, 2]\npatch_size = [16, 16, 16]\ntrain_count = 3\ntest_count = 1\n"
+    )
+    flags = [f"--dataset={toml}", f"--source={source}", f"--store={tmp_path / 'store'}", "--nobias_correction"]
+    dry = command(*flags, "--dry_run")
+    assert dry.returncode == 0 and "sub-3" in dry.stdout and "4 to prepare" in dry.stdout, dry.stderr
+    assert not (tmp_path / "store").exists()
+    done = command(*flags, "--workers=2", "--label_values=7")
+    assert done.returncode == 0, done.stderr
+    assert "mine: 3 for training, 1 for test" in done.stdout
+    assert set(Store(tmp_path / "store" / "mine").subjects()) == {f"sub-{i}" for i in range(4)}
+    wrong = command(*flags)
+    assert wrong.returncode == 2 and "label_values" in wrong.stderr and "Traceback" not in wrong.stderr
+    typo = command("--dataset=hdtc", f"--source={source}", f"--store={tmp_path}")
+    assert typo.returncode == 2 and "did you mean hdt_c?" in typo.stderr
+    letters = command(*flags, "--label_values=a")
+    assert letters.returncode == 2 and "whole numbers" in letters.stderr
+
+
+@pytest.mark.slow
+def test_real_scans_to_the_registered_store(tmp_path: Path) -> None:
+    if not (DATA / "brain_oasis").exists():
+        pytest.skip("the OASIS scans are not here")
+    few = tmp_path / "few"
+    few.mkdir()
+    for subject in ("sub-1000", "sub-1007"):
+        for kind in ("T1w", "labels"):
+            shutil.copy(DATA / "brain_oasis" / f"{subject}_{kind}.nii.gz", few)
+    done = command(
+        "--dataset=hdt_c", f"--source={few}", f"--store={tmp_path / 'store'}", "--label_values=36,37", "--spacing=2"
+    )
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "store" / "hdt_c")
+    a, b = (store.label(s) > 0 for s in store.subjects())
+    assert 2 * (a & b).sum() / (a.sum() + b.sum()) > 0.6
+    assert json.loads((store.folder / "manifest.json").read_text())["warnings"] == []
+
+
+def test_nothing_here_needs_jax() -> None:
+    code = "import sys, tlseg_jax.preprocess.prepare; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
