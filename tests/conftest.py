@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.models.unet import UNetConfig, init_variables
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store, write_json, write_subject
 
@@ -66,6 +67,13 @@ def write_store(
     return Store(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Tests that build the same program share one compilation."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
 @pytest.fixture
 def make_store(tmp_path: Path) -> MakeStore:
     """A function that writes a store below this test's folder."""
@@ -80,6 +88,19 @@ def make_store(tmp_path: Path) -> MakeStore:
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Four training and two test subjects of 16 voxels a side; read only."""
     return write_store(tmp_path_factory.mktemp("tiny") / "store")
+
+
+def he_variables(config: UNetConfig, seed: int = 0) -> dict[str, Any]:
+    """He-normal parameters drawn by NumPy: the network's own start costs seconds of compiling."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda k: init_variables(config, k), jax.random.key(0))
+
+    def draw(path: Any, leaf: Any) -> NDArray[Any]:
+        if path[-1].key == "kernel":
+            return (rng.normal(size=leaf.shape) * (2 / np.prod(leaf.shape[:-1])) ** 0.5).astype(np.float32)
+        return np.full(leaf.shape, path[-1].key in ("scale", "var"), np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="session")

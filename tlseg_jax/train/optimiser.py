@@ -30,8 +30,9 @@ def scale_by_adam_epsilon_hat(
     """
 
     def init(params: Any) -> EpsilonHatState:
-        zeros = jax.tree.map(jnp.zeros_like, params)
-        return EpsilonHatState(jnp.zeros([], jnp.int32), zeros, zeros)
+        # Each moment has zeros of its own: the step donates its state, and a buffer only goes once.
+        mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
+        return EpsilonHatState(jnp.zeros([], jnp.int32), mu, nu)
 
     def update(grads: Any, state: EpsilonHatState, params: Any = None) -> tuple[Any, EpsilonHatState]:
         del params

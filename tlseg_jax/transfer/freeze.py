@@ -96,7 +96,7 @@ def parameter_table(params: Mapping[str, Any], labels: Mapping[str, Any]) -> str
     parts = flatten_dict(labels)
     for path, leaf in flatten_dict(params).items():
         row = counts.setdefault(path[0], {"trained": 0, "frozen": 0})
-        row[parts[path]] += int(jax.numpy.size(leaf))
+        row[parts[path]] += int(leaf.size)
     total = {p: sum(r[p] for r in counts.values()) for p in ("trained", "frozen")}
     lines = [f"{'block':<14}{'trained':>10}{'frozen':>10}"]
     for name, row in [*counts.items(), ("total", total)]:

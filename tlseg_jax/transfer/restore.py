@@ -64,7 +64,7 @@ def restore_pretrained(
     elif head == "reset":
         message = "head reset: started afresh, as asked"
     else:
-        message = "head kept: the same two outputs, as in the paper"
+        message = f"head kept: the same {len(config.outputs)} outputs, as in the paper"
     keep = same_outputs and head == "keep"
     source = saved.params["head"] if keep else variables["params"]["head"]
     return Restored({"params": old | {"head": source}, "batch_stats": saved.batch_stats}, message)

@@ -1,0 +1,96 @@
+"""What is kept from a pre-trained network, and that every difference is listed."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.models.unet import UNetConfig, init_variables
+from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.transfer.restore import restore_pretrained
+
+
+def filled(config: UNetConfig, value: float) -> dict[str, Any]:
+    """Variables of a network, all of one value."""
+    like = jax.eval_shape(lambda k: init_variables(config, k), jax.random.key(0))
+    return jax.tree.map(lambda s: np.full(s.shape, value, s.dtype), like)  # type: ignore[no-any-return]
+
+
+def saved(config: UNetConfig, value: float = 1.0) -> SavedModel:
+    v = filled(config, value)
+    return SavedModel(config, v["params"], v["batch_stats"], {"task": "hdt_v"}, 7)
+
+
+def values(tree: Any) -> set[float]:
+    return {float(x) for leaf in jax.tree.leaves(tree) for x in np.unique(leaf)}
+
+
+def test_the_head_is_kept(tiny_network: UNetConfig) -> None:
+    got = restore_pretrained(saved(tiny_network), tiny_network, filled(tiny_network, 2.0), "keep", "run")
+    assert values(got.variables) == {1.0}
+    assert "head kept" in got.message
+
+
+def test_the_head_is_reset(tiny_network: UNetConfig) -> None:
+    got = restore_pretrained(saved(tiny_network), tiny_network, filled(tiny_network, 2.0), "reset", "run")
+    assert values(got.variables["params"]["head"]) == {2.0}
+    assert values({k: v for k, v in got.variables["params"].items() if k != "head"}) == {1.0}
+    assert values(got.variables["batch_stats"]) == {1.0}
+    assert "head reset" in got.message
+
+
+@pytest.mark.parametrize("head", ["keep", "reset"])
+def test_a_head_of_other_outputs_is_replaced_and_said(head: Any, tiny_network: UNetConfig) -> None:
+    three = dataclasses.replace(tiny_network, outputs=("background", "liver", "tumour"))
+    for old, new, said in [
+        (three, tiny_network, "3 outputs, this task 2"),
+        (tiny_network, three, "2 outputs, this task 3"),
+    ]:
+        got = restore_pretrained(saved(old), new, filled(new, 2.0), head, "run")
+        assert "head replaced" in got.message
+        assert said in got.message
+        assert got.variables["params"]["head"]["kernel"].shape == (8, len(new.outputs))
+        assert values(got.variables["params"]["head"]) == {2.0}
+        assert values(got.variables["batch_stats"]) == {1.0}
+
+
+def test_the_kept_heads_message_names_its_number_of_outputs(tiny_network: UNetConfig) -> None:
+    three = dataclasses.replace(tiny_network, outputs=("background", "liver", "tumour"))
+    message = restore_pretrained(saved(three), three, filled(three, 2.0), "keep", "run").message
+    assert "head kept" in message
+    assert "two" not in message
+
+
+def test_all_differences_are_listed(tiny_network: UNetConfig) -> None:
+    old = copy.deepcopy(saved(tiny_network))
+    old.params["encoder_0"]["conv_0"]["kernel"] = np.zeros((3, 3, 3, 1, 5), np.float32)
+    old.params["bottleneck"]["bn_0"]["scale"] = np.zeros(4, np.float64)
+    del old.params["decoder_1"]["conv_0"]
+    old.params["extra"] = {"kernel": np.zeros(1, np.float32)}
+    del old.batch_stats["encoder_1"]["bn_0"]["mean"]
+    old.params["head"]["bias"] = np.zeros(3, np.float32)
+    with pytest.raises(InputError) as e:
+        restore_pretrained(old, tiny_network, filled(tiny_network, 2.0), "keep", "some/run")
+    message = str(e.value)
+    for part in [
+        "some/run",
+        "params/encoder_0/conv_0/kernel: float32 (3, 3, 3, 1, 5) instead of float32 (3, 3, 3, 1, 4)",
+        "params/bottleneck/bn_0/scale: float64 (4,) instead of float32 (4,)",
+        "params/decoder_1/conv_0/kernel: missing",
+        "params/extra/kernel: not expected",
+        "batch_stats/encoder_1/bn_0/mean: missing",
+        "head/bias: float32 (3,) instead of float32 (2,)",
+        "--network",
+    ]:
+        assert part in message
+    assert "\n" not in message
+
+
+def test_another_network_is_refused(tiny_network: UNetConfig) -> None:
+    wide = dataclasses.replace(tiny_network, name="wide", bottleneck=(4, 4))
+    with pytest.raises(InputError, match=r"\(wide\) does not fit tiny: .*conv_1/kernel: not expected"):
+        restore_pretrained(saved(wide), tiny_network, filled(tiny_network, 2.0), "keep", "run")
