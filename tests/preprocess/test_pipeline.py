@@ -59,23 +59,17 @@ def test_a_known_registration_is_used_and_kept() -> None:
     out = preprocess_scan(elsewhere, spec, PrepareSettings(bias_correction=False), move)
     assert np.allclose(out.image, preprocess_scan(scan, spec, SKIP).image, atol=1e-3)
     assert (out.space_to_world == move).all()
-    back = to_scan(
-        out.label.astype(np.float32), out.grid, out.space_to_world, scan.image.shape, elsewhere.affine
-    )  # type: ignore[union-attr]
+    back = to_scan(out.label.astype(np.float32), out.grid, out.space_to_world, scan.image.shape, elsewhere.affine)  # type: ignore[union-attr]
     assert ((back >= 0.5) == scan.label).all()
 
 
 @pytest.mark.parametrize("name", ["hdt_wb", "mal_c"])
 def test_any_orientation_gives_the_same_native_volume(name: str) -> None:
     spec = get_spec(name)
-    spec = dataclasses.replace(
-        spec, dimensions=(48, 48, 40), spacing=(4.0, 4.0, 4.8) if spec.spacing else None
-    )
+    spec = dataclasses.replace(spec, dimensions=(48, 48, 40), spacing=(4.0, 4.0, 4.8) if spec.spacing else None)
     scan = phantom(at_4mm())
     turned = nib.Nifti1Image(scan.image, scan.affine).as_reoriented([[2, -1], [0, 1], [1, -1]])
-    label = nib.Nifti1Image(scan.label.astype(np.uint8), scan.affine).as_reoriented(
-        [[2, -1], [0, 1], [1, -1]]
-    )  # type: ignore[union-attr]
+    label = nib.Nifti1Image(scan.label.astype(np.uint8), scan.affine).as_reoriented([[2, -1], [0, 1], [1, -1]])  # type: ignore[union-attr]
     other = Scan(np.asarray(turned.dataobj, np.float32), turned.affine, np.asarray(label.dataobj) > 0)
     a, b = (preprocess_scan(s, spec, PrepareSettings(bias_correction=False)) for s in (scan, other))
     assert a.grid.same_as(b.grid) and a.grid.shape == spec.dimensions

@@ -36,10 +36,7 @@ def patch_box(
     """
     x, y, z = np.mean(np.asarray(centres, float), axis=0)
     box = Box.centred((float(x), float(y), float(z)), patch_size)
-    start = [
-        min(max(a, 0), d - s) if s <= d else a
-        for a, s, d in zip(box.start, patch_size, dimensions, strict=True)
-    ]
+    start = [min(max(a, 0), d - s) if s <= d else a for a, s, d in zip(box.start, patch_size, dimensions, strict=True)]
     return Box((start[0], start[1], start[2]), patch_size)
 
 

@@ -133,9 +133,7 @@ def effective_spec(spec: DatasetSpec, label_values: tuple[int, ...]) -> DatasetS
     return dataclasses.replace(spec, label_values=tuple(sorted(set(label_values or spec.label_values))))
 
 
-def plan_scans(
-    scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareSettings, store_root: Path
-) -> Plan:
+def plan_scans(scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareSettings, store_root: Path) -> Plan:
     """Which subjects are done and which are to do. Takes the files' checksums and writes nothing."""
     folder = store_root / spec.name
     reused, jobs = {}, []
@@ -149,9 +147,7 @@ def plan_scans(
             # Where the files lie and whose they are may have changed with no change to the voxels.
             reused[files.subject] = record | origin(files)
         else:
-            jobs.append(
-                Job(files, spec, settings, checksums, fingerprint, folder, store_root / REGISTRATIONS)
-            )
+            jobs.append(Job(files, spec, settings, checksums, fingerprint, folder, store_root / REGISTRATIONS))
     return Plan(reused, tuple(jobs))
 
 
@@ -243,9 +239,7 @@ def _run(
             for job in jobs:
                 take(job, prepare_one(job))
             return failed
-        pool = ProcessPoolExecutor(
-            min(workers, len(jobs)), multiprocessing.get_context("spawn"), _ignore_interrupt
-        )
+        pool = ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn"), _ignore_interrupt)
         try:
             futures: dict[Future[dict[str, Any] | str], Job] = {pool.submit(prepare_one, j): j for j in jobs}
             for future in as_completed(futures):

@@ -29,9 +29,7 @@ def split_subjects(
         manifest = read_json(path)
         if manifest is None or manifest.get("spec", {}).get("split_group") != spec.split_group:
             continue
-        if path.parent == folder and (
-            manifest.get("split_seed") != seed or manifest.get("test_fraction") != fraction
-        ):
+        if path.parent == folder and (manifest.get("split_seed") != seed or manifest.get("test_fraction") != fraction):
             continue  # another split is asked for
         for subject, r in manifest["subjects"].items():
             if subject not in records:
@@ -72,7 +70,5 @@ def _read_label(folder: Path, subject: str) -> Any:
     import tensorstore as ts
 
     path = str(folder / "subjects" / f"{subject}.zarr" / "label")
-    array = ts.open(
-        {"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, open=True, read=True
-    ).result()
+    array = ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, open=True, read=True).result()
     return array.read().result() > 0
