@@ -1,0 +1,47 @@
+"""Figures drawn without any global state, and written whole or not at all."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+}
+"""Matplotlib settings to draw under: `with rc_context(STYLE): ...`."""
+
+DPI = 200
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write `figure` beside `path`, flush it to the disk and rename it into place; make the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    FigureCanvasAgg(figure)
+    try:
+        with rc_context(STYLE), beside.open("wb") as f:
+            figure.savefig(f, format="png", dpi=DPI)
+            f.flush()
+            os.fsync(f.fileno())
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def watermark(figure: Figure, text: str) -> None:
+    """Write `text`, such as "synthetic", large and faint across the figure; nothing if it is empty."""
+    if text:
+        figure.text(
+            0.5, 0.5, text, fontsize=44, color="0.55", alpha=0.3, rotation=24, ha="center", va="center",
+            zorder=100,
+        )  # fmt: skip
