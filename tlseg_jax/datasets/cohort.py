@@ -32,6 +32,9 @@ from tlseg_jax.preprocess.store import write_json
 VERSION = 1
 """Raised whenever the same parameters would draw other voxels."""
 
+COHORT_FILE = "cohort.json"
+"""Marks a folder of drawn heads, and holds the parameters that they were drawn from."""
+
 COLUMNS = ("subject", "image", "label", "mask", "split", "person")
 
 NOTE = """Synthetic heads drawn by a program (tlseg_jax.datasets.phantom).
@@ -135,7 +138,7 @@ def write_cohort(
         with (beside / "README.txt").open("w", encoding="utf-8") as f:
             f.write(NOTE.format(name=spec.name, structure=spec.structure, settings=_plain(settings)))
             _flush(f)
-        write_json(beside / "cohort.json", parameters)
+        write_json(beside / COHORT_FILE, parameters)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         beside.replace(folder)
@@ -161,13 +164,13 @@ def _holds(folder: Path, parameters: dict[str, Any]) -> bool:
     if not any(folder.iterdir()):
         return False
     try:
-        found = json.loads((folder / "cohort.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / COHORT_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{folder} holds other files: name an empty or a new folder for the cohort."
         ) from None
     except (OSError, ValueError) as e:
-        raise InputError(f"{folder / 'cohort.json'} cannot be read ({e}): remove {folder}.") from None
+        raise InputError(f"{folder / COHORT_FILE} cannot be read ({e}): remove {folder}.") from None
     if found == parameters:
         return True
     differs = [k for k in parameters if not isinstance(found, dict) or found.get(k) != parameters[k]]

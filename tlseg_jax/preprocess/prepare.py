@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from tlseg_jax.datasets.cohort import COHORT_FILE
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess import register
@@ -111,6 +112,8 @@ def prepare_dataset(
             "parameters": settings.to_dict() | {"register": dict(register.PARAMETERS)},
             "source": str(source.resolve()),
             "layout": found.layout,
+            # Drawn heads must never pass for scans: models and figures made from them are marked.
+            "synthetic": (source if source.is_dir() else source.parent).joinpath(COHORT_FILE).exists(),
             "test_fraction": fraction,
             "split_seed": split_seed,
             "patch_box": box.to_dict() if box else None,

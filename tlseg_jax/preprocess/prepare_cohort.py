@@ -25,12 +25,19 @@ def split_subjects(
     """Set each record's split; subjects that a data set of the same group has split keep their side."""
     persons = {s: str(r["person"]) for s, r in records.items()}
     given = {f.subject: f.split for f in scans if f.subject in records and f.split}
+    warnings = []
     for path in sorted(store_root.glob("*/manifest.json")):
         manifest = read_json(path)
         if manifest is None or manifest.get("spec", {}).get("split_group") != spec.split_group:
             continue
         if path.parent == folder and (manifest.get("split_seed") != seed or manifest.get("test_fraction") != fraction):
             continue  # another split is asked for
+        kept = [s for s in manifest["subjects"] if s in records and s not in given]
+        if kept and path.parent != folder and manifest.get("test_fraction") != fraction:
+            warnings.append(
+                f"{len(kept)} subject(s) keep the side that they have in {path.parent}, which was split with a test "
+                f"fraction of {manifest.get('test_fraction'):.3g}, not {fraction:.3g}: to split anew, remove both."
+            )
         for subject, r in manifest["subjects"].items():
             if subject not in records:
                 continue
@@ -43,8 +50,8 @@ def split_subjects(
     for subject, side in sides.items():
         records[subject]["split"] = side
     if fraction < 1 and "train" not in sides.values():
-        return ["No subject is left for training: every one is in the test set."]
-    return []
+        warnings.append("No subject is left for training: every one is in the test set.")
+    return warnings
 
 
 def training_box(

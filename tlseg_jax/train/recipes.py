@@ -57,7 +57,10 @@ RECIPES: Mapping[str, Recipe] = {
             "paper", "cross_entropy", 1e-3, 0.1, True, "constant",
             pretrain_steps=20_000, finetune_steps=10_000,
         ),
-        Recipe("default", "cross_entropy_dice", 3e-3, 1e-8, False, "cosine"),
+        Recipe(
+            "default", "cross_entropy_dice", 1e-2, 1e-8, False, "cosine",
+            intensity_augmentation=True, affine_augmentation=True,
+        ),
     )
 }  # fmt: skip
 
