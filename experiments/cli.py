@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from tlseg_jax.errors import InputError
 
@@ -26,6 +26,8 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv: Sequence[str]) -> None:
         if len(argv) > 1:
             _fail(f"'{argv[1]}' is not a flag: every setting is given as --name=value (see --help).")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it writes
         try:
             main()
         except InputError as e:
