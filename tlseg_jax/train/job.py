@@ -197,6 +197,7 @@ def train_job(
                 "(one split_group, or a split column in the CSV)."
             )
 
+    say(_settings_lines(store, job, box, fitted, held))
     there = claim_settings(
         folder,
         {
@@ -244,6 +245,23 @@ def train_job(
         step, state, iterator, fitted, loop, folder, description,
         validate=validate, progress=progress, title=f"train {folder.name}",
     )  # fmt: skip
+
+
+def _settings_lines(
+    store: Store, job: JobSettings, box: Box | None, fitted: Sequence[str], held: Sequence[str]
+) -> str:
+    """Every setting of the run, a line each."""
+    flat = {k: v for k, v in job.to_dict().items() if k not in ("network", "recipe")}
+    flat |= {f"recipe.{k}": v for k, v in job.recipe.__dict__.items()}
+    flat["network"] = job.network.name
+    flat["data"] = f"{store.folder} ({store.spec.structure}, {store.spec.space} space)"
+    size = "x".join(map(str, box.size if box else store.spec.patch_size))
+    flat["patch"] = f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}")
+    flat["labelled scans"] = f"{len(fitted)}: " + ", ".join(fitted)
+    if held:
+        flat["validation scans"] = f"{len(held)}: " + ", ".join(held)
+    width = max(map(len, flat))
+    return "\n".join(["settings:", *(f"  {k:<{width}}  {v}" for k, v in flat.items())])
 
 
 def _flops_line(
