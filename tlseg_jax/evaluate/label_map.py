@@ -94,18 +94,18 @@ def same_file(a: Path, b: Path) -> bool:
 
 
 def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
-    source = nib.load(scan).header
-    is_nifti2 = isinstance(source, nib.Nifti2Header)
-    kind = nib.Nifti2Image if is_nifti2 or max(voxels.shape) > 32767 else nib.Nifti1Image
-    image = kind(voxels, affine)
+    # An MGH scan has nothing to copy: its affine says it all.
+    source: Any = None if scan.name.lower().endswith((".mgz", ".mgh")) else nib.load(scan).header
+    large = isinstance(source, nib.Nifti2Header) or max(voxels.shape) > 32767
+    image = (nib.Nifti2Image if large else nib.Nifti1Image)(voxels, affine)
     image.header["cal_max"] = 1
     image.header["descrip"] = b"tlseg_jax segmentation"
-    if isinstance(source, nib.Nifti1Header):  # NIfTI-2 headers are of this class too
-        for field in _GEOMETRY:
-            image.header[field] = source[field]
-        image.header["pixdim"][:4] = source["pixdim"][:4]
-    else:
+    if source is None:
         image.set_qform(affine, _SCANNER)
         image.set_sform(affine, _SCANNER)
         image.header.set_xyzt_units("mm")
+    else:
+        for field in _GEOMETRY:
+            image.header[field] = source[field]
+        image.header["pixdim"][:4] = source["pixdim"][:4]
     return image

@@ -7,6 +7,7 @@ orientation, then slices through the structure, all rows at one scale.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def draw_contours(
             def axes(x: float, w: float, y: float = y) -> Axes:
                 return figure.add_axes((x / width, y / height, w / width, row_height / height))
 
-            figure.text(gap / width, (y + row_height + 0.06) / height, view.caption, va="bottom")
+            figure.text(gap / width, (y + row_height + 0.06) / height, view.caption(window), va="bottom")
             chosen = view.pick(slices)
             _draw_whole(axes(gap, whole_width), view, chosen[len(chosen) // 2], window)
             for i, k in enumerate(chosen):
@@ -174,15 +175,25 @@ class _View:
         """Width and height of a whole slice."""
         return (self.image.shape[0] * self.spacing[0], self.image.shape[1] * self.spacing[1])
 
-    @property
-    def caption(self) -> str:
-        """The line above the row."""
+    def frame(self, window: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Limits on x and y, in mm from the volume's corner, of a close view of `window` mm."""
+        (a, b), (c, d) = self.bounds
+        x, y = (a + b) / 2, (c + d) / 2
+        return ((x - window[0] / 2, x + window[0] / 2), (y - window[1] / 2, y + window[1] / 2))
+
+    def caption(self, window: tuple[float, float]) -> str:
+        """The line above the row; it owns up to predicted voxels that no close view of `window` mm can show."""
         ml = float(np.prod(self.spacing)) / 1000
-        wrong, right = self.predicted.sum() * ml, self.reference.sum() * ml
+        inside = tuple(
+            slice(max(0, math.floor(lo / s)), max(0, math.ceil(hi / s)))
+            for (lo, hi), s in zip(self.frame(window), self.spacing[:2], strict=True)
+        )
+        beyond = int(self.predicted.sum()) - int(self.predicted[inside].sum())
         title = self.case.title[:1].upper() + self.case.title[1:]
         return (
-            f"{title}: {self.case.subject}, IoU {self.case.iou:.2f}, "
-            f"{wrong:.1f} ml predicted, {right:.1f} ml reference"
+            f"{title}: {self.case.subject}, IoU {self.case.iou:.2f}, {self.predicted.sum() * ml:.1f} ml predicted, "
+            f"{self.reference.sum() * ml:.1f} ml reference"
+            + (f"; {beyond * ml:.2f} ml predicted lie beyond the close views" if beyond else "")
         )
 
     def pick(self, count: int) -> list[int]:
@@ -252,7 +263,7 @@ def outline(mask: NDArray[np.bool_], sides: tuple[float, float]) -> NDArray[np.f
 
 def _draw_close(ax: Axes, view: _View, k: int, window: tuple[float, float], first: bool) -> None:
     _slice(ax, view, k)
-    (x0, x1), (y0, y1) = _frame(view, window)
+    (x0, x1), (y0, y1) = view.frame(window)
     ax.set_xlim(x1, x0)  # the subject's right on the left
     ax.set_ylim(y0, y1)
     _label(ax, 0.03, 0.03, f"z = {view.z_mm(k):.0f} mm", "left", "bottom")
@@ -271,16 +282,10 @@ def _draw_whole(ax: Axes, view: _View, k: int, window: tuple[float, float]) -> N
     w, h = view.size_mm
     ax.set_xlim(w, 0)
     ax.set_ylim(0, h)
-    (x0, x1), (y0, y1) = _frame(view, window)
+    (x0, x1), (y0, y1) = view.frame(window)
     ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="#ffd23f", linewidth=0.7))
     _label(ax, 0.03, 0.5, "R", "left", "center")
     _label(ax, 0.97, 0.5, "L", "right", "center")
-
-
-def _frame(view: _View, window: tuple[float, float]) -> tuple[tuple[float, float], tuple[float, float]]:
-    (a, b), (c, d) = view.bounds
-    x, y = (a + b) / 2, (c + d) / 2
-    return ((x - window[0] / 2, x + window[0] / 2), (y - window[1] / 2, y + window[1] / 2))
 
 
 def _label(ax: Axes, x: float, y: float, text: str, ha: str, va: str) -> None:

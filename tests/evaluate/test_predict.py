@@ -1,0 +1,172 @@
+"""From a raw scan to a label map on its own grid, with networks whose right answer is known."""
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tlseg_jax.datasets.spec import DatasetSpec, get_spec
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.metrics import score
+from tlseg_jax.evaluate.predict import predict_scan, write_label_map
+from tlseg_jax.evaluate.predict_folder import output_path, predict_folder
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
+from tlseg_jax.preprocess.read import read_scan
+from tlseg_jax.preprocess.scan import ScanFiles
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+SPEC = DatasetSpec(
+    "ball", "ball", "native", (40, 40, 40), (1.0, 1.0, 1.0), (16, 16, 16),
+    random_patch=True, train_count=1, test_count=1, split_group="ball",
+)  # fmt: skip
+SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
+CODES = {"LAS": np.diag([-1.2, 1.0, 1.5, 1]), "RAS": np.diag([1.2, 1.0, 1.5, 1])}
+TURNED = np.array([[0, 0, 1.2, 0], [-1.0, 0, 0, 0], [0, 1.5, 0, 0], [0, 0, 0, 1]])
+
+
+def bright(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability rising with intensity: one half midway between the head's and the ball's."""
+    return (1 / (1 + np.exp(-(patches - 3)))).astype(np.float32)
+
+
+def write_head(path: Path, affine: NDArray[np.float64], shape: tuple[int, int, int] = (30, 36, 24)) -> ScanFiles:
+    """A grey head with a white off-centre ball, 5 mm in radius."""
+    at = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
+    mm = np.sqrt((affine[:3, :3] ** 2).sum(0))
+    middle = (np.array(shape) - 1) / 2
+    head = (np.linalg.norm((at - middle) * mm, axis=-1) < 15).astype(np.float32)
+    ball = np.linalg.norm((at - middle - np.array([3, -4, 2])) * mm, axis=-1) < 5
+    nib.save(nib.Nifti1Image(20 * head + 100 * ball.astype(np.float32), affine), path)
+    nib.save(nib.Nifti1Image(ball.astype(np.uint8), affine), path.with_name("truth_" + path.name))
+    return ScanFiles(path.name.split(".")[0], path)
+
+
+def truth(files: ScanFiles) -> NDArray[np.bool_]:
+    return np.asarray(nib.load(files.image.with_name("truth_" + files.image.name)).dataobj) > 0
+
+
+@pytest.mark.parametrize("affine", [CODES["LAS"], CODES["RAS"], TURNED], ids=["LAS", "RAS", "turned"])
+def test_a_scan_of_any_orientation_is_segmented_on_its_own_grid(tmp_path: Path, affine: NDArray[np.float64]) -> None:
+    files = write_head(tmp_path / "head.nii.gz", affine)
+    prediction = predict_scan(files, SPEC, None, SETTINGS, bright)
+    reference = truth(files)
+    assert prediction.label.shape == reference.shape
+    assert score(prediction.label, reference, (1.2, 1.0, 1.5)).dice > 0.9
+    assert prediction.volume_ml == pytest.approx(prediction.label.sum() * 1.8 / 1000)
+    assert prediction.warnings == () and "inference" in prediction.seconds
+    write_label_map(prediction, tmp_path / "seg.nii.gz")
+    found = nib.load(tmp_path / "seg.nii.gz")
+    assert np.array_equal(found.affine, nib.load(files.image).affine)
+    assert np.array_equal(np.asarray(found.dataobj) > 0, prediction.label)
+
+
+def test_what_looks_wrong_is_said(tmp_path: Path) -> None:
+    files = write_head(tmp_path / "head.nii.gz", CODES["RAS"])
+    (nothing,) = predict_scan(files, SPEC, None, SETTINGS, np.zeros_like).warnings
+    assert nothing.startswith("no ball was found")
+    fixed = dataclasses.replace(SPEC, random_patch=False)
+    # The ball's middle is near (23, 15, 22): this patch cuts it in half.
+    (cut,) = predict_scan(files, fixed, Box((24, 8, 14), (16, 16, 16)), SETTINGS, bright).warnings
+    assert "reaches the left of the patch" in cut
+
+
+def test_a_label_beside_the_scan_is_not_read(tmp_path: Path) -> None:
+    files = write_head(tmp_path / "head.nii.gz", CODES["RAS"])
+    missing = dataclasses.replace(files, label=tmp_path / "not_there.nii.gz")
+    assert predict_scan(missing, SPEC, None, SETTINGS, bright).label.any()
+
+
+def test_a_folder_goes_on_past_a_scan_that_fails(tmp_path: Path) -> None:
+    scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(3)]
+    scans[1].image.write_bytes(scans[1].image.read_bytes()[:200])
+    said: list[str] = []
+    out = tmp_path / "out"
+    outcomes = predict_folder(scans, out, SPEC, None, SETTINGS, bright, progress=False, say=said.append)
+    assert [bool(o.problem) for o in outcomes] == [False, True, False]
+    assert len(said) == 1 and said[0].startswith("s1 was not segmented: ") and "s1.nii.gz" in said[0]
+    assert sorted(p.name for p in out.iterdir()) == ["s0_seg.nii.gz", "s2_seg.nii.gz", "volumes.csv"]
+    with (out / "volumes.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [r["subject"] for r in rows] == ["s0", "s1", "s2"]
+    label = np.asarray(nib.load(rows[2]["output"]).dataobj)
+    assert float(rows[2]["volume_ml"]) == pytest.approx(label.sum() * 1.8 / 1000, abs=1e-4)
+    assert rows[1]["volume_ml"] == rows[1]["output"] == "" and rows[1]["problem"]
+
+
+def test_a_network_that_fails_is_named_for_each_scan(tmp_path: Path) -> None:
+    scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
+
+    def full(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        raise RuntimeError("out of memory\n" + "details\n" * 50)
+
+    outcomes = predict_folder(scans, tmp_path / "out", SPEC, None, SETTINGS, full, progress=False, say=lambda s: None)
+    assert [o.problem for o in outcomes] == ["RuntimeError: out of memory"] * 2
+
+
+def test_a_full_disk_stops_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
+
+    def no_space(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nib, "save", no_space)
+    with pytest.raises(OSError, match="No space"):
+        predict_folder(scans, tmp_path / "out", SPEC, None, SETTINGS, bright, progress=False)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_folder_never_overwrites_an_input(tmp_path: Path) -> None:
+    scan = ScanFiles("a", tmp_path / "a_seg.nii.gz")
+    for scans, word in (([scan], "never overwritten"), ([], "no scans"), ([scan, scan], "Two scans")):
+        folder = tmp_path / "out" if word == "Two scans" else tmp_path
+        with pytest.raises(InputError, match=word):
+            predict_folder(scans, folder, SPEC, None, SETTINGS, bright, progress=False)
+    assert output_path(ScanFiles("b", Path("b.MGZ")), Path("o")) == Path("o/b_seg.mgz")
+
+
+def oasis(subject: str) -> ScanFiles:
+    folder = DATA / "brain_oasis"
+    if not folder.exists():
+        pytest.skip("the real scans are not here")
+    return ScanFiles(subject, folder / f"{subject}_T1w.nii.gz", folder / f"{subject}_labels.nii.gz")
+
+
+def test_a_real_caudate_survives_the_way_there_and_back(tmp_path: Path) -> None:
+    """The label itself is the scan, so a network that reads intensities knows the answer."""
+    files = oasis("sub-1000")
+    source = nib.load(files.label)
+    caudate = np.isin(np.asarray(source.dataobj), (36, 37))
+    nib.save(nib.Nifti1Image(caudate.astype(np.float32), source.affine, source.header), tmp_path / "scan.nii.gz")
+    low, high = [], []
+
+    def observe(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        low.append(patches.min())
+        high.append(patches.max())
+        return (patches - low[0]) / (high[0] - low[0])
+
+    spec = dataclasses.replace(get_spec("hdt_wb"), spacing=(1.0, 1.0, 1.0), patch_size=(256, 256, 192))
+    prediction = predict_scan(ScanFiles("s", tmp_path / "scan.nii.gz"), spec, None, SETTINGS, observe, batch=1)
+    assert score(prediction.label, caudate, (1, 1, 1)).dice >= 0.95
+    assert prediction.volume_ml == pytest.approx(caudate.sum() / 1000, rel=0.05)
+
+
+@pytest.mark.slow
+def test_a_real_caudate_survives_registration_and_back(tmp_path: Path) -> None:
+    """A network that answers with the registered reference: what is lost is lost on the way alone."""
+    files = oasis("sub-1000")
+    spec, settings = get_spec("hdt_c"), PrepareSettings(bias_correction=False)
+    known = preprocess_scan(read_scan(files, (36, 37)), spec, settings).label
+    assert known is not None
+    box = Box.centred(ndimage.center_of_mass(known), spec.patch_size)
+    inside = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
+    prediction = predict_scan(files, spec, box, settings, lambda p: known[inside][None].astype(np.float32))
+    caudate = np.isin(np.asarray(nib.load(files.label).dataobj), (36, 37))
+    assert score(prediction.label, caudate, (1, 1, 1)).dice >= 0.95
+    write_label_map(prediction, tmp_path / "seg.mgz")
+    assert np.allclose(nib.load(tmp_path / "seg.mgz").affine, nib.load(files.image).affine, atol=1e-4)
