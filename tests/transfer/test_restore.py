@@ -46,10 +46,8 @@ def test_the_head_is_reset(tiny_network: UNetConfig) -> None:
 @pytest.mark.parametrize("head", ["keep", "reset"])
 def test_a_head_of_other_outputs_is_replaced_and_said(head: Any, tiny_network: UNetConfig) -> None:
     three = dataclasses.replace(tiny_network, outputs=("background", "liver", "tumour"))
-    for old, new, said in [
-        (three, tiny_network, "3 outputs, this task 2"),
-        (tiny_network, three, "2 outputs, this task 3"),
-    ]:
+    cases = [(three, tiny_network, "3 outputs, this task 2"), (tiny_network, three, "2 outputs, this task 3")]
+    for old, new, said in cases:
         got = restore_pretrained(saved(old), new, filled(new, 2.0), head, "run")
         assert "head replaced" in got.message
         assert said in got.message

@@ -12,6 +12,9 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store
 
+EPOCHS = 1 << 40
+"""Endless in practice; grain's own endless repeat overflows with batches of one."""
+
 
 @dataclasses.dataclass(frozen=True)
 class InputSettings:
@@ -94,7 +97,7 @@ def make_batches(
         grain.MapDataset.range(len(subjects))
         .seed(settings.seed)
         .shuffle()
-        .repeat()
+        .repeat(EPOCHS)
         .random_map(read)
         .batch(settings.batch_size)
         .to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=8))

@@ -9,6 +9,7 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import tensorstore as ts
 from flax.traverse_util import flatten_dict
 
 from tlseg_jax.errors import InputError
@@ -24,6 +25,21 @@ def _tree(state: TrainState) -> dict[str, Any]:
     return jax.tree.map(np.array, leaves) | {
         "opt_state": {str(i): np.array(v) for i, v in enumerate(jax.tree.leaves(state.opt_state))}
     }
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _read_through(folder: Path) -> None:
+    """Read every stored piece once, one after another; ValueError where one is damaged.
+
+    Orbax reads many at a time: where one fails, the others print tracebacks of their own as they end.
+    """
+    base = {"driver": "file", "path": f"{folder.absolute()}/"}
+    pieces = ts.KvStore.open({"driver": "ocdbt", "base": base}).result()
+    for key in pieces.list().result():
+        pieces.read(key).result()
 
 
 class Checkpoints:
@@ -74,18 +90,31 @@ class Checkpoints:
         )
 
     def restore(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
-        """The newest state, shaped as `state`; sets the iterator to where it was."""
+        """The newest state, shaped as `state`; sets the iterator to where it was.
+
+        Raises:
+          InputError: there is none, it is damaged, or it is of another network; all differences are listed.
+        """
         target = _tree(state)
         step = self.latest
         if step is None:
             raise InputError("There is no checkpoint to restore: start the run again.")
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeRestore(target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)),
-                input=grain.checkpoint.CheckpointRestore(iterator),
-            ),
-        )["state"]
+        shapes = ocp.checkpoint_utils.construct_restore_args(target)
+        try:
+            _read_through(Path(self._manager.directory) / str(step) / "state")
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(target, restore_args=shapes),
+                    input=grain.checkpoint.CheckpointRestore(iterator),
+                ),
+            )["state"]
+        except (OSError, ValueError, KeyError) as e:
+            path = self._manager.directory / str(step)
+            raise InputError(
+                f"The checkpoint {path} cannot be read ({_first_line(e)}): it is damaged; remove that folder "
+                "to go on from the one before it."
+            ) from None
         check_same(target, restored, f"checkpoint {step}")
         restored = jax.tree.map(jax.numpy.asarray, restored)
         leaves, treedef = jax.tree.flatten(state.opt_state)
@@ -136,7 +165,11 @@ def load_model(run: Path) -> SavedModel:
         with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
             description: dict[str, Any] = reader.restore(path / "description")
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            metadata = reader.metadata(path / "state").item_metadata.tree
+            _read_through(path / "state")
+            item = reader.metadata(path / "state").item_metadata
+            if item is None:
+                raise ValueError("no list of its arrays")
+            metadata = item.tree
             wanted = {k: metadata[k] for k in ("params", "batch_stats")}
             target = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), wanted)
             state = reader.restore(
@@ -148,8 +181,9 @@ def load_model(run: Path) -> SavedModel:
                 ),
             )
     except (OSError, ValueError, KeyError) as e:
-        first = (str(e).splitlines() or [type(e).__name__])[0][:200]
-        raise InputError(f"The checkpoint {path} cannot be read ({first}): it is damaged; train again.") from None
+        raise InputError(
+            f"The checkpoint {path} cannot be read ({_first_line(e)}): it is damaged; train again."
+        ) from None
     if description.get("format") != FORMAT:
         raise InputError(f"The checkpoint {path} was written by another version: train again.")
     config = UNetConfig.from_dict(description["network"])

@@ -3,6 +3,7 @@
 import collections
 import csv
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,13 +77,18 @@ class _History:
                     for text, kept in ((row[1], self.losses), (row[2], self.validation)):
                         if text:
                             kept.append((int(row[0]), float(text)))
-        self._file = path.open("w", newline="")
+        # Written beside: a kill before the next flush must not lose the rows that were there.
+        beside = path.with_name(f".{path.name}.tmp")
+        self._file = beside.open("w", newline="")
         self._rows = csv.writer(self._file)
         self._rows.writerow(["step", "loss", "validation_iou"])
         rows: list[tuple[Any, ...]] = [(s, v, "") for s, v in self.losses]
         rows += [(s, "", v) for s, v in self.validation]
         rows.sort(key=lambda r: int(r[0]))
         self._rows.writerows(rows)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        beside.replace(path)
 
     def add_loss(self, step: int, loss: float) -> None:
         self.losses.append((step, loss))
@@ -174,7 +180,6 @@ def fit(
                 if count == start + 1:
                     read_one()  # waits for the compiler, so that its time is not in the rate
                     clock = time.perf_counter()
-                    continue
                 if len(pending) > LAG:
                     read_one()
                 last = count == settings.steps

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.store import write_json
 
@@ -50,13 +52,13 @@ def claim_settings(folder: Path, settings: dict[str, Any]) -> bool:
     if not path.exists():
         write_json(path, settings)
         return False
-    there = read_json(path)
-    differing = sorted(k for k in there.keys() | settings.keys() if there.get(k) != settings.get(k))
+    now, there = flatten_dict(settings, sep="."), flatten_dict(read_json(path), sep=".")
+    differing = [k for k in now | there if there.get(k) != now.get(k)]
     if differing:
         k = differing[0]
         raise InputError(
             f"The run folder {folder} was made with other settings ({', '.join(differing)}; "
-            f"{k} was {_short(there.get(k))} and is now {_short(settings.get(k))}): "
+            f"{k} was {_short(there.get(k))} and is now {_short(now.get(k))}): "
             "choose another --workdir or remove that folder."
         )
     return True
@@ -75,8 +77,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("it does not hold one JSON object")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: give the folder of a run that has trained.") from None
     except (OSError, ValueError) as e:
         raise InputError(f"{path} cannot be read ({e}): remove it and run again.") from None
-    return value  # type: ignore[no-any-return]
+    return value

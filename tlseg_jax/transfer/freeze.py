@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tlseg_jax.errors import InputError

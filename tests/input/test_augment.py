@@ -1,0 +1,133 @@
+"""Augmentation: replayable by key, image and label moved together, Table 1's choice a data set."""
+
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tlseg_jax.datasets.spec import PAPER_SPECS, get_spec
+from tlseg_jax.input.augment import Augmentation, augment, augment_batch, augmentation_for, sample_key
+
+CUBE = (6, 6, 6)
+ALL = Augmentation(random_rotations=True, intensity=True, affine=True)
+
+
+def distinct(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    return np.random.default_rng(0).permutation(int(np.prod(shape))).astype(np.float32).reshape(shape)
+
+
+@functools.cache
+def jitted(augmentation: Augmentation) -> Any:
+    """Many keys at once: (keys, image, label) -> images, labels."""
+    return jax.jit(jax.vmap(lambda k, i, t: augment(k, i, t, augmentation), in_axes=(0, None, None)))
+
+
+def keys(count: int) -> jax.Array:
+    return jax.random.split(jax.random.key(0), count)
+
+
+def symmetries(shape: tuple[int, ...], v: NDArray[Any]) -> set[bytes]:
+    """Every permutation that keeps the shape, followed by every set of flips."""
+    out = set()
+    for p in itertools.permutations(range(3)):
+        if tuple(shape[i] for i in p) == shape:
+            for r in range(4):
+                for axes in itertools.combinations(range(3), r):
+                    out.add(np.ascontiguousarray(np.flip(v.transpose(p), axes)).tobytes())
+    return out
+
+
+@pytest.mark.parametrize(("shape", "count"), [(CUBE, 48), ((4, 6, 6), 16), ((4, 6, 8), 8)])
+def test_rotations_reach_exactly_the_symmetries_of_the_patch(shape: tuple[int, ...], count: int) -> None:
+    v = distinct(shape)
+    images, labels = jitted(Augmentation(random_rotations=True))(keys(600), v, v.astype(np.int32))
+    expected = symmetries(shape, v)
+    assert len(expected) == count
+    assert {np.ascontiguousarray(i).tobytes() for i in np.asarray(images)} == expected
+    np.testing.assert_array_equal(images, labels)
+
+
+def test_flips_are_left_right_and_undo_themselves() -> None:
+    v = distinct((4, 5, 6))
+    images, labels = jitted(Augmentation(flip_left_right=True))(keys(64), v, v.astype(np.int32))
+    flipped = [np.array_equal(i, v[::-1]) for i in images]
+    assert all(f or np.array_equal(i, v) for f, i in zip(flipped, images, strict=True))
+    assert 16 < sum(flipped) < 48
+    np.testing.assert_array_equal(images, labels)
+    for k in keys(8):
+        one = functools.partial(augment, k, augmentation=Augmentation(flip_left_right=True))
+        np.testing.assert_array_equal(one(*one(jnp.asarray(v), jnp.asarray(v)))[0], v)
+
+
+def test_nothing_asked_changes_nothing() -> None:
+    v = distinct(CUBE)
+    images, labels = jitted(Augmentation())(keys(2), v, v.astype(np.uint8))
+    np.testing.assert_array_equal(images, [v, v])
+    assert labels.dtype == np.uint8
+
+
+def test_the_affine_moves_the_label_with_the_image() -> None:
+    """A bright ball in the image and its mask stay together, near the same size, and the mask binary."""
+    shape = (20, 24, 22)
+    at = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
+    mask = (((at - np.array([7, 14, 12])) ** 2).sum(-1) < 20).astype(np.uint8)
+    images, labels = jitted(Augmentation(affine=True))(keys(16), mask.astype(np.float32), mask)
+    assert labels.dtype == np.uint8
+    assert set(np.unique(labels)) == {0, 1}
+    np.testing.assert_array_equal(np.asarray(images) > 0.5, np.asarray(labels) == 1)
+    sizes = np.asarray(labels).sum((1, 2, 3)) / mask.sum()
+    assert np.all((sizes > 0.6) & (sizes < 1.6))  # up to 10% an axis
+    centres = np.array([np.argwhere(t).mean(0) for t in np.asarray(labels)])
+    moved = np.linalg.norm(centres - [7, 14, 12], axis=1)
+    assert np.ptp(moved) > 0.1
+    assert moved.max() < 5
+
+
+def test_intensity_leaves_the_label_and_the_order_of_tissues() -> None:
+    mask = np.zeros((16, 16, 16), np.uint8)
+    mask[4:12, 4:12, 4:12] = 1
+    images, labels = jitted(Augmentation(intensity=True))(keys(16), mask * 3.0, mask)
+    np.testing.assert_array_equal(labels, np.broadcast_to(mask, labels.shape))
+    inside, outside = (np.asarray(images)[:, mask == v].mean(1) for v in (1, 0))
+    assert np.all(inside - outside > 1.5)
+    assert np.std(inside) > 0.05
+    assert np.isfinite(images).all()
+
+
+@pytest.mark.parametrize("augmentation", [ALL, Augmentation(flip_left_right=True)])
+def test_a_sample_is_replayed_from_seed_step_and_place(augmentation: Augmentation) -> None:
+    image = np.random.default_rng(1).normal(size=(3, 8, 8, 8)).astype(np.float32)
+    label = (image > 1).astype(np.uint8)
+    run = jax.jit(augment_batch, static_argnums=(2, 4))
+    images, labels = run(image, label, 7, jnp.int32(11), augmentation)
+    again = run(image, label, 7, jnp.int32(11), augmentation)
+    np.testing.assert_array_equal(images, again[0])
+    np.testing.assert_array_equal(labels, again[1])
+    alone = jax.jit(lambda k, i, t: augment(k, i, t, augmentation))
+    for i in range(3):
+        one, mask = alone(sample_key(7, 11, i), image[i], label[i])
+        np.testing.assert_allclose(one, images[i], atol=1e-5)
+        np.testing.assert_array_equal(mask, labels[i])
+
+
+def test_keys_differ_by_seed_step_and_sample() -> None:
+    data = [
+        tuple(np.asarray(jax.random.key_data(sample_key(*k)))) for k in itertools.product((0, 1), (0, 1, 5), (0, 1, 5))
+    ]
+    assert len(set(data)) == 18
+
+
+def test_table_1() -> None:
+    asked = {n: augmentation_for(s, intensity=False, affine=False) for n, s in PAPER_SPECS.items()}
+    flips = Augmentation(flip_left_right=True)
+    assert asked["hdt_c"] == asked["hdt_v"] == asked["mal_c"] == flips
+    assert asked["oas_c"] == Augmentation()
+    assert asked["hdt_wb"].random_rotations
+    assert not any(a.intensity or a.affine for a in asked.values())
+    ours = augmentation_for(get_spec("hdt_c"), intensity=True, affine=True)
+    assert ours == Augmentation(flip_left_right=True, intensity=True, affine=True)

@@ -1,0 +1,165 @@
+"""The stream of batches: every subject once an epoch, exactly resumable, the same however it is read."""
+
+import collections
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import SIDE, MakeStore
+from tlseg_jax.errors import InputError
+from tlseg_jax.input.patches import InputSettings, make_batches, random_box, training_box
+from tlseg_jax.preprocess.geometry import Box, crop_or_pad
+from tlseg_jax.preprocess.store import Store
+
+BOX = Box((2, 0, -3), (8, 16, 16))
+
+
+def order(store: Store, batches: int, batch_size: int = 2, subjects: int = 6, **settings: Any) -> list[int]:
+    it = make_batches(store, store.subjects()[:subjects], BOX, InputSettings(batch_size, **settings))
+    return [int(i) for _ in range(batches) for i in next(it)["index"]]
+
+
+def same(a: Any, b: Any) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize(("batch_size", "subjects"), [(1, 6), (2, 6), (4, 6), (2, 5), (3, 2), (4, 1)])
+def test_every_subject_once_an_epoch_in_a_new_order(batch_size: int, subjects: int, tiny_store: Store) -> None:
+    seen = order(tiny_store, 12 * subjects // batch_size, batch_size, subjects)
+    epochs = [tuple(seen[i : i + subjects]) for i in range(0, len(seen), subjects)]
+    whole = [e for e in epochs if len(e) == subjects]
+    assert len(whole) >= 11
+    assert all(sorted(e) == list(range(subjects)) for e in whole)
+    if subjects > 2:
+        assert len(set(whole)) > len(whole) // 2
+        firsts = collections.Counter(e[0] for e in whole)
+        assert len(firsts) > 1
+
+
+def test_the_seed_decides_the_order(tiny_store: Store) -> None:
+    orders = {tuple(order(tiny_store, 6, seed=s)) for s in range(6)}
+    assert len(orders) == 6
+    assert order(tiny_store, 6, seed=3) == order(tiny_store, 6, seed=3)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_do_not_change_the_order(threads: int, tiny_store: Store) -> None:
+    assert order(tiny_store, 9, threads=threads) == order(tiny_store, 9)
+
+
+def test_a_batch_holds_the_subjects_patches(tiny_store: Store) -> None:
+    subjects = tiny_store.subjects()
+    batch = next(make_batches(tiny_store, subjects, BOX, InputSettings(3)))
+    assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
+        "image": ((3, 8, 16, 16), "float16"),
+        "label": ((3, 8, 16, 16), "uint8"),
+        "index": ((3,), "int32"),
+    }
+    for i, image, label in zip(batch["index"], batch["image"], batch["label"], strict=True):
+        np.testing.assert_array_equal(image, crop_or_pad(tiny_store.image(subjects[i]), BOX))
+        np.testing.assert_array_equal(label, crop_or_pad(tiny_store.label(subjects[i]), BOX, "constant"))
+
+
+@pytest.mark.parametrize("box", [BOX, None])
+def test_resuming_is_exact_also_through_json(box: Box | None, make_store: MakeStore) -> None:
+    store = make_store(spec={"random_patch": True, "patch_size": [8, 8, 8]})
+
+    def start() -> Any:
+        return make_batches(store, store.subjects("train"), box, InputSettings(seed=1))
+
+    first = start()
+    for _ in range(5):
+        next(first)
+    state = json.loads(json.dumps(first.get_state()))
+    rest = [next(first) for _ in range(7)]
+    second = start()
+    second.set_state(state)
+    assert all(same(a, next(second)) for a in rest)
+
+
+def test_random_patches_differ_and_are_cut_from_the_volume(make_store: MakeStore) -> None:
+    store = make_store(train=1, test=0, spec={"random_patch": True, "patch_size": [8, 8, 8]})
+    assert training_box(store) is None
+    it = make_batches(store, ("sub-0",), None, InputSettings(1))
+    whole = store.image("sub-0")
+    windows = np.lib.stride_tricks.sliding_window_view(whole, (8, 8, 8))
+    starts = set()
+    for _ in range(12):
+        patch = next(it)["image"][0]
+        at = np.argwhere(np.all(windows == patch, axis=(3, 4, 5)))
+        assert len(at) == 1
+        starts.add(tuple(map(int, at[0])))
+    assert len(starts) > 8
+
+
+def test_random_boxes_stay_inside_and_reach_every_place() -> None:
+    rng = np.random.default_rng(0)
+    starts = set()
+    for _ in range(600):
+        box = random_box((6, 9, 4), (4, 9, 7), rng)
+        assert all(a >= 0 and b <= n for a, b, n in zip(box.start[:2], box.stop[:2], (6, 9), strict=True))
+        assert box.start[1:] == (0, -2)  # a side that is too short is centred
+        starts.add(box.start[0])
+    assert starts == {0, 1, 2}
+
+
+def test_the_training_box(tiny_store: Store, make_store: MakeStore) -> None:
+    assert training_box(tiny_store) == Box((0, 0, 0), (SIDE,) * 3)
+    store = make_store()
+    store.patch_box = None
+    with pytest.raises(InputError, match=r"no training subjects.*--test_fraction"):
+        training_box(store)
+
+
+def test_a_damaged_subject_is_named(make_store: MakeStore) -> None:
+    store = make_store(train=1, test=0)
+    (store.folder / "subjects" / "sub-0.zarr" / "label" / "zarr.json").write_text("{")
+    with pytest.raises(InputError, match=r"sub-0\.zarr is missing or damaged"):
+        next(make_batches(store, ("sub-0",), BOX, InputSettings(1)))
+
+
+PROCESSES = """
+import sys, pathlib
+from absl import app
+from tlseg_jax.input.patches import InputSettings, make_batches
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.store import Store
+
+def read(store, workers):
+    it = make_batches(store, store.subjects(), Box((2, 0, -3), (8, 16, 16)), InputSettings(seed=4, workers=workers))
+    out = [next(it) for _ in range(7)]
+    state = it.get_state()
+    return out, next(it), state
+
+def main(argv):
+    store = Store(pathlib.Path(argv[1]))
+    (a, x, _), (b, y, state) = read(store, 0), read(store, 2)
+    for p, q in zip([*a, x], [*b, y], strict=True):
+        assert all((p[k] == q[k]).all() for k in p), "other batches"
+    it = make_batches(store, store.subjects(), Box((2, 0, -3), (8, 16, 16)), InputSettings(seed=4, workers=2))
+    it.set_state(state)
+    assert all((v == y[k]).all() for k, v in next(it).items()), "not resumed"
+    print("same")
+
+if __name__ == "__main__":
+    app.run(main)
+"""
+
+
+def test_worker_processes_give_the_same_batches(tiny_store: Store, tmp_path: Path) -> None:
+    script = tmp_path / "processes.py"
+    script.write_text(PROCESSES)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tiny_store.folder)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
+        env={"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "JAX_PLATFORMS": "cpu"},
+        timeout=300,
+    )
+    assert done.stdout.strip() == "same", done.stderr[-2000:]

@@ -1,0 +1,368 @@
+"""Whole small runs: resumed bit for bit, stopped where they should be, rebuilt from the folder alone."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests.conftest import MakeStore, he_variables
+from tlseg_jax.errors import InputError
+from tlseg_jax.models.unet import SwitchUNet, UNetConfig
+from tlseg_jax.preprocess.store import Store
+from tlseg_jax.train import job as job_module
+from tlseg_jax.train import loop
+from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.job import JobSettings, Pretrained, load_predictor, seen_subjects, train_job
+from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.run_folder import lock_folder
+
+STEPS = 6
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first parameters by NumPy, still by seed: the network's own take seconds to compile."""
+
+    def start(config: UNetConfig, key: jax.Array) -> dict[str, Any]:
+        return he_variables(config, int(jax.random.key_data(key)[-1]))
+
+    monkeypatch.setattr(job_module, "init_variables", start)
+
+
+@pytest.fixture
+def settings(tiny_network: UNetConfig) -> JobSettings:
+    recipe = dataclasses.replace(
+        get_recipe("paper"), loss="cross_entropy_dice", epsilon=1e-3, learning_rate=1e-2, schedule="cosine"
+    )
+    return JobSettings(tiny_network, recipe, STEPS, checkpoint_every=2)
+
+
+def train(store: Store, job: JobSettings, folder: Path, pretrained: Pretrained | None = None) -> Fit:
+    with lock_folder(folder):
+        return train_job(store, job, folder, pretrained, say=lambda _: None, progress=False)
+
+
+def history(folder: Path) -> list[list[str]]:
+    with (folder / "history.csv").open(newline="") as f:
+        return list(csv.reader(f))
+
+
+def saved_steps(folder: Path) -> list[int]:
+    return sorted(int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def assert_same_bits(a: Any, b: Any) -> None:
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.dtype == y.dtype
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+class _PowerCut(Exception):
+    """Stands for a process that ends without warning."""
+
+
+@contextlib.contextmanager
+def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a run end after so many batches, as a kill would."""
+
+    def limited(*args: Any) -> Any:
+        step = make(*args[:4], **args[4])
+        count = 0
+
+        def counted(state: Any, batch: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count > steps:
+                raise _PowerCut
+            return step(state, batch)
+
+        counted.lower = step.lower  # type: ignore[attr-defined]
+        return counted
+
+    make = job_module.make_train_step
+    with monkeypatch.context() as m:
+        m.setattr(job_module, "make_train_step", lambda *a, **k: limited(*a, k))
+        with pytest.raises(_PowerCut):
+            yield
+
+
+def test_resumed_runs_equal_one_run_bit_for_bit(
+    tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also twice: the second cut comes before anything new was saved."""
+    job = dataclasses.replace(settings, validation=1, validate_every=1)
+    whole = train(tiny_store, job, tmp_path / "whole")
+    with cut_after(3, monkeypatch):
+        train(tiny_store, job, tmp_path / "cut")
+    assert saved_steps(tmp_path / "cut")[-1] == 3
+    with cut_after(0, monkeypatch):
+        train(tiny_store, job, tmp_path / "cut")
+    rest = train(tiny_store, job, tmp_path / "cut")
+    assert (whole.resumed_at, rest.resumed_at) == (0, 3)
+    assert_same_bits(rest.state, whole.state)
+    assert rest.losses == whole.losses
+    assert rest.validation == whole.validation
+    assert [s for s, _ in whole.losses] == [s for s, _ in whole.validation] == list(range(1, STEPS + 1))
+    assert (tmp_path / "cut" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
+    for name in ("checkpoints", "checkpoints_best"):
+        assert {p.name for p in (tmp_path / "cut" / name).iterdir()} == {
+            p.name for p in (tmp_path / "whole" / name).iterdir()
+        }
+
+
+def test_steps_after_the_last_checkpoint_are_done_again(
+    tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny_store, settings, tmp_path / "whole")
+    with cut_after(5, monkeypatch):
+        train(tiny_store, settings, tmp_path / "cut")
+    assert saved_steps(tmp_path / "cut") == [2, 4]
+    rest = train(tiny_store, settings, tmp_path / "cut")
+    assert rest.resumed_at == 4
+    assert_same_bits(rest.state, whole.state)
+    assert history(tmp_path / "cut") == history(tmp_path / "whole")
+
+
+def test_seeds(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
+    first, again, other = (
+        train(tiny_store, dataclasses.replace(settings, seed=seed), tmp_path / name)
+        for name, seed in [("a", 0), ("b", 0), ("c", 1)]
+    )
+    assert_same_bits(first.state, again.state)
+    assert first.losses == again.losses
+    assert first.losses != other.losses
+    assert first.losses[-1][1] < first.losses[0][1]
+
+
+def test_a_finished_run_does_nothing_more(
+    tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = train(tiny_store, settings, tmp_path / "run")
+    files = {p: p.read_bytes() for p in (tmp_path / "run" / "checkpoints").rglob("*") if p.is_file()}
+    before = history(tmp_path / "run")
+    monkeypatch.setattr(job_module, "make_train_step", lambda *_, **__: _Unused())
+    monkeypatch.setattr(job_module, "step_flops", lambda *_: 1.0)
+    again = train(tiny_store, settings, tmp_path / "run")
+    assert (again.resumed_at, again.losses, again.stopped) == (STEPS, done.losses, "steps")
+    assert history(tmp_path / "run") == before
+    assert {p: p.read_bytes() for p in (tmp_path / "run" / "checkpoints").rglob("*") if p.is_file()} == files
+
+
+class _Unused:
+    def __call__(self, *_: Any) -> Any:
+        raise AssertionError("a step was taken")
+
+
+def test_a_changed_setting_is_refused_and_named(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
+    job = dataclasses.replace(settings, steps=1)
+    train(tiny_store, job, tmp_path / "run")
+    for changed in (dataclasses.replace(job, seed=5), dataclasses.replace(job, network=_wider(job.network))):
+        with pytest.raises(InputError, match=r"was made with other settings.*--workdir") as e:
+            train(tiny_store, changed, tmp_path / "run")
+        said = "job.seed was 0 and is now 5" if changed.seed else "job.network.bottleneck was [4] and is now [4, 4]"
+        assert said in str(e.value)
+    train(tiny_store, job, tmp_path / "run")
+
+
+def test_changed_data_is_refused(make_store: MakeStore, settings: JobSettings, tmp_path: Path) -> None:
+    job = dataclasses.replace(settings, steps=1)
+    train(make_store("a"), job, tmp_path / "run")
+    with pytest.raises(InputError, match=r"data.store was"):
+        train(make_store("b", first=50), job, tmp_path / "run")
+
+
+def _wider(config: UNetConfig) -> UNetConfig:
+    return dataclasses.replace(config, bottleneck=(4, 4))
+
+
+def test_the_network_is_rebuilt_from_the_folder_alone(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
+    done = train(tiny_store, settings, tmp_path / "run")
+    saved = load_model(tmp_path / "run")
+    assert saved.config == settings.network
+    assert saved.step == STEPS
+    assert_same_bits(saved.params, jax.device_get(done.state.params))
+    assert_same_bits(saved.batch_stats, jax.device_get(done.state.batch_stats))
+    assert (saved.description["task"], saved.description["pretask"], saved.description["n"]) == ("tiny", "none", 4)
+    image = tiny_store.image("sub-5").astype(np.float32)[None]
+    variables = {"params": done.state.params, "batch_stats": done.state.batch_stats}
+    logits = np.asarray(jax.jit(SwitchUNet(settings.network).apply)(variables, image[..., None]), np.float64)
+    expected = 1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))
+    np.testing.assert_allclose(load_predictor(saved)(image), expected, atol=1e-5)
+
+
+def test_the_best_checkpoint_is_the_one_that_is_loaded(
+    tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores by hand: best at step 2; two worse ones stop the run at step 4."""
+    scores = {1: 0.1, 2: 0.5, 3: 0.5, 4: 0.2}
+    monkeypatch.setattr(job_module, "validator", lambda *_: lambda state: scores[int(state.step)])
+    job = dataclasses.replace(settings, validation=1, validate_every=1, patience=2)
+    done = train(tiny_store, job, tmp_path / "run")
+    assert done.stopped == "patience"
+    assert int(done.state.step) == 4
+    assert done.validation == list(scores.items())
+    assert load_model(tmp_path / "run").step == 2
+    assert load_model(tmp_path / "run").description["validation_iou"] == 0.5
+    again = train(tiny_store, job, tmp_path / "run")
+    assert (again.stopped, again.resumed_at, again.validation) == ("patience", 4, done.validation)
+
+
+def test_validation_needs_scans(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--patience needs scans"):
+        train(tiny_store, dataclasses.replace(settings, patience=1), tmp_path / "a")
+    with pytest.raises(InputError, match="leaves none to train on"):
+        train(tiny_store, dataclasses.replace(settings, n=2, validation=2), tmp_path / "b")
+    with pytest.raises(InputError, match="n=5 labelled scans"):
+        train(tiny_store, dataclasses.replace(settings, n=5), tmp_path / "c")
+
+
+def test_a_nan_stops_the_run_and_names_step_and_subject(
+    make_store: MakeStore, settings: JobSettings, tmp_path: Path
+) -> None:
+    store = make_store(poison="sub-2")
+    job = dataclasses.replace(
+        settings, checkpoint_every=1, steps=30, recipe=dataclasses.replace(settings.recipe, batch_size=1)
+    )
+    with pytest.raises(InputError, match=r"became nan at step \d+, on sub-2: ") as e:
+        train(store, job, tmp_path / "run")
+    step = int(str(e.value).split("step ")[1].split(",")[0])
+    assert 1 <= step <= 4
+    assert all(s < step for s in saved_steps(tmp_path / "run"))
+    assert all(row[1] != "nan" for row in history(tmp_path / "run"))
+    assert len(history(tmp_path / "run")) == step
+
+
+def test_a_damaged_checkpoint_is_one_sentence(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
+    job = dataclasses.replace(settings, steps=1)
+    train(tiny_store, job, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoints" / "1"
+    for data in (p for p in (folder / "state").rglob("d/*") if p.is_file()):
+        data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    for use in (lambda: load_model(tmp_path / "run"), lambda: train(tiny_store, job, tmp_path / "run")):
+        with pytest.raises(InputError, match=r"checkpoints/1 cannot be read .*damaged") as e:
+            use()
+        assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("part", ["state/_METADATA", "state/manifest.ocdbt", "description/metadata", "input/*.json"])
+def test_any_damaged_part_of_a_checkpoint(part: str, tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
+    job = dataclasses.replace(settings, steps=1)
+    train(tiny_store, job, tmp_path / "run")
+    (path,) = (tmp_path / "run" / "checkpoints" / "1").glob(part)
+    path.write_bytes(path.read_bytes()[:5])
+    with pytest.raises(InputError, match=r"checkpoints/1 cannot be read .*damaged"):
+        if "input" in part:
+            train(tiny_store, job, tmp_path / "run")
+        else:
+            load_model(tmp_path / "run")
+
+
+def test_no_model_there(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for folder in ("run", "nowhere"):
+        with pytest.raises(InputError, match="There is no trained model in"):
+            load_model(tmp_path / folder)
+
+
+def test_fine_tuning_starts_from_the_pre_trained_network(
+    tiny_store: Store, make_store: MakeStore, settings: JobSettings, tmp_path: Path
+) -> None:
+    train(tiny_store, settings, tmp_path / "pre")
+    before = Pretrained.load(tmp_path / "pre")
+    target = make_store("target", first=20)
+    job = dataclasses.replace(settings, n=2, freeze="encoder", seed=3)
+    done = train(target, job, tmp_path / "tuned", before)
+    after = load_model(tmp_path / "tuned")
+    for block in ("encoder_0", "encoder_1", "bottleneck"):
+        assert_same_bits(after.params[block], before.saved.params[block])
+        assert_same_bits(after.batch_stats[block], before.saved.batch_stats[block])
+    assert not np.array_equal(after.params["head"]["kernel"], before.saved.params["head"]["kernel"])
+    assert after.description["pretask"] == "tiny"
+    assert done.resumed_at == 0
+    assert len(after.description["seen_images"]) == 6
+    assert seen_subjects(tiny_store, "train", after.description) == tiny_store.subjects("train")
+    assert seen_subjects(tiny_store, "test", after.description) == ()
+
+
+def test_a_test_subject_of_the_pre_training_is_refused(
+    tiny_store: Store, make_store: MakeStore, settings: JobSettings, tmp_path: Path
+) -> None:
+    v = he_variables(settings.network)
+    seen: dict[str, Any] = {"seen_images": ["sha5"], "seen_persons": ["other:person-4"], "task": "x"}
+    saved = SavedModel(settings.network, v["params"], v["batch_stats"], seen, 1)
+    with pytest.raises(InputError, match=r"1 test subject\(s\) of tiny \(sub-5\) were trained on"):
+        train(tiny_store, settings, tmp_path / "run", Pretrained(tmp_path / "pre", saved))
+    by_person = seen | {"seen_images": [], "seen_persons": ["tiny:person-4"]}
+    saved = dataclasses.replace(saved, description=by_person)
+    with pytest.raises(InputError, match=r"sub-4"):
+        train(tiny_store, settings, tmp_path / "run", Pretrained(tmp_path / "pre", saved))
+
+
+HOLD = """
+import sys, pathlib
+from tlseg_jax.train.run_folder import lock_folder
+with lock_folder(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_folder_held_by_another_process_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=r"in use by another process"), lock_folder(folder):
+            raise AssertionError("both hold it")
+        other.kill()
+    with lock_folder(folder):
+        pass
+
+
+def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(InputError, match="in the way"), lock_folder(folder):
+            pass
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_damaged_settings_file_is_one_sentence(
+    content: str, tiny_store: Store, settings: JobSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(InputError, match=r"settings\.json cannot be read"):
+        train(tiny_store, settings, tmp_path)
+
+
+def test_settings_are_saved_in_full(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
+    train(tiny_store, dataclasses.replace(settings, steps=1), tmp_path)
+    there = json.loads((tmp_path / "settings.json").read_text())
+    assert there["job"]["recipe"]["learning_rate"] == 1e-2
+    assert sorted(there["data"]["subjects"]) == list(tiny_store.subjects("train"))
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_patience_counts_from_the_best() -> None:
+    def out(*scores: float, patience: int = 2) -> bool:
+        return loop._out_of_patience(list(enumerate(scores)), patience)
+
+    assert not out(0.1, 0.2)
+    assert not out(0.3, 0.2, 0.31)
+    assert out(0.3, 0.2, 0.3)
+    assert not out(0.3, 0.1, 0.1, patience=0)
