@@ -12,6 +12,7 @@ from experiments import cli
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Tiles
+from tlseg_jax.evaluate.label_map import check_output
 from tlseg_jax.evaluate.predict import predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.preprocess.geometry import Box
@@ -73,6 +74,7 @@ def main() -> None:
         return
     name = source.name.split(".")[0]
     files = ScanFiles(name, source, mask=Path(MASK.value) if MASK.value else None)
+    check_output(files, output)  # before the work, not after it
     try:
         prediction = predict_scan(files, spec, box, settings, predictor, tiles)
     except ExclusionError as e:

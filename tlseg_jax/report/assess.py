@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tlseg_jax.datasets.spec import spec_from_dict
+from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.results import KeptMasks, box_for, evaluate_store, save_results
 from tlseg_jax.preprocess.geometry import Box
@@ -41,8 +42,17 @@ def assess(
 
     Returns:
       The summary of this test set; "seen_in_training" names subjects that the model was trained on.
+
+    Raises:
+      InputError: the store has voxels of another size than the model was trained on, or the split no subjects.
     """
     spec = spec_from_dict(saved.description["spec"], str(run))
+    ours, theirs = spec.spacing, store.spec.spacing
+    if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
+        raise InputError(
+            f"{store.folder} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
+            "prepare it at the same --spacing."
+        )
     box = saved.description["patch_box"]
     place = None if box is None else box_for(store, spec, Box.from_dict(box))
     kept = KeptMasks()
@@ -71,3 +81,7 @@ def assess(
         heading=heading, mark=SYNTHETIC_MARK if synthetic else "",
     )  # fmt: skip
     return entry
+
+
+def _mm(spacing: tuple[float, float, float]) -> str:
+    return "x".join(f"{s:g}" for s in spacing)
