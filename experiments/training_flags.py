@@ -43,8 +43,8 @@ CHECKPOINT_EVERY = flags.DEFINE_integer("checkpoint_every", 200, "Steps between 
 THREADS = flags.DEFINE_integer("threads", 2, "Threads that read patches.", lower_bound=0)
 INPUT_WORKERS = flags.DEFINE_integer("input_workers", 0, "Processes that read patches; 0: threads only.", lower_bound=0)
 WORKERS = flags.DEFINE_integer("workers", 2, "Processes that draw and prepare the built-in cohort.", lower_bound=1)
-COHORT_TRAIN = flags.DEFINE_integer("cohort_train", 32, "Training subjects of the built-in cohort.", lower_bound=2)
-COHORT_TEST = flags.DEFINE_integer("cohort_test", 8, "Test subjects of the built-in cohort.", lower_bound=1)
+COHORT_TRAIN = flags.DEFINE_integer("cohort_train", 24, "Training subjects of the built-in cohort.", lower_bound=2)
+COHORT_TEST = flags.DEFINE_integer("cohort_test", 6, "Test subjects of the built-in cohort.", lower_bound=1)
 DISTANCES = flags.DEFINE_bool("distances", False, "Also measure HD95 and the average surface distance, in mm.")
 TILES = flags.DEFINE_enum(
     "tiles",

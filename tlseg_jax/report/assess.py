@@ -75,7 +75,8 @@ def assess(
         for title, s in pick_cases(by_subject).items()
     ]
     d = saved.description
-    heading = f"{d['task']} (pre-trained on {d['pretask']}, n = {d['n']}) tested on {name}"
+    start = "end to end" if d["pretask"] == "none" else f"pre-trained on {d['pretask']}"
+    heading = f"{d['task']} ({start}, n = {d['n']}) tested on {name}"
     draw_contours(
         cases, run / "figures" / f"contours_{name}.png",
         heading=heading, mark=SYNTHETIC_MARK if synthetic else "",

@@ -45,8 +45,8 @@ class Workplace:
 
     workdir: Path
     store: Path | None = None
-    cohort_train: int = 32
-    cohort_test: int = 8
+    cohort_train: int = 24
+    cohort_test: int = 6
     workers: int = 2
     distances: bool = False
     tiles: Tiles = "gaussian"
@@ -186,9 +186,11 @@ def _train_and_assess(
 
 
 def _draw_curve(folder: Path, result: Fit, description: dict[str, Any]) -> None:
+    pretask = description["pretask"]
+    start = "end to end" if pretask == "none" else f"pre-trained on {pretask}"
     draw_learning_curve(
         result.losses, folder / "figures" / "learning_curve.png", validation=result.validation or None,
-        heading=f"{description['task']} from {description['pretask']}, n = {description['n']}",
+        heading=f"{description['task']} ({start}, n = {description['n']})",
         mark="synthetic" if description["synthetic"] else "",
     )  # fmt: skip
 

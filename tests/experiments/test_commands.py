@@ -1,0 +1,121 @@
+"""The commands as a user calls them: a tiny built-in cohort end to end, then a real scan."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+OASIS = REPO.parent / "shared" / "data" / "brain_oasis"
+
+
+def command(*args: str, fails: bool = False) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", *args], cwd=REPO, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stderr if fails else done.stdout
+
+
+FINETUNE = (
+    "experiments.finetune", "--pretask=hdt_v", "--n=2", "--cohort_train=3", "--cohort_test=2", "--steps=2",
+    "--pretrain_steps=2", "--network=switch8x2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    out = command(*FINETUNE, f"--workdir={folder}")
+    assert "nothing is registered" in out
+    assert "mean nothing for patients" in out
+    assert "no finished pre-trained model" in out
+    return folder
+
+
+def run_folder(workdir: Path) -> Path:
+    return workdir / "finetune" / "hdt_v-to-hdt_c-n2-switch8x2-seed0"
+
+
+def test_run_folder_is_whole(workdir: Path) -> None:
+    run = run_folder(workdir)
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["task"], summary["pretask"], summary["n"], summary["seed"]) == ("hdt_c", "hdt_v", 2, 0)
+    assert summary["synthetic"] is True
+    assert set(summary["test_sets"]) == {"hdt_c", "oas_c"}
+    with (run / "subjects.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    for name, entry in summary["test_sets"].items():
+        ious = [float(r["iou"]) for r in rows if r["test_set"] == name]
+        assert len(ious) == entry["n"] == 2
+        assert np.mean(ious) == pytest.approx(entry["iou_mean"], abs=1e-5)
+    for figure in ("contours_hdt_c", "contours_oas_c", "learning_curve"):
+        assert (run / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert list((run / "tensorboard").glob("events*"))
+    settings = json.loads((run / "settings.json").read_text())
+    assert settings["job"]["freeze"] == "encoder"
+    assert len(settings["data"]["subjects"]) == 2
+
+
+def test_second_call_reuses_everything(workdir: Path) -> None:
+    run = run_folder(workdir)
+    before = (run / "history.csv").read_text()
+    out = command(*FINETUNE, f"--workdir={workdir}")
+    assert "hdt_v: reusing the pre-trained model" in out
+    assert "reusing the built-in cohort" in out
+    assert (run / "history.csv").read_text() == before
+
+
+def test_other_settings_in_the_same_folder_are_refused(workdir: Path) -> None:
+    error = command(*FINETUNE, f"--workdir={workdir}", "--learning_rate=0.5", "--name=" + run_folder(workdir).name,
+                    fails=True)  # fmt: skip
+    assert "learning_rate" in error
+    assert error.count("\n") <= 3
+
+
+def test_n_larger_than_the_training_set(workdir: Path) -> None:
+    error = command(*FINETUNE, f"--workdir={workdir}", "--n=4", fails=True)
+    assert "n=4" in error
+    assert "between 1 and 3" in error
+
+
+def test_evaluate_adds_a_test_set(workdir: Path) -> None:
+    run = run_folder(workdir)
+    out = command("experiments.evaluate", f"--run={run}", "--dataset=hdt_c", f"--store={workdir / 'store'}",
+                  "--split=train", "--distances")  # fmt: skip
+    assert "were trained on" in out
+    summary = json.loads((run / "summary.json").read_text())
+    assert set(summary["test_sets"]) == {"hdt_c", "oas_c", "hdt_c_train"}
+
+
+def test_unknown_data_set_suggests_the_nearest(tmp_path: Path) -> None:
+    error = command("experiments.finetune", "--pretask=htd_v", f"--workdir={tmp_path}", fails=True)
+    assert "did you mean hdt_v?" in error
+
+
+def test_a_store_without_the_data_set(tmp_path: Path) -> None:
+    error = command("experiments.finetune", "--pretask=none", f"--store={tmp_path}", f"--workdir={tmp_path}",
+                    fails=True)  # fmt: skip
+    assert "experiments.prepare" in error
+
+
+def test_predict_a_real_scan_in_its_own_space(workdir: Path, tmp_path: Path) -> None:
+    scan = OASIS / "sub-1000_T1w.nii.gz"
+    if not scan.exists():
+        pytest.skip("no real scans here")
+    out = tmp_path / "seg.nii.gz"
+    said = command("experiments.predict", f"--run={run_folder(workdir)}", f"--input={scan}", f"--output={out}",
+                   "--registration=auto")  # fmt: skip
+    assert "only seen synthetic heads" in said
+    source, made = nib.load(scan), nib.load(out)
+    assert made.shape == source.shape
+    assert np.array_equal(made.affine, source.affine)
+    assert set(np.unique(np.asarray(made.dataobj))) <= {0, 1}
+    ml = np.asarray(made.dataobj).sum() * abs(np.linalg.det(source.affine[:3, :3])) / 1000
+    assert f"{ml:.2f} ml" in said
