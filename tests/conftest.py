@@ -1,6 +1,6 @@
 """Fixtures shared by the tests: a tiny prepared data set, written by hand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,14 @@ def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests that build the same program share one compilation."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="module")
+def quick_compile() -> Iterator[None]:
+    """For tests whose programs are tiny: compiling them well takes longer than running them badly."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

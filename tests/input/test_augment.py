@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.spec import PAPER_SPECS, get_spec
 from tlseg_jax.input.augment import Augmentation, augment, augment_batch, augmentation_for, sample_key
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 CUBE = (6, 6, 6)
 ALL = Augmentation(random_rotations=True, intensity=True, affine=True)
 

@@ -9,6 +9,8 @@ from jax import lax
 
 from tlseg_jax.models.conv import Lowering, choose_lowering, conv3d
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The 3D convolution as XLA has it, in full precision."""

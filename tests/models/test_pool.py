@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from tlseg_jax.models.pool import switch_pool, switch_unpool
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def cells(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """(b, d, h, w, c) -> (b, d/2, h/2, w/2, c, 8): the corners of each cell, z fastest."""

@@ -21,6 +21,8 @@ from tlseg_jax.models.unet import (
     init_variables,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 Array = NDArray[Any]
 
 

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ from tlseg_jax.train.job import JobSettings, Pretrained, load_predictor, seen_su
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.run_folder import lock_folder
+from tlseg_jax.train.step import step_flops
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 STEPS = 6
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,12 +36,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(autouse=True)
 def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first parameters by NumPy, still by seed: the network's own take seconds to compile."""
+    """The first parameters by NumPy, still by seed, and no tracing for the FLOPs: both take seconds."""
 
     def start(config: UNetConfig, key: jax.Array) -> dict[str, Any]:
         return he_variables(config, int(jax.random.key_data(key)[-1]))
 
     monkeypatch.setattr(job_module, "init_variables", start)
+    monkeypatch.setattr(job_module, "step_flops", lambda *_: 1e9)
 
 
 @pytest.fixture
@@ -153,7 +158,6 @@ def test_a_finished_run_does_nothing_more(
     files = {p: p.read_bytes() for p in (tmp_path / "run" / "checkpoints").rglob("*") if p.is_file()}
     before = history(tmp_path / "run")
     monkeypatch.setattr(job_module, "make_train_step", lambda *_, **__: _Unused())
-    monkeypatch.setattr(job_module, "step_flops", lambda *_: 1.0)
     again = train(tiny_store, settings, tmp_path / "run")
     assert (again.resumed_at, again.losses, again.stopped) == (STEPS, done.losses, "steps")
     assert history(tmp_path / "run") == before
@@ -356,6 +360,27 @@ def test_settings_are_saved_in_full(tiny_store: Store, settings: JobSettings, tm
     assert there["job"]["recipe"]["learning_rate"] == 1e-2
     assert sorted(there["data"]["subjects"]) == list(tiny_store.subjects("train"))
     assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_what_a_run_says(
+    tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "step_flops", step_flops)
+    v = he_variables(settings.network)
+    description = {"seen_images": [], "seen_persons": [], "task": "hdt_v"}
+    before = Pretrained(tmp_path / "pre", SavedModel(settings.network, v["params"], v["batch_stats"], description, 9))
+    said: list[str] = []
+    job = dataclasses.replace(settings, steps=1, freeze="encoder")
+    with lock_folder(tmp_path / "run"):
+        train_job(tiny_store, job, tmp_path / "run", before, say=said.append, progress=False)
+    text = "\n".join(said)
+    assert "pre (step 9); head kept" in text
+    (total,) = [line.split() for line in text.splitlines() if line.startswith("total")]
+    blocks = {k: sum(x.size for x in jax.tree.leaves(p)) for k, p in v["params"].items()}
+    frozen = sum(n for k, n in blocks.items() if k.startswith(("encoder", "bottleneck")))
+    assert total[1:] == [f"{sum(blocks.values()) - frozen:,}", f"{frozen:,}"]
+    (share,) = re.findall(r"FLOPs a step: [\d.]+ G, (\d+)% of the [\d.]+ G that training all takes", text)
+    assert 10 < int(share) < 95
 
 
 def test_patience_counts_from_the_best() -> None:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from tlseg_jax.errors import InputError
 from tlseg_jax.train.losses import cross_entropy, cross_entropy_dice, get_loss, soft_dice
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def example(outputs: int) -> tuple[NDArray[Any], NDArray[Any]]:
     rng = np.random.default_rng(outputs)

@@ -14,6 +14,8 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.train.optimiser import learning_rate_schedule, make_optimiser, scale_by_adam_epsilon_hat
 from tlseg_jax.train.recipes import RECIPES, get_recipe
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 STEPS = 25
 
 

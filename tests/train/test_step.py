@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.conftest import blob, he_variables
 from tlseg_jax.input.augment import Augmentation, augment_batch
@@ -15,6 +16,8 @@ from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def test_the_steps_augmentation_is_the_one_of_its_seed_and_count(tiny_network: UNetConfig) -> None:

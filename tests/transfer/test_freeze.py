@@ -35,6 +35,8 @@ from tlseg_jax.transfer.freeze import (
     split_parameters,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 STEPS = 3
 RECIPE = get_recipe("paper").override(loss="cross_entropy_dice", epsilon=1e-8)
 
