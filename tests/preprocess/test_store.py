@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,15 @@ def test_a_full_disk_leaves_nothing_half_written(small_disk: Path) -> None:
     assert e.value.errno == errno.ENOSPC
     assert {p: p.read_bytes() for p in subject_files(small_disk)} == before
     assert sorted(p.name for p in small_disk.iterdir()) == ["kept.json", "kept.zarr"]
+
+
+def test_a_missing_chunk_is_a_fault_and_not_zeros(tiny_store: Store, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_store.folder, tmp_path / "copy")
+    store = Store(folder)
+    subject = store.subjects()[0]
+    chunk = next((folder / "subjects" / f"{subject}.zarr" / "label" / "c").rglob("0"))
+    while chunk.is_dir():
+        chunk = next(chunk.iterdir())
+    chunk.unlink()
+    with pytest.raises(InputError, match="missing or damaged"):
+        store.label(subject)

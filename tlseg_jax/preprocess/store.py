@@ -43,7 +43,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def _array_spec(path: Path, name: str) -> dict[str, Any]:
-    return {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path / name)}}
+    return {
+        "driver": "zarr3",
+        "kvstore": {"driver": "file", "path": str(path / name)},
+        # Every chunk is written, zeros too, so that a chunk that went missing is a fault and not a zero.
+        "store_data_equal_to_fill_value": True,
+        "fill_missing_data_reads": False,
+    }
 
 
 def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:

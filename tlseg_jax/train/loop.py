@@ -156,7 +156,7 @@ def fit(
                 what = f"loss became {loss}" if not np.isfinite(loss) else f"update became {update_norm}"
                 raise InputError(
                     f"The {what} at step {done}, on {', '.join(names)}: lower --learning_rate, "
-                    f"or look at those scans; the last checkpoint in {folder} is from before."
+                    f"or look at those scans; no checkpoint in {folder} is from after it."
                 )
             history.add_loss(done, loss)
             writer.add_scalar("train/loss", loss, done)
