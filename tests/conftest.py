@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.models.unet import UNetConfig, init_variables
+from tlseg_jax.models.unet import UNetConfig, variable_shapes
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store, write_json, write_subject
 
@@ -101,7 +101,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def he_variables(config: UNetConfig, seed: int = 0) -> dict[str, Any]:
     """He-normal parameters drawn by NumPy: the network's own start costs seconds of compiling."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda k: init_variables(config, k), jax.random.key(0))
+    shapes = variable_shapes(config)
 
     def draw(path: Any, leaf: Any) -> NDArray[Any]:
         if path[-1].key == "kernel":

@@ -19,6 +19,7 @@ from tlseg_jax.models.unet import (
     count_parameters,
     get_network,
     init_variables,
+    variable_shapes,
 )
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -28,7 +29,7 @@ Array = NDArray[Any]
 
 @pytest.mark.parametrize(("name", "count"), [("switch32", 222_626), ("switch8x2", 220_282)])
 def test_exact_parameter_counts(name: str, count: int) -> None:
-    shapes = jax.eval_shape(lambda k: init_variables(get_network(name), k), jax.random.key(0))
+    shapes = variable_shapes(get_network(name))
     assert count_parameters(shapes["params"]) == count
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(shapes))
 
@@ -37,7 +38,7 @@ def test_exact_parameter_counts(name: str, count: int) -> None:
 @pytest.mark.parametrize("sides", [(8, 16, 24), (9, 13, 20), (1, 8, 7)])
 def test_the_output_has_the_input_s_sides(name: str, sides: tuple[int, ...]) -> None:
     net = SwitchUNet(get_network(name))
-    variables = jax.eval_shape(lambda k: init_variables(get_network(name), k), jax.random.key(0))
+    variables = variable_shapes(get_network(name))
     out = jax.eval_shape(net.apply, variables, jax.ShapeDtypeStruct((2, *sides, 1), jnp.float16))
     assert out.shape == (2, *sides, 2)
     assert out.dtype == jnp.float32
@@ -66,7 +67,7 @@ def test_an_unknown_network_suggests_the_nearest() -> None:
 def random_variables(config: UNetConfig, seed: int) -> dict[str, Any]:
     """Parameters and running averages that are all different from their first values."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda k: init_variables(config, k), jax.random.key(0))
+    shapes = variable_shapes(config)
 
     def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
         noise = rng.normal(size=leaf.shape) * 0.3

@@ -17,7 +17,7 @@ from tlseg_jax.models.unet import (
     UNetConfig,
     count_parameters,
     get_network,
-    init_variables,
+    variable_shapes,
 )
 from tlseg_jax.train.losses import cross_entropy_dice
 from tlseg_jax.train.optimiser import make_optimiser
@@ -43,7 +43,7 @@ RECIPE = get_recipe("paper").override(loss="cross_entropy_dice", epsilon=1e-8)
 
 def shapes(config: UNetConfig) -> dict[str, Any]:
     """The parameters' shapes."""
-    params: dict[str, Any] = jax.eval_shape(lambda k: init_variables(config, k), jax.random.key(0))["params"]
+    params: dict[str, Any] = variable_shapes(config)["params"]
     return params
 
 
@@ -205,7 +205,7 @@ def abstract(config: UNetConfig, freeze: str) -> tuple[Step, Any, Any]:
         "image": jax.ShapeDtypeStruct((2, SIDE, SIDE, SIDE), np.float16),
         "label": jax.ShapeDtypeStruct((2, SIDE, SIDE, SIDE), np.uint8),
     }
-    variables = jax.eval_shape(lambda k: init_variables(config, k), jax.random.key(0))
+    variables = variable_shapes(config)
     labels = label_parameters(variables["params"], get_rules(freeze))
     optimiser = make_optimiser(RECIPE, STEPS, labels)
     state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.models.unet import UNetConfig, init_variables
+from tlseg_jax.models.unet import UNetConfig, variable_shapes
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.transfer.restore import restore_pretrained
 
 
 def filled(config: UNetConfig, value: float) -> dict[str, Any]:
     """Variables of a network, all of one value."""
-    like = jax.eval_shape(lambda k: init_variables(config, k), jax.random.key(0))
+    like = variable_shapes(config)
     return jax.tree.map(lambda s: np.full(s.shape, value, s.dtype), like)  # type: ignore[no-any-return]
 
 
