@@ -27,7 +27,8 @@ def run(main: Callable[[], None]) -> None:
         if len(argv) > 1:
             _fail(f"'{argv[1]}' is not a flag: every setting is given as --name=value (see --help).")
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.ERROR)  # Orbax tells of every file it writes
+            # Orbax tells of every file it writes, and logs with a traceback what it then raises here too.
+            logging.set_verbosity(logging.FATAL)
         try:
             main()
         except InputError as e:

@@ -170,7 +170,8 @@ class Store:
             part = array[tuple(slice(a, b) for a, b in zip(lo, hi, strict=True))].read().result()
         except ValueError as e:
             raise InputError(
-                f"{path} is missing or damaged ({str(e).splitlines()[0][:200]}): prepare the data set again."
+                f"{path} is missing or damaged ({str(e).splitlines()[0][:200]}): remove that folder and "
+                "run prepare again, which redoes this subject only."
             ) from None
         moved = Box(tuple(a - b for a, b in zip(box.start, lo, strict=True)), box.size)  # type: ignore[arg-type]
         return crop_or_pad(part, moved, "edge" if name == "image" else "constant")

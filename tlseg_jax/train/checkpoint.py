@@ -2,6 +2,9 @@
 
 import contextlib
 import dataclasses
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.state import TrainState
 
 FORMAT = 1
+
+SPARE_BYTES = 1 << 20
+"""Room for a checkpoint's small files, besides its arrays."""
 
 
 def _tree(state: TrainState) -> dict[str, Any]:
@@ -76,14 +82,23 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def save(self, state: TrainState, iterator: grain.DatasetIterator, description: dict[str, Any]) -> None:
-        """Save in the background; a step that is already saved is left."""
+        """Save in the background; a step that is already saved is left.
+
+        Raises:
+          OSError: the disk has no room for it.
+        """
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        tree = _tree(state)
+        # Orbax meets a full disk in many threads at once, each with a traceback: better not to begin.
+        needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SPARE_BYTES
+        if shutil.disk_usage(self._manager.directory).free < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._manager.directory))
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(_tree(state)),
+                state=ocp.args.PyTreeSave(tree),
                 input=grain.checkpoint.CheckpointSave(iterator),
                 description=ocp.args.JsonSave(description | {"format": FORMAT, "step": step}),
             ),
