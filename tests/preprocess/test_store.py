@@ -98,7 +98,7 @@ def test_a_damaged_array_is_one_sentence(damage: str, make_store: MakeStore) -> 
         chunk.write_bytes(bytes(content[: len(content) // 2]))
     else:
         (store.folder / "subjects" / "sub-0.zarr" / "image" / "zarr.json").unlink()
-    with pytest.raises(InputError, match=r"sub-0\.zarr is missing or damaged.*prepare the data set again"):
+    with pytest.raises(InputError, match=r"sub-0\.zarr is missing or damaged.*run prepare again"):
         store.image("sub-0")
     store.label("sub-0")
 
