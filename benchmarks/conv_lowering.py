@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[tuple[int, ...], int]] = {
     "64 to 32, 20x28x28": ((2, 20, 28, 28, 64), 32),
     "8 to 8, 40x56x56": ((2, 40, 56, 56, 8), 8),
 }
-LOWERINGS: tuple[Lowering, ...] = ("native", "planes", "taps")
+LOWERINGS: tuple[Lowering, ...] = ("native", "planes")
 
 
 def _program(lowering: Lowering) -> Any:
