@@ -11,10 +11,10 @@ from experiments import cli
 from tlseg_jax.datasets.spec import get_spec
 from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.results import format_summary
+from tlseg_jax.files import lock_folder
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.report.assess import assess
 from tlseg_jax.train.checkpoint import load_model
-from tlseg_jax.train.run_folder import lock_folder
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
 DATASET = flags.DEFINE_string("dataset", None, "A data set's name or a TOML file.")

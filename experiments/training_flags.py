@@ -55,7 +55,7 @@ TILES = flags.DEFINE_enum(
 
 FREEZE_NAMES = list(FREEZING)
 
-COHORT_STEPS = {"pretrain": 150, "finetune": 100}
+COHORT_STEPS = {"pretrain": 200, "finetune": 120}
 """Lengths for the built-in cohort, whose easier heads need no more and whose run should end in minutes."""
 
 

@@ -10,9 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.files import write_json
 from tlseg_jax.models.unet import UNetConfig, variable_shapes
 from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store, write_json, write_subject
+from tlseg_jax.preprocess.store import Store, write_subject
 
 MakeStore = Callable[..., Store]
 SIDE = 16

@@ -17,8 +17,9 @@ import zarr
 
 from tests.conftest import SIDE, MakeStore, blob
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import write_json
 from tlseg_jax.preprocess.geometry import Box, crop_or_pad
-from tlseg_jax.preprocess.store import Store, write_json, write_subject
+from tlseg_jax.preprocess.store import Store, write_subject
 
 
 def subject_files(folder: Path) -> list[Path]:

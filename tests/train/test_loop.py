@@ -17,6 +17,7 @@ import pytest
 
 from tests.conftest import MakeStore, he_variables
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import lock_folder
 from tlseg_jax.models.unet import SwitchUNet, UNetConfig
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train import job as job_module
@@ -25,7 +26,6 @@ from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.job import JobSettings, Pretrained, load_predictor, seen_subjects, train_job
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.run_folder import lock_folder
 from tlseg_jax.train.step import step_flops
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -316,7 +316,7 @@ def test_a_test_subject_of_the_pre_training_is_refused(
 
 HOLD = """
 import sys, pathlib
-from tlseg_jax.train.run_folder import lock_folder
+from tlseg_jax.files import lock_folder
 with lock_folder(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -26,8 +26,8 @@ from tqdm import tqdm
 from tlseg_jax.datasets.phantom import PhantomSettings, draw_person, grid_for, settings_for
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import write_json
 from tlseg_jax.preprocess.geometry import Affine, Grid
-from tlseg_jax.preprocess.store import write_json
 
 VERSION = 1
 """Raised whenever the same parameters would draw other voxels."""

@@ -19,8 +19,9 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
 from tlseg_jax.evaluate.table import read_table, write_table
+from tlseg_jax.files import write_json
 from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store, write_json
+from tlseg_jax.preprocess.store import Store
 
 COLUMNS = ("test_set", "subject", "person", "iou", "dice", "reference_ml", "predicted_ml")
 DISTANCE_COLUMNS = ("hd95_mm", "asd_mm")

@@ -1,12 +1,11 @@
 """CSV tables, written whole or not at all."""
 
-import contextlib
 import csv
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import replacing
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
@@ -17,18 +16,10 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
       columns: the header, in order.
       rows: cells by column; a column that a row lacks is left empty.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8", newline="") as f:
-            writer = csv.DictWriter(f, columns, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-            f.flush()
-            os.fsync(f.fileno())
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+    with replacing(path, newline="") as f:
+        writer = csv.DictWriter(f, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:

@@ -1,15 +1,13 @@
 """Scans to a prepared data set on disk: in parallel, resumable, with what failed named."""
 
-import contextlib
 import dataclasses
 import datetime
-import fcntl
 import hashlib
 import importlib.metadata
 import multiprocessing
 import platform
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -18,13 +16,14 @@ from typing import Any
 from tlseg_jax.datasets.cohort import COHORT_FILE
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.preprocess import register
 from tlseg_jax.preprocess.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import split_subjects, training_box
 from tlseg_jax.preprocess.prepare_subject import Job, json_key, origin, prepare_one, read_json
 from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.preprocess.store import FORMAT, Store, write_json
+from tlseg_jax.preprocess.store import FORMAT, Store
 
 REGISTRATIONS = ".registrations"
 """Folder of the store's root where registrations are kept: data sets of the same scans share them."""
@@ -93,7 +92,8 @@ def prepare_dataset(
     _check_any(len(found.scans), exclusions, source)
 
     folder = store_root / spec.name
-    with _locked(folder):
+    with lock_folder(folder, "store"):
+        (folder / "subjects").mkdir(exist_ok=True)
         _check_settings(folder, spec, settings, overwrite)
         plan = plan_scans(found.scans, spec, settings, store_root)
         if plan.reused:
@@ -184,24 +184,6 @@ def _check_settings(folder: Path, spec: DatasetSpec, settings: PrepareSettings, 
     if differ:  # it would describe volumes that are about to be replaced
         (folder / "manifest.json").unlink(missing_ok=True)
     write_json(folder / "settings.json", _shaping(spec, settings))
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The data set's folder, made if need be, for this process alone."""
-    try:
-        (folder / "subjects").mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
-    except (PermissionError, NotADirectoryError, FileExistsError) as e:
-        raise InputError(f"{folder} cannot be written ({e.strerror}): choose another --store.") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder} is being prepared by another process: wait for it, or choose another --store."
-            ) from None
-        yield
 
 
 def _check_any(usable: int, exclusions: Sequence[Mapping[str, str]], source: Path) -> None:

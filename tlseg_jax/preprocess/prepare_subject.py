@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.files import write_json
 from tlseg_jax.preprocess import crop, register
 from tlseg_jax.preprocess.geometry import Affine
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
 from tlseg_jax.preprocess.read import read_scan
 from tlseg_jax.preprocess.scan import ExclusionError, Scan, ScanFiles
-from tlseg_jax.preprocess.store import write_json, write_subject
+from tlseg_jax.preprocess.store import write_subject
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@
 Any Zarr v3 reader opens it. Chunks carry crc32c checksums, so a flipped bit is found on reading.
 """
 
-import contextlib
 import itertools
 import json
 import os
@@ -21,25 +20,11 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, spec_from_dict
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import write_json
 from tlseg_jax.preprocess.geometry import Box, Grid, crop_or_pad
 
 FORMAT = 1
 CHUNK = 64
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside `path`, flush it to the disk and rename it into place."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("w", encoding="utf-8") as f:
-            json.dump(value, f, indent=1, allow_nan=False)
-            f.write("\n")
-            f.flush()
-            os.fsync(f.fileno())
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def _array_spec(path: Path, name: str) -> dict[str, Any]:

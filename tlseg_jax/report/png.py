@@ -1,13 +1,13 @@
 """Figures drawn without any global state, and written whole or not at all."""
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from tlseg_jax.files import replacing
 
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -25,17 +25,9 @@ DPI = 200
 def save_png(figure: Figure, path: Path) -> None:
     """Write `figure` beside `path`, flush it to the disk and rename it into place; make the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     FigureCanvasAgg(figure)
-    try:
-        with rc_context(STYLE), beside.open("wb") as f:
-            figure.savefig(f, format="png", dpi=DPI)
-            f.flush()
-            os.fsync(f.fileno())
-        beside.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+    with rc_context(STYLE), replacing(path, "wb") as f:
+        figure.savefig(f, format="png", dpi=DPI)
 
 
 def watermark(figure: Figure, text: str) -> None:

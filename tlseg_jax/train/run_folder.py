@@ -1,41 +1,13 @@
 """A run's folder: one process at a time, its settings beside its results, nothing half written."""
 
-import contextlib
-import fcntl
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.store import write_json
-
-
-@contextlib.contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
-    """Make `folder` and hold it for this process; the operating system frees it however we end.
-
-    Raises:
-      InputError: another process holds it, or it cannot be made.
-    """
-    path = folder / ".lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a")
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder} is in the way (a file, not a folder): choose another --workdir.") from None
-    except PermissionError:
-        raise InputError(f"{folder} cannot be written: choose another --workdir, or change its owner.") from None
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"The run folder {folder} is in use by another process: wait for it, or choose another --workdir."
-            ) from None
-        yield
+from tlseg_jax.files import write_json
 
 
 def claim_settings(folder: Path, settings: dict[str, Any]) -> bool:

@@ -10,15 +10,16 @@ from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec, get_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.results import format_summary
+from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
-from tlseg_jax.preprocess.store import Store, write_json
+from tlseg_jax.preprocess.store import Store
 from tlseg_jax.report.assess import assess
 from tlseg_jax.report.curves import draw_learning_curve
 from tlseg_jax.train.checkpoint import load_model
 from tlseg_jax.train.job import JobSettings, Pretrained, train_job
 from tlseg_jax.train.loop import Fit
-from tlseg_jax.train.run_folder import lock_folder, read_json
+from tlseg_jax.train.run_folder import read_json
 
 UNSEEN = "oas_c"
 """The paper's generalisation set (section 2.3)."""

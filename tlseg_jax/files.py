@@ -1,0 +1,71 @@
+"""Files and folders that are whole or not there, and used by one process at a time."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from tlseg_jax.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterator[IO[Any]]:
+    """A file to write in place of `path`: written beside it, flushed to the disk and renamed at the end.
+
+    Where the body fails, `path` stays as it was and nothing is left beside it.
+
+    Args:
+      path: the file to make or replace; its folder exists.
+      mode: "w" for UTF-8 text, "wb" for bytes.
+      newline: as for `open`.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with beside.open(mode, encoding=None if "b" in mode else "utf-8", newline=newline) as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        beside.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to `path`, whole or not at all."""
+    with replacing(path) as f:
+        json.dump(value, f, indent=1, allow_nan=False)
+        f.write("\n")
+
+
+@contextlib.contextmanager
+def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
+    """Make `folder` and hold it for this process; the operating system frees it however we end.
+
+    Args:
+      folder: the folder.
+      flag: what to choose another of, in messages.
+
+    Raises:
+      InputError: another process holds it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("a")
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder} cannot be written (a file is in the way): choose another --{flag}.") from None
+    except PermissionError as e:
+        raise InputError(
+            f"{folder} cannot be written ({e.strerror}): choose another --{flag}, or change its owner."
+        ) from None
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"The folder {folder} is in use by another process: wait for it, or choose another --{flag}."
+            ) from None
+        yield
