@@ -6,9 +6,8 @@ import errno
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -18,6 +17,9 @@ from flax.traverse_util import flatten_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.state import TrainState
+
+if TYPE_CHECKING:  # a machine that only measures steps may have no grain
+    import grain
 
 FORMAT = 1
 
@@ -81,7 +83,7 @@ class Checkpoints:
         """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, iterator: grain.DatasetIterator, description: dict[str, Any]) -> None:
+    def save(self, state: TrainState, iterator: "grain.DatasetIterator", description: dict[str, Any]) -> None:
         """Save in the background; a step that is already saved is left.
 
         Raises:
@@ -91,6 +93,8 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         tree = _tree(state)
+        import grain
+
         # Orbax meets a full disk in many threads at once, each with a traceback: better not to begin.
         needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SPARE_BYTES
         if shutil.disk_usage(self._manager.directory).free < needed:
@@ -104,12 +108,14 @@ class Checkpoints:
             ),
         )
 
-    def restore(self, state: TrainState, iterator: grain.DatasetIterator) -> TrainState:
+    def restore(self, state: TrainState, iterator: "grain.DatasetIterator") -> TrainState:
         """The newest state, shaped as `state`; sets the iterator to where it was.
 
         Raises:
           InputError: there is none, it is damaged, or it is of another network; all differences are listed.
         """
+        import grain
+
         target = _tree(state)
         step = self.latest
         if step is None:

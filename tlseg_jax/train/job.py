@@ -17,7 +17,6 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.input.augment import augmentation_for
-from tlseg_jax.input.patches import InputSettings, make_batches, training_box
 from tlseg_jax.models.unet import UNetConfig, init_variables
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store
@@ -174,6 +173,9 @@ def train_job(
       InputError: the settings do not fit the data, the folder or the pre-trained model, a test
         subject was in the pre-training, or the loss became NaN.
     """
+    # Here and not above: a machine that only measures steps may have no grain.
+    from tlseg_jax.input.patches import InputSettings, make_batches, training_box
+
     train = store.subjects("train")
     if not train:
         raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")

@@ -7,18 +7,19 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.train.checkpoint import Checkpoints
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Step
+
+if TYPE_CHECKING:  # a machine that only measures steps may have no grain
+    import grain
 
 LAG = 8
 """Steps that may be under way before the oldest loss is read."""
@@ -108,7 +109,7 @@ class _History:
 def fit(
     step: Step,
     state: TrainState,
-    iterator: grain.DatasetIterator,
+    iterator: "grain.DatasetIterator",
     subjects: Sequence[str],
     settings: LoopSettings,
     folder: Path,
@@ -135,6 +136,8 @@ def fit(
     Raises:
       InputError: the loss became NaN or infinite: names the step and the subjects of its batch.
     """
+    from tensorboardX import SummaryWriter
+
     pending: collections.deque[tuple[int, list[str], dict[str, jax.Array]]] = collections.deque()
     with Checkpoints(folder / "checkpoints") as checkpoints:
         if checkpoints.latest is not None:

@@ -1,0 +1,24 @@
+"""Models, steps and the loop import where the data packages are missing, as on a machine that only measures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROGRAM = """
+import importlib, pkgutil, sys
+for name in ("grain", "nibabel", "SimpleITK", "tensorboardX", "nilearn", "matplotlib"):
+    sys.modules[name] = None  # import raises ModuleNotFoundError
+for package in ("tlseg_jax.models", "tlseg_jax.train", "benchmarks"):
+    found = importlib.import_module(package)
+    for module in pkgutil.iter_modules(found.__path__):
+        importlib.import_module(f"{package}.{module.name}")
+        print(package, module.name)
+"""
+
+
+def test_models_and_training_import_without_the_data_packages() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "tlseg_jax.train job" in done.stdout and "tlseg_jax.models unet" in done.stdout
