@@ -70,6 +70,7 @@ def _pretrained(place: study.Workplace, pretask: str, name: str) -> Path:
     # Validation is asked for on the target's scans; the pre-task trains on all of its own.
     job = dataclasses.replace(training_flags.job("pretrain", PRETRAIN_STEPS.value), validation=0, patience=0)
     if study.is_finished(folder, job.steps if PRETRAIN_STEPS.value else 1):
+        study.check_same_data(place, get_spec(pretask), folder)
         print(f"{name}: reusing the pre-trained model {folder}.", flush=True)
         return folder
     print(f"{name}: no finished pre-trained model in {folder}; training one.", flush=True)

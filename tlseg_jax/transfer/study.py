@@ -17,7 +17,7 @@ from tlseg_jax.preprocess.store import Store
 from tlseg_jax.report.assess import assess
 from tlseg_jax.report.curves import draw_learning_curve
 from tlseg_jax.train.checkpoint import load_model
-from tlseg_jax.train.job import JobSettings, Pretrained, train_job
+from tlseg_jax.train.job import JobSettings, Pretrained, store_digest, train_job
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.run_folder import read_json
 
@@ -202,3 +202,24 @@ def is_finished(run: Path, steps: int) -> bool:
         return False
     summary = read_json(run / "summary.json")
     return bool(summary["test_sets"]) and (summary["steps"] >= steps or summary["stopped_by"] == "patience")
+
+
+def check_same_data(place: Workplace, spec: DatasetSpec, run: Path) -> None:
+    """Make sure that a finished pre-training may be reused: that its data are those of this call.
+
+    Where the user's store no longer holds the pre-task, only drawn heads are told from scans.
+
+    Raises:
+      InputError: the model was trained on other data.
+    """
+    settings, summary = read_json(run / "settings.json"), read_json(run / "summary.json")
+    if place.store is not None and not (place.store / spec.name / "manifest.json").exists():
+        same = not summary["synthetic"]
+    else:
+        same = settings["data"]["store"] == store_digest(open_store(place, spec))
+    if not same:
+        raise InputError(
+            f"The pre-trained model {run} was trained on other data than this call's"
+            f"{' (synthetic heads)' if summary['synthetic'] else ''}: choose another --workdir, "
+            "or name a model with --pretrained."
+        )
