@@ -32,6 +32,7 @@ FROZEN_BN = flags.DEFINE_enum(
 HEAD = flags.DEFINE_enum("head", "keep", ["keep", "reset"], "What becomes of the pre-trained head.")
 NAME = flags.DEFINE_string("name", None, "Name of the run folder, in place of one made from the settings.")
 
+flags.adopt_module_key_flags(training_flags)  # so that --help lists them
 
 def main() -> None:
     """Parse the flags, make what is missing, train and score."""

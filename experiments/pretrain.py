@@ -12,6 +12,7 @@ from tlseg_jax.transfer import study
 PRETASK = flags.DEFINE_string("pretask", None, "What to learn: hdt_v, hdt_wb, mal_c, hdt_c, or a TOML file.")
 N = flags.DEFINE_integer("n", None, "Labelled scans to train on; none: all of the training set.")
 
+flags.adopt_module_key_flags(training_flags)  # so that --help lists them
 
 def main() -> None:
     """Parse the flags, train and score."""

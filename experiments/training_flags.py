@@ -8,7 +8,7 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.models.unet import NETWORKS, get_network
 from tlseg_jax.train.job import JobSettings
 from tlseg_jax.train.losses import LOSSES
-from tlseg_jax.train.recipes import RECIPES, Recipe, get_recipe
+from tlseg_jax.train.recipes import Recipe, get_recipe
 from tlseg_jax.transfer.freeze import FREEZING
 from tlseg_jax.transfer.study import Workplace
 
@@ -17,7 +17,7 @@ STORE = flags.DEFINE_string("store", None, "Folder of your prepared data sets; n
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the parameters, the order, the augmentation and the choice of scans.")
 NETWORK = flags.DEFINE_string("network", "switch32", f"One of {', '.join(NETWORKS)}.")
 RECIPE = flags.DEFINE_string(
-    "recipe", "default", f"How to train: {', '.join(RECIPES)} (the paper's setting to the letter)."
+    "recipe", "default", "How to train: default, or paper (its setting to the letter)."
 )
 STEPS = flags.DEFINE_integer("steps", None, "The most training steps; none: the recipe's.", lower_bound=1)
 LOSS = flags.DEFINE_enum("loss", None, list(LOSSES), "In place of the recipe's.")
