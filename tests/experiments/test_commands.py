@@ -90,8 +90,9 @@ def test_evaluate_adds_a_test_set(workdir: Path) -> None:
     out = command("experiments.evaluate", f"--run={run}", "--dataset=hdt_c", f"--store={workdir / 'store'}",
                   "--split=train", "--distances")  # fmt: skip
     assert "were trained on" in out
-    summary = json.loads((run / "summary.json").read_text())
-    assert set(summary["test_sets"]) == {"hdt_c", "oas_c", "hdt_c_train"}
+    assert set(json.loads((run / "summary.json").read_text())["test_sets"]) == {"hdt_c", "oas_c", "hdt_c_train"}
+    command(*FINETUNE, f"--workdir={workdir}")  # and calling the finished run again loses nothing
+    assert set(json.loads((run / "summary.json").read_text())["test_sets"]) == {"hdt_c", "oas_c", "hdt_c_train"}
 
 
 def test_unknown_data_set_suggests_the_nearest(tmp_path: Path) -> None:

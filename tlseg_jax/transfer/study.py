@@ -171,7 +171,8 @@ def _train_and_assess(
             "model_step": saved.step,
             "stopped_by": result.stopped,
             "synthetic": d["synthetic"],
-            "test_sets": {},
+            # What `evaluate` added to a finished run stays: the same settings make the same model.
+            "test_sets": read_json(folder / "summary.json")["test_sets"] if is_finished(folder, 1) else {},
         }
         write_json(folder / "summary.json", summary)
         for test in tests:
