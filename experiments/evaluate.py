@@ -7,9 +7,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, evaluation_flags
 from tlseg_jax.datasets.spec import get_spec
-from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.results import format_summary
 from tlseg_jax.files import lock_folder
 from tlseg_jax.preprocess.store import Store
@@ -20,13 +19,9 @@ RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
 DATASET = flags.DEFINE_string("dataset", None, "A data set's name or a TOML file.")
 STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which subjects.")
-DISTANCES = flags.DEFINE_bool("distances", False, "Also measure HD95 and the average surface distance, in mm.")
-TILES = flags.DEFINE_enum(
-    "tiles",
-    "gaussian",
-    ["gaussian", "paper"],
-    "Whole-brain volumes: overlapping tiles, or the paper's without overlap.",
-)
+DISTANCES = evaluation_flags.define_distances()
+TILES = evaluation_flags.define_tiles()
+flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
 
 
 def main() -> None:
@@ -35,7 +30,7 @@ def main() -> None:
     saved = load_model(run)
     # A store may have been prepared under another name (prepare --name): that folder's name works too.
     store = Store(root / name if (root / name / "manifest.json").exists() else root / get_spec(name).name)
-    tiles: Tiles = "paper" if TILES.value == "paper" else "gaussian"
+    tiles = evaluation_flags.tiles(TILES)
     with lock_folder(run):
         entry = assess(run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles)
     title = store.spec.name if SPLIT.value == "test" else f"{store.spec.name}_{SPLIT.value}"

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, evaluation_flags
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
-from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.label_map import check_output
 from tlseg_jax.evaluate.predict import predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import predict_folder
@@ -28,12 +27,8 @@ OUTPUT = flags.DEFINE_string(
     "output", None, "The label map to write (.nii, .nii.gz, .mgz), or a folder for several scans."
 )
 MASK = flags.DEFINE_string("mask", None, "Brain mask on the same grid as the single scan, where there is one.")
-TILES = flags.DEFINE_enum(
-    "tiles",
-    "gaussian",
-    ["gaussian", "paper"],
-    "Whole-brain volumes: overlapping tiles, or the paper's without overlap.",
-)
+TILES = evaluation_flags.define_tiles()
+flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
 REGISTRATION = flags.DEFINE_enum(
     "registration", None, ["auto", "skip"],
     "skip: the scans are in the data set's space already; none: as in the run's preprocessing.",
@@ -43,7 +38,7 @@ REGISTRATION = flags.DEFINE_enum(
 def main() -> None:
     """Parse the flags, predict, and say the volumes."""
     run, source, output = Path(cli.required(RUN)), Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
-    tiles: Tiles = "paper" if TILES.value == "paper" else "gaussian"
+    tiles = evaluation_flags.tiles(TILES)
     saved = load_model(run)
     d = saved.description
     spec = spec_from_dict(d["spec"], str(run))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
+from experiments import evaluation_flags
 from tlseg_jax.errors import InputError
 from tlseg_jax.models.unet import NETWORKS, get_network
 from tlseg_jax.train.job import JobSettings
@@ -45,13 +46,9 @@ INPUT_WORKERS = flags.DEFINE_integer("input_workers", 0, "Processes that read pa
 WORKERS = flags.DEFINE_integer("workers", 2, "Processes that draw and prepare the built-in cohort.", lower_bound=1)
 COHORT_TRAIN = flags.DEFINE_integer("cohort_train", 24, "Training subjects of the built-in cohort.", lower_bound=2)
 COHORT_TEST = flags.DEFINE_integer("cohort_test", 6, "Test subjects of the built-in cohort.", lower_bound=1)
-DISTANCES = flags.DEFINE_bool("distances", False, "Also measure HD95 and the average surface distance, in mm.")
-TILES = flags.DEFINE_enum(
-    "tiles",
-    "gaussian",
-    ["gaussian", "paper"],
-    "Whole-brain volumes: overlapping tiles, or the paper's without overlap.",
-)
+DISTANCES = evaluation_flags.define_distances()
+TILES = evaluation_flags.define_tiles()
+flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
 
 FREEZE_NAMES = list(FREEZING)
 
@@ -63,7 +60,7 @@ def workplace() -> Workplace:
     """Where this command works."""
     return Workplace(
         Path(WORKDIR.value), Path(STORE.value) if STORE.value else None, COHORT_TRAIN.value, COHORT_TEST.value,
-        WORKERS.value, DISTANCES.value, "paper" if TILES.value == "paper" else "gaussian",
+        WORKERS.value, DISTANCES.value, evaluation_flags.tiles(TILES),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from tlseg_jax.preprocess import crop
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.prepare_subject import read_json
 from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.store import open_array
 
 
 def split_subjects(
@@ -68,14 +69,6 @@ def training_box(
     lost = {}
     for s in train:
         if not crop.holds(box, Box.from_dict(records[s]["label_box"])):
-            label = _read_label(folder, s)
+            label = open_array(folder / "subjects" / f"{s}.zarr", "label").read().result() > 0
             lost[s] = (crop.lost_voxels(label, box), int(label.sum()))
     return box, [crop.box_warning(lost, spec.patch_size)] if lost else []
-
-
-def _read_label(folder: Path, subject: str) -> Any:
-    import tensorstore as ts
-
-    path = str(folder / "subjects" / f"{subject}.zarr" / "label")
-    array = ts.open({"driver": "zarr3", "kvstore": {"driver": "file", "path": path}}, open=True, read=True).result()
-    return array.read().result() > 0

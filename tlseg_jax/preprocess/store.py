@@ -37,6 +37,20 @@ def _array_spec(path: Path, name: str) -> dict[str, Any]:
     }
 
 
+def open_array(path: Path, name: str, context: ts.Context | None = None) -> ts.TensorStore:
+    """One array of a subject's Zarr group, to read.
+
+    Args:
+      path: the group's folder.
+      name: "image" or "label".
+      context: where read chunks are cached.
+
+    Raises:
+      ValueError: it is missing or damaged.
+    """
+    return ts.open(_array_spec(path, name), open=True, read=True, context=context).result()
+
+
 def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
     """Write one subject's Zarr group, whole or not at all.
 
@@ -142,9 +156,7 @@ class Store:
         path = self.folder / "subjects" / f"{subject}.zarr"
         try:
             if key not in self._arrays:
-                self._arrays[key] = ts.open(
-                    _array_spec(path, name), open=True, read=True, context=self._context
-                ).result()
+                self._arrays[key] = open_array(path, name, self._context)
             array = self._arrays[key]
             if box is None:
                 return array.read().result()  # type: ignore[no-any-return]

@@ -1,5 +1,6 @@
 """Score a trained run on a prepared data set: rows, summary and the contour figure."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from tlseg_jax.report.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.job import load_predictor, seen_subjects
 
-SYNTHETIC_MARK = "synthetic"
+
+def mark_of(synthetic: bool) -> str:
+    """The watermark of a figure made from drawn heads, or none."""
+    return "synthetic" if synthetic else ""
+
+
+def title_of(description: Mapping[str, Any]) -> str:
+    """A model in words: its task, its start and its number of labelled scans."""
+    pretask = description["pretask"]
+    start = "end to end" if pretask == "none" else f"pre-trained on {pretask}"
+    return f"{description['task']} ({start}, n = {description['n']})"
 
 
 def assess(
@@ -74,12 +85,9 @@ def assess(
         )
         for title, s in pick_cases(by_subject).items()
     ]
-    d = saved.description
-    start = "end to end" if d["pretask"] == "none" else f"pre-trained on {d['pretask']}"
-    heading = f"{d['task']} ({start}, n = {d['n']}) tested on {name}"
     draw_contours(
         cases, run / "figures" / f"contours_{name}.png",
-        heading=heading, mark=SYNTHETIC_MARK if synthetic else "",
+        heading=f"{title_of(saved.description)} tested on {name}", mark=mark_of(synthetic),
     )  # fmt: skip
     return entry
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
-from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
+from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, predict_volume
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.input.augment import augmentation_for
 from tlseg_jax.models.unet import UNetConfig, init_variables
@@ -287,6 +287,3 @@ def _flops_line(
 def load_predictor(saved: SavedModel) -> Predictor:
     """The network of a run as a plain function; see `make_predictor`."""
     return make_predictor(saved.config, saved.params, saved.batch_stats)
-
-
-__all__ = ["JobSettings", "Pretrained", "Tiles", "load_predictor", "seen_subjects", "train_job"]

@@ -51,7 +51,6 @@ class Fit:
       resumed_at: the step that this call went on from; 0 where it started.
       losses: (step, loss) of the whole run, earlier calls included.
       validation: (step, score).
-      seconds: of this call's steps, the first one (which compiles) left out.
       stopped: why it ended: "steps" or "patience".
     """
 
@@ -59,7 +58,6 @@ class Fit:
     resumed_at: int
     losses: list[tuple[int, float]]
     validation: list[tuple[int, float]]
-    seconds: float
     stopped: str
 
 
@@ -212,7 +210,7 @@ def fit(
             bar.close()
             history.close()
             writer.close()
-        return Fit(state, start, history.losses, history.validation, time.perf_counter() - clock, stopped)
+        return Fit(state, start, history.losses, history.validation, stopped)
 
 
 def _out_of_patience(validation: Sequence[tuple[int, float]], patience: int) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.choose import choose
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -63,6 +63,4 @@ def get_loss(name: str) -> Loss:
     Raises:
       InputError: no loss has that name.
     """
-    if name not in LOSSES:
-        raise InputError(f"There is no loss named '{name}': choose from {', '.join(LOSSES)}.")
-    return LOSSES[name]
+    return choose("loss", name, LOSSES)

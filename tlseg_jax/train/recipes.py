@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.choose import choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +71,4 @@ def get_recipe(name: str) -> Recipe:
     Raises:
       InputError: no recipe has that name.
     """
-    if name not in RECIPES:
-        raise InputError(f"There is no recipe named '{name}': choose from {', '.join(RECIPES)}.")
-    return RECIPES[name]
+    return choose("recipe", name, RECIPES)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from tlseg_jax.choose import choose
 from tlseg_jax.errors import InputError
 
 Part = Literal["trained", "frozen"]
@@ -39,9 +40,7 @@ def get_rules(name: str) -> tuple[Rule, ...]:
     Raises:
       InputError: no freezing has that name.
     """
-    if name not in FREEZING:
-        raise InputError(f"There is no freezing named '{name}': choose from {', '.join(FREEZING)}.")
-    return FREEZING[name]
+    return choose("freezing", name, FREEZING)
 
 
 def label_parameters(params: Mapping[str, Any], rules: tuple[Rule, ...]) -> dict[str, Any]:

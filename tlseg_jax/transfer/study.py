@@ -14,7 +14,7 @@ from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.store import Store
-from tlseg_jax.report.assess import assess
+from tlseg_jax.report.assess import assess, mark_of, title_of
 from tlseg_jax.report.curves import draw_learning_curve
 from tlseg_jax.train.checkpoint import load_model
 from tlseg_jax.train.job import JobSettings, Pretrained, store_digest, train_job
@@ -53,11 +53,6 @@ class Workplace:
     tiles: Tiles = "gaussian"
     say: Callable[[str], None] = print
     progress: bool = True
-
-    @property
-    def builtin(self) -> bool:
-        """Whether the data are the built-in cohort's."""
-        return self.store is None
 
 
 def open_store(place: Workplace, spec: DatasetSpec) -> Store:
@@ -188,12 +183,10 @@ def _train_and_assess(
 
 
 def _draw_curve(folder: Path, result: Fit, description: dict[str, Any]) -> None:
-    pretask = description["pretask"]
-    start = "end to end" if pretask == "none" else f"pre-trained on {pretask}"
     draw_learning_curve(
         result.losses, folder / "figures" / "learning_curve.png", validation=result.validation or None,
-        heading=f"{description['task']} ({start}, n = {description['n']})",
-        mark="synthetic" if description["synthetic"] else "",
+        heading=title_of(description),
+        mark=mark_of(description["synthetic"]),
     )  # fmt: skip
 
 
