@@ -142,7 +142,7 @@ def check_slice_spec(spec: SliceSpec, where: str) -> SliceSpec:
     if not 1 <= len(spec.structures) <= MAX_STRUCTURES or len(set(spec.structures)) != len(spec.structures):
         raise InputError(f"{where}: structures {spec.structures} must be 1 to {MAX_STRUCTURES} different names.")
     if len(spec.label_values) != len(spec.structures) or not all(spec.label_values):
-        raise InputError(f"{where}: label_values must give one or more values for each of {', '.join(spec.structures)}.")
+        raise InputError(f"{where}: label_values must give the values of each of {', '.join(spec.structures)}.")
     if spec.scaling == "window" and (spec.window is None or spec.window[0] >= spec.window[1]):
         raise InputError(f"{where}: the window {spec.window} must be two values, the lower one first.")
     if spec.resize == "spacing" and not spec.pixel_mm:
