@@ -47,7 +47,7 @@ class SliceSpec:
       split_group: data sets of one group share subjects.
     """
 
-    dimensions: ClassVar[int] = 2
+    kind: ClassVar[Literal["slices"]] = "slices"
 
     name: str
     modality: Modality
@@ -78,7 +78,7 @@ class SliceSpec:
         def plain(v: Any) -> Any:
             return [plain(i) for i in v] if isinstance(v, tuple) else v
 
-        return {"kind": "slices"} | {k: plain(v) for k, v in dataclasses.asdict(self).items()}
+        return {"kind": self.kind} | {k: plain(v) for k, v in dataclasses.asdict(self).items()}
 
 
 SLICE_SPECS: Mapping[str, SliceSpec] = {

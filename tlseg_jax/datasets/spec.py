@@ -6,8 +6,9 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
+from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec, slice_spec_from_dict
 from tlseg_jax.errors import InputError
 
 Shape3 = tuple[int, int, int]
@@ -40,6 +41,8 @@ class DatasetSpec:
       split_group: data sets of one group share subjects, and so share one split.
       label_values: values of the label map that make the structure; empty takes every value above 0.
     """
+
+    kind: ClassVar[Literal["volumes"]] = "volumes"
 
     name: str
     structure: str
@@ -124,8 +127,12 @@ PAPER_SPECS: Mapping[str, DatasetSpec] = {
 """The five data sets of Table 1. MAL-C's voxel spacing is "Various" there, hence None."""
 
 
-def get_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
-    """The spec of a name of Table 1, or of a TOML file with the same fields.
+AnySpec = DatasetSpec | SliceSpec
+"""A data set of volumes for the 3D networks, or of slices for the 2D network."""
+
+
+def get_any_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> AnySpec:
+    """The spec of a name in the papers, or of a TOML file with the same fields (`kind = "slices"` for slices).
 
     Args:
       name_or_path: the name, or a path that ends in ".toml".
@@ -134,23 +141,50 @@ def get_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
     Raises:
       InputError: neither a known name (the nearest is suggested) nor a readable TOML file.
     """
-    if name_or_path in PAPER_SPECS:
-        return PAPER_SPECS[name_or_path]
+    known: Mapping[str, AnySpec] = {**PAPER_SPECS, **SLICE_SPECS}
+    if name_or_path in known:
+        return known[name_or_path]
     if name_or_path.endswith(".toml"):
-        return _read_toml(Path(name_or_path), above)
-    near = difflib.get_close_matches(name_or_path.lower(), PAPER_SPECS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(PAPER_SPECS)}"
+        path = Path(name_or_path)
+        return any_spec_from_dict(_read_toml(path), str(path), (*above, path.resolve()))
+    near = difflib.get_close_matches(name_or_path.lower(), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
     raise InputError(f"There is no data set named '{name_or_path}': {hint} (or give a .toml file).")
 
 
-def _read_toml(path: Path, above: tuple[Path, ...]) -> DatasetSpec:
+def get_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
+    """As `get_any_spec`, where only a data set of volumes will do.
+
+    Raises:
+      InputError: also for a data set of slices.
+    """
+    spec = get_any_spec(name_or_path, above)
+    if isinstance(spec, SliceSpec):
+        raise InputError(f"{name_or_path} is a data set of slices, and one of volumes is wanted here: name another.")
+    return spec
+
+
+def any_spec_from_dict(values: Mapping[str, Any], where: str, above: tuple[Path, ...] = ()) -> AnySpec:
+    """A spec of either kind from plain values, by their `kind` ("volumes" where there is none) or `base`.
+
+    Raises:
+      InputError: see `spec_from_dict` and `slice_spec_from_dict`.
+    """
+    kind = values.get("kind", "slices" if values.get("base") in SLICE_SPECS else "volumes")
+    if kind == "slices":
+        return slice_spec_from_dict(values, where)
+    if kind != "volumes":
+        raise InputError(f"{where}: kind = {kind!r} must be volumes or slices.")
+    return spec_from_dict({k: v for k, v in values.items() if k != "kind"}, where, above)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"The data set file {path} does not exist: check the path.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
         raise InputError(f"The data set file {path} cannot be read as TOML ({e}): correct it.") from None
-    return spec_from_dict(values, str(path), (*above, path.resolve()))
 
 
 def spec_from_dict(values: Mapping[str, Any], where: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
