@@ -11,8 +11,9 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorstore as ts
@@ -51,28 +52,31 @@ def open_array(path: Path, name: str, context: ts.Context | None = None) -> ts.T
     return ts.open(_array_spec(path, name), open=True, read=True, context=context).result()
 
 
-def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
+def write_arrays(
+    path: Path, arrays: Mapping[str, tuple[NDArray[Any], str]], chunk: tuple[int, ...], axes: tuple[str, ...]
+) -> None:
     """Write one subject's Zarr group, whole or not at all.
 
     Args:
       path: the group's folder, `....zarr`; replaced if it is there.
-      image: (x, y, z), stored as float16.
-      label: (x, y, z), stored as uint8.
+      arrays: name -> (values, name of the type to store them as).
+      chunk: voxels of a chunk; cut to the array where that is smaller.
+      axes: names of the dimensions.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
-        for name, dtype, volume in (("image", "float16", image), ("label", "uint8", label)):
-            chunk = [min(CHUNK, n) for n in volume.shape]
+        for name, (volume, dtype) in arrays.items():
+            sides = [min(c, n) for c, n in zip(chunk, volume.shape, strict=True)]
             array = ts.open(
                 _array_spec(beside, name)
                 | {
                     "metadata": {
                         "shape": list(volume.shape),
                         "data_type": dtype,
-                        "dimension_names": ["x", "y", "z"],
-                        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
+                        "dimension_names": list(axes),
+                        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": sides}},
                         "codecs": [
                             {"name": "bytes", "configuration": {"endian": "little"}},
                             {"name": "zstd", "configuration": {"level": 3}},
@@ -84,8 +88,8 @@ def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
             ).result()
             # One chunk after another: when the disk fills up, no other chunk is still on its way to
             # the folder that is about to be removed.
-            for at in itertools.product(*(range(0, n, c) for n, c in zip(volume.shape, chunk, strict=True))):
-                part = tuple(slice(a, min(a + c, n)) for a, c, n in zip(at, chunk, volume.shape, strict=True))
+            for at in itertools.product(*(range(0, n, c) for n, c in zip(volume.shape, sides, strict=True))):
+                part = tuple(slice(a, min(a + c, n)) for a, c, n in zip(at, sides, volume.shape, strict=True))
                 array[part].write(volume[part].astype(dtype)).result()
         write_json(beside / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
         shutil.rmtree(path, ignore_errors=True)
@@ -94,41 +98,42 @@ def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-class Store:
-    """A prepared data set, read only.
+def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
+    """Write one scan's Zarr group, whole or not at all.
+
+    Args:
+      path: the group's folder, `....zarr`; replaced if it is there.
+      image: (x, y, z), stored as float16.
+      label: (x, y, z), stored as uint8.
+    """
+    write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, (CHUNK,) * 3, ("x", "y", "z"))
+
+
+class BaseStore:
+    """A prepared data set of any kind, read only.
 
     Attributes:
+      kind: "volumes", or "slices" for the 2D network.
       folder: the data set's folder, with its manifest.json.
       manifest: what `prepare` wrote.
-      spec: the data set, at the spacing it was prepared at.
-      patch_box: the fixed patch, in voxels of the grid; None where no subject trains.
     """
+
+    kind: ClassVar[str]
 
     def __init__(self, folder: Path) -> None:
         """Open `folder`.
 
         Raises:
-          InputError: there is no manifest, or not one of ours.
+          InputError: there is no manifest, or not one of ours, or one of another kind of data set.
         """
         self.folder = folder
-        path = folder / "manifest.json"
-        try:
-            self.manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        self.manifest = read_manifest(folder)
+        kind = self.manifest.get("kind", "volumes")
+        if kind != self.kind:
             raise InputError(
-                f"There is no prepared data set in {folder} (no manifest.json): "
-                "run 'python -m experiments.prepare' first, or check --store."
-            ) from None
-        except (OSError, ValueError) as e:
-            raise InputError(f"{path} cannot be read ({e}): run 'prepare' again.") from None
-        if not isinstance(self.manifest, dict) or self.manifest.get("format") != FORMAT:
-            raise InputError(f"{path} was written by another version: prepare the data set again.")
-        for key in ("spec", "subjects"):
-            if not isinstance(self.manifest.get(key), dict):
-                raise InputError(f"{path} is damaged (no '{key}'): prepare the data set again.")
-        self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], str(path))
-        box = self.manifest.get("patch_box")
-        self.patch_box = Box.from_dict(box) if box else None
+                f"{folder} is a prepared data set of {kind} and {self.kind} are needed: name another data set, "
+                f"or a network for {kind}."
+            )
         self._context = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 30}})
         self._arrays: dict[tuple[str, str], ts.TensorStore] = {}
 
@@ -146,18 +151,77 @@ class Store:
         """What the manifest says of one subject."""
         return self.manifest["subjects"][subject]  # type: ignore[no-any-return]
 
+    def _array(self, subject: str, name: str) -> ts.TensorStore:
+        """A subject's array, opened once. Raises ValueError: it is missing or damaged."""
+        key = (subject, name)
+        if key not in self._arrays:
+            self._arrays[key] = open_array(self._group(subject), name, self._context)
+        return self._arrays[key]
+
+    def _group(self, subject: str) -> Path:
+        return self.folder / "subjects" / f"{subject}.zarr"
+
+    def _damaged(self, subject: str, error: ValueError) -> InputError:
+        """The sentence for an array that cannot be read."""
+        return InputError(
+            f"{self._group(subject)} is missing or damaged ({str(error).splitlines()[0][:200]}): remove that folder "
+            "and run prepare again, which redoes this subject only."
+        )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a prepared data set of any kind.
+
+    Raises:
+      InputError: there is none, or not one of ours.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"There is no prepared data set in {folder} (no manifest.json): "
+            "run 'python -m experiments.prepare' first, or check --store."
+        ) from None
+    except (OSError, ValueError) as e:
+        raise InputError(f"{path} cannot be read ({e}): run 'prepare' again.") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise InputError(f"{path} was written by another version: prepare the data set again.")
+    for key in ("spec", "subjects"):
+        if not isinstance(manifest.get(key), dict):
+            raise InputError(f"{path} is damaged (no '{key}'): prepare the data set again.")
+    return manifest
+
+
+class Store(BaseStore):
+    """A prepared data set of volumes, read only.
+
+    Attributes:
+      spec: the data set, at the spacing it was prepared at.
+      patch_box: the fixed patch, in voxels of the grid; None where no subject trains.
+    """
+
+    kind = "volumes"
+
+    def __init__(self, folder: Path) -> None:
+        """Open `folder`.
+
+        Raises:
+          InputError: there is no manifest, or not one of ours, or one of a data set of slices.
+        """
+        super().__init__(folder)
+        self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], str(folder / "manifest.json"))
+        box = self.manifest.get("patch_box")
+        self.patch_box = Box.from_dict(box) if box else None
+
     def grid(self, subject: str) -> Grid:
         """The voxel grid that this subject's arrays are on."""
         r = self.record(subject)
         return Grid(tuple(r["shape"]), np.array(r["affine"], np.float64))
 
     def _read(self, subject: str, name: str, box: Box | None) -> NDArray[Any]:
-        key = (subject, name)
-        path = self.folder / "subjects" / f"{subject}.zarr"
         try:
-            if key not in self._arrays:
-                self._arrays[key] = open_array(path, name, self._context)
-            array = self._arrays[key]
+            array = self._array(subject, name)
             if box is None:
                 return array.read().result()  # type: ignore[no-any-return]
             lo = [min(max(a, 0), n) for a, n in zip(box.start, array.shape, strict=True)]
@@ -166,10 +230,7 @@ class Store:
                 return np.zeros(box.size, array.dtype.numpy_dtype)
             part = array[tuple(slice(a, b) for a, b in zip(lo, hi, strict=True))].read().result()
         except ValueError as e:
-            raise InputError(
-                f"{path} is missing or damaged ({str(e).splitlines()[0][:200]}): remove that folder and "
-                "run prepare again, which redoes this subject only."
-            ) from None
+            raise self._damaged(subject, e) from None
         moved = Box(tuple(a - b for a, b in zip(box.start, lo, strict=True)), box.size)  # type: ignore[arg-type]
         return crop_or_pad(part, moved, "edge" if name == "image" else "constant")
 
