@@ -6,7 +6,7 @@ from absl import flags
 
 from experiments import evaluation_flags
 from tlseg_jax.errors import InputError
-from tlseg_jax.models.unet import NETWORKS, get_network
+from tlseg_jax.models.networks import NETWORKS, get_network
 from tlseg_jax.train.job import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Recipe, get_recipe

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.files import write_json
-from tlseg_jax.models.unet import UNetConfig, variable_shapes
+from tlseg_jax.models.networks import variable_shapes
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store, write_subject
 

@@ -5,15 +5,13 @@ both here: `switch32` (222,626) and `switch8x2` (220,282).
 """
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.conv import conv3d
 from tlseg_jax.models.pool import switch_pool, switch_unpool
 
@@ -38,6 +36,8 @@ class UNetConfig:
       dtype: of the activations; parameters and batch statistics stay float32.
     """
 
+    dimensions: ClassVar[int] = 3
+
     name: str
     encoder: tuple[Widths, ...]
     bottleneck: Widths
@@ -54,8 +54,8 @@ class UNetConfig:
         return 2 ** len(self.encoder)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON, with `dimensions`."""
+        return {"dimensions": self.dimensions} | dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> "UNetConfig":
@@ -64,36 +64,15 @@ class UNetConfig:
         def tuples(v: Any) -> Any:
             return tuple(tuples(i) for i in v) if isinstance(v, list | tuple) else v
 
-        return cls(**{k: tuples(v) for k, v in d.items()})
+        return cls(**{k: tuples(v) for k, v in d.items() if k != "dimensions"})
 
+    def module(self) -> "SwitchUNet":
+        """The network itself."""
+        return SwitchUNet(self)
 
-NETWORKS: Mapping[str, UNetConfig] = {
-    n.name: n
-    for n in (
-        UNetConfig("switch32", ((32,),) * 3, (32,), ((32,),) * 3, (), "concatenate"),
-        UNetConfig(
-            "switch8x2",
-            ((8, 8), (16, 16), (32, 32)),
-            (64, 32),
-            ((), (32, 16), (16, 8)),
-            (8, 8),
-            "add",
-        ),
-    )
-}
-
-
-def get_network(name: str) -> UNetConfig:
-    """A network by name.
-
-    Raises:
-      InputError: no network has that name; the nearest is suggested.
-    """
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(NETWORKS)}."
-        raise InputError(f"There is no network named '{name}': {hint}")
-    return NETWORKS[name]
+    def example(self) -> jax.Array:
+        """Zeros in the shape of the smallest input."""
+        return jnp.zeros((1, *(self.divisor,) * 3, 1))
 
 
 class Conv3(nn.Module):
@@ -183,33 +162,3 @@ class SwitchUNet(nn.Module):
         # A 1x1x1 convolution is a product over the channels.
         logits = nn.Dense(len(c.outputs), dtype=c.dtype, name="head")(x)
         return logits[:, : sides[0], : sides[1], : sides[2]].astype(jnp.float32)
-
-
-def _example(config: UNetConfig) -> jax.Array:
-    side = config.divisor
-    return jnp.zeros((1, side, side, side, 1))
-
-
-def init_variables(config: UNetConfig, key: jax.Array) -> dict[str, Any]:
-    """Fresh parameters and batch statistics.
-
-    Args:
-      config: the network.
-      key: random key.
-
-    Returns:
-      {"params": ..., "batch_stats": ...}, nested dicts of float32 arrays.
-    """
-    # It runs once: optimising it takes XLA:CPU seconds and gains milliseconds.
-    quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return dict(jax.jit(SwitchUNet(config).init, compiler_options=quick)(key, _example(config)))
-
-
-def variable_shapes(config: UNetConfig) -> dict[str, Any]:
-    """Shapes and dtypes of what `init_variables` makes, at no cost."""
-    return dict(jax.eval_shape(SwitchUNet(config).init, jax.random.key(0), _example(config)))
-
-
-def count_parameters(params: Any) -> int:
-    """Number of trainable values in a tree of arrays or shapes."""
-    return sum(int(leaf.size) for leaf in jax.tree.leaves(params))

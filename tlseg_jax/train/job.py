@@ -17,7 +17,8 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, predict_volume
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.input.augment import augmentation_for
-from tlseg_jax.models.unet import UNetConfig, init_variables
+from tlseg_jax.models.networks import init_variables
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.checkpoint import SavedModel, load_model

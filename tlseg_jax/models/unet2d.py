@@ -1,0 +1,181 @@
+"""The liver report's 2D U-Net (Wang & Tang 2020, section 3.1, after Chlebus et al. 2018).
+
+Four resolution levels, long skips that concatenate and short skips within each block, 3x3 convolutions
+with batch norm and ReLU, dropout before each convolution of the upscaling path, one sigmoid output a
+structure. Its channel numbers and the short skips' form are in neither text: widths 32 to 256 and a 1x1
+projection are this project's reading, of 2,012,514 parameters with two outputs.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tlseg_jax.models.conv2d import conv2d, conv2d_transpose
+from tlseg_jax.models.pool2d import max_pool
+from tlseg_jax.models.unet import RUNNING_NOWHERE
+
+Init = Literal["he", "xavier"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceUNetConfig:
+    """Everything that a 2D network is rebuilt from.
+
+    Attributes:
+      name: what users call it.
+      widths: channels of each resolution level, finest first; the last is the bottleneck's.
+      channels: of the input: 1, or an odd number of neighbouring slices (2.5D).
+      outputs: structures that the head's sigmoids stand for, in order.
+      dropout: share of values set to zero before each 3x3 convolution of the decoder in training.
+      momentum: of the batch norms' running averages.
+      init: how kernels start: "xavier" is the Xavier normal of the report's model A (section 4), "he"
+        the He normal usual before a ReLU.
+      dtype: of the activations; parameters and batch statistics stay float32.
+    """
+
+    dimensions: ClassVar[int] = 2
+
+    name: str = "unet2d"
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    channels: int = 1
+    outputs: tuple[str, ...] = ("liver", "tumour")
+    dropout: float = 0.5
+    momentum: float = 0.9
+    init: Init = "xavier"
+    dtype: str = "float32"
+
+    @property
+    def divisor(self) -> int:
+        """Sides are padded to a multiple of this."""
+        return 2 ** (len(self.widths) - 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with `dimensions`."""
+        return {"dimensions": self.dimensions} | dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> "SliceUNetConfig":
+        """The inverse of `to_dict`, also after a trip through JSON."""
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
+        given.pop("dimensions", None)
+        return cls(**given)
+
+    def module(self) -> "SliceUNet":
+        """The network itself."""
+        return SliceUNet(self)
+
+    def example(self) -> jax.Array:
+        """Zeros in the shape of the smallest input."""
+        return jnp.zeros((1, self.divisor, self.divisor, self.channels))
+
+
+def _initializer(init: Init) -> Any:
+    return {"he": nn.initializers.he_normal, "xavier": nn.initializers.xavier_normal}[init]()
+
+
+class Conv3x3(nn.Module):
+    """3x3 convolution without bias (a batch norm follows)."""
+
+    features: int
+    init_kernel: Init
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, height, width, channels) -> (..., features)."""
+        shape = (3, 3, x.shape[-1], self.features)
+        kernel = self.param("kernel", _initializer(self.init_kernel), shape, jnp.float32)
+        return conv2d(x, kernel.astype(x.dtype))
+
+
+class UpConv(nn.Module):
+    """2x2 transposed convolution of stride 2, with bias."""
+
+    features: int
+    init_kernel: Init
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, height, width, channels) -> (batch, 2 height, 2 width, features)."""
+        shape = (2, 2, x.shape[-1], self.features)
+        kernel = self.param("kernel", _initializer(self.init_kernel), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return conv2d_transpose(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, batch norm and ReLU, twice, plus a 1x1 projection of the input: the short skip."""
+
+    features: int
+    dropout: float
+    config: SliceUNetConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, running: frozenset[str]) -> jax.Array:
+        """(batch, height, width, channels) -> (..., features).
+
+        Args:
+          x: the input.
+          train: whether batch statistics normalise (and move the running averages) and dropout acts.
+          running: names of batch norms, such as "encoder_0/bn_0", that use their running averages
+            all the same and leave them as they are.
+        """
+        c = self.config
+        # A 1x1 convolution is a product over the channels.
+        dense = nn.Dense(self.features, use_bias=False, dtype=c.dtype, kernel_init=_initializer(c.init), name="short")
+        short = dense(x)
+        for i in range(2):
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Conv3x3(self.features, c.init, name=f"conv_{i}")(x)
+            average = not train or f"{self.name}/bn_{i}" in running
+            x = nn.BatchNorm(use_running_average=average, momentum=c.momentum, dtype=c.dtype, name=f"bn_{i}")(x)
+            x = nn.relu(x)
+        return x + short
+
+
+class SliceUNet(nn.Module):
+    """2D U-Net with long and short skips."""
+
+    config: SliceUNetConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False, running: frozenset[str] = RUNNING_NOWHERE) -> jax.Array:
+        """Per-pixel logits.
+
+        Args:
+          x: (batch, x, y, channels), any sides: padded with zeros at the far end to a multiple of
+            `config.divisor` (260 becomes 264), and the logits cropped back.
+          train: whether batch statistics normalise and dropout acts; dropout draws from the random
+            stream "dropout".
+          running: batch norms that keep to their running averages even in training.
+
+        Returns:
+          (batch, x, y, outputs) float32 logits, one sigmoid each.
+        """
+        c = self.config
+        if x.ndim != 4 or x.shape[-1] != c.channels:
+            raise ValueError(f"{c.name} takes (batch, x, y, {c.channels}), not {x.shape}")
+        sides = x.shape[1:3]
+        pad = [(0, -s % c.divisor) for s in sides]
+        x = x.astype(c.dtype)
+        if any(p for _, p in pad):
+            x = jnp.pad(x, [(0, 0), *pad, (0, 0)])
+
+        def block(name: str, width: int, x: jax.Array, dropout: float = 0.0) -> jax.Array:
+            return ResidualBlock(width, dropout, c, name=name)(x, train, running)
+
+        skips = []
+        for i, width in enumerate(c.widths[:-1]):
+            x = block(f"encoder_{i}", width, x)
+            skips.append(x)
+            x = max_pool(x)
+        x = block("bottleneck", c.widths[-1], x)
+        for i, width in enumerate(reversed(c.widths[:-1])):
+            x = UpConv(width, c.init, name=f"up_{i}")(x)
+            x = jnp.concatenate([x, skips.pop()], axis=-1)
+            x = block(f"decoder_{i}", width, x, c.dropout)
+        logits = nn.Dense(len(c.outputs), dtype=c.dtype, kernel_init=_initializer(c.init), name="head")(x)
+        return logits[:, : sides[0], : sides[1]].astype(jnp.float32)
