@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +50,8 @@ def write_slices(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
 
 def axial_axis(affine: NDArray[Any]) -> int:
     """The axis of an array that runs along the body, by the affine: the one nearest to inferior-superior."""
+    import nibabel as nib  # here and not above: a machine that only trains may not have it
+
     return int(np.flatnonzero(nib.io_orientation(np.asarray(affine, float))[:, 0] == 2)[0])
 
 
