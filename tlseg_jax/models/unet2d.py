@@ -1,4 +1,4 @@
-"""The liver report's 2D U-Net (Wang & Tang 2020, section 3.1, after Chlebus et al. 2018).
+"""The liver report's 2D U-Net (Wang & Tang 2020, section 3.2.2, after Chlebus et al. 2018).
 
 Four resolution levels, long skips that concatenate and short skips within each block, 3x3 convolutions
 with batch norm and ReLU, dropout before each convolution of the upscaling path, one sigmoid output a
@@ -32,7 +32,7 @@ class SliceUNetConfig:
       outputs: structures that the head's sigmoids stand for, in order.
       dropout: share of values set to zero before each 3x3 convolution of the decoder in training.
       momentum: of the batch norms' running averages.
-      init: how kernels start: "xavier" is the Xavier normal of the report's model A (section 4), "he"
+      init: how kernels start: "xavier" is the Xavier normal of the report's model A (section 4.2), "he"
         the He normal usual before a ReLU.
       dtype: of the activations; parameters and batch statistics stay float32.
     """
