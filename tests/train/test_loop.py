@@ -25,6 +25,7 @@ from tlseg_jax.train import loop
 from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.job import JobSettings, Pretrained, load_predictor, seen_subjects, train_job
 from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import step_flops
 
@@ -211,7 +212,7 @@ def test_the_best_checkpoint_is_the_one_that_is_loaded(
 ) -> None:
     """Scores by hand: best at step 2; two worse ones stop the run at step 4."""
     scores = {1: 0.1, 2: 0.5, 3: 0.5, 4: 0.2}
-    monkeypatch.setattr(job_module, "validator", lambda *_: lambda state: scores[int(state.step)])
+    monkeypatch.setattr(PatchData, "validator", lambda *_: lambda state: scores[int(state.step)])
     job = dataclasses.replace(settings, validation=1, validate_every=1, patience=2)
     done = train(tiny_store, job, tmp_path / "run")
     assert done.stopped == "patience"

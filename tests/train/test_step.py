@@ -14,7 +14,7 @@ from tlseg_jax.train.losses import cross_entropy_dice
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.state import init_state
-from tlseg_jax.train.step import make_train_step
+from tlseg_jax.train.step import make_train_step, patch_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -29,7 +29,7 @@ def test_the_steps_augmentation_is_the_one_of_its_seed_and_count(tiny_network: U
     batch: dict[str, Any] = {"image": np.stack(images).astype(np.float32), "label": np.stack(masks)}
     wanted = Augmentation(flip_left_right=True)
     plain = make_train_step(tiny_network, optimiser, cross_entropy_dice, labels)
-    augmenting = make_train_step(tiny_network, optimiser, cross_entropy_dice, labels, seed=5, augmentation=wanted)
+    augmenting = make_train_step(tiny_network, optimiser, cross_entropy_dice, labels, inputs=patch_inputs(5, wanted))
     a, b = (init_state(jax.tree.map(jnp.array, variables), optimiser) for _ in range(2))
     for count in range(4):
         image, label = augment_batch(batch["image"], batch["label"], 5, jnp.int32(count), wanted)

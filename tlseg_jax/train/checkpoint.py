@@ -15,7 +15,7 @@ import tensorstore as ts
 from flax.traverse_util import flatten_dict
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.models.networks import NetworkConfig, config_from_dict
 from tlseg_jax.train.state import TrainState
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
@@ -157,7 +157,7 @@ class SavedModel:
       step: of the checkpoint.
     """
 
-    config: UNetConfig
+    config: NetworkConfig
     params: dict[str, Any]
     batch_stats: dict[str, Any]
     description: dict[str, Any]
@@ -207,7 +207,7 @@ def load_model(run: Path) -> SavedModel:
         ) from None
     if description.get("format") != FORMAT:
         raise InputError(f"The checkpoint {path} was written by another version: train again.")
-    config = UNetConfig.from_dict(description["network"])
+    config = config_from_dict(description["network"])
     return SavedModel(config, state["params"], state["batch_stats"], description, step)
 
 

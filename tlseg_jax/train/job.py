@@ -7,71 +7,37 @@ import json
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
-import numpy as np
 
 from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
-from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, predict_volume
-from tlseg_jax.evaluate.metrics import score
-from tlseg_jax.input.augment import augmentation_for
+from tlseg_jax.evaluate.inference import Predictor
+from tlseg_jax.evaluate.slice_inference import SlicePredictor
 from tlseg_jax.models.networks import init_variables
-from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.checkpoint import SavedModel, load_model
-from tlseg_jax.train.loop import Fit, LoopSettings, fit
-from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.job_settings import JobSettings, Length
+from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import Recipe
+from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.run_folder import claim_settings
+from tlseg_jax.train.slice_data import SliceData
 from tlseg_jax.train.state import TrainState, init_state
-from tlseg_jax.train.step import FrozenBN, make_predictor, make_train_step, step_flops
+from tlseg_jax.train.step import Inputs, Objective, make_predictor, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, parameter_table
-from tlseg_jax.transfer.restore import Head, restore_pretrained
+from tlseg_jax.transfer.restore import restore_pretrained
+
+if TYPE_CHECKING:  # a machine that only measures steps may have no grain
+    import grain
+
+__all__ = ["JobSettings", "Pretrained", "load_predictor", "load_slice_predictor", "train_job"]
 
 
-@dataclasses.dataclass(frozen=True)
-class JobSettings:
-    """Everything that one training run is made of, besides its data.
-
-    Attributes:
-      network: what is trained.
-      recipe: how.
-      steps: the most training steps.
-      n: labelled scans; None takes all training scans.
-      seed: of the parameters, the order, the augmentation and which n scans are labelled.
-      freeze: a name of `transfer.freeze.FREEZING`; only from a pre-trained start.
-      frozen_bn: see `make_train_step`.
-      head: see `restore_pretrained`.
-      validation: how many of the n scans are kept for validation instead of training.
-      validate_every: steps between validations.
-      patience: validations without a better one before stopping; 0 never stops early.
-      checkpoint_every: steps between checkpoints.
-      threads: that read patches.
-      workers: processes that read patches; 0 for none.
-    """
-
-    network: UNetConfig
-    recipe: Recipe
-    steps: int
-    n: int | None = None
-    seed: int = 0
-    freeze: str = "none"
-    frozen_bn: FrozenBN = "running"
-    head: Head = "keep"
-    validation: int = 0
-    validate_every: int = 50
-    patience: int = 0
-    checkpoint_every: int = 200
-    threads: int = 2
-    workers: int = 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
+AnyStore = Store | SliceStore
+"""A prepared data set of volumes or of slices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,22 +53,72 @@ class Pretrained:
         return cls(run, load_model(run))
 
 
-def store_digest(store: Store) -> str:
-    """A checksum of what a run reads from a store: scans, labels, splits and patch."""
-    records = {s: (store.record(s)["fingerprint"], store.record(s)["split"]) for s in store.subjects()}
+class TaskData(Protocol):
+    """What training asks of a prepared data set, of volumes (`PatchData`) or of slices (`SliceData`)."""
+
+    def length(self, subjects: Sequence[str]) -> Length:
+        """How long the run is."""
+
+    def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
+        """What the data are, for the list of settings."""
+
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint says of the data beyond the spec."""
+
+    def loss(self) -> Objective:
+        """Of the network's logits and the target that `inputs` gives."""
+
+    def inputs(self) -> Inputs:
+        """What becomes of a batch before the network."""
+
+    def batches(self, subjects: Sequence[str]) -> "grain.DatasetIterator":
+        """The endless stream of training batches."""
+
+    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of a batch."""
+
+    def validator(self, subjects: Sequence[str]) -> Callable[[TrainState], float]:
+        """state -> score of these subjects, larger is better."""
+
+    def watch(self) -> Watch | None:
+        """Test losses to follow while training."""
+
+
+def task_data(store: AnyStore, job: JobSettings, pretrained: Pretrained | None) -> TaskData:
+    """The data of a store, as training sees them.
+
+    Raises:
+      InputError: the network is of another dimensionality than the data, or does not fit them.
+    """
+    if isinstance(store, SliceStore):
+        if job.network.dimensions != 2:
+            raise InputError(f"{store.folder} holds slices and the network {job.network.name} is 3D: use unet2d.")
+        return SliceData(store, job, pretrained.saved if pretrained else None)
+    assert isinstance(store, Store)
+    if job.network.dimensions != 3:
+        raise InputError(f"{store.folder} holds volumes and the network {job.network.name} is 2D: use a 3D one.")
+    return PatchData(store, job)
+
+
+def store_digest(store: AnyStore) -> str:
+    """A checksum of what a run reads from a store: scans, labels, splits and patch or slices."""
+    records = {
+        s: (r["fingerprint"], r["split"], *([r["samples"]] if "samples" in r else []))
+        for s, r in ((s, store.record(s)) for s in store.subjects())
+    }
     text = json.dumps([store.manifest["spec"], store.manifest.get("patch_box"), records], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def describe(store: Store, job: JobSettings, subjects: Sequence[str], box: Box | None,
-             pretrained: Pretrained | None) -> dict[str, Any]:  # fmt: skip
+def describe(
+    store: AnyStore, job: JobSettings, subjects: Sequence[str], pretrained: Pretrained | None
+) -> dict[str, Any]:
     """What is saved with every checkpoint: enough to rebuild the network and to preprocess a new scan."""
     before = pretrained.saved.description if pretrained else {}
     group = store.spec.split_group
     return {
         "network": job.network.to_dict(),
         "spec": store.spec.to_dict(),
-        "patch_box": box.to_dict() if box else None,
         "prepare": store.manifest["parameters"],
         "synthetic": bool(store.manifest.get("synthetic", False)),
         "pretask": before.get("task", "none"),
@@ -122,7 +138,7 @@ def describe(store: Store, job: JobSettings, subjects: Sequence[str], box: Box |
     }  # fmt: skip
 
 
-def seen_subjects(store: Store, split: str, description: dict[str, Any]) -> tuple[str, ...]:
+def seen_subjects(store: AnyStore, split: str, description: dict[str, Any]) -> tuple[str, ...]:
     """Subjects of a split whom a model was trained or pre-trained on, by image checksum or by person."""
     images, persons = set(description["seen_images"]), set(description["seen_persons"])
     group = store.spec.split_group
@@ -133,24 +149,8 @@ def seen_subjects(store: Store, split: str, description: dict[str, Any]) -> tupl
     )
 
 
-def validator(
-    store: Store, subjects: Sequence[str], box: Box | None, config: UNetConfig
-) -> Callable[[TrainState], float]:
-    """state -> mean IoU over `subjects`, against their whole labels."""
-
-    def validate(state: TrainState) -> float:
-        predictor = make_predictor(config, state.params, state.batch_stats)
-        scores = []
-        for s in subjects:
-            found = predict_volume(store.image(s), store.spec, box, predictor) > THRESHOLD
-            scores.append(score(found, store.label(s) > 0, store.grid(s).spacing).iou)
-        return float(np.mean(scores))
-
-    return validate
-
-
 def train_job(
-    store: Store,
+    store: AnyStore,
     job: JobSettings,
     folder: Path,
     pretrained: Pretrained | None = None,
@@ -174,9 +174,6 @@ def train_job(
       InputError: the settings do not fit the data, the folder or the pre-trained model, a test
         subject was in the pre-training, or the loss became NaN.
     """
-    # Here and not above: a machine that only measures steps may have no grain.
-    from tlseg_jax.input.patches import InputSettings, make_batches, training_box
-
     train = store.subjects("train")
     if not train:
         raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")
@@ -189,8 +186,9 @@ def train_job(
         raise InputError("--patience needs scans to validate on: give --validation=K, K of the n labelled scans.")
     fitted = subjects[: len(subjects) - job.validation]
     held = subjects[len(fitted) :]
-    box = training_box(store)
-    description = describe(store, job, subjects, box, pretrained)
+    data = task_data(store, job, pretrained)
+    length = data.length(fitted)
+    description = describe(store, job, subjects, pretrained) | data.description()
     if pretrained is not None:
         seen = seen_subjects(store, "test", pretrained.saved.description)
         if seen:
@@ -200,7 +198,7 @@ def train_job(
                 "(one split_group, or a split column in the CSV)."
             )
 
-    say(_settings_lines(store, job, box, fitted, held))
+    say(_settings_lines(data, job, length, fitted, held))
     there = claim_settings(
         folder,
         {
@@ -223,44 +221,40 @@ def train_job(
     else:
         say("start: random parameters (end to end).")
     labels = label_parameters(variables["params"], get_rules(job.freeze))
-    optimiser = make_optimiser(job.recipe, job.steps, labels)
+    optimiser = make_optimiser(job.recipe, length.steps, labels)
     # The jitted step gives its input's buffers away: `init_state` owns fresh copies.
     state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser)
-    iterator = make_batches(
-        store, fitted, box, InputSettings(job.recipe.batch_size, job.seed, job.threads, job.workers)
-    )
-    augmentation = augmentation_for(
-        store.spec, intensity=job.recipe.intensity_augmentation, affine=job.recipe.affine_augmentation
-    )
+    iterator = data.batches(fitted)
+    loss, inputs = data.loss(), data.inputs()
 
     def make(labels: Any, optimiser: Any) -> Any:
         return make_train_step(
-            job.network, optimiser, get_loss(job.recipe.loss), labels,
-            seed=job.seed, augmentation=augmentation, frozen_bn=job.frozen_bn,
-        )  # fmt: skip
+            job.network, optimiser, loss, labels, seed=job.seed, inputs=inputs, frozen_bn=job.frozen_bn
+        )
 
     step = make(labels, optimiser)
     say(parameter_table(variables["params"], labels))
-    say(_flops_line(step, state, make, store, job, box, variables))
-    validate = validator(store, held, box, job.network) if held else None
-    loop = LoopSettings(job.steps, job.checkpoint_every, job.validate_every if held else 0, job.patience if held else 0)
+    say(_flops_line(step, state, make, data.batch_shapes(), job, length, variables))
+    loop = LoopSettings(
+        length.steps, job.checkpoint_every, job.validate_every if held else 0, job.patience if held else 0,
+        length.epoch_ends, job.watch_every,
+    )  # fmt: skip
     return fit(
         step, state, iterator, fitted, loop, folder, description,
-        validate=validate, progress=progress, title=f"train {folder.name}",
+        validate=data.validator(held) if held else None, watch=data.watch(), progress=progress,
+        title=f"train {folder.name}",
     )  # fmt: skip
 
 
 def _settings_lines(
-    store: Store, job: JobSettings, box: Box | None, fitted: Sequence[str], held: Sequence[str]
+    data: TaskData, job: JobSettings, length: Length, fitted: Sequence[str], held: Sequence[str]
 ) -> str:
     """Every setting of the run, a line each."""
     flat = {k: v for k, v in job.to_dict().items() if k not in ("network", "recipe")}
     flat |= {f"recipe.{k}": v for k, v in job.recipe.__dict__.items()}
+    flat |= {"steps": length.steps, "epochs": len(length.epoch_ends) or "not counted"}
     flat["network"] = job.network.name
-    flat["data"] = f"{store.folder} ({store.spec.structure}, {store.spec.space} space)"
-    size = "x".join(map(str, box.size if box else store.spec.patch_size))
-    flat["patch"] = f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}")
-    flat["labelled scans"] = f"{len(fitted)}: " + ", ".join(fitted)
+    flat |= data.settings_lines(fitted)
     if held:
         flat["validation scans"] = f"{len(held)}: " + ", ".join(held)
     width = max(map(len, flat))
@@ -268,23 +262,40 @@ def _settings_lines(
 
 
 def _flops_line(
-    step: Any, state: TrainState, make: Any, store: Store, job: JobSettings, box: Box | None, variables: Any
+    step: Any, state: TrainState, make: Any, batch: Any, job: JobSettings, length: Length, variables: Any
 ) -> str:
     """FLOPs of this step, and against the step that trains everything where part is frozen."""
-    shape = (job.recipe.batch_size, *(box.size if box else store.spec.patch_size))
-    batch = {
-        "image": jax.ShapeDtypeStruct(shape, np.float16),
-        "label": jax.ShapeDtypeStruct(shape, np.uint8),
-    }
     flops = step_flops(step, state, batch)
     if job.freeze == "none":
         return f"FLOPs a step: {flops / 1e9:.1f} G"
     labels = label_parameters(variables["params"], get_rules("none"))
-    optimiser = make_optimiser(job.recipe, job.steps, labels)
+    optimiser = make_optimiser(job.recipe, length.steps, labels)
     full = step_flops(make(labels, optimiser), init_state(variables, optimiser), batch)
     return f"FLOPs a step: {flops / 1e9:.1f} G, {flops / full:.0%} of the {full / 1e9:.1f} G that training all takes"
 
 
 def load_predictor(saved: SavedModel) -> Predictor:
-    """The network of a run as a plain function; see `make_predictor`."""
+    """The network of a 3D run as a plain function; see `make_predictor`.
+
+    Raises:
+      InputError: it is a 2D run.
+    """
+    return _loaded(saved, 3)
+
+
+def load_slice_predictor(saved: SavedModel) -> SlicePredictor:
+    """The network of a 2D run as a plain function; see `make_predictor`.
+
+    Raises:
+      InputError: it is a 3D run.
+    """
+    return _loaded(saved, 2)
+
+
+def _loaded(saved: SavedModel, dimensions: int) -> Predictor:
+    if saved.config.dimensions != dimensions:
+        raise InputError(
+            f"The model is {saved.config.dimensions}D where a {dimensions}D one is wanted: "
+            "name another run, or data of its kind."
+        )
     return make_predictor(saved.config, saved.params, saved.batch_stats)

@@ -1,9 +1,7 @@
 """The training loop: no host sync a step, losses read a few steps late, NaN named, resumable exactly."""
 
 import collections
-import csv
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +13,7 @@ from tqdm import tqdm
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.train.checkpoint import Checkpoints
+from tlseg_jax.train.history import Curve, Epochs, History
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Step
 
@@ -34,12 +33,16 @@ class LoopSettings:
       checkpoint_every: steps between checkpoints.
       validate_every: steps between validations; 0 never validates.
       patience: validations without a better score before stopping; 0 never stops early.
+      epoch_ends: the last step of each epoch, for runs that count in epochs.
+      watch_every: steps between looks at the test loss; 0 never looks.
     """
 
     steps: int
     checkpoint_every: int = 200
     validate_every: int = 0
     patience: int = 0
+    epoch_ends: tuple[int, ...] = ()
+    watch_every: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,56 +55,59 @@ class Fit:
       losses: (step, loss) of the whole run, earlier calls included.
       validation: (step, score).
       stopped: why it ended: "steps" or "patience".
+      test_losses: (step, loss on the fixed draw of test samples); empty where there is none.
+      epochs: rows of epochs.csv.
     """
 
     state: TrainState
     resumed_at: int
-    losses: list[tuple[int, float]]
-    validation: list[tuple[int, float]]
+    losses: Curve
+    validation: Curve
     stopped: str
+    test_losses: Curve = dataclasses.field(default_factory=list)
+    epochs: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
-class _History:
-    """history.csv: (step, loss, validation) rows, appended; rows after a resumed step are dropped."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Watch:
+    """Losses on test data while training goes on; they are looked at and decide nothing.
 
-    def __init__(self, path: Path, resumed_at: int) -> None:
-        self.losses: list[tuple[int, float]] = []
-        self.validation: list[tuple[int, float]] = []
-        if path.exists() and resumed_at:
-            with path.open(newline="") as f:
-                for row in csv.reader(f):
-                    # A killed run may leave half a line at the end; it is of a later step anyway.
-                    if len(row) != 3 or not row[0].isdigit() or int(row[0]) > resumed_at:
-                        continue
-                    for text, kept in ((row[1], self.losses), (row[2], self.validation)):
-                        if text:
-                            kept.append((int(row[0]), float(text)))
-        # Written beside: a kill before the next flush must not lose the rows that were there.
-        beside = path.with_name(f".{path.name}.tmp")
-        self._file = beside.open("w", newline="")
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(["step", "loss", "validation_iou"])
-        rows: list[tuple[Any, ...]] = [(s, v, "") for s, v in self.losses]
-        rows += [(s, "", v) for s, v in self.validation]
-        rows.sort(key=lambda r: int(r[0]))
-        self._rows.writerows(rows)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        beside.replace(path)
+    Attributes:
+      draw: state -> loss on a fixed draw, a scalar that is read later.
+      whole: state -> loss on the whole test set.
+    """
 
-    def add_loss(self, step: int, loss: float) -> None:
-        self.losses.append((step, loss))
-        self._rows.writerow([step, loss, ""])
+    draw: Callable[[TrainState], jax.Array]
+    whole: Callable[[TrainState], float]
 
-    def add_validation(self, step: int, score: float) -> None:
-        self.validation.append((step, score))
-        self._rows.writerow([step, "", score])
 
-    def flush(self) -> None:
-        self._file.flush()
+class _EpochClock:
+    """Seconds of the epochs, from the steps that were timed.
 
-    def close(self) -> None:
-        self._file.close()
+    A call's first step waits for the compiler and is not timed; an epoch that a call was resumed in
+    is timed from there on. Both count at the mean of the epoch's other steps.
+    """
+
+    def __init__(self, ends: tuple[int, ...]) -> None:
+        self._ends = ends
+        self.start()
+
+    def start(self) -> None:
+        self._timed, self._spent, self._clock = 0, 0.0, time.perf_counter()
+
+    def pause(self, timed: int) -> None:
+        """Add the time since the last start, over so many steps."""
+        self._spent += time.perf_counter() - self._clock
+        self._timed += timed
+
+    def resume(self) -> None:
+        self._clock = time.perf_counter()
+
+    def seconds(self, end: int) -> float | None:
+        """Of the epoch that ends with step `end`; None where no step of it was timed."""
+        i = self._ends.index(end)
+        steps = end - (self._ends[i - 1] if i else 0)
+        return round(self._spent / self._timed * steps, 3) if self._timed else None
 
 
 def fit(
@@ -114,6 +120,7 @@ def fit(
     description: dict[str, Any],
     *,
     validate: Callable[[TrainState], float] | None = None,
+    watch: Watch | None = None,
     progress: bool = True,
     title: str = "training",
 ) -> Fit:
@@ -128,6 +135,7 @@ def fit(
       folder: the run folder.
       description: saved with each checkpoint.
       validate: state -> score, larger is better.
+      watch: test losses; on the draw every `settings.watch_every` steps, on all at each epoch's end.
       progress: whether to draw a bar.
       title: of the bar.
 
@@ -141,13 +149,15 @@ def fit(
         if checkpoints.latest is not None:
             state = checkpoints.restore(state, iterator)
         start = int(state.step)
-        history = _History(folder / "history.csv", start)
+        history = History(folder / "history.csv", start)
+        losses, validation = history.curves["loss"], history.curves["validation_iou"]
+        epochs = Epochs(folder / "epochs.csv", start)
         writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
         # A finished or early-stopped run that is called again has nothing to do.
         bar = tqdm(total=settings.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=1.0)
-        clock = time.perf_counter()
+        clock, epoch_clock, timed_from = time.perf_counter(), _EpochClock(settings.epoch_ends), start
         size = 0
-        stopped = "patience" if _out_of_patience(history.validation, settings.patience) else "steps"
+        stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
 
         def read_one() -> None:
             done, names, values = pending.popleft()
@@ -159,8 +169,11 @@ def fit(
                     f"The {what} at step {done}, on {', '.join(names)}: lower --learning_rate, "
                     f"or look at those scans; no checkpoint in {folder} is from after it."
                 )
-            history.add_loss(done, loss)
+            history.add(done, "loss", loss)
             writer.add_scalar("train/loss", loss, done)
+            if "test_loss" in values:
+                history.add(done, "test_loss", float(values["test_loss"]))
+                writer.add_scalar("test/loss_of_draw", float(values["test_loss"]), done)
             writer.add_scalar("train/update_norm", update_norm, done)
             bar.update()
             timed, seconds = done - start - 1, time.perf_counter() - clock
@@ -170,6 +183,8 @@ def fit(
                 writer.add_scalar("train/patches_per_second", rate, done)
 
         try:
+            if watch and settings.watch_every and start < settings.steps:
+                jax.block_until_ready(watch.draw(state))  # compiled here, so that its time is in no epoch
             for count in range(start + 1, settings.steps + 1):
                 if stopped == "patience":
                     break
@@ -177,32 +192,42 @@ def fit(
                 index = batch.pop("index")
                 size, names = len(index), sorted({subjects[i] for i in index})
                 state, metrics = step(state, batch)
+                if watch and settings.watch_every and (count % settings.watch_every == 0 or count == 1):
+                    metrics = metrics | {"test_loss": watch.draw(state)}
                 pending.append((count, names, metrics))
                 if count == start + 1:
                     read_one()  # waits for the compiler, so that its time is not in the rate
-                    clock = time.perf_counter()
+                    clock, timed_from = time.perf_counter(), count
+                    epoch_clock.start()
                 if len(pending) > LAG:
                     read_one()
                 last = count == settings.steps
+                ends = count in settings.epoch_ends
                 validates = bool(settings.validate_every) and (count % settings.validate_every == 0 or last)
-                if not (validates or last or count % settings.checkpoint_every == 0):
+                if not (validates or last or ends or count % settings.checkpoint_every == 0):
                     continue
                 while pending:  # nothing is saved after a NaN
                     read_one()
+                epoch_clock.pause(count - timed_from)
+                pause, timed_from = time.perf_counter(), count
+                if ends:
+                    _end_epoch(count, settings.epoch_ends, epochs, losses, epoch_clock.seconds(count), watch, state)
+                    epoch_clock.start()
+                    bar.set_description(f"{title}, epoch {len(epochs.rows)}/{len(settings.epoch_ends)}")
                 if validates and validate is not None:
-                    pause = time.perf_counter()
                     score = validate(state)
-                    best = max((s for _, s in history.validation), default=-np.inf)
-                    history.add_validation(count, score)
+                    best = max((s for _, s in validation), default=-np.inf)
+                    history.add(count, "validation_iou", score)
                     writer.add_scalar("validation/iou", score, count)
                     if score > best:
                         with Checkpoints(folder / "checkpoints_best", keep=1) as kept:
                             kept.save(state, iterator, description | {"validation_iou": score})
-                    if _out_of_patience(history.validation, settings.patience):
+                    if _out_of_patience(validation, settings.patience):
                         stopped = "patience"
-                    clock += time.perf_counter() - pause
                 history.flush()
                 checkpoints.save(state, iterator, description)
+                clock += time.perf_counter() - pause
+                epoch_clock.resume()
             while pending:
                 read_one()
             checkpoints.save(state, iterator, description)
@@ -210,7 +235,18 @@ def fit(
             bar.close()
             history.close()
             writer.close()
-        return Fit(state, start, history.losses, history.validation, stopped)
+        return Fit(state, start, losses, validation, stopped, history.curves["test_loss"], epochs.rows)
+
+
+def _end_epoch(
+    step: int, ends: tuple[int, ...], epochs: Epochs, losses: Curve, seconds: float | None,
+    watch: Watch | None, state: TrainState,
+) -> None:  # fmt: skip
+    number = ends.index(step) + 1
+    first = ends[number - 2] if number > 1 else 0
+    mean = float(np.mean([v for s, v in losses if first < s <= step]))
+    test = watch.whole(state) if watch else None
+    epochs.add(epoch=number, step=step, seconds=seconds, train_loss=mean, test_loss=test)
 
 
 def _out_of_patience(validation: Sequence[tuple[int, float]], patience: int) -> bool:

@@ -11,8 +11,8 @@ import optax
 from numpy.typing import NDArray
 
 from tlseg_jax.input.augment import Augmentation, augment_batch
-from tlseg_jax.models.unet import RUNNING_NOWHERE, SwitchUNet, UNetConfig
-from tlseg_jax.train.losses import Loss
+from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.unet import RUNNING_NOWHERE
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
 
@@ -20,15 +20,46 @@ FrozenBN = Literal["running", "batch"]
 Batch = dict[str, Any]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
+Inputs = Callable[[Batch, jax.Array], tuple[jax.Array, Any]]
+"""(batch, step) -> what the network sees, with its channel axis, and what the loss compares its logits with."""
+
+Objective = Callable[[jax.Array, Any], jax.Array]
+"""(logits, target) -> a scalar."""
+
+
+def patch_inputs(seed: int = 0, augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa: B008 - frozen
+    """Inputs from {"image": (batch, x, y, z), "label": (batch, x, y, z)}; the target is the label, int32."""
+
+    def inputs(batch: Batch, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        image, label = augment_batch(batch["image"].astype(jnp.float32), batch["label"], seed, step, augmentation)
+        return image[..., None], label.astype(jnp.int32)
+
+    return inputs
+
+
+def slice_inputs(outputs: int) -> Inputs:
+    """Inputs from {"image": (batch, x, y, channels), "label": (batch, x, y) bits, "region" where there is one}.
+
+    The target is ((batch, x, y, outputs) float32 of 0 and 1, the region (batch, x, y) float32 or None).
+    """
+
+    def inputs(batch: Batch, step: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+        del step
+        bits = batch["label"].astype(jnp.int32)[..., None] >> jnp.arange(outputs)
+        region = batch["region"].astype(jnp.float32) if "region" in batch else None
+        return batch["image"].astype(jnp.float32), ((bits & 1).astype(jnp.float32), region)
+
+    return inputs
+
 
 def make_train_step(
-    config: UNetConfig,
+    config: NetworkConfig,
     optimiser: optax.GradientTransformation,
-    loss: Loss,
+    loss: Objective,
     labels: Any,
     *,
     seed: int = 0,
-    augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+    inputs: Inputs | None = None,
     frozen_bn: FrozenBN = "running",
 ) -> Step:
     """The jitted step; the state that goes in is donated.
@@ -39,30 +70,31 @@ def make_train_step(
     Args:
       config: the network.
       optimiser: from `make_optimiser`, with the same `labels`.
-      loss: from `losses`.
+      loss: of the logits and the target that `inputs` gives.
       labels: tree of "trained" and "frozen".
-      seed: of the augmentation.
-      augmentation: of the patches.
+      seed: of the dropout.
+      inputs: what becomes of a batch before the network; None takes patches as they are.
       frozen_bn: whether a frozen batch norm keeps to its running averages, which then do not move
         (Keras 2.2 and later), or goes on normalising by the batch and averaging (older Keras).
 
     Returns:
-      (state, {"image": (batch, x, y, z), "label": (batch, x, y, z)}) ->
-      (state, {"loss": scalar, "update_norm": scalar over the trained part}).
+      (state, batch) -> (state, {"loss": scalar, "update_norm": scalar over the trained part}).
     """
-    model = SwitchUNet(config)
+    model = config.module()
     running = frozen_batch_norms(labels) if frozen_bn == "running" else RUNNING_NOWHERE
+    take = inputs or patch_inputs()
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        image, label = augment_batch(batch["image"].astype(jnp.float32), batch["label"], seed, state.step, augmentation)
+        image, target = take(batch, state.step)
         trained, frozen = split_parameters(state.params, labels)
+        dropout = {"dropout": jax.random.fold_in(jax.random.key(seed), state.step)}
 
         def objective(trained: Any) -> tuple[jax.Array, Any]:
             variables = {"params": merge_parameters(trained, frozen), "batch_stats": state.batch_stats}
             logits, moved = model.apply(
-                variables, image[..., None], train=True, running=running, mutable=["batch_stats"]
+                variables, image, train=True, running=running, mutable=["batch_stats"], rngs=dropout
             )
-            return loss(logits, label.astype(jnp.int32)), moved["batch_stats"]
+            return loss(logits, target), moved["batch_stats"]
 
         (value, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(trained)
         whole = merge_parameters(grads, jax.tree.map(jnp.zeros_like, frozen))
@@ -75,6 +107,21 @@ def make_train_step(
     return jax.jit(step, donate_argnums=0)
 
 
+def make_test_loss(
+    config: NetworkConfig, loss: Objective, inputs: Inputs
+) -> Callable[[TrainState, Batch], jax.Array]:
+    """The jitted loss of a batch with the network as it predicts: running averages, no dropout."""
+    model = config.module()
+
+    @jax.jit
+    def test_loss(params: Any, batch_stats: Any, batch: Batch) -> jax.Array:
+        image, target = inputs(batch, jnp.int32(0))
+        logits: Any = model.apply({"params": params, "batch_stats": batch_stats}, image)
+        return loss(logits, target)
+
+    return lambda state, batch: test_loss(state.params, state.batch_stats, batch)
+
+
 def step_flops(step: Step, state: TrainState, batch: Batch) -> float:
     """Floating-point operations of one step, by XLA's cost analysis of the program as traced."""
     cost = step.lower(state, batch).cost_analysis()  # type: ignore[attr-defined]
@@ -82,12 +129,15 @@ def step_flops(step: Step, state: TrainState, batch: Batch) -> float:
 
 
 @functools.cache
-def _probability(config: UNetConfig) -> Callable[[Any, jax.Array], jax.Array]:
+def _forward(config: NetworkConfig) -> Callable[[Any, jax.Array], jax.Array]:
     """One jitted function a network, so that a new set of parameters compiles nothing."""
-    model = SwitchUNet(config)
+    model = config.module()
 
     @jax.jit
     def probability(variables: Any, image: jax.Array) -> jax.Array:
+        if config.dimensions == 2:
+            slices: Any = model.apply(variables, image)
+            return jax.nn.sigmoid(slices)
         logits: Any = model.apply(variables, image[..., None])
         return jax.nn.softmax(logits)[..., 1]
 
@@ -95,16 +145,17 @@ def _probability(config: UNetConfig) -> Callable[[Any, jax.Array], jax.Array]:
 
 
 def make_predictor(
-    config: UNetConfig, params: Any, batch_stats: Any
+    config: NetworkConfig, params: Any, batch_stats: Any
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """The network as a plain function on NumPy arrays.
 
     Returns:
-      (batch, x, y, z) z-scored image -> (batch, x, y, z) float32 probability of output 1, the structure.
+      Of a 3D network (batch, x, y, z) z-scored image -> (batch, x, y, z) float32 probability of output
+      1, the structure. Of a 2D network (batch, x, y, channels) -> (batch, x, y, outputs) float32.
     """
     variables = jax.device_put({"params": params, "batch_stats": batch_stats})
 
     def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(_probability(config)(variables, jnp.asarray(image, jnp.float32)))
+        return np.asarray(_forward(config)(variables, jnp.asarray(image, jnp.float32)))
 
     return predict

@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any, Literal
 
+import numpy as np
+
 from tlseg_jax.errors import InputError
-from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.train.checkpoint import SavedModel, list_differences
 
 Head = Literal["keep", "reset"]
@@ -24,12 +26,15 @@ class Restored:
 
 
 def restore_pretrained(
-    saved: SavedModel, config: UNetConfig, variables: dict[str, Any], head: Head, where: str
+    saved: SavedModel, config: NetworkConfig, variables: dict[str, Any], head: Head, where: str
 ) -> Restored:
     """The pre-trained parameters in the shape of a new network.
 
-    A head with the same number of outputs is kept, as the paper does (both of its tasks have two
-    channels), unless `head` is "reset"; one with another number is always replaced by the fresh one.
+    A head with the same outputs is kept, as the brain paper does (both of its tasks have two channels), unless
+    `head` is "reset". The outputs of a 2D network are independent of each other: of another set of outputs
+    those of the same name are kept, the rest dropped, and new ones start afresh (section 3.2.3 of the
+    liver report keeps the tumour's and deletes the liver's). A 3D network's share one softmax: another
+    number of them is always replaced by the fresh head.
 
     Args:
       saved: the pre-trained network.
@@ -39,9 +44,16 @@ def restore_pretrained(
       where: where `saved` came from, for messages.
 
     Raises:
-      InputError: anything but the head differs in structure, shape or dtype; all differences are listed.
+      InputError: the networks have other dimensions, or anything but the head differs in structure, shape or
+        dtype; all differences are listed.
     """
-    same_outputs = len(saved.config.outputs) == len(config.outputs)
+    if saved.config.dimensions != config.dimensions:
+        raise InputError(
+            f"The pre-trained model in {where} is {saved.config.dimensions}D ({saved.config.name}) and this network is "
+            f"{config.dimensions}D ({config.name}): their weights do not fit; pre-train on data of the same kind."
+        )
+    old_outputs, new_outputs = saved.config.outputs, config.outputs
+    same_outputs = old_outputs == new_outputs if config.dimensions == 2 else len(old_outputs) == len(new_outputs)
     fresh = {k: v for k, v in variables["params"].items() if k != "head"}
     old = {k: v for k, v in saved.params.items() if k != "head"}
     lines = list_differences(
@@ -54,17 +66,33 @@ def restore_pretrained(
         raise InputError(
             f"The pre-trained model in {where} ({saved.config.name}) does not fit {config.name}: "
             + "; ".join(lines)
-            + ". Choose the network that it was trained with (--network)."
+            + ". Choose the network that it was trained with (--network, --slice_channels)."
         )
-    if not same_outputs:
-        message = (
-            f"head replaced: the pre-trained one has {len(saved.config.outputs)} outputs, "
-            f"this task {len(config.outputs)}"
-        )
+    source = variables["params"]["head"]
+    if config.dimensions == 3 and not same_outputs:
+        message = f"head replaced: the pre-trained one has {len(old_outputs)} outputs, this task {len(new_outputs)}"
     elif head == "reset":
         message = "head reset: started afresh, as asked"
+    elif same_outputs:
+        source = saved.params["head"]
+        message = f"head kept: the same {len(new_outputs)} output(s), {', '.join(new_outputs)}"
     else:
-        message = f"head kept: the same {len(config.outputs)} outputs, as in the paper"
-    keep = same_outputs and head == "keep"
-    source = saved.params["head"] if keep else variables["params"]["head"]
+        source, message = _match_outputs(saved.params["head"], old_outputs, source, new_outputs)
     return Restored({"params": old | {"head": source}, "batch_stats": saved.batch_stats}, message)
+
+
+def _match_outputs(
+    old: dict[str, Any], old_outputs: tuple[str, ...], new: dict[str, Any], new_outputs: tuple[str, ...]
+) -> tuple[dict[str, Any], str]:
+    """The new head with the old one's columns wherever an output has the same name, and what became of each."""
+    kept = [o for o in new_outputs if o in old_outputs]
+    head = {k: np.array(v) for k, v in new.items()}
+    for output in kept:
+        for k in head:
+            head[k][..., new_outputs.index(output)] = np.asarray(old[k])[..., old_outputs.index(output)]
+    parts = [
+        ("kept", kept),
+        ("dropped", [o for o in old_outputs if o not in new_outputs]),
+        ("started afresh", [o for o in new_outputs if o not in old_outputs]),
+    ]
+    return head, "head by output name: " + "; ".join(f"{', '.join(names)} {what}" for what, names in parts if names)

@@ -1,0 +1,141 @@
+"""Store -> an endless, seeded, exactly resumable stream of batches of slices (grain)."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import grain
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.input.patches import EPOCHS
+from tlseg_jax.preprocess.slice_store import Sample, SliceStore
+
+Sampling = Literal["all", "balanced"]
+
+Regions = Mapping[str, NDArray[np.bool_]]
+"""Volume -> (samples, x, y): where a loss that is restricted to a region counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceInput:
+    """How slices are read.
+
+    Attributes:
+      batch_size: slices a batch.
+      seed: of the order.
+      channels: slices a sample: itself and its neighbours.
+      sampling: "all" shows each slice once an epoch; "balanced" draws slices that show the target as
+        often as those that do not, as section 4.2 of the liver report suggests.
+      threads: that read ahead in this process.
+      workers: processes that read ahead; 0 reads in this process only.
+    """
+
+    batch_size: int = 10
+    seed: int = 0
+    channels: int = 1
+    sampling: Sampling = "all"
+    threads: int = 2
+    workers: int = 0
+
+
+def sampling_order(bits: Sequence[int], target: int, sampling: Sampling, where: str) -> NDArray[np.intp]:
+    """Which samples an epoch goes through, before it is shuffled.
+
+    "balanced" takes the samples with and without the target by turns: those of the larger kind once,
+    those of the smaller kind over and over, equally often to within one.
+
+    Args:
+      bits: the structures that each sample shows.
+      target: number of the target structure.
+      sampling: all, or balanced.
+      where: whose samples, for messages.
+
+    Returns:
+      Indices into the samples.
+
+    Raises:
+      InputError: balanced sampling of samples that all show the target, or that none shows.
+    """
+    if sampling == "all":
+        return np.arange(len(bits))
+    shows = (np.array(bits) >> target & 1).astype(bool)
+    with_target, without = np.flatnonzero(shows), np.flatnonzero(~shows)
+    if not (with_target.size and without.size):
+        kind = "all" if with_target.size else "none"
+        raise InputError(
+            f"--sampling=balanced needs slices with and without the target, and {kind} of the {len(bits)} training "
+            f"slices of {where} show it: use --sampling=all."
+        )
+    pairs = range(max(with_target.size, without.size))
+    return np.array([i for k in pairs for i in (with_target[k % with_target.size], without[k % without.size])])
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReadSlice(grain.transforms.Map):
+    """Place in the epoch's order -> slice, label and, where there is one, region."""
+
+    store: SliceStore
+    samples: tuple[Sample, ...]
+    order: NDArray[np.intp]
+    numbers: Mapping[str, int]
+    starts: Mapping[str, int]
+    channels: int
+    regions: Regions | None
+
+    def map(self, element: Any) -> dict[str, Any]:
+        i = int(self.order[int(element)])
+        sample = self.samples[i]
+        out = {
+            "image": self.store.image(sample.subject, sample.position, self.channels),
+            "label": self.store.label(sample.subject, sample.position),
+            "index": np.int32(self.numbers[sample.subject]),
+        }
+        if self.regions is not None:
+            out["region"] = self.regions[sample.subject][i - self.starts[sample.subject]]
+        return out
+
+
+def make_slice_batches(
+    store: SliceStore, subjects: Sequence[str], settings: SliceInput, regions: Regions | None = None
+) -> grain.DatasetIterator:
+    """An endless iterator of batches; with `sampling` "all" each slice comes once an epoch, reshuffled every epoch.
+
+    The position is `iterator.get_state()`, and `set_state` goes on from there exactly.
+
+    Args:
+      store: the prepared data set.
+      subjects: whose slices take part.
+      settings: batch size, order, channels, threads and processes.
+      regions: for a loss that is restricted to a region.
+
+    Returns:
+      Iterator of {"image": (batch, x, y, channels) float16, "label": (batch, x, y) uint8 bits,
+      "index": (batch,) int32 into `subjects`, and with regions "region": (batch, x, y) bool}.
+
+    Raises:
+      InputError: the slices cannot be balanced.
+    """
+    samples = store.samples(subjects)
+    order = sampling_order(
+        [s.bits for s in samples], len(store.spec.structures) - 1, settings.sampling, store.spec.name
+    )
+    counts = [len(store.samples([s])) for s in subjects]
+    starts = dict(zip(subjects, itertools.accumulate(counts, initial=0), strict=False))
+    read = _ReadSlice(
+        store, samples, order, {s: i for i, s in enumerate(subjects)}, starts, settings.channels, regions
+    )
+    dataset = (
+        grain.MapDataset.range(len(order))
+        .seed(settings.seed)
+        .shuffle()
+        .repeat(EPOCHS)
+        .map(read)
+        .batch(settings.batch_size)
+        .to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=8))
+    )
+    if settings.workers:
+        dataset = dataset.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=settings.workers))
+    return iter(dataset)

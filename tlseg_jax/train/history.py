@@ -1,0 +1,90 @@
+"""What a run has measured so far, as CSV files beside its checkpoints.
+
+    history.csv   step, loss, validation_iou, test_loss; empty where nothing was measured
+    epochs.csv    epoch, step, seconds, train_loss, test_loss; of runs that count in epochs
+"""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.files import replacing
+
+COLUMNS = ("loss", "validation_iou", "test_loss")
+EPOCH_COLUMNS = ("epoch", "step", "seconds", "train_loss", "test_loss")
+
+Curve = list[tuple[int, float]]
+
+
+class History:
+    """history.csv, appended; rows after a resumed step are dropped.
+
+    Attributes:
+      curves: (step, value) pairs of each of `COLUMNS`, earlier calls included.
+    """
+
+    def __init__(self, path: Path, resumed_at: int) -> None:
+        """Open `path`, keeping what it holds up to the step `resumed_at`."""
+        self.curves: dict[str, Curve] = {c: [] for c in COLUMNS}
+        if path.exists() and resumed_at:
+            with path.open(newline="") as f:
+                for row in csv.reader(f):
+                    # A killed run may leave half a line at the end; it is of a later step anyway.
+                    if len(row) != 1 + len(COLUMNS) or not row[0].isdigit() or int(row[0]) > resumed_at:
+                        continue
+                    for column, text in zip(COLUMNS, row[1:], strict=True):
+                        if text:
+                            self.curves[column].append((int(row[0]), float(text)))
+        # Written beside: a kill before the next flush must not lose the rows that were there.
+        beside = path.with_name(f".{path.name}.tmp")
+        self._file = beside.open("w", newline="")
+        self._rows = csv.writer(self._file)
+        self._rows.writerow(["step", *COLUMNS])
+        measured = ("loss", "test_loss", "validation_iou")  # the order within a step, as the loop adds them
+        kept = [(step, c, value) for c in measured for step, value in self.curves[c]]
+        for step, column, value in sorted(kept, key=lambda r: r[0]):
+            self._write(step, column, value)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        beside.replace(path)
+
+    def _write(self, step: int, column: str, value: float) -> None:
+        self._rows.writerow([step, *(value if c == column else "" for c in COLUMNS)])
+
+    def add(self, step: int, column: str, value: float) -> None:
+        """Append one value."""
+        self.curves[column].append((step, value))
+        self._write(step, column, value)
+
+    def flush(self) -> None:
+        """Hand what was added to the operating system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Epochs:
+    """epochs.csv, rewritten whole at each epoch's end.
+
+    Attributes:
+      rows: one an epoch, values of `EPOCH_COLUMNS` as text.
+    """
+
+    def __init__(self, path: Path, resumed_at: int) -> None:
+        """Open `path`, keeping the epochs that ended by the step `resumed_at`."""
+        self._path = path
+        self.rows: list[dict[str, str]] = []
+        if path.exists() and resumed_at:
+            with path.open(newline="") as f:
+                self.rows = [r for r in csv.DictReader(f) if int(r["step"]) <= resumed_at]
+
+    def add(self, **values: Any) -> None:
+        """Append one epoch; None is left empty."""
+        self.rows.append({c: "" if values[c] is None else str(values[c]) for c in EPOCH_COLUMNS})
+        with replacing(self._path, newline="") as f:
+            writer = csv.DictWriter(f, EPOCH_COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
