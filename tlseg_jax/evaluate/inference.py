@@ -152,12 +152,21 @@ def _call(predictor: Predictor, patches: NDArray[np.float32]) -> NDArray[np.floa
     probability = np.asarray(predictor(patches))
     if probability.shape != patches.shape:
         raise ValueError(f"the predictor returned {probability.shape} for patches of {patches.shape}")
+    check_finite(probability)
+    return probability
+
+
+def check_finite(probability: NDArray[np.floating]) -> None:
+    """Check what a network gave.
+
+    Raises:
+      InputError: a value is not finite.
+    """
     if not np.isfinite(probability).all():
         raise InputError(
             "The network's output is not a number in some voxels: the training diverged or the checkpoint "
             "is damaged; choose another run, or train again with a lower learning rate."
         )
-    return probability
 
 
 def _tile_starts(length: int, tile: int, overlap: float) -> tuple[int, ...]:

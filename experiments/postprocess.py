@@ -1,0 +1,81 @@
+"""Train and measure the filter of false tumours for a trained 2D run (Chlebus et al. 2018).
+
+python -m experiments.postprocess --run=runs/finetune/NAME --dataset=lits --store=DIR
+
+A random forest learns from the run's predictions on its own training volumes which 3D components are
+false, is saved in RUN/postprocess/, and its effect on the test volumes is measured there
+(effect.csv, effect.json).
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from tlseg_jax.datasets.spec import get_any_spec
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.false_positives import train_forest
+from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
+from tlseg_jax.evaluate.forest_file import save_forest
+from tlseg_jax.files import lock_folder
+from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.train.job import load_slice_predictor, seen_subjects
+
+RUN = flags.DEFINE_string("run", None, "Folder of a 2D run that has trained.")
+DATASET = flags.DEFINE_string("dataset", None, "The run's data set: a name or a TOML file.")
+STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
+STRUCTURE = flags.DEFINE_string("structure", None, "What to clean; none: the data set's last structure.")
+
+
+def main() -> None:
+    """Parse the flags, train the forest, measure it, and print the table."""
+    run, name, root = Path(cli.required(RUN)), cli.required(DATASET), Path(cli.required(STORE))
+    saved = load_model(run)
+    if saved.config.dimensions != 2:
+        raise InputError(f"{run} is a {saved.config.dimensions}D run and tumours are filtered of 2D runs only.")
+    store = SliceStore(root / name if (root / name / "manifest.json").exists() else root / get_any_spec(name).name)
+    structure = STRUCTURE.value or store.spec.target
+    train = seen_subjects(store, "train", saved.description)
+    test = store.subjects("test")
+    if not train or not test:
+        raise InputError(
+            f"{store.folder} holds {len(train)} volume(s) that {run} trained on and {len(test)} for test, and both "
+            "are needed: give the data set that the run was trained on."
+        )
+    seen = seen_subjects(store, "test", saved.description)
+    if seen:
+        print(
+            f"warning: {len(seen)} test volume(s) were trained on ({', '.join(seen[:5])}): "
+            "the effect says little about new scans."
+        )
+    predictor = load_slice_predictor(saved)
+    outputs, channels = saved.config.outputs, saved.config.channels
+    for volumes in (train, test):  # faults of either before the work on the first
+        predicted_volumes(store, volumes, predictor, outputs, channels, structure, progress=False)
+    with lock_folder(run):
+        forest = train_forest(predicted_volumes(store, train, predictor, outputs, channels, structure))
+        folder = run / "postprocess"
+        save_forest(folder, forest)
+        synthetic = bool(store.manifest.get("synthetic", False))
+        entry = save_effect(
+            folder,
+            measure_effect(forest, predicted_volumes(store, test, predictor, outputs, channels, structure)),
+            {
+                "structure": structure,
+                "dataset": store.spec.name,
+                "store": str(store.folder),
+                "synthetic": synthetic,
+                "train": list(train),
+                "seen_in_training": list(seen),
+            },
+        )
+    print(f"forest of {forest.true_components} true and {forest.false_components} false components of {structure}")
+    print(format_effect(entry))
+    if synthetic:
+        print("These are synthetic abdomens: the numbers mean nothing for patients.")
+    print(f"written to {folder}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

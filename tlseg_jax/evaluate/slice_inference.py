@@ -1,0 +1,136 @@
+"""From a volume's planes to a probability for every pixel and structure, in batches of one size."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.evaluate.inference import check_finite
+
+SlicePredictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""(batch, x, y, channels) float32 planes -> (batch, x, y, outputs) float32 probability of each structure."""
+
+BATCH = 8
+
+
+def predict_planes(
+    image: NDArray[np.floating], predictor: SlicePredictor, batch: int = BATCH
+) -> NDArray[np.float32]:
+    """Probability of every structure in planes that have their channels.
+
+    Args:
+      image: (planes, x, y, channels), any float type; converted one batch at a time.
+      predictor: the network, always called with `batch` planes: the last batch is filled up with its
+        own first plane, so that a compiled network is compiled once.
+      batch: planes a call.
+
+    Returns:
+      (planes, x, y, outputs) float32 in 0 to 1.
+
+    Raises:
+      InputError: the network gives values that are not finite.
+      ValueError: the image is not of that form or has no planes, or the batch is below 1.
+    """
+    if image.ndim != 4:
+        raise ValueError(f"expected (planes, x, y, channels), not {image.shape}")
+    return _predict(len(image), lambda a, b: image[a:b], predictor, batch)
+
+
+def predict_stack(
+    planes: NDArray[np.floating], channels: int, z: Sequence[int], predictor: SlicePredictor, batch: int = BATCH
+) -> NDArray[np.float32]:
+    """As `predict_planes` of `stack_channels`, and only one batch of stacked planes is held at a time.
+
+    Args:
+      planes: (planes, x, y).
+      channels: see `neighbours_by_z`.
+      z: see `neighbours_by_z`.
+      predictor: see `predict_planes`.
+      batch: see `predict_planes`.
+
+    Returns:
+      (planes, x, y, outputs) float32 in 0 to 1.
+
+    Raises:
+      InputError: the network gives values that are not finite.
+      ValueError: the planes are none or do not fit `z`, or see `neighbours_by_z`.
+    """
+    rows = _rows(planes, channels, z)
+    return _predict(len(planes), lambda a, b: np.moveaxis(planes[rows[a:b]], 1, -1), predictor, batch)
+
+
+def stack_channels(planes: NDArray[np.floating], channels: int, z: Sequence[int]) -> NDArray[np.floating]:
+    """Each plane with its neighbours as channels (2.5D; Wang & Tang 2020, on the best LiTS entries).
+
+    Args:
+      planes: (planes, x, y).
+      channels: see `neighbours_by_z`.
+      z: see `neighbours_by_z`.
+
+    Returns:
+      (planes, x, y, channels), the plane itself in the middle, from the feet upwards.
+
+    Raises:
+      ValueError: the planes do not fit `z`, or see `neighbours_by_z`.
+    """
+    return np.moveaxis(planes[_rows(planes, channels, z)], 1, -1)
+
+
+def neighbours_by_z(z: Sequence[int], channels: int) -> NDArray[np.intp]:
+    """Which planes make the channels of each plane.
+
+    A neighbour is the plane of the next whole z. Where there is none, at the ends of a volume, the last
+    plane before it repeats.
+
+    Args:
+      z: of each plane, in slices, rising.
+      channels: odd; 2k + 1 gives k planes on each side.
+
+    Returns:
+      (planes, channels) positions in `z`.
+
+    Raises:
+      ValueError: the channels are not odd, or `z` does not rise.
+    """
+    if channels < 1 or channels % 2 == 0:
+        raise ValueError(f"{channels} channels have no middle")
+    step = np.diff(np.asarray(z, np.int64))
+    if (step < 1).any():
+        raise ValueError("z does not rise")
+    here = np.arange(len(z))
+    next_up, next_down = here.copy(), here.copy()
+    next_up[:-1] += step == 1
+    next_down[1:] -= step == 1
+    above, below = [here], [here]
+    for _ in range(channels // 2):
+        above.append(next_up[above[-1]])
+        below.append(next_down[below[-1]])
+    return np.stack([*below[:0:-1], *above], 1)
+
+
+def _rows(planes: NDArray[np.floating], channels: int, z: Sequence[int]) -> NDArray[np.intp]:
+    if planes.ndim != 3 or len(planes) != len(z):
+        raise ValueError(f"expected (planes, x, y) with {len(z)} planes, not {planes.shape}")
+    return neighbours_by_z(z, channels)
+
+
+def _predict(
+    count: int, read: Callable[[int, int], NDArray[np.floating]], predictor: SlicePredictor, batch: int
+) -> NDArray[np.float32]:
+    if count < 1 or batch < 1:
+        raise ValueError(f"{count} planes in batches of {batch} are nothing to predict")
+    out: NDArray[np.float32] | None = None
+    for start in range(0, count, batch):
+        stop = min(start + batch, count)
+        part = read(start, stop).astype(np.float32)
+        # Filling up keeps one shape, hence one compilation.
+        full = np.concatenate([part, np.repeat(part[:1], batch - len(part), 0)]) if len(part) < batch else part
+        probability = np.asarray(predictor(full))
+        if probability.ndim != 4 or probability.shape[:3] != full.shape[:3]:
+            raise ValueError(f"the predictor returned {probability.shape} for planes of {full.shape}")
+        check_finite(probability)
+        if out is None:
+            out = np.empty((count, *probability.shape[1:]), np.float32)
+        out[start:stop] = probability[: len(part)]
+    assert out is not None
+    return out

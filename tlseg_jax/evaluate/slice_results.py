@@ -1,0 +1,183 @@
+"""Scores of a 2D network over the volumes of a prepared data set of slices, one test set a structure.
+
+The slices of a volume are scored together as one 3D mask, over its samples: where the data set takes only
+some of a volume's slices, so do the scores and the volumes in ml.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
+from tlseg_jax.evaluate.inference import THRESHOLD
+from tlseg_jax.evaluate.metrics import Mask, score
+from tlseg_jax.evaluate.results import Keep, SubjectRow, save_results
+from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_planes
+from tlseg_jax.preprocess.slice_store import SliceStore
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceResults:
+    """Scores of the structures that a network and a data set have in common.
+
+    Attributes:
+      rows: structure -> one row a volume.
+      detections: structure -> what was found in each volume by name; empty where it could not be counted.
+      no_detection: why it could not, else "".
+    """
+
+    rows: Mapping[str, tuple[SubjectRow, ...]]
+    detections: Mapping[str, Mapping[str, Detection]]
+    no_detection: str = ""
+
+    def detection_entry(self, structure: str) -> dict[str, Any]:
+        """Plain values for JSON: the pooled detection and each volume's, or None and the reason."""
+        if self.no_detection:
+            return {"detection": None, "no_detection": self.no_detection}
+        each = self.detections[structure]
+        volumes = {s: d.to_dict() for s, d in each.items()}
+        return {"detection": {"overlap": OVERLAP, **pool(each.values()).to_dict(), "volumes": volumes}}
+
+
+def evaluate_slices(
+    store: SliceStore,
+    split: str,
+    predictor: SlicePredictor,
+    outputs: Sequence[str],
+    channels: int,
+    *,
+    batch: int = BATCH,
+    progress: bool = True,
+    keep: Keep | None = None,
+) -> SliceResults:
+    """Predict and score each volume of a split, for every structure that the network and the store name alike.
+
+    Tumour-wise detection needs 3D components, so it is counted only where the samples of all these
+    volumes are consecutive slices.
+
+    Args:
+      store: the prepared data set, which may be another than the run's.
+      split: "train" or "test".
+      predictor: the network.
+      outputs: names of its outputs, in order.
+      channels: of its input.
+      batch: slices a call.
+      progress: show a bar on stderr.
+      keep: called for each structure and volume with the row and the predicted mask (samples, x, y).
+        The row's test set is "STORE_STRUCTURE", with "_train" behind it for that split.
+
+    Raises:
+      InputError: no structure in common, no volumes in the split, or a volume cannot be read or
+        predicted (it is named).
+    """
+    structures = common_structures(store, outputs)
+    subjects = store.subjects(split)
+    if not subjects:
+        raise InputError(
+            f"The prepared data set {store.folder} has no {split} volumes to evaluate: "
+            "prepare it with other test volumes, or choose another data set."
+        )
+    scattered = scattered_volumes(store, subjects)
+    rows: dict[str, list[SubjectRow]] = {s: [] for s in structures}
+    detections: dict[str, dict[str, Detection]] = {} if scattered else {s: {} for s in structures}
+    for subject in tqdm(subjects, desc=f"evaluate {store.spec.name}", unit="volume", disable=not progress):
+        predicted, reference = predict_subject(store, subject, predictor, channels, batch)
+        for s in structures:
+            ours = predicted[..., outputs.index(s)] > THRESHOLD
+            theirs = reference_mask(store, reference, s)
+            name = result_name(store, s, split)
+            row = SubjectRow(name, subject, store.persons[subject], score(ours, theirs, _sides(store, subject)))
+            rows[s].append(row)
+            if not scattered:
+                detections[s][subject] = detect(ours, theirs)
+            if keep is not None:
+                keep(row, ours)
+    return SliceResults({s: tuple(r) for s, r in rows.items()}, detections, scattered)
+
+
+def predict_subject(
+    store: SliceStore, subject: str, predictor: SlicePredictor, channels: int, batch: int = BATCH
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """Probabilities (samples, x, y, outputs) and the label's bits (samples, x, y) of one volume.
+
+    Raises:
+      InputError: the volume cannot be read or predicted; it is named.
+    """
+    try:
+        image, label = store.volume_image(subject, channels), store.volume_label(subject)
+        return predict_planes(image, predictor, batch), label
+    except InputError as e:
+        raise InputError(f"Volume {subject} of {store.spec.name} could not be evaluated: {e}") from None
+
+
+def common_structures(store: SliceStore, outputs: Sequence[str]) -> tuple[str, ...]:
+    """The structures of a store that a network with these outputs segments, in the store's order.
+
+    Raises:
+      InputError: there are none.
+    """
+    common = tuple(s for s in store.spec.structures if s in outputs)
+    if not common:
+        raise InputError(
+            f"The network segments {', '.join(outputs)} and {store.folder} is labelled with "
+            f"{', '.join(store.spec.structures)}: choose a data set or a run that share a structure by name."
+        )
+    return common
+
+
+def result_name(store: SliceStore, structure: str, split: str = "test") -> str:
+    """Name of a structure's test set in the tables."""
+    return f"{store.spec.name}_{structure}" + ("" if split == "test" else f"_{split}")
+
+
+def reference_mask(store: SliceStore, bits: NDArray[np.uint8], structure: str) -> Mask:
+    """Where a label's bits, of any shape, say that the structure is."""
+    return (bits >> store.spec.structures.index(structure) & 1).astype(np.bool_)
+
+
+def scattered_volumes(store: SliceStore, subjects: Sequence[str]) -> str:
+    """Why these volumes have no 3D components, in one sentence; "" where all have."""
+    gaps = [s for s in subjects if not store.contiguous(s)]
+    if not gaps:
+        return ""
+    return (
+        f"The slices of {len(gaps)} of {len(subjects)} volume(s) of {store.spec.name} ({', '.join(gaps[:5])}) are not "
+        "consecutive, so tumours in them have no 3D extent: prepare the data set with every slice of a volume "
+        "(with_structure = 0 in its TOML file) to count tumours."
+    )
+
+
+def save_slice_results(
+    run: Path, results: SliceResults, extra: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Write the rows of every structure to the run folder; see `save_results`.
+
+    The detection is kept with each test set's summary ("detection", or None and "no_detection").
+
+    Args:
+      run: the run folder, which exists.
+      results: of `evaluate_slices`.
+      extra: plain values to keep with each summary, such as the store.
+
+    Returns:
+      Test set name -> its summary, as written.
+
+    Raises:
+      InputError: an existing file there is damaged.
+    """
+    return {
+        rows[0].test_set: save_results(run, rows, {**(extra or {}), **results.detection_entry(structure)})
+        for structure, rows in results.rows.items()
+    }
+
+
+def _sides(store: SliceStore, subject: str) -> tuple[float, float, float]:
+    """Voxel sides in mm in the order of the arrays: z, x, y."""
+    x, y, z = store.spacing(subject)
+    return (z, x, y)
