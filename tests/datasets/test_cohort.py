@@ -91,7 +91,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cohort, "_write_nifti", full)
+    monkeypatch.setattr(cohort, "write_nifti", full)
     with pytest.raises(OSError, match="No space left"):
         write("hdt_c", tmp_path / "c")
     assert not list(tmp_path.iterdir())

@@ -10,30 +10,23 @@ Each data set is drawn in the space that it is delivered in, so nothing has to b
 
 import csv
 import functools
-import gzip
-import json
-import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from tlseg_jax.datasets.cohort_folder import COHORT_FILE as COHORT_FILE
+from tlseg_jax.datasets.cohort_folder import filling_cohort, flush, holds_cohort, write_nifti
 from tlseg_jax.datasets.phantom import PhantomSettings, draw_person, grid_for, settings_for
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.errors import InputError
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.geometry import Affine, Grid
+from tlseg_jax.preprocess.geometry import Grid
 
 VERSION = 1
 """Raised whenever the same parameters would draw other voxels."""
-
-COHORT_FILE = "cohort.json"
-"""Marks a folder of drawn heads, and holds the parameters that they were drawn from."""
 
 COLUMNS = ("subject", "image", "label", "mask", "split", "person")
 
@@ -103,21 +96,15 @@ def write_cohort(
         "seed": seed,
     }
     table = folder / "subjects.csv"
-    if _holds(folder, parameters):
+    if holds_cohort(folder, parameters):
         return table
 
     # Test subjects come first in the numbering, so that more training subjects add to the same cohort.
     persons = range(train + test)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        try:
-            for kind in ("images", "labels", "masks"):
-                (beside / kind).mkdir(parents=True)
-        except (PermissionError, FileExistsError, NotADirectoryError) as e:
-            raise InputError(
-                f"The built-in cohort cannot be written to {folder} ({e.strerror}): name another folder."
-            ) from None
+    note = NOTE.format(name=spec.name, structure=spec.structure, settings=_plain(settings))
+    with filling_cohort(folder, parameters, note) as beside:
+        for kind in ("images", "labels", "masks"):
+            (beside / kind).mkdir()
         draw = functools.partial(_write_person, beside, settings, grid, seed)
         # Threads are enough: NumPy, SciPy and zlib let go of the interpreter while they work.
         pool = ThreadPoolExecutor(max(workers, 1))
@@ -134,50 +121,12 @@ def write_cohort(
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(rows)
-            _flush(f)
-        with (beside / "README.txt").open("w", encoding="utf-8") as f:
-            f.write(NOTE.format(name=spec.name, structure=spec.structure, settings=_plain(settings)))
-            _flush(f)
-        write_json(beside / COHORT_FILE, parameters)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-        beside.replace(folder)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+            flush(f)
     return table
 
 
 def _plain(settings: PhantomSettings) -> dict[str, str]:
     return {k: str(v) for k, v in vars(settings).items()}
-
-
-def _holds(folder: Path, parameters: dict[str, Any]) -> bool:
-    """Whether `folder` already is this very cohort; False where there is nothing yet.
-
-    Raises:
-      InputError: something else is there.
-    """
-    if not folder.exists():
-        return False
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder for the built-in cohort.")
-    if not any(folder.iterdir()):
-        return False
-    try:
-        found = json.loads((folder / COHORT_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{folder} holds other files: name an empty or a new folder for the cohort."
-        ) from None
-    except (OSError, ValueError) as e:
-        raise InputError(f"{folder / COHORT_FILE} cannot be read ({e}): remove {folder}.") from None
-    if found == parameters:
-        return True
-    differs = [k for k in parameters if not isinstance(found, dict) or found.get(k) != parameters[k]]
-    raise InputError(
-        f"{folder} holds another built-in cohort (different: {', '.join(differs) or 'extra fields'}): "
-        "remove it, or name another folder."
-    )
 
 
 def _write_person(
@@ -195,24 +144,7 @@ def _write_person(
     paths = []
     for kind, volume in volumes:
         relative = f"{kind}/{name}.nii.gz"
-        _write_nifti(folder / relative, volume, grid.affine, settings.space)
+        code: Literal["scanner", "aligned"] = "aligned" if settings.space == "MNI305" else "scanner"
+        write_nifti(folder / relative, volume, grid.affine, code)
         paths.append(relative)
     return name, (paths[0], paths[1], paths[2])
-
-
-def _write_nifti(path: Path, volume: NDArray[Any], affine: Affine, space: str) -> None:
-    """One NIfTI-1 file: fast compression, no time stamp, flushed to the disk."""
-    image = nib.Nifti1Image(volume, affine)
-    code = "aligned" if space == "MNI305" else "scanner"
-    image.set_sform(affine, code)
-    image.set_qform(affine, code)
-    image.header.set_xyzt_units("mm")
-    with path.open("wb") as raw:
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as f:
-            image.to_stream(f)
-        _flush(raw)
-
-
-def _flush(f: Any) -> None:
-    f.flush()
-    os.fsync(f.fileno())

@@ -134,7 +134,7 @@ def acquire(anatomy: Anatomy, scanner: Scanner, grid: Grid, rng: np.random.Gener
     # The voxel itself already averages; what is left of the point spread is added in quadrature.
     sigma = np.sqrt(np.maximum(blur**2 - 1.0, 0)) / 2.355 / np.array(grid.spacing)
     gaussian_filter(image, sigma, output=image, truncate=3.0)
-    image *= _bias_field(grid.shape, bias, rng)
+    image *= bias_field(grid.shape, bias, rng)
     quadrature = np.float32(noise) * rng.standard_normal(grid.shape, np.float32)
     image += np.float32(noise) * rng.standard_normal(grid.shape, np.float32)
     return np.float32(gain) * np.hypot(image, quadrature)
@@ -148,7 +148,7 @@ def tissue_map(anatomy: Anatomy) -> NDArray[np.uint8]:
     return out
 
 
-def _bias_field(shape: tuple[int, int, int], amplitude: float, rng: np.random.Generator) -> Floats:
+def bias_field(shape: tuple[int, int, int], amplitude: float, rng: np.random.Generator) -> Floats:
     """A smooth positive field, (x, y, z), of mean near 1: products of half-period cosines along the axes."""
     log = np.zeros(shape, np.float32)
     axes = [np.linspace(0, np.pi, n, dtype=np.float32) for n in shape]
