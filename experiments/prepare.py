@@ -1,6 +1,7 @@
 """Prepare a data set: scans and labels to the arrays that training reads.
 
 Usage: python -m experiments.prepare --dataset=hdt_c --source=DIR --store=DIR --label_values=36,37 --spacing=2
+       python -m experiments.prepare --dataset=lits --source=DIR --store=DIR
 """
 
 import dataclasses
@@ -10,18 +11,23 @@ from typing import Any, Literal, cast
 
 from absl import flags
 
-from experiments import cli
-from tlseg_jax.datasets.spec import DatasetSpec, Normalise, get_spec
+from experiments import cli, slice_flags
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec, Normalise, get_any_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
 from tlseg_jax.preprocess.layouts import LAYOUTS, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import effective_spec, plan_scans, prepare_dataset, settings_that_differ
+from tlseg_jax.preprocess.prepare_slices import plan_slices, prepare_slices, slice_settings_that_differ
+from tlseg_jax.preprocess.slice_subject import natural_order
+from tlseg_jax.preprocess.slice_summary import slice_summary
 from tlseg_jax.preprocess.store import Store
 
 DATASET = flags.DEFINE_string(
-    "dataset", None, "A data set of the paper (hdt_c, mal_c, hdt_v, hdt_wb, oas_c) or a TOML file."
-)
+    "dataset", None,
+    "A data set of the papers (hdt_c, mal_c, hdt_v, hdt_wb, oas_c; of slices: lits, mri_artery) or a TOML file.",
+)  # fmt: skip
 SOURCE = flags.DEFINE_string("source", None, "Folder with the scans and labels, or a CSV file that lists them.")
 STORE = flags.DEFINE_string("store", None, "Folder that holds the prepared data sets, one folder each.")
 NAME = flags.DEFINE_string("name", None, "Name of the prepared data set, where it is not the data set's own.")
@@ -42,7 +48,9 @@ NORMALISE = flags.DEFINE_enum(
 ORDER = flags.DEFINE_integer(
     "order", 3, "Interpolation of the image: 1 linear, 3 cubic spline.", lower_bound=0, upper_bound=5
 )
-TEST_FRACTION = flags.DEFINE_float("test_fraction", None, "Share of the scans held out; none: the paper's.")
+TEST_FRACTION = flags.DEFINE_float(
+    "test_fraction", None, "Share of the scans held out (of slices: the last volumes); none: the paper's."
+)
 SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "Which random split.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Redo a data set that was prepared with other settings.")
 
@@ -53,16 +61,27 @@ def _needed(flag: Any) -> str:
     return str(flag.value)
 
 
-def _spec() -> DatasetSpec:
+def _spec() -> DatasetSpec | SliceSpec:
     """The data set that the flags ask for."""
-    spec = get_spec(_needed(DATASET))
+    spec = get_any_spec(_needed(DATASET))
+    if NAME.value and (any(c in NAME.value for c in "/\\ ") or NAME.value.startswith(".")):
+        raise InputError(f"--name={NAME.value} names a folder: use letters, digits, '-' and '_'.")
+    if isinstance(spec, SliceSpec):
+        slice_flags.refuse(slice_flags.VOLUMES_ONLY, "slices")
+        if slice_flags.TEST_VOLUMES.value is not None and TEST_FRACTION.value is not None:
+            raise InputError("--test_volumes and --test_fraction both say what is for test: give one of them.")
+        return slice_flags.with_flags(spec, NAME.value)
+    slice_flags.refuse(slice_flags.SLICES_ONLY, "volumes")
+    return _volumes_spec(spec)
+
+
+def _volumes_spec(spec: DatasetSpec) -> DatasetSpec:
+    """The data set of volumes with what the flags change."""
     if SPACING.value is not None:
         spec = spec.at_spacing(SPACING.value)
     if NORMALISE.value is not None:
         spec = dataclasses.replace(spec, normalise=cast(Normalise, NORMALISE.value))
     if NAME.value:
-        if any(c in NAME.value for c in "/\\ ") or NAME.value.startswith("."):
-            raise InputError(f"--name={NAME.value} names a folder: use letters, digits, '-' and '_'.")
         spec = dataclasses.replace(spec, name=NAME.value)
     try:
         values = tuple(int(v) for v in LABEL_VALUES.value)
@@ -75,6 +94,16 @@ def main() -> None:
     """Parse the flags and prepare, or say what would be done."""
     spec = _spec()
     source, root = Path(_needed(SOURCE)), Path(_needed(STORE))
+    if isinstance(spec, SliceSpec):
+        if DRY_RUN.value:
+            _dry_run_slices(spec, source, root)
+            return
+        slices = prepare_slices(
+            spec, source, root, layout=LAYOUT.value, workers=WORKERS.value, test_fraction=TEST_FRACTION.value,
+            overwrite=OVERWRITE.value,
+        )  # fmt: skip
+        print(slice_summary(slices))
+        return
     registration: Literal["auto", "skip"] = "skip" if REGISTRATION.value == "skip" else "auto"
     settings = PrepareSettings(registration, BIAS_CORRECTION.value, ORDER.value)
     if DRY_RUN.value:
@@ -99,11 +128,30 @@ def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSetti
         f"z-score over the {spec.normalise}",
     ]
     print("Steps: " + ", ".join(s for s in steps if s) + ".")
-    print(
-        f"{root / spec.name}: {len(plan.reused)} subject(s) are prepared already and would be reused, "
-        f"{len(plan.jobs)} to prepare."
-    )
     differ = settings_that_differ(root / spec.name, spec, settings)
+    _print_plan(root / spec.name, len(plan.reused), len(plan.jobs), differ)
+
+
+def _dry_run_slices(spec: SliceSpec, source: Path, root: Path) -> None:
+    found = find_scans(source, LAYOUT.value)
+    values = () if spec.other_values == "background" else tuple(v for vs in spec.label_values for v in vs)
+    rows = check_source(found, values, single_slice=True)
+    print(format_rows(sorted(rows, key=lambda r: natural_order(r.subject))))
+    some = f"{spec.with_structure} slices with {' or '.join(spec.structures)}"
+    print(
+        "Steps: "
+        + (f"{some} and the {spec.without_structure} nearest without" if spec.with_structure else "every slice")
+        + (f" of a volume, until there are {spec.max_slices}" if spec.max_slices else " of each volume")
+        + f", {spec.resize} to {spec.pixels[0]}x{spec.pixels[1]} pixels, "
+        + (f"window {spec.window[0]:g} to {spec.window[1]:g}." if spec.window else "z-score by volume.")
+    )
+    plan = plan_slices(found.scans, spec, root / spec.name)
+    differ = slice_settings_that_differ(root / spec.name, spec)
+    _print_plan(root / spec.name, len(plan.reused), len(plan.jobs), differ, "at most " if spec.max_slices else "")
+
+
+def _print_plan(folder: Path, reused: int, jobs: int, differ: str, most: str = "") -> None:
+    print(f"{folder}: {reused} subject(s) are prepared already and would be reused, {most}{jobs} to prepare.")
     if differ and not OVERWRITE.value:
         print(f"It was prepared with other settings and would be refused without --overwrite: {differ}.")
     print("Nothing was written.")

@@ -38,27 +38,28 @@ class Row:
     problem: str
 
 
-def check_source(found: Found, label_values: tuple[int, ...] = ()) -> list[Row]:
+def check_source(found: Found, label_values: tuple[int, ...] = (), single_slice: bool = False) -> list[Row]:
     """A row for every scan and every exclusion of `found`, sorted by subject.
 
     Args:
       found: what `find_scans` gave.
       label_values: the values that will be asked for; here only whether each label map's type can
         hold them.
+      single_slice: accept volumes of one slice, as data sets of slices do.
     """
-    rows = [_check(files, label_values) for files in found.scans]
+    rows = [_check(files, label_values, single_slice) for files in found.scans]
     rows += [Row(e.subject, "", "", (), (), "", e.reason) for e in found.exclusions]
     return sorted(rows, key=lambda r: r.subject)
 
 
-def _check(files: ScanFiles, label_values: tuple[int, ...]) -> Row:
+def _check(files: ScanFiles, label_values: tuple[int, ...], single_slice: bool) -> Row:
     problem = ""
     header: Header | None = None
     try:
-        header = read_header(files.image)
+        header = read_header(files.image, single_slice)
         for path in (files.label, files.mask):
             if path is not None:
-                other = read_header(path)
+                other = read_header(path, single_slice)
                 check_same_grid(files.image, header, path, other)
                 if path == files.label:
                     _check_values_fit(path, other, label_values)

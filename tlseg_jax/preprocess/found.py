@@ -35,7 +35,7 @@ class Found:
     """The scans of a source.
 
     Attributes:
-      layout: how the source is laid out: "pairs", "csv", "bids", "nnunet", or "file" for one image.
+      layout: how the source is laid out: "pairs", "cases", "csv", "bids", "nnunet", or "file" for one image.
       scans: usable so far (no file was opened), sorted by subject.
       exclusions: what looked like a subject and cannot be used, sorted by subject.
     """

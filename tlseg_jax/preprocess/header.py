@@ -47,6 +47,9 @@ class Header:
       qform_code: the same of the qform.
       scaled: whether stored values are multiplied or shifted (scl_slope, scl_inter).
       end: bytes of the (decompressed) file up to the end of the voxels.
+      byteorder: of the stored values, "<" or ">" (as NumPy writes it).
+      slope: stored values are multiplied by it, then `inter` is added.
+      inter: see `slope`.
     """
 
     shape: tuple[int, int, int]
@@ -58,6 +61,9 @@ class Header:
     qform_code: int
     scaled: bool
     end: int
+    byteorder: str = "<"
+    slope: float = 1.0
+    inter: float = 0.0
 
     @property
     def grid(self) -> Grid:
@@ -65,8 +71,12 @@ class Header:
         return Grid(self.shape, self.affine)
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, single_slice: bool = False) -> Header:
     """Read and check the header of a NIfTI-1, NIfTI-2, MGH or MGZ file.
+
+    Args:
+      path: the file.
+      single_slice: accept a volume of one slice, (x, y, 1), as data sets of slices may hold.
 
     Raises:
       ExclusionError: the file is missing, unreadable or not of these formats; it is not one 3D volume
@@ -86,8 +96,8 @@ def read_header(path: Path) -> Header:
             with open_plain(path) as f:
                 start = f.read(_HEAD_BYTES)
         if path.name.lower().endswith((".mgz", ".mgh")):
-            return _mgh(path, start, size)
-        return _nifti(path, start, size)
+            return _mgh(path, start, size, single_slice)
+        return _nifti(path, start, size, single_slice)
 
 
 def _check_compression(path: Path, start: bytes) -> None:
@@ -118,7 +128,7 @@ def _nifti_class(start: bytes) -> type[nib.Nifti1Header] | None:
     return None
 
 
-def _nifti(path: Path, start: bytes, size: int) -> Header:
+def _nifti(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
     kind = _nifti_class(start)
     if kind is None or len(start) < kind.sizeof_hdr:
         raise fault(path, "has no NIfTI header", "export the scan again as NIfTI")
@@ -128,7 +138,7 @@ def _nifti(path: Path, start: bytes, size: int) -> Header:
     dims = [int(n) for n in raw["dim"]]
     if not 1 <= dims[0] <= 7:
         raise fault(path, "claims an impossible number of dimensions", "export the scan again as NIfTI")
-    shape = _shape(path, dims[1 : dims[0] + 1])
+    shape = _shape(path, dims[1 : dims[0] + 1], single_slice)
     dtype = _dtype(path, raw)
     offset = float(raw["vox_offset"])
     # nibabel takes an offset of zero at its word and gives the header back as voxels.
@@ -141,22 +151,22 @@ def _nifti(path: Path, start: bytes, size: int) -> Header:
     raw.check_fix(error_level=40)
     slope, inter = raw.get_slope_inter()
     affine = np.array(raw.get_best_affine(), np.float64)
-    scaled = (slope or 1.0) != 1.0 or bool(inter)
+    scaling = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
     codes = (int(raw["sform_code"]), int(raw["qform_code"]))
-    return _header(path, size, shape, affine, dtype, int(offset), codes, scaled)
+    return _header(path, size, shape, affine, dtype, int(offset), codes, scaling)
 
 
-def _mgh(path: Path, start: bytes, size: int) -> Header:
+def _mgh(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
     if len(start) < DATA_OFFSET or start[:4] != b"\0\0\0\1":
         raise fault(path, "has no MGH header", "export the scan again from FreeSurfer")
     raw = MGHHeader(start[: MGHHeader._hdrdtype.itemsize], check=False)
-    shape = _shape(path, [int(n) for n in raw["dims"]])
+    shape = _shape(path, [int(n) for n in raw["dims"]], single_slice)
     dtype = _dtype(path, raw)
     affine = np.array(raw.get_affine(), np.float64)
-    return _header(path, size, shape, affine, dtype, DATA_OFFSET, (1, 1), scaled=False)
+    return _header(path, size, shape, affine, dtype, DATA_OFFSET, (1, 1), (1.0, 0.0))
 
 
-def _shape(path: Path, dims: list[int]) -> tuple[int, int, int]:
+def _shape(path: Path, dims: list[int], single_slice: bool) -> tuple[int, int, int]:
     text = "x".join(map(str, dims))
     if any(n < 1 for n in dims):
         raise fault(
@@ -166,7 +176,7 @@ def _shape(path: Path, dims: list[int]) -> tuple[int, int, int]:
         dims = dims[:-1]
     if len(dims) > 3:
         raise fault(path, f"is a {len(dims)}D series ({text})", "give one 3D volume of it")
-    if len(dims) < 3 or 1 in dims:
+    if len(dims) < 3 or (1 in dims and not single_slice):
         raise fault(path, f"is a 2D image ({text})", "give the whole 3D volume")
     return (dims[0], dims[1], dims[2])
 
@@ -194,7 +204,7 @@ def _header(
     dtype: np.dtype[Any],
     offset: int,
     codes: tuple[int, int],
-    scaled: bool,
+    scaling: tuple[float, float],
 ) -> Header:
     """The checks that all formats share: size, then voxel size and affine."""
     voxels = math.prod(shape)
@@ -221,7 +231,9 @@ def _header(
         raise _bad_spacing(path, spacing)
     axes = "".join(str(a) for a in nib.aff2axcodes(affine))
     mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
-    return Header(shape, affine, mm, axes, dtype.newbyteorder("=").name, *codes, scaled=scaled, end=end)
+    order = ">" if dtype.newbyteorder(">") == dtype and dtype.itemsize > 1 else "<"
+    native = dtype.newbyteorder("=").name
+    return Header(shape, affine, mm, axes, native, *codes, scaling != (1.0, 0.0), end, order, *scaling)
 
 
 def _bad_spacing(path: Path, spacing: np.ndarray[Any, Any]) -> ExclusionError:

@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess import layout_bids, layout_csv, layout_nnunet, layout_pairs
+from tlseg_jax.preprocess import layout_bids, layout_cases, layout_csv, layout_nnunet, layout_pairs
 from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, stem_of
 from tlseg_jax.preprocess.header import EXTENSIONS
 
 __all__ = ["LAYOUTS", "Exclusion", "Found", "find_scans", "no_subject_left"]
 
-LAYOUTS = ("auto", "pairs", "csv", "bids", "nnunet")
+LAYOUTS = ("auto", "pairs", "cases", "csv", "bids", "nnunet")
 
 _EXPECTED = {
     "pairs": layout_pairs.EXPECTED,
+    "cases": layout_cases.EXPECTED,
     "csv": layout_csv.EXPECTED,
     "bids": layout_bids.EXPECTED,
     "nnunet": layout_nnunet.EXPECTED,
@@ -25,7 +26,7 @@ def find_scans(source: Path, layout: str = "auto", need_label: bool = True) -> F
     Args:
       source: a folder, a .csv file, or an image if no label is needed.
       layout: one of `LAYOUTS`. "auto" looks: a CSV list wins, being explicit; else the one of
-        nnU-Net, BIDS and pairs that fits.
+        nnU-Net, BIDS, cases and pairs that fits.
       need_label: exclude the images that have no label map; if false, label maps are ignored.
 
     Returns:
@@ -58,6 +59,8 @@ def _find(source: Path, layout: str, need_label: bool) -> Found:
         found = layout_csv.find_csv(source, need_label)
     elif layout == "nnunet":
         found = layout_nnunet.find_nnunet(source, need_label)
+    elif layout == "cases":
+        found = layout_cases.find_cases(source, need_label)
     elif layout == "bids":
         found = layout_bids.find_bids(source, need_label)
     else:
@@ -89,6 +92,7 @@ def _look(source: Path, need_label: bool) -> str:
     fits = {
         "nnunet": layout_nnunet.looks_like_nnunet(source),
         "bids": layout_bids.looks_like_bids(source),
+        "cases": layout_cases.looks_like_cases(source),
         "pairs": layout_pairs.looks_like_pairs(source, need_label),
     }
     names = [name for name, fit in fits.items() if fit]

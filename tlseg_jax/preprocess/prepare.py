@@ -1,34 +1,26 @@
 """Scans to a prepared data set on disk: in parallel, resumable, with what failed named."""
 
 import dataclasses
-import datetime
-import hashlib
-import importlib.metadata
-import multiprocessing
-import platform
-import signal
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.datasets.cohort import COHORT_FILE
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.preprocess import register
+from tlseg_jax.preprocess.jobs import run_jobs
+from tlseg_jax.preprocess.kept import check_kept, settings_that_differ_from
 from tlseg_jax.preprocess.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import split_subjects, training_box
 from tlseg_jax.preprocess.prepare_subject import Job, json_key, origin, prepare_one, read_json
+from tlseg_jax.preprocess.provenance import check_any, checksums_of, is_synthetic, library_versions, now
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.store import FORMAT, Store
 
 REGISTRATIONS = ".registrations"
 """Folder of the store's root where registrations are kept: data sets of the same scans share them."""
-
-PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "nilearn", "tensorstore", "tlseg-jax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,19 +81,20 @@ def prepare_dataset(
         raise InputError(f"A test fraction of {fraction} is not usable: give one between 0 and 1.")
     found = find_scans(source, layout)
     exclusions = [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
-    _check_any(len(found.scans), exclusions, source)
+    check_any(len(found.scans), exclusions, source)
 
     folder = store_root / spec.name
     with lock_folder(folder, "store"):
         (folder / "subjects").mkdir(exist_ok=True)
-        _check_settings(folder, spec, settings, overwrite)
+        check_kept(folder, _shaping(spec, settings), overwrite)
         plan = plan_scans(found.scans, spec, settings, store_root)
         if plan.reused:
             say(f"{spec.name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
         records = dict(plan.reused)
-        failed = _run(plan.jobs, workers, progress, spec.name, records)
+        done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name)
+        records |= done
         exclusions += [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
-        _check_any(len(records), exclusions, source)
+        check_any(len(records), exclusions, source)
 
         warnings = split_subjects(records, found.scans, spec, store_root, folder, fraction, split_seed)
         box, cut = training_box(records, spec, folder)
@@ -113,15 +106,15 @@ def prepare_dataset(
             "source": str(source.resolve()),
             "layout": found.layout,
             # Drawn heads must never pass for scans: models and figures made from them are marked.
-            "synthetic": (source if source.is_dir() else source.parent).joinpath(COHORT_FILE).exists(),
+            "synthetic": is_synthetic(source),
             "test_fraction": fraction,
             "split_seed": split_seed,
             "patch_box": box.to_dict() if box else None,
             "subjects": {s: records[s] for s in sorted(records)},
             "exclusions": exclusions,
             "warnings": warnings,
-            "versions": _versions(),
-            "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "versions": library_versions(),
+            "written": now(),
         }
         write_json(folder / "manifest.json", manifest)
     say(
@@ -141,8 +134,7 @@ def plan_scans(scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareS
     folder = store_root / spec.name
     reused, jobs = {}, []
     for files in scans:
-        paths = {"image": files.image, "label": files.label, "mask": files.mask}
-        checksums = {k: _sha256(p) for k, p in paths.items() if p is not None}
+        checksums = checksums_of(files)
         fingerprint = json_key({"files": checksums, "settings": _shaping(spec, settings)})
         record = read_json(folder / "subjects" / f"{files.subject}.json")
         array = folder / "subjects" / f"{files.subject}.zarr" / "zarr.json"
@@ -163,96 +155,4 @@ def _shaping(spec: DatasetSpec, settings: PrepareSettings) -> dict[str, Any]:
 
 def settings_that_differ(folder: Path, spec: DatasetSpec, settings: PrepareSettings) -> str:
     """In which settings what is prepared in `folder` differs from these, in words; empty if in none."""
-    ours, theirs = _shaping(spec, settings), read_json(folder / "settings.json")
-    if theirs is None:
-        return ""
-    return "; ".join(
-        f"{k} was {theirs.get(k)!r} and is now {ours.get(k)!r}"
-        for k in sorted(ours.keys() | theirs.keys())
-        if ours.get(k) != theirs.get(k)
-    )
-
-
-def _check_settings(folder: Path, spec: DatasetSpec, settings: PrepareSettings, overwrite: bool) -> None:
-    """Refuse a folder prepared with other settings; note ours, before the first subject is written."""
-    differ = settings_that_differ(folder, spec, settings)
-    if differ and not overwrite:
-        raise InputError(
-            f"{folder} was prepared with other settings ({differ}): choose another --store or --name, or "
-            "prepare it anew with --overwrite."
-        )
-    if differ:  # it would describe volumes that are about to be replaced
-        (folder / "manifest.json").unlink(missing_ok=True)
-    write_json(folder / "settings.json", _shaping(spec, settings))
-
-
-def _check_any(usable: int, exclusions: Sequence[Mapping[str, str]], source: Path) -> None:
-    if usable:
-        return
-    if not exclusions:
-        raise InputError(f"There is no scan in {source}: check --source and --layout.")
-    first = " | ".join(f"{e['subject']}: {e['reason']}" for e in exclusions[:3])
-    more = f" | and {len(exclusions) - 3} more" if len(exclusions) > 3 else ""
-    raise InputError(f"No scan of {source} can be used. {first}{more}")
-
-
-def _ignore_interrupt() -> None:
-    """In a worker: Ctrl-C is the parent's to handle; a scan in flight is finished and kept."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _run(
-    jobs: Sequence[Job], workers: int, progress: bool, title: str, records: dict[str, dict[str, Any]]
-) -> dict[str, str]:
-    """Do the jobs, adding to `records`; the reasons of those that failed."""
-    if not jobs:
-        return {}
-    from tqdm import tqdm
-
-    failed: dict[str, str] = {}
-    bar = tqdm(total=len(jobs), desc=title, unit="scan", disable=not progress)
-
-    def take(job: Job, result: dict[str, Any] | str) -> None:
-        if isinstance(result, str):
-            failed[job.files.subject] = result
-        else:
-            records[job.files.subject] = result
-        bar.update()
-
-    with bar:
-        if workers <= 1 or len(jobs) == 1:
-            for job in jobs:
-                take(job, prepare_one(job))
-            return failed
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn"), _ignore_interrupt)
-        try:
-            futures: dict[Future[dict[str, Any] | str], Job] = {pool.submit(prepare_one, j): j for j in jobs}
-            for future in as_completed(futures):
-                take(futures[future], future.result())
-        except BrokenProcessPool:
-            raise InputError(
-                "A worker process was killed, most likely for want of memory: run the same command again "
-                "with --workers=1; what is done is kept."
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return failed
-
-
-def _sha256(path: Path) -> str:
-    """The file's checksum; one that cannot be read is left for the reader to explain."""
-    try:
-        with path.open("rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
-    except OSError as e:
-        return f"unreadable: {e.strerror}"
-
-
-def _versions() -> dict[str, str]:
-    out = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            out[name.replace("-", "_")] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            out[name.replace("-", "_")] = "not installed as a package"
-    return out
+    return settings_that_differ_from(folder, _shaping(spec, settings))

@@ -1,0 +1,49 @@
+"""The cases layout: a folder a case, with `artery.nii` and `label.nii` (Wang & Tang 2020, section 1.1)."""
+
+from pathlib import Path
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, images_in, stem_of
+
+EXPECTED = "a folder a case with artery.nii and label.nii"
+
+IMAGE_NAMES = ("artery", "image", "volume")
+LABEL_NAMES = ("label", "labels", "seg", "segmentation")
+
+
+def _folders(source: Path) -> list[Path]:
+    return sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _named(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    return [p for p in images_in(folder) if (stem_of(p) or "").lower() in names]
+
+
+def looks_like_cases(source: Path) -> bool:
+    """Whether a sub-folder holds an image of one of the names."""
+    return any(_named(folder, IMAGE_NAMES) for folder in _folders(source))
+
+
+def find_cases(source: Path, need_label: bool) -> Found:
+    """The cases of a folder: the sub-folder's name is the subject.
+
+    A sub-folder with images of other names alone is excluded and named; one with no image is no case.
+
+    Raises:
+      InputError: a folder may not be read.
+    """
+    candidates: dict[str, Candidates] = {}
+    early: list[Exclusion] = []
+    try:
+        folders = _folders(source)
+    except OSError as e:
+        raise InputError(f"The folder {source} cannot be read ({e.strerror}): check its rights.") from None
+    for folder in folders:
+        images, labels = _named(folder, IMAGE_NAMES), _named(folder, LABEL_NAMES)
+        others = images_in(folder)
+        if images or labels:
+            candidates[folder.name] = Candidates(images=images, labels=labels)
+        elif others:
+            reason = f"{folder} holds neither artery.nii nor label.nii, only {others[0].name}: rename its files."
+            early.append(Exclusion(folder.name, reason, tuple(map(str, others))))
+    return assemble("cases", candidates, need_label, tuple(early))

@@ -1,0 +1,110 @@
+"""Which volumes of a data set of slices are for test: the last ones, whole, and whole persons."""
+
+from collections.abc import Mapping, Sequence
+
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.splits import Split
+from tlseg_jax.errors import InputError
+
+
+def split_volumes(
+    order: Sequence[str],
+    samples: Mapping[str, int],
+    persons: Mapping[str, str],
+    given: Mapping[str, str],
+    spec: SliceSpec,
+    test_fraction: float | None = None,
+) -> tuple[dict[str, Split], list[str]]:
+    """Train or test for every volume, and a warning wherever that is not what the rule says.
+
+    The rule: the last `spec.test_slices` samples, or else the last `spec.test_volumes` volumes, are for test
+    (Wang & Tang 2020, sections 3.2.1 and 3.2.3). A volume that it would cut through, and a person whose volumes it
+    would part, are for test as a whole.
+
+    Args:
+      order: the volumes, in the data set's order.
+      samples: volume -> its number of samples.
+      persons: volume -> person.
+      given: volume -> "train" or "test" where the source says so; it wins, for all volumes of that person.
+      spec: the data set.
+      test_fraction: share of the volumes that the source leaves open, the last ones, in place of the spec's rule.
+
+    Raises:
+      InputError: the source puts one person on both sides or writes another word, or nothing is left to train on
+        though some is wanted.
+    """
+    side_of = _given_persons(order, persons, given)
+    open_ = [s for s in order if persons[s] not in side_of]
+    test, warnings = _by_rule(open_, samples, spec, test_fraction)
+    for person in dict.fromkeys(persons[s] for s in open_):
+        theirs = [s for s in open_ if persons[s] == person]
+        tested = [s for s in theirs if s in test]
+        if tested and len(tested) < len(theirs):
+            moved = [s for s in theirs if s not in test]
+            warnings.append(
+                f"The rule for the test set parts the volumes of {person}: {', '.join(moved)} would train and "
+                f"{', '.join(tested)} test, so all of them are for test."
+            )
+            test.update(moved)
+    sides: dict[str, Split] = {}
+    for s in order:
+        sides[s] = side_of.get(persons[s], "test" if s in test else "train")
+    if "train" not in sides.values():
+        if not _all_asked(len(order), len(open_), spec, test_fraction):
+            raise InputError(
+                f"No volume is left for training: all {len(order)} of {spec.name} ({sum(samples[s] for s in order)} "
+                "slices) are in the test set: give more volumes, or a smaller test set with --test_volumes."
+            )
+        warnings.append("No volume is left for training: every one is in the test set.")
+    return sides, warnings
+
+
+def _given_persons(order: Sequence[str], persons: Mapping[str, str], given: Mapping[str, str]) -> dict[str, Split]:
+    side_of: dict[str, Split] = {}
+    for s in order:
+        word = given.get(s, "")
+        if not word:
+            continue
+        if word not in ("train", "test"):
+            raise InputError(f"Volume {s} has the split '{word}': write train or test.")
+        if side_of.setdefault(persons[s], "train" if word == "train" else "test") != word:
+            raise InputError(
+                f"Person {persons[s]} has volumes in both train and test: put all volumes of one person on one side."
+            )
+    return side_of
+
+
+def _by_rule(
+    order: Sequence[str], samples: Mapping[str, int], spec: SliceSpec, test_fraction: float | None
+) -> tuple[set[str], list[str]]:
+    """The volumes of `order` that the rule puts, in whole or in part, on the test side."""
+    if test_fraction is not None:
+        count = round(test_fraction * len(order))
+        if 0 < test_fraction < 1 and len(order) > 1:  # neither side empty
+            count = min(max(count, 1), len(order) - 1)
+        return set(order[len(order) - count :]), []
+    if not spec.test_slices:
+        return set(order[max(len(order) - spec.test_volumes, 0) :]), []
+    test: set[str] = set()
+    warnings = []
+    left = spec.test_slices
+    for s in reversed(order):
+        if left <= 0:
+            break
+        test.add(s)
+        if left < samples[s]:
+            warnings.append(
+                f"The last {spec.test_slices} slices cut through volume {s} ({samples[s] - left} of its {samples[s]} "
+                f"slices would train): all of it is for test, which has {samples[s] - left} slices more."
+            )
+        left -= samples[s]
+    return test, warnings
+
+
+def _all_asked(volumes: int, left_open: int, spec: SliceSpec, test_fraction: float | None) -> bool:
+    """Whether an empty training set is what was asked for."""
+    if not left_open:  # the source says so of each
+        return True
+    if test_fraction is not None:
+        return test_fraction == 1
+    return not spec.test_slices and spec.test_volumes >= volumes

@@ -1,0 +1,106 @@
+"""One volume from its files to the store of slices, with its record; what a worker process does."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.files import write_json
+from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
+from tlseg_jax.preprocess.slice_read import SliceVolume, read_volume
+from tlseg_jax.preprocess.slice_store import write_slices
+
+
+@dataclasses.dataclass(frozen=True)
+class SliceJob:
+    """All that a worker needs for one volume.
+
+    Attributes:
+      files: where the volume's files are.
+      spec: the data set.
+      checksums: SHA-256 of the files, by "image" and "label".
+      fingerprint: of the checksums and of the settings; a record with the same one is up to date.
+      folder: the data set's folder in the store.
+    """
+
+    files: ScanFiles
+    spec: SliceSpec
+    checksums: Mapping[str, str]
+    fingerprint: str
+    folder: Path
+
+
+def origin_of(files: ScanFiles) -> dict[str, Any]:
+    """Whose volume it is and where its files are."""
+    return {"person": files.person, "image": str(files.image), "label": str(files.label) if files.label else None}
+
+
+def prepare_slices_of(job: SliceJob) -> dict[str, Any] | str:
+    """Read one volume, take its slices and write them to the store.
+
+    Returns:
+      Its record in the manifest, or one sentence that says why it is excluded.
+
+    Raises:
+      OSError: or what the libraries make of it: the result cannot be written, as on a full disk.
+    """
+    try:
+        volume = read_volume(job.files, job.spec)
+        record = _record(job, volume)
+    except ExclusionError as e:
+        return str(e)
+    except Exception as e:  # one volume that trips a library must not end the others' work
+        return f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
+    assert volume.label is not None
+    start = time.perf_counter()
+    write_slices(job.folder / "subjects" / f"{job.files.subject}.zarr", volume.image, volume.label)
+    record["seconds"]["write"] = round(time.perf_counter() - start, 3)
+    write_json(job.folder / "subjects" / f"{job.files.subject}.json", record)
+    return record
+
+
+def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
+    assert volume.label is not None
+    label = volume.label[list(volume.samples)]
+    bits = [int(np.bitwise_or.reduce(plane, axis=None)) for plane in label]
+    pixels = {s: [int(np.count_nonzero(plane >> i & 1)) for plane in label] for i, s in enumerate(job.spec.structures)}
+    return {
+        **origin_of(job.files),
+        "split": "train",
+        "image_sha256": job.checksums.get("image"),
+        "label_sha256": job.checksums.get("label"),
+        "fingerprint": job.fingerprint,
+        "order": 0,
+        "scan_shape": list(volume.scan_shape),
+        "scan_affine": volume.scan_affine.tolist(),
+        "shape": list(volume.image.shape),
+        "affine": volume.affine.tolist(),
+        "planes": list(volume.z),
+        "samples": list(volume.samples),
+        "bits": bits,
+        "label_ml": volume.label_ml,
+        "label_slices": volume.label_slices,
+        "seconds": dict(volume.seconds),
+        "details": {"scaling": volume.scaling.to_dict(), "label_pixels": pixels, "warnings": list(volume.warnings)},
+    }
+
+
+def first_samples(record: dict[str, Any], count: int) -> dict[str, Any]:
+    """The record with its first `count` samples alone; the arrays keep what they hold."""
+    pixels = {s: n[:count] for s, n in record["details"]["label_pixels"].items()}
+    return record | {
+        "samples": record["samples"][:count],
+        "bits": record["bits"][:count],
+        "details": record["details"] | {"label_pixels": pixels},
+    }
+
+
+def natural_order(subject: str) -> tuple[Any, ...]:
+    """A key that puts volume-2 before volume-10."""
+    parts = [p for p in re.split(r"(\d+)", subject) if p]
+    return (*((0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in parts), (-1, 0, subject))
