@@ -18,6 +18,7 @@ from tlseg_jax.evaluate.false_positives import train_forest
 from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
 from tlseg_jax.evaluate.forest_file import save_forest
 from tlseg_jax.files import lock_folder
+from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.train.checkpoint import load_model
 from tlseg_jax.train.job import load_slice_predictor, seen_subjects
@@ -32,7 +33,7 @@ def main() -> None:
     """Parse the flags, train the forest, measure it, and print the table."""
     run, name, root = Path(cli.required(RUN)), cli.required(DATASET), Path(cli.required(STORE))
     saved = load_model(run)
-    if saved.config.dimensions != 2:
+    if not isinstance(saved.config, SliceUNetConfig):
         raise InputError(f"{run} is a {saved.config.dimensions}D run and tumours are filtered of 2D runs only.")
     store = SliceStore(root / name if (root / name / "manifest.json").exists() else root / get_any_spec(name).name)
     structure = STRUCTURE.value or store.spec.target

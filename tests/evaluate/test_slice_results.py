@@ -1,0 +1,112 @@
+"""Scores of a store of slices against sums over its labels."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.evaluate.slices import SPACING, ball, draw, write_slice_store
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.metrics import Mask
+from tlseg_jax.evaluate.results import SubjectRow
+from tlseg_jax.evaluate.slice_results import evaluate_slices, save_slice_results
+
+Planes = NDArray[np.float32]
+OUTPUTS = ("tumour", "liver")  # another order than the store's
+
+
+def threshold(planes: Planes) -> Planes:
+    """Tumour where it is dark, liver where it is bright: the tumour's pixels are missed in the liver."""
+    middle = planes[..., planes.shape[-1] // 2]
+    return np.stack([middle < -0.25, middle > 0.25], -1).astype(np.float32)
+
+
+def test_scores_are_those_of_the_whole_volume(tmp_path: Path) -> None:
+    store = write_slice_store(tmp_path / "s")
+    kept: dict[tuple[str, str], Mask] = {}
+
+    def keep(row: SubjectRow, mask: Mask) -> None:
+        kept[row.test_set, row.subject] = mask
+
+    results = evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False, keep=keep)
+    assert list(results.rows) == ["liver", "tumour"]
+    for bit, structure in enumerate(store.spec.structures):
+        assert [r.subject for r in results.rows[structure]] == ["vol-2", "vol-3"]
+        for i, row in zip((2, 3), results.rows[structure], strict=True):
+            image, bits = draw(i)
+            ours = (image.astype(np.float16) > 0.25) if structure == "liver" else (image.astype(np.float16) < -0.25)
+            theirs = (bits & (1 << bit)) > 0
+            assert row.test_set == f"tiny2d_{structure}" and row.person == f"person-{i}"
+            assert row.score.iou == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
+            assert row.score.dice == pytest.approx(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
+            assert row.score.reference_ml == pytest.approx(theirs.sum() * np.prod(SPACING) / 1000)
+            assert row.score.predicted_ml == pytest.approx(ours.sum() * np.prod(SPACING) / 1000)
+            assert np.array_equal(kept[row.test_set, row.subject], ours)
+    tumours = results.detection_entry("tumour")["detection"]
+    assert (tumours["found"], tumours["missed"], tumours["false"]) == (4, 0, 0)
+    assert tumours["volumes"]["vol-3"]["found"] == 2
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_neighbours_reach_the_network(tmp_path: Path, channels: int) -> None:
+    store = write_slice_store(tmp_path / "s")
+    wanted = evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False)
+    assert evaluate_slices(store, "test", threshold, OUTPUTS, channels, progress=False) == wanted
+
+
+def test_a_structure_only_in_one_of_them_is_left_out(tmp_path: Path) -> None:
+    store = write_slice_store(tmp_path / "s")
+    results = evaluate_slices(store, "train", lambda p: threshold(p)[..., :1], ("tumour",), 1, progress=False)
+    assert list(results.rows) == ["tumour"]
+    assert {r.test_set for r in results.rows["tumour"]} == {"tiny2d_tumour_train"}
+    with pytest.raises(InputError, match=r"segments kidney and .* is labelled with liver, tumour") as e:
+        evaluate_slices(store, "test", threshold, ("kidney",), 1, progress=False)
+    assert str(e.value).count(". ") == 0
+
+
+def test_slices_with_gaps_have_no_tumours_to_count(tmp_path: Path) -> None:
+    store = write_slice_store(tmp_path / "s", samples=(0, 1, 2, 5, 6))
+    results = evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False)
+    entry = results.detection_entry("tumour")
+    assert entry["detection"] is None
+    assert "2 of 2 volume(s) of tiny2d (vol-2, vol-3) are not consecutive" in entry["no_detection"]
+    bits = draw(2)[1][[0, 1, 2, 5, 6]]
+    assert results.rows["tumour"][0].score.reference_ml == pytest.approx((bits & 2 > 0).sum() * np.prod(SPACING) / 1000)
+
+
+def test_saved_beside_other_test_sets(tmp_path: Path) -> None:
+    store = write_slice_store(tmp_path / "s")
+    (tmp_path / "summary.json").write_text('{"task": "tiny2d", "test_sets": {"other": {"n": 1}}}')
+    results = evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False)
+    entries = save_slice_results(tmp_path, results, {"store": "here"})
+    assert set(entries) == {"tiny2d_liver", "tiny2d_tumour"}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["task"] == "tiny2d" and set(summary["test_sets"]) == {"other", *entries}
+    tumour = summary["test_sets"]["tiny2d_tumour"]
+    assert tumour["store"] == "here" and tumour["detection"]["recall"] == 1 and tumour["n"] == 2
+    with (tmp_path / "subjects.csv").open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [(r["test_set"], r["subject"]) for r in rows] == [
+        (f"tiny2d_{s}", v) for s in ("liver", "tumour") for v in ("vol-2", "vol-3")
+    ]
+
+
+def test_faults_name_the_volume(tmp_path: Path) -> None:
+    store = write_slice_store(tmp_path / "s", test=0)
+    with pytest.raises(InputError, match="has no test volumes"):
+        evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False)
+
+    def poisoned(seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        image, bits = draw(seed)
+        image[ball((3, 3, 3), 1)] = np.nan
+        return image, bits
+
+    def network(planes: Planes) -> Planes:
+        return np.repeat(1 / (1 + np.exp(-planes)), 2, -1)
+
+    store = write_slice_store(tmp_path / "p", drawer=poisoned)
+    with pytest.raises(InputError, match="Volume vol-2 of tiny2d could not be evaluated: The network's output"):
+        evaluate_slices(store, "test", network, OUTPUTS, 1, progress=False)
