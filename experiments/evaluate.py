@@ -8,11 +8,14 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli, evaluation_flags
-from tlseg_jax.datasets.spec import get_spec
+from tlseg_jax.datasets.spec import get_any_spec
+from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.results import format_summary
 from tlseg_jax.files import lock_folder
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.any_store import open_any_store
+from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.report.assess import assess
+from tlseg_jax.report.assess_slices import assess_slices
 from tlseg_jax.train.checkpoint import load_model
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
@@ -29,12 +32,19 @@ def main() -> None:
     run, name, root = Path(cli.required(RUN)), cli.required(DATASET), Path(cli.required(STORE))
     saved = load_model(run)
     # A store may have been prepared under another name (prepare --name): that folder's name works too.
-    store = Store(root / name if (root / name / "manifest.json").exists() else root / get_spec(name).name)
+    there = (root / name / "manifest.json").exists()
+    store = open_any_store(root / name if there else root / get_any_spec(name).name)
     tiles = evaluation_flags.tiles(TILES)
     with lock_folder(run):
-        entry = assess(run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles)
-    title = store.spec.name if SPLIT.value == "test" else f"{store.spec.name}_{SPLIT.value}"
-    print(format_summary({title: entry}))
+        if isinstance(store, SliceStore):
+            if DISTANCES.value:
+                raise InputError(f"--distances goes with volumes, and {store.folder} holds slices: leave it out.")
+            entries = assess_slices(run, saved, store, split=SPLIT.value)
+        else:
+            title = store.spec.name if SPLIT.value == "test" else f"{store.spec.name}_{SPLIT.value}"
+            entries = {title: assess(run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles)}
+    print(format_summary(entries))
+    entry = next(iter(entries.values()))
     seen = entry["seen_in_training"]
     if seen:
         print(
@@ -42,7 +52,7 @@ def main() -> None:
             "the score says little about new scans."
         )
     if entry["synthetic"]:
-        print("These are synthetic heads: the scores mean nothing for patients.")
+        print("These are drawn, not scanned: the scores mean nothing for patients.")
     print(f"run: {run}")
 
 

@@ -1,20 +1,21 @@
 """Fine-tune a pre-trained network on n labelled scans of the target task, and score it.
 
     python -m experiments.finetune --pretask=hdt_v --n=16 [--task=hdt_c] [--store=DIR] [--workdir=runs]
+    python -m experiments.finetune --pretask=lits --task=mri_artery --freeze=first_two
 
 Makes what is missing (built-in cohort, prepared data, pre-trained model), reuses what is there, and says
 which. `--pretask=none` trains end to end.
 """
 
-import dataclasses
 from pathlib import Path
 
 from absl import flags
 
 from experiments import cli, training_flags
-from tlseg_jax.datasets.spec import get_spec
+from experiments.pretrained import pretrained
 from tlseg_jax.errors import InputError
 from tlseg_jax.transfer import study
+from tlseg_jax.transfer.workplace import named_spec
 
 PRETASK = flags.DEFINE_string("pretask", None, "What to start from: a pre-task, or none for end to end.")
 PRETRAINED = flags.DEFINE_string(
@@ -23,9 +24,15 @@ PRETRAINED = flags.DEFINE_string(
 PRETRAIN_STEPS = flags.DEFINE_integer(
     "pretrain_steps", None, "Length of a pre-training that is missing.", lower_bound=1
 )
-TASK = flags.DEFINE_string("task", "hdt_c", "The target: a data set's name or a TOML file.")
+PRETRAIN_EPOCHS = flags.DEFINE_integer(
+    "pretrain_epochs", None, "Slices: epochs of a pre-training that is missing.", lower_bound=1
+)
+TASK = flags.DEFINE_string("task", "hdt_c", "The target: a data set's name, one of the store, or a TOML file.")
 N = flags.DEFINE_integer("n", None, "Labelled scans of the target; none: all of its training set.")
-FREEZE = flags.DEFINE_enum("freeze", "encoder", training_flags.FREEZE_NAMES, "What keeps its pre-trained values.")
+FREEZE = flags.DEFINE_enum(
+    "freeze", None, training_flags.FREEZE_NAMES,
+    "What keeps its pre-trained values; none given: encoder for volumes, first_two (levels) for slices.",
+)  # fmt: skip
 FROZEN_BN = flags.DEFINE_enum(
     "frozen_bn", "running", ["running", "batch"], "How frozen batch norms normalise: running averages, or the batch."
 )
@@ -34,11 +41,12 @@ NAME = flags.DEFINE_string("name", None, "Name of the run folder, in place of on
 
 flags.adopt_module_key_flags(training_flags)  # so that --help lists them
 
+
 def main() -> None:
     """Parse the flags, make what is missing, train and score."""
     place = training_flags.workplace()
     target = cli.required(TASK)
-    task = get_spec(target)
+    task = named_spec(place, target)
     start: Path | None = None
     if PRETRAINED.value:
         start = Path(PRETRAINED.value)
@@ -47,35 +55,30 @@ def main() -> None:
     elif PRETASK.value == "none":
         source = "none"
     elif PRETASK.value:
-        source = get_spec(PRETASK.value).name
-        start = _pretrained(place, PRETASK.value, source)
+        pretask = named_spec(place, PRETASK.value)
+        if pretask.kind != task.kind:
+            raise InputError(
+                f"{pretask.name} is a data set of {pretask.kind} and {task.name} one of {task.kind}: a network of one "
+                "cannot start from the other's; choose a --pretask of the same kind."
+            )
+        source = pretask.name
+        start = pretrained(place, PRETASK.value, pretask, PRETRAIN_STEPS.value, PRETRAIN_EPOCHS.value)
     else:
         raise InputError(
             "--pretask is missing: name what to start from, such as --pretask=hdt_v, "
             "or --pretask=none to train end to end."
         )
-    freeze = FREEZE.value if start else "none"
+    usual = "first_two" if task.kind == "slices" else "encoder"
+    freeze = (FREEZE.value or usual) if start else "none"
     job = training_flags.job(
-        "finetune", training_flags.STEPS.value, n=N.value, freeze=freeze, frozen_bn=FROZEN_BN.value, head=HEAD.value
-    )
+        task, "finetune", training_flags.STEPS.value, epochs=training_flags.EPOCHS.value, n=N.value, freeze=freeze,
+        frozen_bn=FROZEN_BN.value, head=HEAD.value,
+    )  # fmt: skip
     parts = [f"{source}-to-{task.name}", "all" if N.value is None else f"n{N.value}"]
-    if start and freeze != "encoder":
+    if start and freeze != usual:
         parts.append(f"freeze_{freeze}")
-    folder = place.workdir / "finetune" / (NAME.value or training_flags.run_name(*parts))
+    folder = place.workdir / "finetune" / (NAME.value or training_flags.run_name(task, *parts))
     study.finetune(place, start, target, job, folder)
-
-
-def _pretrained(place: study.Workplace, pretask: str, name: str) -> Path:
-    """The pre-task's own model: reused if it has finished, else trained now."""
-    folder = place.workdir / "pretrain" / training_flags.run_name(name)
-    # Validation is asked for on the target's scans; the pre-task trains on all of its own.
-    job = dataclasses.replace(training_flags.job("pretrain", PRETRAIN_STEPS.value), validation=0, patience=0)
-    if study.is_finished(folder, job.steps if PRETRAIN_STEPS.value else 1):
-        study.check_same_data(place, get_spec(pretask), folder)
-        print(f"{name}: reusing the pre-trained model {folder}.", flush=True)
-        return folder
-    print(f"{name}: no finished pre-trained model in {folder}; training one.", flush=True)
-    return study.pretrain(place, pretask, job, folder)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
         settings = PrepareSettings.from_dict(settings.to_dict() | {"registration": REGISTRATION.value})
     predictor = load_predictor(saved)
     if d["synthetic"]:
-        print("warning: this model has only seen synthetic heads: its output on a real scan means nothing.")
+        print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
     if not source.exists():
         raise InputError(f"--input={source} does not exist: check the path.")
     if source.is_dir() or source.suffix == ".csv":

@@ -6,22 +6,27 @@ python -m experiments.pretrain --pretask=hdt_v [--store=DIR] [--workdir=runs] [-
 from absl import flags
 
 from experiments import cli, training_flags
-from tlseg_jax.datasets.spec import get_spec
 from tlseg_jax.transfer import study
+from tlseg_jax.transfer.workplace import named_spec
 
-PRETASK = flags.DEFINE_string("pretask", None, "What to learn: hdt_v, hdt_wb, mal_c, hdt_c, or a TOML file.")
+PRETASK = flags.DEFINE_string(
+    "pretask", None, "What to learn: hdt_v, hdt_wb, mal_c, hdt_c, lits, a data set of the store, or a TOML file."
+)
 N = flags.DEFINE_integer("n", None, "Labelled scans to train on; none: all of the training set.")
 
 flags.adopt_module_key_flags(training_flags)  # so that --help lists them
 
+
 def main() -> None:
     """Parse the flags, train and score."""
     pretask = cli.required(PRETASK)
-    name = get_spec(pretask).name
     place = training_flags.workplace()
-    job = training_flags.job("pretrain", training_flags.STEPS.value, n=N.value)
-    parts = [name] if N.value is None else [name, f"n{N.value}"]
-    folder = place.workdir / "pretrain" / training_flags.run_name(*parts)
+    spec = named_spec(place, pretask)
+    job = training_flags.job(
+        spec, "pretrain", training_flags.STEPS.value, epochs=training_flags.EPOCHS.value, n=N.value
+    )
+    parts = [spec.name] if N.value is None else [spec.name, f"n{N.value}"]
+    folder = place.workdir / "pretrain" / training_flags.run_name(spec, *parts)
     study.pretrain(place, pretask, job, folder)
 
 

@@ -1,32 +1,58 @@
 """The flags that `pretrain` and `finetune` share, as the library's settings."""
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
 
 from experiments import evaluation_flags
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
-from tlseg_jax.models.networks import NETWORKS, get_network
-from tlseg_jax.train.job import JobSettings
+from tlseg_jax.models.networks import NETWORKS, NetworkConfig, get_network
+from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
-from tlseg_jax.train.recipes import Recipe, get_recipe
+from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
+from tlseg_jax.train.slice_losses import SLICE_LOSSES
 from tlseg_jax.transfer.freeze import FREEZING
-from tlseg_jax.transfer.study import Workplace
+from tlseg_jax.transfer.workplace import Workplace
+
+USUAL: Mapping[str, str] = {"volumes": "switch32", "slices": "unet2d"}
+"""The network of each kind of data where no flag names one."""
+
+SLICE_ONLY_LOSSES = [name for name in SLICE_LOSSES if name not in LOSSES]
 
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Folder of the runs, and of the built-in cohort where it is used.")
 STORE = flags.DEFINE_string("store", None, "Folder of your prepared data sets; none: the built-in synthetic cohort.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the parameters, the order, the augmentation and the choice of scans.")
-NETWORK = flags.DEFINE_string("network", "switch32", f"One of {', '.join(NETWORKS)}.")
+NETWORK = flags.DEFINE_string(
+    "network", None,
+    f"One of {', '.join(NETWORKS)}; none given: {USUAL['volumes']} for volumes, {USUAL['slices']} for slices.",
+)
 RECIPE = flags.DEFINE_string(
-    "recipe", "default", "How to train: default, or paper (its setting to the letter)."
+    "recipe", "default", "How to train: default, or paper (the brain paper's setting to the letter)."
 )
 STEPS = flags.DEFINE_integer("steps", None, "The most training steps; none: the recipe's.", lower_bound=1)
-LOSS = flags.DEFINE_enum("loss", None, list(LOSSES), "In place of the recipe's.")
+EPOCHS = flags.DEFINE_integer("epochs", None, "Slices: times through all of them; none: the recipe's.", lower_bound=1)
+LOSS = flags.DEFINE_enum("loss", None, [*LOSSES, *SLICE_ONLY_LOSSES], "In place of the recipe's.")
 LEARNING_RATE = flags.DEFINE_float("learning_rate", None, "In place of the recipe's.", lower_bound=0)
 EPSILON = flags.DEFINE_float("epsilon", None, "Adam's, in place of the recipe's.", lower_bound=0)
 EPSILON_HAT = flags.DEFINE_bool("epsilon_hat", None, "Whether epsilon is TensorFlow 1.15's, in place of the recipe's.")
 SCHEDULE = flags.DEFINE_enum("schedule", None, ["constant", "cosine"], "In place of the recipe's.")
-BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Patches a step, in place of the recipe's.", lower_bound=1)
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", None, "Patches or slices a step, in place of the recipe's.", lower_bound=1
+)
+SAMPLING = flags.DEFINE_enum(
+    "sampling", "all", ["all", "balanced"], "Slices: each once an epoch, or those with the target as often as without."
+)
+SLICE_CHANNELS = flags.DEFINE_integer(
+    "slice_channels", 1, "Slices: how many neighbouring slices the network sees at once (2.5D), odd.", lower_bound=1
+)
+WATCH_EVERY = flags.DEFINE_integer(
+    "watch_every", 5, "Slices: steps between looks at the loss of 10 test slices; 0: never.", lower_bound=0
+)
 INTENSITY = flags.DEFINE_bool(
     "intensity_augmentation", None, "Random contrast, bias field and noise; the recipe's if not given."
 )
@@ -44,8 +70,12 @@ CHECKPOINT_EVERY = flags.DEFINE_integer("checkpoint_every", 200, "Steps between 
 THREADS = flags.DEFINE_integer("threads", 2, "Threads that read patches.", lower_bound=0)
 INPUT_WORKERS = flags.DEFINE_integer("input_workers", 0, "Processes that read patches; 0: threads only.", lower_bound=0)
 WORKERS = flags.DEFINE_integer("workers", 2, "Processes that draw and prepare the built-in cohort.", lower_bound=1)
-COHORT_TRAIN = flags.DEFINE_integer("cohort_train", 24, "Training subjects of the built-in cohort.", lower_bound=2)
-COHORT_TEST = flags.DEFINE_integer("cohort_test", 6, "Test subjects of the built-in cohort.", lower_bound=1)
+COHORT_TRAIN = flags.DEFINE_integer(
+    "cohort_train", None, "Training subjects of the built-in cohort; none: 24 heads, 10 or 11 abdomens.", lower_bound=2
+)
+COHORT_TEST = flags.DEFINE_integer(
+    "cohort_test", None, "Test subjects of the built-in cohort; none: 6 heads, 3 or 4 abdomens.", lower_bound=1
+)
 DISTANCES = evaluation_flags.define_distances()
 TILES = evaluation_flags.define_tiles()
 flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
@@ -64,37 +94,76 @@ def workplace() -> Workplace:
     )  # fmt: skip
 
 
-def recipe() -> Recipe:
-    """The recipe with what the flags change in it."""
-    return get_recipe(RECIPE.value).override(
+def recipe(spec: AnySpec, stage: str) -> Recipe:
+    """The recipe of a stage ("pretrain", "finetune") with what the flags change in it.
+
+    Raises:
+      InputError: no recipe has that name, or a flag does not go with this kind of data.
+    """
+    slices = isinstance(spec, SliceSpec)
+    chosen = get_slice_recipe(RECIPE.value, stage) if slices else get_recipe(RECIPE.value)
+    if LOSS.value is not None and LOSS.value not in (SLICE_LOSSES if slices else LOSSES):
+        raise InputError(
+            f"--loss={LOSS.value} does not go with {spec.kind} such as {spec.name}: "
+            f"choose from {', '.join(SLICE_LOSSES if slices else LOSSES)}."
+        )
+    for flag in (INTENSITY, AFFINE) if slices else (EPOCHS,):
+        if flag.value is not None:
+            raise InputError(f"--{flag.name} does not go with {spec.kind} such as {spec.name}: leave it out.")
+    return chosen.override(
         loss=LOSS.value, learning_rate=LEARNING_RATE.value, epsilon=EPSILON.value, epsilon_hat=EPSILON_HAT.value,
         schedule=SCHEDULE.value, batch_size=BATCH_SIZE.value, intensity_augmentation=INTENSITY.value,
         affine_augmentation=AFFINE.value,
     )  # fmt: skip
 
 
-def default_steps(kind: str, chosen: Recipe) -> int:
-    """Length of "pretrain" or "finetune" where no flag gives it."""
+def default_steps(stage: str, chosen: Recipe) -> int:
+    """Length of "pretrain" or "finetune" on volumes where no flag gives it."""
     if STORE.value is None and chosen.name == "default":
-        return COHORT_STEPS[kind]
-    return chosen.pretrain_steps if kind == "pretrain" else chosen.finetune_steps
+        return COHORT_STEPS[stage]
+    return chosen.pretrain_steps if stage == "pretrain" else chosen.finetune_steps
 
 
-def job(kind: str, steps: int | None, *, n: int | None = None, freeze: str = "none", frozen_bn: str = "running",
-        head: str = "keep") -> JobSettings:  # fmt: skip
+def network(spec: AnySpec) -> NetworkConfig:
+    """The network for a data set, with its outputs and channels.
+
+    Raises:
+      InputError: no network has that name, or it is of another dimensionality than the data.
+    """
+    chosen = get_network(NETWORK.value or USUAL[spec.kind])
+    if isinstance(spec, SliceSpec) != isinstance(chosen, SliceUNetConfig):
+        raise InputError(
+            f"The network {chosen.name} is {chosen.dimensions}D and {spec.name} is a data set of {spec.kind}: "
+            f"choose --network={USUAL[spec.kind]}."
+        )
+    if isinstance(spec, SliceSpec) and isinstance(chosen, SliceUNetConfig):
+        if SLICE_CHANNELS.value % 2 == 0:
+            raise InputError(f"--slice_channels={SLICE_CHANNELS.value} has no middle slice: give an odd number.")
+        return dataclasses.replace(chosen, outputs=spec.structures, channels=SLICE_CHANNELS.value)
+    return chosen
+
+
+def job(spec: AnySpec, stage: str, steps: int | None, *, epochs: int | None = None, n: int | None = None,
+        freeze: str = "none", frozen_bn: str = "running", head: str = "keep") -> JobSettings:  # fmt: skip
     """The settings of one training run from the flags; validation is for the run that the user named."""
     if n is not None and n < 1:
         raise InputError(f"--n={n} labelled scans is not usable: give 1 or more.")
-    chosen = recipe()
+    chosen, config = recipe(spec, stage), network(spec)
+    slices = isinstance(spec, SliceSpec)
     return JobSettings(
-        get_network(NETWORK.value), chosen, steps or default_steps(kind, chosen), n, SEED.value, freeze,
+        config, chosen, steps if slices else steps or default_steps(stage, chosen), n, SEED.value, freeze,
         "running" if frozen_bn == "running" else "batch", "keep" if head == "keep" else "reset",
         VALIDATION.value, VALIDATE_EVERY.value, PATIENCE.value, CHECKPOINT_EVERY.value, THREADS.value,
-        INPUT_WORKERS.value,
+        INPUT_WORKERS.value, (epochs or chosen.epochs) if slices else 0,
+        "balanced" if slices and SAMPLING.value == "balanced" else "all", WATCH_EVERY.value if slices else 0,
     )  # fmt: skip
 
 
-def run_name(*parts: str) -> str:
-    """A run folder's name; network and recipe are in it where they are not the default."""
-    extra = [v for v, usual in ((NETWORK.value, "switch32"), (RECIPE.value, "default")) if v != usual]
+def run_name(spec: AnySpec, *parts: str) -> str:
+    """A run folder's name; what is not the default and makes another model is in it."""
+    usual = (
+        (NETWORK.value, USUAL[spec.kind]), (RECIPE.value, "default"), (LOSS.value, None), (SAMPLING.value, "all"),
+        (f"{SLICE_CHANNELS.value}channels", "1channels"),
+    )  # fmt: skip
+    extra = [v for v, default in usual if v is not None and v != default]
     return "-".join([*parts, *extra, f"seed{SEED.value}"])

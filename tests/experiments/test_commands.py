@@ -113,7 +113,7 @@ def test_predict_a_real_scan_in_its_own_space(workdir: Path, tmp_path: Path) -> 
     out = tmp_path / "seg.nii.gz"
     said = command("experiments.predict", f"--run={run_folder(workdir)}", f"--input={scan}", f"--output={out}",
                    "--registration=auto")  # fmt: skip
-    assert "only seen synthetic heads" in said
+    assert "only seen synthetic scans" in said
     source, made = nib.load(scan), nib.load(out)
     assert made.shape == source.shape
     assert np.array_equal(made.affine, source.affine)

@@ -9,7 +9,8 @@ from tests.conftest import MakeStore
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import write_json
 from tlseg_jax.train.job import store_digest
-from tlseg_jax.transfer.study import Workplace, check_same_data, is_finished, open_store
+from tlseg_jax.transfer.study import check_same_data, is_finished
+from tlseg_jax.transfer.workplace import Workplace, open_store
 
 
 def finished(run: Path, digest: str, *, synthetic: bool) -> Path:
@@ -35,7 +36,7 @@ def test_drawn_heads_never_pass_for_scans(make_store: MakeStore, tmp_path: Path)
     store = make_store("elsewhere/tiny")
     place = Workplace(tmp_path, store=tmp_path / "without", say=lambda _: None)
     check_same_data(place, store.spec, finished(tmp_path / "real", "x", synthetic=False))
-    with pytest.raises(InputError, match="synthetic heads"):
+    with pytest.raises(InputError, match="synthetic"):
         check_same_data(place, store.spec, finished(tmp_path / "drawn", "x", synthetic=True))
 
 

@@ -16,6 +16,7 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
 from tlseg_jax.models.networks import init_variables
+from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.checkpoint import SavedModel, load_model
@@ -34,10 +35,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
 __all__ = ["JobSettings", "Pretrained", "load_predictor", "load_slice_predictor", "train_job"]
-
-
-AnyStore = Store | SliceStore
-"""A prepared data set of volumes or of slices."""
 
 
 @dataclasses.dataclass(frozen=True)

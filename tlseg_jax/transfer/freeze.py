@@ -30,6 +30,8 @@ FREEZING: Mapping[str, tuple[Rule, ...]] = {
     "encoder_without_bottleneck": (Rule(r"encoder_\d+/", "frozen"), _REST),
     # The liver report's model C, read as the first two resolution levels.
     "first_two": (Rule(r"encoder_[01]/", "frozen"), _REST),
+    # The other reading: the first level's two convolutions, with their norms and short skip.
+    "first_two_convolutions": (Rule(r"encoder_0/", "frozen"), _REST),
     "none": (_REST,),
 }
 
