@@ -59,8 +59,8 @@ def draw_sampling(
       rng: this scan's random numbers.
     """
     low, high = _liver_extent(person)
-    width = 2 * person.size[0] * (128 + person.wall + person.fat)
-    pixel = width * rng.uniform(1.05, 1.18) / pixels[0]
+    width = 2 * person.size[0] * (136 + person.wall + 1.3 * person.fat)
+    pixel = width * rng.uniform(1.04, 1.14) / pixels[0]
     if modality == "MR":
         depth, thick, thin, axes = MR_DEPTH, float(rng.uniform(*MR_SLICE_MM)), 3, "LPS"
         bottom = (low + high - depth * thick) / 2 + rng.uniform(-10, 10)

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from tlseg_jax.datasets.abdomen_organs import LIVER_BOX, liver
-from tlseg_jax.datasets.abdomen_person import POPULATION, AbdomenPerson, BroadField, broad_field
+from tlseg_jax.datasets.abdomen_person import POPULATION, AbdomenPerson
 from tlseg_jax.datasets.phantom_shapes import Floats, Vec, ellipsoid, stream, union
 
 Kind = Literal["hypodense", "hypervascular", "rim", "isodense", "cyst"]
@@ -43,7 +43,8 @@ class Lesion:
       centre: schematic mm.
       radius: mean radius, mm.
       lobes: (n, 3, 3) turned axes and (n, 3) centres and radii of the ellipsoids that make it, mm.
-      surface: wander of its surface, relative to the radius.
+      waves: (n, 4) wave numbers, per radius, and phase of the waves that dent its surface.
+      dents: height of each wave, relative to the radius.
       rim_mm: thickness of its rim.
       ct: contrast in HU.
       mr: contrast as a fraction of the liver's arterial signal.
@@ -53,7 +54,8 @@ class Lesion:
     centre: Vec
     radius: float
     lobes: tuple[tuple[Floats, Vec, Vec], ...]
-    surface: BroadField
+    waves: Floats
+    dents: float
     rim_mm: float
     ct: Contrast
     mr: Contrast
@@ -61,7 +63,7 @@ class Lesion:
     @property
     def reach(self) -> float:
         """The lesion lies within this distance of its centre, mm."""
-        return 2.2 * self.radius + 6
+        return 2.4 * self.radius + 6
 
     def distance(self, p: Floats) -> Floats:
         """Signed distance at points (3, ...), the liver's own surface left out."""
@@ -72,8 +74,10 @@ class Lesion:
             out = lobe if out is None else union(out, lobe, 0.5 * self.radius)
         if out is None:
             raise ValueError("a lesion has one lobe at least")
-        wander = self.surface.at(relative * np.float32(20 / max(self.radius, 8)))
-        return out + np.float32(0.13 * self.radius) * np.clip(wander, -2, 2)
+        wander = np.zeros_like(out)
+        for *k, phase in self.waves:
+            wander += np.cos(np.tensordot(np.float32(k) / np.float32(self.radius), relative, 1) + phase)
+        return out + np.float32(self.dents * self.radius) * wander
 
 
 def draw_lesions(body: AbdomenPerson, person: int, seed: int, least: int = 0) -> tuple[Lesion, ...]:
@@ -123,8 +127,9 @@ def _draw_lesion(rng: np.random.Generator, kind: Kind, centre: Vec, radius: floa
         x, y, z = (0.0, 0.0, 0.0) if n == 0 else rng.normal(0, 0.45, 3) * radius
         lobes.append((turn, (float(x), float(y), float(z)), (float(a), float(b), float(c))))
     ct, mr = _draw_contrast(rng, kind)
-    surface = broad_field(rng, (12.0, 0.2 if kind == "cyst" else 1.0))
-    return Lesion(kind, centre, radius, tuple(lobes), surface, float(rng.uniform(2.5, 4.5)), ct, mr)
+    waves = np.concatenate([rng.normal(0, 2.2, (6, 3)), rng.uniform(0, 2 * np.pi, (6, 1))], 1).astype(np.float32)
+    dents = 0.015 if kind == "cyst" else 0.075
+    return Lesion(kind, centre, radius, tuple(lobes), waves, dents, float(rng.uniform(2.5, 4.5)), ct, mr)
 
 
 def _draw_contrast(rng: np.random.Generator, kind: Kind) -> tuple[Contrast, Contrast]:
