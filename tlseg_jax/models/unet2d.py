@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from tlseg_jax.models.conv2d import conv2d, conv2d_transpose
+from tlseg_jax.models.dropout import Dropout
 from tlseg_jax.models.pool2d import max_pool
 from tlseg_jax.models.unet import RUNNING_NOWHERE
 
@@ -128,7 +129,7 @@ class ResidualBlock(nn.Module):
         dense = nn.Dense(self.features, use_bias=False, dtype=c.dtype, kernel_init=_initializer(c.init), name="short")
         short = dense(x)
         for i in range(2):
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout)(x, train)
             x = Conv3x3(self.features, c.init, name=f"conv_{i}")(x)
             average = not train or f"{self.name}/bn_{i}" in running
             x = nn.BatchNorm(use_running_average=average, momentum=c.momentum, dtype=c.dtype, name=f"bn_{i}")(x)

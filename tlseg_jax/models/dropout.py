@@ -1,0 +1,42 @@
+"""Dropout with one random bit a value where half are dropped.
+
+Flax's draws 32 random bits a value. At full resolution the decoder has more values to draw for than
+parameters to train, and on a CPU that was a sixth of a whole training step (benchmarks/conv2d_step.py).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+WORD = 32
+"""Random bits come in words of this many."""
+
+
+class Dropout(nn.Module):
+    """Set each value to zero with probability `rate` and scale the others by 1 / (1 - rate).
+
+    Attributes:
+      rate: from 0 to below 1.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Any shape -> the same; `x` itself unless in training. Draws from the random stream "dropout"."""
+        if not train or self.rate == 0:
+            return x
+        key = self.make_rng("dropout")
+        if self.rate == 0.5:
+            keep = random_bits(key, x.shape)
+        else:
+            keep = jax.random.bernoulli(key, 1 - self.rate, x.shape)
+        return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
+
+
+def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Independent fair coins, bool of `shape`; a word's bits lie along the last axis."""
+    *outer, last = shape
+    words = jax.random.bits(key, (*outer, -(-last // WORD)), jnp.uint32)
+    bits = words[..., None] >> jnp.arange(WORD, dtype=jnp.uint32) & 1
+    return bits.reshape(*outer, -1)[..., :last].astype(bool)
