@@ -96,10 +96,16 @@ def analyse(
 def _group(
     n: int | None, runs: Mapping[str, tuple[RunTables, ...]], target: str, source: str | None, before: Dice | None
 ) -> Group:
-    dice = {m: mean_dice(own, target) for m, own in runs.items()}
-    source_dice = {
-        m: mean_dice(own, source) for m, own in runs.items() if source and all(source in t.scores for t in own)
-    }
+    dice = _dice_by_model(runs, target)
+    scored = {m: own for m, own in runs.items() if source and all(source in t.scores for t in own)}
+    source_dice = _dice_by_model(scored, source) if source else {}
+    for own in source_dice.values() if before is not None else ():
+        odd = sorted(own.keys() ^ (before or {}).keys())
+        if odd:
+            raise InputError(
+                f"The pre-trained model and the transferred ones were scored on different volumes of {source} "
+                f"({', '.join(odd[:5])} in one only): evaluate all on the same data set."
+            )
     levels = common_levels([t.losses for own in runs.values() for t in own])
     speed = {m: {t.run.seed: convergence(t.losses, levels) for t in own} for m, own in runs.items()}
     steps = {
@@ -128,22 +134,26 @@ def compare(values: Mapping[str, Mapping[str, float]]) -> tuple[Comparison, ...]
     return tuple(Comparison(*pair, t, adjusted["".join(pair)]) for pair, t in tests.items())
 
 
-def mean_dice(runs: Sequence[RunTables], test_set: str) -> dict[str, float]:
-    """Volume -> Dice averaged over the runs that have one; NaN where none has.
+def _dice_by_model(runs: Mapping[str, Sequence[RunTables]], test_set: str) -> dict[str, Dice]:
+    """Model -> volume -> Dice averaged over the runs that have one; NaN where none has.
 
     Raises:
       InputError: a run was not scored on the test set, or the volumes differ between runs.
     """
-    tables = [t.volumes(test_set) for t in runs]
-    for t, own in zip(runs, tables, strict=True):
-        odd = sorted(own.keys() ^ tables[0].keys())
+    every = [t for own in runs.values() for t in own]
+    for t in every:
+        odd = sorted(t.volumes(test_set).keys() ^ every[0].volumes(test_set).keys())
         if odd:
             raise InputError(
-                f"{t.run.folder} and {runs[0].run.folder} were scored on different volumes of {test_set} "
+                f"{t.run.folder} and {every[0].run.folder} were scored on different volumes of {test_set} "
                 f"({', '.join(odd[:5])} in one only): evaluate both on the same data set."
             )
+    return {m: _mean_dice(own, test_set) for m, own in runs.items()}
+
+
+def _mean_dice(runs: Sequence[RunTables], test_set: str) -> dict[str, float]:
     out = {}
-    for volume in sorted(tables[0]):
-        known = [own[volume].dice for own in tables if math.isfinite(own[volume].dice)]
+    for volume in sorted(runs[0].volumes(test_set)):
+        known = [d for t in runs if math.isfinite(d := t.volumes(test_set)[volume].dice)]
         out[volume] = float(np.mean(known)) if known else math.nan
     return out

@@ -180,7 +180,8 @@ def _page(
             parts.append(f"![Learning curves, {words}{of_n}](figures/{_curve_name(stem, g, groups)})")
     parts += [
         "## Convergence",
-        "Means over seeds; each run is in [convergence.csv](convergence.csv). A step that not every seed reached has none.",
+        "Means over seeds; each run is in [convergence.csv](convergence.csv). There is no mean where a seed never "
+        "came down to a level.",
         _rounded(tables.over_seeds(found["convergence"]), 3).markdown(),
     ]
     if found["forgetting"].rows:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -24,6 +25,9 @@ MODEL_LINES: Mapping[str, str] = {"A": "-", "B": (0, (5, 1.2)), "C": (0, (1.5, 1
 MODEL_MARKERS: Mapping[str, str] = {"A": "o", "B": "s", "C": "^"}
 
 DRAW_COLOUR, WHOLE_COLOUR = "#7f7f7f", "#1a1a1a"
+
+BACKED: Any = {"frameon": True, "framealpha": 0.8, "edgecolor": "none"}
+"""A legend stays readable over a curve that does not fall."""
 
 WIDTH = 5.2
 """Inches."""
@@ -81,7 +85,7 @@ def draw_model_curve(runs: Sequence[RunTables], path: Path, *, heading: str = ""
         _finish(ax, [v for line in ax.lines for v in np.asarray(line.get_ydata(), np.float64)], "loss")
         ax.set_xlabel("step")
         _epoch_axis(ax, _longest(runs), ticks=True)
-        ax.legend(loc="upper right", fontsize=7)
+        ax.legend(loc="upper right", fontsize=7, **BACKED)
         _heading(figure, heading)
         watermark(figure, mark)
         save_png(figure, path)
@@ -168,7 +172,7 @@ def _draw_bands(ax: Axes, lines: Mapping[str, Sequence[Line]], *, legend: bool) 
         drawn += [*low, *high]
     _finish(ax, drawn, "")
     if legend:
-        ax.legend(loc="upper right", fontsize=7, handlelength=3)
+        ax.legend(loc="upper right", fontsize=7, handlelength=3, **BACKED)
 
 
 def _finish(ax: Axes, drawn: Sequence[float], name: str) -> None:

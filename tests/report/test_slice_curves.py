@@ -1,0 +1,73 @@
+"""The learning curves are drawn for any runs, and their mean and band are NumPy's."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from tests.report.test_compare_runs import write_run
+from tlseg_jax.report.compare_runs import RunTables, read_run
+from tlseg_jax.report.slice_curves import MODEL_COLOURS, band, draw_curves_together, draw_model_curve
+
+NAN = float("nan")
+FALLING = [float(np.exp(-i / 40)) for i in range(200)]
+
+
+def runs(folder: Path, model: str, seeds: int = 2, **more: Any) -> list[RunTables]:
+    return [read_run(write_run(folder / f"{model}{s}", model=model, seed=s, **more)) for s in range(seeds)]
+
+
+def has_colour(path: Path, colour: str) -> bool:
+    picture = imread(path)[..., :3]
+    wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return bool((np.abs(picture - wanted).max(-1) < 0.02).sum() > 50)
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "all": {"losses": FALLING, "draws": {10: 0.9, 100: 0.4, 200: 0.2}, "epochs": [(100, 9.0, 0.5), (200, 9.0, 0.2)]},
+    "one seed": {"losses": FALLING, "seeds": 1},
+    "no test loss": {"losses": FALLING, "epochs": [(200, 1.0, None)]},
+    "fixed draw alone": {"losses": FALLING, "draws": {100: 0.4}, "epochs": [(200, 1.0, None)]},
+    "one step": {"losses": [0.5], "epochs": [(1, 1.0, 0.5)]},
+    "not a number": {"losses": [0.5, NAN, 0.4], "draws": {2: NAN}, "epochs": [(3, 1.0, NAN)]},
+    "zero": {"losses": [0.0] * 30, "epochs": [(30, 1.0, 0.0)]},
+    "below zero": {"losses": [-0.1 * i for i in range(30)], "epochs": [(30, 1.0, -1.0)]},
+    "wide": {"losses": [10.0 ** (-i / 20) for i in range(120)], "epochs": [(120, 1.0, 1e-5)]},
+    "many epochs": {"losses": FALLING, "epochs": [(5 * i, 1.0, 0.1) for i in range(1, 41)]},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_runs_are_drawn_without_a_warning(tmp_path: Path, name: str) -> None:
+    models = {m: runs(tmp_path, m, **CASES[name]) for m in "ABC"}
+    out = tmp_path / "figures"
+    draw_model_curve(models["B"], out / "model_B.png", heading="Model B", mark="synthetic")
+    draw_curves_together(models, out / "curves.png", heading="Models A, B and C")
+    assert sorted(p.name for p in out.iterdir()) == ["curves.png", "model_B.png"]
+    assert has_colour(out / "model_B.png", MODEL_COLOURS["B"])
+    assert all(has_colour(out / "curves.png", c) for c in MODEL_COLOURS.values())
+    tall = imread(out / "curves.png").shape[0] > 800
+    assert tall == (name != "no test loss" and name != "not a number")
+
+
+def test_a_model_may_be_absent_and_nothing_at_all_is_refused(tmp_path: Path) -> None:
+    own = runs(tmp_path, "A")
+    draw_curves_together({"A": own}, tmp_path / "curves.png")
+    assert not has_colour(tmp_path / "curves.png", MODEL_COLOURS["C"])
+    with pytest.raises(ValueError, match="no runs"):
+        draw_curves_together({}, tmp_path / "none.png")
+    with pytest.raises(ValueError, match="one model"):
+        draw_model_curve([*own, *runs(tmp_path, "B")], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_the_band_is_numpys_and_runs_of_other_lengths_count_where_they_are() -> None:
+    a = (np.array([1.0, 2, 3]), np.array([1.0, 3, 5]))
+    b = (np.array([1.0, 3]), np.array([3.0, 1]))
+    steps, mean, low, high = band([a, b])
+    assert steps.tolist() == [1, 2, 3]
+    assert mean.tolist() == [2, 2.5, 3] and low.tolist() == [1, 2, 1] and high.tolist() == [3, 3, 5]
+    steps, mean, _, _ = band([a, (np.array([5.0, 6]), np.array([7.0, 8]))])
+    assert steps.tolist() == [1, 2, 3, 5, 6] and mean.tolist() == [1, 3, 5, 7, 8]
