@@ -4,22 +4,28 @@ python -m experiments.predict --run=runs/finetune/NAME --input=scan.nii.gz --out
 python -m experiments.predict --run=runs/finetune/NAME --input=DIR --output=DIR
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
 
 from experiments import cli, evaluation_flags
+from tlseg_jax.datasets.slice_spec import slice_spec_from_dict
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.forest_file import load_forest
 from tlseg_jax.evaluate.label_map import check_output
-from tlseg_jax.evaluate.predict import predict_scan, write_label_map
+from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import predict_folder
+from tlseg_jax.evaluate.predict_slices import predict_slices_scan
+from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
-from tlseg_jax.train.checkpoint import load_model
-from tlseg_jax.train.job import load_predictor
+from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.job import load_predictor, load_slice_predictor
+from tlseg_jax.train.run_folder import read_json
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
 INPUT = flags.DEFINE_string("input", None, "A scan (NIfTI or MGH), or a folder or CSV list of scans.")
@@ -27,6 +33,9 @@ OUTPUT = flags.DEFINE_string(
     "output", None, "The label map to write (.nii, .nii.gz, .mgz), or a folder for several scans."
 )
 MASK = flags.DEFINE_string("mask", None, "Brain mask on the same grid as the single scan, where there is one.")
+POSTPROCESS = flags.DEFINE_bool(
+    "postprocess", False, "2D runs: drop components that the run's forest (experiments.postprocess) takes to be false."
+)
 TILES = evaluation_flags.define_tiles()
 flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
 REGISTRATION = flags.DEFINE_enum(
@@ -38,8 +47,33 @@ REGISTRATION = flags.DEFINE_enum(
 def main() -> None:
     """Parse the flags, predict, and say the volumes."""
     run, source, output = Path(cli.required(RUN)), Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
-    tiles = evaluation_flags.tiles(TILES)
     saved = load_model(run)
+    if saved.description["synthetic"]:
+        print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
+    segment = _slice_segmenter(run, saved) if saved.config.dimensions == 2 else _volume_segmenter(run, saved)
+    if not source.exists():
+        raise InputError(f"--input={source} does not exist: check the path.")
+    if source.is_dir() or source.suffix == ".csv":
+        _folder(source, output, segment)
+        return
+    name = source.name.split(".")[0]
+    files = ScanFiles(name, source, mask=Path(MASK.value) if MASK.value else None)
+    check_output(files, output)  # before the work, not after it
+    try:
+        prediction = segment(files)
+    except ExclusionError as e:
+        raise InputError(str(e)) from None
+    write_label_map(prediction, output)
+    for w in prediction.warnings:
+        print(f"warning: {w}")
+    print(f"{output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in prediction.volumes_ml.items()))
+
+
+def _volume_segmenter(run: Path, saved: SavedModel) -> Callable[[ScanFiles], Prediction]:
+    """A 3D network with the preprocessing of its training data."""
+    if POSTPROCESS.value:
+        raise InputError(f"--postprocess goes with 2D runs, and {run} is 3D: leave it out.")
+    tiles = evaluation_flags.tiles(TILES)
     d = saved.description
     spec = spec_from_dict(d["spec"], str(run))
     box = Box.from_dict(d["patch_box"]) if d["patch_box"] else None
@@ -47,37 +81,38 @@ def main() -> None:
     if REGISTRATION.value:
         settings = PrepareSettings.from_dict(settings.to_dict() | {"registration": REGISTRATION.value})
     predictor = load_predictor(saved)
-    if d["synthetic"]:
-        print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
-    if not source.exists():
-        raise InputError(f"--input={source} does not exist: check the path.")
-    if source.is_dir() or source.suffix == ".csv":
-        if MASK.value:
-            raise InputError("--mask goes with a single scan: for several, list the masks in a CSV.")
-        found = find_scans(source, need_label=False)
-        outcomes = predict_folder(found.scans, output, spec, box, settings, predictor, tiles)
-        failed = [o for o in outcomes if o.problem]
-        print(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented; volumes in {output / 'volumes.csv'}")
-        unread = found.exclusions
-        for e in unread:
-            print(f"excluded: {e.subject}: {e.reason}")
-        if failed or unread:
-            names = ", ".join([o.subject for o in failed] + [e.subject for e in unread])
-            raise InputError(
-                f"{len(failed) + len(unread)} scan(s) were not segmented ({names}): see the reasons above."
-            )
-        return
-    name = source.name.split(".")[0]
-    files = ScanFiles(name, source, mask=Path(MASK.value) if MASK.value else None)
-    check_output(files, output)  # before the work, not after it
-    try:
-        prediction = predict_scan(files, spec, box, settings, predictor, tiles)
-    except ExclusionError as e:
-        raise InputError(str(e)) from None
-    write_label_map(prediction, output)
-    for w in prediction.warnings:
-        print(f"warning: {w}")
-    print(f"{output}: {spec.structure} {prediction.volume_ml:.2f} ml")
+    return lambda files: predict_scan(files, spec, box, settings, predictor, tiles)
+
+
+def _slice_segmenter(run: Path, saved: SavedModel) -> Callable[[ScanFiles], Prediction]:
+    """A 2D network, and the forest that `postprocess` trained for it where that is asked for."""
+    for flag in (MASK, REGISTRATION):
+        if flag.value:
+            raise InputError(f"--{flag.name} goes with 3D runs, and {run} is 2D: leave it out.")
+    assert isinstance(saved.config, SliceUNetConfig)
+    channels = saved.config.channels
+    spec = slice_spec_from_dict(saved.description["spec"], str(run))
+    predictor = load_slice_predictor(saved)
+    forest, cleaned = None, ""
+    if POSTPROCESS.value:
+        folder = run / "postprocess"
+        forest, cleaned = load_forest(folder), str(read_json(folder / "effect.json")["structure"])
+    return lambda files: predict_slices_scan(files, spec, predictor, channels, forest=forest, cleaned=cleaned)
+
+
+def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Prediction]) -> None:
+    if MASK.value:
+        raise InputError("--mask goes with a single scan: for several, list the masks in a CSV.")
+    found = find_scans(source, need_label=False)
+    outcomes = predict_folder(found.scans, output, segment)
+    failed = [o for o in outcomes if o.problem]
+    print(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented; volumes in {output / 'volumes.csv'}")
+    unread = found.exclusions
+    for e in unread:
+        print(f"excluded: {e.subject}: {e.reason}")
+    if failed or unread:
+        names = ", ".join([o.subject for o in failed] + [e.subject for e in unread])
+        raise InputError(f"{len(failed) + len(unread)} scan(s) were not segmented ({names}): see the reasons above.")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -12,8 +13,9 @@ from scipy import ndimage
 
 from tlseg_jax.datasets.spec import DatasetSpec, get_spec
 from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.metrics import score
-from tlseg_jax.evaluate.predict import predict_scan, write_label_map
+from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import output_path, predict_folder
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
@@ -33,6 +35,10 @@ TURNED = np.array([[0, 0, 1.2, 0], [-1.0, 0, 0, 0], [0, 1.5, 0, 0], [0, 0, 0, 1]
 def bright(patches: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probability rising with intensity: one half midway between the head's and the ball's."""
     return (1 / (1 + np.exp(-(patches - 3)))).astype(np.float32)
+
+
+def segmenter(predictor: Predictor) -> Callable[[ScanFiles], Prediction]:
+    return lambda files: predict_scan(files, SPEC, None, SETTINGS, predictor)
 
 
 def write_head(path: Path, affine: NDArray[np.float64], shape: tuple[int, int, int] = (30, 36, 24)) -> ScanFiles:
@@ -58,7 +64,7 @@ def test_a_scan_of_any_orientation_is_segmented_on_its_own_grid(tmp_path: Path, 
     reference = truth(files)
     assert prediction.label.shape == reference.shape
     assert score(prediction.label, reference, (1.2, 1.0, 1.5)).dice > 0.9
-    assert prediction.volume_ml == pytest.approx(prediction.label.sum() * 1.8 / 1000)
+    assert prediction.volumes_ml == {"ball": pytest.approx(prediction.label.sum() * 1.8 / 1000)}
     assert prediction.warnings == () and "inference" in prediction.seconds
     write_label_map(prediction, tmp_path / "seg.nii.gz")
     found = nib.load(tmp_path / "seg.nii.gz")
@@ -87,7 +93,7 @@ def test_a_folder_goes_on_past_a_scan_that_fails(tmp_path: Path) -> None:
     scans[1].image.write_bytes(scans[1].image.read_bytes()[:200])
     said: list[str] = []
     out = tmp_path / "out"
-    outcomes = predict_folder(scans, out, SPEC, None, SETTINGS, bright, progress=False, say=said.append)
+    outcomes = predict_folder(scans, out, segmenter(bright), progress=False, say=said.append)
     assert [bool(o.problem) for o in outcomes] == [False, True, False]
     assert len(said) == 1 and said[0].startswith("s1 was not segmented: ") and "s1.nii.gz" in said[0]
     assert sorted(p.name for p in out.iterdir()) == ["s0_seg.nii.gz", "s2_seg.nii.gz", "volumes.csv"]
@@ -105,7 +111,7 @@ def test_a_network_that_fails_is_named_for_each_scan(tmp_path: Path) -> None:
     def full(patches: NDArray[np.float32]) -> NDArray[np.float32]:
         raise RuntimeError("out of memory\n" + "details\n" * 50)
 
-    outcomes = predict_folder(scans, tmp_path / "out", SPEC, None, SETTINGS, full, progress=False, say=lambda s: None)
+    outcomes = predict_folder(scans, tmp_path / "out", segmenter(full), progress=False, say=lambda s: None)
     assert [o.problem for o in outcomes] == ["RuntimeError: out of memory"] * 2
 
 
@@ -117,7 +123,7 @@ def test_a_full_disk_stops_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(nib, "save", no_space)
     with pytest.raises(OSError, match="No space"):
-        predict_folder(scans, tmp_path / "out", SPEC, None, SETTINGS, bright, progress=False)
+        predict_folder(scans, tmp_path / "out", segmenter(bright), progress=False)
     assert not list((tmp_path / "out").iterdir())
 
 
@@ -126,7 +132,7 @@ def test_a_folder_never_overwrites_an_input(tmp_path: Path) -> None:
     for scans, word in (([scan], "never overwritten"), ([], "no scans"), ([scan, scan], "Two scans")):
         folder = tmp_path / "out" if word == "Two scans" else tmp_path
         with pytest.raises(InputError, match=word):
-            predict_folder(scans, folder, SPEC, None, SETTINGS, bright, progress=False)
+            predict_folder(scans, folder, segmenter(bright), progress=False)
     assert output_path(ScanFiles("b", Path("b.MGZ")), Path("o")) == Path("o/b_seg.mgz")
 
 
@@ -153,7 +159,7 @@ def test_a_real_caudate_survives_the_way_there_and_back(tmp_path: Path) -> None:
     spec = dataclasses.replace(get_spec("hdt_wb"), spacing=(1.0, 1.0, 1.0), patch_size=(256, 256, 192))
     prediction = predict_scan(ScanFiles("s", tmp_path / "scan.nii.gz"), spec, None, SETTINGS, observe, batch=1)
     assert score(prediction.label, caudate, (1, 1, 1)).dice >= 0.95
-    assert prediction.volume_ml == pytest.approx(caudate.sum() / 1000, rel=0.05)
+    assert next(iter(prediction.volumes_ml.values())) == pytest.approx(caudate.sum() / 1000, rel=0.05)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""A mask written as a label map that overlays on its scan in any viewer: NIfTI or MGH, uint8, value 1."""
+"""A segmentation written as a label map that overlays on its scan in any viewer: NIfTI or MGH, uint8."""
 
 import contextlib
 import os
@@ -43,14 +43,14 @@ def check_output(files: ScanFiles, path: Path) -> str:
     raise InputError(f"The output {path} is not named as a label map: end it with {', '.join(SUFFIXES)}.")
 
 
-def save_label_map(mask: NDArray[np.bool_], affine: Affine, files: ScanFiles, path: Path) -> None:
+def save_label_map(mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, files: ScanFiles, path: Path) -> None:
     """Write `mask` with the geometry of the scan it belongs to, whole or not at all.
 
     From one NIfTI file to another, the affine's two forms, their codes and the units are copied
     bit for bit. Nothing else of the scan's header is: its free text and extensions may name a patient.
 
     Args:
-      mask: (x, y, z) bool, in the scan's own axes.
+      mask: (x, y, z) bool, written as 0 and 1, or uint8 values, in the scan's own axes.
       affine: (4, 4) voxel -> RAS mm of the scan.
       files: the scan.
       path: the output; its folder is made if it is missing.
@@ -98,7 +98,7 @@ def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
     source: Any = None if scan.name.lower().endswith((".mgz", ".mgh")) else nib.load(scan).header
     large = isinstance(source, nib.Nifti2Header) or max(voxels.shape) > 32767
     image = (nib.Nifti2Image if large else nib.Nifti1Image)(voxels, affine)
-    image.header["cal_max"] = 1
+    image.header["cal_max"] = max(1, int(voxels.max()))
     image.header["descrip"] = b"tlseg_jax segmentation"
     if source is None:
         image.set_qform(affine, _SCANNER)

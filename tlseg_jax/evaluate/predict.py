@@ -24,18 +24,18 @@ class Prediction:
 
     Attributes:
       files: the scan that it is of.
-      label: (x, y, z) bool, in the scan's own axes.
+      label: (x, y, z) in the scan's own axes: bool, or uint8 where several structures have values of their own.
       affine: (4, 4) voxel -> RAS mm of the scan.
-      volume_ml: volume of the structure in ml, counted in the scan's own voxels.
+      volumes_ml: structure -> its volume in ml, counted in the scan's own voxels.
       seconds: what each preprocessing step, the network and the way back took.
       details: what preprocessing says of itself.
       warnings: sentences for the user; empty if nothing looked wrong.
     """
 
     files: ScanFiles
-    label: NDArray[np.bool_]
+    label: NDArray[np.bool_] | NDArray[np.uint8]
     affine: Affine
-    volume_ml: float
+    volumes_ml: dict[str, float]
     seconds: dict[str, float]
     details: dict[str, Any]
     warnings: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ def predict_scan(
         files=files,
         label=label,
         affine=scan.affine,
-        volume_ml=int(np.count_nonzero(label)) * Grid(scan.image.shape, scan.affine).voxel_ml,
+        volumes_ml={spec.structure: int(np.count_nonzero(label)) * Grid(scan.image.shape, scan.affine).voxel_ml},
         seconds=seconds,
         details=dict(prepared.details),
         warnings=_warnings(spec, probability > THRESHOLD, None if spec.random_patch else box),

@@ -2,19 +2,15 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.errors import InputError
-from tlseg_jax.evaluate.inference import Predictor, Tiles
 from tlseg_jax.evaluate.label_map import make_folder
-from tlseg_jax.evaluate.predict import predict_scan, write_label_map
+from tlseg_jax.evaluate.predict import Prediction, write_label_map
 from tlseg_jax.evaluate.table import write_table
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
 
 COLUMNS = ("subject", "input", "output", "volume_ml", "seconds", "warning", "problem")
@@ -28,7 +24,7 @@ class Outcome:
       subject: name of the scan.
       input: its file.
       output: the label map; None where it failed.
-      volume_ml: volume of the structure in ml; None where it failed.
+      volumes_ml: structure -> its volume in ml; empty where it failed.
       seconds: in all.
       warning: what looked wrong, or "".
       problem: why it failed, or "".
@@ -37,7 +33,7 @@ class Outcome:
     subject: str
     input: Path
     output: Path | None = None
-    volume_ml: float | None = None
+    volumes_ml: Mapping[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     warning: str = ""
     problem: str = ""
@@ -48,7 +44,9 @@ class Outcome:
             "subject": self.subject,
             "input": str(self.input),
             "output": "" if self.output is None else str(self.output),
-            "volume_ml": "" if self.volume_ml is None else f"{self.volume_ml:.4f}",
+            "volume_ml": "; ".join(
+                f"{ml:.4f}" if len(self.volumes_ml) == 1 else f"{name} {ml:.4f}" for name, ml in self.volumes_ml.items()
+            ),
             "seconds": f"{self.seconds:.1f}",
             "warning": self.warning,
             "problem": self.problem,
@@ -64,13 +62,8 @@ def output_path(files: ScanFiles, folder: Path) -> Path:
 def predict_folder(
     scans: Sequence[ScanFiles],
     folder: Path,
-    spec: DatasetSpec,
-    box: Box | None,
-    settings: PrepareSettings,
-    predictor: Predictor,
-    tiles: Tiles = "gaussian",
+    segment: Callable[[ScanFiles], Prediction],
     *,
-    batch: int = 2,
     progress: bool = True,
     say: Callable[[str], None] = tqdm.write,
 ) -> tuple[Outcome, ...]:
@@ -82,7 +75,7 @@ def predict_folder(
     Args:
       scans: what to segment.
       folder: for the label maps and volumes.csv; made if it is missing.
-      spec: as for `predict_scan`, and so are `box`, `settings`, `predictor`, `tiles` and `batch`.
+      segment: one scan, such as `predict_scan` with a network.
       progress: show a bar on stderr.
       say: prints a sentence.
 
@@ -104,13 +97,13 @@ def predict_folder(
         for files, target in zip(scans, targets, strict=True):
             start = time.perf_counter()
             try:
-                prediction = predict_scan(files, spec, box, settings, predictor, tiles, batch)
+                prediction = segment(files)
                 write_label_map(prediction, target)
                 outcome = Outcome(
                     files.subject,
                     files.image,
                     target,
-                    prediction.volume_ml,
+                    prediction.volumes_ml,
                     warning="; ".join(prediction.warnings),
                 )
             except (ExclusionError, InputError) as e:

@@ -1,0 +1,91 @@
+"""A raw scan in, its segmentation by the 2D network in the scan's own space out, slice by slice in batches."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.evaluate.false_positives import Forest
+from tlseg_jax.evaluate.forest_effect import ORGAN
+from tlseg_jax.evaluate.inference import THRESHOLD
+from tlseg_jax.evaluate.predict import Prediction
+from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_stack
+from tlseg_jax.preprocess.geometry import Grid
+from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.slice_read import planes_to_scan, read_volume
+
+
+def own_values(spec: SliceSpec) -> tuple[int, ...]:
+    """The label value that marks each structure in a prediction, the one of the training labels.
+
+    Of the values that make a structure it is the first that no later one has: where 1 and 2 are liver
+    and 2 is tumour, the liver is written as 1 and the tumour as 2.
+    """
+    later = [{v for values in spec.label_values[i + 1 :] for v in values} for i in range(len(spec.structures))]
+    return tuple(
+        next((v for v in values if v not in taken), values[0])
+        for values, taken in zip(spec.label_values, later, strict=True)
+    )
+
+
+def predict_slices_scan(
+    files: ScanFiles,
+    spec: SliceSpec,
+    predictor: SlicePredictor,
+    channels: int,
+    *,
+    batch: int = BATCH,
+    forest: Forest | None = None,
+    cleaned: str = "",
+) -> Prediction:
+    """Segment one scan as it came from the scanner, every axial slice of it.
+
+    The probability (not the mask) is interpolated back onto the scan's own pixels and cut at 0.5 there.
+
+    Args:
+      files: the scan; a label is not read.
+      spec: the data set that the network was trained on, as prepared.
+      predictor: the network.
+      channels: slices that it sees at once.
+      batch: slices a call.
+      forest: drops components of `cleaned` that it takes to be false, where post-processing is asked for.
+      cleaned: the structure that the forest was trained on.
+
+    Raises:
+      ExclusionError: the scan cannot be read.
+      InputError: the network gives values that are not finite.
+    """
+    volume = read_volume(files, spec, every_slice=True)
+    start = time.perf_counter()
+    # float16 is what the network saw in training.
+    image = volume.image.astype(np.float16)
+    probability = predict_stack(image, channels, volume.z, predictor, batch)
+    if forest is not None:
+        at = spec.structures.index(cleaned)
+        liver = probability[..., spec.structures.index(ORGAN)] > THRESHOLD if forest.liver else None
+        one = probability[..., at]
+        # Planes are every slice of the scan, so the third axis of the affine is one slice.
+        spacing = Grid(volume.scan_shape, volume.affine).spacing
+        probability[..., at] = one * forest.keep(one, one > THRESHOLD, image, spacing, liver)
+    inferred = time.perf_counter()
+    label = np.zeros(volume.scan_shape, np.uint8)
+    grid = Grid(volume.scan_shape, volume.scan_affine)
+    volumes = {}
+    for i, (structure, value) in enumerate(zip(spec.structures, own_values(spec), strict=True)):
+        found = planes_to_scan(probability[..., i], volume) > THRESHOLD
+        label[found] = value
+        volumes[structure] = int(np.count_nonzero(found)) * grid.voxel_ml
+    seconds = dict(volume.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
+    return Prediction(
+        files, label, volume.scan_affine, volumes, seconds, {}, (*volume.warnings, *_nothing_found(volumes))
+    )
+
+
+def _nothing_found(volumes: dict[str, float]) -> Sequence[str]:
+    return [
+        f"no {structure} was found: check that the scan is like the network's training data"
+        for structure, ml in volumes.items()
+        if not ml
+    ]
+
