@@ -149,10 +149,10 @@ def train_forest(volumes: Iterable[PredictedVolume], *, trees: int = TREES, seed
     answer = np.concatenate(answers)
     true, false = int(np.count_nonzero(answer)), int(np.count_nonzero(~answer))
     if not (true and false):
+        remedy = "there is nothing to filter, so do without it" if true else "train the network longer first"
         raise InputError(
             f"The predictions on the {len(subjects)} training volume(s) hold {true} true and {false} false "
-            "component(s) and a forest needs both kinds to learn from: use a run that trained on more volumes, "
-            "or do without the post-processing."
+            f"component(s) and a forest needs both kinds to learn from: {remedy}."
         )
     classifier = RandomForestClassifier(trees, random_state=seed).fit(np.concatenate(tables), answer)
     return Forest(classifier, livers == {True}, tuple(subjects), true, false)
