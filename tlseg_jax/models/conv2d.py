@@ -2,7 +2,7 @@
 
 The convolution is XLA's own on every backend. Unlike in 3D, nothing written by hand pays on a CPU: see
 benchmarks/conv2d_step.py, which puts two other forms of the gradients into the whole training step. XLA:CPU
-has a fast form for it outside loops only; inside `lax.scan`, `lax.map` and the like a gradient took 30 times
+has a fast form for it outside loops only; inside `lax.scan`, `lax.map` and the like a kernel gradient took 20 to 50 times
 longer, so do not loop over slices or micro-batches there.
 
 The up-convolution is a matrix product, since the gradients of XLA's transposed convolution are slow.
