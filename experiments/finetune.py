@@ -11,22 +11,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, training_flags
-from experiments.pretrained import pretrained
+from experiments import cli, pretrained, training_flags
 from tlseg_jax.errors import InputError
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import named_spec
 
 PRETASK = flags.DEFINE_string("pretask", None, "What to start from: a pre-task, or none for end to end.")
-PRETRAINED = flags.DEFINE_string(
-    "pretrained", None, "Run folder of a pre-trained model, in place of the pre-task's own."
-)
-PRETRAIN_STEPS = flags.DEFINE_integer(
-    "pretrain_steps", None, "Length of a pre-training that is missing.", lower_bound=1
-)
-PRETRAIN_EPOCHS = flags.DEFINE_integer(
-    "pretrain_epochs", None, "Slices: epochs of a pre-training that is missing.", lower_bound=1
-)
 TASK = flags.DEFINE_string("task", "hdt_c", "The target: a data set's name, one of the store, or a TOML file.")
 N = flags.DEFINE_integer("n", None, "Labelled scans of the target; none: all of its training set.")
 FREEZE = flags.DEFINE_enum(
@@ -39,7 +29,8 @@ FROZEN_BN = flags.DEFINE_enum(
 HEAD = flags.DEFINE_enum("head", "keep", ["keep", "reset"], "What becomes of the pre-trained head.")
 NAME = flags.DEFINE_string("name", None, "Name of the run folder, in place of one made from the settings.")
 
-flags.adopt_module_key_flags(training_flags)  # so that --help lists them
+for module in (training_flags, pretrained):
+    flags.adopt_module_key_flags(module)  # so that --help lists them
 
 
 def main() -> None:
@@ -48,8 +39,8 @@ def main() -> None:
     target = cli.required(TASK)
     task = named_spec(place, target)
     start: Path | None = None
-    if PRETRAINED.value:
-        start = Path(PRETRAINED.value)
+    if pretrained.PRETRAINED.value:
+        start = Path(pretrained.PRETRAINED.value)
         source = start.name
         print(f"pre-trained model: {start}.", flush=True)
     elif PRETASK.value == "none":
@@ -62,7 +53,7 @@ def main() -> None:
                 "cannot start from the other's; choose a --pretask of the same kind."
             )
         source = pretask.name
-        start = pretrained(place, PRETASK.value, pretask, PRETRAIN_STEPS.value, PRETRAIN_EPOCHS.value)
+        start = pretrained.pretrained(place, PRETASK.value, pretask)
     else:
         raise InputError(
             "--pretask is missing: name what to start from, such as --pretask=hdt_v, "

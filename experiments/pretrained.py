@@ -3,29 +3,55 @@
 import dataclasses
 from pathlib import Path
 
+from absl import flags
+
 from experiments import training_flags
+from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.train.recipes import get_slice_recipe
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import Workplace
 
 
-def pretrained(place: Workplace, pretask: str, spec: AnySpec, steps: int | None, epochs: int | None) -> Path:
+PRETRAINED = flags.DEFINE_string(
+    "pretrained", None, "Run folder of a pre-trained model, in place of the pre-task's own."
+)
+PRETRAIN_STEPS = flags.DEFINE_integer(
+    "pretrain_steps", None, "Length of a pre-training that is missing.", lower_bound=1
+)
+PRETRAIN_EPOCHS = flags.DEFINE_integer(
+    "pretrain_epochs", None, "Slices: epochs of a pre-training that is missing.", lower_bound=1
+)
+PRETRAIN_LEARNING_RATE = flags.DEFINE_float(
+    "pretrain_learning_rate", None, "Slices: rate of a pre-training that is missing, in place of the recipe's.",
+    lower_bound=0,
+)  # fmt: skip
+
+
+def pretrained(place: Workplace, pretask: str, spec: AnySpec) -> Path:
     """The run folder of the pre-task's model: reused if it has finished, else trained now.
+
+    Of slices, --learning_rate, --batch_size and --epochs are the target's: the report trains the pre-task otherwise.
 
     Args:
       place: where.
       pretask: as the user named it.
       spec: its data set.
-      steps: length of the pre-training; None takes the recipe's.
-      epochs: the same for slices.
 
     Raises:
       InputError: a finished model is there and was trained on other data.
     """
     folder = place.workdir / "pretrain" / training_flags.run_name(spec, spec.name)
     # Validation is asked for on the target's scans; the pre-task trains on all of its own.
-    job = dataclasses.replace(training_flags.job(spec, "pretrain", steps, epochs=epochs), validation=0, patience=0)
-    if study.is_finished(folder, job.steps if steps and job.steps else 1):
+    steps = PRETRAIN_STEPS.value
+    job = training_flags.job(spec, "pretrain", steps, epochs=PRETRAIN_EPOCHS.value)
+    if isinstance(spec, SliceSpec):
+        usual = get_slice_recipe(job.recipe.name, "pretrain")
+        rate = usual.learning_rate if PRETRAIN_LEARNING_RATE.value is None else PRETRAIN_LEARNING_RATE.value
+        recipe = dataclasses.replace(job.recipe, learning_rate=rate, batch_size=usual.batch_size)
+        job = dataclasses.replace(job, recipe=recipe)
+    job = dataclasses.replace(job, validation=0, patience=0)
+    if study.is_finished(folder, steps or 1):
         study.check_same_data(place, spec, folder)
         print(f"{spec.name}: reusing the pre-trained model {folder}.", flush=True)
         return folder

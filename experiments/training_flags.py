@@ -159,11 +159,11 @@ def job(spec: AnySpec, stage: str, steps: int | None, *, epochs: int | None = No
     )  # fmt: skip
 
 
-def run_name(spec: AnySpec, *parts: str) -> str:
+def run_name(spec: AnySpec, *parts: str, ending: str | None = None) -> str:
     """A run folder's name; what is not the default and makes another model is in it."""
     usual = (
         (NETWORK.value, USUAL[spec.kind]), (RECIPE.value, "default"), (LOSS.value, None), (SAMPLING.value, "all"),
         (f"{SLICE_CHANNELS.value}channels", "1channels"),
     )  # fmt: skip
     extra = [v for v, default in usual if v is not None and v != default]
-    return "-".join([*parts, *extra, f"seed{SEED.value}"])
+    return "-".join([*parts, *extra, ending or f"seed{SEED.value}"])

@@ -20,7 +20,7 @@ def claim_settings(folder: Path, settings: dict[str, Any]) -> bool:
       InputError: it holds other settings; the differing ones are named.
     """
     path = folder / "settings.json"
-    settings = json.loads(json.dumps(settings))
+    settings = plain(settings)
     if not path.exists():
         write_json(path, settings)
         return False
@@ -34,6 +34,11 @@ def claim_settings(folder: Path, settings: dict[str, Any]) -> bool:
             "choose another --workdir or remove that folder."
         )
     return True
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they are after a trip through JSON, where tuples are lists."""
+    return json.loads(json.dumps(settings))  # type: ignore[no-any-return]
 
 
 def _short(value: Any) -> str:

@@ -39,7 +39,9 @@ def pretrain(place: Workplace, pretask: str, job: JobSettings, folder: Path) -> 
     return _train_and_assess(place, store, job, folder, None, [store])
 
 
-def finetune(place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path) -> Path:
+def finetune(
+    place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path, store: AnyStore | None = None
+) -> Path:
     """Train the target task from a pre-trained model, or end to end, and score it.
 
     The test sets are the task's own and, for the generalisation of caudates, OAS-C (section 2.3).
@@ -50,11 +52,12 @@ def finetune(place: Workplace, pretrained: Path | None, task: str, job: JobSetti
       task: name or TOML file of the target.
       job: the settings.
       folder: the run folder to make.
+      store: the target's data, where they are open already.
 
     Returns:
       The run folder.
     """
-    store = open_store(place, named_spec(place, task))
+    store = store or open_store(place, named_spec(place, task))
     tests = [store] if store.subjects("test") else []
     if not tests:
         place.say(f"{store.spec.name}: no test subjects, so nothing is scored on it.")

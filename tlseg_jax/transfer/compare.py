@@ -1,0 +1,130 @@
+"""Models A, B and C of the liver report, trained alike, scored on the target and on what they came from."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.report.assess_slices import assess_slices, example_slice
+from tlseg_jax.report.slice_examples import ExampleCase
+from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.job import store_digest
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.run_folder import plain, read_json
+from tlseg_jax.transfer import study
+from tlseg_jax.transfer.workplace import Workplace
+
+MODELS = ("A", "B", "C")
+"""From scratch; from the pre-trained model; from it with the first layers frozen (section 3.2.3)."""
+
+EXAMPLES = 3
+"""Slices to draw (Figs. 11 to 13)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """One run of the comparison.
+
+    Attributes:
+      model: "A", "B" or "C".
+      job: its settings.
+      folder: its run folder.
+      start: the pre-trained model; None for A.
+    """
+
+    model: str
+    job: JobSettings
+    folder: Path
+    start: Path | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compared:
+    """What the trained models leave for the tables and figures.
+
+    Attributes:
+      target: test set of the target task.
+      source: test set of the pre-training task on which forgetting is measured; None where it cannot be.
+      examples: test slices with the probabilities of the models of the first seed and the largest n.
+      synthetic: whether the target's scans are drawn.
+    """
+
+    target: str
+    source: str | None
+    examples: list[ExampleCase]
+    synthetic: bool
+
+
+def train_all(
+    place: Workplace, store: SliceStore, source: SliceStore, pretrained: Path, runs: Sequence[Planned]
+) -> Compared:
+    """Train the runs that are not done, and score those that were pre-trained on the pre-task's test set too.
+
+    Args:
+      place: where.
+      store: the target's data.
+      source: the pre-task's data.
+      pretrained: what B and C start from.
+      runs: what to train.
+
+    Raises:
+      InputError: the target has no test volumes, or training fails.
+    """
+    if not store.subjects("test"):
+        raise InputError(
+            f"{store.folder} has no test volumes to compare models on: prepare it with --test_volumes=K, 1 or more."
+        )
+    target = store.spec.target
+    forgetting = _forgetting_set(place, source, load_model(pretrained), target)
+    for i, run in enumerate(runs):
+        what = f"[{i + 1}/{len(runs)}] model {run.model}, n = {run.job.n or 'all'}, seed {run.job.seed}"
+        if _is_done(run, store):
+            place.say(f"{what}: reusing {run.folder}.")
+        else:
+            place.say(f"{what}:")
+            # The settings differ in these three only: shown once, they are not repeated.
+            quiet = dataclasses.replace(place, say=place.say if i == 0 else lambda _: None)
+            study.finetune(quiet, run.start, store.spec.name, run.job, run.folder, store=store)
+        scores = read_json(run.folder / "summary.json")["test_sets"]
+        if forgetting and run.start and forgetting not in scores:
+            assess_slices(run.folder, load_model(run.folder), source, progress=place.progress)
+        mean = scores[f"{store.spec.name}_{target}"]
+        place.say(f"{what}: Dice {mean['dice_mean']:.3f}, IoU {mean['iou_mean']:.3f}")
+    return Compared(
+        f"{store.spec.name}_{target}", forgetting, _examples(store, runs), bool(store.manifest.get("synthetic"))
+    )
+
+
+def _forgetting_set(place: Workplace, source: SliceStore, saved: SavedModel, target: str) -> str | None:
+    name = f"{source.spec.name}_{target}"
+    if not source.subjects("test"):
+        place.say(f"{source.spec.name} has no test volumes, so forgetting is not measured.")
+        return None
+    if target not in source.spec.structures or target not in saved.config.outputs:
+        place.say(f"{source.spec.name} or its model does not show {target}, so forgetting is not measured.")
+        return None
+    return name
+
+
+def _is_done(run: Planned, store: SliceStore) -> bool:
+    """Whether the folder holds this very run, finished and scored."""
+    if not study.is_finished(run.folder, 1):
+        return False
+    settings, summary = read_json(run.folder / "settings.json"), read_json(run.folder / "summary.json")
+    same: Any = (plain(run.job.to_dict()), store_digest(store), str(run.start) if run.start else None)
+    there = (settings["job"], settings["data"]["store"], (settings["pretrained"] or {}).get("run"))
+    return same == there and f"{store.spec.name}_{store.spec.target}" in summary["test_sets"]
+
+
+def _examples(store: SliceStore, runs: Sequence[Planned]) -> list[ExampleCase]:
+    most = max(run.job.n or len(store.subjects("train")) for run in runs)
+    chosen = {
+        r.model: load_model(r.folder)
+        for r in reversed(runs)  # of several seeds the first stays
+        if (r.job.n or len(store.subjects("train"))) == most
+    }
+    models = {m: chosen[m] for m in MODELS if m in chosen}
+    subjects = store.subjects("test")[:EXAMPLES]
+    return [example_slice(store, s, store.spec.target, s, models) for s in subjects]
