@@ -12,7 +12,6 @@ from tlseg_jax.train.recipes import get_slice_recipe
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import Workplace
 
-
 PRETRAINED = flags.DEFINE_string(
     "pretrained", None, "Run folder of a pre-trained model, in place of the pre-task's own."
 )
