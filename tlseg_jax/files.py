@@ -34,6 +34,15 @@ def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterat
             beside.unlink(missing_ok=True)
 
 
+def flush(path: Path) -> None:
+    """Have the operating system put a file's content, or a folder's list of files, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON to `path`, whole or not at all."""
     with replacing(path) as f:

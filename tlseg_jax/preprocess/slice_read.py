@@ -1,8 +1,8 @@
 """One volume's files, read into the axial slices that the 2D network takes, and predictions back into its space.
 
 Which axis is axial is the affine's to say, not the array's: the volume is taken on the RAS axes nearest to its
-own ("canonical" below), with no interpolation between slices. Memory stays well below the volume as float32:
-both files stream by, and of the image only the planes wanted are kept where they are the file's slowest axis.
+own ("canonical" below), with no interpolation between slices. Both files stream by, and of the image only the
+slices wanted are kept, so that memory stays far below the volume as float32.
 """
 
 import dataclasses
@@ -76,7 +76,6 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     begin, clock = time.perf_counter(), Clock()
     header = read_header(files.image, single_slice=True)
     orientation = io_orientation(header.affine)
-    depth_axis = int(np.flatnonzero(orientation[:, 0] == 2)[0])
     canonical_shape = _canonical_shape(header.shape, orientation)
     if min(canonical_shape[:2]) < 2:
         text = "x".join(map(str, canonical_shape))
@@ -86,7 +85,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         label_header = read_header(files.label, single_slice=True)
         check_same_grid(files.image, header, files.label, label_header)
         label = read_label_bits(files.label, label_header, spec, clock)
-        shows = _shown(apply_orientation(label.bits, orientation), len(spec.structures))
+        shows = _shown(label.bits, orientation, len(spec.structures))
     elif not every_slice:
         raise fault(files.image, "has no label map", "add one, or leave the scan out")
     if files.label is not None and not every_slice and not shows.any():
@@ -97,32 +96,33 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     shows_any = [bool(row.any()) for row in shows]
     chosen = choose_slices(shows_any, wanted, spec.without_structure)
     z = chosen if every_slice else with_neighbours(chosen, canonical_shape[2], spec.neighbours)
-    statistics = Statistics(header.shape)
-    planes = _wanted_planes(files.image, header, orientation, depth_axis, z, statistics, clock)
-    scaling = scaling_of(files.image, statistics, spec)
-    lacks = fewer_than_asked(chosen, shows_any, wanted, spec.without_structure)
-    warnings = (
-        not_hounsfield(files.image, statistics, spec),
-        f"{files.image} has {lacks}: all are taken." if lacks else "",
-    )
 
     canonical = canonical_affine(header.affine, header.shape)
     mm = np.linalg.norm(canonical[:3, :3], axis=0)
     axes = plan_axes(canonical_shape[:2], (float(mm[0]), float(mm[1])), spec)
     resizer = Resizer(axes)
-    image = np.empty((len(z), *spec.pixels), np.float32)
-    for n in range(len(z)):
-        image[n] = resizer.image(scaling.apply(planes.pop(0)), scaling.lowest)
-    bits = None
+    bits, label_ml = None, _millilitres(label, header, spec)
     if label is not None:
         whole = apply_orientation(label.bits, orientation)
         bits = np.empty((len(z), *spec.pixels), np.uint8)
         for n, slice_ in enumerate(z):
             bits[n] = resizer.label(whole[:, :, slice_], len(spec.structures))
+        del whole, label  # before the image comes
+    statistics = Statistics(header.shape)
+    planes = _wanted_planes(files.image, header, orientation, z, statistics, clock)
+    scaling = scaling_of(files.image, statistics, spec)
+    image = np.empty((len(z), *spec.pixels), np.float32)
+    for n in range(len(z)):
+        image[n] = resizer.image(scaling.apply(planes.pop(0)), scaling.lowest)
+    lacks = fewer_than_asked(chosen, shows_any, wanted, spec.without_structure)
+    warnings = (
+        not_hounsfield(files.image, statistics, spec),
+        f"{files.image} has {lacks}: all are taken." if lacks else "",
+    )
     return SliceVolume(
         image, bits, z, tuple(z.index(c) for c in chosen), resized_affine(canonical, axes),
-        header.shape, header.affine, scaling, _millilitres(label, header, spec),
-        {s: int(n) for s, n in zip(spec.structures, shows.sum(0), strict=True)} if label else {},
+        header.shape, header.affine, scaling, label_ml,
+        {s: int(n) for s, n in zip(spec.structures, shows.sum(0), strict=True)} if label_ml else {},
         {
             "decompress": round(clock.decompress, 3),
             "convert": round(time.perf_counter() - begin - clock.decompress, 3),
@@ -165,10 +165,18 @@ def _canonical_shape(shape: tuple[int, int, int], orientation: NDArray[Any]) -> 
     return (sides[0], sides[1], sides[2])
 
 
-def _shown(bits: NDArray[np.uint8], structures: int) -> NDArray[np.bool_]:
-    """(slices, structures): which structures each slice of a canonical label map shows."""
-    seen = [np.bitwise_or.reduce(bits[:, :, k], axis=None) for k in range(bits.shape[2])]
-    return (np.array(seen, np.uint8)[:, None] >> np.arange(structures) & 1).astype(bool)
+def _shown(bits: NDArray[np.uint8], orientation: NDArray[Any], structures: int) -> NDArray[np.bool_]:
+    """(slices, structures): which structures each slice shows, of a label map in the file's own axes."""
+    depth_axis = _depth_axis(orientation)
+    others = tuple(i for i in range(3) if i != depth_axis)
+    seen = np.bitwise_or.reduce(bits, axis=others)
+    if orientation[depth_axis, 1] < 0:
+        seen = seen[::-1]
+    return (seen[:, None] >> np.arange(structures) & 1).astype(bool)
+
+
+def _depth_axis(orientation: NDArray[Any]) -> int:
+    return int(np.flatnonzero(orientation[:, 0] == 2)[0])
 
 
 def _millilitres(label: LabelBits | None, header: Header, spec: SliceSpec) -> dict[str, float]:
@@ -179,27 +187,29 @@ def _millilitres(label: LabelBits | None, header: Header, spec: SliceSpec) -> di
 
 
 def _wanted_planes(
-    path: Path, header: Header, orientation: NDArray[Any], depth_axis: int, z: tuple[int, ...],
+    path: Path, header: Header, orientation: NDArray[Any], z: tuple[int, ...],
     statistics: Statistics, clock: Clock,
 ) -> list[NDArray[Any]]:  # fmt: skip
     """The canonical planes `z` of the image, in its own units; all planes go through `statistics`."""
+    depth_axis = _depth_axis(orientation)
     depth = header.shape[depth_axis]
     flipped = orientation[depth_axis, 1] < 0
     at = {depth - 1 - k if flipped else k: k for k in z}  # along the file's axis -> canonical
     kept: dict[int, NDArray[Any]] = {}
-    whole: NDArray[Any] | None = None
-    plane_orientation = _plane_orientation(orientation, depth_axis)
+    block: NDArray[Any] | None = None  # (planes of the file, slices wanted, pixels), where each plane crosses them all
+    turn = _plane_orientation(orientation, depth_axis)
     for k, stored in enumerate(stream_planes(path, header, clock)):
         plane = _values(path, header, stored)
         statistics.add(plane)
         if depth_axis != 2:
-            if whole is None:
-                whole = np.empty(header.shape, plane.dtype, order="F")
-            whole[:, :, k] = plane
+            crossed = (plane if depth_axis == 0 else plane.T)[list(at)]
+            if block is None:
+                block = np.empty((header.shape[2], *crossed.shape), plane.dtype)
+            block[k] = crossed
         elif k in at:
-            kept[at[k]] = apply_orientation(plane, plane_orientation)
-    if whole is not None:
-        kept = {c: apply_orientation(np.take(whole, k, depth_axis), plane_orientation) for k, c in at.items()}
+            kept[at[k]] = apply_orientation(plane, turn)
+    if block is not None:
+        kept = {c: apply_orientation(block[:, n].T, turn) for n, c in enumerate(at.values())}
     return [kept[k] for k in z]
 
 

@@ -37,6 +37,14 @@ class Axis:
         """From the result back to the slice."""
         return Axis(self.target, self.source, 1 / self.scale, -self.offset / self.scale)
 
+    def whole_pixels(self) -> tuple[slice, slice] | None:
+        """The part of the source and that of the target that it becomes, where only whole pixels move; else None."""
+        if self.scale != 1 or self.offset != int(self.offset):
+            return None
+        shift = int(self.offset)
+        low, high = max(shift, 0), max(min(self.source, self.target + shift), 0)
+        return slice(low, high), slice(low - shift, high - shift)
+
     def area(self) -> sparse.csr_array:
         """(target, source): the share of each target pixel's width that each source pixel covers."""
         edges = np.arange(self.target + 1) * self.scale + self.offset - self.scale / 2
@@ -88,6 +96,8 @@ class Resizer:
     """Resizes slices of one shape: where pixels grow, by area, so that nothing aliases; else linearly."""
 
     def __init__(self, axes: tuple[Axis, Axis]) -> None:
+        self._shift = [a.whole_pixels() for a in axes]
+        self._shape = (axes[0].target, axes[1].target)
         self._area = [a.area() for a in axes]
         self._image = [m if a.scale > 1 else a.linear() for a, m in zip(axes, self._area, strict=True)]
         covered = [np.asarray(m.sum(1)).ravel() for m in self._image]
@@ -96,20 +106,32 @@ class Resizer:
 
     def image(self, plane: NDArray[np.float32], lowest: float) -> NDArray[np.float32]:
         """(x, y) -> the target's (x, y) float32; `lowest` outside the slice."""
+        if (shift := self._whole()) is not None:
+            moved = np.full(self._shape, lowest, np.float32)
+            moved[shift[1]] = plane[shift[0]]
+            return moved
         left, right = self._image
         out = (left @ plane) @ right.T + lowest * self._outside
         return np.asarray(out, np.float32)
 
     def label(self, plane: NDArray[np.uint8], structures: int) -> NDArray[np.uint8]:
         """(x, y) uint8 bits -> the target's: a structure is where it covers half of the pixel or more."""
-        left, right = self._area
-        out = np.zeros((left.shape[0], right.shape[0]), np.uint8)
+        out = np.zeros(self._shape, np.uint8)
+        if (shift := self._whole()) is not None:
+            out[shift[1]] = plane[shift[0]]
+            return out
         if not plane.any():
             return out
+        left, right = self._area
         for bit in range(structures):
             share = (left @ ((plane >> bit) & 1).astype(np.float32)) @ right.T
             out |= (share >= _HALF).astype(np.uint8) << bit
         return out
+
+    def _whole(self) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
+        """Which part of the source is which of the target, where pixels are only moved by whole pixels."""
+        x, y = self._shift
+        return None if x is None or y is None else ((x[0], y[0]), (x[1], y[1]))
 
 
 def resized_affine(affine: Affine, axes: tuple[Axis, Axis]) -> Affine:

@@ -87,14 +87,17 @@ def read_label_bits(path: Path, header: Header, spec: SliceSpec, clock: Clock) -
     seen: set[int] = set()
     table = _bits_of(np.arange(_TABLE), spec)
     for k, stored in enumerate(stream_planes(path, header, clock)):
-        whole = _whole_numbers(path, header, stored)
-        if whole.min() >= 0 and whole.max() < _TABLE:
-            index = whole.astype(np.uint16)
+        if not header.scaled and not stored.any():  # NaN is not nought
+            seen.add(0)
+            counts[0] += stored.size
+            continue
+        index = _small_whole_numbers(header, stored)
+        if index is not None:
             bits[:, :, k] = table[index]
             seen.update(np.flatnonzero(np.bincount(index.ravel(order="K"))).tolist())
         else:
-            values, inverse = np.unique(whole, return_inverse=True)
-            bits[:, :, k] = _bits_of(values, spec)[inverse.reshape(whole.shape)]
+            values, inverse = np.unique(_whole_numbers(path, header, stored), return_inverse=True)
+            bits[:, :, k] = _bits_of(values, spec)[inverse.reshape(stored.shape)]
             seen.update(int(v) for v in values)
         counts += np.bincount(bits[:, :, k].ravel(order="K"), minlength=256)
     strangers = sorted(seen - {0} - {v for values in spec.label_values for v in values})
@@ -119,6 +122,15 @@ def _bits_of(values: NDArray[Any], spec: SliceSpec) -> NDArray[np.uint8]:
     for bit, wanted in enumerate(spec.label_values):
         out[np.isin(values, wanted)] |= 1 << bit
     return out
+
+
+def _small_whole_numbers(header: Header, stored: NDArray[Any]) -> NDArray[np.uint16] | None:
+    """A plane of a label map as indices into the table, where all its values are; the usual case, and quick."""
+    if header.scaled:
+        return None
+    with np.errstate(invalid="ignore"):  # NaN and what does not fit come back as another number
+        index = stored.astype(np.uint16)
+    return index if (index == stored).all() else None
 
 
 def _whole_numbers(path: Path, header: Header, stored: NDArray[Any]) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, spec_from_dict
 from tlseg_jax.errors import InputError
-from tlseg_jax.files import write_json
+from tlseg_jax.files import flush, write_json
 from tlseg_jax.preprocess.geometry import Box, Grid, crop_or_pad
 
 FORMAT = 1
@@ -72,6 +72,8 @@ def write_arrays(
             array = ts.open(
                 _array_spec(beside, name)
                 | {
+                    # Flushed below, all files together: three times as fast as one by one.
+                    "context": {"file_io_sync": False},
                     "metadata": {
                         "shape": list(volume.shape),
                         "data_type": dtype,
@@ -91,6 +93,8 @@ def write_arrays(
             for at in itertools.product(*(range(0, n, c) for n, c in zip(volume.shape, sides, strict=True))):
                 part = tuple(slice(a, min(a + c, n)) for a, c, n in zip(at, sides, volume.shape, strict=True))
                 array[part].write(volume[part].astype(dtype)).result()
+        for file in beside.rglob("*"):
+            flush(file)
         write_json(beside / "zarr.json", {"zarr_format": 3, "node_type": "group", "attributes": {}})
         shutil.rmtree(path, ignore_errors=True)
         beside.replace(path)
