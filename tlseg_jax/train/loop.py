@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,10 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
 LAG = 8
 """Steps that may be under way before the oldest loss is read."""
+
+
+MOST_TESTS = 8
+"""The whole test set is looked at after every epoch of a run of up to this many, and about this often in longer ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +140,7 @@ def fit(
       folder: the run folder.
       description: saved with each checkpoint.
       validate: state -> score, larger is better.
-      watch: test losses; on the draw every `settings.watch_every` steps, on all at each epoch's end.
+      watch: test losses; on the draw every `settings.watch_every` steps, on all at epochs' ends (`MOST_TESTS`).
       progress: whether to draw a bar.
       title: of the bar.
 
@@ -245,7 +250,9 @@ def _end_epoch(
     number = ends.index(step) + 1
     first = ends[number - 2] if number > 1 else 0
     mean = float(np.mean([v for s, v in losses if first < s <= step]))
-    test = watch.whole(state) if watch else None
+    # A small set has many short epochs: looking at the whole test set after each would take longer than training.
+    every = math.ceil(len(ends) / MOST_TESTS)
+    test = watch.whole(state) if watch and (number % every == 0 or number == len(ends)) else None
     epochs.add(epoch=number, step=step, seconds=seconds, train_loss=mean, test_loss=test)
 
 
