@@ -1,5 +1,6 @@
 """A raw scan in, its segmentation by the 2D network in the scan's own space out, slice by slice in batches."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 
@@ -56,7 +57,7 @@ def predict_slices_scan(
       ExclusionError: the scan cannot be read.
       InputError: the network gives values that are not finite.
     """
-    volume = read_volume(files, spec, every_slice=True)
+    volume = read_volume(dataclasses.replace(files, label=None), spec, every_slice=True)
     start = time.perf_counter()
     # float16 is what the network saw in training.
     image = volume.image.astype(np.float16)

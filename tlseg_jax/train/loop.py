@@ -26,7 +26,7 @@ LAG = 8
 
 
 MOST_TESTS = 8
-"""The whole test set is looked at after every epoch of a run of up to this many, and about this often in longer ones."""
+"""The whole test set is looked at after every epoch of a run of up to this many, about this often in longer ones."""
 
 
 @dataclasses.dataclass(frozen=True)
