@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
@@ -114,7 +115,7 @@ def slice_spec_from_dict(values: Mapping[str, Any], where: str) -> SliceSpec:
     given.pop("kind", None)
     base = given.pop("base", None)
     if base is not None:
-        if base not in SLICE_SPECS:
+        if not isinstance(base, str) or base not in SLICE_SPECS:
             raise InputError(f"{where}: base = {base!r} is no data set of slices: choose {' or '.join(SLICE_SPECS)}.")
         given = SLICE_SPECS[base].to_dict() | given
         given.pop("kind")
@@ -141,6 +142,9 @@ def check_slice_spec(spec: SliceSpec, where: str) -> SliceSpec:
         raise InputError(f"{where}: the name '{spec.name}' names a folder: use letters, digits, '-' and '_'.")
     if not 1 <= len(spec.structures) <= MAX_STRUCTURES or len(set(spec.structures)) != len(spec.structures):
         raise InputError(f"{where}: structures {spec.structures} must be 1 to {MAX_STRUCTURES} different names.")
+    for structure in spec.structures:
+        if any(c in structure for c in "/\\"):
+            raise InputError(f"{where}: the structure '{structure}' is in the names of files: leave out '/' and '\\'.")
     if len(spec.label_values) != len(spec.structures) or not all(spec.label_values):
         raise InputError(f"{where}: label_values must give the values of each of {', '.join(spec.structures)}.")
     if spec.scaling == "window" and (spec.window is None or spec.window[0] >= spec.window[1]):
@@ -182,7 +186,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
             raise fault("two whole numbers, as in [512, 512]")
         return tuple(value)
     if key == "window":
-        if value is not None and not numbers(value, False, 2):
+        if value is not None and not (numbers(value, False, 2) and all(map(math.isfinite, value))):
             raise fault("two numbers, as in [-160, 240]")
         return None if value is None else (float(value[0]), float(value[1]))
     if key == "pixel_mm":

@@ -170,7 +170,7 @@ def any_spec_from_dict(values: Mapping[str, Any], where: str, above: tuple[Path,
     Raises:
       InputError: see `spec_from_dict` and `slice_spec_from_dict`.
     """
-    kind = values.get("kind", "slices" if values.get("base") in SLICE_SPECS else "volumes")
+    kind = values.get("kind", "slices" if str(values.get("base")) in SLICE_SPECS else "volumes")
     if kind == "slices":
         return slice_spec_from_dict(values, where)
     if kind != "volumes":

@@ -5,7 +5,6 @@
 """
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -36,26 +35,20 @@ class History:
                     for column, text in zip(COLUMNS, row[1:], strict=True):
                         if text:
                             self.curves[column].append((int(row[0]), float(text)))
-        # Written beside: a kill before the next flush must not lose the rows that were there.
-        beside = path.with_name(f".{path.name}.tmp")
-        self._file = beside.open("w", newline="")
-        self._rows = csv.writer(self._file)
-        self._rows.writerow(["step", *COLUMNS])
         measured = ("loss", "test_loss", "validation_iou")  # the order within a step, as the loop adds them
         kept = [(step, c, value) for c in measured for step, value in self.curves[c]]
-        for step, column, value in sorted(kept, key=lambda r: r[0]):
-            self._write(step, column, value)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        beside.replace(path)
-
-    def _write(self, step: int, column: str, value: float) -> None:
-        self._rows.writerow([step, *(value if c == column else "" for c in COLUMNS)])
+        # Written beside: a kill before the next flush must not lose the rows that were there.
+        with replacing(path, newline="") as f:
+            rows = csv.writer(f)
+            rows.writerow(["step", *COLUMNS])
+            rows.writerows(_row(*r) for r in sorted(kept, key=lambda r: r[0]))
+        self._file = path.open("a", newline="")
+        self._rows = csv.writer(self._file)
 
     def add(self, step: int, column: str, value: float) -> None:
         """Append one value."""
         self.curves[column].append((step, value))
-        self._write(step, column, value)
+        self._rows.writerow(_row(step, column, value))
 
     def flush(self) -> None:
         """Hand what was added to the operating system."""
@@ -64,6 +57,10 @@ class History:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _row(step: int, column: str, value: float) -> list[Any]:
+    return [step, *(value if c == column else "" for c in COLUMNS)]
 
 
 class Epochs:
