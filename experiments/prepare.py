@@ -54,6 +54,7 @@ TEST_FRACTION = flags.DEFINE_float(
 SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "Which random split.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Redo a data set that was prepared with other settings.")
 
+flags.adopt_module_key_flags(slice_flags)  # so that --help lists them
 
 def _needed(flag: Any) -> str:
     if not flag.value:
