@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 
@@ -48,7 +49,7 @@ def run(main: Callable[[], None]) -> None:
                 "folder, and run the same command again."
             )
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=_parse)
 
 
 def required(flag: "flags.FlagHolder[str | None]") -> str:
@@ -62,6 +63,15 @@ def required(flag: "flags.FlagHolder[str | None]") -> str:
     return flag.value
 
 
-def _fail(sentence: str) -> None:
+def _parse(argv: Sequence[str]) -> list[str]:
+    """What is left of the arguments besides flags; absl's own parser ends in other words and with code 1."""
+    try:
+        return flags.FLAGS(argv)  # type: ignore[no-any-return]
+    except flags.Error as e:
+        fault = str(e).removeprefix("flag ").rstrip(" .")
+        _fail(fault if fault.endswith("?") else f"{fault} (see --help).")
+
+
+def _fail(sentence: str) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
     raise SystemExit(EXIT_INPUT)

@@ -58,7 +58,8 @@ def main() -> None:
         settings = {
             "pre-trained model": str(start), "task": str(store.folder), "pre-task": str(source.folder),
             "model C freezes": FREEZE.value, "seeds": SEEDS.value, "recipe": dataclasses.asdict(runs[0].job.recipe),
-            "epochs": runs[0].job.epochs, "sampling": runs[0].job.sampling,
+            "length": f"{runs[0].job.steps} steps" if runs[0].job.steps else f"{runs[0].job.epochs} epochs",
+            "sampling": runs[0].job.sampling,
         }  # fmt: skip
         page = write_comparison(
             folder, [CompareRun(r.model, r.job.seed, r.job.n, r.folder) for r in runs],

@@ -80,6 +80,10 @@ DISTANCES = evaluation_flags.define_distances()
 TILES = evaluation_flags.define_tiles()
 flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
 
+VOLUMES_ONLY = (INTENSITY, AFFINE, DISTANCES, TILES)
+SLICES_ONLY = (EPOCHS, SAMPLING, SLICE_CHANNELS, WATCH_EVERY)
+"""Flags that would do nothing with the other kind of data."""
+
 FREEZE_NAMES = list(FREEZING)
 
 COHORT_STEPS = {"pretrain": 200, "finetune": 120}
@@ -107,8 +111,8 @@ def recipe(spec: AnySpec, stage: str) -> Recipe:
             f"--loss={LOSS.value} does not go with {spec.kind} such as {spec.name}: "
             f"choose from {', '.join(SLICE_LOSSES if slices else LOSSES)}."
         )
-    for flag in (INTENSITY, AFFINE) if slices else (EPOCHS,):
-        if flag.value is not None:
+    for flag in VOLUMES_ONLY if slices else SLICES_ONLY:
+        if flag.present:
             raise InputError(f"--{flag.name} does not go with {spec.kind} such as {spec.name}: leave it out.")
     return chosen.override(
         loss=LOSS.value, learning_rate=LEARNING_RATE.value, epsilon=EPSILON.value, epsilon_hat=EPSILON_HAT.value,

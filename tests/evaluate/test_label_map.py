@@ -105,3 +105,34 @@ def test_an_output_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be written"):
         save_label_map(MASK, OBLIQUE, files, tmp_path / "taken.nii.gz")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["scan.nii.gz", "taken.nii.gz"]
+
+
+VALUES = np.random.default_rng(1).choice(np.array([0, 1, 2, 63], np.uint8), SHAPE)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".mgz"])
+def test_several_structures_keep_their_values(tmp_path: Path, suffix: str) -> None:
+    files = nifti(tmp_path / "scan.nii.gz", 1, 1)
+    scan = nib.load(files.image)
+    save_label_map(VALUES, scan.affine, files, tmp_path / f"seg{suffix}")
+    found = nib.load(tmp_path / f"seg{suffix}")
+    assert found.get_data_dtype() == np.uint8
+    assert np.array_equal(np.asarray(found.dataobj), VALUES)
+    assert np.allclose(found.affine, scan.affine, atol=1e-5)
+
+
+@pytest.mark.parametrize(("mask", "brightest"), [(MASK, 1), (VALUES, 63), (np.zeros(SHAPE, np.uint8), 1)])
+def test_a_viewer_s_grey_scale_spans_the_values(tmp_path: Path, mask: Any, brightest: int) -> None:
+    files = nifti(tmp_path / "scan.nii.gz", 1, 1)
+    save_label_map(mask, OBLIQUE, files, tmp_path / "seg.nii")
+    header = nib.load(tmp_path / "seg.nii").header
+    assert (header["cal_min"], header["cal_max"]) == (0, brightest)
+    assert np.isnan(header["scl_slope"])  # values are as stored, not rescaled
+
+
+def test_a_scaled_scan_passes_on_no_scaling(tmp_path: Path) -> None:
+    image = nib.Nifti1Image((VOXELS * 1000).astype(np.int16), OBLIQUE)
+    image.header.set_slope_inter(2.5, -1024)
+    nib.save(image, tmp_path / "ct.nii.gz")
+    save_label_map(VALUES, OBLIQUE, ScanFiles("sub", tmp_path / "ct.nii.gz"), tmp_path / "seg.nii.gz")
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "seg.nii.gz").dataobj), VALUES)

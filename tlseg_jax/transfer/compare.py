@@ -1,10 +1,12 @@
 """Models A, B and C of the liver report, trained alike, scored on the target and on what they came from."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.report.assess_slices import assess_slices, example_slice
@@ -70,17 +72,20 @@ def train_all(
       runs: what to train.
 
     Raises:
-      InputError: the target has no test volumes, or training fails.
+      InputError: the target has no test volumes, a run is shorter than an epoch, or training fails.
     """
     if not store.subjects("test"):
         raise InputError(
             f"{store.folder} has no test volumes to compare models on: prepare it with --test_volumes=K, 1 or more."
         )
+    for run in runs:
+        _check_whole_epoch(store, run.job)
     target = store.spec.target
-    forgetting = _forgetting_set(place, source, load_model(pretrained), target)
+    saved = load_model(pretrained)
+    forgetting = _forgetting_set(place, source, saved, target)
     for i, run in enumerate(runs):
         what = f"[{i + 1}/{len(runs)}] model {run.model}, n = {run.job.n or 'all'}, seed {run.job.seed}"
-        if _is_done(run, store):
+        if _is_done(run, store, saved.step):
             place.say(f"{what}: reusing {run.folder}.")
         else:
             place.say(f"{what}:")
@@ -97,6 +102,19 @@ def train_all(
     )
 
 
+def _check_whole_epoch(store: SliceStore, job: JobSettings) -> None:
+    """Before hours of training: the comparison is by epoch, and a run of a few steps may have none."""
+    train = store.subjects("train")
+    subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
+    slices = len(store.samples(subjects[: max(len(subjects) - job.validation, 0)]))
+    least = math.ceil(slices / job.recipe.batch_size)
+    if job.steps is not None and job.steps < least:
+        raise InputError(
+            f"--steps={job.steps} of {job.recipe.batch_size} slices is less than one epoch of the {slices} slices of "
+            f"{store.spec.name} and models are compared by epoch: give {least} or more, or --epochs."
+        )
+
+
 def _forgetting_set(place: Workplace, source: SliceStore, saved: SavedModel, target: str) -> str | None:
     name = f"{source.spec.name}_{target}"
     if not source.subjects("test"):
@@ -108,13 +126,14 @@ def _forgetting_set(place: Workplace, source: SliceStore, saved: SavedModel, tar
     return name
 
 
-def _is_done(run: Planned, store: SliceStore) -> bool:
+def _is_done(run: Planned, store: SliceStore, start_step: int) -> bool:
     """Whether the folder holds this very run, finished and scored."""
     if not study.is_finished(run.folder, 1):
         return False
     settings, summary = read_json(run.folder / "settings.json"), read_json(run.folder / "summary.json")
-    same: Any = (plain(run.job.to_dict()), store_digest(store), str(run.start) if run.start else None)
-    there = (settings["job"], settings["data"]["store"], (settings["pretrained"] or {}).get("run"))
+    start = settings["pretrained"] or {}
+    same: Any = (plain(run.job.to_dict()), store_digest(store), (str(run.start), start_step) if run.start else None)
+    there = (settings["job"], settings["data"]["store"], (start["run"], start["step"]) if start else None)
     return same == there and f"{store.spec.name}_{store.spec.target}" in summary["test_sets"]
 
 

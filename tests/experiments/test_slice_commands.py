@@ -1,0 +1,212 @@
+"""The commands of the liver study as a user calls them: a tiny built-in cohort end to end."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+REPO = Path(__file__).resolve().parents[2]
+RUN = "lits-to-mri_artery-all-seed0"
+# Two steps of the usual batch are one epoch of the two training volumes.
+SMALL = ("--cohort_train=2", "--cohort_test=1", "--steps=2", "--pretrain_steps=2")
+FINETUNE = ("experiments.finetune", "--pretask=lits", "--task=mri_artery", *SMALL)
+COMPARE = ("experiments.compare", "--study=liver", "--seeds=1", *SMALL)
+
+
+def command(workdir: Path, *args: str, fails: bool = False) -> str:
+    # The calls build the same programs: kept, each is compiled once.
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", *args], cwd=REPO, env=os.environ | kept,
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == (2 if fails else 0), done.stdout + done.stderr
+    return done.stderr if fails else done.stdout
+
+
+def png(path: Path) -> bool:
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("liver") / "runs"
+    said = command(folder, *FINETUNE, f"--workdir={folder}")
+    assert "lits: no finished pre-trained model" in said
+    assert "synthetic abdomens of 96x96 pixels (CT); scores on them mean nothing for patients" in said
+    assert "head by output name: tumour kept; liver dropped" in said
+    frozen = next(line for line in said[said.index("start: /") :].splitlines() if line.startswith("encoder_0"))
+    assert frozen.split()[1] == "0"  # model C is usual: the first two levels do not learn
+    return folder
+
+
+def test_run_folders_are_whole(workdir: Path) -> None:
+    run, before = workdir / "finetune" / RUN, workdir / "pretrain" / "lits-seed0"
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["task"], summary["pretask"], summary["n"], summary["seed"]) == ("mri_artery", "lits", 2, 0)
+    assert (summary["network"], summary["freeze"], summary["synthetic"]) == ("unet2d", "first_two", True)
+    assert set(summary["test_sets"]) == {"mri_artery_tumour"}
+    assert summary["test_sets"]["mri_artery_tumour"]["seen_in_training"] == []
+    sets = json.loads((before / "summary.json").read_text())["test_sets"]
+    assert set(sets) == {"lits_liver", "lits_tumour"}
+    assert [r["test_set"] for r in table(before / "subjects.csv")] == ["lits_liver", "lits_tumour"]
+    (epoch,) = table(run / "epochs.csv")
+    assert (epoch["epoch"], epoch["step"]) == ("1", "2")
+    assert float(epoch["test_loss"]) > 0 and float(epoch["seconds"]) > 0
+    losses = [r["loss"] for r in table(run / "history.csv") if r["loss"]]
+    assert float(epoch["train_loss"]) == pytest.approx(np.mean([float(v) for v in losses]), abs=1e-5)
+    settings = [json.loads((f / "settings.json").read_text()) for f in (before, run)]
+    recipes = [s["job"]["recipe"] for s in settings]
+    assert [(r["learning_rate"], r["batch_size"]) for r in recipes] == [(1e-4, 10), (5e-4, 18)]
+    for name in ("examples_mri_artery_tumour", "learning_curve"):
+        assert png(run / "figures" / f"{name}.png")
+
+
+def test_second_call_reuses_everything(workdir: Path) -> None:
+    run = workdir / "finetune" / RUN
+    before = (run / "history.csv").read_text()
+    said = command(workdir, *FINETUNE, f"--workdir={workdir}")
+    assert "lits: reusing the pre-trained model" in said
+    assert "mri_artery: reusing the built-in cohort" in said
+    assert (run / "history.csv").read_text() == before
+
+
+def test_predict_writes_a_label_map_in_the_scan_s_space(workdir: Path, tmp_path: Path) -> None:
+    scan, out = workdir / "cohort" / "mri_artery" / "case-03" / "artery.nii.gz", tmp_path / "seg.nii.gz"
+    said = command(
+        workdir, "experiments.predict", f"--run={workdir / 'finetune' / RUN}", f"--input={scan}", f"--output={out}"
+    )
+    assert "only seen synthetic scans" in said
+    source, made = nib.load(scan), nib.load(out)
+    assert made.shape == source.shape
+    assert np.array_equal(made.affine, source.affine)
+    found = np.asarray(made.dataobj)
+    assert set(np.unique(found)) <= {0, 1}
+    ml = found.sum() * abs(np.linalg.det(source.affine[:3, :3])) / 1000
+    assert f"tumour {ml:.2f} ml" in said
+    # It is what the run was scored with: the same mask, less what the prepared slices cannot hold.
+    (row,) = table(workdir / "finetune" / RUN / "subjects.csv")
+    assert ml == pytest.approx(float(row["predicted_ml"]), rel=0.02)
+
+
+def test_evaluate_adds_test_sets(workdir: Path) -> None:
+    run = workdir / "pretrain" / "lits-seed0"
+    evaluate = ("experiments.evaluate", f"--run={run}", "--dataset=mri_artery", f"--store={workdir / 'store'}")
+    said = command(workdir, *evaluate)
+    assert "mri_artery_tumour" in said and "mean nothing for patients" in said
+    assert "were trained on" not in said  # CT and MRI show different persons
+    sets = json.loads((run / "summary.json").read_text())["test_sets"]
+    assert set(sets) == {"lits_liver", "lits_tumour", "mri_artery_tumour"}
+
+
+@pytest.mark.slow
+def test_compare_trains_what_is_missing_and_writes_the_comparison(workdir: Path) -> None:
+    kept = (workdir / "finetune" / RUN / "history.csv").read_text()
+    said = command(workdir, *COMPARE, f"--workdir={workdir}")
+    assert "lits: reusing the pre-trained model" in said
+    assert f"[3/3] model C, n = all, seed 0: reusing {workdir / 'finetune' / RUN}" in said
+    assert (workdir / "finetune" / RUN / "history.csv").read_text() == kept
+    folder = workdir / "compare" / "lits-to-mri_artery-seeds1"
+    page = (folder / "comparison.md").read_text()
+    assert page.strip() in said
+    for figure in ("curves", "model_A", "model_B", "model_C", "examples", "dice"):
+        assert png(folder / "figures" / f"{figure}.png")
+        assert f"figures/{figure}.png" in page
+    assert [r["model"] for r in table(folder / "volumes.csv")] == ["A", "B", "C"]
+    assert "length: 2 steps" in page
+    for model in ("lits-to-mri_artery-all-freeze_none-seed0", RUN):  # B and C may forget the CT
+        sets = json.loads((workdir / "finetune" / model / "summary.json").read_text())["test_sets"]
+        assert set(sets) == {"mri_artery_tumour", "lits_tumour"}
+    job = [json.loads((f / "settings.json").read_text())["job"] for f in sorted((workdir / "finetune").iterdir())]
+    assert len(job) == 3
+    assert all(j | {"freeze": ""} == job[0] | {"freeze": ""} for j in job)
+
+
+@pytest.mark.slow
+def test_compare_refuses_runs_of_less_than_an_epoch_before_it_trains(workdir: Path) -> None:
+    error = command(workdir, *COMPARE, f"--workdir={workdir}", "--batch_size=4", "--seeds=2", fails=True)
+    assert "--steps=2 of 4 slices is less than one epoch" in error and "give 9 or more" in error
+    assert not (workdir / "finetune" / "lits-to-mri_artery-all-seed1").exists()
+
+
+# One process imports the command, and a copy of it makes each call: importing takes longer than refusing.
+CALLS = """
+import json, os, sys, warnings
+warnings.simplefilter("ignore")  # JAX's about copies: these compute nothing
+from experiments import cli, finetune
+codes = []
+for i, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        with open(sys.argv[2] + str(i), "w") as out:
+            os.dup2(out.fileno(), 2)
+        sys.argv = ["finetune", *arguments]
+        try:
+            cli.run(finetune.main)
+            code = 0
+        except SystemExit as e:
+            code = e.code
+        except BaseException:
+            code = 99
+        sys.stderr.flush()
+        os._exit(code)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(codes))
+"""
+
+MRI = ("--pretask=lits", "--task=mri_artery")
+REFUSED = {
+    "volumes into slices": (("--pretask=hdt_v", "--task=mri_artery"), "hdt_v is a data set of volumes and mri_artery"),
+    "slices into volumes": (("--pretask=lits", "--task=hdt_c"), "lits is a data set of slices and hdt_c one of vol"),
+    "no such loss": ((*MRI, "--loss=dice_typo"), "--loss=dice_typo: value should be one of"),
+    "a loss for volumes": ((*MRI, "--loss=cross_entropy_dice"), "--loss=cross_entropy_dice does not go with slices"),
+    "even channels": ((*MRI, "--slice_channels=2"), "--slice_channels=2 has no middle slice"),
+    "epochs of volumes": (("--pretask=none", "--task=hdt_c", "--epochs=2"), "--epochs does not go with volumes"),
+    "intensity of slices": ((*MRI, "--intensity_augmentation"), "--intensity_augmentation does not go with slices"),
+    "no such flag": ((*MRI, "--losss=dice"), "Unknown command line flag 'losss'. Did you mean: loss ?"),
+    "no pre-task": (("--task=mri_artery",), "--pretask is missing"),
+    "a 3D network": ((*MRI, "--network=switch32"), "The network switch32 is 3D and"),
+    "no such task": (("--pretask=lits", "--task=mri_atery"), "did you mean mri_artery?"),
+}
+"""Name -> flags of `finetune`, and what the sentence says."""
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[int, str]]]:
+    """A folder that is to stay empty, and each call's exit code and sentence."""
+    folder = tmp_path_factory.mktemp("refused")
+    (folder / "runs").mkdir()
+    calls = [[*arguments, f"--workdir={folder / 'runs'}"] for arguments, _ in REFUSED.values()]
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS, json.dumps(calls), str(folder / "stderr")],
+        cwd=REPO, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout.splitlines()[-1])
+    texts = [(folder / f"stderr{i}").read_text() for i in range(len(calls))]
+    return folder / "runs", dict(zip(REFUSED, zip(codes, texts, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_does_not_go_together_is_one_sentence(refused: tuple[Path, dict[str, tuple[int, str]]], name: str) -> None:
+    folder, calls = refused
+    code, error = calls[name]
+    assert code == 2, error
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert REFUSED[name][1] in error
+    assert not list(folder.iterdir())  # nothing was made before it was refused
