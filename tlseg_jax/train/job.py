@@ -196,6 +196,20 @@ def train_job(
             )
 
     say(_settings_lines(data, job, length, fitted, held))
+    variables = init_variables(job.network, jax.random.key(job.seed))
+    if pretrained is not None:
+        restored = restore_pretrained(pretrained.saved, job.network, variables, job.head, str(pretrained.run))
+        variables = restored.variables
+        say(f"start: {pretrained.run} (step {pretrained.saved.step}); {restored.message}.")
+    else:
+        say("start: random parameters (end to end).")
+    labels = label_parameters(variables["params"], get_rules(job.freeze))
+    optimiser = make_optimiser(job.recipe, length.steps, labels)
+    # The jitted step gives its input's buffers away: `init_state` owns fresh copies.
+    state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser)
+    iterator = data.batches(fitted)
+    loss, inputs, watch = data.loss(), data.inputs(), data.watch()
+    # Last of what may be refused: a corrected call can use the folder.
     there = claim_settings(
         folder,
         {
@@ -209,20 +223,6 @@ def train_job(
     )
     if there:
         say(f"{folder}: the same settings are there; going on from what was done.")
-
-    variables = init_variables(job.network, jax.random.key(job.seed))
-    if pretrained is not None:
-        restored = restore_pretrained(pretrained.saved, job.network, variables, job.head, str(pretrained.run))
-        variables = restored.variables
-        say(f"start: {pretrained.run} (step {pretrained.saved.step}); {restored.message}.")
-    else:
-        say("start: random parameters (end to end).")
-    labels = label_parameters(variables["params"], get_rules(job.freeze))
-    optimiser = make_optimiser(job.recipe, length.steps, labels)
-    # The jitted step gives its input's buffers away: `init_state` owns fresh copies.
-    state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser)
-    iterator = data.batches(fitted)
-    loss, inputs = data.loss(), data.inputs()
 
     def make(labels: Any, optimiser: Any) -> Any:
         return make_train_step(
@@ -238,7 +238,7 @@ def train_job(
     )  # fmt: skip
     return fit(
         step, state, iterator, fitted, loop, folder, description,
-        validate=data.validator(held) if held else None, watch=data.watch(), progress=progress,
+        validate=data.validator(held) if held else None, watch=watch, progress=progress,
         title=f"train {folder.name}",
     )  # fmt: skip
 
