@@ -8,6 +8,7 @@ from absl import flags
 from experiments import training_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.errors import InputError
 from tlseg_jax.train.recipes import get_slice_recipe
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import Workplace
@@ -38,10 +39,13 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec) -> Path:
       spec: its data set.
 
     Raises:
-      InputError: a finished model is there and was trained on other data.
+      InputError: a finished model is there and was trained on other data, or a flag does not go with volumes.
     """
     folder = place.workdir / "pretrain" / training_flags.run_name(spec, spec.name)
     # Validation is asked for on the target's scans; the pre-task trains on all of its own.
+    for flag in (PRETRAIN_EPOCHS, PRETRAIN_LEARNING_RATE):
+        if flag.present and not isinstance(spec, SliceSpec):
+            raise InputError(f"--{flag.name} does not go with volumes such as {spec.name}: leave it out.")
     steps = PRETRAIN_STEPS.value
     job = training_flags.job(spec, "pretrain", steps, epochs=PRETRAIN_EPOCHS.value)
     if isinstance(spec, SliceSpec):

@@ -184,7 +184,7 @@ def fit(
             timed, seconds = done - start - 1, time.perf_counter() - clock
             if timed and seconds > 0:
                 rate = size * timed / seconds
-                bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} patches/s", refresh=False)
+                bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} samples/s", refresh=False)
                 writer.add_scalar("train/patches_per_second", rate, done)
 
         try:

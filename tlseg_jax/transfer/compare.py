@@ -1,10 +1,12 @@
 """Models A, B and C of the liver report, trained alike, scored on the target and on what they came from."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.report.assess_slices import assess_slices, example_slice
@@ -70,12 +72,14 @@ def train_all(
       runs: what to train.
 
     Raises:
-      InputError: the target has no test volumes, or training fails.
+      InputError: the target has no test volumes, a run is shorter than an epoch, or training fails.
     """
     if not store.subjects("test"):
         raise InputError(
             f"{store.folder} has no test volumes to compare models on: prepare it with --test_volumes=K, 1 or more."
         )
+    for run in runs:
+        _check_whole_epoch(store, run.job)
     target = store.spec.target
     saved = load_model(pretrained)
     forgetting = _forgetting_set(place, source, saved, target)
@@ -96,6 +100,19 @@ def train_all(
     return Compared(
         f"{store.spec.name}_{target}", forgetting, _examples(store, runs), bool(store.manifest.get("synthetic"))
     )
+
+
+def _check_whole_epoch(store: SliceStore, job: JobSettings) -> None:
+    """Before hours of training: the comparison is by epoch, and a run of a few steps may have none."""
+    train = store.subjects("train")
+    subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
+    slices = len(store.samples(subjects[: max(len(subjects) - job.validation, 0)]))
+    least = math.ceil(slices / job.recipe.batch_size)
+    if job.steps is not None and job.steps < least:
+        raise InputError(
+            f"--steps={job.steps} of {job.recipe.batch_size} slices is less than one epoch of the {slices} slices of "
+            f"{store.spec.name} and models are compared by epoch: give {least} or more, or --epochs."
+        )
 
 
 def _forgetting_set(place: Workplace, source: SliceStore, saved: SavedModel, target: str) -> str | None:
