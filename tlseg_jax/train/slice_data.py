@@ -139,7 +139,11 @@ class SliceData:
         return validate
 
     def watch(self) -> Watch | None:
-        """The loss of 10 test slices, drawn once by the seed, and that of the whole test set."""
+        """The loss of 10 test slices, drawn once by the seed, and that of the whole test set.
+
+        The whole test set's is the mean over its batches by their sizes: for the losses that take sums over a batch
+        (all but "bce") it depends on how the set falls into batches, which is the same for all runs.
+        """
         subjects = self.store.subjects("test")
         samples = self.store.samples(subjects)
         if not samples:
