@@ -11,6 +11,7 @@ one's median ratio to the library's own step is printed:
   flax_dropout  the same with flax's dropout, 32 random bits a value
   flipped       the input's gradient as a convolution of the output's with the flipped kernel
   blocks        the kernel's gradient at full resolution as matrix products over blocks of rows
+  images        the kernel's gradient at the two finest levels as a sum over images, each its own convolution
   ..., frozen   the first two resolution levels frozen
 """
 
@@ -22,7 +23,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from unittest import mock
 
 import flax.linen as nn
@@ -55,6 +56,7 @@ ROWS = 8
 FULL = 96
 """Pixels a side from which "blocks" takes its own form: below, it gains next to nothing even alone."""
 
+Form = Literal["flipped", "blocks", "images"]
 Conv = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -80,24 +82,34 @@ def _blocks_kernel_gradient(x: jax.Array, kernel: jax.Array, g: jax.Array) -> ja
     return total.T.reshape(3, 3, c, features)
 
 
-def _with_gradients(flipped: bool, blocks: bool) -> Conv:
+def _images_kernel_gradient(x: jax.Array, kernel: jax.Array, g: jax.Array) -> jax.Array:
+    # Unrolled: in a loop XLA:CPU has no fast convolution.
+    total = jnp.zeros_like(kernel)
+    for i in range(x.shape[0]):
+        total += jax.vjp(functools.partial(conv2d, x[i : i + 1]), kernel)[1](g[i : i + 1])[0]
+    return total
+
+
+def _with_gradients(form: Form) -> Conv:
     """`conv2d` with one of its gradients replaced."""
 
     @jax.custom_vjp
-    def form(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    def conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return conv2d(x, kernel)
 
     def backward(kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
         x, kernel = kept
         dx, dk = jax.vjp(conv2d, x, kernel)[1](g)
-        if flipped:
+        if form == "flipped":
             dx = _flipped_input_gradient(x, kernel, g)
-        if blocks and x.shape[1] >= FULL and x.shape[-1] > 1:
+        if form == "blocks" and x.shape[1] >= FULL and x.shape[-1] > 1:
             dk = _blocks_kernel_gradient(x, kernel, g)
+        if form == "images" and x.shape[1] >= FULL // 2:
+            dk = _images_kernel_gradient(x, kernel, g)
         return dx, dk
 
-    form.defvjp(lambda x, kernel: (conv2d(x, kernel), (x, kernel)), backward)
-    return form
+    conv.defvjp(lambda x, kernel: (conv2d(x, kernel), (x, kernel)), backward)
+    return conv
 
 
 def check_gradients() -> None:
@@ -106,8 +118,9 @@ def check_gradients() -> None:
     x, g = jax.random.normal(keys[0], (2, FULL, 10, 3)), jax.random.normal(keys[1], (2, FULL, 10, 4))
     kernel = jax.random.normal(keys[2], (3, 3, 3, 4))
     expected = jax.vjp(conv2d, x, kernel)[1](g)
-    for found, e in zip(jax.vjp(_with_gradients(True, True), x, kernel)[1](g), expected, strict=True):
-        np.testing.assert_allclose(found, e, atol=1e-4 * np.abs(e).max())
+    for form in get_args(Form):
+        for found, e in zip(jax.vjp(_with_gradients(form), x, kernel)[1](g), expected, strict=True):
+            np.testing.assert_allclose(found, e, atol=1e-4 * np.abs(e).max())
 
 
 class _FlaxDropout(nn.Module):
@@ -150,8 +163,9 @@ def build(side: int, freeze: str, conv: Conv = conv2d, dropout: Any = Dropout) -
 FORMS: dict[str, Callable[[int], Callable[[], Any]]] = {
     "library": functools.partial(build, freeze="none"),
     "flax_dropout": functools.partial(build, freeze="none", dropout=_FlaxDropout),
-    "flipped": functools.partial(build, freeze="none", conv=_with_gradients(True, False)),
-    "blocks": functools.partial(build, freeze="none", conv=_with_gradients(False, True)),
+    "flipped": functools.partial(build, freeze="none", conv=_with_gradients("flipped")),
+    "blocks": functools.partial(build, freeze="none", conv=_with_gradients("blocks")),
+    "images": functools.partial(build, freeze="none", conv=_with_gradients("images")),
     "library, frozen": functools.partial(build, freeze="first_two"),
     "flax_dropout, frozen": functools.partial(build, freeze="first_two", dropout=_FlaxDropout),
 }
@@ -173,6 +187,7 @@ def measure(side: int, rounds: int) -> dict[str, list[float]]:
 def main(_: list[str]) -> None:
     """Measure every form at every size, print the table and write the JSON."""
     check_gradients()
+    load = [os.getloadavg()[0]]
     sizes = {}
     print(f"{'side':>4}  {'form':<22}{'seconds':>9}{'ratio':>8}   (to library)")
     for side in map(int, SIDES.value):
@@ -191,12 +206,14 @@ def main(_: list[str]) -> None:
     if OUT.value:
         path = Path(OUT.value)
         path.parent.mkdir(parents=True, exist_ok=True)
+        load.append(os.getloadavg()[0])
         machine = {"backend": jax.default_backend(), "cores": os.cpu_count(), "machine": platform.machine()}
         result = {
             "machine": machine,
             "jax": jax.__version__,
             "batch": BATCH,
             "rounds": ROUNDS.value,
+            "load_average_before_and_after": load,
             "sides": sizes,
         }
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
