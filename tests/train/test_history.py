@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tlseg_jax.train import history as history_module
-from tlseg_jax.train.history import Epochs, History
+from tlseg_jax.train.history import Epochs, History, format_epochs
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -118,3 +118,18 @@ def test_epochs_are_kept_up_to_the_resumed_step(tmp_path: Path) -> None:
     again.add(epoch=3, step=15, seconds=0.5, train_loss=0.1, test_loss=None)
     assert rows(path)[:3] == whole[:3]
     assert rows(path)[3] == ["3", "15", "0.5", "0.1", ""]
+
+
+def test_the_table_of_epochs_adds_up_and_shows_what_was_not_measured() -> None:
+    table = format_epochs(
+        [
+            {"epoch": "1", "step": "10", "seconds": "1.25", "train_loss": "0.5", "test_loss": ""},
+            {"epoch": "2", "step": "20", "seconds": "2.5", "train_loss": "0.25", "test_loss": "0.75"},
+        ]
+    ).splitlines()
+    assert [line.split() for line in table[1:]] == [
+        ["1", "10", "1.2", "0.5000", "-"],
+        ["2", "20", "2.5", "0.2500", "0.7500"],
+        ["all", "3.8"],
+    ]
+    assert len({len(line) for line in table[:3]}) == 1

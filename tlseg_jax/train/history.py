@@ -85,3 +85,19 @@ class Epochs:
             writer = csv.DictWriter(f, EPOCH_COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
+
+
+def format_epochs(rows: list[dict[str, str]]) -> str:
+    """The rows of epochs.csv as an aligned table, with the seconds in all; an empty cell is a dash."""
+
+    def cell(text: str, decimals: int) -> str:
+        return f"{float(text):.{decimals}f}" if text else "-"
+
+    lines = [f"{'epoch':>5}{'step':>8}{'seconds':>10}{'train loss':>12}{'test loss':>11}"]
+    for r in rows:
+        lines.append(
+            f"{r['epoch']:>5}{r['step']:>8}{cell(r['seconds'], 1):>10}{cell(r['train_loss'], 4):>12}"
+            f"{cell(r['test_loss'], 4):>11}"
+        )
+    total = sum(float(r["seconds"]) for r in rows if r["seconds"])
+    return "\n".join([*lines, f"{'all':>5}{'':>8}{total:>10.1f}"])

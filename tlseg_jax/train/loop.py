@@ -217,6 +217,8 @@ def fit(
                 pause, timed_from = time.perf_counter(), count
                 if ends:
                     _end_epoch(count, settings.epoch_ends, epochs, losses, epoch_clock.seconds(count), watch, state)
+                    if epochs.rows[-1]["seconds"]:
+                        writer.add_scalar("train/epoch_seconds", float(epochs.rows[-1]["seconds"]), len(epochs.rows))
                     epoch_clock.start()
                     bar.set_description(f"{title}, epoch {len(epochs.rows)}/{len(settings.epoch_ends)}")
                 if validates and validate is not None:

@@ -16,6 +16,7 @@ from tlseg_jax.report.compare_runs import CompareRun, read_run
 from tlseg_jax.report.curves import draw_learning_curve
 from tlseg_jax.report.slice_curves import draw_model_curve
 from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.train.history import format_epochs
 from tlseg_jax.train.job import Pretrained, store_digest, train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import Fit
@@ -121,6 +122,8 @@ def _train_and_assess(
             else:
                 assess(folder, saved, test, distances=place.distances, tiles=place.tiles, progress=place.progress)
         _draw_curve(folder, result, d, job.seed)
+    if result.epochs:
+        place.say(format_epochs(result.epochs))
     scores = read_json(folder / "summary.json")["test_sets"]
     if scores:
         place.say(format_summary(scores))
