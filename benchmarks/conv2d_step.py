@@ -34,6 +34,8 @@ import optax
 from absl import app, flags
 from jax import lax
 
+from benchmarks import flags as common_flags
+from benchmarks.flags import OUT, ROUNDS
 from tlseg_jax.models import unet2d
 from tlseg_jax.models.conv2d import conv2d
 from tlseg_jax.models.dropout import Dropout
@@ -47,9 +49,9 @@ from tlseg_jax.transfer.freeze import (
     split_parameters,
 )
 
+flags.adopt_module_key_flags(common_flags)  # so that --help lists them
+
 SIDES = flags.DEFINE_list("sides", ["96", "128"], "Pixels a side of the slices.")
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds after one to warm up.", lower_bound=1)
-OUT = flags.DEFINE_string("out", None, "JSON file to write; none: only print.")
 
 BATCH = 10
 ROWS = 8

@@ -18,10 +18,11 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
+from benchmarks import flags as common_flags
+from benchmarks.flags import OUT, ROUNDS
 from tlseg_jax.models.conv import Lowering, conv3d
 
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds after one to warm up.", lower_bound=1)
-OUT = flags.DEFINE_string("out", None, "JSON file to write; none: only print.")
+flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 
 LAYERS: dict[str, tuple[tuple[int, ...], int]] = {
     "1 to 32, 40x56x56": ((2, 40, 56, 56, 1), 32),

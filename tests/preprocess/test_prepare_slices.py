@@ -294,7 +294,7 @@ def test_flags_that_do_not_fit_are_one_sentence(arguments: list[str], words: str
 
 
 MEASURE = """
-import dataclasses, json, resource, sys
+import dataclasses, json, sys
 from pathlib import Path
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
@@ -303,7 +303,9 @@ spec = dataclasses.replace(SLICE_SPECS["lits"], name="big", test_slices=0, max_s
 if sys.argv[2] == "every":
     spec = dataclasses.replace(spec, with_structure=0, scaling="zscore")
 store = prepare_slices(spec, root, root / "store", workers=1, progress=False, say=str)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: a process starts with the peak of the one that it was forked from.
+status = Path("/proc/self/status").read_text()
+peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
 print(json.dumps({"peak": peak, "samples": len(store.samples(["4"])), "record": store.record("4")}))
 """
 
