@@ -8,8 +8,13 @@ import pytest
 from tests.conftest import MakeStore
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import write_json
-from tlseg_jax.train.job import store_digest
-from tlseg_jax.transfer.study import check_same_data, is_finished
+from tlseg_jax.models.networks import get_network
+from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.train.job import Pretrained, store_digest
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.transfer.study import check_same_data, finetune, is_finished
 from tlseg_jax.transfer.workplace import Workplace, open_store
 
 
@@ -53,3 +58,15 @@ def test_finished_means_trained_and_scored(tmp_path: Path) -> None:
     assert is_finished(run, 10)
     assert not is_finished(run, 11)
     assert not is_finished(tmp_path / "none", 1)
+
+
+def test_a_start_of_other_dimensions_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawing and preparing the cohort would take minutes."""
+    slices = SavedModel(SliceUNetConfig(), {}, {}, {}, 1)
+    monkeypatch.setattr(Pretrained, "load", lambda run: Pretrained(run, slices))
+    job = JobSettings(get_network("switch8x2"), get_recipe("default"), 2)
+    with pytest.raises(InputError, match="is 2D .* this network is 3D"):
+        finetune(Workplace(tmp_path / "runs", say=lambda _: None), tmp_path / "ct", "hdt_c", job, tmp_path / "run")
+    assert not list(tmp_path.iterdir())

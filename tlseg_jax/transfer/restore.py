@@ -47,11 +47,7 @@ def restore_pretrained(
       InputError: the networks have other dimensions, or anything but the head differs in structure, shape or
         dtype; all differences are listed.
     """
-    if saved.config.dimensions != config.dimensions:
-        raise InputError(
-            f"The pre-trained model in {where} is {saved.config.dimensions}D ({saved.config.name}) and this network is "
-            f"{config.dimensions}D ({config.name}): their weights do not fit; pre-train on data of the same kind."
-        )
+    check_dimensions(saved, config, where)
     old_outputs, new_outputs = saved.config.outputs, config.outputs
     same_outputs = old_outputs == new_outputs if config.dimensions == 2 else len(old_outputs) == len(new_outputs)
     fresh = {k: v for k, v in variables["params"].items() if k != "head"}
@@ -79,6 +75,19 @@ def restore_pretrained(
     else:
         source, message = _match_outputs(saved.params["head"], old_outputs, source, new_outputs)
     return Restored({"params": old | {"head": source}, "batch_stats": saved.batch_stats}, message)
+
+
+def check_dimensions(saved: SavedModel, config: NetworkConfig, where: str) -> None:
+    """Refuse a 2D model as the start of a 3D one, and the other way round.
+
+    Raises:
+      InputError: the networks have other dimensions.
+    """
+    if saved.config.dimensions != config.dimensions:
+        raise InputError(
+            f"The pre-trained model in {where} is {saved.config.dimensions}D ({saved.config.name}) and this network is "
+            f"{config.dimensions}D ({config.name}): their weights do not fit; pre-train on data of the same kind."
+        )
 
 
 def _match_outputs(

@@ -22,6 +22,7 @@ from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.run_folder import read_json
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
+from tlseg_jax.transfer.restore import check_dimensions
 from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
 
 UNSEEN = "oas_c"
@@ -57,13 +58,18 @@ def finetune(
 
     Returns:
       The run folder.
+
+    Raises:
+      InputError: the pre-trained model cannot be read or does not fit, or see `open_store` and `train_job`.
     """
+    start = Pretrained.load(pretrained) if pretrained else None
+    if start:  # before any data are made
+        check_dimensions(start.saved, job.network, str(start.run))
     store = store or open_store(place, named_spec(place, task))
     tests = [store] if store.subjects("test") else []
     if not tests:
         place.say(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
     unseen = _unseen(place, store)
-    start = Pretrained.load(pretrained) if pretrained else None
     return _train_and_assess(place, store, job, folder, start, [*tests, *unseen])
 
 
