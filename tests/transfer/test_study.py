@@ -67,6 +67,6 @@ def test_a_start_of_other_dimensions_is_refused_before_anything_is_made(
     slices = SavedModel(SliceUNetConfig(), {}, {}, {}, 1)
     monkeypatch.setattr(Pretrained, "load", lambda run: Pretrained(run, slices))
     job = JobSettings(get_network("switch8x2"), get_recipe("default"), 2)
-    with pytest.raises(InputError, match="is 2D .* this network is 3D"):
+    with pytest.raises(InputError, match=r"is 2D .* this network is 3D"):
         finetune(Workplace(tmp_path / "runs", say=lambda _: None), tmp_path / "ct", "hdt_c", job, tmp_path / "run")
     assert not list(tmp_path.iterdir())
