@@ -175,8 +175,8 @@ def format_effect(entry: Mapping[str, Any]) -> str:
     names = {
         "true_components": "components at least half in the reference",
         "false_components": "components less than half in it",
-        "found": "tumours found at 50% overlap",
-        "missed": "tumours missed",
+        "found": "labelled components found at 50% overlap",
+        "missed": "labelled components missed",
         "false": "components that find none",
         "precision": "detection precision",
         "recall": "detection recall",
