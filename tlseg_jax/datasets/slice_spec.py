@@ -1,11 +1,11 @@
 """What a data set of slices is: the liver report's two as frozen dataclasses, and a user's own as a TOML file."""
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
+from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_number
 from tlseg_jax.errors import InputError
 
 Modality = Literal["CT", "MR"]
@@ -120,14 +120,9 @@ def slice_spec_from_dict(values: Mapping[str, Any], where: str) -> SliceSpec:
         given = SLICE_SPECS[base].to_dict() | given
         given.pop("kind")
     fields = {f.name: f for f in dataclasses.fields(SliceSpec)}
-    for key in given:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(fields)}."
-            raise InputError(f"{where} has an unknown field '{key}': {hint}")
+    check_known(given, fields, where)
     missing = [k for k, f in fields.items() if f.default is dataclasses.MISSING and k not in given]
-    if missing:
-        raise InputError(f"{where} lacks the field '{missing[0]}': add it (see the README for an example).")
+    check_none_missing(missing, where)
     spec = SliceSpec(**{k: _checked(k, v, where) for k, v in given.items()})
     return check_slice_spec(spec if spec.split_group else dataclasses.replace(spec, split_group=spec.name), where)
 
@@ -138,8 +133,7 @@ def check_slice_spec(spec: SliceSpec, where: str) -> SliceSpec:
     Raises:
       InputError: they do not.
     """
-    if not spec.name or any(c in spec.name for c in "/\\ ") or spec.name.startswith("."):
-        raise InputError(f"{where}: the name '{spec.name}' names a folder: use letters, digits, '-' and '_'.")
+    check_folder_name(spec.name, where)
     if not 1 <= len(spec.structures) <= MAX_STRUCTURES or len(set(spec.structures)) != len(spec.structures):
         raise InputError(f"{where}: structures {spec.structures} must be 1 to {MAX_STRUCTURES} different names.")
     for structure in spec.structures:
@@ -162,11 +156,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
     def fault(want: str) -> InputError:
         return InputError(f"{where}: {key} = {value!r} must be {want}.")
 
-    def number(v: Any, whole: bool) -> bool:
-        return not isinstance(v, bool) and isinstance(v, int if whole else (int, float))
-
     def numbers(v: Any, whole: bool, count: int | None = None) -> bool:
-        return isinstance(v, list | tuple) and (count is None or len(v) == count) and all(number(i, whole) for i in v)
+        right = isinstance(v, list | tuple) and (count is None or len(v) == count)
+        return right and all(is_number(i, whole) for i in v)
 
     choices = {"modality": Modality, "resize": Resize, "scaling": Scaling, "other_values": OtherValues}
     if key in choices:
@@ -190,13 +182,13 @@ def _checked(key: str, value: Any, where: str) -> Any:
             raise fault("two numbers, as in [-160, 240]")
         return None if value is None else (float(value[0]), float(value[1]))
     if key == "pixel_mm":
-        if value is not None and not (number(value, False) and 0.05 <= value <= 20):
+        if value is not None and not (is_number(value, False) and 0.05 <= value <= 20):
             raise fault("a number of mm between 0.05 and 20")
         return value
     if key in ("name", "split_group"):
         if not isinstance(value, str):
             raise fault("text")
         return value
-    if not number(value, True) or value < 0:
+    if not is_number(value, True) or value < 0:
         raise fault("a whole number, 0 or more")
     return value

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
+from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_number
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec, slice_spec_from_dict
 from tlseg_jax.errors import InputError
 
@@ -205,22 +206,16 @@ def spec_from_dict(values: Mapping[str, Any], where: str, above: tuple[Path, ...
             raise InputError(f"{where}: base = {base!r} leads back to itself: start from another data set.")
         given = get_spec(str(base), above).to_dict() | given
     fields = {f.name: f for f in dataclasses.fields(DatasetSpec)}
-    for key in given:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(fields)}."
-            raise InputError(f"{where} has an unknown field '{key}': {hint}")
+    check_known(given, fields, where)
     missing = [k for k, f in fields.items() if f.default is dataclasses.MISSING and k not in given]
     if "spacing" in missing:  # TOML has no null: an absent spacing is a varying one
         given["spacing"] = None
         missing.remove("spacing")
-    if missing:
-        raise InputError(f"{where} lacks the field '{missing[0]}': add it (see the README for an example).")
+    check_none_missing(missing, where)
     for key, value in given.items():
         given[key] = _checked(key, value, where)
     spec = DatasetSpec(**given)
-    if not spec.name or any(c in spec.name for c in "/\\ ") or spec.name.startswith("."):
-        raise InputError(f"{where}: the name '{spec.name}' names a folder: use letters, digits, '-' and '_'.")
+    check_folder_name(spec.name, where)
     if any(p % DIVISOR for p in spec.patch_size):
         raise InputError(f"{where}: patch_size {spec.patch_size} must divide by {DIVISOR} on every side.")
     if spec.train_count + spec.test_count <= 0:
@@ -236,9 +231,6 @@ def _checked(key: str, value: Any, where: str) -> Any:
     def fault(want: str) -> InputError:
         return InputError(f"{where}: {key} = {value!r} must be {want}.")
 
-    def number(v: Any, whole: bool) -> bool:
-        return not isinstance(v, bool) and isinstance(v, int if whole else (int, float))
-
     if key in ("dimensions", "patch_size", "spacing"):
         if key == "spacing" and (value is None or value == "various"):
             return None
@@ -246,16 +238,16 @@ def _checked(key: str, value: Any, where: str) -> Any:
         if not (
             isinstance(value, list | tuple)
             and len(value) == 3
-            and all(number(v, whole) and 0 < v < 10_000 for v in value)
+            and all(is_number(v, whole) and 0 < v < 10_000 for v in value)
         ):
             raise fault(f"three positive {'whole ' if whole else ''}numbers")
         return tuple(int(v) if whole else float(v) for v in value)
     if key == "label_values":
-        if not (isinstance(value, list | tuple) and all(number(v, True) for v in value)):
+        if not (isinstance(value, list | tuple) and all(is_number(v, True) for v in value)):
             raise fault("a list of whole numbers")
         return tuple(value)
     if key in ("train_count", "test_count"):
-        if not number(value, True) or value < 0:
+        if not is_number(value, True) or value < 0:
             raise fault("a whole number, 0 or more")
         return value
     for literal_key, kind in (("space", Space), ("normalise", Normalise)):

@@ -9,11 +9,9 @@ import numpy as np
 
 from tlseg_jax.datasets.spec import Shape3
 from tlseg_jax.errors import InputError
+from tlseg_jax.input.stream import stream
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store
-
-EPOCHS = 1 << 40
-"""Endless in practice; grain's own endless repeat overflows with batches of one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,15 +91,7 @@ def make_batches(
       "index": (batch,) int32 into `subjects`}.
     """
     read = _ReadPatch(store, tuple(subjects), box, store.spec.patch_size)
-    dataset = (
-        grain.MapDataset.range(len(subjects))
-        .seed(settings.seed)
-        .shuffle()
-        .repeat(EPOCHS)
-        .random_map(read)
-        .batch(settings.batch_size)
-        .to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=8))
-    )
-    if settings.workers:
-        dataset = dataset.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=settings.workers))
-    return iter(dataset)
+    return stream(
+        len(subjects), read, batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads,
+        workers=settings.workers,
+    )  # fmt: skip

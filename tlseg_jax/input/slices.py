@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.input.patches import EPOCHS
+from tlseg_jax.input.stream import stream
 from tlseg_jax.preprocess.slice_store import Sample, SliceStore
 
 Sampling = Literal["all", "balanced"]
@@ -127,15 +127,7 @@ def make_slice_batches(
     read = _ReadSlice(
         store, samples, order, {s: i for i, s in enumerate(subjects)}, starts, settings.channels, regions
     )
-    dataset = (
-        grain.MapDataset.range(len(order))
-        .seed(settings.seed)
-        .shuffle()
-        .repeat(EPOCHS)
-        .map(read)
-        .batch(settings.batch_size)
-        .to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=8))
-    )
-    if settings.workers:
-        dataset = dataset.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=settings.workers))
-    return iter(dataset)
+    return stream(
+        len(order), read, batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads,
+        workers=settings.workers,
+    )  # fmt: skip
