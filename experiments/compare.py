@@ -16,7 +16,7 @@ from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder
 from tlseg_jax.report.compare_report import write_comparison
-from tlseg_jax.report.compare_runs import CompareRun
+from tlseg_jax.report.compare_runs import MODELS, CompareRun
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.transfer import compare
 from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
@@ -47,7 +47,7 @@ def main() -> None:
         start = pretrained.pretrained(place, PRETASK.value, pretask)
     runs = [
         _run(place, task, pretask.name, start, model, n, seed)
-        for n in _numbers() for seed in range(SEEDS.value) for model in compare.MODELS
+        for n in _numbers() for seed in range(SEEDS.value) for model in MODELS
     ]  # fmt: skip
     parts = [f"{pretask.name}-to-{task.name}", *(["n" + "_".join(N.value)] if N.value else [])]
     name = NAME.value or training_flags.run_name(task, *parts, ending=f"seeds{SEEDS.value}")

@@ -12,12 +12,13 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.slice_inference import predict_planes
+from tlseg_jax.evaluate.slice_results import reference_mask
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import Sample, SliceStore
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Watch
-from tlseg_jax.train.slice_losses import get_slice_loss
+from tlseg_jax.train.slice_losses import LIVER, get_slice_loss
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Batch, Inputs, Objective, make_predictor, make_test_loss, slice_inputs
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
 DRAW = 10
 """Test slices in the fixed draw whose loss is followed (section 3.2.2 of the liver report)."""
-
-LIVER = "liver"
-"""Name of the structure that a restricted loss is restricted to."""
 
 RESTRICTED = ("liver_bce",)
 """Losses that count inside the liver only."""
@@ -132,7 +130,7 @@ class SliceData:
             scores = []
             for s in subjects:
                 found = predict_planes(store.volume_image(s, self.network.channels), predictor)[..., -1] > THRESHOLD
-                truth = (store.volume_label(s) >> len(store.spec.structures) - 1 & 1).astype(bool)
+                truth = reference_mask(store, store.volume_label(s), store.spec.target)
                 scores.append(score(found, truth, (1.0, 1.0, 1.0)).iou)
             return float(np.mean(scores))
 

@@ -10,6 +10,7 @@ from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.report.assess_slices import assess_slices, example_slice
+from tlseg_jax.report.compare_runs import MODELS
 from tlseg_jax.report.slice_examples import ExampleCase
 from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.job import store_digest
@@ -17,9 +18,6 @@ from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.run_folder import plain, read_json
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import Workplace
-
-MODELS = ("A", "B", "C")
-"""From scratch; from the pre-trained model; from it with the first layers frozen (section 3.2.3)."""
 
 EXAMPLES = 3
 """Slices to draw (Figs. 11 to 13)."""
