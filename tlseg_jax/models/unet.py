@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tlseg_jax.models.conv import conv3d
+from tlseg_jax.models.conv import Lowering, conv3d
 from tlseg_jax.models.pool import switch_pool, switch_unpool
+from tlseg_jax.models.remat import Remat
 
 Widths = tuple[int, ...]
 RUNNING_NOWHERE: frozenset[str] = frozenset()
@@ -66,9 +67,14 @@ class UNetConfig:
 
         return cls(**{k: tuples(v) for k, v in d.items() if k != "dimensions"})
 
-    def module(self) -> "SwitchUNet":
-        """The network itself."""
-        return SwitchUNet(self)
+    def module(self, remat: Remat = "none", lowering: Lowering | None = None) -> "SwitchUNet":
+        """The network itself.
+
+        Args:
+          remat: what is computed again in the backward pass.
+          lowering: of the convolutions; None takes the backend's fastest.
+        """
+        return SwitchUNet(self, remat, lowering)
 
     def example(self) -> jax.Array:
         """Zeros in the shape of the smallest input."""
@@ -118,6 +124,8 @@ class SwitchUNet(nn.Module):
     """3D U-Net whose decoder un-pools by the encoder's max switches."""
 
     config: UNetConfig
+    remat: Remat = "none"
+    lowering: Lowering | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, running: frozenset[str] = RUNNING_NOWHERE) -> jax.Array:

@@ -14,9 +14,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.conv2d import conv2d, conv2d_transpose
 from tlseg_jax.models.dropout import Dropout
 from tlseg_jax.models.pool2d import max_pool
+from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import RUNNING_NOWHERE
 
 Init = Literal["he", "xavier"]
@@ -65,9 +67,14 @@ class SliceUNetConfig:
         given.pop("dimensions", None)
         return cls(**given)
 
-    def module(self) -> "SliceUNet":
-        """The network itself."""
-        return SliceUNet(self)
+    def module(self, remat: Remat = "none", lowering: Lowering | None = None) -> "SliceUNet":
+        """The network itself.
+
+        Args:
+          remat: what is computed again in the backward pass.
+          lowering: of the convolutions; None takes the backend's fastest.
+        """
+        return SliceUNet(self, remat, lowering)
 
     def example(self) -> jax.Array:
         """Zeros in the shape of the smallest input."""
@@ -141,6 +148,8 @@ class SliceUNet(nn.Module):
     """2D U-Net with long and short skips."""
 
     config: SliceUNetConfig
+    remat: Remat = "none"
+    lowering: Lowering | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False, running: frozenset[str] = RUNNING_NOWHERE) -> jax.Array:

@@ -11,7 +11,9 @@ import optax
 from numpy.typing import NDArray
 
 from tlseg_jax.input.augment import Augmentation, augment_batch
+from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import RUNNING_NOWHERE
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
@@ -52,7 +54,7 @@ def slice_inputs(outputs: int) -> Inputs:
     return inputs
 
 
-def make_train_step(
+def make_step_function(
     config: NetworkConfig,
     optimiser: optax.GradientTransformation,
     loss: Objective,
@@ -61,8 +63,10 @@ def make_train_step(
     seed: int = 0,
     inputs: Inputs | None = None,
     frozen_bn: FrozenBN = "running",
+    remat: Remat = "none",
+    lowering: Lowering | None = None,
 ) -> Step:
-    """The jitted step; the state that goes in is donated.
+    """One training step as a pure function, not yet jitted.
 
     Only the trained sub-tree is differentiated, so that neither gradients nor activations of the
     frozen part are kept.
@@ -76,11 +80,13 @@ def make_train_step(
       inputs: what becomes of a batch before the network; None takes patches as they are.
       frozen_bn: whether a frozen batch norm keeps to its running averages, which then do not move
         (Keras 2.2 and later), or goes on normalising by the batch and averaging (older Keras).
+      remat: what is computed again in the backward pass.
+      lowering: of the convolutions; None takes the backend's fastest.
 
     Returns:
       (state, batch) -> (state, {"loss": scalar, "update_norm": scalar over the trained part}).
     """
-    model = config.module()
+    model = config.module(remat, lowering)
     running = frozen_batch_norms(labels) if frozen_bn == "running" else RUNNING_NOWHERE
     take = inputs or patch_inputs()
 
@@ -104,7 +110,12 @@ def make_train_step(
         metrics = {"loss": value, "update_norm": optax.global_norm(moved_part)}
         return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return step
+
+
+def make_train_step(*args: Any, **kwargs: Any) -> Step:
+    """`make_step_function`, jitted; the state that goes in is donated."""
+    return jax.jit(make_step_function(*args, **kwargs), donate_argnums=0)
 
 
 def make_test_loss(

@@ -1,0 +1,30 @@
+"""How a run is executed: what changes its speed and memory, and not what it computes."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from tlseg_jax.models.remat import Remat
+
+Cache = Literal["none", "device"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """Settings that a run may be resumed under others of, with the same results up to rounding.
+
+    Attributes:
+      remat: what is computed again in the backward pass.
+      memory_budget: bytes that the step may take; None: the device's. The cheapest `remat` that fits is then taken.
+      cache: "device" holds the prepared data set on the device and samples there.
+      steps_per_call: training steps in one dispatch.
+      profile: folder for a trace of some steps; None: no trace.
+      dry_run: tell what the run would take, and stop.
+    """
+
+    remat: Remat = "none"
+    memory_budget: int | None = None
+    cache: Cache = "none"
+    steps_per_call: int = 1
+    profile: Path | None = None
+    dry_run: bool = False
