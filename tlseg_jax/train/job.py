@@ -20,6 +20,7 @@ from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
 from tlseg_jax.train.optimiser import make_optimiser
@@ -152,6 +153,7 @@ def train_job(
     folder: Path,
     pretrained: Pretrained | None = None,
     *,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Fit:
@@ -164,6 +166,7 @@ def train_job(
       job: the settings.
       folder: the run folder, which the caller holds (`lock_folder`).
       pretrained: what to start from; None trains end to end.
+      execution: how it is run; no part of what a run is, so it may be resumed under another.
       say: prints a line.
       progress: whether to draw a bar.
 
@@ -224,14 +227,14 @@ def train_job(
     if there:
         say(f"{folder}: the same settings are there; going on from what was done.")
 
-    def make(labels: Any, optimiser: Any) -> Any:
+    def make(labels: Any, optimiser: Any, **how: Any) -> Any:
         return make_train_step(
-            job.network, optimiser, loss, labels, seed=job.seed, inputs=inputs, frozen_bn=job.frozen_bn
+            job.network, optimiser, loss, labels, seed=job.seed, inputs=inputs, frozen_bn=job.frozen_bn, **how
         )
 
-    step = make(labels, optimiser)
+    step = make(labels, optimiser, remat=execution.remat)
     say(parameter_table(variables["params"], labels))
-    say(_flops_line(step, state, make, data.batch_shapes(), job, length, variables))
+    say(_flops_line(make, state, labels, data.batch_shapes(), job, length, variables))
     loop = LoopSettings(
         length.steps, job.checkpoint_every, job.validate_every if held else 0, job.patience if held else 0,
         length.epoch_ends, job.watch_every,
@@ -259,16 +262,21 @@ def _settings_lines(
 
 
 def _flops_line(
-    step: Any, state: TrainState, make: Any, batch: Any, job: JobSettings, length: Length, variables: Any
+    make: Any, state: TrainState, labels: Any, batch: Any, job: JobSettings, length: Length, variables: Any
 ) -> str:
     """FLOPs of this step, and against the step that trains everything where part is frozen."""
-    flops = step_flops(step, state, batch)
+
+    def flops(labels: Any, state: TrainState) -> float:
+        # XLA's count sees nothing inside a custom call, so it is taken of the program without any.
+        step = make(labels, make_optimiser(job.recipe, length.steps, labels), lowering="native")
+        return step_flops(step, state, batch)
+
+    taken = flops(labels, state)
     if job.freeze == "none":
-        return f"FLOPs a step: {flops / 1e9:.1f} G"
+        return f"FLOPs a step: {taken / 1e9:.1f} G"
     labels = label_parameters(variables["params"], get_rules("none"))
-    optimiser = make_optimiser(job.recipe, length.steps, labels)
-    full = step_flops(make(labels, optimiser), init_state(variables, optimiser), batch)
-    return f"FLOPs a step: {flops / 1e9:.1f} G, {flops / full:.0%} of the {full / 1e9:.1f} G that training all takes"
+    full = flops(labels, init_state(variables, make_optimiser(job.recipe, length.steps, labels)))
+    return f"FLOPs a step: {taken / 1e9:.1f} G, {taken / full:.0%} of the {full / 1e9:.1f} G that training all takes"
 
 
 def load_predictor(saved: SavedModel) -> Predictor:
