@@ -1,6 +1,52 @@
-"""The flags that every benchmark has, defined once, so that several can be imported together."""
+"""The flags that every benchmark has, defined once, so that several can be imported together.
 
+A part's module says `flags.adopt_module_key_flags(common_flags)`, reads the flags through the functions here, and
+ends with `common_flags.run(main)`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
 from absl import flags
 
-ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds after one to warm up.", lower_bound=1)
-OUT = flags.DEFINE_string("out", None, "JSON file to write; none: only print.")
+from experiments import cli
+from tlseg_jax.models.networks import NETWORKS, get_network
+
+ROUNDS = flags.DEFINE_integer(
+    "rounds", 20, "Timed rounds, after some to warm up; at reduced sizes 5 unless given.", lower_bound=1
+)
+OUT = flags.DEFINE_string("out", None, "JSON file to write; default: benchmarks/results/<machine>/<part>.json.")
+CHOSEN = flags.DEFINE_list("networks", None, "Networks to measure, by name; default: all of the part.")
+QUICK = flags.DEFINE_bool("quick", None, "Reduced sizes; default: on a CPU, where the papers' sizes take minutes.")
+
+REDUCED_ROUNDS = 5
+
+
+def quick() -> bool:
+    """Whether sizes are reduced: as --quick says, or on a CPU."""
+    return jax.default_backend() == "cpu" if QUICK.value is None else bool(QUICK.value)
+
+
+def rounds(reduced: bool | None = None) -> int:
+    """Timed rounds: --rounds, or its default for full or reduced sizes (None: as `quick` says)."""
+    if flags.FLAGS["rounds"].present or not (quick() if reduced is None else reduced):
+        return ROUNDS.value
+    return REDUCED_ROUNDS
+
+
+def networks(default: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The networks that --networks names, or the part's.
+
+    Args:
+      default: the part's networks; None for all.
+
+    Raises:
+      InputError: no network has a name that was given.
+    """
+    names = CHOSEN.value or (list(NETWORKS) if default is None else default)
+    return tuple(get_network(name).name for name in names)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags and call `main`; a fault in the input ends with one sentence and exit code 2."""
+    cli.run(main)

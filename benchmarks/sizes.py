@@ -1,0 +1,68 @@
+"""The papers' patch sizes and batches, and the reduced ones that a CPU measures in minutes."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from tlseg_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """What a network is measured on.
+
+    Attributes:
+      network: a name of `NETWORKS`.
+      batch: patches or slices a step.
+      shape: their spatial sides.
+      data: what has that size.
+      frozen: how the papers freeze this network, a name of `FREEZING`.
+    """
+
+    network: str
+    batch: int
+    shape: tuple[int, ...]
+    data: str
+    frozen: str = "encoder"
+
+    @property
+    def name(self) -> str:
+        """The network with what it is measured on: "switch32, 2 x 72x112x112"."""
+        return f"{self.network}, {self.batch} x " + "x".join(map(str, self.shape))
+
+
+_BRAIN = "HDT patches of the brain paper"
+PAPERS: tuple[Size, ...] = (
+    Size("switch32", 2, (72, 112, 112), _BRAIN),
+    Size("switch8x2", 2, (72, 112, 112), _BRAIN),
+    Size("unet3d256", 1, (320, 260, 72), "whole MRI of the liver report"),
+    Size("unet2d", 10, (512, 512), "CT slices of the liver report", "first_two"),
+    Size("unet2d", 18, (320, 260), "MRI slices of the liver report", "first_two"),
+)
+REDUCED: tuple[Size, ...] = (
+    Size("switch32", 2, (36, 56, 56), "half a side of the brain paper's patches"),
+    Size("switch8x2", 2, (36, 56, 56), "half a side of the brain paper's patches"),
+    Size("unet3d256", 1, (64, 64, 32), "part of an MRI"),
+    Size("unet2d", 4, (128, 128), "a quarter of a CT slice's side", "first_two"),
+)
+
+
+def get_sizes(network: str, reduced: bool = False) -> tuple[Size, ...]:
+    """What a network is measured on, at the papers' sizes or at reduced ones.
+
+    Raises:
+      InputError: nothing is said of that network.
+    """
+    found = tuple(s for s in (REDUCED if reduced else PAPERS) if s.network == network)
+    if not found:
+        raise InputError(f"benchmarks/sizes.py says no size for the network {network}: add one.")
+    return found
+
+
+def get_size(network: str) -> Size:
+    """The first of the papers' sizes of a network."""
+    return get_sizes(network)[0]
+
+
+def describe(reduced: bool) -> Mapping[str, str]:
+    """For a result: whether its sizes are the papers'."""
+    return {"sizes": "reduced" if reduced else "papers"}

@@ -1,0 +1,179 @@
+"""One real training step on random data, ready to be timed: what most of the benchmarks measure.
+
+The step is the library's own (`make_train_step`) with the default recipe's loss and optimiser; augmentation is
+off, since it is a matter of the data and not of the network.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.sizes import get_size
+from tlseg_jax.models.conv import Lowering
+from tlseg_jax.models.networks import NetworkConfig, get_network, init_variables
+from tlseg_jax.models.remat import Remat
+from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.optimiser import make_optimiser
+from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.slice_losses import get_slice_loss
+from tlseg_jax.train.state import TrainState, init_state
+from tlseg_jax.train.step import Batch, Objective, Step, make_train_step, patch_inputs, slice_inputs, step_flops
+from tlseg_jax.transfer.freeze import get_rules, label_parameters
+
+STEPS = 10_000
+"""Length of the run that the learning rate's schedule is made for; no benchmark gets near its end."""
+
+MOVED = ("conv_general_dilated", "dot_general")
+"""Operations whose operands and result are counted as memory traffic."""
+
+
+@dataclasses.dataclass
+class Assembled:
+    """A step with what it is called on.
+
+    Attributes:
+      config: the network.
+      step: the jitted step, which gives the state's buffers away.
+      native: the same step in XLA's own operations, for counting; not for running.
+      state: before the first step.
+      batch: random, in the types of a prepared data set, on the device.
+    """
+
+    config: NetworkConfig
+    step: Step
+    native: Step
+    state: TrainState
+    batch: Batch
+
+
+def random_batch(config: NetworkConfig, shape: tuple[int, ...], batch: int) -> Batch:
+    """Noise in the shapes and types of a prepared data set, on the device.
+
+    Args:
+      config: the network.
+      shape: spatial sides of the patch or slice.
+      batch: how many.
+
+    Returns:
+      {"image": (batch, x, y, z) or (batch, x, y, channels) float16, "label": (batch, *shape) uint8}.
+    """
+    rng = np.random.default_rng(0)
+    channels = () if config.dimensions == 3 else config.example().shape[-1:]
+    image = rng.standard_normal((batch, *shape, *channels), np.float32).astype(np.float16)
+    label = (rng.random((batch, *shape), np.float32) < 0.1).astype(np.uint8)
+    return jax.device_put({"image": image, "label": label})  # type: ignore[no-any-return]
+
+
+def objective(config: NetworkConfig) -> Objective:
+    """The default recipe's loss of a network."""
+    if config.dimensions == 3:
+        return get_loss(get_recipe("default").loss)
+    loss = get_slice_loss(get_slice_recipe("default", "pretrain").loss, config.outputs)
+    return lambda logits, target: loss(logits, *target)
+
+
+def assemble(
+    network: str,
+    *,
+    dtype: str = "float32",
+    freeze: str = "none",
+    remat: Remat = "none",
+    lowering: Lowering | None = None,
+    shape: tuple[int, ...] | None = None,
+    batch: int | None = None,
+) -> Assembled:
+    """A step and what it is called on; for the arguments see `build_step`."""
+    config = dataclasses.replace(get_network(network), dtype=dtype)
+    size = get_size(network)
+    variables = init_variables(config, jax.random.key(0))
+    labels = label_parameters(variables["params"], get_rules(freeze))
+    recipe = get_recipe("default") if config.dimensions == 3 else get_slice_recipe("default", "pretrain")
+    optimiser = make_optimiser(recipe, STEPS, labels)
+    inputs = patch_inputs() if config.dimensions == 3 else slice_inputs(len(config.outputs))
+
+    def make(lowering: Lowering | None) -> Step:
+        return make_train_step(
+            config, optimiser, objective(config), labels, inputs=inputs, remat=remat, lowering=lowering
+        )
+
+    # The step gives its state away, and a buffer only goes once: the state gets copies of its own.
+    state = init_state(jax.tree.map(jnp.array, variables), optimiser)
+    data = random_batch(config, shape or size.shape, batch or size.batch)
+    return Assembled(config, make(lowering), make("native"), state, data)
+
+
+def runner(built: Assembled) -> Callable[[], object]:
+    """The step as a function of nothing that returns when it is done and goes on from its last state."""
+    state = built.state
+
+    def run() -> object:
+        nonlocal state
+        state, metrics = built.step(state, built.batch)
+        return jax.block_until_ready(metrics)
+
+    return run
+
+
+def _equations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
+    """Every equation of a program and of the programs within, with how often it runs."""
+    for equation in jaxpr.eqns:
+        yield equation, times
+        inner = times * int(equation.params.get("length", 1)) if equation.primitive.name == "scan" else times
+        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
+            program = getattr(value, "jaxpr", value)
+            if hasattr(program, "eqns"):
+                yield from _equations(program, inner)
+
+
+def step_bytes(step: Step, state: TrainState, batch: Batch) -> float:
+    """Bytes that the convolutions and matrix products of a step read and write, each operand and result once.
+
+    The rest (normalisation, ReLU, pooling) is taken as fused into them, so a real program moves more: it is
+    what no program with these convolutions gets below, unless it fuses several of them.
+    """
+    program = step.trace(state, batch).jaxpr  # type: ignore[attr-defined]
+    total = 0
+    for equation, times in _equations(program.jaxpr):
+        if equation.primitive.name in MOVED:
+            arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
+            total += times * sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
+    return float(total)
+
+
+def build_step(
+    network: str,
+    *,
+    dtype: str = "float32",
+    freeze: str = "none",
+    remat: Remat = "none",
+    lowering: Lowering | None = None,
+    shape: tuple[int, ...] | None = None,
+    batch: int | None = None,
+) -> tuple[Callable[[], object], float, float]:
+    """One training step to be timed.
+
+    Args:
+      network: a name of `NETWORKS`.
+      dtype: of the activations, "float32" or "bfloat16".
+      freeze: a name of `FREEZING`.
+      remat: what is computed again in the backward pass.
+      lowering: of the convolutions; None takes the backend's fastest.
+      shape: spatial sides of the patch or slice; None takes the paper's.
+      batch: patches or slices a step; None takes the paper's.
+
+    Returns:
+      (run, flops, bytes): `run()` does a step and returns when it is done, and compiles at its first call; the
+      FLOPs by XLA's cost analysis and the bytes as `step_bytes` counts them, both of the program as traced in
+      XLA's own operations, so that they do not depend on the lowering.
+
+    Raises:
+      InputError: no network or freezing has that name.
+    """
+    built = assemble(network, dtype=dtype, freeze=freeze, remat=remat, lowering=lowering, shape=shape, batch=batch)
+    counted = built.native, built.state, built.batch
+    return runner(built), step_flops(*counted), step_bytes(*counted)
