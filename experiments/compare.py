@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, pretrained, training_flags
+from experiments import cli, compilation_flags, execution_flags, pretrained, training_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder
@@ -29,12 +29,14 @@ SEEDS = flags.DEFINE_integer("seeds", 3, "Runs of each model, with the seeds 0, 
 FREEZE = flags.DEFINE_enum("freeze", "first_two", ["first_two", "first_two_convolutions", "encoder"], "Model C's.")
 NAME = flags.DEFINE_string("name", None, "Name of the comparison's folder, in place of one made from the settings.")
 
-for module in (training_flags, pretrained):
+for module in (training_flags, execution_flags, pretrained):
     flags.adopt_module_key_flags(module)  # so that --help lists them
 
 
 def main() -> None:
     """Parse the flags, train what is missing, and write the comparison."""
+    execution = execution_flags.execution()
+    compilation_flags.use_cache()
     place = training_flags.workplace()
     task, pretask = named_spec(place, TASK.value), named_spec(place, PRETASK.value)
     if not isinstance(task, SliceSpec) or not isinstance(pretask, SliceSpec):
@@ -42,19 +44,22 @@ def main() -> None:
     store = open_store(place, task)
     source = open_store(place, pretask)
     if pretrained.PRETRAINED.value:
-        start = Path(pretrained.PRETRAINED.value)
+        start: Path | None = Path(pretrained.PRETRAINED.value)
     else:
-        start = pretrained.pretrained(place, PRETASK.value, pretask)
+        start = pretrained.pretrained(place, PRETASK.value, pretask, execution)
     runs = [
         _run(place, task, pretask.name, start, model, n, seed)
         for n in _numbers() for seed in range(SEEDS.value) for model in MODELS
     ]  # fmt: skip
+    assert isinstance(store, compare.SliceStore) and isinstance(source, compare.SliceStore)
+    if start is None or execution.dry_run:
+        compare.dry_run(place, store, start, runs, execution)
+        return
     parts = [f"{pretask.name}-to-{task.name}", *(["n" + "_".join(N.value)] if N.value else [])]
     name = NAME.value or training_flags.run_name(task, *parts, ending=f"seeds{SEEDS.value}")
     folder = place.workdir / "compare" / name
     with lock_folder(folder):
-        assert isinstance(store, compare.SliceStore) and isinstance(source, compare.SliceStore)
-        done = compare.train_all(place, store, source, start, runs)
+        done = compare.train_all(place, store, source, start, runs, execution)
         settings = {
             "pre-trained model": str(start), "task": str(store.folder), "pre-task": str(source.folder),
             "model C freezes": FREEZE.value, "seeds": SEEDS.value, "recipe": dataclasses.asdict(runs[0].job.recipe),
@@ -77,7 +82,7 @@ def _numbers() -> list[int | None]:
 
 
 def _run(
-    place: Workplace, task: SliceSpec, source: str, start: Path, model: str, n: int | None, seed: int
+    place: Workplace, task: SliceSpec, source: str, start: Path | None, model: str, n: int | None, seed: int
 ) -> compare.Planned:
     freeze = FREEZE.value if model == "C" else "none"
     job: JobSettings = training_flags.job(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, evaluation_flags
+from experiments import cli, compilation_flags, evaluation_flags
 from tlseg_jax.datasets.spec import get_any_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.results import format_summary
@@ -24,12 +24,14 @@ STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which subjects.")
 DISTANCES = evaluation_flags.define_distances()
 TILES = evaluation_flags.define_tiles()
-flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
+for module in (evaluation_flags, compilation_flags):
+    flags.adopt_module_key_flags(module)  # so that --help lists them
 
 
 def main() -> None:
     """Parse the flags, score, and print the summary."""
     run, name, root = Path(cli.required(RUN)), cli.required(DATASET), Path(cli.required(STORE))
+    compilation_flags.use_cache()
     saved = load_model(run)
     # A store may have been prepared under another name (prepare --name): that folder's name works too.
     there = (root / name / "manifest.json").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, pretrained, training_flags
+from experiments import cli, compilation_flags, execution_flags, pretrained, training_flags
 from tlseg_jax.errors import InputError
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import named_spec
@@ -29,12 +29,14 @@ FROZEN_BN = flags.DEFINE_enum(
 HEAD = flags.DEFINE_enum("head", "keep", ["keep", "reset"], "What becomes of the pre-trained head.")
 NAME = flags.DEFINE_string("name", None, "Name of the run folder, in place of one made from the settings.")
 
-for module in (training_flags, pretrained):
+for module in (training_flags, execution_flags, pretrained):
     flags.adopt_module_key_flags(module)  # so that --help lists them
 
 
 def main() -> None:
     """Parse the flags, make what is missing, train and score."""
+    execution = execution_flags.execution()
+    compilation_flags.use_cache()
     place = training_flags.workplace()
     target = cli.required(TASK)
     task = named_spec(place, target)
@@ -53,23 +55,23 @@ def main() -> None:
                 "cannot start from the other's; choose a --pretask of the same kind."
             )
         source = pretask.name
-        start = pretrained.pretrained(place, PRETASK.value, pretask)
+        start = pretrained.pretrained(place, PRETASK.value, pretask, execution)
     else:
         raise InputError(
             "--pretask is missing: name what to start from, such as --pretask=hdt_v, "
             "or --pretask=none to train end to end."
         )
     usual = "first_two" if task.kind == "slices" else "encoder"
-    freeze = (FREEZE.value or usual) if start else "none"
+    freeze = "none" if source == "none" else FREEZE.value or usual
     job = training_flags.job(
         task, "finetune", training_flags.STEPS.value, epochs=training_flags.EPOCHS.value, n=N.value, freeze=freeze,
         frozen_bn=FROZEN_BN.value, head=HEAD.value,
     )  # fmt: skip
     parts = [f"{source}-to-{task.name}", "all" if N.value is None else f"n{N.value}"]
-    if start and freeze != usual:
+    if source != "none" and freeze != usual:
         parts.append(f"freeze_{freeze}")
     folder = place.workdir / "finetune" / (NAME.value or training_flags.run_name(task, *parts))
-    study.finetune(place, start, target, job, folder)
+    study.finetune(place, start, target, job, folder, execution=execution)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, compilation_flags
 from tlseg_jax.datasets.spec import get_any_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.false_positives import train_forest
@@ -27,11 +27,13 @@ RUN = flags.DEFINE_string("run", None, "Folder of a 2D run that has trained.")
 DATASET = flags.DEFINE_string("dataset", None, "The run's data set: a name or a TOML file.")
 STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
 STRUCTURE = flags.DEFINE_string("structure", None, "What to clean; none: the data set's last structure.")
+flags.adopt_module_key_flags(compilation_flags)  # so that --help lists it
 
 
 def main() -> None:
     """Parse the flags, train the forest, measure it, and print the table."""
     run, name, root = Path(cli.required(RUN)), cli.required(DATASET), Path(cli.required(STORE))
+    compilation_flags.use_cache()
     saved = load_model(run)
     if not isinstance(saved.config, SliceUNetConfig):
         raise InputError(f"{run} is a {saved.config.dimensions}D run and tumours are filtered of 2D runs only.")

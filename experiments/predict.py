@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, evaluation_flags
+from experiments import cli, compilation_flags, evaluation_flags
 from tlseg_jax.datasets.slice_spec import slice_spec_from_dict
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
@@ -37,7 +37,8 @@ POSTPROCESS = flags.DEFINE_bool(
     "postprocess", False, "2D runs: drop components that the run's forest (experiments.postprocess) takes to be false."
 )
 TILES = evaluation_flags.define_tiles()
-flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
+for module in (evaluation_flags, compilation_flags):
+    flags.adopt_module_key_flags(module)  # so that --help lists them
 REGISTRATION = flags.DEFINE_enum(
     "registration", None, ["auto", "skip"],
     "skip: the scans are in the data set's space already; none: as in the run's preprocessing.",
@@ -47,6 +48,7 @@ REGISTRATION = flags.DEFINE_enum(
 def main() -> None:
     """Parse the flags, predict, and say the volumes."""
     run, source, output = Path(cli.required(RUN)), Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
+    compilation_flags.use_cache()
     saved = load_model(run)
     if saved.description["synthetic"]:
         print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")

@@ -5,7 +5,7 @@ python -m experiments.pretrain --pretask=hdt_v [--store=DIR] [--workdir=runs] [-
 
 from absl import flags
 
-from experiments import cli, training_flags
+from experiments import cli, compilation_flags, execution_flags, training_flags
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import named_spec
 
@@ -14,12 +14,15 @@ PRETASK = flags.DEFINE_string(
 )
 N = flags.DEFINE_integer("n", None, "Labelled scans to train on; none: all of the training set.")
 
-flags.adopt_module_key_flags(training_flags)  # so that --help lists them
+for module in (training_flags, execution_flags):
+    flags.adopt_module_key_flags(module)  # so that --help lists them
 
 
 def main() -> None:
     """Parse the flags, train and score."""
     pretask = cli.required(PRETASK)
+    execution = execution_flags.execution()
+    compilation_flags.use_cache()
     place = training_flags.workplace()
     spec = named_spec(place, pretask)
     job = training_flags.job(
@@ -27,7 +30,7 @@ def main() -> None:
     )
     parts = [spec.name] if N.value is None else [spec.name, f"n{N.value}"]
     folder = place.workdir / "pretrain" / training_flags.run_name(spec, *parts)
-    study.pretrain(place, pretask, job, folder)
+    study.pretrain(place, pretask, job, folder, execution)
 
 
 if __name__ == "__main__":

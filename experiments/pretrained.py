@@ -9,6 +9,7 @@ from experiments import training_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
+from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.recipes import get_slice_recipe
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import Workplace
@@ -28,7 +29,7 @@ PRETRAIN_LEARNING_RATE = flags.DEFINE_float(
 )  # fmt: skip
 
 
-def pretrained(place: Workplace, pretask: str, spec: AnySpec) -> Path:
+def pretrained(place: Workplace, pretask: str, spec: AnySpec, execution: Execution) -> Path | None:
     """The run folder of the pre-task's model: reused if it has finished, else trained now.
 
     Of slices, --learning_rate, --batch_size and --epochs are the target's: the report trains the pre-task otherwise.
@@ -37,6 +38,10 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec) -> Path:
       place: where.
       pretask: as the user named it.
       spec: its data set.
+      execution: how a missing one is trained; a dry run only says that it would be.
+
+    Returns:
+      The folder; None where a dry run found none.
 
     Raises:
       InputError: a finished model is there and was trained on other data, or a flag does not go with volumes.
@@ -58,5 +63,12 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec) -> Path:
         study.check_same_data(place, spec, folder)
         print(f"{spec.name}: reusing the pre-trained model {folder}.", flush=True)
         return folder
+    if execution.dry_run:
+        length = f"{job.steps} steps" if job.steps else f"{job.epochs} epochs"
+        print(
+            f"{spec.name}: no finished pre-trained model in {folder}; one would be trained first, for {length} "
+            f"('python -m experiments.pretrain --pretask={pretask} --dry_run' tells what that takes).", flush=True,
+        )  # fmt: skip
+        return None
     print(f"{spec.name}: no finished pre-trained model in {folder}; training one.", flush=True)
-    return study.pretrain(place, pretask, job, folder)
+    return study.pretrain(place, pretask, job, folder, execution)

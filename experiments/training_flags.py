@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import evaluation_flags
+from experiments import evaluation_flags, execution_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
@@ -129,7 +129,7 @@ def default_steps(stage: str, chosen: Recipe) -> int:
 
 
 def network(spec: AnySpec) -> NetworkConfig:
-    """The network for a data set, with its outputs and channels.
+    """The network for a data set, with its outputs and channels, at the precision asked for.
 
     Raises:
       InputError: no network has that name, or it is of another dimensionality than the data.
@@ -143,8 +143,8 @@ def network(spec: AnySpec) -> NetworkConfig:
     if isinstance(spec, SliceSpec) and isinstance(chosen, SliceUNetConfig):
         if SLICE_CHANNELS.value % 2 == 0:
             raise InputError(f"--slice_channels={SLICE_CHANNELS.value} has no middle slice: give an odd number.")
-        return dataclasses.replace(chosen, outputs=spec.structures, channels=SLICE_CHANNELS.value)
-    return chosen
+        chosen = dataclasses.replace(chosen, outputs=spec.structures, channels=SLICE_CHANNELS.value)
+    return execution_flags.at_precision(chosen)
 
 
 def job(spec: AnySpec, stage: str, steps: int | None, *, epochs: int | None = None, n: int | None = None,
@@ -167,7 +167,7 @@ def run_name(spec: AnySpec, *parts: str, ending: str | None = None) -> str:
     """A run folder's name; what is not the default and makes another model is in it."""
     usual = (
         (NETWORK.value, USUAL[spec.kind]), (RECIPE.value, "default"), (LOSS.value, None), (SAMPLING.value, "all"),
-        (f"{SLICE_CHANNELS.value}channels", "1channels"),
+        (f"{SLICE_CHANNELS.value}channels", "1channels"), (execution_flags.PRECISION.value, "float32"),
     )  # fmt: skip
     extra = [v for v, default in usual if v is not None and v != default]
     return "-".join([*parts, *extra, ending or f"seed{SEED.value}"])

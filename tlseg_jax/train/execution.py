@@ -20,6 +20,7 @@ class Execution:
       steps_per_call: training steps in one dispatch.
       profile: folder for a trace of some steps; None: no trace.
       dry_run: tell what the run would take, and stop.
+      fixed_remat: `remat` was asked for: a budget is checked against it, and chooses nothing else.
     """
 
     remat: Remat = "none"
@@ -28,3 +29,4 @@ class Execution:
     steps_per_call: int = 1
     profile: Path | None = None
     dry_run: bool = False
+    fixed_remat: bool = False

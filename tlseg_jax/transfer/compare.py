@@ -13,6 +13,7 @@ from tlseg_jax.report.assess_slices import assess_slices, example_slice
 from tlseg_jax.report.compare_runs import MODELS
 from tlseg_jax.report.slice_examples import ExampleCase
 from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import store_digest
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.run_folder import plain, read_json
@@ -58,8 +59,9 @@ class Compared:
 
 
 def train_all(
-    place: Workplace, store: SliceStore, source: SliceStore, pretrained: Path, runs: Sequence[Planned]
-) -> Compared:
+    place: Workplace, store: SliceStore, source: SliceStore, pretrained: Path, runs: Sequence[Planned],
+    execution: Execution = Execution(),  # noqa: B008 - frozen
+) -> Compared:  # fmt: skip
     """Train the runs that are not done, and score those that were pre-trained on the pre-task's test set too.
 
     Args:
@@ -68,16 +70,12 @@ def train_all(
       source: the pre-task's data.
       pretrained: what B and C start from.
       runs: what to train.
+      execution: what changes the runs' speed and memory.
 
     Raises:
       InputError: the target has no test volumes, a run is shorter than an epoch, or training fails.
     """
-    if not store.subjects("test"):
-        raise InputError(
-            f"{store.folder} has no test volumes to compare models on: prepare it with --test_volumes=K, 1 or more."
-        )
-    for run in runs:
-        _check_whole_epoch(store, run.job)
+    _check(store, runs)
     target = store.spec.target
     saved = load_model(pretrained)
     forgetting = _forgetting_set(place, source, saved, target)
@@ -89,7 +87,7 @@ def train_all(
             place.say(f"{what}:")
             # The settings differ in these three only: shown once, they are not repeated.
             quiet = dataclasses.replace(place, say=place.say if i == 0 else lambda _: None)
-            study.finetune(quiet, run.start, store.spec.name, run.job, run.folder, store=store)
+            study.finetune(quiet, run.start, store.spec.name, run.job, run.folder, store, execution)
         scores = read_json(run.folder / "summary.json")["test_sets"]
         if forgetting and run.start and forgetting not in scores:
             assess_slices(run.folder, load_model(run.folder), source, progress=place.progress)
@@ -98,6 +96,45 @@ def train_all(
     return Compared(
         f"{store.spec.name}_{target}", forgetting, _examples(store, runs), bool(store.manifest.get("synthetic"))
     )
+
+
+def dry_run(
+    place: Workplace, store: SliceStore, pretrained: Path | None, runs: Sequence[Planned], execution: Execution
+) -> None:
+    """Say which runs are there and which are not, and what one of each model that is not would take.
+
+    Args:
+      place: where.
+      store: the target's data.
+      pretrained: what B and C start from; None where it would be trained first.
+      runs: all that the comparison is of.
+      execution: with `dry_run`.
+
+    Raises:
+      InputError: as `train_all`.
+    """
+    _check(store, runs)
+    step = load_model(pretrained).step if pretrained else -1
+    missing = [run for run in runs if not _is_done(run, store, step)]
+    place.say(f"{len(runs)} runs, of which {len(runs) - len(missing)} are done and would be reused.")
+    quiet = dataclasses.replace(place, progress=False)
+    for model in MODELS:
+        of_model = [run for run in missing if run.model == model]
+        if not of_model:
+            continue
+        run = of_model[0]
+        place.say(f"model {model}, {len(of_model)} to train; one of n = {run.job.n or 'all'}:")
+        start = run.start if pretrained else None
+        study.finetune(quiet, start, store.spec.name, run.job, run.folder, store, execution)
+
+
+def _check(store: SliceStore, runs: Sequence[Planned]) -> None:
+    if not store.subjects("test"):
+        raise InputError(
+            f"{store.folder} has no test volumes to compare models on: prepare it with --test_volumes=K, 1 or more."
+        )
+    for run in runs:
+        _check_whole_epoch(store, run.job)
 
 
 def _check_whole_epoch(store: SliceStore, job: JobSettings) -> None:

@@ -1,5 +1,6 @@
 """From what is there to a scored model: makes the cohort, the stores and the pre-trained model that are missing."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tlseg_jax.report.compare_runs import CompareRun, read_run
 from tlseg_jax.report.curves import draw_learning_curve
 from tlseg_jax.report.slice_curves import draw_model_curve
 from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import format_epochs
 from tlseg_jax.train.job import Pretrained, store_digest, train_job
 from tlseg_jax.train.job_settings import JobSettings
@@ -28,22 +30,26 @@ from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
 UNSEEN = "oas_c"
 """The paper's generalisation set (section 2.3)."""
 
-def pretrain(place: Workplace, pretask: str, job: JobSettings, folder: Path) -> Path:
+
+def pretrain(
+    place: Workplace, pretask: str, job: JobSettings, folder: Path, execution: Execution = Execution()  # noqa: B008
+) -> Path:
     """Train a pre-task end to end (Fig. 2) and score it on its own test set (Table 2).
 
     Returns:
-      The run folder.
+      The run folder; of a dry run, where it would be.
     """
     store = open_store(place, named_spec(place, pretask))
     if isinstance(store, SliceStore) and not store.subjects("test"):
         place.say(f"{store.spec.name}: no test volumes, so nothing is scored on it.")
-        return _train_and_assess(place, store, job, folder, None, [])
-    return _train_and_assess(place, store, job, folder, None, [store])
+        return _train_and_assess(place, store, job, folder, None, [], execution)
+    return _train_and_assess(place, store, job, folder, None, [store], execution)
 
 
 def finetune(
-    place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path, store: AnyStore | None = None
-) -> Path:
+    place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path,
+    store: AnyStore | None = None, execution: Execution = Execution(),  # noqa: B008 - frozen
+) -> Path:  # fmt: skip
     """Train the target task from a pre-trained model, or end to end, and score it.
 
     The test sets are the task's own and, for the generalisation of caudates, OAS-C (section 2.3).
@@ -55,9 +61,10 @@ def finetune(
       job: the settings.
       folder: the run folder to make.
       store: the target's data, where they are open already.
+      execution: what changes the run's speed and memory, or has it told only.
 
     Returns:
-      The run folder.
+      The run folder; of a dry run, where it would be.
 
     Raises:
       InputError: the pre-trained model cannot be read or does not fit, or see `open_store` and `train_job`.
@@ -69,8 +76,8 @@ def finetune(
     tests = [store] if store.subjects("test") else []
     if not tests:
         place.say(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
-    unseen = _unseen(place, store)
-    return _train_and_assess(place, store, job, folder, start, [*tests, *unseen])
+    unseen = [] if execution.dry_run else _unseen(place, store)
+    return _train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution)
 
 
 def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
@@ -94,10 +101,15 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
 
 
 def _train_and_assess(
-    place: Workplace, store: AnyStore, job: JobSettings, folder: Path, start: Pretrained | None, tests: list[AnyStore]
-) -> Path:
-    with lock_folder(folder):
-        result = train_job(store, job, folder, start, say=place.say, progress=place.progress)
+    place: Workplace, store: AnyStore, job: JobSettings, folder: Path, start: Pretrained | None,
+    tests: list[AnyStore], execution: Execution,
+) -> Path:  # fmt: skip
+    # A dry run leaves no folder behind.
+    with contextlib.nullcontext() if execution.dry_run else lock_folder(folder):
+        result = train_job(store, job, folder, start, execution=execution, say=place.say, progress=place.progress)
+        if execution.dry_run:
+            place.say(f"dry run: nothing was written; the run would be in {folder}.")
+            return folder
         saved = load_model(folder)
         d = saved.description
         summary: dict[str, Any] = {

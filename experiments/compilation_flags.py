@@ -1,0 +1,18 @@
+"""The flag of every command that compiles: where its programs are kept for the next start."""
+
+from absl import flags
+
+from tlseg_jax.train.compilation_cache import MAX_BYTES, OFF, use_compilation_cache
+
+COMPILATION_CACHE = flags.DEFINE_string(
+    "compilation_cache", None,
+    f"Folder of compiled programs, which only you should be able to write; '{OFF}': keep none; none given: "
+    f"tlseg_jax/xla in your cache folder, at most {MAX_BYTES / 2**30:g} GiB.",
+)  # fmt: skip
+
+
+def use_cache() -> None:
+    """Keep compiled programs where the flag says; where that cannot be done, say so and go on."""
+    note = use_compilation_cache(COMPILATION_CACHE.value)
+    if note:
+        print(note, flush=True)

@@ -1,0 +1,69 @@
+"""The flags of training that change its speed and memory: part of every command that trains."""
+
+import dataclasses
+from pathlib import Path
+from typing import cast
+
+from absl import flags
+
+from experiments import compilation_flags
+from tlseg_jax.errors import InputError
+from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.remat import Remat
+from tlseg_jax.train.execution import Cache, Execution
+
+PRECISIONS = ("float32", "bfloat16")
+POLICIES: tuple[Remat, ...] = ("none", "block", "full")
+CACHES: tuple[Cache, ...] = ("none", "device")
+
+PRECISION = flags.DEFINE_enum(
+    "precision", PRECISIONS[0], PRECISIONS,
+    "Of the activations; parameters and statistics stay float32. bfloat16 halves the memory, and is slow on a CPU.",
+)  # fmt: skip
+REMAT = flags.DEFINE_enum(
+    "remat", None, POLICIES,
+    "What is computed again in the backward pass to save memory: none, all but the input of each block, or all but "
+    "the network's; none given: none, or the fastest that fits --memory_budget.",
+)  # fmt: skip
+MEMORY_BUDGET = flags.DEFINE_string(
+    "memory_budget", None, "What a training step may take, as in 11GB or 10GiB; the fastest --remat that fits is taken."
+)
+CACHE = flags.DEFINE_enum(
+    "cache", "none", CACHES, "device: the prepared data are held on the device, and batches are made there."
+)
+STEPS_PER_CALL = flags.DEFINE_integer(
+    "steps_per_call", 1, "Training steps in one dispatch: small networks wait less for the host.", lower_bound=1
+)
+PROFILE = flags.DEFINE_string("profile", None, "Folder for a trace of some steps, for TensorBoard or Perfetto.")
+DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False,
+    "Tell the network, the memory and the time that the run would take, from a few measured steps, and stop.",
+)  # fmt: skip
+
+flags.adopt_module_key_flags(compilation_flags)  # so that --help lists them
+
+
+def execution() -> Execution:
+    """How the flags have a run executed.
+
+    Raises:
+      InputError: a value cannot be read, or flags contradict each other.
+    """
+    if PROFILE.value is not None and not PROFILE.value:
+        raise InputError("--profile names no folder: give one for the trace, as in --profile=trace.")
+    if DRY_RUN.value and PROFILE.value:
+        raise InputError("--dry_run stops before the steps that --profile would trace: leave one of them out.")
+    budget = None
+    if MEMORY_BUDGET.value is not None:
+        from tlseg_jax.train.memory import parse_bytes
+
+        budget = parse_bytes(MEMORY_BUDGET.value)
+    return Execution(
+        cast(Remat, REMAT.value or "none"), budget, cast(Cache, CACHE.value), STEPS_PER_CALL.value,
+        Path(PROFILE.value) if PROFILE.value else None, DRY_RUN.value, fixed_remat=REMAT.value is not None,
+    )  # fmt: skip
+
+
+def at_precision(network: NetworkConfig) -> NetworkConfig:
+    """The network with activations of --precision."""
+    return dataclasses.replace(network, dtype=PRECISION.value)
