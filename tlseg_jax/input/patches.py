@@ -38,8 +38,8 @@ def random_box(shape: Shape3, size: Shape3, rng: np.random.Generator) -> Box:
 
 
 @dataclasses.dataclass(frozen=True)
-class _ReadPatch(grain.transforms.RandomMap):
-    """Subject's index -> its patch: the fixed box, or a random one of `size` where `box` is None."""
+class _PlacePatch(grain.transforms.RandomMap):
+    """Subject's index -> where its patch begins: the fixed box, or a random one of `size` where `box` is None."""
 
     store: Store
     subjects: tuple[str, ...]
@@ -47,13 +47,26 @@ class _ReadPatch(grain.transforms.RandomMap):
     size: Shape3
 
     def random_map(self, element: Any, rng: np.random.Generator) -> dict[str, Any]:
-        subject = self.subjects[int(element)]
-        shape = self.store.grid(subject).shape
-        box = self.box or random_box(shape, self.size, rng)
+        box = self.box or random_box(self.store.grid(self.subjects[int(element)]).shape, self.size, rng)
+        return {"index": np.int32(element), "start": np.array(box.start, np.int32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReadPatch(grain.transforms.Map):
+    """Where a patch is -> the patch."""
+
+    store: Store
+    subjects: tuple[str, ...]
+    size: Shape3
+
+    def map(self, element: Any) -> dict[str, Any]:
+        subject = self.subjects[int(element["index"])]
+        x, y, z = element["start"].tolist()
+        box = Box((x, y, z), self.size)
         return {
             "image": self.store.image(subject, box),
             "label": self.store.label(subject, box),
-            "index": np.int32(element),
+            "index": element["index"],
         }
 
 
@@ -74,7 +87,7 @@ def training_box(store: Store) -> Box | None:
 
 
 def make_batches(
-    store: Store, subjects: Sequence[str], box: Box | None, settings: InputSettings
+    store: Store, subjects: Sequence[str], box: Box | None, settings: InputSettings, *, read: bool = True
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, each subject once an epoch, reshuffled every epoch.
 
@@ -85,13 +98,15 @@ def make_batches(
       subjects: who takes part.
       box: the patch; None draws a random one of `store.spec.patch_size` each time.
       settings: batch size, seed, threads and processes.
+      read: whether to read the patches; False tells where they are, of the same patches in the same order.
 
     Returns:
       Iterator of {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8,
-      "index": (batch,) int32 into `subjects`}.
+      "index": (batch,) int32 into `subjects`}; without reading, of {"index", "start": (batch, 3) int32,
+      each patch's first voxel, negative where it reaches outside}.
     """
-    read = _ReadPatch(store, tuple(subjects), box, store.spec.patch_size)
+    names, size = tuple(subjects), box.size if box else store.spec.patch_size
     return stream(
-        len(subjects), read, batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads,
-        workers=settings.workers,
+        len(names), _PlacePatch(store, names, box, size), _ReadPatch(store, names, size) if read else None,
+        batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads, workers=settings.workers,
     )  # fmt: skip

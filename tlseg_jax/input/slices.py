@@ -74,24 +74,34 @@ def sampling_order(bits: Sequence[int], target: int, sampling: Sampling, where: 
 
 
 @dataclasses.dataclass(frozen=True)
+class _PlaceSlice(grain.transforms.Map):
+    """Place in the epoch's order -> which sample, and whose."""
+
+    order: NDArray[np.intp]
+    owners: NDArray[np.int32]
+
+    def map(self, element: Any) -> dict[str, Any]:
+        sample = self.order[int(element)]
+        return {"index": self.owners[sample], "sample": np.int32(sample)}
+
+
+@dataclasses.dataclass(frozen=True)
 class _ReadSlice(grain.transforms.Map):
-    """Place in the epoch's order -> slice, label and, where there is one, region."""
+    """Which sample -> slice, label and, where there is one, region."""
 
     store: SliceStore
     samples: tuple[Sample, ...]
-    order: NDArray[np.intp]
-    numbers: Mapping[str, int]
     starts: Mapping[str, int]
     channels: int
     regions: Regions | None
 
     def map(self, element: Any) -> dict[str, Any]:
-        i = int(self.order[int(element)])
+        i = int(element["sample"])
         sample = self.samples[i]
         out = {
             "image": self.store.image(sample.subject, sample.position, self.channels),
             "label": self.store.label(sample.subject, sample.position),
-            "index": np.int32(self.numbers[sample.subject]),
+            "index": element["index"],
         }
         if self.regions is not None:
             out["region"] = self.regions[sample.subject][i - self.starts[sample.subject]]
@@ -99,7 +109,12 @@ class _ReadSlice(grain.transforms.Map):
 
 
 def make_slice_batches(
-    store: SliceStore, subjects: Sequence[str], settings: SliceInput, regions: Regions | None = None
+    store: SliceStore,
+    subjects: Sequence[str],
+    settings: SliceInput,
+    regions: Regions | None = None,
+    *,
+    read: bool = True,
 ) -> grain.DatasetIterator:
     """An endless iterator of batches; with `sampling` "all" each slice comes once an epoch, reshuffled every epoch.
 
@@ -110,10 +125,12 @@ def make_slice_batches(
       subjects: whose slices take part.
       settings: batch size, order, channels, threads and processes.
       regions: for a loss that is restricted to a region.
+      read: whether to read the slices; False tells which they are, the same slices in the same order.
 
     Returns:
       Iterator of {"image": (batch, x, y, channels) float16, "label": (batch, x, y) uint8 bits,
-      "index": (batch,) int32 into `subjects`, and with regions "region": (batch, x, y) bool}.
+      "index": (batch,) int32 into `subjects`, and with regions "region": (batch, x, y) bool}; without reading, of
+      {"index", "sample": (batch,) int32 into `store.samples(subjects)`}.
 
     Raises:
       InputError: the slices cannot be balanced.
@@ -124,10 +141,9 @@ def make_slice_batches(
     )
     counts = [len(store.samples([s])) for s in subjects]
     starts = dict(zip(subjects, itertools.accumulate(counts, initial=0), strict=False))
-    read = _ReadSlice(
-        store, samples, order, {s: i for i, s in enumerate(subjects)}, starts, settings.channels, regions
-    )
+    owners = np.repeat(np.arange(len(subjects), dtype=np.int32), counts)
     return stream(
-        len(order), read, batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads,
-        workers=settings.workers,
+        len(order), _PlaceSlice(order, owners),
+        _ReadSlice(store, samples, starts, settings.channels, regions) if read else None,
+        batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads, workers=settings.workers,
     )  # fmt: skip

@@ -8,27 +8,32 @@ EPOCHS = 1 << 40
 
 def stream(
     count: int,
-    read: grain.transforms.Map | grain.transforms.RandomMap,
+    place: grain.transforms.Map | grain.transforms.RandomMap,
+    read: grain.transforms.Map | None,
     *,
     batch_size: int,
     seed: int,
     threads: int,
     workers: int,
 ) -> grain.DatasetIterator:
-    """Batches of `read` of the numbers 0 to `count` - 1, each once an epoch, reshuffled every epoch.
+    """Batches of `read` of `place` of the numbers 0 to `count` - 1, each once an epoch, reshuffled every epoch.
 
-    The position is `iterator.get_state()`, and `set_state` goes on from there exactly.
+    The position is `iterator.get_state()`, and `set_state` goes on from there exactly. The stream of places
+    has the order, the draws and the positions of the stream that reads: either goes on where the other was.
 
     Args:
       count: elements of an epoch.
-      read: from a number to a dict of arrays.
+      place: from a number to where its sample is: a dict of small arrays.
+      read: from a place to the sample, a dict of arrays; None gives the places.
       batch_size: elements a batch; a batch may hold the end of one epoch and the beginning of the next.
-      seed: of the order and of what `read` draws.
+      seed: of the order and of what `place` draws.
       threads: that read ahead in this process.
       workers: processes that read ahead; 0 reads in this process only.
     """
     numbers = grain.MapDataset.range(count).seed(seed).shuffle().repeat(EPOCHS)
-    elements = numbers.random_map(read) if isinstance(read, grain.transforms.RandomMap) else numbers.map(read)
+    elements = numbers.random_map(place) if isinstance(place, grain.transforms.RandomMap) else numbers.map(place)
+    if read is not None:
+        elements = elements.map(read)
     dataset = elements.batch(batch_size).to_iter_dataset(
         grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8)
     )

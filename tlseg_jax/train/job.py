@@ -20,6 +20,7 @@ from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.dispatch import Dispatch, cache_room
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
@@ -28,12 +29,15 @@ from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.run_folder import claim_settings
 from tlseg_jax.train.slice_data import SliceData
 from tlseg_jax.train.state import TrainState, init_state
-from tlseg_jax.train.step import Inputs, Objective, make_predictor, make_train_step, step_flops
+from tlseg_jax.train.step import Inputs, Objective, Step, make_predictor, make_train_step, step_flops
+from tlseg_jax.train.trace import Trace
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, parameter_table
 from tlseg_jax.transfer.restore import restore_pretrained
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
+
+    from tlseg_jax.input.device_cache import DeviceCache
 
 __all__ = ["JobSettings", "Pretrained", "load_predictor", "load_slice_predictor", "train_job"]
 
@@ -69,8 +73,11 @@ class TaskData(Protocol):
     def inputs(self) -> Inputs:
         """What becomes of a batch before the network."""
 
-    def batches(self, subjects: Sequence[str]) -> "grain.DatasetIterator":
-        """The endless stream of training batches."""
+    def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
+        """The endless stream of training batches, or, without reading, of where their samples are."""
+
+    def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
+        """What these subjects train on, held on the device, which has `room` bytes for it."""
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch."""
@@ -210,7 +217,8 @@ def train_job(
     optimiser = make_optimiser(job.recipe, length.steps, labels)
     # The jitted step gives its input's buffers away: `init_state` owns fresh copies.
     state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser)
-    iterator = data.batches(fitted)
+    cached = execution.cache == "device"
+    iterator = data.batches(fitted, read=not cached)
     loss, inputs, watch = data.loss(), data.inputs(), data.watch()
     # Last of what may be refused: a corrected call can use the folder.
     there = claim_settings(
@@ -227,21 +235,29 @@ def train_job(
     if there:
         say(f"{folder}: the same settings are there; going on from what was done.")
 
-    def make(labels: Any, optimiser: Any, **how: Any) -> Any:
+    def make(labels: Any, optimiser: Any, **how: Any) -> Step:
         return make_train_step(
             job.network, optimiser, loss, labels, seed=job.seed, inputs=inputs, frozen_bn=job.frozen_bn, **how
         )
 
-    step = make(labels, optimiser, remat=execution.remat)
     say(parameter_table(variables["params"], labels))
-    say(_flops_line(make, state, labels, data.batch_shapes(), job, length, variables))
+    shapes = jax.eval_shape(lambda: state)  # the first step gives the state away
+    cache = data.cache(fitted, cache_room()) if cached else None
+    if cache:
+        say(f"on the device: {cache.nbytes / 1e9:.2f} GB of {len(fitted)} labelled scans.")
+    most = execution.steps_per_call
+    if watch and job.watch_every and job.watch_every < most:
+        most = job.watch_every
+        say(f"steps in a call: {most}, as the test loss is looked at every {most} (--watch_every).")
     loop = LoopSettings(
         length.steps, job.checkpoint_every, job.validate_every if held else 0, job.patience if held else 0,
         length.epoch_ends, job.watch_every,
     )  # fmt: skip
     return fit(
-        step, state, iterator, fitted, loop, folder, description,
-        validate=data.validator(held) if held else None, watch=watch, progress=progress,
+        Dispatch(make(labels, optimiser, remat=execution.remat), most, cache), state, iterator, fitted, loop, folder,
+        description, validate=data.validator(held) if held else None, watch=watch,
+        trace=Trace(execution.profile, say) if execution.profile else None,
+        meanwhile=lambda: say(_flops_line(make, shapes, labels, data.batch_shapes(), job, length)), progress=progress,
         title=f"train {folder.name}",
     )  # fmt: skip
 
@@ -262,20 +278,20 @@ def _settings_lines(
 
 
 def _flops_line(
-    make: Any, state: TrainState, labels: Any, batch: Any, job: JobSettings, length: Length, variables: Any
+    make: Callable[..., Step], state: TrainState, labels: Any, batch: Any, job: JobSettings, length: Length
 ) -> str:
     """FLOPs of this step, and against the step that trains everything where part is frozen."""
 
-    def flops(labels: Any, state: TrainState) -> float:
+    def flops(labels: Any) -> float:
+        optimiser = make_optimiser(job.recipe, length.steps, labels)
+        moments = jax.eval_shape(optimiser.init, state.params)
         # XLA's count sees nothing inside a custom call, so it is taken of the program without any.
-        step = make(labels, make_optimiser(job.recipe, length.steps, labels), lowering="native")
-        return step_flops(step, state, batch)
+        return step_flops(make(labels, optimiser, lowering="native"), state.replace(opt_state=moments), batch)
 
-    taken = flops(labels, state)
+    taken = flops(labels)
     if job.freeze == "none":
         return f"FLOPs a step: {taken / 1e9:.1f} G"
-    labels = label_parameters(variables["params"], get_rules("none"))
-    full = flops(labels, init_state(variables, make_optimiser(job.recipe, length.steps, labels)))
+    full = flops(label_parameters(state.params, get_rules("none")))
     return f"FLOPs a step: {taken / 1e9:.1f} G, {taken / full:.0%} of the {full / 1e9:.1f} G that training all takes"
 
 

@@ -1,6 +1,7 @@
 """The training loop: no host sync a step, losses read a few steps late, NaN named, resumable exactly."""
 
 import collections
+import contextlib
 import dataclasses
 import math
 import time
@@ -14,16 +15,16 @@ from tqdm import tqdm
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.train.checkpoint import Checkpoints
+from tlseg_jax.train.dispatch import Dispatch, Metrics
 from tlseg_jax.train.history import Curve, Epochs, History
 from tlseg_jax.train.state import TrainState
-from tlseg_jax.train.step import Step
+from tlseg_jax.train.trace import Trace
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
 LAG = 8
-"""Steps that may be under way before the oldest loss is read."""
-
+"""Steps that may be under way before the oldest loss is read: also how many batches are sent ahead."""
 
 MOST_TESTS = 8
 """The whole test set is looked at after every epoch of a run of up to this many, about this often in longer ones."""
@@ -48,6 +49,22 @@ class LoopSettings:
     patience: int = 0
     epoch_ends: tuple[int, ...] = ()
     watch_every: int = 0
+
+    def validates(self, step: int) -> bool:
+        """Whether there is a validation after this step."""
+        return bool(self.validate_every) and (step % self.validate_every == 0 or step == self.steps)
+
+    def saves(self, step: int) -> bool:
+        """Whether there is a checkpoint after this step."""
+        return step in (self.steps, *self.epoch_ends) or step % self.checkpoint_every == 0 or self.validates(step)
+
+    def next_look(self, step: int, watches: bool) -> int:
+        """The first step after this one whose state the host needs: to save, to validate or for a test loss."""
+        every = [self.checkpoint_every, *([self.validate_every] if self.validate_every else [])]
+        if watches:
+            every.append(self.watch_every)
+        later = [self.steps, *(step - step % e + e for e in every), *(e for e in self.epoch_ends if e > step)]
+        return 1 if watches and step == 0 else min(later)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,37 +103,45 @@ class Watch:
     whole: Callable[[TrainState], float]
 
 
-class _EpochClock:
-    """Seconds of the epochs, from the steps that were timed.
+class _Clock:
+    """Seconds of the steps, without compiling, validating and saving.
 
-    A call's first step waits for the compiler and is not timed; an epoch that a call was resumed in
-    is timed from there on. Both count at the mean of the epoch's other steps.
+    An epoch some of whose steps are not timed, since a program was compiled in them or the run was resumed in the
+    middle of it, counts those at the mean of its others.
     """
 
-    def __init__(self, ends: tuple[int, ...]) -> None:
-        self._ends = ends
-        self.start()
+    def __init__(self) -> None:
+        self._epoch, self._before = (0, 0.0), (0, 0.0)
+        self._from: int | None = None
 
-    def start(self) -> None:
-        self._timed, self._spent, self._clock = 0, 0.0, time.perf_counter()
+    def go(self, step: int) -> None:
+        """Time from here, after so many steps."""
+        self._from, self._since = step, time.perf_counter()
 
-    def pause(self, timed: int) -> None:
-        """Add the time since the last start, over so many steps."""
-        self._spent += time.perf_counter() - self._clock
-        self._timed += timed
+    def stop(self, step: int) -> None:
+        """Time to here, after so many steps; all of them are done."""
+        self._epoch, self._from = self._now(step), None
 
-    def resume(self) -> None:
-        self._clock = time.perf_counter()
+    def rate(self, step: int) -> float | None:
+        """Steps a second, as far as step `step`; None before any was timed."""
+        steps, seconds = (a + b for a, b in zip(self._before, self._now(step), strict=True))
+        return steps / seconds if steps and seconds > 0 else None
 
-    def seconds(self, end: int) -> float | None:
-        """Of the epoch that ends with step `end`; None where no step of it was timed."""
-        i = self._ends.index(end)
-        steps = end - (self._ends[i - 1] if i else 0)
-        return round(self._spent / self._timed * steps, 3) if self._timed else None
+    def end_epoch(self, steps: int) -> float | None:
+        """Seconds of the epoch, which has so many steps; None where none was timed. Another one begins."""
+        timed, seconds = self._epoch
+        self._before = (self._before[0] + timed, self._before[1] + seconds)
+        self._epoch = (0, 0.0)
+        return round(seconds / timed * steps, 3) if timed else None
+
+    def _now(self, step: int) -> tuple[int, float]:
+        if self._from is None or step <= self._from:
+            return self._epoch
+        return self._epoch[0] + step - self._from, self._epoch[1] + time.perf_counter() - self._since
 
 
 def fit(
-    step: Step,
+    dispatch: Dispatch,
     state: TrainState,
     iterator: "grain.DatasetIterator",
     subjects: Sequence[str],
@@ -126,21 +151,28 @@ def fit(
     *,
     validate: Callable[[TrainState], float] | None = None,
     watch: Watch | None = None,
+    trace: Trace | None = None,
+    meanwhile: Callable[[], None] | None = None,
     progress: bool = True,
     title: str = "training",
 ) -> Fit:
     """Train until `settings.steps`, or until validation stops improving; goes on from a checkpoint.
 
+    Steps in one dispatch end where the host has to look at the state (`LoopSettings.next_look`), so that the results
+    are those of single steps.
+
     Args:
-      step: from `make_train_step`.
+      dispatch: the training step.
       state: the first state; replaced by the newest checkpoint's where `folder` has one.
-      iterator: from `make_batches`.
+      iterator: of batches, or of places where `dispatch` has a cache.
       subjects: what the batches' "index" counts, for messages.
       settings: length and intervals.
       folder: the run folder.
       description: saved with each checkpoint.
       validate: state -> score, larger is better.
       watch: test losses; on the draw every `settings.watch_every` steps, on all at epochs' ends (`MOST_TESTS`).
+      trace: to record some steps with.
+      meanwhile: called once, while the device is at the first step.
       progress: whether to draw a bar.
       title: of the bar.
 
@@ -149,8 +181,9 @@ def fit(
     """
     from tensorboardX import SummaryWriter
 
-    pending: collections.deque[tuple[int, list[str], dict[str, jax.Array]]] = collections.deque()
-    with Checkpoints(folder / "checkpoints") as checkpoints:
+    # Calls under way: their last step, whose patches each step saw, and the metrics.
+    pending: collections.deque[tuple[int, list[list[str]], Metrics]] = collections.deque()
+    with Checkpoints(folder / "checkpoints") as checkpoints, trace or contextlib.nullcontext():
         if checkpoints.latest is not None:
             state = checkpoints.restore(state, iterator)
         start = int(state.step)
@@ -160,13 +193,22 @@ def fit(
         writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
         # A finished or early-stopped run that is called again has nothing to do.
         bar = tqdm(total=settings.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=1.0)
-        clock, epoch_clock, timed_from = time.perf_counter(), _EpochClock(settings.epoch_ends), start
-        size = 0
+        clock, compiled, size = _Clock(), set[int](), 0
         stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
 
-        def read_one() -> None:
-            done, names, values = pending.popleft()
-            loss, update_norm = float(values["loss"]), float(values["update_norm"])
+        def read_oldest() -> None:
+            last, seen, metrics = pending.popleft()
+            values = {k: np.atleast_1d(v) for k, v in metrics.items()}
+            for i, names in enumerate(seen):
+                read_one(last - len(seen) + 1 + i, names, {k: float(v[i]) for k, v in values.items()})
+            bar.update(len(seen))
+            rate = clock.rate(last)
+            if rate is not None:
+                bar.set_postfix_str(f"loss {losses[-1][1]:.4f}, {size * rate:.1f} samples/s", refresh=False)
+                writer.add_scalar("train/patches_per_second", size * rate, last)
+
+        def read_one(done: int, names: list[str], values: dict[str, float]) -> None:
+            loss, update_norm = values["loss"], values["update_norm"]
             # A finite loss may still have had a gradient that is not.
             if not np.isfinite(loss) or not np.isfinite(update_norm):
                 what = f"loss became {loss}" if not np.isfinite(loss) else f"update became {update_norm}"
@@ -177,51 +219,55 @@ def fit(
             history.add(done, "loss", loss)
             writer.add_scalar("train/loss", loss, done)
             if "test_loss" in values:
-                history.add(done, "test_loss", float(values["test_loss"]))
-                writer.add_scalar("test/loss_of_draw", float(values["test_loss"]), done)
+                history.add(done, "test_loss", values["test_loss"])
+                writer.add_scalar("test/loss_of_draw", values["test_loss"], done)
             writer.add_scalar("train/update_norm", update_norm, done)
-            bar.update()
-            timed, seconds = done - start - 1, time.perf_counter() - clock
-            if timed and seconds > 0:
-                rate = size * timed / seconds
-                bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} samples/s", refresh=False)
-                writer.add_scalar("train/patches_per_second", rate, done)
+
+        def read_all() -> None:
+            while pending:
+                read_oldest()
 
         try:
-            if watch and settings.watch_every and start < settings.steps:
+            watches = watch is not None and settings.watch_every > 0
+            if watch and watches and start < settings.steps:
                 jax.block_until_ready(watch.draw(state))  # compiled here, so that its time is in no epoch
-            for count in range(start + 1, settings.steps + 1):
-                if stopped == "patience":
-                    break
-                batch = next(iterator)
-                index = batch.pop("index")
-                size, names = len(index), sorted({subjects[i] for i in index})
-                state, metrics = step(state, batch)
-                if watch and settings.watch_every and (count % settings.watch_every == 0 or count == 1):
+            count = start
+            while count < settings.steps and stopped != "patience":
+                steps = dispatch.length(settings.next_look(count, watches) - count)
+                batches = [next(iterator) for _ in range(steps)]
+                seen = [sorted({subjects[i] for i in b["index"]}) for b in batches]
+                size = len(batches[0]["index"])
+                if trace:
+                    trace.before(state)
+                new = steps not in compiled
+                if new:  # its compiler is waited for, so that it is in no rate
+                    read_all()
+                    clock.stop(count)
+                state, metrics = dispatch(state, batches)
+                count += steps
+                if watch and watches and (count % settings.watch_every == 0 or count == 1):
                     metrics = metrics | {"test_loss": watch.draw(state)}
-                pending.append((count, names, metrics))
-                if count == start + 1:
-                    read_one()  # waits for the compiler, so that its time is not in the rate
-                    clock, timed_from = time.perf_counter(), count
-                    epoch_clock.start()
-                if len(pending) > LAG:
-                    read_one()
-                last = count == settings.steps
-                ends = count in settings.epoch_ends
-                validates = bool(settings.validate_every) and (count % settings.validate_every == 0 or last)
-                if not (validates or last or ends or count % settings.checkpoint_every == 0):
+                pending.append((count, seen, metrics))
+                if trace:
+                    trace.after(steps, state)
+                if meanwhile and count == start + steps:
+                    meanwhile()
+                if new:
+                    read_all()
+                    compiled.add(steps)
+                    clock.go(count)
+                if len(pending) > max(1, LAG // dispatch.most):
+                    read_oldest()
+                if not settings.saves(count):
                     continue
-                while pending:  # nothing is saved after a NaN
-                    read_one()
-                epoch_clock.pause(count - timed_from)
-                pause, timed_from = time.perf_counter(), count
-                if ends:
-                    _end_epoch(count, settings.epoch_ends, epochs, losses, epoch_clock.seconds(count), watch, state)
+                read_all()  # nothing is saved after a NaN
+                clock.stop(count)
+                if count in settings.epoch_ends:
+                    _end_epoch(count, settings.epoch_ends, epochs, losses, clock, watch, state)
                     if epochs.rows[-1]["seconds"]:
                         writer.add_scalar("train/epoch_seconds", float(epochs.rows[-1]["seconds"]), len(epochs.rows))
-                    epoch_clock.start()
                     bar.set_description(f"{title}, epoch {len(epochs.rows)}/{len(settings.epoch_ends)}")
-                if validates and validate is not None:
+                if validate is not None and settings.validates(count):
                     score = validate(state)
                     best = max((s for _, s in validation), default=-np.inf)
                     history.add(count, "validation_iou", score)
@@ -233,10 +279,7 @@ def fit(
                         stopped = "patience"
                 history.flush()
                 checkpoints.save(state, iterator, description)
-                clock += time.perf_counter() - pause
-                epoch_clock.resume()
-            while pending:
-                read_one()
+                clock.go(count)
             checkpoints.save(state, iterator, description)
         finally:
             bar.close()
@@ -246,8 +289,8 @@ def fit(
 
 
 def _end_epoch(
-    step: int, ends: tuple[int, ...], epochs: Epochs, losses: Curve, seconds: float | None,
-    watch: Watch | None, state: TrainState,
+    step: int, ends: tuple[int, ...], epochs: Epochs, losses: Curve, clock: _Clock, watch: Watch | None,
+    state: TrainState,
 ) -> None:  # fmt: skip
     number = ends.index(step) + 1
     first = ends[number - 2] if number > 1 else 0
@@ -255,7 +298,7 @@ def _end_epoch(
     # A small set has many short epochs: looking at the whole test set after each would take longer than training.
     every = math.ceil(len(ends) / MOST_TESTS)
     test = watch.whole(state) if watch and (number % every == 0 or number == len(ends)) else None
-    epochs.add(epoch=number, step=step, seconds=seconds, train_loss=mean, test_loss=test)
+    epochs.add(epoch=number, step=step, seconds=clock.end_epoch(step - first), train_loss=mean, test_loss=test)
 
 
 def _out_of_patience(validation: Sequence[tuple[int, float]], patience: int) -> bool:

@@ -19,6 +19,8 @@ from tlseg_jax.train.step import Inputs, Objective, make_predictor, patch_inputs
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
+    from tlseg_jax.input.device_cache import DeviceCache
+
 
 class PatchData:
     """A store of volumes as `train_job` sees it (see `TaskData`)."""
@@ -64,13 +66,19 @@ class PatchData:
         )
         return patch_inputs(self.job.seed, wanted)
 
-    def batches(self, subjects: Sequence[str]) -> "grain.DatasetIterator":
-        """The endless stream of training batches."""
+    def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
+        """The endless stream of training batches, or of where their patches are."""
         from tlseg_jax.input.patches import InputSettings, make_batches
 
         job = self.job
         settings = InputSettings(job.recipe.batch_size, job.seed, job.threads, job.workers)
-        return make_batches(self.store, subjects, self.box, settings)
+        return make_batches(self.store, subjects, self.box, settings, read=read)
+
+    def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
+        """The patches, or the volumes that they are drawn from, on the device."""
+        from tlseg_jax.input.device_cache import cache_patches
+
+        return cache_patches(self.store, subjects, self.box, room)
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch, for counting FLOPs."""

@@ -25,6 +25,8 @@ from tlseg_jax.train.step import Batch, Inputs, Objective, make_predictor, make_
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
+    from tlseg_jax.input.device_cache import DeviceCache
+
 DRAW = 10
 """Test slices in the fixed draw whose loss is followed (section 3.2.2 of the liver report)."""
 
@@ -102,15 +104,21 @@ class SliceData:
         """Bits to one map a structure."""
         return slice_inputs(len(self.network.outputs))
 
-    def batches(self, subjects: Sequence[str]) -> "grain.DatasetIterator":
-        """The endless stream of training batches."""
+    def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
+        """The endless stream of training batches, or of which slices are in them."""
         from tlseg_jax.input.slices import SliceInput, make_slice_batches
 
         job = self.job
         settings = SliceInput(
             job.recipe.batch_size, job.seed, self.network.channels, job.sampling, job.threads, job.workers
         )
-        return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects))
+        return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects), read=read)
+
+    def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
+        """The slices on the device."""
+        from tlseg_jax.input.device_cache import cache_slices
+
+        return cache_slices(self.store, subjects, self.network.channels, self._find_regions(subjects), room)
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch, for counting FLOPs."""

@@ -1,0 +1,144 @@
+"""A prepared data set held on the device, and its batches cut there: what reaches a step is where its samples are.
+
+    cache = cache_patches(store, subjects, box)
+    batch = cache.gather(cache.arrays, places)      # inside the jitted step; places: of make_batches(..., read=False)
+
+The arrays are an argument of the step and not a constant in it, which the compiler would copy and fold.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.datasets.spec import Shape3
+from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.geometry import Box
+
+if TYPE_CHECKING:  # a machine that only measures steps may have no grain
+    from tlseg_jax.input.slices import Regions
+    from tlseg_jax.preprocess.any_store import AnyStore
+    from tlseg_jax.preprocess.slice_store import SliceStore
+    from tlseg_jax.preprocess.store import Store
+
+Arrays = dict[str, jax.Array]
+
+IMAGE_AND_LABEL_BYTES = 3
+"""Of a voxel: float16 and uint8."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DeviceCache:
+    """A data set on the device.
+
+    Attributes:
+      arrays: float16 images, uint8 labels and, where the loss needs them, bool regions.
+      gather: (arrays, places) -> the batch that the streamed run would have read; pure, to be traced.
+    """
+
+    arrays: Arrays
+    gather: Callable[[Arrays, Arrays], Arrays]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device."""
+        return sum(a.nbytes for a in self.arrays.values())
+
+
+def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room: int) -> DeviceCache:
+    """Patches of volumes: the fixed box of each, or, where patches are drawn, each whole volume.
+
+    Whole volumes are continued to the largest one's shape, and at least to the patch's.
+
+    Args:
+      store: the prepared data set.
+      subjects: who takes part, in the order that "index" counts.
+      box: the patch; None where it is drawn.
+      room: bytes that the device has for it.
+
+    Returns:
+      A cache whose places are {"index": (batch,) int32, "start": (batch, 3) int32} and whose batches are
+      {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8}.
+
+    Raises:
+      InputError: the device has no room for it, or an array is damaged.
+    """
+    size = box.size if box else store.spec.patch_size
+    boxes = [box or _whole(store.grid(s).shape, size) for s in subjects]
+    shape = tuple(max(b.size[i] for b in boxes) for i in range(3))
+    _check_room(store, len(subjects), len(subjects) * math.prod(shape) * IMAGE_AND_LABEL_BYTES, room)
+    images = np.zeros((len(subjects), *shape), np.float16)
+    labels = np.zeros((len(subjects), *shape), np.uint8)
+    for i, (s, b) in enumerate(zip(subjects, boxes, strict=True)):
+        at = (i, *(slice(0, n) for n in b.size))
+        images[at] = store.image(s, b)
+        labels[at] = store.label(s, b)
+    first = jnp.asarray(np.array([b.start for b in boxes], np.int32))
+
+    def gather(arrays: Arrays, places: Arrays) -> Arrays:
+        start = places["start"] - arrays["first"][places["index"]]
+        return {k: _cut(arrays[k], places["index"], start, size) for k in ("image", "label")}
+
+    return DeviceCache({"image": jax.device_put(images), "label": jax.device_put(labels), "first": first}, gather)
+
+
+def cache_slices(
+    store: "SliceStore", subjects: Sequence[str], channels: int, regions: "Regions | None", room: int
+) -> DeviceCache:
+    """Slices with their neighbours, labels and, where there are any, regions.
+
+    Args:
+      store: the prepared data set.
+      subjects: whose slices take part, in the order that "sample" counts.
+      channels: slices a sample: itself and its neighbours.
+      regions: for a loss that is restricted to a region.
+      room: bytes that the device has for it.
+
+    Returns:
+      A cache whose places are {"sample": (batch,) int32} and whose batches are {"image": (batch, x, y, channels)
+      float16, "label": (batch, x, y) uint8 bits and with regions "region": (batch, x, y) bool}.
+
+    Raises:
+      InputError: the device has no room for it, or an array is damaged.
+    """
+    pixels = len(store.samples(subjects)) * math.prod(store.spec.pixels)
+    _check_room(store, len(subjects), pixels * (2 * channels + 1 + (regions is not None)), room)
+    arrays: dict[str, NDArray[Any]] = {
+        "image": np.concatenate([store.volume_image(s, channels) for s in subjects]),
+        "label": np.concatenate([store.volume_label(s) for s in subjects]),
+    }
+    if regions is not None:
+        arrays["region"] = np.concatenate([regions[s] for s in subjects])
+
+    def gather(arrays: Arrays, places: Arrays) -> Arrays:
+        return {k: v[places["sample"]] for k, v in arrays.items()}
+
+    return DeviceCache(jax.device_put(arrays), gather)
+
+
+def _whole(shape: Shape3, size: Shape3) -> Box:
+    """The box of a whole volume, with what a patch that is larger than it reaches outside (see `random_box`)."""
+    start = [min(0, (n - s) // 2) for n, s in zip(shape, size, strict=True)]
+    return Box((start[0], start[1], start[2]), tuple(map(max, shape, size)))  # type: ignore[arg-type]
+
+
+def _cut(volumes: jax.Array, index: jax.Array, start: jax.Array, size: Shape3) -> jax.Array:
+    """(batch, *size): a box of each chosen volume; one plain copy a sample, where a gather would go voxel by voxel."""
+    parts = [
+        jax.lax.dynamic_slice(volumes, (index[i], *start[i]), (1, *size))  # type: ignore[arg-type]
+        for i in range(index.shape[0])
+    ]
+    return jnp.concatenate(parts)
+
+
+def _check_room(store: "AnyStore", scans: int, wanted: int, room: int) -> None:
+    if wanted > room:
+        raise InputError(
+            f"--cache=device would hold {wanted / 1e9:.3g} GB of {scans} scans of {store.folder} on the device, which "
+            f"has {max(room, 0) / 1e9:.3g} GB for them: give --cache=none, or train on fewer scans (--n)."
+        )
