@@ -10,6 +10,7 @@ import jax
 from absl import flags
 
 from experiments import cli
+from tlseg_jax.choose import choose
 from tlseg_jax.models.networks import NETWORKS, get_network
 
 ROUNDS = flags.DEFINE_integer(
@@ -18,6 +19,7 @@ ROUNDS = flags.DEFINE_integer(
 OUT = flags.DEFINE_string("out", None, "JSON file to write; default: benchmarks/results/<machine>/<part>.json.")
 CHOSEN = flags.DEFINE_list("networks", None, "Networks to measure, by name; default: all of the part.")
 QUICK = flags.DEFINE_bool("quick", None, "Reduced sizes; default: on a CPU, where the papers' sizes take minutes.")
+DTYPES = flags.DEFINE_list("dtypes", None, "Types of the activations: float32, bfloat16; default: those of the part.")
 
 REDUCED_ROUNDS = 5
 
@@ -45,6 +47,16 @@ def networks(default: Sequence[str] | None = None) -> tuple[str, ...]:
     """
     names = CHOSEN.value or (list(NETWORKS) if default is None else default)
     return tuple(get_network(name).name for name in names)
+
+
+def dtypes(default: Sequence[str] = ("float32", "bfloat16")) -> tuple[str, ...]:
+    """The types that --dtypes names, or the part's.
+
+    Raises:
+      InputError: one is neither float32 nor bfloat16.
+    """
+    known = {d: d for d in ("float32", "bfloat16")}
+    return tuple(choose("type of activations", d, known) for d in DTYPES.value or default)
 
 
 def run(main: Callable[[], None]) -> None:

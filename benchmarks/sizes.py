@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from tlseg_jax.errors import InputError
 
@@ -28,6 +29,10 @@ class Size:
     def name(self) -> str:
         """The network with what it is measured on: "switch32, 2 x 72x112x112"."""
         return f"{self.network}, {self.batch} x " + "x".join(map(str, self.shape))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, with `name`."""
+        return {"name": self.name} | dataclasses.asdict(self)
 
 
 _BRAIN = "HDT patches of the brain paper"

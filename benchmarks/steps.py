@@ -6,7 +6,7 @@ off, since it is a matter of the data and not of the network.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -117,6 +117,20 @@ def runner(built: Assembled) -> Callable[[], object]:
         return jax.block_until_ready(metrics)
 
     return run
+
+
+def keep_those_that_fit(programs: Mapping[str, Callable[[], object]]) -> dict[str, Callable[[], object]]:
+    """Call every program once, which compiles it, and leave out those that the device has no memory for."""
+    fitting = {}
+    for name, program in programs.items():
+        try:
+            program()
+        except jax.errors.JaxRuntimeError as e:
+            if "RESOURCE_EXHAUSTED" not in str(e):
+                raise
+            continue
+        fitting[name] = program
+    return fitting
 
 
 def _equations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:

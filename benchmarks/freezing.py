@@ -1,0 +1,101 @@
+"""What does freezing save: FLOPs, memory and time of the frozen step against the step that trains everything?
+
+    python -m benchmarks.freezing [--networks=switch32,unet2d] [--dtypes=float32] [--quick] [--rounds=20]
+
+The frozen steps are those that the papers name and their other readings; all take turns with the full step. Kept is
+what the forward pass computes and the backward pass reads, by the trace; temporary is what the compiler allots on this
+backend besides parameters and batch.
+"""
+
+from typing import Any
+
+from absl import flags
+
+from benchmarks import flags as common_flags
+from benchmarks.measure import alternate, environment, ratio, summary, write_result
+from benchmarks.sizes import Size, describe, get_sizes
+from benchmarks.steps import assemble, keep_those_that_fit, runner, step_bytes
+from tlseg_jax.train.liveness import count
+from tlseg_jax.train.step import step_flops
+
+flags.adopt_module_key_flags(common_flags)  # so that --help lists them
+
+FREEZINGS = {
+    3: ("none", "encoder", "encoder_without_bottleneck"),
+    2: ("none", "first_two", "first_two_convolutions"),
+}
+"""Dimensions -> names of `FREEZING`; the first is what the others are compared with."""
+
+COUNTED = ("flops", "bytes", "kept_bytes", "temporary_bytes")
+
+
+def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
+    """The steps of a network by what is frozen, timed in turn.
+
+    Args:
+      size: the network and what it is measured on.
+      dtype: of the activations.
+      rounds: timed steps of each.
+
+    Returns:
+      Freezing -> {"seconds", "flops", "bytes", "kept_bytes", "temporary_bytes", "share" of the full step's of each};
+      a step that the device has no memory for has no seconds.
+    """
+    rows: dict[str, Any] = {}
+    programs = {}
+    for freeze in FREEZINGS[len(size.shape)]:
+        built = assemble(size.network, dtype=dtype, freeze=freeze, shape=size.shape, batch=size.batch)
+        counted = built.native, built.state, built.batch
+        program = built.step.lower(built.state, built.batch).compile()  # type: ignore[attr-defined]
+        rows[freeze] = {
+            "flops": step_flops(*counted),
+            "bytes": step_bytes(*counted),
+            "kept_bytes": count(built.native.trace(built.state, built.batch).jaxpr)[1].residuals,  # type: ignore[attr-defined]
+            "temporary_bytes": int(program.memory_analysis().temp_size_in_bytes),
+        }
+        built.step = program
+        programs[freeze] = runner(built)
+    seconds = alternate(keep_those_that_fit(programs), rounds, warmup=1)
+    full = rows["none"]
+    for freeze, row in rows.items():
+        row["share"] = {what: row[what] / full[what] for what in COUNTED}
+        if freeze in seconds:
+            row["seconds"] = summary(seconds[freeze])
+            if "none" in seconds:
+                row["share"]["seconds"] = ratio(seconds[freeze], seconds["none"])
+    return rows
+
+
+def table(title: str, rows: dict[str, Any]) -> str:
+    """The rows of one network as aligned text."""
+    lines = [
+        title,
+        f"  {'frozen':<28}{'seconds':>9}{'share':>7}{'GFLOP':>9}{'share':>7}"
+        f"{'kept MiB':>10}{'share':>7}{'temp MiB':>10}{'share':>7}",
+    ]
+    for freeze, row in rows.items():
+        share = row["share"]
+        timed = "seconds" in row and "seconds" in share
+        taken = f"{row['seconds']['median']:>9.4f}{share['seconds']['median']:>7.0%}" if timed else f"{'-':>9}{'-':>7}"
+        lines.append(
+            f"  {freeze:<28}{taken}{row['flops'] / 1e9:>9.1f}{share['flops']:>7.0%}"
+            f"{row['kept_bytes'] / 2**20:>10.0f}{share['kept_bytes']:>7.0%}"
+            f"{row['temporary_bytes'] / 2**20:>10.0f}{share['temporary_bytes']:>7.0%}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure every network, print the tables and write the JSON."""
+    started, reduced, cases = environment(), common_flags.quick(), []
+    for size in (s for n in common_flags.networks() for s in get_sizes(n, reduced)):
+        for dtype in common_flags.dtypes(("float32",)):
+            rows = measure(size, dtype, common_flags.rounds())
+            cases.append({"size": size.to_dict(), "dtype": dtype, "freezings": rows})
+            print(table(f"{size.name}, {dtype}", rows), flush=True)
+    result = {**describe(reduced), "rounds": common_flags.rounds(), "cases": cases}
+    write_result("freezing", {"environment": started} | result, common_flags.OUT.value)
+
+
+if __name__ == "__main__":
+    common_flags.run(main)
