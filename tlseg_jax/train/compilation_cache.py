@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ OFF = "off"
 
 MAX_BYTES = 2 * 2**30
 """What the folder may grow to: some thousand programs."""
+
+UNKEEPABLE = r"Error writing persistent compilation cache entry for .*std::bad_alloc"
+"""What JAX says of a program with a oneDNN call (`models.onednn`): XLA has no form to write it down in."""
 
 CHECKED = ".checked"
 """A file of the cache whose time says which programs have been read through already."""
@@ -47,6 +51,7 @@ def use_compilation_cache(folder: str | None = None, *, max_bytes: int = MAX_BYT
       A sentence for the user where programs cannot be kept; None otherwise. It is never an error: all
       works without the cache, only slower.
     """
+    warnings.filterwarnings("ignore", UNKEEPABLE, UserWarning)
     if folder == OFF:
         jax.config.update("jax_compilation_cache_dir", None)
         return None
