@@ -11,6 +11,7 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.train.execution import Cache, Execution
+from tlseg_jax.train.memory import parse_bytes
 
 PRECISIONS = ("float32", "bfloat16")
 POLICIES: tuple[Remat, ...] = ("none", "block", "full")
@@ -53,11 +54,7 @@ def execution() -> Execution:
         raise InputError("--profile names no folder: give one for the trace, as in --profile=trace.")
     if DRY_RUN.value and PROFILE.value:
         raise InputError("--dry_run stops before the steps that --profile would trace: leave one of them out.")
-    budget = None
-    if MEMORY_BUDGET.value is not None:
-        from tlseg_jax.train.memory import parse_bytes
-
-        budget = parse_bytes(MEMORY_BUDGET.value)
+    budget = None if MEMORY_BUDGET.value is None else parse_bytes(MEMORY_BUDGET.value)
     return Execution(
         cast(Remat, REMAT.value or "none"), budget, cast(Cache, CACHE.value), STEPS_PER_CALL.value,
         Path(PROFILE.value) if PROFILE.value else None, DRY_RUN.value, fixed_remat=REMAT.value is not None,

@@ -1,0 +1,123 @@
+"""The flags of speed and memory as settings, in every training command, and dry runs that leave nothing behind."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from experiments import execution_flags, training_flags
+from tlseg_jax.datasets.spec import AnySpec, get_any_spec
+from tlseg_jax.errors import InputError
+from tlseg_jax.train.execution import Execution
+
+ROOT = Path(__file__).resolve().parents[2]
+CT, HEADS = get_any_spec("lits"), get_any_spec("hdt_c")
+NAMES = ("precision", "remat", "memory_budget", "cache", "steps_per_call", "profile", "dry_run", "compilation_cache")
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    with flagsaver.flagsaver():
+        yield
+
+
+def given(*arguments: str) -> None:
+    flags.FLAGS(["command", *arguments])
+
+
+def test_none_given_is_the_plain_execution() -> None:
+    given()
+    assert execution_flags.execution() == Execution()
+
+
+def test_all_given() -> None:
+    given("--remat=block", "--memory_budget=11GB", "--cache=device", "--steps_per_call=8", "--profile=traces")
+    asked = Execution("block", 11 * 10**9, "device", 8, Path("traces"), fixed_remat=True)
+    assert execution_flags.execution() == asked
+
+
+def test_a_dry_run_is_asked_for() -> None:
+    given("--dry_run")
+    assert execution_flags.execution() == Execution(dry_run=True)
+
+
+def test_a_policy_that_was_asked_for_is_told_from_the_usual_one() -> None:
+    given("--memory_budget=8GiB", "--remat=none")
+    assert execution_flags.execution() == Execution(memory_budget=8 * 2**30, fixed_remat=True)
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (("--memory_budget=much",), "memory_budget|much"),
+    (("--profile=",), "--profile names no folder"),
+    (("--dry_run", "--profile=d"), "--dry_run stops before the steps that --profile would trace"),
+])  # fmt: skip
+def test_what_cannot_be_meant_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:
+    given(*arguments)
+    with pytest.raises(InputError, match=says) as caught:
+        execution_flags.execution()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--steps_per_call=0", "--remat=some", "--precision=float16", "--cache=disk"])
+def test_values_that_do_not_exist_are_refused(flag: str) -> None:
+    with pytest.raises(flags.IllegalFlagValueError, match=flag.split("=")[0].strip("-")):
+        given(flag)
+
+
+@pytest.mark.parametrize("spec", [CT, HEADS], ids=["slices", "volumes"])
+def test_precision_is_part_of_the_network_and_of_the_run_s_name(spec: AnySpec) -> None:
+    given()
+    assert training_flags.job(spec, "finetune", 2).network.dtype == "float32"
+    assert training_flags.run_name(spec, "a") == "a-seed0"
+    given("--precision=bfloat16")
+    assert training_flags.job(spec, "finetune", 2).network.dtype == "bfloat16"
+    assert training_flags.run_name(spec, "a") == "a-bfloat16-seed0"
+
+
+def test_how_a_run_is_executed_is_no_part_of_its_name_or_settings() -> None:
+    given()
+    plain = training_flags.job(HEADS, "finetune", 2), training_flags.run_name(HEADS, "a")
+    given("--remat=full", "--memory_budget=1GB", "--cache=device", "--steps_per_call=4", "--profile=p")
+    assert (training_flags.job(HEADS, "finetune", 2), training_flags.run_name(HEADS, "a")) == plain
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("name", ["pretrain", "finetune", "compare"])
+def test_every_training_command_lists_them(name: str) -> None:
+    said = command(f"experiments.{name}", "--help").stdout
+    for flag in NAMES:
+        assert f"--{flag}:" in said or f"--[no]{flag}:" in said
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "postprocess"])
+def test_every_command_that_compiles_keeps_its_programs(name: str) -> None:
+    said = command(f"experiments.{name}", "--help").stdout
+    assert "--compilation_cache:" in said
+    assert "--remat:" not in said
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")}
+
+
+def test_a_dry_run_trains_nothing_and_leaves_no_run(tmp_path: Path) -> None:
+    small = ("--network=switch8x2", "--cohort_train=2", "--cohort_test=1", "--steps=50", f"--workdir={tmp_path}")
+    done = command("experiments.finetune", "--pretask=hdt_v", "--n=2", "--dry_run", *small)
+    assert done.returncode == 0, done.stderr
+    assert "hdt_v: no finished pre-trained model" in done.stdout
+    assert "one would be trained first, for 200 steps" in done.stdout
+    assert "nothing was written" in done.stdout
+    assert "FLOPs" in done.stdout
+    assert not (tmp_path / "finetune").exists() and not (tmp_path / "pretrain").exists()
+    assert "hdt_v" not in "".join(tree(tmp_path))  # nor are the pre-task's data made
