@@ -1,4 +1,4 @@
-"""Every lowering of the convolution against XLA's own 3D convolution and SciPy."""
+"""Every lowering of the convolution against XLA's own and SciPy."""
 
 import jax
 import jax.numpy as jnp
@@ -7,35 +7,42 @@ import pytest
 import scipy.ndimage
 from jax import lax
 
-from tlseg_jax.models.conv import Lowering, choose_lowering, conv3d
+from tlseg_jax.models import kernel_gradient, onednn
+from tlseg_jax.models.conv import LAYOUTS, Lowering, choose_lowering, convolution, convolution_of_parts
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
+LOWERINGS: list[Lowering] = ["native", "planes", *(["onednn"] if onednn.available() else [])]  # type: ignore[list-item]
+
 
 def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The 3D convolution as XLA has it, in full precision."""
+    """The convolution as XLA has it, in full precision."""
     return lax.conv_general_dilated(
         x,
         kernel,
-        (1, 1, 1),
+        (1,) * (x.ndim - 2),
         "SAME",
-        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+        dimension_numbers=LAYOUTS[x.ndim],
         precision=lax.Precision.HIGHEST,
     )
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 6, 5, 1, 3), (1, 3, 4, 5, 3, 2), (1, 1, 2, 1, 2, 2)])
-@pytest.mark.parametrize("lowering", ["native", "planes", None])
+SHAPES = [(2, 4, 6, 5, 1, 3), (1, 3, 4, 5, 3, 2), (1, 1, 2, 1, 2, 2), (2, 6, 5, 1, 3), (1, 7, 1, 4, 9), (3, 8, 4, 9, 4)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("lowering", [*LOWERINGS, None])
 def test_value_and_both_gradients(lowering: Lowering | None, shape: tuple[int, ...]) -> None:
     *outer, channels, features = shape
     rng = np.random.default_rng(0)
-    sizes = [(*outer, channels), (3, 3, 3, channels, features), (*outer, features)]
+    taps = (3,) * (len(outer) - 1)
+    sizes = [(*outer, channels), (*taps, channels, features), (*outer, features)]
     x, kernel, weight = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in sizes)
 
     @jax.jit
     def both(x: jax.Array, kernel: jax.Array) -> list[tuple[jax.Array, ...]]:
         out = []
-        for form in (direct, lambda x, k: conv3d(x, k, lowering)):
+        for form in (direct, lambda x, k: convolution(x, k, lowering)):
             value, back = jax.vjp(form, x, kernel)
             out.append((value, *back(weight)))
         return out
@@ -44,10 +51,23 @@ def test_value_and_both_gradients(lowering: Lowering | None, shape: tuple[int, .
         np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
 
 
-@pytest.mark.parametrize("lowering", ["native", "planes"])
-def test_against_scipy(lowering: Lowering) -> None:
+@pytest.mark.parametrize("sides", [(3, 8, 6), (10, 7)])
+def test_the_gradient_of_the_kernel_over_several_blocks(
+    sides: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_gradient, "BLOCK", 2 * sides[-1])  # blocks of two rows
+    rng = np.random.default_rng(1)
+    x, g = (jnp.asarray(rng.normal(size=(2, *sides, n)), jnp.float32) for n in (9, 2))
+    (expected,) = jax.vjp(lambda k: direct(x, k), jnp.zeros((*(3,) * len(sides), 9, 2)))[1](g)
+    found = kernel_gradient.kernel_gradient(x, g)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+@pytest.mark.parametrize("sides", [(5, 4, 6), (5, 6)])
+def test_against_scipy(lowering: Lowering, sides: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(1, 5, 4, 6, 2)), rng.normal(size=(3, 3, 3, 2, 3))
+    x, kernel = rng.normal(size=(1, *sides, 2)), rng.normal(size=(*(3,) * len(sides), 2, 3))
     expected = np.stack(
         [
             sum(scipy.ndimage.correlate(x[0, ..., c], kernel[..., c, f], mode="constant") for c in range(2))
@@ -55,17 +75,65 @@ def test_against_scipy(lowering: Lowering) -> None:
         ],
         axis=-1,
     )
-    found = conv3d(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), lowering)
+    found = convolution(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), lowering)
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("lowering", ["native", "planes"])
-def test_the_type_of_the_input_is_kept(lowering: Lowering) -> None:
-    x, kernel = jnp.ones((1, 2, 2, 2, 1), jnp.bfloat16), jnp.ones((3, 3, 3, 1, 1), jnp.bfloat16)
-    out = conv3d(x, kernel, lowering)
-    assert out.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(out, np.full((1, 2, 2, 2, 1), 8))
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_bfloat16_is_kept_and_near(lowering: Lowering) -> None:
+    rng = np.random.default_rng(2)
+    x, kernel = (jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in [(1, 4, 4, 4, 3), (3, 3, 3, 3, 4)])
+    g = jnp.asarray(rng.normal(size=(1, 4, 4, 4, 4)), jnp.bfloat16)
+    value, back = jax.vjp(lambda x, k: convolution(x, k, lowering), x, kernel)
+    wide, wide_back = jax.vjp(direct, x.astype(jnp.float32), kernel.astype(jnp.float32))
+    for found, expected in zip((value, *back(g)), (wide, *wide_back(g.astype(jnp.float32))), strict=True):
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(
+            found.astype(jnp.float32), expected, atol=0.02 * float(jnp.abs(expected).max())
+        )  # 8 bits of mantissa
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_parts_are_their_concatenation(lowering: Lowering) -> None:
+    rng = np.random.default_rng(3)
+    parts = [jnp.asarray(rng.normal(size=(2, 3, 4, 5, n)), jnp.float32) for n in (1, 3, 2)]
+    kernel = jnp.asarray(rng.normal(size=(3, 3, 3, 6, 4)), jnp.float32)
+    found = convolution_of_parts(parts, kernel, lowering)
+    np.testing.assert_allclose(found, direct(jnp.concatenate(parts, -1), kernel), atol=1e-5)
+
+
+def test_a_part_whose_gradient_nobody_asks_for_costs_none() -> None:
+    parts = [jnp.ones((1, 8, 8, 8, 4)), jnp.ones((1, 8, 8, 8, 4))]
+    kernel = jnp.ones((3, 3, 3, 8, 4))
+
+    def flops(asked: int) -> float:
+        def loss(given: list[jax.Array], kernel: jax.Array) -> jax.Array:
+            return jnp.sum(convolution_of_parts([*given, *parts[asked:]], kernel, "native") ** 2)
+
+        return float(jax.jit(jax.grad(loss)).lower(parts[:asked], kernel).compile().cost_analysis()["flops"])
+
+    one, both = flops(1), flops(2)
+    assert one < 0.8 * both  # two forward and one backward convolution against two and two
+
+
+@pytest.mark.parametrize("lowering", LOWERINGS)
+def test_under_vmap(lowering: Lowering) -> None:
+    rng = np.random.default_rng(4)
+    x, kernel = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in [(2, 1, 4, 3, 4, 2), (2, 3, 3, 3, 2, 3)])
+
+    def gradient(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return jax.grad(lambda k: jnp.sum(convolution(x, k, lowering) ** 2))(kernel)
+
+    found = jax.jit(jax.vmap(gradient))(x, kernel)
+    for i in range(2):
+        np.testing.assert_allclose(found[i], gradient(x[i], kernel[i]), rtol=1e-4, atol=1e-3)
 
 
 def test_which_lowering() -> None:
-    assert [choose_lowering(b) for b in ("cpu", "gpu", "tpu")] == ["planes", "native", "native"]
+    assert [choose_lowering(b) for b in ("gpu", "tpu")] == ["native", "native"]
+    assert choose_lowering("cpu") == ("onednn" if onednn.available("cpu") else "planes")
+
+
+def test_a_jaxlib_that_was_not_tried_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn.jaxlib, "__version__", "99.0.0")
+    assert not onednn.available("cpu") and choose_lowering("cpu") == "planes"

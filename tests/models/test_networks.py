@@ -28,7 +28,7 @@ def test_a_description_without_dimensions_is_of_a_3d_network() -> None:
 def test_an_unknown_network_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match="'swich32': did you mean switch32"):
         get_network("swich32")
-    with pytest.raises(InputError, match="choose from switch32, switch8x2, unet2d"):
+    with pytest.raises(InputError, match="choose from switch32, switch8x2, unet3d256, unet2d"):
         get_network("zzz")
 
 

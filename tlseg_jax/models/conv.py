@@ -1,42 +1,104 @@
-"""3x3x3 convolution, and the one place that chooses how it is lowered.
+"""3x3 and 3x3x3 convolutions, and the one place that chooses how they are lowered.
 
-XLA's GPU and TPU compilers take a 3D convolution as it is. XLA:CPU is slow at it (see
-benchmarks/conv_lowering.py), so on a CPU it becomes "planes": one 2D 3x3 convolution over the
-concatenation of each plane with its two neighbours.
+native   XLA's own, with its own gradients: what its GPU and TPU compilers do best.
+planes   for a CPU: a 3D convolution as one 2D convolution over the concatenation of each plane with its two neighbours
+         (a 2D one as it is), and the kernel's gradient block by block (`kernel_gradient`).
+onednn   for a CPU whose jaxlib holds it: oneDNN's convolution (`onednn`), and the same kernel's gradient.
 
-Not here: the sum of 27 shifted products. Alone it is the fastest for a single input channel, but those
-products are elementwise, and XLA fuses them into whatever reads the result and computes them anew
-there: a training step with the encoder frozen took 3.6 s in place of 0.3 s.
+benchmarks/conv_lowering.py compares them. Not here: the sum of 27 shifted products. Alone it is the fastest for a
+single input channel, but those products are elementwise, and XLA fuses them into whatever reads the result and computes
+them anew there: a training step with the encoder frozen took 3.6 s in place of 0.3 s.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-Lowering = Literal["native", "planes"]
+from tlseg_jax.models import onednn
+from tlseg_jax.models.kernel_gradient import kernel_gradient
+
+Lowering = Literal["native", "planes", "onednn"]
+
+LAYOUTS = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
 
 
 def choose_lowering(backend: str | None = None) -> Lowering:
-    """The fastest lowering of a 3x3x3 convolution on a backend ("cpu", "gpu", "tpu")."""
-    return "planes" if (backend or jax.default_backend()) == "cpu" else "native"
+    """The fastest lowering of a convolution on a backend ("cpu", "gpu", "tpu"; None: the default one)."""
+    backend = backend or jax.default_backend()
+    if backend != "cpu":
+        return "native"
+    return "onednn" if onednn.available(backend) else "planes"
 
 
-def conv3d(x: jax.Array, kernel: jax.Array, lowering: Lowering | None = None) -> jax.Array:
-    """3x3x3 convolution, stride 1, zero padding, no bias.
+def convolution(x: jax.Array, kernel: jax.Array, lowering: Lowering | None = None) -> jax.Array:
+    """Convolution of stride 1 with zero padding, no bias.
 
     Args:
-      x: (batch, depth, height, width, channels).
-      kernel: (3, 3, 3, channels, features).
+      x: (batch, *sides, channels), two or three sides.
+      kernel: (*3, channels, features), as many threes as sides.
       lowering: one form, or None for the backend's fastest.
 
     Returns:
-      (batch, depth, height, width, features), the same for every lowering up to rounding.
+      (batch, *sides, features), the same for every lowering up to rounding, and so are its gradients.
     """
-    if (lowering or choose_lowering()) == "planes":
-        return _planes(x, kernel)
-    return lax.conv_general_dilated(x, kernel, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
+    lowering = lowering or choose_lowering()
+    return _native(x, kernel) if lowering == "native" else _by_hand(lowering, x, kernel)
+
+
+def convolution_of_parts(parts: Sequence[jax.Array], kernel: jax.Array, lowering: Lowering | None = None) -> jax.Array:
+    """`convolution` of the parts' concatenation along the channels, which is never made.
+
+    A gradient that nothing asks for, such as that of a frozen encoder's skip, is then not computed either.
+
+    Args:
+      parts: each (batch, *sides, its channels).
+      kernel: (*3, all channels, features).
+      lowering: as for `convolution`.
+
+    Returns:
+      (batch, *sides, features).
+    """
+    total: jax.Array | None = None
+    start = 0
+    for part in parts:
+        stop = start + part.shape[-1]
+        y = convolution(part, kernel[..., start:stop, :], lowering)
+        total, start = y if total is None else total + y, stop
+    assert total is not None and start == kernel.shape[-2]
+    return total
+
+
+def _native(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.conv_general_dilated(x, kernel, (1,) * (x.ndim - 2), "SAME", dimension_numbers=LAYOUTS[x.ndim])
+
+
+def _forward(lowering: Lowering, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if lowering == "onednn":
+        return onednn.convolve(x, kernel)
+    return _planes(x, kernel) if x.ndim == 5 else _native(x, kernel)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _by_hand(lowering: Lowering, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return _forward(lowering, x, kernel)
+
+
+def _keep(lowering: Lowering, x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _forward(lowering, x, kernel), (x, kernel)
+
+
+def _gradients(lowering: Lowering, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x, kernel = kept
+    # Stride 1: the input's gradient is the convolution of the output's with the kernel turned round.
+    turned = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
+    return _forward(lowering, g, turned), kernel_gradient(x, g).astype(kernel.dtype)
+
+
+_by_hand.defvjp(_keep, _gradients)
 
 
 def _planes(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -45,11 +107,4 @@ def _planes(x: jax.Array, kernel: jax.Array) -> jax.Array:
     padded = jnp.pad(x, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
     triples = jnp.concatenate([padded[:, i : i + d] for i in range(3)], axis=-1)
     flat = kernel.transpose(1, 2, 0, 3, 4).reshape(3, 3, 3 * c, features)
-    y = lax.conv_general_dilated(
-        triples.reshape(b * d, h, w, 3 * c),
-        flat,
-        (1, 1),
-        "SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-    return y.reshape(b, d, h, w, features)
+    return _native(triples.reshape(b * d, h, w, 3 * c), flat).reshape(b, d, h, w, features)

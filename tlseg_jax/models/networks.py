@@ -9,8 +9,9 @@ import jax
 from tlseg_jax.errors import InputError
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.models.unet3d import UNet3DConfig
 
-NetworkConfig = UNetConfig | SliceUNetConfig
+NetworkConfig = UNetConfig | UNet3DConfig | SliceUNetConfig
 
 NETWORKS: Mapping[str, NetworkConfig] = {
     n.name: n
@@ -24,6 +25,7 @@ NETWORKS: Mapping[str, NetworkConfig] = {
             (8, 8),
             "add",
         ),
+        UNet3DConfig("unet3d256"),
         SliceUNetConfig("unet2d"),
     )
 }
@@ -43,12 +45,14 @@ def get_network(name: str) -> NetworkConfig:
 
 
 def config_from_dict(d: Mapping[str, Any]) -> NetworkConfig:
-    """The config that `to_dict` described; one that says no dimensions is 3D, as all once were.
+    """The config that `to_dict` described; one that says no dimensions is 3D and un-pools, as all once did.
 
     Raises:
       InputError: networks of that many dimensions do not exist here.
     """
     dimensions = d.get("dimensions", UNetConfig.dimensions)
+    if d.get("architecture") == UNet3DConfig.architecture:
+        return UNet3DConfig.from_dict(d)
     for kind in (UNetConfig, SliceUNetConfig):
         if dimensions == kind.dimensions:
             return kind.from_dict(d)
@@ -67,7 +71,8 @@ def init_variables(config: NetworkConfig, key: jax.Array) -> dict[str, Any]:
     """
     # It runs once: optimising it takes XLA:CPU seconds and gains milliseconds.
     quick = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return dict(jax.jit(config.module().init, compiler_options=quick)(key, config.example()))
+    init = config.module(lowering="native").init
+    return dict(jax.jit(init, compiler_options=quick)(key, config.example()))
 
 
 def variable_shapes(config: NetworkConfig) -> dict[str, Any]:

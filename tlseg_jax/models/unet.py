@@ -12,12 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tlseg_jax.models.conv import Lowering, conv3d
+from tlseg_jax.models.block import Block, Widths
+from tlseg_jax.models.conv import Lowering
+from tlseg_jax.models.layers import RUNNING_NOWHERE, Parts, Projection
+from tlseg_jax.models.pad import crop, pad_to_multiple
 from tlseg_jax.models.pool import switch_pool, switch_unpool
-from tlseg_jax.models.remat import Remat
-
-Widths = tuple[int, ...]
-RUNNING_NOWHERE: frozenset[str] = frozenset()
+from tlseg_jax.models.remat import Remat, rematerialised, rematerialised_level
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,45 +81,6 @@ class UNetConfig:
         return jnp.zeros((1, *(self.divisor,) * 3, 1))
 
 
-class Conv3(nn.Module):
-    """3x3x3 convolution without bias (a batch norm follows), He-normal start."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(batch, depth, height, width, channels) -> (..., features)."""
-        shape = (3, 3, 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.he_normal(), shape, jnp.float32)
-        return conv3d(x, kernel.astype(x.dtype))
-
-
-class Block(nn.Module):
-    """Convolution, batch normalisation, ReLU, once for each width; the last ReLU is the caller's."""
-
-    widths: Widths
-    momentum: float
-    dtype: str
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool, running: frozenset[str]) -> jax.Array:
-        """(batch, depth, height, width, channels) -> (..., widths[-1]), before the last ReLU.
-
-        Args:
-          x: the input.
-          train: whether batch statistics normalise (and move the running averages).
-          running: names of batch norms, such as "encoder_0/bn_0", that use their running averages
-            all the same and leave them as they are.
-        """
-        for i, width in enumerate(self.widths):
-            x = Conv3(width, name=f"conv_{i}")(x)
-            average = not train or f"{self.name}/bn_{i}" in running
-            x = nn.BatchNorm(use_running_average=average, momentum=self.momentum, dtype=self.dtype, name=f"bn_{i}")(x)
-            if i + 1 < len(self.widths):
-                x = nn.relu(x)
-        return x
-
-
 class SwitchUNet(nn.Module):
     """3D U-Net whose decoder un-pools by the encoder's max switches."""
 
@@ -141,32 +102,32 @@ class SwitchUNet(nn.Module):
           (batch, depth, height, width, outputs) float32 logits.
         """
         c = self.config
-        sides = x.shape[1:4]
-        pad = [(0, -s % c.divisor) for s in sides]
-        x = x.astype(c.dtype)
-        if any(p for _, p in pad):
-            x = jnp.pad(x, [(0, 0), *pad, (0, 0)])
+        x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+        kind = rematerialised(Block, self.remat)
 
-        def block(name: str, widths: Widths, x: jax.Array) -> jax.Array:
-            return Block(widths, c.momentum, c.dtype, name=name)(x, train, running)
+        def block(net: nn.Module, name: str, widths: Widths, parts: Parts, last_relu: bool = True) -> jax.Array:
+            made = kind(widths, c.momentum, self.lowering, name=name, parent=net)
+            return made(tuple(parts), train, running, last_relu)
 
-        skips = []
-        for i, widths in enumerate(c.encoder):
-            x = block(f"encoder_{i}", widths, x)
+        def level(net: nn.Module, i: int, x: jax.Array) -> Parts:
+            """Parts that come out at resolution level `i` for what goes into it."""
+            if i == len(c.encoder):
+                return (block(net, "bottleneck", c.bottleneck, (x,)),)
+            x = block(net, f"encoder_{i}", c.encoder[i], (x,), last_relu=False)
             # Pooling before the ReLU gives the same maxima. After it, every cell that the ReLU
             # silenced would be a tie, and all ties un-pool into the same corner.
             pooled, switches = switch_pool(x)
-            skips.append((nn.relu(x), switches))
-            x = nn.relu(pooled)
-        x = nn.relu(block("bottleneck", c.bottleneck, x))
-        for i, widths in enumerate(c.decoder):
-            if widths:
-                x = nn.relu(block(f"decoder_{i}", widths, x))
-            skip, switches = skips.pop()
-            x = switch_unpool(x, switches)
-            x = jnp.concatenate([x, skip], axis=-1) if c.skip == "concatenate" else x + skip
+            parts: Parts = nested_level(net, i + 1, nn.relu(pooled))
+            number = len(c.encoder) - 1 - i
+            if c.decoder[number]:
+                parts = (block(net, f"decoder_{number}", c.decoder[number], parts),)
+            (y,) = parts
+            up, skip = switch_unpool(y, switches), nn.relu(x)
+            return (up, skip) if c.skip == "concatenate" else (up + skip,)
+
+        nested_level = rematerialised_level(level, self.remat)
+        parts = nested_level(self, 0, x)
         if c.final:
-            x = nn.relu(block("final", c.final, x))
-        # A 1x1x1 convolution is a product over the channels.
-        logits = nn.Dense(len(c.outputs), dtype=c.dtype, name="head")(x)
-        return logits[:, : sides[0], : sides[1], : sides[2]].astype(jnp.float32)
+            parts = (block(self, "final", c.final, parts),)
+        logits = Projection(len(c.outputs), name="head")(parts)
+        return crop(logits, sides).astype(jnp.float32)

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from tlseg_jax.models.conv import Lowering
-from tlseg_jax.models.conv2d import conv2d, conv2d_transpose
 from tlseg_jax.models.dropout import Dropout
+from tlseg_jax.models.layers import RUNNING_NOWHERE, Conv, Parts, Projection, UpConv
+from tlseg_jax.models.norm import BatchNorm
+from tlseg_jax.models.pad import crop, pad_to_multiple
 from tlseg_jax.models.pool2d import max_pool
-from tlseg_jax.models.remat import Remat
-from tlseg_jax.models.unet import RUNNING_NOWHERE
+from tlseg_jax.models.remat import Remat, rematerialised, rematerialised_level
 
 Init = Literal["he", "xavier"]
 
@@ -85,62 +86,32 @@ def _initializer(init: Init) -> Any:
     return {"he": nn.initializers.he_normal, "xavier": nn.initializers.xavier_normal}[init]()
 
 
-class Conv3x3(nn.Module):
-    """3x3 convolution without bias (a batch norm follows)."""
-
-    features: int
-    init_kernel: Init
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(batch, height, width, channels) -> (..., features)."""
-        shape = (3, 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", _initializer(self.init_kernel), shape, jnp.float32)
-        return conv2d(x, kernel.astype(x.dtype))
-
-
-class UpConv(nn.Module):
-    """2x2 transposed convolution of stride 2, with bias."""
-
-    features: int
-    init_kernel: Init
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(batch, height, width, channels) -> (batch, 2 height, 2 width, features)."""
-        shape = (2, 2, x.shape[-1], self.features)
-        kernel = self.param("kernel", _initializer(self.init_kernel), shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return conv2d_transpose(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
-
-
 class ResidualBlock(nn.Module):
     """Convolution, batch norm and ReLU, twice, plus a 1x1 projection of the input: the short skip."""
 
     features: int
     dropout: float
     config: SliceUNetConfig
+    lowering: Lowering | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, running: frozenset[str]) -> jax.Array:
-        """(batch, height, width, channels) -> (..., features).
+    def __call__(self, parts: Parts, train: bool, running: frozenset[str]) -> jax.Array:
+        """Parts of two sides -> (batch, height, width, features).
 
         Args:
-          x: the input.
+          parts: the input.
           train: whether batch statistics normalise (and move the running averages) and dropout acts.
           running: names of batch norms, such as "encoder_0/bn_0", that use their running averages
             all the same and leave them as they are.
         """
-        c = self.config
-        # A 1x1 convolution is a product over the channels.
-        dense = nn.Dense(self.features, use_bias=False, dtype=c.dtype, kernel_init=_initializer(c.init), name="short")
-        short = dense(x)
+        c, init = self.config, _initializer(self.config.init)
+        short = Projection(self.features, init, bias=False, name="short")(parts)
         for i in range(2):
-            x = Dropout(self.dropout)(x, train)
-            x = Conv3x3(self.features, c.init, name=f"conv_{i}")(x)
+            parts = [Dropout(self.dropout)(p, train) for p in parts]
+            x = Conv(self.features, init, self.lowering, name=f"conv_{i}")(parts)
             average = not train or f"{self.name}/bn_{i}" in running
-            x = nn.BatchNorm(use_running_average=average, momentum=c.momentum, dtype=c.dtype, name=f"bn_{i}")(x)
-            x = nn.relu(x)
+            x = BatchNorm(c.momentum, name=f"bn_{i}")(x, average, True)
+            parts = (x,)
         return x + short
 
 
@@ -168,24 +139,24 @@ class SliceUNet(nn.Module):
         c = self.config
         if x.ndim != 4 or x.shape[-1] != c.channels:
             raise ValueError(f"{c.name} takes (batch, x, y, {c.channels}), not {x.shape}")
-        sides = x.shape[1:3]
-        pad = [(0, -s % c.divisor) for s in sides]
-        x = x.astype(c.dtype)
-        if any(p for _, p in pad):
-            x = jnp.pad(x, [(0, 0), *pad, (0, 0)])
+        x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+        kind = rematerialised(ResidualBlock, self.remat)
 
-        def block(name: str, width: int, x: jax.Array, dropout: float = 0.0) -> jax.Array:
-            return ResidualBlock(width, dropout, c, name=name)(x, train, running)
+        def block(net: nn.Module, name: str, width: int, parts: Parts, dropout: float = 0.0) -> jax.Array:
+            made = kind(width, dropout, c, self.lowering, name=name, parent=net)
+            return made(tuple(parts), train, running)
 
-        skips = []
-        for i, width in enumerate(c.widths[:-1]):
-            x = block(f"encoder_{i}", width, x)
-            skips.append(x)
-            x = max_pool(x)
-        x = block("bottleneck", c.widths[-1], x)
-        for i, width in enumerate(reversed(c.widths[:-1])):
-            x = UpConv(width, c.init, name=f"up_{i}")(x)
-            x = jnp.concatenate([x, skips.pop()], axis=-1)
-            x = block(f"decoder_{i}", width, x, c.dropout)
-        logits = nn.Dense(len(c.outputs), dtype=c.dtype, kernel_init=_initializer(c.init), name="head")(x)
-        return logits[:, : sides[0], : sides[1]].astype(jnp.float32)
+        def level(net: nn.Module, i: int, x: jax.Array) -> jax.Array:
+            """What comes out at resolution level `i` for what goes into it."""
+            if i == len(c.widths) - 1:
+                return block(net, "bottleneck", c.widths[-1], (x,))
+            skip = block(net, f"encoder_{i}", c.widths[i], (x,))
+            below = nested_level(net, i + 1, max_pool(skip))
+            number = len(c.widths) - 2 - i
+            up = UpConv(c.widths[i], _initializer(c.init), name=f"up_{number}", parent=net)(below)
+            return block(net, f"decoder_{number}", c.widths[i], (up, skip), c.dropout)
+
+        nested_level = rematerialised_level(level, self.remat)
+        x = nested_level(self, 0, x)
+        logits = Projection(len(c.outputs), _initializer(c.init), name="head")((x,))
+        return crop(logits, sides).astype(jnp.float32)

@@ -14,7 +14,7 @@ from tlseg_jax.input.augment import Augmentation, augment_batch
 from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.remat import Remat
-from tlseg_jax.models.unet import RUNNING_NOWHERE
+from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
 

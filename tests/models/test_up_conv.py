@@ -1,0 +1,54 @@
+"""The transposed convolution against a loop and XLA's own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from tlseg_jax.models.conv import LAYOUTS
+from tlseg_jax.models.up_conv import up_convolution
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+def test_against_a_loop() -> None:
+    rng = np.random.default_rng(1)
+    x, kernel = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 2, 5, 3))
+    expected = np.zeros((2, 6, 8, 3))
+    for b, row, column, i, j in np.ndindex(2, 3, 4, 2, 2):
+        expected[b, 2 * row + i, 2 * column + j] = x[b, row, column] @ kernel[i, j]
+    found = up_convolution(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("sides", [(3, 4), (3, 2, 4)])
+def test_value_and_gradients_against_xla(sides: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    n = len(sides)
+    shapes = [(2, *sides, 5), (*(2,) * n, 5, 3), (2, *(2 * s for s in sides), 3)]
+    x, kernel, weight = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes)
+
+    def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        # XLA correlates the spread-out input with the kernel, so the kernel is turned round.
+        return lax.conv_transpose(
+            x,
+            jnp.flip(kernel, range(n)),
+            (2,) * n,
+            "VALID",
+            dimension_numbers=LAYOUTS[x.ndim],
+            precision=lax.Precision.HIGHEST,
+        )
+
+    both = []
+    for form in (reference, up_convolution):
+        value, back = jax.vjp(form, x, kernel)
+        both.append((value, *back(weight)))
+    for a, b in zip(*both, strict=True):
+        np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
+
+
+def test_the_type_of_the_input_is_kept() -> None:
+    assert (
+        up_convolution(jnp.ones((1, 2, 2, 1), jnp.bfloat16), jnp.ones((2, 2, 1, 1), jnp.bfloat16)).dtype == jnp.bfloat16
+    )

@@ -1,0 +1,95 @@
+"""The layers that all networks are made of. Each takes its input in parts, which count as joined along the channels.
+
+So a skip is never copied beside what comes up from below, and a frozen encoder's skip has no gradient to compute.
+Parameters are float32 and are brought to the type of the input.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from tlseg_jax.models.conv import Lowering, convolution_of_parts
+from tlseg_jax.models.up_conv import up_convolution
+
+Parts = Sequence[jax.Array]
+"""Arrays (batch, *sides, channels) that differ in their channels only."""
+
+RUNNING_NOWHERE: frozenset[str] = frozenset()
+"""No batch norm that keeps to its running averages in training."""
+
+
+def _channels(parts: Parts) -> int:
+    return sum(p.shape[-1] for p in parts)
+
+
+class Conv(nn.Module):
+    """3x3 or 3x3x3 convolution without bias (a batch norm follows).
+
+    Attributes:
+      features: channels of the output.
+      init: of the kernel.
+      lowering: None takes the backend's fastest.
+    """
+
+    features: int
+    init: Any = nn.initializers.he_normal()
+    lowering: Lowering | None = None
+
+    @nn.compact
+    def __call__(self, parts: Parts) -> jax.Array:
+        """Parts of two or three sides -> (batch, *sides, features)."""
+        shape = (*(3,) * (parts[0].ndim - 2), _channels(parts), self.features)
+        kernel = self.param("kernel", self.init, shape, jnp.float32)
+        return convolution_of_parts(parts, kernel.astype(parts[0].dtype), self.lowering)
+
+
+class Projection(nn.Module):
+    """1x1 or 1x1x1 convolution, which is a product over the channels.
+
+    Attributes:
+      features: channels of the output.
+      init: of the kernel.
+      bias: whether one is added.
+    """
+
+    features: int
+    init: Any = nn.initializers.lecun_normal()
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, parts: Parts) -> jax.Array:
+        """Parts -> (batch, *sides, features)."""
+        kernel = self.param("kernel", self.init, (_channels(parts), self.features), jnp.float32)
+        start, y = 0, None
+        for part in parts:
+            piece = kernel[start : start + part.shape[-1]].astype(part.dtype)
+            start += part.shape[-1]
+            product = jnp.dot(part, piece)
+            y = product if y is None else y + product
+        assert y is not None
+        if not self.bias:
+            return y
+        return y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(y.dtype)
+
+
+class UpConv(nn.Module):
+    """2x2 or 2x2x2 transposed convolution of stride 2, with bias.
+
+    Attributes:
+      features: channels of the output.
+      init: of the kernel.
+    """
+
+    features: int
+    init: Any = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(batch, *sides, channels) -> (batch, *twice the sides, features)."""
+        shape = (*(2,) * (x.ndim - 2), x.shape[-1], self.features)
+        kernel = self.param("kernel", self.init, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return up_convolution(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)

@@ -1,0 +1,99 @@
+"""Batch normalisation that keeps one copy of its input for the backward pass, in the input's own type.
+
+Flax's keeps float32 copies under bfloat16, and the ReLU after it one more (Ioffe & Szegedy 2015 for the equations).
+Parameters and running averages have flax's names, so that models trained with it still load.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+EPSILON = 1e-5
+
+
+class BatchNorm(nn.Module):
+    """Normalise each channel over the batch and all sides, scale and shift it, and apply a ReLU where asked.
+
+    Attributes:
+      momentum: of the running averages.
+    """
+
+    momentum: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, average: bool, relu: bool) -> jax.Array:
+        """(batch, *sides, channels) -> the same shape and type.
+
+        Args:
+          x: the input.
+          average: whether to use the running averages, and leave them as they are, instead of the batch's statistics.
+          relu: whether negative results become zero.
+        """
+        channels = x.shape[-1]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        if average:
+            factor = scale * lax.rsqrt(var.value + EPSILON)
+            y = ((x.astype(jnp.float32) - mean.value) * factor + bias).astype(x.dtype)
+            return nn.relu(y) if relu else y
+        y, batch_mean, batch_var = normalise(relu, x, scale, bias)
+        if not self.is_initializing():
+            for kept, new in ((mean, batch_mean), (var, batch_var)):
+                kept.value = self.momentum * kept.value + (1 - self.momentum) * new
+        return y
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def normalise(relu: bool, x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias, and a ReLU of it where asked.
+
+    Args:
+      relu: whether negative results become zero.
+      x: (batch, *sides, channels).
+      scale: (channels,) float32.
+      bias: (channels,) float32.
+
+    Returns:
+      The result, of the shape and type of `x`, and the batch's mean and variance (channels,) float32, which nothing
+      is differentiated through.
+    """
+    return _forward(relu, x, scale, bias)[0]
+
+
+Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
+
+
+def _forward(
+    relu: bool, x: jax.Array, scale: jax.Array, bias: jax.Array
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Kept]:
+    axes = tuple(range(x.ndim - 1))
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axes)
+    var = jnp.maximum(jnp.mean(wide * wide, axes) - mean * mean, 0)
+    inverse = lax.rsqrt(var + EPSILON)
+    y = (wide - mean) * (inverse * scale) + bias
+    y = jnp.maximum(y, 0) if relu else y
+    return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale, bias)
+
+
+def _backward(
+    relu: bool, kept: Kept, gradients: tuple[jax.Array, jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x, mean, inverse, scale, bias = kept
+    axes = tuple(range(x.ndim - 1))
+    g = gradients[0].astype(jnp.float32)
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    if relu:
+        g = jnp.where(normal * scale + bias > 0, g, 0)
+    to_bias, to_scale = jnp.sum(g, axes), jnp.sum(g * normal, axes)
+    count = x.size // x.shape[-1]
+    to_x = (g - to_bias / count - normal * (to_scale / count)) * (inverse * scale)
+    return to_x.astype(x.dtype), to_scale, to_bias
+
+
+normalise.defvjp(_forward, _backward)
