@@ -1,0 +1,351 @@
+"""What does a training step keep and take in memory, and what is the largest that fits a card of so many GB?
+
+    python -m benchmarks.memory_limits [--networks=switch32] [--dtypes=float32,bfloat16] [--remats=none,block,full]
+        [--gb=8,11,16,24,40,80,141] [--tpu=v5e,v5p]
+
+Always at the papers' sizes, as on a CPU nothing is run:
+
+  residuals   what the forward pass computes and the backward pass reads: distinct arrays, by the step's trace
+  trace peak  the most that is alive at once besides state and batch, by the step's trace (`tlseg_jax.train.liveness`)
+  compiled    the compiler's own figure for that: on a GPU for all; XLA:CPU's only for float32 with nothing computed
+              again, as it undoes the other two
+  measured    on a GPU: the most that was in use while training two steps, each case in a process of its own
+
+The largest patch (a cube or square of the papers' batch) and the largest batch (of the papers' patch) for each
+card: on a GPU found by compiling, for cards up to its own memory; elsewhere by the trace, as the result says.
+On a GPU the time of rematerialisation is taken too, policies in turn. TPU limits: by libtpu's compiler ahead of
+time, with no TPU, where libtpu is installed; a minute or more a case, so they are taken for --tpu only.
+Each result is written as soon as it is there.
+"""
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a case in another process needs the GPU's memory
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from benchmarks import flags as common_flags
+from benchmarks.measure import alternate, ratio, summary, write_result
+from benchmarks.sizes import PAPERS, Size
+from benchmarks.steps import STEPS, assemble, keep_those_that_fit, objective, runner
+from tlseg_jax.choose import choose
+from tlseg_jax.errors import InputError
+from tlseg_jax.models.conv import Lowering
+from tlseg_jax.models.networks import get_network, variable_shapes
+from tlseg_jax.models.remat import Remat
+from tlseg_jax.train.device_memory import device_capacity, out_of_memory
+from tlseg_jax.train.liveness import count
+from tlseg_jax.train.memory import POLICIES
+from tlseg_jax.train.optimiser import make_optimiser
+from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.state import init_state
+from tlseg_jax.train.step import Step, make_train_step, patch_inputs, slice_inputs
+from tlseg_jax.transfer.freeze import get_rules, label_parameters
+
+flags.adopt_module_key_flags(common_flags)
+
+REMATS = flags.DEFINE_list("remats", list(POLICIES), "Rematerialisation policies to take.")
+GB = flags.DEFINE_list("gb", ["8", "11", "16", "24", "40", "80", "141"], "Sizes of cards, in 1e9 bytes.")
+TPU = flags.DEFINE_list("tpu", [], "TPUs to compile for with libtpu: v5e, v5p.")
+CASE = flags.DEFINE_string("case", None, "JSON of one case, for a process that measures only it.")
+
+WHOLE_HEAD = Size("switch32", 2, (176, 224, 160), "the whole MNI305 head, padded")
+STRIDE = 16
+"""Voxels between the sides that are tried."""
+PROBES = 6
+"""The most compilations in the search of one largest size."""
+TOPOLOGIES = {"v5e": ("v5e:2x2", 16e9), "v5p": ("v5p:2x2x1", 95e9)}
+"""Smallest slices that libtpu describes, and bytes of memory a chip (Google Cloud's documentation)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One step whose memory is asked for."""
+
+    size: Size
+    dtype: str
+    remat: Remat
+
+    def sized(self, **changed: Any) -> "Case":
+        """The same with another batch or shape."""
+        return dataclasses.replace(self, size=dataclasses.replace(self.size, **changed))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "name": self.size.name, "network": self.size.network, "shape": list(self.size.shape),
+            "batch": self.size.batch, "dtype": self.dtype, "remat": self.remat,
+        }  # fmt: skip
+
+
+def abstract(case: Case, lowering: Lowering | None = None) -> tuple[Step, Any, Any]:
+    """(step, state, batch) of a case, the last two as shapes: nothing is allocated."""
+    config = dataclasses.replace(get_network(case.size.network), dtype=case.dtype)
+    variables = variable_shapes(config)
+    labels = label_parameters(variables["params"], get_rules("none"))
+    volumes = config.dimensions == 3
+    recipe = get_recipe("default") if volumes else get_slice_recipe("default", "pretrain")
+    optimiser = make_optimiser(recipe, STEPS, labels)
+    state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
+    inputs = patch_inputs() if volumes else slice_inputs(len(config.outputs))
+    step = make_train_step(
+        config, optimiser, objective(config), labels, inputs=inputs, remat=case.remat, lowering=lowering
+    )
+    shape = (case.size.batch, *case.size.shape)
+    channels = () if volumes else config.example().shape[-1:]
+    batch = {
+        "image": jax.ShapeDtypeStruct((*shape, *channels), jnp.float16),
+        "label": jax.ShapeDtypeStruct(shape, jnp.uint8),
+    }
+    return step, state, batch
+
+
+def traced(case: Case) -> dict[str, int]:
+    """Bytes by the step's trace, in XLA's own operations."""
+    step, state, batch = abstract(case, "native")
+    arguments, foot = count(step.trace(state, batch).jaxpr)  # type: ignore[attr-defined]
+    return {"arguments": arguments, "residuals": foot.residuals, "trace_peak": foot.peak}
+
+
+def compiled(case: Case, sharding: Any = None) -> int | None:
+    """Bytes that the compiler plans besides the arguments; None: it says that the step cannot fit the device.
+
+    Args:
+      case: of which step.
+      sharding: of a device that is described and not there; None for this machine's.
+    """
+    step, state, batch = abstract(case, "native" if sharding else None)
+    if sharding:
+        state, batch = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), (state, batch)
+        )
+    try:
+        found = step.lower(state, batch).compile().memory_analysis()  # type: ignore[attr-defined]
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return None
+    return int(found.temp_size_in_bytes + max(found.output_size_in_bytes - found.alias_size_in_bytes, 0))
+
+
+def measured(case: Case) -> int | None:
+    """The most bytes in use on the GPU while two steps are trained, in a process of their own; None: too many."""
+    found = _apart(["--case", json.dumps(dataclasses.asdict(case))])
+    return found if isinstance(found, int) else None
+
+
+def _apart(arguments: list[str], **environment: str) -> Any:
+    """What this module prints last, as JSON, with these arguments in another process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.memory_limits", *arguments],
+        capture_output=True, text=True, env=os.environ | environment, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise InputError(f"A case failed in its own process ({' '.join(arguments)}):\n{done.stderr[-1500:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _case_from(text: str) -> Case:
+    d = json.loads(text)
+    size = Size(**d["size"] | {"shape": tuple(d["size"]["shape"])})
+    return Case(size, d["dtype"], d["remat"])
+
+
+def run_case(case: Case) -> int | None:
+    """Train two steps here and read the peak."""
+    built = assemble(
+        case.size.network, dtype=case.dtype, remat=case.remat, shape=case.size.shape, batch=case.size.batch
+    )
+    run = runner(built)
+    try:
+        for _ in range(2):
+            run()
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        return None
+    return int((jax.local_devices()[0].memory_stats() or {})["peak_bytes_in_use"])
+
+
+def largest(takes: Callable[[int], float], limit: float, probes: int, stride: int = 1) -> int | None:
+    """The largest multiple of `stride` that takes at most `limit`; None where not even the first does, or unsure.
+
+    Args:
+      takes: count -> bytes, growing; infinite where the compiler refuses.
+      limit: bytes.
+      probes: the most calls of `takes`.
+      stride: between the counts that are tried.
+    """
+    known: dict[int, float] = {}
+
+    def fits(n: int) -> bool:
+        if n not in known:
+            known[n] = takes(n * stride)
+        return known[n] <= limit
+
+    low, high = 0, 1
+    while fits(high) and len(known) < probes:
+        low, high = high, high * 2
+    while high - low > 1 and len(known) < probes:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low * stride if low else None
+
+
+def bytes_by_trace(case: Case) -> Callable[[int], float]:
+    """Voxels (of all samples) -> bytes: linear in them, so that two traces tell all."""
+    divisor = get_network(case.size.network).divisor
+    points = []
+    for side in (2 * divisor, 4 * divisor):
+        small = case.sized(batch=1, shape=(side,) * len(case.size.shape))
+        found = traced(small)
+        points.append((side ** len(case.size.shape), found["arguments"] + found["trace_peak"]))
+    (x0, y0), (x1, y1) = points
+    slope = (y1 - y0) / (x1 - x0)
+    return lambda voxels: y0 + slope * (voxels - x0)
+
+
+def limits(case: Case, gb: float, compiling: bool) -> dict[str, Any]:
+    """The largest patch and batch of a case on a card of so many GB."""
+    shape, batch, sides = case.size.shape, case.size.batch, len(case.size.shape)
+    voxels = functools.reduce(lambda a, b: a * b, shape)
+
+    def takes(case: Case) -> float:
+        temp = compiled(case)
+        return float("inf") if temp is None else temp + _arguments(case)
+
+    if compiling:
+        by_side: Callable[[int], float] = lambda s: takes(case.sized(shape=(s,) * sides))  # noqa: E731
+        by_batch: Callable[[int], float] = lambda b: takes(case.sized(batch=b))  # noqa: E731
+        probes = PROBES
+    else:
+        line = bytes_by_trace(case)
+        by_side, by_batch, probes = lambda s: line(batch * s**sides), lambda b: line(b * voxels), 64
+    return case.to_dict() | {
+        "gb": gb,
+        "found_by": "compiling" if compiling else "trace",
+        "largest_side": largest(by_side, gb * 1e9, probes, STRIDE),
+        "largest_batch": largest(by_batch, gb * 1e9, probes),
+    }
+
+
+def _arguments(case: Case) -> int:
+    _, state, batch = abstract(case)
+    return sum(a.size * a.dtype.itemsize for a in jax.tree.leaves((state, batch)))
+
+
+def remat_time(size: Size, dtype: str, remats: list[Remat]) -> dict[str, Any]:
+    """Seconds a step of each policy that fits, and their ratios to no rematerialisation, taken in turn."""
+    programs = {
+        r: runner(assemble(size.network, dtype=dtype, remat=r, shape=size.shape, batch=size.batch)) for r in remats
+    }
+    fitting = keep_those_that_fit(programs)
+    seconds = alternate(fitting, common_flags.rounds())
+    base = seconds.get("none")
+    return {
+        "name": size.name, "dtype": dtype,
+        "seconds": {n: summary(s) for n, s in seconds.items()},
+        "ratio_to_none": {n: ratio(s, base) for n, s in seconds.items()} if base else None,
+        "does_not_fit": [n for n in programs if n not in fitting],
+    }  # fmt: skip
+
+
+def tpu_case(case: Case, tpu: str) -> int | None:
+    """Bytes that libtpu's compiler plans for one chip, besides the arguments; None: it refuses."""
+    from jax.experimental import topologies
+    from jax.sharding import SingleDeviceSharding
+
+    device = topologies.get_topology_desc(TOPOLOGIES[tpu][0], "tpu").devices[0]
+    return compiled(case, SingleDeviceSharding(device))
+
+
+def tpu_row(case: Case, tpu: str) -> dict[str, Any]:
+    """One case on one TPU, compiled in a process of its own."""
+    given = json.dumps(dataclasses.asdict(case))
+    temp = _apart(
+        ["--case", given, f"--tpu={tpu}"], JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1",
+        TPU_ACCELERATOR_TYPE=f"{tpu}-1", TPU_WORKER_HOSTNAMES="localhost",
+    )  # fmt: skip
+    total = None if temp is None else temp + _arguments(case)
+    chip = TOPOLOGIES[tpu][1]
+    return case.to_dict() | {
+        "tpu": tpu, "chip_bytes": chip, "compiled": temp, "total": total, "fits": total is not None and total <= chip
+    }  # fmt: skip
+
+
+def _print_case(row: dict[str, Any]) -> None:
+    def gb(key: str) -> str:
+        return "-" if row.get(key) is None else f"{row[key] / 1e9:.2f}"
+
+    figures = "".join(f"{gb(k):>11}" for k in ("residuals", "trace_peak", "compiled", "measured"))
+    print(f"{row['name']:<28}{row['dtype']:<10}{row['remat']:<7}{figures}", flush=True)
+
+
+def main() -> None:
+    """Take every case, print the tables and write the JSON."""
+    if CASE.value:
+        case = _case_from(CASE.value)
+        print(json.dumps(tpu_case(case, TPU.value[0]) if TPU.value else run_case(case)))
+        return
+    remats = [cast(Remat, choose("policy", r, {p: p for p in POLICIES})) for r in REMATS.value]
+    tpus = [choose("TPU", t, {t: t for t in TOPOLOGIES}) for t in TPU.value]
+    if tpus:
+        _check_libtpu()
+    gpu = jax.default_backend() == "gpu"
+    memory = device_capacity().bytes
+    sizes = [s for n in common_flags.networks() for s in (*PAPERS, WHOLE_HEAD) if s.network == n]
+    result: dict[str, Any] = {
+        "sizes": "papers", "unit": "bytes", "compiled_by": jax.default_backend(),
+        "cases": [], "limits": [], "remat_time": [], "tpu": [],
+    }  # fmt: skip
+    path: Path | None = None
+
+    def add(kind: str, row: dict[str, Any]) -> None:
+        nonlocal path
+        result[kind].append(row)
+        path = write_result("memory_limits", result, common_flags.OUT.value)
+
+    print(f"{'GB':<45}" + "".join(f"{h:>11}" for h in ("residuals", "trace peak", "compiled", "measured")))
+    chosen = [Case(s, d, r) for s in sizes for d in common_flags.dtypes() for r in remats]
+    for case in chosen:
+        row = case.to_dict() | traced(case)
+        if gpu or (case.dtype == "float32" and case.remat == "none"):
+            row["compiled"] = compiled(case)
+        if gpu:
+            row["measured"] = measured(case)
+        _print_case(row)
+        result["cases"].append(row)
+    for row in (limits(c, float(g), gpu and float(g) * 1e9 <= memory) for c in chosen for g in GB.value):
+        result["limits"].append(row)
+        print(f"{row['name']:<28}{row['dtype']:<10}{row['remat']:<7}{row['gb']:>5g} GB"
+              f"  side {row['largest_side']}, batch {row['largest_batch']} ({row['found_by']})")  # fmt: skip
+    write_result("memory_limits", result, common_flags.OUT.value)
+    for size in sizes if gpu else []:
+        for dtype in common_flags.dtypes():
+            add("remat_time", remat_time(size, dtype, remats))
+    for case in chosen:
+        for tpu in tpus:
+            row = tpu_row(case, tpu)
+            add("tpu", row)
+            print(f"{row['name']:<28}{row['dtype']:<10}{row['remat']:<7}{tpu}: {row['total']} fits: {row['fits']}")
+
+
+def _check_libtpu() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("libtpu") is None:
+        raise InputError("--tpu needs libtpu to compile with: pip install 'tlseg-jax[tpu]', or leave --tpu out.")
+
+
+if __name__ == "__main__":
+    common_flags.run(main)
