@@ -9,6 +9,8 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -164,8 +166,18 @@ def environment() -> dict[str, Any]:
     }
 
 
+def command(part: str) -> str:
+    """The command that this process was started with, where it is that of a part; else the part's plain command."""
+    plain = f"python -m benchmarks.{part}"
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None or spec.name != f"benchmarks.{part}":
+        return plain
+    # Where the file went says nothing of what was measured.
+    return shlex.join([*plain.split(), *(a for a in sys.argv[1:] if not a.lstrip("-").startswith("out="))])
+
+
 def write_result(part: str, result: dict[str, Any], out: str | None = None) -> Path:
-    """Write a part's JSON, with "part" and, unless the result brings its own, "environment" before the rest.
+    """Write a part's JSON, with "part", "command" and, unless the result brings its own, "environment" before the rest.
 
     Args:
       part: the benchmark, such as "step_time".
@@ -181,7 +193,7 @@ def write_result(part: str, result: dict[str, Any], out: str | None = None) -> P
     path = Path(out) if out else RESULTS / machine_name() / f"{part}.json"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"part": part, "environment": environment()} | result)
+        write_json(path, {"part": part, "command": command(part), "environment": environment()} | result)
     except OSError as e:
         raise InputError(f"{path} cannot be written ({e.strerror}): choose another --out.") from None
     print(f"written: {path}")

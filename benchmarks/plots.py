@@ -1,0 +1,109 @@
+"""Each part's main figure as a plot: one line a case, its median as a dot and its spread as a bar."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.tables import Result, named
+from tlseg_jax.files import replacing
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One case: `value`, between `low` and `high`."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, label: str, ratio: Mapping[str, float]) -> "Point":
+        """From a ratio with its spread."""
+        return cls(label, ratio["median"], ratio["low"], ratio["high"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """What an axis shows, the line to reach, and the cases."""
+
+    axis: str
+    goal: float
+    points: Sequence[Point]
+
+
+def _step_time(result: Result) -> Plot:
+    points = [
+        Point(f"{case['size']['name']}, {form}", *[row["of_roofline"]] * 3)
+        for case in result["cases"]
+        for form, row in case["forms"].items()
+        if "seconds" in row
+    ]
+    return Plot("share of the roofline (1: nothing but arithmetic, or nothing but copying)", 1.0, points)
+
+
+def _compare(result: Result) -> Plot:
+    points = [Point.of(f"{named(c)}, {c['dtype']}", c["ratio_to_pytorch"]) for c in result["cases"]]
+    return Plot("seconds of a step, ours / the best PyTorch", 1.0, points)
+
+
+def _freezing(result: Result) -> Plot:
+    points = [
+        Point.of(f"{case['size']['name']}, {case['dtype']}, {name}", row["share"]["seconds"])
+        for case in result["cases"]
+        for name, row in case["freezings"].items()
+        if name != "none" and "seconds" in row["share"]
+    ]
+    return Plot("seconds of a step, frozen / full", 1.0, points)
+
+
+def _loader(result: Result) -> Plot:
+    points = [Point.of(f"{c['data']}, {named(c)}", c["ratio_store_to_held"]) for c in result["cases"]]
+    return Plot("seconds of a step, from the store / on a batch in memory", 1.0, points)
+
+
+def _memory_limits(result: Result) -> Plot:
+    points = [
+        Point(f"{c['name']}, {c['dtype']}, remat {c['remat']}", *[c["residuals"] / 1e9] * 3) for c in result["cases"]
+    ]
+    return Plot("GB kept for the gradients (line: the papers' card, 11 GB)", 11.0, points)
+
+
+PLOTS: Mapping[str, Callable[[Result], Plot]] = {
+    "step_time": _step_time,
+    "compare": _compare,
+    "freezing": _freezing,
+    "loader": _loader,
+    "memory_limits": _memory_limits,
+}
+"""By part; the others have no plot."""
+
+
+def draw(plot: Plot, title: str, path: Path) -> None:
+    """Write a plot as a PNG, whole or not at all.
+
+    Args:
+      plot: at least one point.
+      title: above it.
+      path: the file.
+    """
+    from matplotlib.figure import Figure  # here, so that a machine that only measures needs no matplotlib
+
+    rows = range(len(plot.points))
+    figure = Figure(figsize=(9, 1.3 + 0.28 * len(plot.points)), layout="constrained")
+    axes: Any = figure.subplots()
+    values = [p.value for p in plot.points]
+    below = [max(p.value - p.low, 0) for p in plot.points]
+    above = [max(p.high - p.value, 0) for p in plot.points]
+    axes.barh(rows, values, height=0.6, color="0.85", zorder=1)
+    axes.errorbar(values, rows, xerr=[below, above], fmt="o", markersize=4, capsize=3, color="C0", zorder=3)
+    axes.axvline(plot.goal, color="C3", linewidth=1, zorder=2)
+    axes.set_yticks(rows, [p.label for p in plot.points], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel(plot.axis, fontsize=9)
+    axes.set_title(title, fontsize=10)
+    with replacing(path, "wb") as f:
+        # Without the name and version of the program: the same results give the same file.
+        figure.savefig(f, format="png", dpi=120, metadata={"Software": None})

@@ -1,0 +1,214 @@
+"""Each part's result as a table for people: pure functions from the JSON's content to headings and cells."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Result = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+      title: what it shows.
+      columns: headings.
+      rows: as many cells each.
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def markdown(self) -> str:
+        """The table in GitHub's Markdown, with its title before it."""
+        lines = [f"**{self.title}**", "", _row(self.columns), _row(["---"] * len(self.columns))]
+        return "\n".join([*lines, *map(_row, self.rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def seconds(value: Mapping[str, float]) -> str:
+    """Median and 90th percentile of some times."""
+    return f"{value['median']:.3g} s ({value['p90']:.3g})"
+
+
+def spread(value: Mapping[str, float]) -> str:
+    """A ratio's median, and its 10th and 90th percentile."""
+    return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
+
+
+def percent(value: float) -> str:
+    """A share as a whole percentage."""
+    return f"{value:.0%}"
+
+
+def gigabytes(value: float | None) -> str:
+    """Bytes in units of 1e9; a dash where there are none."""
+    return "-" if value is None else f"{value / 1e9:.2f}"
+
+
+def named(case: Mapping[str, Any]) -> str:
+    """Network, batch and shape of a case: "switch32, 2 x 72x112x112"."""
+    return f"{case['network']}, {case['batch']} x " + "x".join(map(str, case["shape"]))
+
+
+def step_time(result: Result) -> list[Table]:
+    """Seconds a step and how near it is to the machine's limits."""
+    columns = (
+        "network", "form", "seconds a step (p90)", "patches a second", "of matrix products", "of copying", "of roofline"
+    )  # fmt: skip
+    rows = []
+    for case in result["cases"]:
+        for form, row in case["forms"].items():
+            if "seconds" not in row:
+                rows.append([case["size"]["name"], form, "does not fit", *["-"] * 4])
+                continue
+            shares = (percent(row[k]) for k in ("of_product", "of_copy", "of_roofline"))
+            rows.append(
+                [case["size"]["name"], form, seconds(row["seconds"]), f"{row['patches_a_second']:.3g}", *shares]
+            )
+    rates = ", ".join(f"{d} {r / 1e12:.3g} TFLOP/s" for d, r in result["matrix_rate"].items())
+    title = f"A training step (matrix products here: {rates}; copying {result['copy_rate'] / 1e9:.3g} GB/s)"
+    return [Table(title, columns, rows)]
+
+
+def freezing(result: Result) -> list[Table]:
+    """Shares of the full step that a frozen one takes."""
+    columns = ("network", "type", "frozen", "seconds a step (p90)", "time", "FLOPs", "kept for gradients", "temporary")
+    rows = []
+    for case in result["cases"]:
+        for name, row in case["freezings"].items():
+            share = row["share"]
+            taken = seconds(row["seconds"]) if "seconds" in row else "does not fit"
+            ratio = spread(share["seconds"]) if "seconds" in share else "-"
+            counted = (percent(share[k]) for k in ("flops", "kept_bytes", "temporary_bytes"))
+            rows.append([case["size"]["name"], case["dtype"], name, taken, ratio, *counted])
+    return [Table("The frozen step against the one that trains everything", columns, rows)]
+
+
+def compare(result: Result) -> list[Table]:
+    """Our step against PyTorch's."""
+    columns = (
+        "network", "type", "ours (p90)", "PyTorch (p90)", "ours / PyTorch", "ours / MONAI's U-Net", "fastest PyTorch"
+    )  # fmt: skip
+    rows = [
+        [
+            named(c), c["dtype"], seconds(c["seconds_ours"]), seconds(c["seconds_pytorch"]),
+            spread(c["ratio_to_pytorch"]), spread(c["ratio_to_monai"]) if "ratio_to_monai" in c else "-",
+            c["best_pytorch"],
+        ]
+        for c in result["cases"]
+    ]  # fmt: skip
+    return [Table("The same network in PyTorch, and MONAI's U-Net as users run it", columns, rows)]
+
+
+def memory_limits(result: Result) -> list[Table]:
+    """Bytes a step keeps and takes, what fits, and what rematerialisation costs."""
+    compiler = f"compiled for {result['compiled_by']}"
+    tables = [
+        Table(
+            "Memory of a training step, GB (1e9 bytes)",
+            ("network", "type", "remat", "kept for gradients", "alive at once, by trace", compiler, "measured peak"),
+            [
+                [c["name"], c["dtype"], c["remat"]]
+                + [gigabytes(c.get(k)) for k in ("residuals", "trace_peak", "compiled", "measured")]
+                for c in result["cases"]
+            ],
+        )
+    ]
+    fits: dict[tuple[str, ...], dict[float, str]] = {}
+    for row in result["limits"]:
+        found = fits.setdefault((row["name"], row["dtype"], row["remat"]), {})
+        found[row["gb"]] = f"{row['largest_side']}; {row['largest_batch']}"
+    if fits:
+        sizes = sorted({gb for found in fits.values() for gb in found})
+        by = ", ".join(sorted({row["found_by"] for row in result["limits"]}))
+        rows = [[*key, *(found.get(gb, "-") for gb in sizes)] for key, found in fits.items()]
+        title = f"Largest cubic or square side at this batch; largest batch at this size (found by {by})"
+        tables.append(Table(title, ("network", "type", "remat", *(f"{gb:g} GB" for gb in sizes)), rows))
+    timed = [
+        [r["name"], r["dtype"], remat, seconds(taken), spread(r["ratio_to_none"][remat]) if r["ratio_to_none"] else "-"]
+        for r in result["remat_time"]
+        for remat, taken in r["seconds"].items()
+    ]
+    if timed:
+        columns = ("network", "type", "remat", "seconds a step (p90)", "to no remat")
+        tables.append(Table("Time of a rematerialised step", columns, timed))
+    chips = [
+        [r["name"], r["dtype"], r["remat"], r["tpu"], gigabytes(r["total"]), "yes" if r["fits"] else "no"]
+        for r in result["tpu"]
+    ]
+    if chips:
+        columns = ("network", "type", "remat", "TPU", "GB", "fits")
+        tables.append(Table("Compiled ahead of time for one TPU chip", columns, chips))
+    return tables
+
+
+def loader(result: Result) -> list[Table]:
+    """Training from the store against training on a batch held in memory."""
+    columns = ("data", "network", "samples a second, training", "from store / held in memory")
+    rows = [
+        [c["data"], named(c), f"{c['samples_a_second_in_training']:.3g}", spread(c["ratio_store_to_held"])]
+        for c in result["cases"]
+    ]
+    return [Table("Waiting for the loader", columns, rows)]
+
+
+def conv_lowering(result: Result) -> list[Table]:
+    """Lowerings of one convolution against XLA's own."""
+    names = list(dict.fromkeys(n for c in result["cases"] for n in c["ratio_to_native"]))
+    rows = [
+        [
+            c["layer"],
+            c["dtype"],
+            *(spread(c["ratio_to_native"][n]) if n in c["ratio_to_native"] else "-" for n in names),
+        ]
+        for c in result["cases"]
+    ]
+    title = f"Value and gradients of a convolution, to XLA's own (chosen here: {result['chosen']})"
+    return [Table(title, ("layer", "type", *names), rows)]
+
+
+def conv2d_step(result: Result) -> list[Table]:
+    """Forms of the 2D network's step against the library's."""
+    rows = [
+        [f"{result['batch']} x {c['side']}x{c['side']}", c["dtype"], form, seconds(c["seconds"][form]), spread(ratio)]
+        for c in result["cases"]
+        for form, ratio in c["ratio_to_library"].items()
+    ]
+    title = "A step of unet2d in other forms, to the library's"
+    return [Table(title, ("slices", "type", "form", "seconds a step (p90)", "to the library's"), rows)]
+
+
+def _cell(value: Any) -> str | None:
+    """A value as a cell, or None where it is not one for a cell."""
+    if isinstance(value, Mapping):
+        keys = set(value)
+        if {"median", "low", "high"} <= keys:
+            return spread(value)
+        return seconds(value) if {"median", "p90"} <= keys else None
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list):
+        whole = value and all(isinstance(v, int) for v in value)
+        return "x".join(map(str, value)) if whole else None
+    return str(value) if isinstance(value, str | int | bool) else None
+
+
+def plain(result: Result) -> list[Table]:
+    """Any result with a list "cases" of dicts: their values that fit a cell."""
+    cells = [
+        {k.replace("_", " "): c for k, v in case.items() if (c := _cell(v)) is not None} for case in result["cases"]
+    ]
+    columns = list(dict.fromkeys(k for row in cells for k in row))
+    return [Table(result["part"].replace("_", " "), columns, [[r.get(c, "-") for c in columns] for r in cells])]
+
+
+TABLES: Mapping[str, Callable[[Result], list[Table]]] = {
+    f.__name__: f for f in (step_time, compare, memory_limits, loader, freezing, conv_lowering, conv2d_step)
+}
+"""By part; `plain` serves the others."""
