@@ -76,7 +76,7 @@ class Fit:
       resumed_at: the step that this call went on from; 0 where it started.
       losses: (step, loss) of the whole run, earlier calls included.
       validation: (step, score).
-      stopped: why it ended: "steps" or "patience".
+      stopped: why it ended: "steps", "patience" or, before it began, "dry run".
       test_losses: (step, loss on the fixed draw of test samples); empty where there is none.
       epochs: rows of epochs.csv.
     """
@@ -181,8 +181,8 @@ def fit(
     """
     from tensorboardX import SummaryWriter
 
-    # Calls under way: their last step, whose patches each step saw, and the metrics.
-    pending: collections.deque[tuple[int, list[list[str]], Metrics]] = collections.deque()
+    # Calls under way: their last step, whose patches each step saw, the metrics, and the test loss after them.
+    pending: collections.deque[tuple[int, list[list[str]], Metrics, jax.Array | None]] = collections.deque()
     with Checkpoints(folder / "checkpoints") as checkpoints, trace or contextlib.nullcontext():
         if checkpoints.latest is not None:
             state = checkpoints.restore(state, iterator)
@@ -197,18 +197,20 @@ def fit(
         stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
 
         def read_oldest() -> None:
-            last, seen, metrics = pending.popleft()
-            values = {k: np.atleast_1d(v) for k, v in metrics.items()}
+            last, seen, metrics, test = pending.popleft()
+            values = [np.atleast_1d(metrics[k]) for k in ("loss", "update_norm")]
             for i, names in enumerate(seen):
-                read_one(last - len(seen) + 1 + i, names, {k: float(v[i]) for k, v in values.items()})
+                read_one(last - len(seen) + 1 + i, names, *(float(v[i]) for v in values))
+            if test is not None:
+                history.add(last, "test_loss", float(test))
+                writer.add_scalar("test/loss_of_draw", float(test), last)
             bar.update(len(seen))
             rate = clock.rate(last)
             if rate is not None:
                 bar.set_postfix_str(f"loss {losses[-1][1]:.4f}, {size * rate:.1f} samples/s", refresh=False)
                 writer.add_scalar("train/patches_per_second", size * rate, last)
 
-        def read_one(done: int, names: list[str], values: dict[str, float]) -> None:
-            loss, update_norm = values["loss"], values["update_norm"]
+        def read_one(done: int, names: list[str], loss: float, update_norm: float) -> None:
             # A finite loss may still have had a gradient that is not.
             if not np.isfinite(loss) or not np.isfinite(update_norm):
                 what = f"loss became {loss}" if not np.isfinite(loss) else f"update became {update_norm}"
@@ -218,9 +220,6 @@ def fit(
                 )
             history.add(done, "loss", loss)
             writer.add_scalar("train/loss", loss, done)
-            if "test_loss" in values:
-                history.add(done, "test_loss", values["test_loss"])
-                writer.add_scalar("test/loss_of_draw", values["test_loss"], done)
             writer.add_scalar("train/update_norm", update_norm, done)
 
         def read_all() -> None:
@@ -245,9 +244,8 @@ def fit(
                     clock.stop(count)
                 state, metrics = dispatch(state, batches)
                 count += steps
-                if watch and watches and (count % settings.watch_every == 0 or count == 1):
-                    metrics = metrics | {"test_loss": watch.draw(state)}
-                pending.append((count, seen, metrics))
+                looks = watch and watches and (count % settings.watch_every == 0 or count == 1)
+                pending.append((count, seen, metrics, watch.draw(state) if watch and looks else None))
                 if trace:
                     trace.after(steps, state)
                 if meanwhile and count == start + steps:
