@@ -1,0 +1,190 @@
+"""How long is a training step next to the best that PyTorch does with the same network, and next to MONAI's U-Net?
+
+    python -m benchmarks.compare [--networks=switch32,switch8x2] [--dtypes=float32,bfloat16] [--noquick]
+    python -m benchmarks.compare --networks=switch32,switch8x2 --dtypes=float32 --noquick --rounds=10
+
+The same network is built in PyTorch with the same weights, and its outputs, loss and gradients are checked equal
+(1e-4 in float32) before anything is timed. Then PyTorch is tried in each of its forms (memory layouts,
+torch.compile), and the fastest takes turns with our step and with MONAI's U-Net, which is another architecture of
+like widths. A step is forward, loss, backward and Adam, with the default recipe's loss, on one batch that lies on
+the device. Each framework has a process of its own that stands still while another's turn runs, with as many
+threads as there are cores. Needs the extra "bench".
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the frameworks share one GPU
+
+from benchmarks import flags as common_flags
+from benchmarks.measure import alternate, cores, ratio, summary, write_result
+from benchmarks.peers.agreement import compare_arrays, compare_gradients
+from benchmarks.peers.case import Case
+from benchmarks.peers.ours import Ours
+from benchmarks.peers.worker import Worker, WorkerError
+from benchmarks.sizes import describe, get_sizes
+from tlseg_jax.errors import InputError
+
+flags.adopt_module_key_flags(common_flags)
+TF32 = flags.DEFINE_bool("tf32", True, "On a GPU: products of float32 rounded to TF32, on both sides or on neither.")
+
+TOLERANCES = {
+    "float32": {"outputs": 1e-4, "loss": 1e-4, "gradients": 1e-4},
+    # Two roundings of the same network drift apart from layer to layer; gradients of noise are then mostly noise.
+    "bfloat16": {"outputs": 0.1, "loss": 1e-2},
+}
+"""Of the differences on the checked batch, relative to the largest magnitude."""
+
+Call = Callable[..., Any]
+"""Of a method, by its name and its arguments."""
+
+DRAWS = 3
+"""Of weights, to be checked on."""
+
+SCREENING = 3
+"""Timed turns of each PyTorch form before the fastest goes on."""
+
+
+def differences(ours: Call, peer: Call, dtype: str, draw: int) -> dict[str, float]:
+    """How far outputs, loss and gradients are apart on a small batch and one draw of weights."""
+    expected = ours("check", dtype, draw)
+    found = peer("check", {k: expected[k] for k in ("image", "label", "weights")}, dtype)
+    all_ = {
+        "outputs": compare_arrays(found["logits"], expected["logits"]),
+        "loss": abs(found["loss"] - expected["loss"]) / abs(expected["loss"]),
+        "gradients": compare_gradients(found["gradients"], expected["gradients"]),
+    }
+    return {what: all_[what] for what in TOLERANCES[dtype]}
+
+
+def checked(ours: Call, peer: Call, dtype: str) -> dict[str, float]:
+    """The differences of the first draw of weights for which all are within `TOLERANCES`, and its number.
+
+    A ReLU or a pooling switch that stands on its edge falls to either side by rounding, and the gradients jump: then
+    another draw decides. A network that is not the same differs in every draw.
+
+    Args:
+      ours: calls a method of `Ours`.
+      peer: calls a method of `Pytorch`.
+      dtype: of the activations.
+
+    Raises:
+      InputError: they are not the same network.
+    """
+    for draw in range(DRAWS):
+        found = differences(ours, peer, dtype, draw)
+        if all(found[what] <= tolerance for what, tolerance in TOLERANCES[dtype].items()):
+            return found | {"draw": draw}
+    worst = ", ".join(f"{what} by {d:.1e}" for what, d in found.items())
+    raise InputError(
+        f"PyTorch's results differ from ours in {dtype} in each of {DRAWS} draws of weights, in the last the {worst} "
+        "of the largest value: it is not the same network, and nothing was timed."
+    )
+
+
+def _screen(peer: Worker, forms: tuple[Any, ...], steps: int, tried: dict[str, Any], alone: float) -> list[Any]:
+    """Build the forms, time them in turn, and give those that work, fastest first; `tried` gets a line of each."""
+    built: dict[str, Any] = {}
+    for form in forms:
+        try:
+            loss = peer.call("build", form)
+        except WorkerError as e:
+            tried[form.name] = {"failed": str(e)}
+            continue
+        tried[form.name] = {"first_loss": loss, "difference_from_ours": abs(loss - alone) / abs(alone)}
+        built[form.name] = form
+    turns = {name: lambda form=form: peer.call("turn", form, steps) for name, form in built.items()}
+    for name, seconds in alternate(turns, SCREENING, warmup=1).items():
+        tried[name] |= {"median_seconds": summary(seconds)["median"] / steps}
+    return sorted(built.values(), key=lambda form: tried[form.name]["median_seconds"])
+
+
+def compare(case: Case, rounds: int) -> dict[str, Any]:
+    """One network at one size and precision; see the module.
+
+    Raises:
+      InputError: the frameworks see different devices, or the networks differ.
+    """
+    from benchmarks.peers.pytorch import Form, Pytorch, compiled, layouts
+
+    ours, peer = Worker(Ours, case), Worker(Pytorch, case)
+    try:
+        backend = ours.call("backend")
+        if peer.call("backend") != backend:
+            raise InputError(f"JAX runs on a {backend} and PyTorch does not: install the PyTorch for it.")
+        # In float32 in any case: only there can equal mean equal.
+        dtypes = dict.fromkeys(("float32", case.dtype))
+        result: dict[str, Any] = {"differences": {dtype: checked(ours.call, peer.call, dtype) for dtype in dtypes}}
+        first = ours.call("build")
+        peer.call("start", ours.call("batch"), ours.call("weights"))
+        # A GPU is never waited for in training, so neither is it here within a turn.
+        steps = 1 if backend == "cpu" else 10
+        tried: dict[str, Any] = {}
+        working = _screen(peer, layouts(case.size.network), steps, tried, first)
+        if not working:
+            raise InputError("PyTorch did not run in any form: " + "; ".join(f"{n}: {r}" for n, r in tried.items()))
+        for form in working[1:]:
+            peer.call("drop", form)
+        # The fastest layout once more, next to what the compiler makes of it.
+        finalists = (working[0], *compiled(working[0], backend), Form(monai=True))
+        ranking = _screen(peer, finalists, steps, tried, first)
+        monai = [form for form in ranking if form.monai]
+        best = next(form for form in ranking if not form.monai)
+        for form in ranking:
+            if form != best and not form.monai:
+                peer.call("drop", form)
+        turns: dict[str, Callable[[], object]] = {
+            "ours": lambda: ours.call("turn", steps),
+            "pytorch": lambda: peer.call("turn", best, steps),
+        }
+        if monai:
+            turns["monai"] = lambda: peer.call("turn", monai[0], steps)
+            tried[monai[0].name]["parameters"] = peer.call("parameters", monai[0])
+        seconds = {name: [s / steps for s in all_] for name, all_ in alternate(turns, rounds, warmup=1).items()}
+    finally:
+        ours.close()
+        peer.close()
+    result |= {"first_loss": first, "steps_a_turn": steps, "pytorch_forms": tried, "best_pytorch": best.name}
+    result |= {f"seconds_{name}": summary(s) for name, s in seconds.items()}
+    result |= {f"ratio_to_{name}": ratio(seconds["ours"], s) for name, s in seconds.items() if name != "ours"}
+    return result
+
+
+def _line(name: str, dtype: str, r: dict[str, Any]) -> str:
+    to = {n: r[f"ratio_to_{n}"] for n in ("pytorch", "monai") if f"ratio_to_{n}" in r}
+    ratios = "".join(f"{v['median']:>8.2f} ({v['low']:.2f} to {v['high']:.2f})" for v in to.values())
+    seconds = f"{r['seconds_ours']['median']:>9.4f}{r['seconds_pytorch']['median']:>9.4f}"
+    return f"{name:<30}{dtype:<9}{seconds}{ratios}  {r['best_pytorch']}"
+
+
+def main() -> None:
+    """Compare, print the table and write the JSON."""
+    try:
+        import monai  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as e:
+        raise InputError(f"{e.name} is not installed: pip install 'tlseg-jax[bench]'.") from None
+    reduced, cases = common_flags.quick(), []
+    print(f"{'network':<30}{'':<9}{'ours':>9}{'PyTorch':>9}   ratio to PyTorch, to MONAI's U-Net; best PyTorch")
+    for network in common_flags.networks():
+        for size in get_sizes(network, reduced):
+            for dtype in common_flags.dtypes():
+                found = compare(Case(size, dtype, TF32.value), common_flags.rounds(reduced))
+                cases.append(
+                    {"network": network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype} | found
+                )
+                print(_line(size.name, dtype, found), flush=True)
+                print("\n".join(f"    {n}: {_told(t)}" for n, t in found["pytorch_forms"].items()), flush=True)
+    threads = {"threads_each": cores(), "tf32": TF32.value}
+    write_result("compare", describe(reduced) | threads | {"cases": cases}, common_flags.OUT.value)
+
+
+def _told(tried: dict[str, Any]) -> str:
+    return tried["failed"] if "failed" in tried else f"{tried['median_seconds']:.4f} s when tried"
+
+
+if __name__ == "__main__":
+    common_flags.run(main)

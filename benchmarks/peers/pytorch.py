@@ -1,0 +1,192 @@
+"""PyTorch's side: the same step in the forms that PyTorch users reach for to make it fast, and MONAI's U-Net."""
+
+import dataclasses
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.measure import cores
+from benchmarks.peers import monai_networks, torch_networks
+from benchmarks.peers.carry import Arrays
+from benchmarks.peers.case import Case
+from tlseg_jax.models.networks import get_network
+from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.models.unet2d import SliceUNetConfig
+
+Compile = Literal["no", "default", "reduce-overhead"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """One way to run the PyTorch step.
+
+    Attributes:
+      channels_last: memory layout of parameters and activations.
+      compile: `torch.compile`'s mode, or "no".
+      keep_layout: whether un-pooled activations are put back into channels-last, which `max_unpool3d` is not.
+      monai: MONAI's U-Net in place of the same network.
+    """
+
+    channels_last: bool = False
+    compile: Compile = "no"
+    keep_layout: bool = True
+    monai: bool = False
+
+    @property
+    def name(self) -> str:
+        """For tables: "channels_last, compiled"."""
+        if self.monai:
+            return "MONAI UNet"
+        parts = ["channels_last" if self.channels_last else "contiguous"]
+        parts += [] if self.keep_layout else ["layout lost in un-pooling"]
+        parts += [] if self.compile == "no" else [f"torch.compile({self.compile})"]
+        return ", ".join(parts)
+
+
+def layouts(network: str) -> tuple[Form, ...]:
+    """The forms of a network without a compiler."""
+    both = (Form(), Form(channels_last=True))
+    un_pools = isinstance(get_network(network), UNetConfig)
+    return (*both, Form(channels_last=True, keep_layout=False)) if un_pools else both
+
+
+def compiled(form: Form, backend: str) -> tuple[Form, ...]:
+    """A form with each of `torch.compile`'s modes that make sense on a backend."""
+    modes: tuple[Compile, ...] = ("default", "reduce-overhead") if backend == "gpu" else ("default",)
+    return tuple(dataclasses.replace(form, compile=m) for m in modes)
+
+
+def patch_loss(logits: Tensor, label: Tensor) -> Tensor:
+    """`losses.cross_entropy_dice` of two outputs: (batch, 2, ...) and (batch, ...) int64 -> scalar."""
+    log = F.log_softmax(logits.float(), 1)
+    p, t = log[:, 1].exp(), label.float()
+    return F.nll_loss(log, label) + 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
+
+
+def slice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """`slice_losses.binary_cross_entropy`: (batch, outputs, x, y) both -> scalar."""
+    return F.binary_cross_entropy_with_logits(logits.float(), target)
+
+
+class Pytorch:
+    """The PyTorch side of one case."""
+
+    def __init__(self, case: Case) -> None:
+        """Take a case; nothing is built yet."""
+        self.case, self.config = case, get_network(case.size.network)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.loss = patch_loss if self.config.dimensions == 3 else slice_loss
+        self._steps: dict[Form, Callable[[], Tensor]] = {}
+        self._weights: Arrays = {}
+        torch.set_num_threads(cores())
+        torch.backends.cudnn.benchmark = True
+        # What the compiler has to say is in its errors, which are reported.
+        warnings.filterwarnings("ignore", module="torch")
+
+    def backend(self) -> str:
+        """ "cpu" or "gpu"."""
+        return "gpu" if self.device == "cuda" else "cpu"
+
+    def check(self, given: dict[str, Any], dtype: str) -> dict[str, Any]:
+        """What `Ours.check` gives, by PyTorch: the network with those weights in training mode, without TF32."""
+        _allow_tf32(False)
+        config = self.config
+        if isinstance(config, SliceUNetConfig):
+            config = dataclasses.replace(config, dropout=0.0)
+        network = self._network(config, given["weights"])
+        image, target = self._place(given)
+        with torch.autocast(self.device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            logits = network(image)
+        loss = self.loss(logits, target)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return {
+            "logits": logits.detach().float().cpu().numpy(),
+            "loss": loss.item(),
+            "gradients": {n: p.grad.float().cpu().numpy() for n, p in network.named_parameters() if p.grad is not None},
+        }
+
+    def start(self, batch: dict[str, Any], weights: Arrays) -> None:
+        """Keep the batch that is timed and the weights that every form starts from."""
+        _allow_tf32(self.case.tf32)
+        self._batch, self._weights = batch, weights
+
+    def build(self, form: Form) -> float:
+        """Make a form's step and do it once; gives the loss before it."""
+        image, target = self._place(self._batch)
+        if form.monai:
+            network = monai_networks.build(self.config).to(self.device)
+            image, target = monai_networks.pad(self.config, image), monai_networks.pad(self.config, target)
+        else:
+            network = self._network(self.config, self._weights)
+        if isinstance(network, torch_networks.SwitchUNet):
+            network.keep_layout = form.keep_layout
+        if form.channels_last:
+            layout = torch.channels_last if self.config.dimensions == 2 else torch.channels_last_3d
+            network, image = network.to(memory_format=layout), image.contiguous(memory_format=layout)  # type: ignore[call-overload]
+        optimiser = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
+        half = self.case.dtype == "bfloat16"
+
+        def loss_of(image: Tensor, target: Tensor) -> Tensor:
+            with torch.autocast(self.device, torch.bfloat16, enabled=half):
+                logits = network(image)
+            return self.loss(logits, target)
+
+        if form.compile != "no":
+            loss_of = torch.compile(loss_of, dynamic=False, mode=form.compile)
+
+        def step() -> Tensor:
+            optimiser.zero_grad(set_to_none=True)
+            loss = loss_of(image, target)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            return loss.detach()
+
+        first = step().item()
+        self._steps[form] = step
+        return first
+
+    def drop(self, form: Form) -> None:
+        """Forget a form, and give its memory back."""
+        self._steps.pop(form, None)
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
+    def turn(self, form: Form, steps: int) -> float:
+        """Seconds a step of so many in a row; the host waits for the last only."""
+        step = self._steps[form]
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return (time.perf_counter() - start) / steps
+
+    def parameters(self, form: Form) -> int:
+        """Number of trainable values of a form's network."""
+        network = monai_networks.build(self.config) if form.monai else torch_networks.build(self.config)
+        return sum(p.numel() for p in network.parameters())
+
+    def _network(self, config: Any, weights: Arrays) -> nn.Module:
+        network = torch_networks.build(config)
+        missing, unknown = network.load_state_dict({k: torch.tensor(v) for k, v in weights.items()}, strict=False)
+        missing = [m for m in missing if not m.endswith("num_batches_tracked")]
+        if missing or unknown:
+            raise ValueError(f"{config.name}: the PyTorch network lacks {unknown} and is not given {missing}")
+        return network.to(self.device).train()
+
+    def _place(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        image, label = torch.tensor(batch["image"]), torch.tensor(batch["label"], dtype=torch.int64)
+        if self.config.dimensions == 2:
+            bits = torch.arange(len(self.config.outputs)).view(1, -1, 1, 1)
+            label = (label[:, None] >> bits & 1).float()
+        return image.to(self.device), label.to(self.device)
+
+
+def _allow_tf32(allowed: bool) -> None:
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = allowed
