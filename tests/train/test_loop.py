@@ -94,7 +94,7 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 raise _PowerCut
             return step(state, batch)
 
-        counted.lower = step.lower  # type: ignore[attr-defined]
+        counted.lower, counted.trace = step.lower, step.trace  # type: ignore[attr-defined]
         return counted
 
     make = job_module.make_train_step
@@ -158,7 +158,8 @@ def test_a_finished_run_does_nothing_more(
     done = train(tiny_store, settings, tmp_path / "run")
     files = {p: p.read_bytes() for p in (tmp_path / "run" / "checkpoints").rglob("*") if p.is_file()}
     before = history(tmp_path / "run")
-    monkeypatch.setattr(job_module, "make_train_step", lambda *_, **__: _Unused())
+    make = job_module.make_train_step
+    monkeypatch.setattr(job_module, "make_train_step", lambda *a, **k: _Unused(make(*a, **k)))
     again = train(tiny_store, settings, tmp_path / "run")
     assert (again.resumed_at, again.losses, again.stopped) == (STEPS, done.losses, "steps")
     assert history(tmp_path / "run") == before
@@ -166,6 +167,11 @@ def test_a_finished_run_does_nothing_more(
 
 
 class _Unused:
+    """A step that may be looked at and not taken."""
+
+    def __init__(self, step: Any) -> None:
+        self.lower, self.trace = step.lower, step.trace
+
     def __call__(self, *_: Any) -> Any:
         raise AssertionError("a step was taken")
 

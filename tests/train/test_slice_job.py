@@ -358,6 +358,7 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
                 raise _PowerCut
             return step(state, batch)
 
+        counted.trace = step.trace  # type: ignore[attr-defined]
         return counted
 
     with monkeypatch.context() as m:

@@ -15,15 +15,17 @@ from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
-from tlseg_jax.models.networks import init_variables
+from tlseg_jax.models.networks import NetworkConfig, init_variables
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.dispatch import Dispatch, cache_room
+from tlseg_jax.train.dry_run import dry_run_report
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
+from tlseg_jax.train.memory import Plan, fit_memory, out_of_memory, shortage
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.run_folder import claim_settings
@@ -179,7 +181,7 @@ def train_job(
 
     Raises:
       InputError: the settings do not fit the data, the folder or the pre-trained model, a test
-        subject was in the pre-training, or the loss became NaN.
+        subject was in the pre-training, the memory does not suffice, or the loss became NaN.
     """
     train = store.subjects("train")
     if not train:
@@ -220,6 +222,24 @@ def train_job(
     cached = execution.cache == "device"
     iterator = data.batches(fitted, read=not cached)
     loss, inputs, watch = data.loss(), data.inputs(), data.watch()
+
+    def make(labels: Any, optimiser: Any, network: NetworkConfig = job.network, **how: Any) -> Step:
+        return make_train_step(
+            network, optimiser, loss, labels, seed=job.seed, inputs=inputs, frozen_bn=job.frozen_bn, **how
+        )
+
+    def make_planned(plan: Plan) -> Any:
+        return make(labels, optimiser, dataclasses.replace(job.network, dtype=plan.precision), remat=plan.remat)
+
+    shapes = jax.eval_shape(lambda: state)  # the first step gives the state away
+    fits = fit_memory(
+        make_planned, shapes, data.batch_shapes(), Plan(execution.remat, job.network.dtype, job.recipe.batch_size),
+        budget=execution.memory_budget, fixed=execution.fixed_remat or execution.memory_budget is None, say=say,
+    )  # fmt: skip
+    if execution.dry_run:
+        flops = _flops_line(make, shapes, labels, data.batch_shapes(), job, length)
+        say(dry_run_report(job.network, state, labels, data.batch_shapes(), fits, flops, length.steps))
+        return Fit(state, 0, [], [], "dry run")
     # Last of what may be refused: a corrected call can use the folder.
     there = claim_settings(
         folder,
@@ -235,14 +255,8 @@ def train_job(
     if there:
         say(f"{folder}: the same settings are there; going on from what was done.")
 
-    def make(labels: Any, optimiser: Any, **how: Any) -> Step:
-        return make_train_step(
-            job.network, optimiser, loss, labels, seed=job.seed, inputs=inputs, frozen_bn=job.frozen_bn, **how
-        )
-
     say(parameter_table(variables["params"], labels))
-    shapes = jax.eval_shape(lambda: state)  # the first step gives the state away
-    cache = data.cache(fitted, cache_room()) if cached else None
+    cache = data.cache(fitted, cache_room(fits.prediction.total)) if cached else None
     if cache:
         say(f"on the device: {cache.nbytes / 1e9:.2f} GB of {len(fitted)} labelled scans.")
     most = execution.steps_per_call
@@ -253,13 +267,19 @@ def train_job(
         length.steps, job.checkpoint_every, job.validate_every if held else 0, job.patience if held else 0,
         length.epoch_ends, job.watch_every,
     )  # fmt: skip
-    return fit(
-        Dispatch(make(labels, optimiser, remat=execution.remat), most, cache), state, iterator, fitted, loop, folder,
-        description, validate=data.validator(held) if held else None, watch=watch,
-        trace=Trace(execution.profile, say) if execution.profile else None,
-        meanwhile=lambda: say(_flops_line(make, shapes, labels, data.batch_shapes(), job, length)), progress=progress,
-        title=f"train {folder.name}",
-    )  # fmt: skip
+    try:
+        return fit(
+            Dispatch(fits.program, most, cache), state, iterator, fitted, loop, folder,
+            description, validate=data.validator(held) if held else None, watch=watch,
+            trace=Trace(execution.profile, say) if execution.profile else None,
+            meanwhile=lambda: say(_flops_line(make, shapes, labels, data.batch_shapes(), job, length)),
+            progress=progress, title=f"train {folder.name}",
+        )  # fmt: skip
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        asked = fits.prediction
+        raise shortage(make_planned, shapes, data.batch_shapes(), asked, fits.capacity, failed=True) from None
 
 
 def _settings_lines(
