@@ -143,8 +143,8 @@ def memory_limits(result: Result) -> list[Table]:
         for r in result["tpu"]
     ]
     if chips:
-        columns = ("network", "type", "remat", "TPU", "GB", "fits")
-        tables.append(Table("Compiled ahead of time for one TPU chip", columns, chips))
+        title = "Compiled ahead of time for one TPU chip"
+        tables.append(Table(title, ("network", "type", "remat", "TPU", "GB", "fits"), chips))
     return tables
 
 
