@@ -179,7 +179,7 @@ def main() -> None:
                 print(_line(size.name, dtype, found), flush=True)
                 print("\n".join(f"    {n}: {_told(t)}" for n, t in found["pytorch_forms"].items()), flush=True)
     threads = {"threads_each": cores(), "tf32": TF32.value}
-    write_result("compare", describe(reduced) | threads | {"cases": cases}, common_flags.OUT.value)
+    write_result("compare", dict(describe(reduced)) | threads | {"cases": cases}, common_flags.OUT.value)
 
 
 def _told(tried: dict[str, Any]) -> str:

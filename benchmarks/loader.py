@@ -46,7 +46,7 @@ from tlseg_jax.train.loop import LAG
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
 from tlseg_jax.train.state import init_state
-from tlseg_jax.train.step import make_step_function
+from tlseg_jax.train.step import make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)
@@ -114,7 +114,7 @@ def training_turns(
     variables = init_variables(job.network, jax.random.key(0))
     labels = label_parameters(variables["params"], get_rules("none"))
     optimiser = make_optimiser(job.recipe, 10_000, labels)
-    step = make_step_function(job.network, optimiser, data.loss(), labels, inputs=data.inputs())
+    step = make_train_step(job.network, optimiser, data.loss(), labels, inputs=data.inputs())
     dispatch = Dispatch(step)
     state = init_state(jax.tree.map(jnp.array, variables), optimiser)
     stream = data.batches(subjects)
@@ -226,7 +226,7 @@ def main() -> None:
                 case = measure(store, network, workers, common_flags.rounds(reduced), BLOCK.value)
                 cases.append(case)
                 _tell(case)
-    sizes = {"sizes": "as prepared"} if STORE.value else describe(reduced)
+    sizes = {"sizes": "as prepared"} if STORE.value else dict(describe(reduced))
     write_result("loader", sizes | {"cases": cases}, common_flags.OUT.value)
 
 

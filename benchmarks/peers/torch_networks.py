@@ -43,7 +43,9 @@ def _relaid(y: Tensor, like: Tensor) -> Tensor:
 
 
 def _crop(x: Tensor, sides: tuple[int, ...]) -> Tensor:
-    return x[(..., *(slice(s) for s in sides))]
+    for axis, side in enumerate(sides, 2):
+        x = x.narrow(axis, 0, side)
+    return x
 
 
 class SwitchUNet(nn.Module):
@@ -88,7 +90,7 @@ class SwitchUNet(nn.Module):
             if widths:
                 x = F.relu(self.get_submodule(f"decoder_{i}")(x))
             skip, switches = skips.pop()
-            unpooled = F.max_unpool3d(x, switches, 2)
+            unpooled = F.max_unpool3d(x, switches, [2, 2, 2])
             x = _relaid(unpooled, x) if self.keep_layout else unpooled
             x = torch.cat([x, skip], 1) if c.skip == "concatenate" else x + skip
         if c.final:
