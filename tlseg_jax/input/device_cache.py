@@ -75,9 +75,9 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
     images = np.zeros((len(subjects), *shape), np.float16)
     labels = np.zeros((len(subjects), *shape), np.uint8)
     for i, (s, b) in enumerate(zip(subjects, boxes, strict=True)):
-        at = (i, *(slice(0, n) for n in b.size))
-        images[at] = store.image(s, b)
-        labels[at] = store.label(s, b)
+        x, y, z = b.size
+        images[i, :x, :y, :z] = store.image(s, b)
+        labels[i, :x, :y, :z] = store.label(s, b)
     first = jnp.asarray(np.array([b.start for b in boxes], np.int32))
 
     def gather(arrays: Arrays, places: Arrays) -> Arrays:

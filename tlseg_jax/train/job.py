@@ -306,7 +306,8 @@ def _flops_line(
         optimiser = make_optimiser(job.recipe, length.steps, labels)
         moments = jax.eval_shape(optimiser.init, state.params)
         # XLA's count sees nothing inside a custom call, so it is taken of the program without any.
-        return step_flops(make(labels, optimiser, lowering="native"), state.replace(opt_state=moments), batch)
+        step = make(labels, optimiser, lowering="native")
+        return step_flops(step, dataclasses.replace(state, opt_state=moments), batch)
 
     taken = flops(labels)
     if job.freeze == "none":

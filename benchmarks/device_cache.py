@@ -1,0 +1,136 @@
+"""What do a data set on the device and several steps in one call gain, for networks whose steps are short?
+
+    python -m benchmarks.device_cache [--networks=switch8x2,unet2d] [--steps=8] [--noquick]
+
+Training in blocks, as the training loop does it: batches read from the store and sent one by one ("streamed"), the data
+set held on the device (`--cache=device`), several steps in one call (`--steps_per_call`), and both. The forms take
+turns on a small built-in cohort, each with a state of its own; a ratio below 1 is a gain over "streamed". The shorter
+the step, the larger the share of reading, sending and calling in it: a 3D network is also measured on patches of
+16x16x16, where there is little else; at reduced sizes on those only.
+"""
+
+import collections
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from benchmarks import flags as common_flags
+from benchmarks.loader import drawn_store, job_for
+from benchmarks.measure import alternate, ratio, summary, write_result
+from benchmarks.sizes import describe
+from tlseg_jax.models.networks import get_network, init_variables
+from tlseg_jax.preprocess.any_store import AnyStore
+from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.train.dispatch import Dispatch, cache_room
+from tlseg_jax.train.job import TaskData, task_data
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.loop import LAG
+from tlseg_jax.train.optimiser import make_optimiser
+from tlseg_jax.train.patch_data import PatchData
+from tlseg_jax.train.state import init_state
+from tlseg_jax.train.step import make_train_step
+from tlseg_jax.transfer.freeze import get_rules, label_parameters
+
+flags.adopt_module_key_flags(common_flags)
+STEPS = flags.DEFINE_integer("steps", 8, "Steps in one call, where there are several.", lower_bound=2)
+
+CALLS = 3
+"""Calls of several steps in a block; also more steps than the stream reads ahead."""
+
+SMALL = (16, 16, 16)
+
+
+def forms(data: TaskData, job: JobSettings, subjects: tuple[str, ...], most: int) -> dict[str, Callable[[], object]]:
+    """A block of steps in each form, which returns when its last step is done."""
+    variables = init_variables(job.network, jax.random.key(0))
+    labels = label_parameters(variables["params"], get_rules("none"))
+    optimiser = make_optimiser(job.recipe, 10_000, labels)
+    step = make_train_step(job.network, optimiser, data.loss(), labels, inputs=data.inputs())
+    cache = data.cache(subjects, cache_room())
+
+    def block(steps: int, cached: bool) -> Callable[[], object]:
+        dispatch = Dispatch(step, steps, cache if cached else None)
+        stream = data.batches(subjects, read=not cached)
+        state = init_state(jax.tree.map(jnp.array, variables), optimiser)
+
+        def train() -> None:
+            nonlocal state
+            pending: collections.deque[Any] = collections.deque()
+            for _ in range(CALLS * most // steps):
+                state, metrics = dispatch(state, [next(stream) for _ in range(steps)])
+                pending.append(metrics)
+                if len(pending) > max(1, LAG // steps):  # as the training loop reads its losses
+                    jax.device_get(pending.popleft())
+            jax.block_until_ready((state, list(pending)))
+
+        return train
+
+    return {
+        "streamed": block(1, False),
+        "cached": block(1, True),
+        "several": block(most, False),
+        "cached_several": block(most, True),
+    }
+
+
+def measure(store: AnyStore, network: str, small: bool, most: int, rounds: int) -> dict[str, Any]:
+    """One network on one data set; `small` takes patches of 16x16x16 from the middle of the store's."""
+    job, subjects = job_for(store, network), store.subjects("train")
+    data = task_data(store, job, None)
+    if small and isinstance(data, PatchData) and data.box:
+        x, y, z = (a + (n - s) // 2 for a, n, s in zip(data.box.start, data.box.size, SMALL, strict=True))
+        data.box = Box((x, y, z), SMALL)
+    turns = alternate(forms(data, job, subjects, most), rounds, warmup=1)
+    seconds = {name: [s / (CALLS * most) for s in all_] for name, all_ in turns.items()}
+    shape = data.batch_shapes()["image"].shape
+    return {
+        "network": network,
+        "batch": shape[0],
+        "shape": list(shape[1 : 1 + job.network.dimensions]),
+        "steps_a_call": most,
+        "step_seconds": {name: summary(s) for name, s in seconds.items()},
+        "step_milliseconds_streamed": 1e3 * summary(seconds["streamed"])["median"],
+        **{f"ratio_{n}_to_streamed": ratio(s, seconds["streamed"]) for n, s in seconds.items() if n != "streamed"},
+    }
+
+
+def main() -> None:
+    """Measure every network, print the table and write the JSON."""
+    reduced = common_flags.quick()
+    networks = [get_network(n) for n in common_flags.networks(("switch8x2", "unet2d"))]
+    cases = []
+    with tempfile.TemporaryDirectory(prefix="tlseg_device_cache_") as temporary:
+        stores = {d: drawn_store(Path(temporary), d, reduced) for d in {n.dimensions for n in networks}}
+        for network in networks:
+            for small in ((True,) if reduced else (False, True)) if network.dimensions == 3 else (False,):
+                store = stores[network.dimensions]
+                case = measure(store, network.name, small, STEPS.value, common_flags.rounds(reduced))
+                cases.append(case)
+                _tell(case)
+    write_result("device_cache", {**describe(reduced), "cases": cases}, common_flags.OUT.value)
+
+
+def _tell(case: dict[str, Any]) -> None:
+    size = "x".join(map(str, case["shape"]))
+    print(
+        f"{case['network']}, {case['batch']} x {size}: {case['step_milliseconds_streamed']:.1f} ms a step streamed; "
+        "of that",
+        end="",
+    )
+    for name, what in (
+        ("cached", "cached"),
+        ("several", f"{case['steps_a_call']} steps a call"),
+        ("cached_several", "both"),
+    ):
+        r = case[f"ratio_{name}_to_streamed"]
+        print(f", {what} {r['median']:.3f} ({r['low']:.3f} to {r['high']:.3f})", end="")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    common_flags.run(main)
