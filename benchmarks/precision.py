@@ -1,6 +1,6 @@
 """Do the loss curves of bfloat16 and float32 agree on the built-in cohort, within the noise between seeds?
 
-    python -m benchmarks.precision [--seeds=3] [--steps=120] [--networks=switch8x2] [--precision_workdir=DIR] [--quick]
+    python -m benchmarks.precision [--precision_seeds=3] [--precision_steps=120] [--networks=switch8x2] [--quick]
 
 Trains end to end on the built-in caudate cohort, without augmentation, every seed in both precisions; writes the
 curves, a figure of them beside the JSON, and how far apart the two are at the end against how far apart seeds are.
@@ -30,14 +30,15 @@ from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.transfer.workplace import Workplace, open_store
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
-SEEDS = flags.DEFINE_integer("seeds", 3, "Runs in each precision.", lower_bound=2)
-STEPS = flags.DEFINE_integer("steps", None, "Of each run; default: 120, at reduced sizes 40.", lower_bound=8)
+SEEDS = flags.DEFINE_integer("precision_seeds", 3, "Runs in each precision.", lower_bound=2)
+STEPS = flags.DEFINE_integer("precision_steps", None, "Of each run; default: 120, at reduced sizes 40.", lower_bound=8)
 WORKDIR = flags.DEFINE_string(
     "precision_workdir", None, "Keeps the cohort and the runs, which then go on where they were stopped."
 )
 
 PRECISIONS = ("float32", "bfloat16")
-COLOURS = ("C0", "C1")
+STYLES = (("C0", "-"), ("C1", "--"))
+"""Colour and line of each: where the curves lie on each other both are seen."""
 
 
 def curves(workdir: Path, network: str, seeds: int, steps: int) -> dict[str, NDArray[np.float64]]:
@@ -101,11 +102,12 @@ def draw(found: Mapping[str, NDArray[np.float64]], title: str, path: Path) -> No
     with rc_context(STYLE):
         figure = Figure(figsize=(5, 3), layout="constrained")
         axes: Any = figure.subplots()
-        for colour, (precision, losses) in zip(COLOURS, found.items(), strict=True):
+        for (colour, line), (precision, losses) in zip(STYLES, found.items(), strict=True):
             steps = np.arange(1, losses.shape[1] + 1)
             for row in losses:
                 axes.plot(steps, row, color=colour, linewidth=0.5, alpha=0.5)
-            axes.plot(steps, losses.mean(0), color=colour, linewidth=1.8, label=f"{precision}, mean of {len(losses)}")
+            label = f"{precision}, mean of {len(losses)}"
+            axes.plot(steps, losses.mean(0), line, color=colour, linewidth=1.8, label=label)
         axes.set_xlabel("step")
         axes.set_ylabel("training loss")
         axes.set_title(title)
