@@ -47,6 +47,9 @@ DRAWS = 3
 SCREENING = 3
 """Timed turns of each PyTorch form before the fastest goes on."""
 
+NEAR = 1.2
+"""Forms up to this many times as slow as the fastest are timed a second time."""
+
 
 def differences(ours: Call, peer: Call, dtype: str, draw: int) -> dict[str, float]:
     """How far outputs, loss and gradients are apart on a small batch and one draw of weights."""
@@ -126,10 +129,12 @@ def compare(case: Case, rounds: int) -> dict[str, Any]:
         working = _screen(peer, layouts(case.size.network), steps, tried, first)
         if not working:
             raise InputError("PyTorch did not run in any form: " + "; ".join(f"{n}: {r}" for n, r in tried.items()))
-        for form in working[1:]:
+        # The fastest once more, with those that may be as fast, and what the compiler makes of it.
+        seconds_of = {form: tried[form.name]["median_seconds"] for form in working}
+        near = [form for form in working if seconds_of[form] <= NEAR * seconds_of[working[0]]]
+        for form in set(working) - set(near):
             peer.call("drop", form)
-        # The fastest layout once more, next to what the compiler makes of it.
-        finalists = (working[0], *compiled(working[0], backend), Form(monai=True))
+        finalists = (*near, *compiled(working[0], backend), Form(monai=True))
         ranking = _screen(peer, finalists, steps, tried, first)
         monai = [form for form in ranking if form.monai]
         best = next(form for form in ranking if not form.monai)
