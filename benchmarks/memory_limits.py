@@ -21,12 +21,13 @@ Each result is written as soon as it is there.
 import dataclasses
 import functools
 import json
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a case in another process needs the GPU's memory
 
@@ -202,14 +203,17 @@ def largest(takes: Callable[[int], float], limit: float, probes: int, stride: in
     return low * stride if low else None
 
 
+@functools.cache
 def bytes_by_trace(case: Case) -> Callable[[int], float]:
-    """Voxels (of all samples) -> bytes: linear in them, so that two traces tell all."""
-    divisor = get_network(case.size.network).divisor
+    """Voxels (of all samples) -> bytes: linear in them, so that two traces tell all.
+
+    Both are of the papers' size or more: of a small one the peak is in the optimiser, which knows no voxels.
+    """
     points = []
-    for side in (2 * divisor, 4 * divisor):
-        small = case.sized(batch=1, shape=(side,) * len(case.size.shape))
-        found = traced(small)
-        points.append((side ** len(case.size.shape), found["arguments"] + found["trace_peak"]))
+    for times in (1, 4):
+        more = case.sized(batch=times * case.size.batch)
+        found = traced(more)
+        points.append((math.prod((more.size.batch, *more.size.shape)), found["arguments"] + found["trace_peak"]))
     (x0, y0), (x1, y1) = points
     slope = (y1 - y0) / (x1 - x0)
     return lambda voxels: y0 + slope * (voxels - x0)
@@ -218,7 +222,7 @@ def bytes_by_trace(case: Case) -> Callable[[int], float]:
 def limits(case: Case, gb: float, compiling: bool) -> dict[str, Any]:
     """The largest patch and batch of a case on a card of so many GB."""
     shape, batch, sides = case.size.shape, case.size.batch, len(case.size.shape)
-    voxels = functools.reduce(lambda a, b: a * b, shape)
+    voxels = math.prod(shape)
 
     def takes(case: Case) -> float:
         temp = compiled(case)
@@ -246,7 +250,7 @@ def _arguments(case: Case) -> int:
 
 def remat_time(size: Size, dtype: str, remats: list[Remat]) -> dict[str, Any]:
     """Seconds a step of each policy that fits, and their ratios to no rematerialisation, taken in turn."""
-    programs = {
+    programs: dict[str, Callable[[], object]] = {
         r: runner(assemble(size.network, dtype=dtype, remat=r, shape=size.shape, batch=size.batch)) for r in remats
     }
     fitting = keep_those_that_fit(programs)
@@ -275,6 +279,7 @@ def tpu_row(case: Case, tpu: str) -> dict[str, Any]:
     temp = _apart(
         ["--case", given, f"--tpu={tpu}"], JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1",
         TPU_ACCELERATOR_TYPE=f"{tpu}-1", TPU_WORKER_HOSTNAMES="localhost",
+        ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # no chip is taken, so no lock is needed
     )  # fmt: skip
     total = None if temp is None else temp + _arguments(case)
     chip = TOPOLOGIES[tpu][1]
@@ -297,7 +302,7 @@ def main() -> None:
         case = _case_from(CASE.value)
         print(json.dumps(tpu_case(case, TPU.value[0]) if TPU.value else run_case(case)))
         return
-    remats = [cast(Remat, choose("policy", r, {p: p for p in POLICIES})) for r in REMATS.value]
+    remats = [choose("policy", r, {p: p for p in POLICIES}) for r in REMATS.value]
     tpus = [choose("TPU", t, {t: t for t in TOPOLOGIES}) for t in TPU.value]
     if tpus:
         _check_libtpu()
