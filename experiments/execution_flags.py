@@ -19,12 +19,12 @@ CACHES: tuple[Cache, ...] = ("none", "device")
 
 PRECISION = flags.DEFINE_enum(
     "precision", PRECISIONS[0], PRECISIONS,
-    "Of the activations; parameters and statistics stay float32. bfloat16 halves the memory, and is slow on a CPU.",
+    "Of the activations; parameters and statistics stay float32. bfloat16 halves their memory.",
 )  # fmt: skip
 REMAT = flags.DEFINE_enum(
     "remat", None, POLICIES,
     "What is computed again in the backward pass to save memory: none, all but the input of each block, or all but "
-    "the network's; none given: none, or the fastest that fits --memory_budget.",
+    "the network's and the head's; none given: none, or the fastest that fits --memory_budget.",
 )  # fmt: skip
 MEMORY_BUDGET = flags.DEFINE_string(
     "memory_budget", None, "What a training step may take, as in 11GB or 10GiB; the fastest --remat that fits is taken."

@@ -1,6 +1,7 @@
 """The training loop: no host sync a step, losses read a few steps late, NaN named, resumable exactly."""
 
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import math
@@ -242,14 +243,19 @@ def fit(
                 if new:  # its compiler is waited for, so that it is in no rate
                     read_all()
                     clock.stop(count)
-                state, metrics = dispatch(state, batches)
+                if meanwhile and count == start:
+                    # The compiler leaves the interpreter alone, so that counting FLOPs beside it costs nothing.
+                    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+                        first = beside.submit(dispatch, state, batches)
+                        meanwhile()
+                    state, metrics = first.result()
+                else:
+                    state, metrics = dispatch(state, batches)
                 count += steps
                 looks = watch and watches and (count % settings.watch_every == 0 or count == 1)
                 pending.append((count, seen, metrics, watch.draw(state) if watch and looks else None))
                 if trace:
                     trace.after(steps, state)
-                if meanwhile and count == start + steps:
-                    meanwhile()
                 if new:
                     read_all()
                     compiled.add(steps)

@@ -11,10 +11,10 @@ import optax
 from numpy.typing import NDArray
 
 from tlseg_jax.input.augment import Augmentation, augment_batch
-from tlseg_jax.models.conv import Lowering
+from tlseg_jax.models.conv import Lowering, choose_lowering
+from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.remat import Remat
-from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
 
@@ -113,14 +113,42 @@ def make_step_function(
     return step
 
 
-def make_train_step(*args: Any, **kwargs: Any) -> Step:
+class _InTwo:
+    """A step in two programs: what becomes of the batch, which the compilation cache keeps, and the rest.
+
+    A program with a oneDNN call cannot be kept, and augmentation is as long to compile as a network.
+    """
+
+    def __init__(self, whole: Callable[[Inputs], Step], inputs: Inputs) -> None:
+        self._whole = jax.jit(whole(inputs), donate_argnums=0)
+        self._inputs = jax.jit(inputs)
+        self._rest = jax.jit(whole(lambda prepared, step: prepared), donate_argnums=0)  # type: ignore[arg-type, return-value]
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        return self._rest(state, self._inputs(batch, state.step))  # type: ignore[no-any-return]
+
+    def trace(self, state: Any, batch: Any) -> Any:
+        """As `jax.jit`'s, of both in one."""
+        return self._whole.trace(state, batch)
+
+    def lower(self, state: Any, batch: Any) -> Any:
+        """As `jax.jit`'s, of both in one."""
+        return self._whole.lower(state, batch)
+
+
+def make_train_step(*args: Any, inputs: Inputs | None = None, lowering: Lowering | None = None, **kwargs: Any) -> Step:
     """`make_step_function`, jitted; the state that goes in is donated."""
-    return jax.jit(make_step_function(*args, **kwargs), donate_argnums=0)
+    lowering = lowering or choose_lowering()
+
+    def whole(inputs: Inputs | None) -> Step:
+        return make_step_function(*args, inputs=inputs, lowering=lowering, **kwargs)
+
+    if inputs is not None and lowering == "onednn":
+        return _InTwo(whole, inputs)
+    return jax.jit(whole(inputs), donate_argnums=0)
 
 
-def make_test_loss(
-    config: NetworkConfig, loss: Objective, inputs: Inputs
-) -> Callable[[TrainState, Batch], jax.Array]:
+def make_test_loss(config: NetworkConfig, loss: Objective, inputs: Inputs) -> Callable[[TrainState, Batch], jax.Array]:
     """The jitted loss of a batch with the network as it predicts: running averages, no dropout."""
     model = config.module()
 
