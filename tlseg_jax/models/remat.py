@@ -13,9 +13,9 @@ Remat = Literal["none", "block", "full"]
 none   every activation that a gradient needs is kept.
 block  of each block of convolutions only the input is kept; the rest is computed again.
 full   also each resolution level, with all that is coarser, is computed again from its input, level within level:
-       little but the network's input and the head's is kept from the forward pass. The finest level is computed twice more, the
-       next three times, but each has an eighth (in 2D a quarter) of the work of the one above it.
-       (Chen et al. 2016, section 4.3.)
+       little but the inputs of the network and of its head is kept from the forward pass. The finest level is
+       computed twice more, the next three times, but each has an eighth (in 2D a quarter) of the work of the one
+       above it. (Chen et al. 2016, section 4.3.)
 """
 
 
