@@ -111,6 +111,7 @@ def tree(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_a_dry_run_trains_nothing_and_leaves_no_run(tmp_path: Path) -> None:
     small = ("--network=switch8x2", "--cohort_train=2", "--cohort_test=1", "--steps=50", f"--workdir={tmp_path}")
     done = command("experiments.finetune", "--pretask=hdt_v", "--n=2", "--dry_run", *small)

@@ -61,7 +61,7 @@ def assert_equal_bits(a: Any, b: Any) -> None:
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="promised on a CPU")
 @pytest.mark.parametrize("settings", [
     pytest.param({}, id="streamed"),
-    pytest.param({"cache": "device", "steps_per_call": 2}, id="cached"),
+    pytest.param({"cache": "device", "steps_per_call": 2}, id="cached", marks=pytest.mark.slow),
     pytest.param({"dtype": "bfloat16", "remat": "block"}, id="bfloat16", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_the_same_seed_gives_the_same_bits(tmp_path: Path, settings: dict[str, Any]) -> None:

@@ -92,6 +92,7 @@ def test_patches_give_the_same_run_however_they_are_sent(
     assert calls == [3, 1, 1, 3]
 
 
+@pytest.mark.slow
 def test_random_patches_of_volumes_of_several_shapes(
     make_store: MakeStore, tiny_network: UNetConfig, tmp_path: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_bfloat16_trains_resumes_and_predicts(tiny_store: Store, tiny_network: U
     assert np.mean(np.abs(found - exact) < 0.02) > 0.99
 
 
+@pytest.mark.slow
 def test_bfloat16_slices(slices: SliceStore, tmp_path: Path) -> None:
     job = small_job(dataclasses.replace(NETWORK, dtype="bfloat16"))
     done = train(slices, job, tmp_path / "run", BOTH)
