@@ -123,7 +123,7 @@ def memory_limits(result: Result) -> list[Table]:
     fits: dict[tuple[str, ...], dict[float, str]] = {}
     for row in result["limits"]:
         found = fits.setdefault((row["name"], row["dtype"], row["remat"]), {})
-        found[row["gb"]] = f"{row['largest_side']}; {row['largest_batch']}"
+        found[row["gb"]] = "; ".join("-" if row[k] is None else str(row[k]) for k in ("largest_side", "largest_batch"))
     if fits:
         sizes = sorted({gb for found in fits.values() for gb in found})
         by = ", ".join(sorted({row["found_by"] for row in result["limits"]}))
