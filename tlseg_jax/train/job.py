@@ -20,6 +20,7 @@ from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.dispatch import Dispatch, cache_room
 from tlseg_jax.train.dry_run import dry_run_report
 from tlseg_jax.train.execution import Execution
@@ -258,7 +259,7 @@ def train_job(
     say(parameter_table(variables["params"], labels))
     cache = data.cache(fitted, cache_room(fits.prediction.total)) if cached else None
     if cache:
-        say(f"on the device: {cache.nbytes / 1e9:.2f} GB of {len(fitted)} labelled scans.")
+        say(f"on the device: {format_bytes(cache.nbytes)} of {len(fitted)} labelled scans.")
     most = execution.steps_per_call
     if watch and job.watch_every and job.watch_every < most:
         most = job.watch_every
