@@ -17,6 +17,7 @@ from benchmarks.sizes import get_size
 from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.networks import NetworkConfig, get_network, init_variables
 from tlseg_jax.models.remat import Remat
+from tlseg_jax.train.device_memory import out_of_memory
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
@@ -125,8 +126,8 @@ def keep_those_that_fit(programs: Mapping[str, Callable[[], object]]) -> dict[st
     for name, program in programs.items():
         try:
             program()
-        except jax.errors.JaxRuntimeError as e:
-            if "RESOURCE_EXHAUSTED" not in str(e):
+        except Exception as e:
+            if not out_of_memory(e):
                 raise
             continue
         fitting[name] = program

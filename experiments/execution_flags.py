@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 from absl import flags
 
@@ -14,15 +14,13 @@ from tlseg_jax.train.execution import Cache, Execution
 from tlseg_jax.train.memory import parse_bytes
 
 PRECISIONS = ("float32", "bfloat16")
-POLICIES: tuple[Remat, ...] = ("none", "block", "full")
-CACHES: tuple[Cache, ...] = ("none", "device")
 
 PRECISION = flags.DEFINE_enum(
     "precision", PRECISIONS[0], PRECISIONS,
     "Of the activations; parameters and statistics stay float32. bfloat16 halves their memory.",
 )  # fmt: skip
 REMAT = flags.DEFINE_enum(
-    "remat", None, POLICIES,
+    "remat", None, get_args(Remat),
     "What is computed again in the backward pass to save memory: none, all but the input of each block, or all but "
     "the network's and the head's; none given: none, or the fastest that fits --memory_budget.",
 )  # fmt: skip
@@ -30,7 +28,7 @@ MEMORY_BUDGET = flags.DEFINE_string(
     "memory_budget", None, "What a training step may take, as in 11GB or 10GiB; the fastest --remat that fits is taken."
 )
 CACHE = flags.DEFINE_enum(
-    "cache", "none", CACHES, "device: the prepared data are held on the device, and batches are made there."
+    "cache", "none", get_args(Cache), "device: the prepared data are held on the device, and batches are made there."
 )
 STEPS_PER_CALL = flags.DEFINE_integer(
     "steps_per_call", 1, "Training steps in one dispatch: small networks wait less for the host.", lower_bound=1
