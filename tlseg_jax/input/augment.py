@@ -35,13 +35,22 @@ def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool) -> Aug
     return Augmentation(spec.flip_left_right, spec.random_rotations, intensity, affine)
 
 
-def sample_key(seed: int, step: jax.Array | int, sample: jax.Array | int) -> jax.Array:
+def sample_key(seed: int | jax.Array, step: jax.Array | int, sample: jax.Array | int) -> jax.Array:
     """The key of one sample of one step."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), sample)
 
 
+def mirrors(seed: int | jax.Array, step: jax.Array | int, batch: int) -> jax.Array:
+    """(batch,) bool: which samples of a step `augment_batch` mirrors, where it mirrors at all."""
+    return jax.vmap(lambda i: _mirrored(jax.random.split(sample_key(seed, step, i), 4)[0]))(jnp.arange(batch))
+
+
+def _mirrored(key: jax.Array) -> jax.Array:
+    return jax.random.bernoulli(key)
+
+
 def augment_batch(
-    image: jax.Array, label: jax.Array, seed: int, step: jax.Array, augmentation: Augmentation
+    image: jax.Array, label: jax.Array, seed: int | jax.Array, step: jax.Array, augmentation: Augmentation
 ) -> tuple[jax.Array, jax.Array]:
     """Augment every sample of a batch with its own key.
 
@@ -67,7 +76,7 @@ def augment(
     if augmentation.random_rotations:
         image, label = _rotate(turn, image, label)
     elif augmentation.flip_left_right:
-        mirror = jax.random.bernoulli(flip)
+        mirror = _mirrored(flip)
         image = jnp.where(mirror, image[::-1], image)
         label = jnp.where(mirror, label[::-1], label)
     if augmentation.affine:

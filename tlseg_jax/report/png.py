@@ -30,6 +30,13 @@ def save_png(figure: Figure, path: Path) -> None:
         figure.savefig(f, format="png", dpi=DPI)
 
 
+def save_figure(figure: Figure, png: Path) -> None:
+    """As `save_png`, and the same as SVG beside it; the same figure always gives the same bytes."""
+    save_png(figure, png)
+    with rc_context(STYLE | {"svg.hashsalt": "tlseg"}), replacing(png.with_suffix(".svg"), "wb") as f:
+        figure.savefig(f, format="svg", metadata={"Date": None})
+
+
 def watermark(figure: Figure, text: str) -> None:
     """Write `text`, such as "synthetic", large and faint across the figure; nothing if it is empty."""
     if text:

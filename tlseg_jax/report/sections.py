@@ -1,0 +1,55 @@
+"""What a report is made of, whatever it is shown as: sections of text, figures and tables."""
+
+import dataclasses
+from pathlib import Path
+
+Cell = str | int | float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportTable:
+    """A table.
+
+    Attributes:
+      name: of its CSV file, without the ending.
+      caption: one sentence: what it shows, of how many.
+      columns: headings.
+      rows: a cell a column; None is shown as a dash.
+    """
+
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportFigure:
+    """A figure on disk.
+
+    Attributes:
+      png: the file; the SVG of the same name lies beside it.
+      caption: what it shows, with its n.
+      alt: the same for those who do not see it, short.
+    """
+
+    png: Path
+    caption: str
+    alt: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+      title: its heading.
+      paragraphs: plain sentences.
+      figures: after the text.
+      tables: after the figures.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    figures: tuple[ReportFigure, ...] = ()
+    tables: tuple[ReportTable, ...] = ()
