@@ -32,7 +32,7 @@ def load_masks(path: Path) -> dict[str, Mask]:
       InputError: it is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
             subjects = [k.removeprefix("shape:") for k in held.files if k.startswith("shape:")]
             out = {}
             for s in subjects:
@@ -42,5 +42,5 @@ def load_masks(path: Path) -> dict[str, Mask]:
             return out
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: run the sweep again, which scores what is missing.") from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as e:
         raise InputError(f"{path} cannot be read ({e}): remove it and run the sweep again.") from None
