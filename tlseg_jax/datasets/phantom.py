@@ -14,6 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tlseg_jax.datasets.factors import POPULATION, is_factor_name, parse_name
 from tlseg_jax.datasets.phantom_anatomy import build_anatomy
 from tlseg_jax.datasets.phantom_labels import LabelQuality, draw_label
 from tlseg_jax.datasets.phantom_person import Disease, draw_parameters
@@ -92,11 +93,14 @@ _BUILT_IN = {
 
 
 def settings_for(spec: DatasetSpec) -> PhantomSettings:
-    """The phantom that stands in for one of the paper's data sets.
+    """The phantom that stands in for one of the paper's data sets, or that a factor data set is.
 
     Raises:
-      InputError: the data set is not one of the five.
+      InputError: the data set is neither one of the five nor named by its levels (`datasets.factors`).
     """
+    if is_factor_name(spec.name):
+        levels = parse_name(spec.name).to_dict()
+        return PhantomSettings(POPULATION, label_quality=levels.pop("labels"), **levels)  # type: ignore[arg-type]
     if spec.name not in _BUILT_IN:
         raise InputError(
             f"There is no built-in cohort for the data set '{spec.name}' (only for "

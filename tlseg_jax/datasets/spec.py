@@ -136,7 +136,7 @@ def get_any_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> AnySpec:
     """The spec of a name in the papers, or of a TOML file with the same fields (`kind = "slices"` for slices).
 
     Args:
-      name_or_path: the name, or a path that ends in ".toml".
+      name_or_path: the name, that of a factor data set (`datasets.factors`), or a path that ends in ".toml".
       above: files whose `base` led here, to stop a circle.
 
     Raises:
@@ -148,6 +148,10 @@ def get_any_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> AnySpec:
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
         return any_spec_from_dict(_read_toml(path), str(path), (*above, path.resolve()))
+    from tlseg_jax.datasets import factors  # they are made of this file's specs
+
+    if factors.is_factor_name(name_or_path):
+        return factors.factor_spec(factors.parse_name(name_or_path))
     near = difflib.get_close_matches(name_or_path.lower(), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known)}"
     raise InputError(f"There is no data set named '{name_or_path}': {hint} (or give a .toml file).")

@@ -7,6 +7,7 @@ from pathlib import Path
 from tlseg_jax.datasets.abdomen import cohort_spec
 from tlseg_jax.datasets.abdomen_cohort import VOLUMES, write_abdomens
 from tlseg_jax.datasets.cohort import write_cohort
+from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec, DatasetSpec, get_any_spec
 from tlseg_jax.errors import InputError
@@ -18,7 +19,7 @@ from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.slice_store import SliceStore
 
 COHORT_SPACING = 2.0
-"""mm; of the built-in cohort of heads."""
+"""mm; usual voxel size of the built-in cohort of heads."""
 
 COHORT_TRAIN, COHORT_TEST = 24, 6
 """Heads of the built-in cohort that train and that test."""
@@ -38,6 +39,7 @@ class Workplace:
       tiles: how HDT-WB volumes are predicted.
       say: prints a line.
       progress: whether to draw bars.
+      cohort_spacing: voxel size in mm of the built-in cohort of heads.
     """
 
     workdir: Path
@@ -49,6 +51,7 @@ class Workplace:
     tiles: Tiles = "gaussian"
     say: Callable[[str], None] = print
     progress: bool = True
+    cohort_spacing: float = COHORT_SPACING
 
 
 def named_spec(place: Workplace, name: str) -> AnySpec:
@@ -67,6 +70,8 @@ def named_spec(place: Workplace, name: str) -> AnySpec:
 def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
     """The prepared data set of a spec: the user's, or the built-in cohort's, made if it is missing.
 
+    A factor data set (`datasets.factors`) is drawn where the user's store lacks it: nobody's scans are like that.
+
     Raises:
       InputError: the user's store lacks it, or holds another data set under its name.
     """
@@ -74,6 +79,8 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
         return _cohort_of_slices(place, spec) if isinstance(spec, SliceSpec) else _cohort_of_heads(place, spec)
     folder = place.store / spec.name
     if not (folder / "manifest.json").exists():
+        if isinstance(spec, DatasetSpec) and is_factor_name(spec.name):
+            return _cohort_of_heads(place, spec)
         raise InputError(
             f"{place.store} holds no prepared data set '{spec.name}': run 'python -m experiments.prepare "
             f"--dataset={spec.name} --source=... --store={place.store}' first."
@@ -100,16 +107,17 @@ def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
     folder = place.workdir / "cohort" / spec.name
     made = folder.exists()
     source = write_cohort(
-        spec.at_spacing(COHORT_SPACING), folder, train=place.cohort_train or COHORT_TRAIN,
-        test=place.cohort_test or COHORT_TEST, spacing=COHORT_SPACING, workers=place.workers, progress=place.progress,
+        spec.at_spacing(place.cohort_spacing), folder, train=place.cohort_train or COHORT_TRAIN,
+        test=place.cohort_test or COHORT_TEST, spacing=place.cohort_spacing, workers=place.workers,
+        progress=place.progress,
     )  # fmt: skip
     place.say(
         f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic heads, already in "
-        f"{spec.space} space at {COHORT_SPACING:g} mm, so nothing is registered; "
+        f"{spec.space} space at {place.cohort_spacing:g} mm, so nothing is registered; "
         "scores on them mean nothing for patients."
     )
     return prepare_dataset(
-        spec.at_spacing(COHORT_SPACING), source, place.workdir / "store",
+        spec.at_spacing(place.cohort_spacing), source, place.workdir / "store",
         PrepareSettings(registration="skip"), workers=place.workers, progress=place.progress, say=place.say,
     )  # fmt: skip
 
