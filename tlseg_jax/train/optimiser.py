@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from tlseg_jax.choose import choose
 from tlseg_jax.errors import InputError
+from tlseg_jax.train.l2sp import pull_to_start
 from tlseg_jax.train.recipes import Recipe
+from tlseg_jax.transfer.stages import GROUPS, UNFREEZING, first_steps, label_groups
 
 
 class EpsilonHatState(NamedTuple):
@@ -64,20 +67,67 @@ def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[Any], Any]:
     raise InputError(f"There is no schedule named '{recipe.schedule}': choose from constant, cosine.")
 
 
-def make_optimiser(recipe: Recipe, steps: int, labels: Any) -> optax.GradientTransformation:
+class StartingState(NamedTuple):
+    """Step count and the state of what waits."""
+
+    step: jax.Array
+    inner: Any
+
+
+def starting_at(inner: optax.GradientTransformation, first: int) -> optax.GradientTransformation:
+    """`inner` from its step `first` on (counted from 0); before, no update, and its state stays as it began.
+
+    Adam's bias correction thus counts the steps that a parameter was trained for. Counted from the run's first
+    step it would be spent by the time that a parameter joins, whose first updates were then too long: of a constant
+    gradient 3.2 times after one step and 6.5 times after ten.
+    """
+
+    def init(params: Any) -> StartingState:
+        return StartingState(jnp.zeros([], jnp.int32), inner.init(params))
+
+    def update(grads: Any, state: StartingState, params: Any = None) -> tuple[Any, StartingState]:
+        out, moved = inner.update(grads, state.inner, params)
+        on = state.step >= first
+        kept = jax.tree.map(lambda new, old: jnp.where(on, new, old), moved, state.inner)
+        return jax.tree.map(lambda u: jnp.where(on, u, 0), out), StartingState(state.step + 1, kept)
+
+    return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+
+
+def make_optimiser(
+    recipe: Recipe, steps: int, labels: Any, fresh: frozenset[str] = frozenset()
+) -> optax.GradientTransformation:
     """Adam on the trained part, nothing at all on the frozen part.
+
+    With `recipe.l2sp` the trained part is pulled towards where it started (`l2sp.pull_to_start`). With
+    `recipe.unfreezing` "staged" each group of blocks (`stages.GROUPS`) joins at its own step and has its own rate;
+    the same optimiser serves all stages.
 
     Args:
       recipe: rates and epsilon.
       steps: length of the run, for the schedule.
-      labels: tree of "trained" and "frozen", the shape of the parameters.
+      labels: tree of "trained" and "frozen", the shape of the parameters; of the last stage, where there are stages.
+      fresh: what of the parameters is not pre-trained, as `restore.Restored.fresh` has it.
 
     Returns:
-      An `optax.multi_transform` whose state holds moments for the trained part only.
+      An `optax.multi_transform` whose state holds moments for the trained part only; initialise it with the
+      parameters that the run starts from.
+
+    Raises:
+      InputError: no schedule or unfreezing has that name.
     """
-    if recipe.epsilon_hat:
-        adam = scale_by_adam_epsilon_hat(recipe.b1, recipe.b2, recipe.epsilon)
-    else:
-        adam = optax.scale_by_adam(recipe.b1, recipe.b2, recipe.epsilon)
-    trained = optax.chain(adam, optax.scale_by_learning_rate(learning_rate_schedule(recipe, steps)))
-    return optax.multi_transform({"trained": trained, "frozen": optax.set_to_zero()}, labels)
+    schedule = optax.scale_by_learning_rate(learning_rate_schedule(recipe, steps))
+
+    def trained(first: int = 0, factor: float = 1.0) -> optax.GradientTransformation:
+        if recipe.epsilon_hat:
+            adam = scale_by_adam_epsilon_hat(recipe.b1, recipe.b2, recipe.epsilon)
+        else:
+            adam = optax.scale_by_adam(recipe.b1, recipe.b2, recipe.epsilon)
+        pulled = optax.chain(pull_to_start(recipe.l2sp, fresh=fresh), adam) if recipe.l2sp else adam
+        waiting = starting_at(pulled, first) if first else pulled
+        return optax.chain(waiting, *([optax.scale(factor)] if factor != 1 else []), schedule)
+
+    if not choose("unfreezing", recipe.unfreezing, UNFREEZING):
+        return optax.multi_transform({"trained": trained(), "frozen": optax.set_to_zero()}, labels)
+    groups = {group.name: trained(first, group.rate) for group, first in zip(GROUPS, first_steps(steps), strict=True)}
+    return optax.multi_transform(groups | {"frozen": optax.set_to_zero()}, label_groups(labels))

@@ -27,6 +27,10 @@ class Recipe:
       intensity_augmentation: random contrast, brightness, bias field and noise, beyond Table 1.
       affine_augmentation: small random rotation, scaling and shift, beyond Table 1.
       epochs: default length for slices, which count in epochs.
+      l2sp: strength alpha of the pull towards the pre-trained parameters (`train.l2sp`); 0 for none.
+      unfreezing: "at_once", or "staged": head, then decoder, then the rest (`transfer.stages`).
+      randomisation: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
+        (`input.randomise`), in place of `intensity_augmentation`.
     """
 
     name: str
@@ -44,6 +48,9 @@ class Recipe:
     intensity_augmentation: bool = False
     affine_augmentation: bool = False
     epochs: int = 0
+    l2sp: float = 0.0
+    unfreezing: str = "at_once"
+    randomisation: bool = False
 
     def override(self, **given: Any) -> "Recipe":
         """A copy with every value of `given` that is not None."""

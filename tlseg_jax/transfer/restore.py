@@ -19,10 +19,13 @@ class Restored:
     Attributes:
       variables: {"params", "batch_stats"}.
       message: what happened to the head, in a sentence.
+      fresh: what of the parameters is not pre-trained: "head/kernel", or "head/kernel[1]" where only output 1,
+        the last axis's, was started afresh.
     """
 
     variables: dict[str, Any]
     message: str
+    fresh: frozenset[str] = frozenset()
 
 
 def restore_pretrained(
@@ -65,16 +68,20 @@ def restore_pretrained(
             + ". Choose the network that it was trained with (--network, --slice_channels)."
         )
     source = variables["params"]["head"]
+    afresh = frozenset(f"head/{k}" for k in source)
     if config.dimensions == 3 and not same_outputs:
         message = f"head replaced: the pre-trained one has {len(old_outputs)} outputs, this task {len(new_outputs)}"
     elif head == "reset":
         message = "head reset: started afresh, as asked"
     elif same_outputs:
-        source = saved.params["head"]
+        source, afresh = saved.params["head"], frozenset()
         message = f"head kept: the same {len(new_outputs)} output(s), {', '.join(new_outputs)}"
     else:
         source, message = _match_outputs(saved.params["head"], old_outputs, source, new_outputs)
-    return Restored({"params": old | {"head": source}, "batch_stats": saved.batch_stats}, message)
+        if set(old_outputs) & set(new_outputs):
+            new = [i for i, o in enumerate(new_outputs) if o not in old_outputs]
+            afresh = frozenset(f"{k}[{i}]" for k in afresh for i in new)
+    return Restored({"params": old | {"head": source}, "batch_stats": saved.batch_stats}, message, afresh)
 
 
 def check_dimensions(saved: SavedModel, config: NetworkConfig, where: str) -> None:

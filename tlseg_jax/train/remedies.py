@@ -1,0 +1,49 @@
+"""Remedies for what a fine-tuned network loses on unseen data, and where each makes sense."""
+
+import math
+
+from tlseg_jax.choose import choose
+from tlseg_jax.errors import InputError
+from tlseg_jax.train.recipes import Recipe
+from tlseg_jax.transfer.stages import UNFREEZING
+
+
+def check_remedies(recipe: Recipe, pretrained: bool, dimensions: int = 3) -> None:
+    """Refuse a remedy that has nothing to work on.
+
+    Args:
+      recipe: of the run.
+      pretrained: whether it starts from a pre-trained model.
+      dimensions: of the network.
+
+    Raises:
+      InputError: a strength below 0, an unknown unfreezing, a remedy that needs a pre-trained start without one,
+        or randomisation of slices.
+    """
+    staged = choose("unfreezing", recipe.unfreezing, UNFREEZING)
+    if not (math.isfinite(recipe.l2sp) and recipe.l2sp >= 0):
+        raise InputError(
+            f"--l2sp={recipe.l2sp} is not a strength: give 0 (no pull to the start) or more, such as 0.01."
+        )
+    if not pretrained and recipe.l2sp:
+        raise InputError(
+            f"--l2sp={recipe.l2sp} pulls towards pre-trained parameters and this run starts from random ones: "
+            "give --pretask, or leave --l2sp out."
+        )
+    if not pretrained and staged:
+        raise InputError(
+            f"--unfreezing={recipe.unfreezing} spares pre-trained parameters and this run starts from random ones: "
+            "give --pretask, or leave --unfreezing out."
+        )
+    if dimensions == 2 and recipe.randomisation:
+        raise InputError("--randomisation is for volumes and this network is 2D: leave it out.")
+
+
+def remedy_name(recipe: Recipe) -> str:
+    """What of the remedies a recipe has, for names of runs, such as "l2sp0.01-staged-randomised"; "" for none."""
+    parts = [
+        f"l2sp{recipe.l2sp:g}" if recipe.l2sp else "",
+        recipe.unfreezing if recipe.unfreezing != "at_once" else "",
+        "randomised" if recipe.randomisation else "",
+    ]
+    return "-".join(p for p in parts if p)
