@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
-import jax
 
 Remat = Literal["none", "block", "full"]
 """Rematerialisation policies, from fastest to smallest:
@@ -27,8 +26,8 @@ def rematerialised(block: type[nn.Module], remat: Remat) -> Any:
     return nn.remat(block, static_argnums=tuple(range(2, 2 + settings)))
 
 
-Level = Callable[[nn.Module, int, jax.Array], Any]
-"""(network, number of the level, its input) -> its output; calls itself for the coarser levels."""
+Level = Callable[[nn.Module, int, Any], Any]
+"""(network, number of the level, its input, or its features) -> its output; calls itself for the coarser levels."""
 
 
 def rematerialised_level(level: Level, remat: Remat) -> Level:
@@ -36,7 +35,7 @@ def rematerialised_level(level: Level, remat: Remat) -> Level:
     if remat != "full":
         return level
 
-    def call(net: nn.Module, i: int, x: jax.Array) -> Any:
+    def call(net: nn.Module, i: int, x: Any) -> Any:
         return nn.remat(lambda inner, x: level(inner, i, x))(net, x)
 
     return call

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from tlseg_jax.models.block import Block, Widths
 from tlseg_jax.models.conv import Lowering
+from tlseg_jax.models.features import Features, Part, check_part, first_levels, given_level, sides_of
 from tlseg_jax.models.layers import RUNNING_NOWHERE, Parts, Projection
 from tlseg_jax.models.pad import crop, pad_to_multiple
 from tlseg_jax.models.pool import switch_pool, switch_unpool
@@ -54,6 +55,11 @@ class UNetConfig:
         """Sides are padded to a multiple of this."""
         return 2 ** len(self.encoder)
 
+    @property
+    def levels(self) -> int:
+        """Resolution levels, the bottleneck's included."""
+        return len(self.encoder) + 1
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with `dimensions`."""
         return {"dimensions": self.dimensions} | dataclasses.asdict(self)
@@ -89,7 +95,14 @@ class SwitchUNet(nn.Module):
     lowering: Lowering | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, running: frozenset[str] = RUNNING_NOWHERE) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array | Features,
+        train: bool = False,
+        running: frozenset[str] = RUNNING_NOWHERE,
+        part: Part = "all",
+        levels: int = 0,
+    ) -> jax.Array | Features:
         """Per-voxel logits.
 
         Args:
@@ -97,34 +110,50 @@ class SwitchUNet(nn.Module):
             a multiple of `config.divisor`, and the logits cropped back.
           train: whether batch statistics normalise.
           running: batch norms that keep to their running averages even in training.
+          part: "features" computes the first `levels` resolution levels, and "rest" all that follows from what
+            that gave as `x` (`models/features.py`); the parameters are those of the whole network.
+          levels: how many levels, from the finest; up to `config.levels`, of which the bottleneck is the last.
 
         Returns:
-          (batch, depth, height, width, outputs) float32 logits.
+          (batch, depth, height, width, outputs) float32 logits, or the features.
         """
         c = self.config
-        x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+        check_part(x, part, levels, c.levels)
         kind = rematerialised(Block, self.remat)
 
         def block(net: nn.Module, name: str, widths: Widths, parts: Parts, last_relu: bool = True) -> jax.Array:
             made = kind(widths, c.momentum, self.lowering, name=name, parent=net)
             return made(tuple(parts), train, running, last_relu)
 
-        def level(net: nn.Module, i: int, x: jax.Array) -> Parts:
-            """Parts that come out at resolution level `i` for what goes into it."""
+        def down(net: nn.Module, i: int, x: jax.Array) -> tuple[Features, jax.Array]:
             if i == len(c.encoder):
-                return (block(net, "bottleneck", c.bottleneck, (x,)),)
+                return {}, block(net, "bottleneck", c.bottleneck, (x,))
             x = block(net, f"encoder_{i}", c.encoder[i], (x,), last_relu=False)
             # Pooling before the ReLU gives the same maxima. After it, every cell that the ReLU
             # silenced would be a tie, and all ties un-pool into the same corner.
             pooled, switches = switch_pool(x)
-            parts: Parts = nested_level(net, i + 1, nn.relu(pooled))
+            return {"skip": nn.relu(x), "switches": switches}, nn.relu(pooled)
+
+        def level(net: nn.Module, i: int, x: Any) -> Parts:
+            """Parts that come out at resolution level `i` for what goes into it."""
+            kept, below = given_level(x, i, levels) if i < given else down(net, i, x)
+            if i == len(c.encoder):
+                return (below,)
+            parts: Parts = nested_level(net, i + 1, below)
             number = len(c.encoder) - 1 - i
             if c.decoder[number]:
                 parts = (block(net, f"decoder_{number}", c.decoder[number], parts),)
             (y,) = parts
-            up, skip = switch_unpool(y, switches), nn.relu(x)
+            up, skip = switch_unpool(y, kept["switches"]), kept["skip"]
             return (up, skip) if c.skip == "concatenate" else (up + skip,)
 
+        given = levels if part == "rest" else 0
+        if isinstance(x, dict):
+            sides = sides_of(x)
+        else:
+            x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+        if part == "features":
+            return first_levels(self, down, levels, x, sides)
         nested_level = rematerialised_level(level, self.remat)
         parts = nested_level(self, 0, x)
         if c.final:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.dropout import Dropout
+from tlseg_jax.models.features import Features, Part, check_part, first_levels, given_level, sides_of
 from tlseg_jax.models.layers import RUNNING_NOWHERE, Conv, Parts, Projection, UpConv
 from tlseg_jax.models.norm import BatchNorm
 from tlseg_jax.models.pad import crop, pad_to_multiple
@@ -56,6 +57,11 @@ class SliceUNetConfig:
     def divisor(self) -> int:
         """Sides are padded to a multiple of this."""
         return 2 ** (len(self.widths) - 1)
+
+    @property
+    def levels(self) -> int:
+        """Resolution levels, the bottleneck's included."""
+        return len(self.widths)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with `dimensions`."""
@@ -123,7 +129,14 @@ class SliceUNet(nn.Module):
     lowering: Lowering | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, running: frozenset[str] = RUNNING_NOWHERE) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array | Features,
+        train: bool = False,
+        running: frozenset[str] = RUNNING_NOWHERE,
+        part: Part = "all",
+        levels: int = 0,
+    ) -> jax.Array | Features:
         """Per-pixel logits.
 
         Args:
@@ -132,30 +145,46 @@ class SliceUNet(nn.Module):
           train: whether batch statistics normalise and dropout acts; dropout draws from the random
             stream "dropout".
           running: batch norms that keep to their running averages even in training.
+          part: "features" computes the first `levels` resolution levels, and "rest" all that follows from what
+            that gave as `x` (`models/features.py`); the parameters are those of the whole network.
+          levels: how many levels, from the finest; up to `config.levels`, of which the bottleneck is the last.
 
         Returns:
-          (batch, x, y, outputs) float32 logits, one sigmoid each.
+          (batch, x, y, outputs) float32 logits, one sigmoid each, or the features.
         """
         c = self.config
-        if x.ndim != 4 or x.shape[-1] != c.channels:
-            raise ValueError(f"{c.name} takes (batch, x, y, {c.channels}), not {x.shape}")
-        x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+        check_part(x, part, levels, c.levels)
         kind = rematerialised(ResidualBlock, self.remat)
 
         def block(net: nn.Module, name: str, width: int, parts: Parts, dropout: float = 0.0) -> jax.Array:
             made = kind(width, dropout, c, self.lowering, name=name, parent=net)
             return made(tuple(parts), train, running)
 
-        def level(net: nn.Module, i: int, x: jax.Array) -> jax.Array:
-            """What comes out at resolution level `i` for what goes into it."""
+        def down(net: nn.Module, i: int, x: jax.Array) -> tuple[Features, jax.Array]:
             if i == len(c.widths) - 1:
-                return block(net, "bottleneck", c.widths[-1], (x,))
+                return {}, block(net, "bottleneck", c.widths[-1], (x,))
             skip = block(net, f"encoder_{i}", c.widths[i], (x,))
-            below = nested_level(net, i + 1, max_pool(skip))
+            return {"skip": skip}, max_pool(skip)
+
+        def level(net: nn.Module, i: int, x: Any) -> jax.Array:
+            """What comes out at resolution level `i` for what goes into it."""
+            kept, below = given_level(x, i, levels) if i < given else down(net, i, x)
+            if i == len(c.widths) - 1:
+                return below
+            below = nested_level(net, i + 1, below)
             number = len(c.widths) - 2 - i
             up = UpConv(c.widths[i], _initializer(c.init), name=f"up_{number}", parent=net)(below)
-            return block(net, f"decoder_{number}", c.widths[i], (up, skip), c.dropout)
+            return block(net, f"decoder_{number}", c.widths[i], (up, kept["skip"]), c.dropout)
 
+        given = levels if part == "rest" else 0
+        if isinstance(x, dict):
+            sides = sides_of(x)
+        elif x.ndim != 4 or x.shape[-1] != c.channels:
+            raise ValueError(f"{c.name} takes (batch, x, y, {c.channels}), not {x.shape}")
+        else:
+            x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+        if part == "features":
+            return first_levels(self, down, levels, x, sides)
         nested_level = rematerialised_level(level, self.remat)
         x = nested_level(self, 0, x)
         logits = Projection(len(c.outputs), _initializer(c.init), name="head")((x,))

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from tlseg_jax.models.block import Block, Widths
 from tlseg_jax.models.conv import Lowering
+from tlseg_jax.models.features import Features, Part, check_part, first_levels, given_level, sides_of
 from tlseg_jax.models.layers import RUNNING_NOWHERE, Parts, Projection, UpConv
 from tlseg_jax.models.pad import crop, pad_to_multiple
 from tlseg_jax.models.pool import switch_pool
@@ -46,6 +47,11 @@ class UNet3DConfig:
     def divisor(self) -> int:
         """Sides are padded to a multiple of this."""
         return 2 ** (len(self.encoder) - 1)
+
+    @property
+    def levels(self) -> int:
+        """Resolution levels, the bottleneck's included."""
+        return len(self.encoder)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with `dimensions` and `architecture`."""
@@ -80,7 +86,14 @@ class UNet3D(nn.Module):
     lowering: Lowering | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False, running: frozenset[str] = RUNNING_NOWHERE) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array | Features,
+        train: bool = False,
+        running: frozenset[str] = RUNNING_NOWHERE,
+        part: Part = "all",
+        levels: int = 0,
+    ) -> jax.Array | Features:
         """Per-voxel logits.
 
         Args:
@@ -88,28 +101,44 @@ class UNet3D(nn.Module):
             a multiple of `config.divisor`, and the logits cropped back.
           train: whether batch statistics normalise.
           running: batch norms that keep to their running averages even in training.
+          part: "features" computes the first `levels` resolution levels, and "rest" all that follows from what
+            that gave as `x` (`models/features.py`); the parameters are those of the whole network.
+          levels: how many levels, from the finest; up to `config.levels`, of which the bottleneck is the last.
 
         Returns:
-          (batch, depth, height, width, outputs) float32 logits.
+          (batch, depth, height, width, outputs) float32 logits, or the features.
         """
         c = self.config
-        x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+        check_part(x, part, levels, c.levels)
         kind = rematerialised(Block, self.remat)
 
         def block(net: nn.Module, name: str, widths: Widths, parts: Parts) -> jax.Array:
             made = kind(widths, c.momentum, self.lowering, name=name, parent=net)
             return made(tuple(parts), train, running, True)
 
-        def level(net: nn.Module, i: int, x: jax.Array) -> jax.Array:
-            """What comes out at resolution level `i` for what goes into it."""
+        def down(net: nn.Module, i: int, x: jax.Array) -> tuple[Features, jax.Array]:
             if i == len(c.encoder) - 1:
-                return block(net, "bottleneck", c.encoder[-1], (x,))
+                return {}, block(net, "bottleneck", c.encoder[-1], (x,))
             skip = block(net, f"encoder_{i}", c.encoder[i], (x,))
-            below = nested_level(net, i + 1, switch_pool(skip)[0])
+            return {"skip": skip}, switch_pool(skip)[0]
+
+        def level(net: nn.Module, i: int, x: Any) -> jax.Array:
+            """What comes out at resolution level `i` for what goes into it."""
+            kept, below = given_level(x, i, levels) if i < given else down(net, i, x)
+            if i == len(c.encoder) - 1:
+                return below
+            below = nested_level(net, i + 1, below)
             number = len(c.encoder) - 2 - i
             up = UpConv(below.shape[-1], name=f"up_{number}", parent=net)(below)
-            return block(net, f"decoder_{number}", (c.encoder[i][-1],) * 2, (up, skip))
+            return block(net, f"decoder_{number}", (c.encoder[i][-1],) * 2, (up, kept["skip"]))
 
+        given = levels if part == "rest" else 0
+        if isinstance(x, dict):
+            sides = sides_of(x)
+        else:
+            x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+        if part == "features":
+            return first_levels(self, down, levels, x, sides)
         nested_level = rematerialised_level(level, self.remat)
         x = nested_level(self, 0, x)
         logits = Projection(len(c.outputs), name="head")((x,))
