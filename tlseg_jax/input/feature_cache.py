@@ -1,0 +1,249 @@
+"""What the frozen first levels of a network give of a data set, computed once and held on the device.
+
+    cache = cache_features(store, subjects, box, network, variables, levels, flips, room)
+    batch = cache.gather(cache.arrays, places, seed, step)   # inside the jitted step; places: see device_cache
+
+A step on such a batch runs the network with part="rest". It trains as the whole network does, up to rounding: the
+frozen levels are the same in every step, and a patch comes in two forms at most, as it is and mirrored.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.input.augment import Augmentation, mirrors
+from tlseg_jax.models.features import Features
+from tlseg_jax.models.networks import NetworkConfig, variable_shapes
+from tlseg_jax.preprocess.geometry import Box
+
+if TYPE_CHECKING:  # a machine that only measures steps may have no grain
+    from tlseg_jax.input.slices import Regions
+    from tlseg_jax.preprocess.slice_store import SliceStore
+    from tlseg_jax.preprocess.store import Store
+
+Batch = dict[str, Any]
+Seed = int | jax.Array
+
+SLICES = 8
+"""Slices whose features are computed at once, where there are as many."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureCache:
+    """Features of a data set on the device.
+
+    Attributes:
+      arrays: {"features": {name: (rows, ...)}, "label": (rows, *sides) uint8} and for slices, where the loss needs
+        them, "region": (rows, *sides) bool. A row is a patch, then its mirror image where the data are mirrored.
+      gather: (arrays, places, seed, step) -> a batch of the same names; pure, to be traced, and equal for caches that
+        gather alike.
+    """
+
+    arrays: Batch
+    gather: Callable[[Batch, Batch, Seed, jax.Array], Batch]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the device."""
+        return sum(int(a.nbytes) for a in jax.tree.leaves(self.arrays))
+
+
+def why_not(
+    levels: int,
+    frozen_bn: Literal["running", "batch"],
+    *,
+    random_patch: bool = False,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+) -> str | None:
+    """Why no features can be kept, as a sentence; None where they can.
+
+    Args:
+      levels: from `frozen_levels`.
+      frozen_bn: what frozen batch norms do.
+      random_patch: whether patches are drawn at random places.
+      augmentation: of the patches; to be mirrored left to right is the only change that features can be kept for.
+    """
+    if frozen_bn == "batch":
+        return "Features cannot be kept, as the frozen batch norms normalise by the batch (--frozen_bn=batch)."
+    if levels == 0:
+        return "Features cannot be kept, as the network's first level is trained."
+    if random_patch:
+        return "Features cannot be kept, as each step draws its patches at random places."
+    changes = [k for k, v in dataclasses.asdict(augmentation).items() if v and k != "flip_left_right"]
+    if changes:
+        what = ", ".join(c.replace("_", " ") for c in changes)
+        return f"Features cannot be kept, as each step changes its patches at random ({what})."
+    return None
+
+
+def feature_bytes(network: NetworkConfig, levels: int, sides: Sequence[int], rows: int, *, region: bool = False) -> int:
+    """Bytes that `rows` patches or slices take with their labels, told before anything is computed.
+
+    Args:
+      network: the network.
+      levels: how many of its first levels the features are of.
+      sides: of a patch or slice.
+      rows: how many; a patch that may be mirrored counts twice.
+      region: whether each comes with a region that the loss is restricted to.
+    """
+    kept = sum(math.prod(s.shape) * s.dtype.itemsize for s in _shapes(network, levels, tuple(sides)).values())
+    return rows * (kept + math.prod(sides) * (1 + region))
+
+
+def cache_features(
+    store: "Store", subjects: Sequence[str], box: Box, network: NetworkConfig, variables: Any, levels: int,
+    flips: bool, room: int,
+) -> FeatureCache:  # fmt: skip
+    """Features of each subject's patch and, where the data are mirrored, of its mirror image.
+
+    Args:
+      store: the prepared data set.
+      subjects: who takes part, in the order that "index" counts.
+      box: the patch.
+      network: the network, of the type that it trains in.
+      variables: its {"params", "batch_stats"}, of which the first levels are frozen.
+      levels: how many, from `frozen_levels`.
+      flips: whether training mirrors patches left to right at random.
+      room: bytes that the device has for it.
+
+    Returns:
+      A cache whose places are {"index": (batch,) int32}, of `make_batches(..., read=False)`, and which mirrors what
+      `augment_batch` mirrors at that seed and step.
+
+    Raises:
+      InputError: the device has no room for it, or an array is damaged.
+    """
+    forms = 2 if flips else 1
+    rows = forms * len(subjects)
+    _check_room(store, len(subjects), feature_bytes(network, levels, box.size, rows), room)
+    labels = np.zeros((rows, *box.size), np.uint8)
+
+    def patches() -> Iterable[tuple[int, NDArray[Any]]]:
+        for i, s in enumerate(subjects):
+            image, label = store.image(s, box), store.label(s, box)
+            labels[forms * i : forms * (i + 1)] = np.stack([label, label[::-1]][:forms])
+            yield forms * i, np.stack([image, image[::-1]][:forms])[..., None]
+
+    features = _compute(network, variables, levels, box.size, rows, patches())
+    arrays = {"features": features, "label": jax.device_put(labels)}
+    return FeatureCache(arrays, _gather_mirrored if flips else _gather)
+
+
+def cache_slice_features(
+    store: "SliceStore", subjects: Sequence[str], network: NetworkConfig, variables: Any, levels: int,
+    regions: "Regions | None", room: int,
+) -> FeatureCache:  # fmt: skip
+    """Features of every slice; slices are not augmented.
+
+    Args:
+      store: the prepared data set.
+      subjects: whose slices take part, in the order that "sample" counts.
+      network: the network, of the type that it trains in.
+      variables: its {"params", "batch_stats"}, of which the first levels are frozen.
+      levels: how many, from `frozen_levels`.
+      regions: for a loss that is restricted to a region.
+      room: bytes that the device has for it.
+
+    Returns:
+      A cache whose places are {"sample": (batch,) int32}, of `make_slice_batches(..., read=False)`.
+
+    Raises:
+      InputError: the device has no room for it, or an array is damaged.
+    """
+    pixels, channels = store.spec.pixels, network.example().shape[-1]
+    count = len(store.samples(subjects))
+    wanted = feature_bytes(network, levels, pixels, count, region=regions is not None)
+    _check_room(store, len(subjects), wanted, room)
+
+    def slices() -> Iterable[tuple[int, NDArray[Any]]]:
+        images = np.concatenate([store.volume_image(s, channels) for s in subjects])
+        size = min(SLICES, count)
+        for start in range(0, count, size):
+            # The last batch begins earlier instead of being smaller, which would be a program of its own.
+            first = min(start, count - size)
+            yield first, images[first : first + size]
+
+    arrays: Batch = {"features": _compute(network, variables, levels, pixels, count, slices())}
+    arrays["label"] = jax.device_put(np.concatenate([store.volume_label(s) for s in subjects]))
+    if regions is not None:
+        arrays["region"] = jax.device_put(np.concatenate([regions[s] for s in subjects]))
+    return FeatureCache(arrays, _gather_slices)
+
+
+def _gather(arrays: Batch, places: Batch, seed: Seed, step: jax.Array) -> Batch:
+    del seed, step
+    return _rows(arrays, places["index"])
+
+
+def _gather_mirrored(arrays: Batch, places: Batch, seed: Seed, step: jax.Array) -> Batch:
+    index = places["index"]
+    return _rows(arrays, 2 * index + mirrors(seed, step, index.shape[0]))
+
+
+def _gather_slices(arrays: Batch, places: Batch, seed: Seed, step: jax.Array) -> Batch:
+    del seed, step
+    return _rows(arrays, places["sample"])
+
+
+def _shapes(network: NetworkConfig, levels: int, sides: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The features of one patch or slice."""
+    module = network.module()
+    image = jax.ShapeDtypeStruct((1, *sides, network.example().shape[-1]), jnp.float32)
+    found: Any = jax.eval_shape(
+        lambda v, x: module.apply(v, x, part="features", levels=levels), variable_shapes(network), image
+    )
+    return dict(found)
+
+
+@functools.cache
+def _program(network: NetworkConfig, levels: int) -> Callable[[Any, Any], Features]:
+    """One jitted function a network, so that the next run's parameters compile nothing."""
+    module = network.module()
+
+    @jax.jit
+    def features(variables: Any, image: jax.Array) -> Any:
+        return module.apply(variables, image.astype(jnp.float32), part="features", levels=levels)
+
+    return features
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(kept: Features, found: Features, first: jax.Array) -> Features:
+    return {k: jax.lax.dynamic_update_slice_in_dim(kept[k], found[k], first, 0) for k in kept}
+
+
+def _compute(
+    network: NetworkConfig, variables: Any, levels: int, sides: tuple[int, ...], rows: int,
+    images: Iterable[tuple[int, NDArray[Any]]],
+) -> Features:  # fmt: skip
+    """Features of all rows, for (first row, images) of some rows at a time; never twice on the device."""
+    kept = {k: jnp.zeros((rows, *s.shape[1:]), s.dtype) for k, s in _shapes(network, levels, sides).items()}
+    compute = _program(network, levels)
+    for first, image in images:
+        kept = _put(kept, compute(variables, image), jnp.int32(first))
+    return kept
+
+
+def _rows(arrays: Batch, chosen: jax.Array) -> Batch:
+    """The chosen rows of every array; one plain copy a row, where a gather would go value by value."""
+
+    def take(v: jax.Array) -> jax.Array:
+        return jnp.concatenate([jax.lax.dynamic_slice_in_dim(v, i, 1) for i in chosen])
+
+    return jax.tree.map(take, arrays)  # type: ignore[no-any-return]
+
+
+def _check_room(store: "Store | SliceStore", scans: int, wanted: int, room: int) -> None:
+    if wanted > room:
+        raise InputError(
+            f"The features of {scans} scans of {store.folder} would take {wanted / 1e9:.3g} GB on the device, which "
+            f"has {max(room, 0) / 1e9:.3g} GB for them: train without kept features, or on fewer scans (--n)."
+        )
