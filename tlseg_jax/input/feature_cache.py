@@ -84,6 +84,25 @@ def why_not(
     return None
 
 
+def feature_shapes(
+    network: NetworkConfig, levels: int, sides: Sequence[int], rows: int = 1
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes and types of the features of so many patches or slices, told before anything is computed.
+
+    Args:
+      network: the network.
+      levels: how many of its first levels the features are of.
+      sides: of a patch or slice.
+      rows: how many.
+    """
+    module = network.module()
+    image = jax.ShapeDtypeStruct((rows, *sides, network.example().shape[-1]), jnp.float32)
+    found: Any = jax.eval_shape(
+        lambda v, x: module.apply(v, x, part="features", levels=levels), variable_shapes(network), image
+    )
+    return dict(found)
+
+
 def feature_bytes(network: NetworkConfig, levels: int, sides: Sequence[int], rows: int, *, region: bool = False) -> int:
     """Bytes that `rows` patches or slices take with their labels, told before anything is computed.
 
@@ -94,7 +113,7 @@ def feature_bytes(network: NetworkConfig, levels: int, sides: Sequence[int], row
       rows: how many; a patch that may be mirrored counts twice.
       region: whether each comes with a region that the loss is restricted to.
     """
-    kept = sum(math.prod(s.shape) * s.dtype.itemsize for s in _shapes(network, levels, tuple(sides)).values())
+    kept = sum(math.prod(s.shape) * s.dtype.itemsize for s in feature_shapes(network, levels, sides).values())
     return rows * (kept + math.prod(sides) * (1 + region))
 
 
@@ -193,16 +212,6 @@ def _gather_slices(arrays: Batch, places: Batch, seed: Seed, step: jax.Array) ->
     return _rows(arrays, places["sample"])
 
 
-def _shapes(network: NetworkConfig, levels: int, sides: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
-    """The features of one patch or slice."""
-    module = network.module()
-    image = jax.ShapeDtypeStruct((1, *sides, network.example().shape[-1]), jnp.float32)
-    found: Any = jax.eval_shape(
-        lambda v, x: module.apply(v, x, part="features", levels=levels), variable_shapes(network), image
-    )
-    return dict(found)
-
-
 @functools.cache
 def _program(network: NetworkConfig, levels: int) -> Callable[[Any, Any], Features]:
     """One jitted function a network, so that the next run's parameters compile nothing."""
@@ -225,7 +234,7 @@ def _compute(
     images: Iterable[tuple[int, NDArray[Any]]],
 ) -> Features:  # fmt: skip
     """Features of all rows, for (first row, images) of some rows at a time; never twice on the device."""
-    kept = {k: jnp.zeros((rows, *s.shape[1:]), s.dtype) for k, s in _shapes(network, levels, sides).items()}
+    kept = {k: jnp.zeros(s.shape, s.dtype) for k, s in feature_shapes(network, levels, sides, rows).items()}
     compute = _program(network, levels)
     for first, image in images:
         kept = _put(kept, compute(variables, image), jnp.int32(first))
