@@ -1,0 +1,96 @@
+"""The page's script: tables that sort, and viewers that are scrolled through by slider, wheel and keys."""
+
+JS = r"""
+"use strict";
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
+  const number = cell => {
+    const text = cell.dataset.v ?? cell.textContent.trim();
+    const found = /^[-+\u2212]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?/i.exec(text);
+    return found ? parseFloat(found[0].replace("\u2212", "-")) : NaN;
+  };
+  heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
+    const down = head.getAttribute("aria-sort") === "ascending";
+    heads.forEach(h => h.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const rows = [...body.rows].map(row => ({row, cell: row.cells[column]}));
+    const empty = r => r.cell.hasAttribute("data-empty");
+    const numeric = rows.every(r => empty(r) || !Number.isNaN(number(r.cell)));
+    const sign = down ? -1 : 1;
+    rows.sort((a, b) => {
+      if (empty(a) || empty(b)) return empty(a) - empty(b);
+      if (numeric) return sign * (number(a.cell) - number(b.cell));
+      return sign * a.cell.textContent.localeCompare(b.cell.textContent, "en", {numeric: true});
+    });
+    body.append(...rows.map(r => r.row));
+  }));
+}
+
+for (const box of document.querySelectorAll(".viewer")) {
+  const frame = box.querySelector("iframe"), canvas = box.querySelector("canvas");
+  const slice = box.querySelector(".slice"), overlay = box.querySelector(".overlay");
+  const place = box.querySelector("output"), places = JSON.parse(box.dataset.places);
+  const paper = canvas.getContext("2d");
+  let brain = null;
+
+  const show = () => {
+    const z = brain.numSlice.Z;
+    slice.value = z;
+    slice.setAttribute("aria-valuetext", places[z]);
+    place.textContent = places[z];
+    brain.crosshair = false;
+    brain.draw(z, "Z");
+    paper.drawImage(brain.planes.canvasZ, 0, 0);
+    brain.crosshair = true;
+    brain.drawAll();
+  };
+  const go = z => {
+    z = Math.max(0, Math.min(places.length - 1, z));
+    const moved = brain !== null && z !== brain.numSlice.Z;
+    if (moved) { brain.numSlice.Z = z; show(); }
+    return moved;
+  };
+  const turned = event => {
+    if (brain && event.deltaY && go(brain.numSlice.Z + (event.deltaY < 0 ? 1 : -1))) event.preventDefault();
+  };
+  const pressed = event => {
+    const by = {ArrowUp: 1, ArrowRight: 1, PageUp: 10, ArrowDown: -1, ArrowLeft: -1, PageDown: -10}[event.key];
+    if (brain && by && go(brain.numSlice.Z + by)) event.preventDefault();
+  };
+  const start = () => {
+    brain = frame.contentWindow.tlsegBrain;
+    brain.nanValue = true;  // it need not read the value below the cross, which is not shown
+    brain.colorCrosshair = "#ffd23f";
+    if (brain.colorMap) brain.colorMap.hide = true;
+    canvas.width = brain.nbSlice.X;
+    canvas.height = brain.nbSlice.Y;
+    const [x, y, z] = JSON.parse(box.dataset.start);
+    brain.numSlice = {X: x, Y: y, Z: z};
+    brain.onclick = show;
+    frame.contentDocument.addEventListener("wheel", turned, {passive: false});
+    frame.contentDocument.addEventListener("keydown", pressed);
+    slice.disabled = overlay.disabled = false;
+    show();
+    box.dataset.ready = "1";
+  };
+  slice.addEventListener("input", () => go(+slice.value));
+  overlay.addEventListener("input", () => {
+    brain.overlay.opacity = overlay.value / 100;
+    brain.init();
+    show();
+  });
+  canvas.addEventListener("wheel", turned, {passive: false});
+  canvas.addEventListener("keydown", pressed);
+  const wait = () => {
+    const inside = frame.contentWindow;
+    if (inside && inside.tlsegBrain) start();
+    else setTimeout(wait, 100);
+  };
+  new IntersectionObserver((seen, watch) => {
+    if (!seen.some(s => s.isIntersecting)) return;
+    watch.disconnect();
+    frame.srcdoc = box.querySelector("template").content.textContent;
+    wait();
+  }, {rootMargin: "600px"}).observe(box);
+}
+"""
