@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.input.randomise import randomise
 
 _PERMUTATIONS = tuple(itertools.permutations(range(3)))
 
@@ -22,17 +23,20 @@ class Augmentation:
         where the patch is one, else the 8 flips and the permutations that keep its shape.
       intensity: contrast, brightness, gamma, a smooth bias field and noise; ours.
       affine: rotation to 10 degrees, scaling to 10% and shift to 4% of the side; ours.
+      randomise: another contrast, bias field, sharpness and noise (`randomise.randomise`), in place of
+        `intensity`, which is the milder form of the same.
     """
 
     flip_left_right: bool = False
     random_rotations: bool = False
     intensity: bool = False
     affine: bool = False
+    randomise: bool = False
 
 
-def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool) -> Augmentation:
+def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool, randomise: bool = False) -> Augmentation:
     """Table 1's augmentation of a data set, plus ours where the recipe says so."""
-    return Augmentation(spec.flip_left_right, spec.random_rotations, intensity, affine)
+    return Augmentation(spec.flip_left_right, spec.random_rotations, intensity, affine, randomise)
 
 
 def sample_key(seed: int | jax.Array, step: jax.Array | int, sample: jax.Array | int) -> jax.Array:
@@ -81,7 +85,9 @@ def augment(
         label = jnp.where(mirror, label[::-1], label)
     if augmentation.affine:
         image, label = _affine(warp, image, label)
-    if augmentation.intensity:
+    if augmentation.randomise:
+        image = randomise(intensity, image)
+    elif augmentation.intensity:
         image = _intensity(intensity, image)
     return image, label
 
