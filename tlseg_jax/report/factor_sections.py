@@ -1,0 +1,159 @@
+"""The part of a report on a factor study: what each property of the pre-training data does, from results.csv alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tlseg_jax.datasets.factors import EXTRA_POINTS
+from tlseg_jax.errors import InputError
+from tlseg_jax.report.assess import mark_of
+from tlseg_jax.report.effect_coding import name_of
+from tlseg_jax.report.factor_analysis import FactorAnalysis, analyse
+from tlseg_jax.report.factor_figures import draw_forest
+from tlseg_jax.report.factor_pair import pair_section
+from tlseg_jax.report.factor_scores import runs_of, shift_losses, target_scores
+from tlseg_jax.report.mixed_model import Effect
+from tlseg_jax.report.results_table import Results
+from tlseg_jax.report.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.report.study_info import StudyInfo
+
+TARGET, LOSS = "IoU on the target", "loss on unseen data"
+
+
+def factor_sections(results: Results, folder: Path, study: StudyInfo) -> tuple[Section, ...]:
+    """Effects of the factors on target IoU and on the loss under domain shift, and the MAL-C pair by n.
+
+    Args:
+      results: of the study; rows without all six factors, and remedies, take no part.
+      folder: of the report; figures go to its `figures/`.
+      study: what was asked for.
+
+    Returns:
+      No section for a study without factors. Where effects cannot be estimated, a section says why not.
+    """
+    if not runs_of(results.rows, "target"):
+        return ()
+    mark = mark_of(study.synthetic)
+    found: list[FactorAnalysis] = []
+    said: list[str] = []
+    losses, left_out = shift_losses(results.rows)
+    for measure, observations in ((TARGET, target_scores(results.rows)), (LOSS, losses)):
+        try:
+            found.append(analyse(measure, observations))
+        except InputError as e:
+            said.append(f"Effects on the {measure} are not estimated: {e}")
+    if left_out:
+        said.append(
+            f"The {LOSS} is not known for {left_out} pre-trained model(s) and n: not all persons are scored yet."
+        )
+    sections = [_main_section(found, said, folder, mark)]
+    if any(a.interactions for a in found):
+        sections.append(_interaction_section([a for a in found if a.interactions], folder, mark))
+    pair = pair_section(results.rows, EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"], folder, mark)
+    return (*sections, pair) if pair else tuple(sections)
+
+
+def _main_section(found: Sequence[FactorAnalysis], said: Sequence[str], folder: Path, mark: str) -> Section:
+    title = "What the pre-training data changes"
+    if not found:
+        return Section(title, tuple(said))
+    paragraphs = [
+        "Each pre-trained model saw data of its own levels of structure, disease, space, skull, scanner and labels; "
+        "all are then fine-tuned on the same target scans. An effect is the difference between the means of two "
+        "levels, all else equal, in IoU points (hundredths of IoU), by a linear mixed model with the number of "
+        "labelled scans (log2 n) and random intercepts for the pre-trained model, for its fine-tuned models at each n "
+        "and for the person. Scores are first averaged over seeds.",
+        "The intervals speak for further pre-trained models of the same kind and for these test persons. Each holds "
+        f"with 95%, not all {len(found[0].main_effects)} at once: a single effect just off 0 is weak evidence.",
+    ]
+    for a in found:
+        paragraphs += _sentences(a)
+    paragraphs += said
+    png = draw_forest(found, folder / "figures" / "factor_effects.png", "main", mark)
+    caption = f"Main effects of the pre-training data's factors with 95% intervals ({_counts(found[0])})."
+    loss = any(a.measure == LOSS for a in found)
+    figure = ReportFigure(
+        png, caption + (" A positive effect on the loss means less robust to unseen data." if loss else ""),
+        "Forest plot of main effects",
+    )  # fmt: skip
+    effects = ReportTable(
+        "factor_main_effects", f"Main effects in IoU points ({_counts(found[0])}).", _HEADINGS,
+        tuple(_row(a.measure, e) for a in found for e in (*a.main_effects, *((a.of_n,) if a.of_n else ()))),
+    )  # fmt: skip
+    parts = ReportTable(
+        "factor_random_parts",
+        "Standard deviations of the random parts in IoU points: what varies where all levels are equal.",
+        ("measure", "random part", "standard deviation"),
+        tuple((a.measure, name, sd) for a in found for name, sd in a.main.deviations.items()),
+    )
+    return Section(title, tuple(paragraphs), (figure,), (effects, parts))
+
+
+def _interaction_section(found: Sequence[FactorAnalysis], folder: Path, mark: str) -> Section:
+    paragraphs = [
+        "An interaction is a difference of differences, in IoU points: how much more the first factor's change does "
+        "when the second factor is changed too.",
+    ]
+    a = found[0]
+    if any(a.separable.aliases.values()):
+        paragraphs.append(
+            "The design is a fraction: interactions joined by 'or' cannot be told apart in it, and the estimate is of "
+            "their sum (up to sign)."
+        )
+    if a.separable.lost:
+        lost = ", ".join(map(name_of, a.separable.lost))
+        paragraphs.append(f"Not estimated, for want of data sets that tell them from other effects: {lost}.")
+    for a in found:
+        apart = [e for e in a.interactions if e.low > 0 or e.high < 0]
+        df = a.full.df if a.full else 0
+        paragraphs.append(
+            f"On the {a.measure}, {len(apart)} of {len(a.interactions)} intervals leave out 0 ({_counts(a)}; "
+            f"{df} degrees of freedom)" + (f": {'; '.join(_said(e) for e in apart)}." if apart else ".")
+        )
+    png = draw_forest(found, folder / "figures" / "factor_interactions.png", "interaction", mark)
+    figure = ReportFigure(
+        png, f"Two-way interactions with 95% intervals ({_counts(found[0])}).", "Forest plot of interactions"
+    )
+    table = ReportTable(
+        "factor_interactions", f"Two-way interactions in IoU points ({_counts(found[0])}).", _HEADINGS,
+        tuple(_row(a.measure, e) for a in found for e in a.interactions),
+    )  # fmt: skip
+    return Section("Whether factors depend on each other", tuple(paragraphs), (figure,), (table,))
+
+
+_HEADINGS = ("measure", "effect", "contrast", "difference", "low", "high", "degrees of freedom")
+
+
+def _row(measure: str, e: Effect) -> tuple[str, str, str, float, float, float, int]:
+    return measure, e.name, e.contrast, round(e.difference, 3), round(e.low, 3), round(e.high, 3), e.df
+
+
+def _sentences(a: FactorAnalysis) -> list[str]:
+    apart = [e for e in a.main_effects if e.low > 0 or e.high < 0]
+    others = [e for e in a.main_effects if e not in apart]
+    out = []
+    if apart:
+        out.append(f"On the {a.measure} ({_counts(a)}), 95% intervals: {'; '.join(_said(e) for e in apart)}.")
+    if others:
+        out.append(
+            f"On the {a.measure} ({_counts(a)}), the interval holds 0 for {'; '.join(_said(e) for e in others)}: "
+            "this study does not show these to matter, nor that they do not."
+        )
+    if a.of_n:
+        out.append(f"Twice as many labelled scans change the {a.measure} by {_number(a.of_n)} ({_counts(a)}).")
+    out += [f"On the {a.measure}: {note}." for note in a.main.notes]
+    if a.full and a.full is not a.main:
+        out += [f"On the {a.measure}, in the fit with interactions: {note}." for note in a.full.notes]
+    return out
+
+
+def _said(e: Effect) -> str:
+    return f"{e.name} ({e.contrast}) {_number(e)}"
+
+
+def _number(e: Effect) -> str:
+    return f"{e.difference:+.1f} points ({e.low:+.1f} to {e.high:+.1f})"
+
+
+def _counts(a: FactorAnalysis) -> str:
+    of_persons = f", {a.main.persons} persons" if a.main.persons else ""
+    return f"{a.main.models} pre-trained models, {a.main.cells} of model and n{of_persons}"
