@@ -75,7 +75,7 @@ class Ours:
         count, sides = CHECKED[config.dimensions]
         batch = random_batch(config, sides, count)
         take = patch_inputs() if config.dimensions == 3 else slice_inputs(len(config.outputs))
-        image, target = take(batch, jnp.int32(0))
+        image, target = take(batch, jnp.int32(0), 0)
         variables = init_variables(self.config, jax.random.key(draw))
         variables["params"] = _off_the_edge(variables["params"])
         loss, module = objective(config), config.module()

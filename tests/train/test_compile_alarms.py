@@ -35,7 +35,7 @@ if network.dimensions == 2:
 else:
     recipe = get_recipe("default")
     augmentation = augmentation_for(get_any_spec("hdt_c"), intensity=True, affine=True)
-    loss, inputs, image = get_loss(recipe.loss), patch_inputs(0, augmentation), shape
+    loss, inputs, image = get_loss(recipe.loss), patch_inputs(augmentation), shape
 optimiser = make_optimiser(recipe, 100, labels)
 state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
 step = make_train_step(network, optimiser, loss, labels, inputs=inputs)

@@ -79,9 +79,9 @@ def test_patches_give_the_same_run_however_they_are_sent(
     calls: list[int] = []
 
     class Counted(Dispatch):
-        def __call__(self, state: Any, batches: Any) -> Any:
+        def __call__(self, state: Any, batches: Any, done: int = 0) -> Any:
             calls.append(len(batches))
-            return super().__call__(state, batches)
+            return super().__call__(state, batches, done)
 
     job = patch_job(tiny_network, validation=1, validate_every=5)
     plain = train(tiny_store, job, tmp_path / "plain", Execution())
@@ -125,10 +125,10 @@ def test_a_run_goes_on_under_another_execution(
     whole = train(tiny_store, job, tmp_path / "whole", Execution())
 
     class Cut(Dispatch):
-        def __call__(self, state: Any, batches: Any) -> Any:
+        def __call__(self, state: Any, batches: Any, done: int = 0) -> Any:
             if int(state.step) >= 5:
                 raise KeyboardInterrupt
-            return super().__call__(state, batches)
+            return super().__call__(state, batches, done)
 
     with monkeypatch.context() as m:
         m.setattr(job_module, "Dispatch", Cut)

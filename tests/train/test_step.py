@@ -29,8 +29,8 @@ def test_the_steps_augmentation_is_the_one_of_its_seed_and_count(tiny_network: U
     batch: dict[str, Any] = {"image": np.stack(images).astype(np.float32), "label": np.stack(masks)}
     wanted = Augmentation(flip_left_right=True)
     plain = make_train_step(tiny_network, optimiser, cross_entropy_dice, labels)
-    augmenting = make_train_step(tiny_network, optimiser, cross_entropy_dice, labels, inputs=patch_inputs(5, wanted))
-    a, b = (init_state(jax.tree.map(jnp.array, variables), optimiser) for _ in range(2))
+    augmenting = make_train_step(tiny_network, optimiser, cross_entropy_dice, labels, inputs=patch_inputs(wanted))
+    a, b = (init_state(jax.tree.map(jnp.array, variables), optimiser, 5) for _ in range(2))
     for count in range(4):
         image, label = augment_batch(batch["image"], batch["label"], 5, jnp.int32(count), wanted)
         a, by_hand = plain(a, {"image": image, "label": label})

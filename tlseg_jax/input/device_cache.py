@@ -38,11 +38,12 @@ class DeviceCache:
 
     Attributes:
       arrays: float16 images, uint8 labels and, where the loss needs them, bool regions.
-      gather: (arrays, places) -> the batch that the streamed run would have read; pure, to be traced.
+      gather: (arrays, places, seed, step) -> the batch that the streamed run would have read; pure, to be traced,
+        and equal for caches that gather alike.
     """
 
     arrays: Arrays
-    gather: Callable[[Arrays, Arrays], Arrays]
+    gather: Callable[..., Arrays]
 
     @property
     def nbytes(self) -> int:
@@ -79,12 +80,18 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
         images[i, :x, :y, :z] = store.image(s, b)
         labels[i, :x, :y, :z] = store.label(s, b)
     first = jnp.asarray(np.array([b.start for b in boxes], np.int32))
+    arrays = {"image": jax.device_put(images), "label": jax.device_put(labels), "first": first}
+    return DeviceCache(arrays, _GatherPatches(size))
 
-    def gather(arrays: Arrays, places: Arrays) -> Arrays:
+
+@dataclasses.dataclass(frozen=True)
+class _GatherPatches:
+    size: Shape3
+
+    def __call__(self, arrays: Arrays, places: Arrays, seed: Any = 0, step: Any = 0) -> Arrays:
+        del seed, step
         start = places["start"] - arrays["first"][places["index"]]
-        return {k: _cut(arrays[k], places["index"], start, size) for k in ("image", "label")}
-
-    return DeviceCache({"image": jax.device_put(images), "label": jax.device_put(labels), "first": first}, gather)
+        return {k: _cut(arrays[k], places["index"], start, self.size) for k in ("image", "label")}
 
 
 def cache_slices(
@@ -114,11 +121,12 @@ def cache_slices(
     }
     if regions is not None:
         arrays["region"] = np.concatenate([regions[s] for s in subjects])
+    return DeviceCache(jax.device_put(arrays), _gather_slices)
 
-    def gather(arrays: Arrays, places: Arrays) -> Arrays:
-        return {k: v[places["sample"]] for k, v in arrays.items()}
 
-    return DeviceCache(jax.device_put(arrays), gather)
+def _gather_slices(arrays: Arrays, places: Arrays, seed: Any = 0, step: Any = 0) -> Arrays:
+    del seed, step
+    return {k: v[places["sample"]] for k, v in arrays.items()}
 
 
 def _whole(shape: Shape3, size: Shape3) -> Box:

@@ -141,8 +141,9 @@ class Checkpoints:
         leaves, treedef = jax.tree.flatten(state.opt_state)
         moments = [restored["opt_state"][str(i)] for i in range(len(leaves))]
         return TrainState(
-            restored["step"], restored["params"], restored["batch_stats"], jax.tree.unflatten(treedef, moments)
-        )
+            restored["step"], restored["params"], restored["batch_stats"], jax.tree.unflatten(treedef, moments),
+            state.seed,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

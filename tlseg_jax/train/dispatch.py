@@ -1,16 +1,43 @@
 """What goes to the device in one call: one training step or several, on batches that were sent or that lie there."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from tlseg_jax.input.device_cache import DeviceCache
 from tlseg_jax.train.device_memory import free_ram
+from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.state import TrainState
-from tlseg_jax.train.step import Batch, Step
+from tlseg_jax.train.step import Batch, Step, whole_step
 
 Metrics = dict[str, jax.Array]
+
+
+class Cache(Protocol):
+    """A data set on the device, of samples or of features."""
+
+    @property
+    def arrays(self) -> Any:
+        """What lies there."""
+
+    @property
+    def gather(self) -> Callable[..., Batch]:
+        """(arrays, places, seed, step) -> batch; equal for caches that gather alike, so that programs are shared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StagedStep:
+    """A step of one stage of the training.
+
+    Attributes:
+      last: the last training step that it does.
+      step: from `make_train_step`.
+    """
+
+    last: int
+    step: Step
 
 
 class Dispatch:
@@ -20,49 +47,79 @@ class Dispatch:
     no other length is ever compiled. Several steps are a `lax.scan`, in which the host takes no part.
     """
 
-    def __init__(self, step: Step, most: int = 1, cache: DeviceCache | None = None) -> None:
+    def __init__(
+        self, step: Step | Sequence[StagedStep], most: int = 1, cache: Cache | None = None,
+        programs: Programs | None = None, runs: int = 0,
+    ) -> None:  # fmt: skip
         """Take `step` for batches of the stream, or, with a `cache`, for the places of its samples.
 
         Args:
-          step: from `make_train_step`.
+          step: from `make_train_step`, or one a stage of the training, in order.
           most: steps in a call; 1 or more.
           cache: the data set on the device.
+          programs: where what is compiled is kept for others.
+          runs: do so many runs at once, each array of states, batches and cache with a leading axis for them; 0: one.
         """
         self.most = most
+        self._stages = [StagedStep(1 << 62, step)] if callable(step) else list(step)
         self._cached = cache is not None
         # Arguments of the programs: held by them as constants, they would be copied and folded.
         self._arrays = cache.arrays if cache else {}
+        gather = cache.gather if cache else None
+        kept = programs or Programs()
+        self._programs = [
+            kept.get(("dispatch", s.step, gather, runs), lambda s=s: _compile(s.step, gather, runs))  # type: ignore[misc]
+            for s in self._stages
+        ]
 
-        def one(state: TrainState, batch: Batch, arrays: Batch) -> tuple[TrainState, Metrics]:
-            return step(state, cache.gather(arrays, batch) if cache else batch)
+    def stage(self, done: int) -> int:
+        """Which stage the step after `done` steps belongs to, from 0."""
+        return next((i for i, s in enumerate(self._stages) if done < s.last), len(self._stages) - 1)
 
-        def several(state: TrainState, batches: Batch, arrays: Batch) -> tuple[TrainState, Metrics]:
-            return jax.lax.scan(lambda s, b: one(s, b, arrays), state, batches)
-
-        # The state that goes in is given away, so that there is never a second one on the device.
-        cut = jax.jit(one, donate_argnums=0)
-        self._single: Step = (lambda state, places: cut(state, places, self._arrays)) if cache else step
-        self._several = jax.jit(several, donate_argnums=0)
-
-    def length(self, left: int) -> int:
-        """Steps of the next call where `left` may be done before the host has to look."""
+    def length(self, left: int, done: int = 0) -> int:
+        """Steps of the next call where `left` may be done before the host has to look, after `done` steps."""
+        left = min(left, max(self._stages[self.stage(done)].last - done, 1))
         return self.most if left >= self.most else 1
 
-    def __call__(self, state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
+    def __call__(self, state: TrainState, batches: Sequence[Batch], done: int = 0) -> tuple[TrainState, Metrics]:
         """Do 1 or `most` steps; returns before the device is done.
 
         Args:
           state: given away.
           batches: as the stream gives them, one a step.
+          done: steps before these, by which the stage goes.
 
         Returns:
           The state after the last, and the metrics of each: scalars of a single step, else (steps,).
         """
+        single, several = self._programs[self.stage(done)]
         wanted = [{k: v for k, v in b.items() if self._cached or k != "index"} for b in batches]
         if len(wanted) == 1:
-            return self._single(state, wanted[0])
+            return single(state, wanted[0], self._arrays)
         stacked = {k: np.stack([b[k] for b in wanted]) for k in wanted[0]}
-        return self._several(state, stacked, self._arrays)  # type: ignore[no-any-return]
+        return several(state, stacked, self._arrays)
+
+
+Program = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
+
+
+def _compile(step: Step, gather: Callable[..., Batch] | None, runs: int) -> tuple[Program, Program]:
+    """The program of one step and that of several."""
+    # In one program with what gathers its batch, or with other runs, a step in two is one.
+    inner = whole_step(step)
+
+    def one(state: TrainState, batch: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
+        return inner(state, gather(arrays, batch, state.seed, state.step) if gather else batch)
+
+    at_once = jax.vmap(one) if runs else one
+
+    def several(state: TrainState, batches: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
+        return jax.lax.scan(lambda s, b: at_once(s, b, arrays), state, batches)
+
+    # The state that goes in is given away, so that there is never a second one on the device.
+    if gather or runs:
+        return jax.jit(at_once, donate_argnums=0), jax.jit(several, donate_argnums=0)
+    return (lambda state, batch, _: step(state, batch)), jax.jit(several, donate_argnums=0)
 
 
 def cache_room(step: int = 0) -> int:

@@ -42,7 +42,7 @@ def dry_run_report(
     one = statistics.median(seconds)
     rows = {
         "network": f"{network.name}, {network.dtype}, remat {prediction.plan.remat}",
-        "batch": "x".join(map(str, batch["image"].shape)),
+        "batch": "x".join(map(str, batch["label"].shape)),
         "parameters": f"{trained + frozen:,}: {trained:,} trained, {frozen:,} frozen",
         "FLOPs a step": flops_line.removeprefix("FLOPs a step: "),
         "memory": f"{format_bytes(prediction.total)} predicted {prediction.source}; {fits.capacity}",

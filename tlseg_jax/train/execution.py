@@ -6,7 +6,7 @@ from typing import Literal
 
 from tlseg_jax.models.remat import Remat
 
-Cache = Literal["none", "device"]
+Cache = Literal["none", "device", "features", "auto"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Execution:
     Attributes:
       remat: what is computed again in the backward pass.
       memory_budget: bytes that the step may take; None: the device's. The cheapest `remat` that fits is then taken.
-      cache: "device" holds the prepared data set on the device and samples there.
+      cache: "device" holds the prepared data set on the device and samples there; "features" holds there what the
+        frozen first levels of the network give of it; "auto" does the most of this that is possible and fits.
       steps_per_call: training steps in one dispatch.
       profile: folder for a trace of some steps; None: no trace.
       dry_run: tell what the run would take, and stop.

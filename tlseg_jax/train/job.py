@@ -1,11 +1,7 @@
 """One model from a prepared data set: which scans, which start, training, scores and figures."""
 
 import dataclasses
-import hashlib
-import importlib.metadata
-import json
-import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,28 +17,38 @@ from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.device_memory import format_bytes
-from tlseg_jax.train.dispatch import Dispatch, cache_room
+from tlseg_jax.train.dispatch import Dispatch, StagedStep, cache_room
 from tlseg_jax.train.dry_run import dry_run_report
 from tlseg_jax.train.execution import Execution
+from tlseg_jax.train.job_record import describe, seen_subjects, store_digest
 from tlseg_jax.train.job_settings import JobSettings, Length
+from tlseg_jax.train.keep_data import Place, choose_place
 from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
-from tlseg_jax.train.memory import Plan, fit_memory, out_of_memory, shortage
+from tlseg_jax.train.memory import FitsIn, Plan, fit_memory, out_of_memory, shortage
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.patch_data import PatchData
+from tlseg_jax.train.programs import Programs
+from tlseg_jax.train.remedies import check_remedies
 from tlseg_jax.train.run_folder import claim_settings
 from tlseg_jax.train.slice_data import SliceData
 from tlseg_jax.train.state import TrainState, init_state
 from tlseg_jax.train.step import Inputs, Objective, Step, make_predictor, make_train_step, step_flops
 from tlseg_jax.train.trace import Trace
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, parameter_table
+from tlseg_jax.transfer.frozen_levels import frozen_levels
 from tlseg_jax.transfer.restore import restore_pretrained
+from tlseg_jax.transfer.stages import stages
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
+    from tlseg_jax.input.feature_cache import FeatureCache
 
-__all__ = ["JobSettings", "Pretrained", "load_predictor", "load_slice_predictor", "train_job"]
+__all__ = [
+    "JobSettings", "Pretrained", "Run", "claim_run", "load_predictor", "load_slice_predictor", "prepare_run",
+    "seen_subjects", "store_digest", "train_job",
+]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +82,29 @@ class TaskData(Protocol):
     def inputs(self) -> Inputs:
         """What becomes of a batch before the network."""
 
+    def program_key(self) -> Hashable:
+        """All that `loss` and `inputs` depend on besides the network and the recipe."""
+
     def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or, without reading, of where their samples are."""
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
         """What these subjects train on, held on the device, which has `room` bytes for it."""
+
+    def cache_bytes(self, subjects: Sequence[str]) -> int:
+        """What `cache` would take."""
+
+    def why_no_features(self, levels: int) -> str | None:
+        """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
+
+    def feature_shapes(self, levels: int) -> dict[str, Any]:
+        """Shapes and types of a batch with features in place of the image."""
+
+    def feature_bytes(self, subjects: Sequence[str], levels: int) -> int:
+        """What `feature_cache` would take."""
+
+    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
+        """Features of what these subjects train on, computed once, on the device, which has `room` bytes for them."""
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch."""
@@ -108,53 +132,60 @@ def task_data(store: AnyStore, job: JobSettings, pretrained: Pretrained | None) 
     return PatchData(store, job)
 
 
-def store_digest(store: AnyStore) -> str:
-    """A checksum of what a run reads from a store: scans, labels, splits and patch or slices."""
-    records = {
-        s: (r["fingerprint"], r["split"], *([r["samples"]] if "samples" in r else []))
-        for s, r in ((s, store.record(s)) for s in store.subjects())
-    }
-    text = json.dumps([store.manifest["spec"], store.manifest.get("patch_box"), records], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One model's training, ready for its first step.
 
+    Attributes:
+      job: the settings.
+      folder: the run folder.
+      data: what it trains on, as training sees it.
+      fitted: the labelled scans that train.
+      held: those that validate.
+      length: how long it is.
+      description: saved with every checkpoint.
+      settings: `settings.json`.
+      labels: tree of "trained" and "frozen".
+      state: before the first step.
+      iterator: of its batches, or of their places where they are made on the device.
+      place: where its data lie.
+      fits: the step that fits, of the last stage.
+      steps: the step, or one a stage.
+      make: (labels, optimiser, network, **how) -> step, for other plans of it.
+      make_planned: plan -> step.
+      key: all that the programs depend on.
+    """
 
-def describe(
-    store: AnyStore, job: JobSettings, subjects: Sequence[str], pretrained: Pretrained | None
-) -> dict[str, Any]:
-    """What is saved with every checkpoint: enough to rebuild the network and to preprocess a new scan."""
-    before = pretrained.saved.description if pretrained else {}
-    group = store.spec.split_group
-    return {
-        "network": job.network.to_dict(),
-        "spec": store.spec.to_dict(),
-        "prepare": store.manifest["parameters"],
-        "synthetic": bool(store.manifest.get("synthetic", False)),
-        "pretask": before.get("task", "none"),
-        "task": store.spec.name,
-        "n": len(subjects),
-        "seed": job.seed,
-        # Whoever tests this model must know whom it has seen, in pre-training too.
-        "seen_images": sorted(
-            {*before.get("seen_images", ()), *(store.record(s)["image_sha256"] for s in subjects)}
-        ),
-        "seen_persons": sorted(
-            {*before.get("seen_persons", ()), *(f"{group}:{store.persons[s]}" for s in subjects)}
-        ),
-        "versions": {
-            p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "orbax-checkpoint", "grain")
-        } | {"python": platform.python_version()},
-    }  # fmt: skip
+    job: JobSettings
+    folder: Path
+    data: TaskData
+    fitted: tuple[str, ...]
+    held: tuple[str, ...]
+    length: Length
+    description: dict[str, Any]
+    settings: dict[str, Any]
+    labels: Any
+    state: TrainState
+    iterator: "grain.DatasetIterator"
+    place: Place
+    fits: FitsIn
+    steps: Step | tuple[StagedStep, ...]
+    make: Callable[..., Step]
+    make_planned: Callable[[Plan], Any]
+    key: Hashable
 
+    def batch_shapes(self) -> Any:
+        """Shapes and types of what a step takes."""
+        levels = self.place.levels
+        return self.data.feature_shapes(levels) if levels else self.data.batch_shapes()
 
-def seen_subjects(store: AnyStore, split: str, description: dict[str, Any]) -> tuple[str, ...]:
-    """Subjects of a split whom a model was trained or pre-trained on, by image checksum or by person."""
-    images, persons = set(description["seen_images"]), set(description["seen_persons"])
-    group = store.spec.split_group
-    return tuple(
-        s
-        for s in store.subjects(split)
-        if store.record(s)["image_sha256"] in images or f"{group}:{store.persons[s]}" in persons
-    )
+    def cache(self) -> "DeviceCache | FeatureCache | None":
+        """Its data on the device, where they lie there."""
+        room = cache_room(self.fits.prediction.total)
+        if self.place.kept == "features":
+            variables = {"params": self.state.params, "batch_stats": self.state.batch_stats}
+            return self.data.feature_cache(self.fitted, variables, self.place.levels, room)
+        return self.data.cache(self.fitted, room) if self.place.kept == "device" else None
 
 
 def train_job(
@@ -164,6 +195,7 @@ def train_job(
     pretrained: Pretrained | None = None,
     *,
     execution: Execution = Execution(),  # noqa: B008 - frozen
+    programs: Programs | None = None,
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> Fit:
@@ -177,6 +209,7 @@ def train_job(
       folder: the run folder, which the caller holds (`lock_folder`).
       pretrained: what to start from; None trains end to end.
       execution: how it is run; no part of what a run is, so it may be resumed under another.
+      programs: what other runs compiled, and where this one's are kept for them.
       say: prints a line.
       progress: whether to draw a bar.
 
@@ -184,6 +217,55 @@ def train_job(
       InputError: the settings do not fit the data, the folder or the pre-trained model, a test
         subject was in the pre-training, the memory does not suffice, or the loss became NaN.
     """
+    programs = programs or Programs()
+    run = prepare_run(store, job, folder, pretrained, execution=execution, programs=programs, say=say)
+    shapes = jax.eval_shape(lambda: run.state)  # the first step gives the state away
+    batch = run.batch_shapes()
+
+    def flops() -> str:
+        return programs.get(
+            ("flops", run.key), lambda: _flops_line(run.make, shapes, run.labels, batch, job, run.length)
+        )
+
+    if execution.dry_run:
+        say(dry_run_report(job.network, run.state, run.labels, batch, run.fits, flops(), run.length.steps))
+        return Fit(run.state, 0, [], [], "dry run")
+    claim_run(run, say)
+    cache = run.cache()
+    if cache:
+        what = "features" if run.place.levels else "data"
+        say(f"on the device: {format_bytes(cache.nbytes)} of {what} of {len(run.fitted)} labelled scans.")
+    watch = run.data.watch()
+    most = execution.steps_per_call
+    if watch and job.watch_every and job.watch_every < most:
+        most = job.watch_every
+        say(f"steps in a call: {most}, as the test loss is looked at every {most} (--watch_every).")
+    loop = LoopSettings(
+        run.length.steps, job.checkpoint_every, job.validate_every if run.held else 0,
+        job.patience if run.held else 0, run.length.epoch_ends, job.watch_every,
+    )  # fmt: skip
+    try:
+        return fit(
+            Dispatch(run.steps, most, cache, programs), run.state, run.iterator, run.fitted, loop, folder,
+            run.description, validate=run.data.validator(run.held) if run.held else None, watch=watch,
+            trace=Trace(execution.profile, say) if execution.profile else None,
+            meanwhile=lambda: say(flops()), progress=progress, title=f"train {folder.name}",
+        )  # fmt: skip
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        raise shortage(
+            run.make_planned, shapes, batch, run.fits.prediction, run.fits.capacity, failed=True
+        ) from None
+
+
+def prepare_run(
+    store: AnyStore, job: JobSettings, folder: Path, pretrained: Pretrained | None = None, *,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
+    programs: Programs | None = None, say: Callable[[str], None] = print,
+) -> Run:  # fmt: skip
+    """All of a run before its first step; nothing is written. For arguments and errors see `train_job`."""
+    programs = programs or Programs()
     train = store.subjects("train")
     if not train:
         raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")
@@ -196,9 +278,10 @@ def train_job(
         raise InputError("--patience needs scans to validate on: give --validation=K, K of the n labelled scans.")
     fitted = subjects[: len(subjects) - job.validation]
     held = subjects[len(fitted) :]
+    check_remedies(job.recipe, pretrained is not None, job.network.dimensions)
     data = task_data(store, job, pretrained)
     length = data.length(fitted)
-    description = describe(store, job, subjects, pretrained) | data.description()
+    description = describe(store, job, subjects, pretrained.saved if pretrained else None) | data.description()
     if pretrained is not None:
         seen = seen_subjects(store, "test", pretrained.saved.description)
         if seen:
@@ -209,78 +292,85 @@ def train_job(
             )
 
     say(_settings_lines(data, job, length, fitted, held))
-    variables = init_variables(job.network, jax.random.key(job.seed))
+    variables, fresh = init_variables(job.network, jax.random.key(job.seed)), frozenset[str]()
     if pretrained is not None:
         restored = restore_pretrained(pretrained.saved, job.network, variables, job.head, str(pretrained.run))
-        variables = restored.variables
+        variables, fresh = restored.variables, restored.fresh
         say(f"start: {pretrained.run} (step {pretrained.saved.step}); {restored.message}.")
     else:
         say("start: random parameters (end to end).")
     labels = label_parameters(variables["params"], get_rules(job.freeze))
-    optimiser = make_optimiser(job.recipe, length.steps, labels)
+    optimiser = make_optimiser(job.recipe, length.steps, labels, fresh)
     # The jitted step gives its input's buffers away: `init_state` owns fresh copies.
-    state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser)
-    cached = execution.cache == "device"
-    iterator = data.batches(fitted, read=not cached)
-    loss, inputs, watch = data.loss(), data.inputs(), data.watch()
+    state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser, job.seed)
+    levels = frozen_levels(job.network, labels, job.frozen_bn)
+    place = choose_place(
+        execution.cache, levels, data.why_no_features(levels), lambda: data.feature_bytes(fitted, levels),
+        # Half of it, as the step's own need is not yet known.
+        lambda: data.cache_bytes(fitted), cache_room() // 2, say,
+    )  # fmt: skip
+    iterator = data.batches(fitted, read=place.kept == "none")
+    loss, inputs = data.loss(), data.inputs()
+    key = (
+        job.network, job.recipe, length.steps, job.freeze, job.frozen_bn, fresh, data.program_key(), place.levels,
+    )  # fmt: skip
 
     def make(labels: Any, optimiser: Any, network: NetworkConfig = job.network, **how: Any) -> Step:
         return make_train_step(
-            network, optimiser, loss, labels, seed=job.seed, inputs=inputs, frozen_bn=job.frozen_bn, **how
-        )
+            network, optimiser, loss, labels, inputs=inputs, frozen_bn=job.frozen_bn,
+            feature_levels=place.levels, **how,
+        )  # fmt: skip
 
     def make_planned(plan: Plan) -> Any:
         return make(labels, optimiser, dataclasses.replace(job.network, dtype=plan.precision), remat=plan.remat)
 
-    shapes = jax.eval_shape(lambda: state)  # the first step gives the state away
-    fits = fit_memory(
-        make_planned, shapes, data.batch_shapes(), Plan(execution.remat, job.network.dtype, job.recipe.batch_size),
-        budget=execution.memory_budget, fixed=execution.fixed_remat or execution.memory_budget is None, say=say,
+    fixed = execution.fixed_remat or execution.memory_budget is None
+    shapes = jax.eval_shape(lambda: state)
+    batch = data.feature_shapes(place.levels) if place.levels else data.batch_shapes()
+    fits = programs.get(
+        ("fits", key, execution.remat, execution.memory_budget, fixed, tuple(batch["label"].shape)),
+        lambda: fit_memory(
+            make_planned, shapes, batch, Plan(execution.remat, job.network.dtype, job.recipe.batch_size),
+            budget=execution.memory_budget, fixed=fixed, say=say,
+        ),
     )  # fmt: skip
-    if execution.dry_run:
-        flops = _flops_line(make, shapes, labels, data.batch_shapes(), job, length)
-        say(dry_run_report(job.network, state, labels, data.batch_shapes(), fits, flops, length.steps))
-        return Fit(state, 0, [], [], "dry run")
-    # Last of what may be refused: a corrected call can use the folder.
-    there = claim_settings(
-        folder,
-        {
-            "job": job.to_dict(),
-            "data": {"spec": store.spec.to_dict(), "store": store_digest(store), "subjects": list(fitted)},
-            "validation_subjects": list(held),
-            "pretrained": None
-            if pretrained is None
-            else {"run": str(pretrained.run), "step": pretrained.saved.step, "task": description["pretask"]},
-        },
-    )
-    if there:
-        say(f"{folder}: the same settings are there; going on from what was done.")
+    parts = stages(variables["params"], length.steps, job.freeze, job.recipe.unfreezing)
+    remat = fits.prediction.plan.remat
+    steps: Any = fits.program
+    if len(parts) > 1:
+        steps = tuple(
+            StagedStep(
+                s.last_step,
+                fits.program
+                if s is parts[-1]
+                else programs.get(("stage", key, i, remat), lambda s=s: make(s.labels, optimiser, remat=remat)),
+            )
+            for i, s in enumerate(parts)
+        )
+        say(f"unfreezing in {len(parts)} stages, which end at steps {', '.join(str(s.last_step) for s in parts)}.")
+    settings = {
+        "job": job.to_dict(),
+        "data": {"spec": store.spec.to_dict(), "store": store_digest(store), "subjects": list(fitted)},
+        "validation_subjects": list(held),
+        "pretrained": None
+        if pretrained is None
+        else {"run": str(pretrained.run), "step": pretrained.saved.step, "task": description["pretask"]},
+    }
+    return Run(
+        job, folder, data, fitted, held, length, description, settings, labels, state,
+        iterator, place, fits, steps, make, make_planned, key,
+    )  # fmt: skip
 
-    say(parameter_table(variables["params"], labels))
-    cache = data.cache(fitted, cache_room(fits.prediction.total)) if cached else None
-    if cache:
-        say(f"on the device: {format_bytes(cache.nbytes)} of {len(fitted)} labelled scans.")
-    most = execution.steps_per_call
-    if watch and job.watch_every and job.watch_every < most:
-        most = job.watch_every
-        say(f"steps in a call: {most}, as the test loss is looked at every {most} (--watch_every).")
-    loop = LoopSettings(
-        length.steps, job.checkpoint_every, job.validate_every if held else 0, job.patience if held else 0,
-        length.epoch_ends, job.watch_every,
-    )  # fmt: skip
-    try:
-        return fit(
-            Dispatch(fits.program, most, cache), state, iterator, fitted, loop, folder,
-            description, validate=data.validator(held) if held else None, watch=watch,
-            trace=Trace(execution.profile, say) if execution.profile else None,
-            meanwhile=lambda: say(_flops_line(make, shapes, labels, data.batch_shapes(), job, length)),
-            progress=progress, title=f"train {folder.name}",
-        )  # fmt: skip
-    except Exception as error:
-        if not out_of_memory(error):
-            raise
-        asked = fits.prediction
-        raise shortage(make_planned, shapes, data.batch_shapes(), asked, fits.capacity, failed=True) from None
+
+def claim_run(run: Run, say: Callable[[str], None]) -> None:
+    """Take the folder for this run: last of what may be refused, so that a corrected call can use it.
+
+    Raises:
+      InputError: it holds a run of other settings.
+    """
+    if claim_settings(run.folder, run.settings):
+        say(f"{run.folder}: the same settings are there; going on from what was done.")
+    say(parameter_table(run.state.params, run.labels))
 
 
 def _settings_lines(

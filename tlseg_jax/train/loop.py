@@ -194,7 +194,7 @@ def fit(
         writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
         # A finished or early-stopped run that is called again has nothing to do.
         bar = tqdm(total=settings.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=1.0)
-        clock, compiled, size = _Clock(), set[int](), 0
+        clock, compiled, size = _Clock(), set[tuple[int, int]](), 0
         stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
 
         def read_oldest() -> None:
@@ -233,24 +233,25 @@ def fit(
                 jax.block_until_ready(watch.draw(state))  # compiled here, so that its time is in no epoch
             count = start
             while count < settings.steps and stopped != "patience":
-                steps = dispatch.length(settings.next_look(count, watches) - count)
+                steps = dispatch.length(settings.next_look(count, watches) - count, count)
                 batches = [next(iterator) for _ in range(steps)]
                 seen = [sorted({subjects[i] for i in b["index"]}) for b in batches]
                 size = len(batches[0]["index"])
                 if trace:
                     trace.before(state)
-                new = steps not in compiled
+                program = (steps, dispatch.stage(count))
+                new = program not in compiled
                 if new:  # its compiler is waited for, so that it is in no rate
                     read_all()
                     clock.stop(count)
                 if meanwhile and count == start:
                     # The compiler leaves the interpreter alone, so that counting FLOPs beside it costs nothing.
                     with concurrent.futures.ThreadPoolExecutor(1) as beside:
-                        first = beside.submit(dispatch, state, batches)
+                        first = beside.submit(dispatch, state, batches, count)
                         meanwhile()
                     state, metrics = first.result()
                 else:
-                    state, metrics = dispatch(state, batches)
+                    state, metrics = dispatch(state, batches, count)
                 count += steps
                 looks = watch and watches and (count % settings.watch_every == 0 or count == 1)
                 pending.append((count, seen, metrics, watch.draw(state) if watch and looks else None))
@@ -258,7 +259,7 @@ def fit(
                     trace.after(steps, state)
                 if new:
                     read_all()
-                    compiled.add(steps)
+                    compiled.add(program)
                     clock.go(count)
                 if len(pending) > max(1, LAG // dispatch.most):
                     read_oldest()

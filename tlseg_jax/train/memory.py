@@ -209,7 +209,7 @@ def shortage(
     """
     limit = min(capacity.bytes, int(0.9 * asked.total)) if failed else capacity.bytes
     way = next(_ways(make, state, batch, asked.plan, limit), None)
-    size = "x".join(map(str, batch["image"].shape[1:4]))
+    size = "x".join(map(str, batch["label" if "label" in batch else "image"].shape[1:4]))
     samples = f"{asked.plan.batch_size} sample{'s' if asked.plan.batch_size > 1 else ''} of {size}"
     needs = f"a training step on {samples} takes {format_bytes(asked.total)} ({asked.source}), and {capacity}"
     fault = f"The memory ran out while training: {needs}" if failed else needs[0].upper() + needs[1:]

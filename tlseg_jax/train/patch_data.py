@@ -1,6 +1,6 @@
 """What training needs of a prepared data set of volumes: patches for a 3D network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 
 from tlseg_jax.evaluate.inference import THRESHOLD, predict_volume
 from tlseg_jax.evaluate.metrics import score
-from tlseg_jax.input.augment import augmentation_for
+from tlseg_jax.input.augment import Augmentation, augmentation_for
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Watch
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
+    from tlseg_jax.input.feature_cache import FeatureCache
 
 
 class PatchData:
@@ -60,11 +61,17 @@ class PatchData:
 
     def inputs(self) -> Inputs:
         """The augmentation of Table 1, plus ours where the recipe says so."""
+        return patch_inputs(self._augmentation())
+
+    def program_key(self) -> Hashable:
+        """The shape of a patch and the augmentation."""
+        return ("volumes", self.box.size if self.box else self.store.spec.patch_size, self._augmentation())
+
+    def _augmentation(self) -> Augmentation:
         recipe = self.job.recipe
-        wanted = augmentation_for(
+        return augmentation_for(
             self.store.spec, intensity=recipe.intensity_augmentation, affine=recipe.affine_augmentation
         )
-        return patch_inputs(self.job.seed, wanted)
 
     def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or of where their patches are."""
@@ -79,6 +86,43 @@ class PatchData:
         from tlseg_jax.input.device_cache import cache_patches
 
         return cache_patches(self.store, subjects, self.box, room)
+
+    def cache_bytes(self, subjects: Sequence[str]) -> int:
+        """What `cache` would take."""
+        sides = [self.box.size if self.box else self.store.grid(s).shape for s in subjects]
+        return len(subjects) * int(np.prod(np.max(sides, axis=0))) * 3
+
+    def why_no_features(self, levels: int) -> str | None:
+        """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
+        from tlseg_jax.input.feature_cache import why_not
+
+        return why_not(
+            levels, self.job.frozen_bn, random_patch=self.box is None, augmentation=self._augmentation()
+        )
+
+    def feature_shapes(self, levels: int) -> dict[str, Any]:
+        """Shapes and types of a batch with features in place of the image."""
+        from tlseg_jax.input.feature_cache import feature_shapes
+
+        label = self.batch_shapes()["label"]
+        features = feature_shapes(self.job.network, levels, label.shape[1:], label.shape[0])
+        return {"features": features, "label": label}
+
+    def feature_bytes(self, subjects: Sequence[str], levels: int) -> int:
+        """What `feature_cache` would take."""
+        from tlseg_jax.input.feature_cache import feature_bytes
+
+        assert self.box is not None
+        rows = len(subjects) * (2 if self._augmentation().flip_left_right else 1)
+        return feature_bytes(self.job.network, levels, self.box.size, rows)
+
+    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
+        """Features of the patches and their mirror images, on the device."""
+        from tlseg_jax.input.feature_cache import cache_features
+
+        assert self.box is not None
+        flips = self._augmentation().flip_left_right
+        return cache_features(self.store, subjects, self.box, self.job.network, variables, levels, flips, room)
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch, for counting FLOPs."""

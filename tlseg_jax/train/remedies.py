@@ -1,5 +1,6 @@
 """Remedies for what a fine-tuned network loses on unseen data, and where each makes sense."""
 
+import dataclasses
 import math
 
 from tlseg_jax.choose import choose
@@ -47,3 +48,8 @@ def remedy_name(recipe: Recipe) -> str:
         "randomised" if recipe.randomisation else "",
     ]
     return "-".join(p for p in parts if p)
+
+
+def without_remedies(recipe: Recipe) -> Recipe:
+    """The recipe as a pre-training takes it, so that runs with and without remedies start from the same model."""
+    return dataclasses.replace(recipe, l2sp=0.0, unfreezing="at_once", randomisation=False)

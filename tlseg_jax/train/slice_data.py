@@ -1,7 +1,7 @@
 """What training needs of a prepared data set of slices: batches of slices for the 2D network."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
+    from tlseg_jax.input.feature_cache import FeatureCache
 
 DRAW = 10
 """Test slices in the fixed draw whose loss is followed (section 3.2.2 of the liver report)."""
@@ -104,6 +105,10 @@ class SliceData:
         """Bits to one map a structure."""
         return slice_inputs(len(self.network.outputs))
 
+    def program_key(self) -> Hashable:
+        """The shape of a batch; the loss is the recipe's, of the network's outputs."""
+        return ("slices", self.store.spec.pixels, self._regions is not None)
+
     def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or of which slices are in them."""
         from tlseg_jax.input.slices import SliceInput, make_slice_batches
@@ -119,6 +124,43 @@ class SliceData:
         from tlseg_jax.input.device_cache import cache_slices
 
         return cache_slices(self.store, subjects, self.network.channels, self._find_regions(subjects), room)
+
+    def cache_bytes(self, subjects: Sequence[str]) -> int:
+        """What `cache` would take."""
+        pixels = len(self.store.samples(subjects)) * math.prod(self.store.spec.pixels)
+        return pixels * (2 * self.network.channels + 1 + (self._regions is not None))
+
+    def why_no_features(self, levels: int) -> str | None:
+        """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
+        from tlseg_jax.input.feature_cache import why_not
+
+        return why_not(levels, self.job.frozen_bn)
+
+    def feature_shapes(self, levels: int) -> dict[str, Any]:
+        """Shapes and types of a batch with features in place of the image."""
+        from tlseg_jax.input.feature_cache import feature_shapes
+
+        shapes: dict[str, Any] = self.batch_shapes()
+        count = self.job.recipe.batch_size
+        image = feature_shapes(self.network, levels, self.store.spec.pixels, count)
+        return {"features": image} | {k: v for k, v in shapes.items() if k != "image"}
+
+    def feature_bytes(self, subjects: Sequence[str], levels: int) -> int:
+        """What `feature_cache` would take."""
+        from tlseg_jax.input.feature_cache import feature_bytes
+
+        count = len(self.store.samples(subjects))
+        return feature_bytes(
+            self.network, levels, self.store.spec.pixels, count, region=self._regions is not None
+        )
+
+    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
+        """Features of every slice, on the device."""
+        from tlseg_jax.input.feature_cache import cache_slice_features
+
+        return cache_slice_features(
+            self.store, subjects, self.network, variables, levels, self._find_regions(subjects), room
+        )
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch, for counting FLOPs."""

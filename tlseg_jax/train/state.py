@@ -17,16 +17,19 @@ class TrainState:
       params: the whole network, trained and frozen.
       batch_stats: running averages of the batch norms.
       opt_state: of the optimiser; moments for the trained part only.
+      seed: of the augmentation and the dropout; data, so that runs that differ in it share one program.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    seed: jax.Array | int = 0
 
 
-def init_state(variables: dict[str, Any], optimiser: optax.GradientTransformation) -> TrainState:
+def init_state(variables: dict[str, Any], optimiser: optax.GradientTransformation, seed: int = 0) -> TrainState:
     """The state before the first step."""
     return TrainState(
-        jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], optimiser.init(variables["params"])
-    )
+        jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"],
+        optimiser.init(variables["params"]), jnp.uint32(seed),
+    )  # fmt: skip

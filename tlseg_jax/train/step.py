@@ -22,17 +22,22 @@ FrozenBN = Literal["running", "batch"]
 Batch = dict[str, Any]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
-Inputs = Callable[[Batch, jax.Array], tuple[jax.Array, Any]]
-"""(batch, step) -> what the network sees, with its channel axis, and what the loss compares its logits with."""
+Inputs = Callable[[Batch, jax.Array, Any], tuple[Any, Any]]
+"""(batch, step, seed) -> what the network sees, with its channel axis, and what the loss compares its logits with."""
 
 Objective = Callable[[jax.Array, Any], jax.Array]
 """(logits, target) -> a scalar."""
 
 
-def patch_inputs(seed: int = 0, augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa: B008 - frozen
-    """Inputs from {"image": (batch, x, y, z), "label": (batch, x, y, z)}; the target is the label, int32."""
+def patch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa: B008 - frozen
+    """Inputs from {"image": (batch, x, y, z), "label": (batch, x, y, z)}; the target is the label, int32.
 
-    def inputs(batch: Batch, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    Of {"features": ..., "label"} (`input.feature_cache`) both are taken as they are: they are of augmented patches.
+    """
+
+    def inputs(batch: Batch, step: jax.Array, seed: Any) -> tuple[Any, jax.Array]:
+        if "features" in batch:
+            return batch["features"], batch["label"].astype(jnp.int32)
         image, label = augment_batch(batch["image"].astype(jnp.float32), batch["label"], seed, step, augmentation)
         return image[..., None], label.astype(jnp.int32)
 
@@ -42,14 +47,17 @@ def patch_inputs(seed: int = 0, augmentation: Augmentation = Augmentation()) -> 
 def slice_inputs(outputs: int) -> Inputs:
     """Inputs from {"image": (batch, x, y, channels), "label": (batch, x, y) bits, "region" where there is one}.
 
+    In place of "image" there may be "features" (`input.feature_cache`).
+
     The target is ((batch, x, y, outputs) float32 of 0 and 1, the region (batch, x, y) float32 or None).
     """
 
-    def inputs(batch: Batch, step: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
-        del step
+    def inputs(batch: Batch, step: jax.Array, seed: Any) -> tuple[Any, tuple[jax.Array, jax.Array | None]]:
+        del step, seed
         bits = batch["label"].astype(jnp.int32)[..., None] >> jnp.arange(outputs)
         region = batch["region"].astype(jnp.float32) if "region" in batch else None
-        return batch["image"].astype(jnp.float32), ((bits & 1).astype(jnp.float32), region)
+        image = batch["features"] if "features" in batch else batch["image"].astype(jnp.float32)
+        return image, ((bits & 1).astype(jnp.float32), region)
 
     return inputs
 
@@ -60,11 +68,11 @@ def make_step_function(
     loss: Objective,
     labels: Any,
     *,
-    seed: int = 0,
     inputs: Inputs | None = None,
     frozen_bn: FrozenBN = "running",
     remat: Remat = "none",
     lowering: Lowering | None = None,
+    feature_levels: int = 0,
 ) -> Step:
     """One training step as a pure function, not yet jitted.
 
@@ -76,12 +84,12 @@ def make_step_function(
       optimiser: from `make_optimiser`, with the same `labels`.
       loss: of the logits and the target that `inputs` gives.
       labels: tree of "trained" and "frozen".
-      seed: of the dropout.
       inputs: what becomes of a batch before the network; None takes patches as they are.
       frozen_bn: whether a frozen batch norm keeps to its running averages, which then do not move
         (Keras 2.2 and later), or goes on normalising by the batch and averaging (older Keras).
       remat: what is computed again in the backward pass.
       lowering: of the convolutions; None takes the backend's fastest.
+      feature_levels: of the network's first levels a batch holds the features in place of the image; 0: the image.
 
     Returns:
       (state, batch) -> (state, {"loss": scalar, "update_norm": scalar over the trained part}).
@@ -89,16 +97,17 @@ def make_step_function(
     model = config.module(remat, lowering)
     running = frozen_batch_norms(labels) if frozen_bn == "running" else RUNNING_NOWHERE
     take = inputs or patch_inputs()
+    part: dict[str, Any] = {"part": "rest", "levels": feature_levels} if feature_levels else {}
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        image, target = take(batch, state.step)
+        image, target = take(batch, state.step, state.seed)
         trained, frozen = split_parameters(state.params, labels)
-        dropout = {"dropout": jax.random.fold_in(jax.random.key(seed), state.step)}
+        dropout = {"dropout": jax.random.fold_in(jax.random.key(state.seed), state.step)}
 
         def objective(trained: Any) -> tuple[jax.Array, Any]:
             variables = {"params": merge_parameters(trained, frozen), "batch_stats": state.batch_stats}
             logits, moved = model.apply(
-                variables, image, train=True, running=running, mutable=["batch_stats"], rngs=dropout
+                variables, image, train=True, running=running, mutable=["batch_stats"], rngs=dropout, **part
             )
             return loss(logits, target), moved["batch_stats"]
 
@@ -108,7 +117,7 @@ def make_step_function(
         moved_part, _ = split_parameters(updates, labels)
         params = merge_parameters(optax.apply_updates(trained, moved_part), frozen)
         metrics = {"loss": value, "update_norm": optax.global_norm(moved_part)}
-        return TrainState(state.step + 1, params, batch_stats, opt_state), metrics
+        return TrainState(state.step + 1, params, batch_stats, opt_state, state.seed), metrics
 
     return step
 
@@ -120,12 +129,13 @@ class _InTwo:
     """
 
     def __init__(self, whole: Callable[[Inputs], Step], inputs: Inputs) -> None:
-        self._whole = jax.jit(whole(inputs), donate_argnums=0)
+        self.whole = whole(inputs)
+        self._whole = jax.jit(self.whole, donate_argnums=0)
         self._inputs = jax.jit(inputs)
-        self._rest = jax.jit(whole(lambda prepared, step: prepared), donate_argnums=0)  # type: ignore[arg-type, return-value]
+        self._rest = jax.jit(whole(lambda prepared, step, seed: prepared), donate_argnums=0)  # type: ignore[arg-type, return-value]
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        return self._rest(state, self._inputs(batch, state.step))  # type: ignore[no-any-return]
+        return self._rest(state, self._inputs(batch, state.step, state.seed))  # type: ignore[no-any-return]
 
     def trace(self, state: Any, batch: Any) -> Any:
         """As `jax.jit`'s, of both in one."""
@@ -134,6 +144,11 @@ class _InTwo:
     def lower(self, state: Any, batch: Any) -> Any:
         """As `jax.jit`'s, of both in one."""
         return self._whole.lower(state, batch)
+
+
+def whole_step(step: Step) -> Step:
+    """A step of `make_train_step` as one function, to be traced into another program."""
+    return step.whole if isinstance(step, _InTwo) else step
 
 
 def make_train_step(*args: Any, inputs: Inputs | None = None, lowering: Lowering | None = None, **kwargs: Any) -> Step:
@@ -154,7 +169,7 @@ def make_test_loss(config: NetworkConfig, loss: Objective, inputs: Inputs) -> Ca
 
     @jax.jit
     def test_loss(params: Any, batch_stats: Any, batch: Batch) -> jax.Array:
-        image, target = inputs(batch, jnp.int32(0))
+        image, target = inputs(batch, jnp.int32(0), 0)
         logits: Any = model.apply({"params": params, "batch_stats": batch_stats}, image)
         return loss(logits, target)
 

@@ -1,0 +1,59 @@
+"""Where a run's data lie while it trains: read batch by batch, on the device, or there as features."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.train.device_memory import format_bytes
+from tlseg_jax.train.execution import Cache
+
+Kept = Literal["none", "device", "features"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the data lie.
+
+    Attributes:
+      kept: "none": they are read batch by batch.
+      levels: of the network's first levels the features are kept; 0 where they are not.
+    """
+
+    kept: Kept
+    levels: int = 0
+
+
+def choose_place(
+    asked: Cache, levels: int, why_not: str | None, feature_bytes: Callable[[], int], data_bytes: Callable[[], int],
+    room: int, say: Callable[[str], None],
+) -> Place:  # fmt: skip
+    """What `--cache` comes to.
+
+    Args:
+      asked: what was asked for; "auto" takes features where they can be kept and fit, else the data where they fit.
+      levels: from `frozen_levels`.
+      why_not: why features cannot be kept, a sentence; None where they can.
+      feature_bytes: what the features would take.
+      data_bytes: what the data would take.
+      room: bytes that there are for either.
+      say: prints a line; "auto" says what it takes, and why not features.
+
+    Raises:
+      InputError: features were asked for and cannot be kept.
+    """
+    if asked == "none":
+        return Place("none")
+    if asked == "device":
+        return Place("device")
+    if asked == "features":
+        if why_not:
+            raise InputError(f"--cache=features: {why_not} Give --cache=device or none.")
+        return Place("features", levels)
+    if why_not is None and feature_bytes() <= room:
+        say(f"features of the {levels} frozen level(s) are computed once ({format_bytes(feature_bytes())}).")
+        return Place("features", levels)
+    reason = why_not or f"The features would take {format_bytes(feature_bytes())} of {format_bytes(room)}."
+    fits = data_bytes() <= room
+    say(f"{reason} {'The data are held on the device' if fits else 'Nor do the data fit: they are streamed'}.")
+    return Place("device" if fits else "none")
