@@ -58,6 +58,11 @@ def _freezing(result: Result) -> Plot:
     return Plot("seconds of a step, frozen / full", 1.0, points)
 
 
+def _features(result: Result) -> Plot:
+    points = [Point.of(f"{named(c)}, {c['dtype']}", c["ratio_kept_to_computed"]) for c in result["cases"]]
+    return Plot("seconds of a frozen step, features kept / computed", 1.0, points)
+
+
 def _loader(result: Result) -> Plot:
     points = [Point.of(f"{c['data']}, {named(c)}", c["ratio_store_to_held"]) for c in result["cases"]]
     return Plot("seconds of a step, from the store / on a batch in memory", 1.0, points)
@@ -74,6 +79,7 @@ PLOTS: Mapping[str, Callable[[Result], Plot]] = {
     "step_time": _step_time,
     "compare": _compare,
     "freezing": _freezing,
+    "features": _features,
     "loader": _loader,
     "memory_limits": _memory_limits,
 }

@@ -158,6 +158,23 @@ def loader(result: Result) -> list[Table]:
     return [Table("Waiting for the loader", columns, rows)]
 
 
+def features(result: Result) -> list[Table]:
+    """The frozen step on kept features against the one that computes them."""
+    columns = (
+        "network", "type", "frozen", "seconds a step (p90)", "kept / computed", "FLOPs", "MB a scan",
+        "paid for by steps a scan",
+    )  # fmt: skip
+    rows = []
+    for c in result["cases"]:
+        pay = c["steps_to_pay_a_scan"]
+        rows.append([
+            named(c), c["dtype"], c["frozen"], seconds(c["step_seconds"]["kept"]), spread(c["ratio_kept_to_computed"]),
+            percent(c["share_of_flops"]), f"{c['feature_bytes_a_scan'] / 1e6:.3g}",
+            "no gain" if pay is None else f"{pay:.2g}",
+        ])  # fmt: skip
+    return [Table("Features of the frozen levels, kept on the device against computed in each step", columns, rows)]
+
+
 def conv_lowering(result: Result) -> list[Table]:
     """Lowerings of one convolution against XLA's own."""
     names = list(dict.fromkeys(n for c in result["cases"] for n in c["ratio_to_native"]))
@@ -209,6 +226,6 @@ def plain(result: Result) -> list[Table]:
 
 
 TABLES: Mapping[str, Callable[[Result], list[Table]]] = {
-    f.__name__: f for f in (step_time, compare, memory_limits, loader, freezing, conv_lowering, conv2d_step)
+    f.__name__: f for f in (step_time, compare, memory_limits, loader, freezing, features, conv_lowering, conv2d_step)
 }
 """By part; `plain` serves the others."""

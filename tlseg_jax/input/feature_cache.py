@@ -95,8 +95,15 @@ def feature_shapes(
       sides: of a patch or slice.
       rows: how many.
     """
+    shapes = _shapes_of_one(network, levels, tuple(sides)).items()
+    return {name: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype) for name, s in shapes}
+
+
+@functools.cache
+def _shapes_of_one(network: NetworkConfig, levels: int, sides: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+    """One patch's or slice's; tracing takes a tenth of a second, and a sweep asks again and again."""
     module = network.module()
-    image = jax.ShapeDtypeStruct((rows, *sides, network.example().shape[-1]), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *sides, network.example().shape[-1]), jnp.float32)
     found: Any = jax.eval_shape(
         lambda v, x: module.apply(v, x, part="features", levels=levels), variable_shapes(network), image
     )
