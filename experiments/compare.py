@@ -18,6 +18,7 @@ from tlseg_jax.files import lock_folder
 from tlseg_jax.report.compare_report import write_comparison
 from tlseg_jax.report.compare_runs import MODELS, CompareRun
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.remedies import without_remedies
 from tlseg_jax.transfer import compare
 from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
 
@@ -62,7 +63,7 @@ def main() -> None:
         done = compare.train_all(place, store, source, start, runs, execution)
         settings = {
             "pre-trained model": str(start), "task": str(store.folder), "pre-task": str(source.folder),
-            "model C freezes": FREEZE.value, "seeds": SEEDS.value, "recipe": dataclasses.asdict(runs[0].job.recipe),
+            "model C freezes": FREEZE.value, "seeds": SEEDS.value, "recipe": dataclasses.asdict(runs[-1].job.recipe),
             "length": f"{runs[0].job.steps} steps" if runs[0].job.steps else f"{runs[0].job.epochs} epochs",
             "sampling": runs[0].job.sampling,
         }  # fmt: skip
@@ -88,10 +89,12 @@ def _run(
     job: JobSettings = training_flags.job(
         task, "finetune", training_flags.STEPS.value, epochs=training_flags.EPOCHS.value, n=n, freeze=freeze
     )
+    if model == "A":  # a remedy needs a pre-trained start
+        job = dataclasses.replace(job, recipe=without_remedies(job.recipe))
     parts = [f"{'none' if model == 'A' else source}-to-{task.name}", "all" if n is None else f"n{n}"]
     if model == "B" or freeze not in ("none", "first_two"):  # as `finetune` names it
         parts.append(f"freeze_{freeze}")
-    name = training_flags.run_name(task, *parts, ending=f"seed{seed}")
+    name = training_flags.run_name(task, *parts, ending=f"seed{seed}", remedies=model != "A")
     return compare.Planned(
         model, dataclasses.replace(job, seed=seed), place.workdir / "finetune" / name, None if model == "A" else start
     )

@@ -11,6 +11,7 @@ from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.recipes import get_slice_recipe
+from tlseg_jax.train.remedies import without_remedies
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import Workplace
 
@@ -46,8 +47,8 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec, execution: Executi
     Raises:
       InputError: a finished model is there and was trained on other data, or a flag does not go with volumes.
     """
-    folder = place.workdir / "pretrain" / training_flags.run_name(spec, spec.name)
-    # Validation is asked for on the target's scans; the pre-task trains on all of its own.
+    folder = place.workdir / "pretrain" / training_flags.run_name(spec, spec.name, remedies=False)
+    # Validation and remedies are asked for on the target's scans; the pre-task trains on all of its own, as ever.
     for flag in (PRETRAIN_EPOCHS, PRETRAIN_LEARNING_RATE):
         if flag.present and not isinstance(spec, SliceSpec):
             raise InputError(f"--{flag.name} does not go with volumes such as {spec.name}: leave it out.")
@@ -58,7 +59,7 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec, execution: Executi
         rate = usual.learning_rate if PRETRAIN_LEARNING_RATE.value is None else PRETRAIN_LEARNING_RATE.value
         recipe = dataclasses.replace(job.recipe, learning_rate=rate, batch_size=usual.batch_size)
         job = dataclasses.replace(job, recipe=recipe)
-    job = dataclasses.replace(job, validation=0, patience=0)
+    job = dataclasses.replace(job, recipe=without_remedies(job.recipe), validation=0, patience=0)
     if study.is_finished(folder, steps or 1):
         study.check_same_data(place, spec, folder)
         print(f"{spec.name}: reusing the pre-trained model {folder}.", flush=True)

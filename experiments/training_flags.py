@@ -15,8 +15,10 @@ from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
+from tlseg_jax.train.remedies import remedy_name
 from tlseg_jax.train.slice_losses import SLICE_LOSSES
 from tlseg_jax.transfer.freeze import FREEZING
+from tlseg_jax.transfer.stages import UNFREEZING as UNFREEZING_NAMES
 from tlseg_jax.transfer.workplace import Workplace
 
 USUAL: Mapping[str, str] = {"volumes": "switch32", "slices": "unet2d"}
@@ -59,6 +61,19 @@ INTENSITY = flags.DEFINE_bool(
 AFFINE = flags.DEFINE_bool(
     "affine_augmentation", None, "Small random rotation, scaling, shift; the recipe's if not given."
 )
+L2SP = flags.DEFINE_float(
+    "l2sp", None, "Fine-tuning: strength of a pull to the pre-trained parameters (L2-SP), such as 0.01; 0: none.",
+    lower_bound=0,
+)  # fmt: skip
+UNFREEZING = flags.DEFINE_enum(
+    "unfreezing", None, list(UNFREEZING_NAMES),
+    "Fine-tuning: all that --freeze leaves at once, or staged: the head, then the decoder, then the rest, a third of "
+    "the run each, at rates that fall by 2.6 from one to the next.",
+)  # fmt: skip
+RANDOMISATION = flags.DEFINE_bool(
+    "randomisation", None, "Volumes: another contrast, bias field, sharpness, slice thickness and noise each patch, "
+    "in place of --intensity_augmentation; a pre-training that is missing is made without.",
+)  # fmt: skip
 VALIDATION = flags.DEFINE_integer(
     "validation", 0, "How many of the n labelled scans validate instead of train.", lower_bound=0
 )
@@ -80,7 +95,7 @@ DISTANCES = evaluation_flags.define_distances()
 TILES = evaluation_flags.define_tiles()
 flags.adopt_module_key_flags(evaluation_flags)  # so that --help lists them
 
-VOLUMES_ONLY = (INTENSITY, AFFINE, DISTANCES, TILES)
+VOLUMES_ONLY = (INTENSITY, AFFINE, RANDOMISATION, DISTANCES, TILES)
 SLICES_ONLY = (EPOCHS, SAMPLING, SLICE_CHANNELS, WATCH_EVERY)
 """Flags that would do nothing with the other kind of data."""
 
@@ -114,11 +129,15 @@ def recipe(spec: AnySpec, stage: str) -> Recipe:
     for flag in VOLUMES_ONLY if slices else SLICES_ONLY:
         if flag.present:
             raise InputError(f"--{flag.name} does not go with {spec.kind} such as {spec.name}: leave it out.")
-    return chosen.override(
+    return _with_remedies(chosen).override(
         loss=LOSS.value, learning_rate=LEARNING_RATE.value, epsilon=EPSILON.value, epsilon_hat=EPSILON_HAT.value,
         schedule=SCHEDULE.value, batch_size=BATCH_SIZE.value, intensity_augmentation=INTENSITY.value,
         affine_augmentation=AFFINE.value,
     )  # fmt: skip
+
+
+def _with_remedies(recipe: Recipe) -> Recipe:
+    return recipe.override(l2sp=L2SP.value, unfreezing=UNFREEZING.value, randomisation=RANDOMISATION.value)
 
 
 def default_steps(stage: str, chosen: Recipe) -> int:
@@ -163,11 +182,20 @@ def job(spec: AnySpec, stage: str, steps: int | None, *, epochs: int | None = No
     )  # fmt: skip
 
 
-def run_name(spec: AnySpec, *parts: str, ending: str | None = None) -> str:
-    """A run folder's name; what is not the default and makes another model is in it."""
+def run_name(spec: AnySpec, *parts: str, ending: str | None = None, remedies: bool = True) -> str:
+    """A run folder's name; what is not the default and makes another model is in it.
+
+    Args:
+      spec: of the data.
+      parts: that it begins with.
+      ending: in place of the seed.
+      remedies: whether the flags of the remedies (`train.remedies`) are for this run.
+    """
     usual = (
         (NETWORK.value, USUAL[spec.kind]), (RECIPE.value, "default"), (LOSS.value, None), (SAMPLING.value, "all"),
         (f"{SLICE_CHANNELS.value}channels", "1channels"), (execution_flags.PRECISION.value, "float32"),
     )  # fmt: skip
     extra = [v for v, default in usual if v is not None and v != default]
+    if remedies and (name := remedy_name(_with_remedies(get_recipe("default")))):
+        extra.append(name)
     return "-".join([*parts, *extra, ending or f"seed{SEED.value}"])

@@ -11,6 +11,8 @@ from tlseg_jax.datasets.spec import AnySpec, get_any_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.train.losses import LOSSES
+from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.remedies import without_remedies
 from tlseg_jax.train.slice_losses import SLICE_LOSSES
 
 CT, MRI, HEADS = (get_any_spec(name) for name in ("lits", "mri_artery", "hdt_c"))
@@ -120,6 +122,34 @@ def test_n_below_one_is_refused() -> None:
 def test_a_run_is_named_by_what_is_not_usual(spec: AnySpec, arguments: tuple[str, ...], name: str) -> None:
     given(*arguments)
     assert training_flags.run_name(spec, "a", "all") == name
+
+
+REMEDIES = ("--l2sp=0.010", "--unfreezing=staged", "--randomisation")
+
+
+def test_remedies_reach_the_recipe_and_the_run_s_name() -> None:
+    given(*REMEDIES)
+    r = training_flags.job(HEADS, "finetune", None).recipe
+    assert (r.l2sp, r.unfreezing, r.randomisation) == (0.01, "staged", True)
+    assert training_flags.run_name(HEADS, "a") == "a-l2sp0.01-staged-randomised-seed0"
+    assert training_flags.run_name(HEADS, "a", remedies=False) == "a-seed0"
+    assert without_remedies(r) == get_recipe("default")
+
+
+def test_slices_have_all_remedies_but_randomisation() -> None:
+    given(*REMEDIES[:2])
+    r = training_flags.job(MRI, "finetune", None).recipe
+    assert (r.l2sp, r.unfreezing, r.randomisation) == (0.01, "staged", False)
+    assert training_flags.run_name(MRI, "a") == "a-l2sp0.01-staged-seed0"
+    given("--randomisation")
+    with pytest.raises(InputError, match="--randomisation does not go with slices"):
+        training_flags.job(MRI, "finetune", None)
+
+
+def test_no_remedy_is_the_default_and_says_nothing() -> None:
+    given("--l2sp=0", "--unfreezing=at_once", "--norandomisation")
+    assert training_flags.run_name(HEADS, "a") == "a-seed0"
+    assert training_flags.job(HEADS, "finetune", None).recipe == get_recipe("default")
 
 
 def test_a_run_s_name_may_end_otherwise() -> None:

@@ -1,5 +1,6 @@
 """Augmentation: replayable by key, image and label moved together, Table 1's choice a data set."""
 
+import dataclasses
 import functools
 import itertools
 from typing import Any
@@ -101,7 +102,23 @@ def test_intensity_leaves_the_label_and_the_order_of_tissues() -> None:
     assert np.isfinite(images).all()
 
 
-@pytest.mark.parametrize("augmentation", [ALL, Augmentation(flip_left_right=True)])
+RANDOMISED = Augmentation(flip_left_right=True, affine=True, randomise=True)
+
+
+def test_randomisation_takes_the_place_of_intensity_and_leaves_the_rest_alone() -> None:
+    """The label goes where it goes without, and the image is that of the patch turned first and redrawn then."""
+    image = distinct((8, 10, 6)) / 240 - 1
+    label = (image > 0).astype(np.uint8)
+    plain = dataclasses.replace(RANDOMISED, randomise=False)
+    images, labels = jitted(RANDOMISED)(keys(8), image, label)
+    moved, expected = jitted(plain)(keys(8), image, label)
+    np.testing.assert_array_equal(labels, expected)
+    assert not np.any(np.all(np.isclose(images, moved, atol=0.01), axis=(1, 2, 3)))
+    both, _ = jitted(dataclasses.replace(RANDOMISED, intensity=True))(keys(8), image, label)
+    np.testing.assert_array_equal(both, images)
+
+
+@pytest.mark.parametrize("augmentation", [ALL, RANDOMISED, Augmentation(flip_left_right=True)])
 def test_a_sample_is_replayed_from_seed_step_and_place(augmentation: Augmentation) -> None:
     image = np.random.default_rng(1).normal(size=(3, 8, 8, 8)).astype(np.float32)
     label = (image > 1).astype(np.uint8)
@@ -133,3 +150,5 @@ def test_table_1() -> None:
     assert not any(a.intensity or a.affine for a in asked.values())
     ours = augmentation_for(get_spec("hdt_c"), intensity=True, affine=True)
     assert ours == Augmentation(flip_left_right=True, intensity=True, affine=True)
+    wider = augmentation_for(get_spec("hdt_c"), intensity=True, affine=True, randomise=True)
+    assert wider == dataclasses.replace(ours, randomise=True)

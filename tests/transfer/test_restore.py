@@ -34,6 +34,7 @@ def test_the_head_is_kept(tiny_network: UNetConfig) -> None:
     got = restore_pretrained(saved(tiny_network), tiny_network, filled(tiny_network, 2.0), "keep", "run")
     assert values(got.variables) == {1.0}
     assert "head kept" in got.message
+    assert got.fresh == frozenset()
 
 
 def test_the_head_is_reset(tiny_network: UNetConfig) -> None:
@@ -42,6 +43,7 @@ def test_the_head_is_reset(tiny_network: UNetConfig) -> None:
     assert values({k: v for k, v in got.variables["params"].items() if k != "head"}) == {1.0}
     assert values(got.variables["batch_stats"]) == {1.0}
     assert "head reset" in got.message
+    assert got.fresh == {"head/kernel", "head/bias"}
 
 
 @pytest.mark.parametrize("head", ["keep", "reset"])
@@ -52,6 +54,7 @@ def test_a_head_of_other_outputs_is_replaced_and_said(head: Any, tiny_network: U
         got = restore_pretrained(saved(old), new, filled(new, 2.0), head, "run")
         assert "head replaced" in got.message
         assert said in got.message
+        assert got.fresh == {"head/kernel", "head/bias"}
         assert got.variables["params"]["head"]["kernel"].shape == (8, len(new.outputs))
         assert values(got.variables["params"]["head"]) == {2.0}
         assert values(got.variables["batch_stats"]) == {1.0}

@@ -54,6 +54,7 @@ def test_the_tumours_column_is_kept_bit_for_bit_and_the_livers_dropped() -> None
     assert {k: v.shape for k, v in head.items()} == {"kernel": (2, 1), "bias": (1,)}
     assert column(head, 0) == column(saved(BOTH).params["head"], 1)
     assert got.message == "head by output name: tumour kept; liver dropped"
+    assert got.fresh == frozenset()
     assert_rest_is_kept(got, BOTH)
 
 
@@ -64,6 +65,7 @@ def test_a_new_output_starts_afresh_and_the_old_one_stays() -> None:
     assert column(head, 0) == column(saved(outputs("liver")).params["head"], 0)
     assert column(head, 1) == column(variables(new, 2)["params"]["head"], 1)
     assert got.message == "head by output name: liver kept; tumour started afresh"
+    assert got.fresh == {"head/kernel[1]", "head/bias[1]"}
     assert_rest_is_kept(got, outputs("liver"))
 
 
@@ -72,6 +74,7 @@ def test_the_same_names_in_another_order_change_places() -> None:
     old, head = saved(BOTH).params["head"], got.variables["params"]["head"]
     assert (column(head, 0), column(head, 1)) == (column(old, 1), column(old, 0))
     assert got.message == "head by output name: tumour, liver kept"
+    assert got.fresh == frozenset()
 
 
 def test_nothing_in_common_is_all_fresh_and_said() -> None:
@@ -80,6 +83,7 @@ def test_nothing_in_common_is_all_fresh_and_said() -> None:
     for i in range(2):
         assert column(got.variables["params"]["head"], i) == column(variables(new, 2)["params"]["head"], i)
     assert got.message == "head by output name: liver, tumour dropped; spleen, cyst started afresh"
+    assert got.fresh == {"head/kernel", "head/bias"}
     assert_rest_is_kept(got, BOTH)
 
 
@@ -96,6 +100,7 @@ def test_the_same_outputs_keep_the_head() -> None:
     got = restore(BOTH, BOTH)
     assert column(got.variables["params"]["head"], 0) == column(saved(BOTH).params["head"], 0)
     assert got.message == "head kept: the same 2 output(s), liver, tumour"
+    assert got.fresh == frozenset()
 
 
 @pytest.mark.parametrize("names", [("liver", "tumour"), ("tumour",), ("tumour", "liver")])

@@ -1,6 +1,7 @@
 """Unfreezing in stages: which blocks when, and that the optimiser moves each from its own first step on."""
 
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -62,7 +63,7 @@ def test_what_every_division_has(network: str, freeze: str, steps: int) -> None:
     assert ends[0] > 0
     assert ends[-1] == steps
     assert found[-1].labels == whole
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert trained(before.labels) < trained(after.labels)
     if steps >= 3:
         assert len(found) == (2 if freeze == "encoder" else 3)
