@@ -1,0 +1,44 @@
+"""How methods look in every figure: a colour, a marker and a hatch each, told apart in grey print too."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
+"""Okabe & Ito's colours: blue, orange, green, vermillion, purple, sky, black."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo")
+
+MANY = 8
+"""Methods that one figure can tell apart."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodStyle:
+    """Of one method."""
+
+    colour: str
+    marker: str
+    hatch: str
+
+    def handle(self, label: str) -> Line2D:
+        """A legend's entry of lines and markers."""
+        return Line2D([], [], color=self.colour, marker=self.marker, markersize=4, linewidth=1.2, label=label)
+
+    def patch(self, label: str) -> Patch:
+        """A legend's entry of boxes."""
+        return Patch(facecolor=self.colour + "55", edgecolor=self.colour, hatch=self.hatch, label=label)
+
+
+def style_methods(methods: Sequence[str]) -> dict[str, MethodStyle]:
+    """Each method's style by its place in the study, so that it is the same in every figure.
+
+    Beyond seven methods colours come again, with other markers.
+    """
+    return {
+        m: MethodStyle(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], HATCHES[i % len(HATCHES)])
+        for i, m in enumerate(methods)
+    }

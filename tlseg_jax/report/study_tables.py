@@ -1,0 +1,213 @@
+"""The tables of a sweep's scores; each is shown on the page and kept as CSV."""
+
+from collections.abc import Mapping, Sequence
+
+from tlseg_jax.report.agreement import Estimate
+from tlseg_jax.report.compare_answers import count
+from tlseg_jax.report.learning_fit import LabelsNeeded, LearningCurve, NoCurve
+from tlseg_jax.report.results_table import Measure, ResultRow, Results
+from tlseg_jax.report.sections import Cell, ReportTable
+from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.study_words import persons_words, verdict
+from tlseg_jax.report.sweep_cases import FailureCount
+from tlseg_jax.report.sweep_stats import MethodTest, Score, ScoredSet, VolumeAgreement, mean_scores
+
+PAPER_TABLE_2 = {"hdt_v": "0.983 (0.0149)", "hdt_wb": "0.940 (0.0010)", "mal_c": "0.837 (0.0942)"}
+"""Mean (standard deviation) of Table 2, Weatheritt et al. 2020, by the data set's name here."""
+
+
+def table_2(scores: Sequence[Score]) -> ReportTable:
+    """IoU of the pre-trained models on their own test sets."""
+    paper = any(s.test_set.name in PAPER_TABLE_2 for s in scores)
+    columns: tuple[str, ...] = ("pre-task", "test set", "persons", "IoU mean", "IoU std", "low", "high")
+    rows: list[tuple[Cell, ...]] = [
+        (s.method, s.test_set.name, s.interval.n, _short(s.mean), _short(s.std), *_interval(s)) for s in scores
+    ]
+    caption = (
+        "Mean and standard deviation of the IoU between persons on the pre-training tasks' own test sets "
+        f"({_people(scores)}), with the mean's 95% interval."
+    )
+    if paper:
+        columns = (*columns, "paper, other scans")
+        rows = [(*row, PAPER_TABLE_2.get(s.test_set.name)) for row, s in zip(rows, scores, strict=True)]
+    return ReportTable("pretask_scores", caption, columns, tuple(rows))
+
+
+_MEASURES: Mapping[Measure, str] = {"dice": "Dice", "hd95_mm": "HD95 [mm]", "asd_mm": "ASD [mm]"}
+
+
+def scores_table(
+    name: str, results: Results, study: StudyInfo, scores: Sequence[Score], sets: Sequence[ScoredSet]
+) -> ReportTable:
+    """Means by method and n on some test sets, with other measures where they were taken."""
+    shown = [s for s in scores if s.test_set in sets]
+    other = {m: {_key(s): s for s in mean_scores(results, study, m)} for m in _MEASURES}
+    there = [m for m in _MEASURES if any(_key(s) in other[m] for s in shown)]
+    columns = (
+        "test set", "method", "n", "persons", "seeds", "IoU mean", "low", "high", "IoU std",
+        *(_MEASURES[m] for m in there),
+    )  # fmt: skip
+    rows = []
+    for s in shown:
+        means = [other[m].get(_key(s)) for m in there]
+        rows.append(
+            (
+                s.test_set.name, s.method, s.n, s.interval.n, s.seeds, _short(s.mean), *_interval(s), _short(s.std),
+                *(_short(None if m is None else m.mean) for m in means),
+            )
+        )  # fmt: skip
+    caption = (
+        f"Mean IoU over {_people(shown)} with its 95% interval and the standard deviation between persons"
+        + (f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else ".")
+        + (" Distances are means over the persons where they exist." if "hd95_mm" in there else "")
+    )
+    return ReportTable(name, caption, columns, tuple(rows))
+
+
+def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTable:
+    """Paired tests: the second method minus the first."""
+    columns = (
+        "test set", "n", "first", "second", "persons", "difference", "low", "high", "Wilcoxon p", "adjusted p",
+        "comparisons", "d_z", "seeds", "seeds low", "seeds high", "finding", "note",
+    )  # fmt: skip
+    rows = []
+    for t in tests:
+        over = t.seed_interval or (None, None)
+        notes = [t.test.note] if t.test.note else []
+        if t.left_out:
+            notes.append(f"{count(t.left_out, 'person')} scored with one of the two only")
+        rows.append(
+            (
+                t.test_set.name, t.n, t.first, t.second, t.test.n, _short(t.test.mean_difference), _short(t.test.low),
+                _short(t.test.high), _p(t.test.wilcoxon_p), _p(t.p), t.family, _short(t.test.effect, 2),
+                len(t.by_seed), _short(over[0]), _short(over[1]), verdict(t), "; ".join(notes) or None,
+            )
+        )  # fmt: skip
+    persons = persons_words(t.test.n for t in tests)
+    caption = (
+        f"{what}: difference in mean IoU, second minus first, over {persons} with its 95% interval; "
+        "two-sided Wilcoxon signed-rank test, adjusted (Holm) over the comparisons of a test set; "
+        "d_z is Cohen's; the 95% t-interval over the seeds' own differences."
+    )
+    return ReportTable(name, caption, columns, tuple(rows))
+
+
+def curves_table(fits: Mapping[tuple[ScoredSet, str], LearningCurve | NoCurve]) -> ReportTable:
+    """The fitted curves IoU(n) = a - b n^-c."""
+    rows: list[tuple[Cell, ...]] = []
+    for (where, method), fit in fits.items():
+        if isinstance(fit, NoCurve):
+            rows.append((where.name, method, None, None, None, None, None, None, None, f"no fit: {fit.reason}"))
+            continue
+        a = fit.plateau
+        tried = ", ".join(map(str, fit.n))
+        bound = fit.a >= 1
+        note = "a is at its bound of 1: the scores do not level off, the plateau is not known" if bound else None
+        low, high = (None, None) if bound else (_short(a.low), _short(a.high))
+        rows.append(
+            (where.name, method, fit.persons, tried, _short(a.value), low, high, _short(fit.b), _short(fit.c), note)
+        )
+    persons = persons_words(fit.persons for fit in fits.values() if isinstance(fit, LearningCurve))
+    return ReportTable(
+        "learning_curves",
+        f"Fits of IoU(n) = a - b n^-c to the means over {persons}; a is the IoU of endless data by the fit, with its "
+        "95% interval.",
+        ("test set", "method", "persons", "n", "a", "a low", "a high", "b", "c", "note"),
+        tuple(rows),
+    )  # fmt: skip
+
+
+def labels_table(found: Sequence[tuple[ScoredSet, str, LearningCurve, LabelsNeeded]]) -> ReportTable:
+    """Labelled scans for a wanted IoU."""
+    rows = tuple(
+        (where.name, method, needed.level, needed.words, needed.interval or None, curve.persons)
+        for where, method, curve, needed in found
+    )
+    persons = persons_words(curve.persons for _, _, curve, _ in found)
+    return ReportTable(
+        "labels_needed",
+        f"Labelled scans at which the fitted curve reaches an IoU, with the 95% interval over {persons}; nothing is "
+        "claimed beyond the numbers tried.",
+        ("test set", "method", "IoU", "labelled scans", "95% interval", "persons"), rows,
+    )  # fmt: skip
+
+
+def volumes_table(found: Sequence[VolumeAgreement]) -> ReportTable:
+    """Bias, limits of agreement and intraclass correlations of the volumes."""
+    columns = (
+        "test set", "method", "n", "persons", "predictions", "bias [ml]", "bias low", "bias high", "lower limit [ml]",
+        "lower low", "lower high", "upper limit [ml]", "upper low", "upper high", "ICC(A,1)", "A low", "A high",
+        "ICC(C,1)", "C low", "C high",
+    )  # fmt: skip
+    rows = []
+    for v in found:
+        b, i = v.limits, v.icc
+        estimates = [
+            *((b.bias, b.lower, b.upper) if b else (None,) * 3), *((i.agreement, i.consistency) if i else (None,) * 2)
+        ]  # fmt: skip
+        cells = [cell for e in estimates for cell in _estimate(e)]
+        rows.append((v.test_set.name, v.method, v.n, len(v.points), b.measurements if b else None, *cells))
+    persons = persons_words(len(v.points) for v in found)
+    caption = (
+        f"Predicted against reference volumes at each method's largest n ({persons}): "
+        "limits of agreement of a single prediction; intraclass correlations of the volumes averaged over seeds."
+    )
+    return ReportTable("volume_agreement", caption, columns, tuple(rows))
+
+
+def worst_table(rows: Sequence[ResultRow]) -> ReportTable:
+    """The lowest single predictions."""
+    columns = (
+        "test set", "person", "subject", "method", "n", "seed", "IoU", "Dice", "reference [ml]", "predicted [ml]",
+        "cell",
+    )  # fmt: skip
+    return ReportTable(
+        "worst_cases",
+        f"The {len(rows)} single predictions with the lowest IoU, by test set.",
+        columns,
+        tuple(
+            (
+                r.test_set, r.person, r.subject, r.method, r.n, r.seed, _short(r.iou), _short(r.dice),
+                _short(r.reference_ml, 2), _short(r.predicted_ml, 2), r.cell,
+            )
+            for r in rows
+        ),
+    )  # fmt: skip
+
+
+def failures_table(failures: Sequence[FailureCount]) -> ReportTable:
+    """How often each method missed the structure; only where it did."""
+    shown = [f for f in failures if f.failures]
+    rows = tuple(
+        (f.test_set.name, f.method, f.n, f.failures, f.empty, f.predictions, ", ".join(f.persons)) for f in shown
+    )
+    return ReportTable(
+        "failures",
+        "Predictions (a scan in a run) with an IoU below 0.1, where there are any: "
+        f"{sum(f.failures for f in failures)} of {sum(f.predictions for f in failures)} in all.",
+        ("test set", "method", "n", "IoU below 0.1", "nothing predicted", "predictions", "persons"), rows,
+    )  # fmt: skip
+
+
+def _key(s: Score) -> tuple[ScoredSet, str, int]:
+    return s.test_set, s.method, s.n
+
+
+def _people(scores: Sequence[Score]) -> str:
+    return persons_words(s.interval.n for s in scores)
+
+
+def _interval(s: Score) -> tuple[Cell, Cell]:
+    return _short(s.interval.low), _short(s.interval.high)
+
+
+def _estimate(e: Estimate | None) -> tuple[Cell, Cell, Cell]:
+    return (None, None, None) if e is None else (_short(e.value, 3), _short(e.low, 3), _short(e.high, 3))
+
+
+def _short(value: float | None, digits: int = 4) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _p(p: float | None) -> float | None:
+    return None if p is None else float(f"{p:.3g}")
