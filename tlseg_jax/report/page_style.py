@@ -7,7 +7,8 @@ CSS = """
 --link:#79b8ff;--warn:#3a2d00;--warn-ink:#ffdf8a;--warn-line:#9e7700}}
 *{box-sizing:border-box}
 html{scroll-behavior:smooth;-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--page);color:var(--ink);font:16px/1.55 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;
+body{margin:0;background:var(--page);color:var(--ink);
+font:16px/1.55 system-ui,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;
 overflow-wrap:break-word}
 a{color:var(--link)}
 :focus-visible{outline:2px solid var(--link);outline-offset:2px}

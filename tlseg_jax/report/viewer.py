@@ -287,11 +287,12 @@ def _document(case: ViewerCase) -> str:
     affine = np.diag([*[_sides(case)[0]] * 3, 1.0])  # exactly isotropic: nilearn has nothing to resample
     overlay = nib.Nifti1Image(_classes(case).astype(np.float32), affine)
     with warnings.catch_warnings():
-        # An overlay without a voxel below the threshold, or none above it, is what it is.
+        # An overlay without a voxel below the threshold, or without one above it, is what it is.
         warnings.simplefilter("ignore", UserWarning)
+        colours = ListedColormap([c for _, c in CLASSES], "errors").with_extremes(under=(0, 0, 0, 0))
         page = view_img(
             overlay, nib.Nifti1Image(grey.astype(np.float32), affine), cut_coords=(0, 0, 0), threshold=0.5,
-            annotate=False, black_bg=True, cmap=ListedColormap([c for _, c in CLASSES], "errors"),
+            annotate=False, black_bg=True, cmap=colours,
             symmetric_cmap=False, dim=DIM, vmin=0.5, vmax=3.5, resampling_interpolation="nearest", opacity=OPACITY,
             radiological=True, title=None,
         ).html  # fmt: skip
@@ -332,7 +333,7 @@ def _size_note(case: ViewerCase, shown: ViewerCase) -> str:
     here = _sides(shown)[0]
     own = _sides(case)
     if here > 1.02 * (own[:2].min() if case.stack else own.min()):
-        note = f"Shown with voxels of {here:.2g} mm; the scores are of the voxels it was prepared with."
+        note = f"Shown with voxels of {here:.3g} mm; the scores are of the voxels it was prepared with."
     else:
         note = ""
     return f"{note} The slices are no neighbours, so only the axial view is a picture.".strip() if case.stack else note
