@@ -1,0 +1,160 @@
+"""The page in a real browser: no error, no request, it sorts, scrolls and fits a phone."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.test_viewer import head
+from tlseg_jax.report.page import write_page
+from tlseg_jax.report.sections import ReportTable, Section
+from tlseg_jax.report.viewer import make_viewer
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run", "--disable-gpu",
+]  # fmt: skip
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PLACES = [-3.5, 120.0, 8.0, None, 1e-7]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = next((p for b in BROWSERS if (p := shutil.which(b))), None)
+    if path is None:
+        pytest.skip("there is no Chromium on PATH")
+    with playwright.sync_playwright() as started:
+        held = started.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield held
+        held.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = tuple((f"sub-{i}", i, p, f"{i}.5 (1 to 2)", "long words " * 12) for i, p in enumerate(PLACES, 9))
+    table = ReportTable("scores", "Some scores.", ("scan", "n", "difference", "mean", "a wide column"), rows)
+    sections = [Section(f"Section {i}", ("words " * 90,), tables=(table,) if i == 0 else ()) for i in range(6)]
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    return write_page(
+        path, "A study", sections, synthetic=True, facts={"n": "2, 4"}, viewers=[make_viewer(head()) for _ in "ab"]
+    )
+
+
+class Opened:
+    """A page with what went wrong in it."""
+
+    def __init__(self, browser: Any, path: Path, width: int, scheme: str = "light") -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(20_000)
+        self.faults: list[str] = []
+        self.page.on("console", lambda m: self.faults.append(m.text) if m.type == "error" else None)
+        self.page.on("pageerror", lambda e: self.faults.append(str(e)))
+        self.page.on("request", self._asked)
+        self.page.goto(path.as_uri())
+
+    def _asked(self, request: Any) -> None:
+        if not request.url.startswith(("data:", "blob:", "about:", "file:")):
+            self.faults.append(f"asked for {request.url}")
+
+    def viewer(self) -> Any:
+        box = self.page.locator(".viewer").first
+        box.scroll_into_view_if_needed()
+        self.page.wait_for_selector(".viewer[data-ready]")
+        return box
+
+    def pixels(self, box: Any) -> str:
+        return str(box.locator("canvas").evaluate("c => c.toDataURL()"))
+
+
+@pytest.fixture(params=[1280, 390])
+def opened(browser: Any, report: Path, request: pytest.FixtureRequest) -> Iterator[Opened]:
+    found = Opened(browser, report, request.param, "dark" if request.param == 390 else "light")
+    yield found
+    assert found.faults == []
+    found.context.close()
+
+
+def test_the_page_fits_the_screen(opened: Opened) -> None:
+    opened.viewer()
+    width = opened.page.viewport_size["width"]
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    scrolls = opened.page.locator(".scroll").first
+    inner, outer = scrolls.evaluate("e => [e.scrollWidth, e.clientWidth]")
+    assert outer < width and (inner > outer or width > 1000)  # what is wide scrolls in its own box
+
+
+def test_slices_change_by_slider_wheel_keys_and_click(opened: Opened) -> None:
+    box = opened.viewer()
+    place = box.locator("output")
+    seen = [(place.text_content(), opened.pixels(box))]
+
+    def moved(expected: str) -> None:
+        opened.page.wait_for_function(
+            "([e, t]) => e.textContent.startsWith(t)", arg=[place.element_handle(), expected]
+        )
+        seen.append((place.text_content(), opened.pixels(box)))
+        assert seen[-1][1] != seen[-2][1]
+
+    first = float((seen[0][0] or "").split()[2])
+    box.locator(".slice").focus()
+    opened.page.keyboard.press("ArrowUp")
+    moved(f"z = {first + 2:.0f} mm")
+    box.locator("canvas").hover()
+    opened.page.mouse.wheel(0, -100)
+    moved(f"z = {first + 4:.0f} mm")
+    box.locator("canvas").focus()
+    opened.page.keyboard.press("ArrowDown")
+    moved(f"z = {first + 2:.0f} mm")
+    box.locator(".slice").fill("0")
+    moved("z = ")
+    assert "(1 of " in (seen[-1][0] or "")
+    inside = opened.page.frame_locator("iframe").first.locator("canvas")
+    size = inside.bounding_box()
+    assert size is not None
+    inside.click(position={"x": size["width"] / 6, "y": size["height"] / 2})  # into the sagittal view: moves z
+    moved("z = ")
+    assert "(1 of " not in (seen[-1][0] or "")
+
+
+def test_the_overlay_fades(opened: Opened) -> None:
+    box = opened.viewer()
+    before = opened.pixels(box)
+    box.locator(".overlay").fill("0")
+    assert opened.pixels(box) != before
+    red = "c => {const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;"
+    red += "for (let i = 0; i < d.length; i += 4) n += Math.abs(d[i] - d[i + 1]) > 20; return n;}"
+    assert box.locator("canvas").evaluate(red) == 0
+    box.locator(".overlay").fill("100")
+    assert box.locator("canvas").evaluate(red) == 6 * 6 + 6 * 2 + 6 * 2  # found, missed and wrong
+
+
+def test_tables_sort_by_number_and_by_name(opened: Opened) -> None:
+    head = opened.page.locator("th")
+
+    def column(i: int) -> list[str]:
+        return [t.strip() for t in opened.page.locator(f"tbody tr td:nth-child({i + 1})").all_text_contents()]
+
+    assert head.nth(2).get_attribute("aria-sort") == "none"
+    head.nth(2).locator("button").click()
+    assert head.nth(2).get_attribute("aria-sort") == "ascending"
+    assert column(2) == ["-3.5", "1e-07", "8", "120", "\N{EN DASH}"]
+    head.nth(2).locator("button").press("Enter")
+    assert head.nth(2).get_attribute("aria-sort") == "descending"
+    assert column(2) == ["120", "8", "1e-07", "-3.5", "\N{EN DASH}"]
+    head.nth(0).locator("button").click()
+    assert column(0) == ["sub-9", "sub-10", "sub-11", "sub-12", "sub-13"]
+    assert head.nth(2).get_attribute("aria-sort") == "none"
+    head.nth(3).locator("button").click()
+    head.nth(3).locator("button").click()
+    assert column(3)[0] == "13.5 (1 to 2)" and column(3)[-1] == "9.5 (1 to 2)"
+
+
+def test_a_table_can_be_downloaded(opened: Opened, report: Path) -> None:
+    with opened.page.expect_download() as waited:
+        opened.page.locator("a[download]").first.click()
+    assert Path(waited.value.path()).read_bytes() == (report.parent / "tables" / "scores.csv").read_bytes()
