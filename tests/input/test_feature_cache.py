@@ -23,8 +23,8 @@ from tlseg_jax.input.feature_cache import (
 )
 from tlseg_jax.input.patches import InputSettings, make_batches
 from tlseg_jax.input.slices import SliceInput, make_slice_batches
-from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
@@ -104,7 +104,7 @@ def test_data_that_are_not_mirrored_are_held_once(tiny_store: Store, tiny_networ
 @pytest.mark.parametrize("sampling", ["all", "balanced"])
 def test_slices(sampling: Any, slices: SliceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "SLICES", 5)  # 12 slices: the last batch is not full
-    config = dataclasses.replace(get_network("unet2d"), widths=(4, 4, 4), channels=3)
+    config = SliceUNetConfig(widths=(4, 4, 4), channels=3)
     variables, subjects = he_variables(config), slices.subjects("train")  # type: ignore[arg-type]  # 2D
     regions = {s: slices.volume_image(s)[..., 0] > 0.2 for s in subjects}
     cache = cache_slice_features(slices, subjects, config, variables, 2, regions, AMPLE)

@@ -113,11 +113,11 @@ def test_training_the_rest_is_training_the_whole(name: str, freeze: str, levels:
     expected, averages, work = trained(config, variables, freeze, 0)
     found, moved, less = trained(config, variables, freeze, levels, remat)
     largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(expected))
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    jax.tree.map(lambda a, b: None, found, expected)  # of one structure
     for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
         np.testing.assert_allclose(b, a, atol=1e-5 * largest)
     # Those of the frozen levels are handed on as they were.
-    assert jax.tree.structure(moved) == jax.tree.structure(variables["batch_stats"])
+    jax.tree.map(lambda a, b: None, moved, variables["batch_stats"])  # of one structure
     for a, b in zip(jax.tree.leaves(averages), jax.tree.leaves(moved), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
     assert less < work or remat != "none"

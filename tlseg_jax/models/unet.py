@@ -148,14 +148,15 @@ class SwitchUNet(nn.Module):
             return (up, skip) if c.skip == "concatenate" else (up + skip,)
 
         given = levels if part == "rest" else 0
+        start: Any = x
         if isinstance(x, dict):
             sides = sides_of(x)
         else:
-            x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+            start, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
         if part == "features":
-            return first_levels(self, down, levels, x, sides)
+            return first_levels(self, down, levels, start, sides)
         nested_level = rematerialised_level(level, self.remat)
-        parts = nested_level(self, 0, x)
+        parts = nested_level(self, 0, start)
         if c.final:
             parts = (block(self, "final", c.final, parts),)
         logits = Projection(len(c.outputs), name="head")(parts)

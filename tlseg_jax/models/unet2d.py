@@ -177,15 +177,16 @@ class SliceUNet(nn.Module):
             return block(net, f"decoder_{number}", c.widths[i], (up, kept["skip"]), c.dropout)
 
         given = levels if part == "rest" else 0
+        start: Any = x
         if isinstance(x, dict):
             sides = sides_of(x)
         elif x.ndim != 4 or x.shape[-1] != c.channels:
             raise ValueError(f"{c.name} takes (batch, x, y, {c.channels}), not {x.shape}")
         else:
-            x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+            start, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
         if part == "features":
-            return first_levels(self, down, levels, x, sides)
+            return first_levels(self, down, levels, start, sides)
         nested_level = rematerialised_level(level, self.remat)
-        x = nested_level(self, 0, x)
-        logits = Projection(len(c.outputs), _initializer(c.init), name="head")((x,))
+        y = nested_level(self, 0, start)
+        logits = Projection(len(c.outputs), _initializer(c.init), name="head")((y,))
         return crop(logits, sides).astype(jnp.float32)

@@ -133,13 +133,14 @@ class UNet3D(nn.Module):
             return block(net, f"decoder_{number}", (c.encoder[i][-1],) * 2, (up, kept["skip"]))
 
         given = levels if part == "rest" else 0
+        start: Any = x
         if isinstance(x, dict):
             sides = sides_of(x)
         else:
-            x, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+            start, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
         if part == "features":
-            return first_levels(self, down, levels, x, sides)
+            return first_levels(self, down, levels, start, sides)
         nested_level = rematerialised_level(level, self.remat)
-        x = nested_level(self, 0, x)
-        logits = Projection(len(c.outputs), name="head")((x,))
+        y = nested_level(self, 0, start)
+        logits = Projection(len(c.outputs), name="head")((y,))
         return crop(logits, sides).astype(jnp.float32)
