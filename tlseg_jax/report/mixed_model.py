@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
+from threadpoolctl import threadpool_limits
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.report.effect_coding import Floats, Interaction, code_effects
@@ -199,12 +200,14 @@ def _fit(y: Floats, x: Floats, z: Mapping[str, Floats]) -> tuple[Floats, Floats,
     if spread == 0:
         raise InputError("All scores are equal: there is nothing to explain.")
     spec = VCSpec(list(z), [[[f"{i}" for i in range(m.shape[1])]] for m in z.values()], [[m] for m in z.values()])
-    with warnings.catch_warnings(record=True) as caught:
+    # One thread: the matrices are small, threads wait for each other most of the time, and add up in no fixed order.
+    with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             # The optimisers' tolerances are for numbers near 1. Those that follow statsmodels' gradient of the
             # restricted likelihood stop short of its maximum (statsmodels 0.15); these two follow the value.
-            fit = MixedLM(y / spread, x, np.zeros(len(y)), exog_vc=spec).fit(reml=True, method=["powell", "nm"])
+            model = MixedLM(y / spread, x, np.zeros(len(y)), exog_vc=spec)
+            fit = model.fit(reml=True, method=["powell", "nm"], ftol=1e-8)
         except np.linalg.LinAlgError as e:
             raise InputError(f"The mixed model cannot be fitted ({e}): add seeds, persons or data sets.") from None
     scale = float(fit.scale) * spread**2

@@ -1,0 +1,156 @@
+"""Pre-training data sets by factor: names, specs and phantoms agree, and the designs are what they say."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tlseg_jax.datasets.factors import (
+    EXTRA_POINTS,
+    FACTORS,
+    HIGH,
+    LOW,
+    MAL_C,
+    POPULATION,
+    TWO_LEVEL,
+    Levels,
+    design,
+    factor_spec,
+    full_factorial,
+    parse_name,
+    signs,
+)
+from tlseg_jax.datasets.fields import check_folder_name
+from tlseg_jax.datasets.phantom import Phantom, PhantomSettings, draw_person, grid_for, settings_for
+from tlseg_jax.datasets.spec import PAPER_SPECS, get_any_spec, spec_from_dict
+from tlseg_jax.errors import InputError
+
+EVERY = design("every")
+
+
+def test_a_name_says_all_levels_and_is_a_folder_s() -> None:
+    assert len(EVERY) == len({x.name.lower() for x in EVERY}) == 3 * 3 * 2 * 2 * 3 * 2
+    for levels in EVERY:
+        check_folder_name(levels.name, "here")
+        assert parse_name(levels.name) == levels
+        spec = get_any_spec(levels.name)
+        assert spec == factor_spec(levels)
+        assert spec_from_dict(spec.to_dict(), "here") == spec  # as a store's manifest keeps it
+    assert MAL_C.name == "f_caudate_AD_native_kept_registry_automatic"
+
+
+def test_the_phantom_has_the_levels_of_the_name() -> None:
+    for levels in EVERY:
+        settings = settings_for(factor_spec(levels))
+        assert settings == PhantomSettings(
+            POPULATION, levels.structure, levels.disease, levels.space, levels.skull, levels.scanner, levels.labels  # type: ignore[arg-type]
+        )
+    others = {settings_for(spec).population for spec in PAPER_SPECS.values()}
+    assert POPULATION not in others  # so that no person of a test set is in a pre-training data set
+
+
+@pytest.mark.parametrize(("levels", "paper"), [
+    (Levels(), "hdt_c"), (MAL_C, "mal_c"), (Levels("lateral ventricle"), "hdt_v"),
+    (Levels("whole brain", space="native"), "hdt_wb"),
+])  # fmt: skip
+def test_volume_and_patch_are_the_paper_s(levels: Levels, paper: str) -> None:
+    ours, theirs = factor_spec(levels).to_dict(), PAPER_SPECS[paper].to_dict()
+    own = {"name", "train_count", "test_count", "split_group"}
+    assert {k: v for k, v in ours.items() if k not in own} == {k: v for k, v in theirs.items() if k not in own}
+
+
+def test_specs_follow_space_and_skull() -> None:
+    for levels in EVERY:
+        spec = factor_spec(levels)
+        assert spec.space == levels.space and spec.skull_strip == (levels.skull == "stripped")
+        assert (spec.dimensions == PAPER_SPECS["hdt_c"].dimensions) == (levels.space == "MNI305")
+        assert spec.random_patch == spec.random_rotations == (levels.structure == "whole brain")
+        assert all(p <= d and p % 8 == 0 for p, d in zip(spec.patch_size, spec.dimensions, strict=True))
+
+
+def drawn(levels: Levels) -> Phantom:
+    spec = factor_spec(levels).at_spacing(8.0)
+    return draw_person(settings_for(spec), 1, 0, grid_for(spec))
+
+
+def test_one_factor_at_a_time_leaves_the_rest_of_the_person_as_it_was() -> None:
+    base = drawn(Levels())
+    by_program, by_registry, stripped = (
+        drawn(Levels(**change)) for change in ({"labels": "automatic"}, {"scanner": "registry"}, {"skull": "stripped"})
+    )
+    np.testing.assert_array_equal(base.image, by_program.image)
+    assert (base.label != by_program.label).any()
+    np.testing.assert_array_equal(base.label, by_registry.label)
+    assert (base.image != by_registry.image).any()
+    np.testing.assert_array_equal(base.image * base.brain, stripped.image)
+
+
+def columns(name: str) -> dict[tuple[str, ...], np.ndarray]:
+    """Every product of distinct factors' columns, over the runs."""
+    rows = signs(name)
+    return {
+        word: np.prod([[row[f] for f in word] for row in rows], axis=1)
+        for size in range(1, len(FACTORS) + 1)
+        for word in itertools.combinations(FACTORS, size)
+    }
+
+
+@pytest.mark.parametrize(("name", "runs"), [("full", 64), ("half", 32), ("quarter", 16)])
+def test_designs_are_balanced_orthogonal_and_of_the_resolution_stated(name: str, runs: int) -> None:
+    of = columns(name)
+    assert len(set(design(name))) == len(signs(name)) == runs == TWO_LEVEL[name].runs
+    for factor in FACTORS:
+        levels = [x.to_dict()[factor] for x in design(name)]
+        assert levels.count(LOW[factor]) == levels.count(HIGH[factor]) == runs // 2
+    # The resolution is the length of the shortest product of columns that never changes sign.
+    constant = [len(word) for word, column in of.items() if abs(column.sum()) == runs]
+    assert min(constant, default=0) == TWO_LEVEL[name].resolution
+    mains, pairs = ([w for w in of if len(w) == size] for size in (1, 2))
+    for a, b in itertools.combinations([*mains, *(pairs if TWO_LEVEL[name].resolution != 4 else [])], 2):
+        assert of[a] @ of[b] == 0
+    for a, b in itertools.product(mains, pairs):
+        assert of[a] @ of[b] == 0
+
+
+def test_the_quarter_confounds_pairs_of_interactions_only_with_one_another() -> None:
+    of = columns("quarter")
+    sums = [abs(of[a] @ of[b]) for a, b in itertools.combinations([w for w in of if len(w) == 2], 2)]
+    assert set(sums) == {0, 16}
+
+
+@pytest.mark.parametrize("name", list(TWO_LEVEL))
+def test_designs_hold_the_target_s_levels_and_mal_c_s(name: str) -> None:
+    assert Levels() in design(name) and MAL_C in design(name)
+    twin = EXTRA_POINTS["mal_c_mni305"]
+    assert {f for f in FACTORS if twin.to_dict()[f] != MAL_C.to_dict()[f]} == {"space"}
+    both = design(name, ("mal_c", "mal_c_mni305"))
+    assert len(both) == TWO_LEVEL[name].runs + (name != "full") and both[: TWO_LEVEL[name].runs] == design(name)
+
+
+def test_chosen_levels_make_a_full_factorial() -> None:
+    runs = full_factorial({"disease": ("HD", "healthy"), "scanner": ("survey", "trial", "registry")})
+    assert len(set(runs)) == 6
+    assert {(r.disease, r.scanner) for r in runs} == set(
+        itertools.product(("HD", "healthy"), ("trial", "registry", "survey"))
+    )
+    assert {(r.structure, r.space, r.skull, r.labels) for r in runs} == {("caudate", "MNI305", "kept", "manual")}
+    assert design("points") == tuple(EXTRA_POINTS.values())
+
+
+def test_faults_are_named() -> None:
+    with pytest.raises(InputError, match="'space' has no level 'natve': choose from MNI305, native"):
+        get_any_spec("f_caudate_AD_natve_kept_registry_automatic")
+    with pytest.raises(InputError, match="no data set named 'f_x'"):
+        get_any_spec("f_x")
+    with pytest.raises(InputError, match="as in f_caudate_AD_native"):
+        parse_name("hdt_c")
+    with pytest.raises(InputError, match="no design named 'third': choose from full, half, quarter"):
+        design("third")
+    with pytest.raises(InputError, match="no point of the factors named 'x'"):
+        design("half", ("x",))
+    with pytest.raises(InputError, match="no two-level design named 'every'"):
+        signs("every")
+    with pytest.raises(InputError, match="no factor named 'age'"):
+        full_factorial({"age": ("old",)})
+    with pytest.raises(InputError, match="each once"):
+        full_factorial({"disease": ("HD", "HD")})
