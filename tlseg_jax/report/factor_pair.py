@@ -32,7 +32,9 @@ def compare_pair(rows: Iterable[ResultRow], first: Levels, second: Levels, role:
 def pair_section(rows: Iterable[ResultRow], first: Levels, second: Levels, folder: Path, mark: str) -> Section | None:
     """What the one factor in which two data sets differ does, by n; None where the study lacks one of them."""
     rows = list(rows)
-    tests = {role: found for role in ROLES if (found := compare_pair(rows, first, second, role))}
+    tests: dict[str, dict[int, PairedTest]] = {
+        role: found for role in ROLES if (found := compare_pair(rows, first, second, role))
+    }
     if not tests:
         return None
     old, new = first.to_dict(), second.to_dict()

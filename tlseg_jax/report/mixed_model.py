@@ -193,12 +193,12 @@ def _indicators(parts: Mapping[str, Sequence[str]], rows: int) -> dict[str, Floa
 
 def _fit(y: Floats, x: Floats, z: Mapping[str, Floats]) -> tuple[Floats, Floats, float, list[str]]:
     """Coefficients, variances of the random parts over the residual's, the residual's variance, and warnings."""
-    if not z:
-        beta, *_ = np.linalg.lstsq(x, y, rcond=None)
-        return beta, np.zeros(0), float(((y - x @ beta) ** 2).sum() / (len(y) - x.shape[1])), []
     spread = float(y.std())
     if spread == 0:
         raise InputError("All scores are equal: there is nothing to explain.")
+    if not z:
+        beta, *_ = np.linalg.lstsq(x, y, rcond=None)
+        return np.asarray(beta, np.float64), np.zeros(0), float(((y - x @ beta) ** 2).sum() / (len(y) - x.shape[1])), []
     spec = VCSpec(list(z), [[[f"{i}" for i in range(m.shape[1])]] for m in z.values()], [[m] for m in z.values()])
     # One thread: the matrices are small, threads wait for each other most of the time, and add up in no fixed order.
     with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
@@ -219,7 +219,7 @@ def _fit(y: Floats, x: Floats, z: Mapping[str, Floats]) -> tuple[Floats, Floats,
     for message in dict.fromkeys(" ".join(str(w.message).split()) for w in caught):
         if "boundary" not in message:  # of a variance near 0, which has just been said
             notes.append(f"the fit warned: {message}")
-    return np.asarray(fit.fe_params) * spread, theta, scale, notes
+    return np.asarray(fit.fe_params, np.float64) * spread, theta, scale, notes
 
 
 def _covariance(x: Floats, z: Mapping[str, Floats], theta: Floats, scale: float) -> Floats:
