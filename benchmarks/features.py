@@ -197,7 +197,7 @@ def line(size: Size, case: dict[str, Any]) -> str:
         f"{size.name}, {case['dtype']}, {case['levels']} levels ({case['frozen']} frozen): "
         f"{case['step_seconds']['computed']['median']:.4f} s a step; with kept features {r['median']:.3f} "
         f"({r['low']:.3f} to {r['high']:.3f}) of that and {case['share_of_flops']:.0%} of its FLOPs, "
-        f"for {case['feature_bytes_a_scan'] / 1e6:.0f} MB a scan (images: {case['image_bytes_a_scan'] / 1e6:.0f} MB), "
+        f"for {case['feature_bytes_a_scan'] / 1e6:.3g} MB a scan (images: {case['image_bytes_a_scan'] / 1e6:.3g} MB), "
         + ("which nothing pays for" if pay is None else f"paid for by {pay:.1f} steps a scan")
     )
 
