@@ -22,16 +22,23 @@ from tlseg_jax.evaluate.table import write_table
 from tlseg_jax.files import replacing
 from tlseg_jax.report.page_script import JS
 from tlseg_jax.report.page_style import CSS
+from tlseg_jax.report.png import DPI
 from tlseg_jax.report.sections import Cell, ReportFigure, ReportTable, Section
 from tlseg_jax.report.viewer import CLASSES, OPACITY, Viewer
 
 MAX_PICTURE = 300_000
 """Bytes of a picture in the page."""
 
+SCALE = 120 / DPI
+"""Screen pixels for a pixel of a figure: 120 an inch, so that its small print can be read."""
+
 SYNTHETIC = (
     "Synthetic data: these scans are drawn, not scanned. The scores show that the software works and how the methods "
     "compare on drawings; they mean nothing for patients."
 )
+
+SHORT = 28
+"""Letters that stay on one line of a table."""
 
 POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
@@ -131,30 +138,32 @@ def _section(section: Section, anchor: str) -> str:
 
 
 def _figure(figure: ReportFigure) -> str:
+    uri, (width, height) = _picture(figure.png)
     return (
-        f'<figure><img src="{_picture(figure.png)}" alt="{_text(figure.alt)}" loading="lazy">'
-        f"<figcaption>{_rich(figure.caption)}</figcaption></figure>"
+        f'<figure><img src="{uri}" alt="{_text(figure.alt)}" width="{round(width * SCALE)}" '
+        f'height="{round(height * SCALE)}"><figcaption>{_rich(figure.caption)}</figcaption></figure>'
     )
 
 
-def _picture(png: Path) -> str:
-    """The smaller of PNG and SVG as a data: URI; a PNG above `MAX_PICTURE` in fewer colours, then smaller."""
+def _picture(png: Path) -> tuple[str, tuple[int, int]]:
+    """The smaller of PNG and SVG as a data: URI, and the PNG's pixels; a PNG above `MAX_PICTURE` is made smaller."""
     try:
         picture = png.read_bytes()
         svg = png.with_suffix(".svg")
         drawing = svg.read_bytes() if svg.is_file() else None
+        with Image.open(io.BytesIO(picture)) as held:
+            size = held.size
         if drawing is not None and len(drawing) <= min(len(picture), MAX_PICTURE):
-            return _uri("image/svg+xml", drawing)
-        if len(picture) > MAX_PICTURE:
-            picture = _smaller(picture)
+            return _uri("image/svg+xml", drawing), size
+        return _uri("image/png", _smaller(picture) if len(picture) > MAX_PICTURE else picture), size
     except OSError as e:
         raise InputError(
             f"The figure {png} cannot be read ({e.strerror or e}): run the report again, which draws it."
         ) from None
-    return _uri("image/png", picture)
 
 
 def _smaller(picture: bytes) -> bytes:
+    """The same in 256 colours and, where that is not enough, with fewer pixels."""
     with Image.open(io.BytesIO(picture)) as held:
         full = held.convert("RGB")
     scale = 1.0
@@ -184,8 +193,10 @@ def _table(table: ReportTable) -> str:
         f'<th scope="col" aria-sort="none"{_class(n)}><button type="button">{_text(c)}</button></th>'
         for c, n in zip(table.columns, numeric, strict=True)
     )
+    digits = [_decimals([row[i] for row in table.rows]) for i in range(len(table.columns))]
     rows = "".join(
-        "<tr>" + "".join(_cell(v, n) for v, n in zip(row, numeric, strict=True)) + "</tr>" for row in table.rows
+        "<tr>" + "".join(_cell(v, n, d) for v, n, d in zip(row, numeric, digits, strict=True)) + "</tr>"
+        for row in table.rows
     )
     link = _uri("text/csv;charset=utf-8", _csv(table).encode())
     name = f"{table.name}.csv"
@@ -200,19 +211,25 @@ def _class(numeric: bool) -> str:
     return ' class="num"' if numeric else ""
 
 
-def _cell(value: Cell, numeric: bool) -> str:
+def _cell(value: Cell, numeric: bool, decimals: int | None) -> str:
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return f'<td data-empty{_class(numeric)}>\N{EN DASH}</td>'
     if isinstance(value, float):
-        return f'<td data-v="{value!r}"{_class(numeric)}>{_number(value)}</td>'
-    return f"<td{_class(numeric)}>{_rich(str(value))}</td>"
+        shown = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
+        return f'<td data-v="{value!r}"{_class(numeric)}>{shown}</td>'
+    text = str(value)
+    kind = _class(numeric) if numeric or len(text) <= SHORT else ' class="long"'
+    return f"<td{kind}>{_rich(text)}</td>"
 
 
-def _number(value: float) -> str:
-    """Four significant digits; whole where that is more."""
-    if value == 0:
-        return "0"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+def _decimals(values: Sequence[Cell]) -> int | None:
+    """Decimals for a whole column, four significant digits of its largest number; None where sizes differ too much."""
+    known = [v for v in values if isinstance(v, float) and math.isfinite(v)]
+    sizes = [abs(v) for v in known if v]
+    if not sizes or min(sizes) < 1e-4 or max(sizes) >= 1e6:
+        return None
+    most = max(0, 3 - max(-1, math.floor(math.log10(max(sizes)))))
+    return next((d for d in range(most) if all(abs(round(v, d) - v) < 1e-9 for v in known)), most)
 
 
 def _csv_rows(table: ReportTable) -> list[dict[str, str]]:

@@ -41,7 +41,8 @@ figcaption,caption{color:var(--soft);font-size:.9rem;text-align:left;max-width:4
 .scroll{overflow:auto;max-height:32rem;border:1px solid var(--line);border-radius:.4rem;position:relative}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;min-width:100%}
 th,td{padding:.35rem .7rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
-td{min-width:3.2rem;max-width:26rem}
+td{white-space:nowrap}
+td.long{white-space:normal;min-width:16rem;max-width:26rem}
 tbody tr:last-child>*{border-bottom:0}
 tbody tr:hover{background:var(--card)}
 thead th{position:sticky;top:0;z-index:1;background:var(--card);padding:0;vertical-align:bottom}
@@ -51,7 +52,7 @@ th button:focus-visible{outline:2px solid var(--link);outline-offset:-2px}
 th button::after{content:"\\2195";opacity:.35;padding-left:.35rem}
 th[aria-sort=ascending] button::after{content:"\\2191";opacity:1}
 th[aria-sort=descending] button::after{content:"\\2193";opacity:1}
-.num{text-align:right;white-space:nowrap}
+.num{text-align:right}
 .viewer{margin:1.25rem 0;border:1px solid var(--line);border-radius:.4rem;background:var(--card);padding:1rem}
 .viewer h3{margin:0 0 .25rem}
 .viewer>p{margin:.25rem 0 .75rem;font-size:.92rem}
