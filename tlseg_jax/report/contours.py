@@ -98,7 +98,7 @@ def draw_contours(
     """
     if not cases:
         raise ValueError("there are no cases to draw")
-    views = [_View.of(case) for case in cases]
+    views = [SliceView.of(case) for case in cases]
     window = (max(v.extent_mm[0] for v in views), max(v.extent_mm[1] for v in views))
     close_width, row_height = 1.62, 1.62 * window[1] / window[0]
     whole = [v.size_mm for v in views]
@@ -122,13 +122,13 @@ def draw_contours(
             for i, k in enumerate(chosen):
                 x = gap + whole_width + gap + i * (close_width + gap)
                 _draw_close(axes(x, close_width), view, k, window, first=row == 0 and i == 0)
-        _legend(figure)
+        error_legend(figure)
         watermark(figure, mark)
         save_png(figure, path)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _View:
+class SliceView:
     """A case turned to RAS axes, with what the drawing needs to know of it."""
 
     case: ContourCase
@@ -139,7 +139,7 @@ class _View:
     spacing: tuple[float, float, float]
 
     @classmethod
-    def of(cls, case: ContourCase) -> "_View":
+    def of(cls, case: ContourCase) -> "SliceView":
         turn = nib.orientations.io_orientation(case.affine)
         image, predicted, reference = (
             nib.orientations.apply_orientation(v, turn) for v in (case.image, case.predicted, case.reference)
@@ -184,17 +184,22 @@ class _View:
     def caption(self, window: tuple[float, float]) -> str:
         """The line above the row; it owns up to predicted voxels that no close view of `window` mm can show."""
         ml = float(np.prod(self.spacing)) / 1000
+        beyond = self.beyond_ml(window)
+        title = self.case.title[:1].upper() + self.case.title[1:]
+        return (
+            f"{title}: {self.case.subject}, IoU {self.case.iou:.2f}, {self.predicted.sum() * ml:.1f} ml predicted, "
+            f"{self.reference.sum() * ml:.1f} ml reference"
+            + (f"; {beyond:.2f} ml predicted lie beyond the close views" if beyond else "")
+        )
+
+    def beyond_ml(self, window: tuple[float, float]) -> float:
+        """Predicted volume in ml, of all slices, that lies beside a close view of `window` mm."""
         inside = tuple(
             slice(max(0, math.floor(lo / s)), max(0, math.ceil(hi / s)))
             for (lo, hi), s in zip(self.frame(window), self.spacing[:2], strict=True)
         )
         beyond = int(self.predicted.sum()) - int(self.predicted[inside].sum())
-        title = self.case.title[:1].upper() + self.case.title[1:]
-        return (
-            f"{title}: {self.case.subject}, IoU {self.case.iou:.2f}, {self.predicted.sum() * ml:.1f} ml predicted, "
-            f"{self.reference.sum() * ml:.1f} ml reference"
-            + (f"; {beyond * ml:.2f} ml predicted lie beyond the close views" if beyond else "")
-        )
+        return beyond * float(np.prod(self.spacing)) / 1000
 
     def pick(self, count: int) -> list[int]:
         """Up to `count` slices, from low to high, at equal shares of the area of both masks."""
@@ -217,11 +222,12 @@ class _View:
         return float((self.affine @ [(x - 1) / 2, (y - 1) / 2, k, 1])[2])
 
 
-_HALO = [withStroke(linewidth=1.6, foreground="black")]
+HALO = [withStroke(linewidth=1.6, foreground="black")]
 """White text stays readable on white matter."""
 
 
-def _slice(ax: Axes, view: _View, k: int) -> None:
+def draw_slice(ax: Axes, view: SliceView, k: int) -> None:
+    """Slice `k` with the errors in the paper's colours; axes are in mm from the volume's corner."""
     w, h = view.size_mm
     low, high = view.grey()
     ax.imshow(
@@ -261,38 +267,40 @@ def outline(mask: NDArray[np.bool_], sides: tuple[float, float]) -> NDArray[np.f
     return np.concatenate([across, along]) * np.array(sides)
 
 
-def _draw_close(ax: Axes, view: _View, k: int, window: tuple[float, float], first: bool) -> None:
-    _slice(ax, view, k)
+def _draw_close(ax: Axes, view: SliceView, k: int, window: tuple[float, float], first: bool) -> None:
+    draw_slice(ax, view, k)
     (x0, x1), (y0, y1) = view.frame(window)
     ax.set_xlim(x1, x0)  # the subject's right on the left
     ax.set_ylim(y0, y1)
-    _label(ax, 0.03, 0.03, f"z = {view.z_mm(k):.0f} mm", "left", "bottom")
+    label_axes(ax, 0.03, 0.03, f"z = {view.z_mm(k):.0f} mm", "left", "bottom")
     if first:
         length = 10.0
         x, y = x0 + 0.06 * (x1 - x0), y0 + 0.06 * (y1 - y0)
-        ax.plot([x, x + length], [y, y], color="white", linewidth=1.4, path_effects=_HALO)
+        ax.plot([x, x + length], [y, y], color="white", linewidth=1.4, path_effects=HALO)
         ax.text(
             x + length / 2, y + 0.02 * (y1 - y0), "1 cm", color="white", fontsize=7, ha="center", va="bottom",
-            path_effects=_HALO,
+            path_effects=HALO,
         )  # fmt: skip
 
 
-def _draw_whole(ax: Axes, view: _View, k: int, window: tuple[float, float]) -> None:
-    _slice(ax, view, k)
+def _draw_whole(ax: Axes, view: SliceView, k: int, window: tuple[float, float]) -> None:
+    draw_slice(ax, view, k)
     w, h = view.size_mm
     ax.set_xlim(w, 0)
     ax.set_ylim(0, h)
     (x0, x1), (y0, y1) = view.frame(window)
     ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="#ffd23f", linewidth=0.7))
-    _label(ax, 0.03, 0.5, "R", "left", "center")
-    _label(ax, 0.97, 0.5, "L", "right", "center")
+    label_axes(ax, 0.03, 0.5, "R", "left", "center")
+    label_axes(ax, 0.97, 0.5, "L", "right", "center")
 
 
-def _label(ax: Axes, x: float, y: float, text: str, ha: str, va: str) -> None:
-    ax.text(x, y, text, transform=ax.transAxes, color="white", fontsize=7, ha=ha, va=va, path_effects=_HALO)
+def label_axes(ax: Axes, x: float, y: float, text: str, ha: str, va: str) -> None:
+    """White text at a part of the axes, readable on white matter too."""
+    ax.text(x, y, text, transform=ax.transAxes, color="white", fontsize=7, ha=ha, va=va, path_effects=HALO)
 
 
-def _legend(figure: Figure) -> None:
+def error_legend(figure: Figure) -> None:
+    """What the colours mean, below."""
     handles = [
         Line2D([], [], color=colour, linewidth=2, label=label)
         for colour, label in (

@@ -258,7 +258,10 @@ class _Study:
         path = self.figures / "remedies.png"
         draw_remedies(panels, self.styles, path, heading="Remedies against their baseline", mark=self.mark)
         people = "; ".join(f"{k}, {words.persons_words(t.test.n for t in v)}" for k, v in panels.items())
-        caption = f"Difference in mean IoU of each remedy to its baseline with 95% intervals over persons ({people})."
+        caption = (
+            f"Difference in mean IoU of each remedy to its baseline with 95% intervals over persons ({people}; thick) "
+            "and over seeds (thin, cut at the edge)."
+        )
         figure = self._figure("remedies", caption, "difference of each remedy to its baseline by n and test set")
         table = tables.tests_table("remedy_tests", tests, "Each remedy against its baseline at every n")
         return Section(title, tuple(lines), (figure,), (table,))
