@@ -59,6 +59,6 @@ def write_sweep(
             lines = ["step,loss,validation_iou,test_loss", *(f"{i},{0.9 * 0.95**i:.5f},," for i in range(1, 41))]
             (sweep / "cells" / cell / "history.csv").write_text("\n".join(lines) + "\n")
     shared = {k: v for k, v in given.items() if k in ("task", "unseen", "folds", "synthetic")}
-    more = {"stores": stores} | (fields or {})
-    write_study(sweep / "study.json", methods, n=n, seeds=seeds, study=name, **shared, **more)
+    more = shared | {"stores": stores} | (fields or {})
+    write_study(sweep / "study.json", methods, n=n, seeds=seeds, study=name, **more)
     return sweep

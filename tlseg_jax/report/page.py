@@ -139,9 +139,11 @@ def _section(section: Section, anchor: str) -> str:
 
 def _figure(figure: ReportFigure) -> str:
     uri, (width, height) = _picture(figure.png)
+    size = f'width="{round(width * SCALE)}" height="{round(height * SCALE)}" style="--own:{round(width * SCALE)}px"'
     return (
-        f'<figure><img src="{uri}" alt="{_text(figure.alt)}" width="{round(width * SCALE)}" '
-        f'height="{round(height * SCALE)}"><figcaption>{_rich(figure.caption)}</figcaption></figure>'
+        f'<figure><div class="pan" tabindex="0" role="region" aria-label="{_text(figure.alt)}">'
+        f'<img src="{uri}" alt="{_text(figure.alt)}" {size}></div>'
+        f"<figcaption>{_rich(figure.caption)}</figcaption></figure>"
     )
 
 
@@ -215,7 +217,7 @@ def _cell(value: Cell, numeric: bool, decimals: int | None) -> str:
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return f'<td data-empty{_class(numeric)}>\N{EN DASH}</td>'
     if isinstance(value, float):
-        shown = f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
+        shown = f"{value:.4g}" if decimals is None else f"{round(value, decimals) + 0.0:.{decimals}f}"  # no -0.0
         return f'<td data-v="{value!r}"{_class(numeric)}>{shown}</td>'
     text = str(value)
     kind = _class(numeric) if numeric or len(text) <= SHORT else ' class="long"'

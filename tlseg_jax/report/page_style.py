@@ -82,6 +82,10 @@ iframe{height:auto;aspect-ratio:2.4}
 .controls{grid-template-columns:auto minmax(0,1fr)}
 .controls output{grid-column:2}
 }
+@media (max-width:40rem){
+.pan{overflow-x:auto}
+.pan img{width:min(var(--own),40rem);max-width:none}
+}
 @media print{
 :root{--page:#fff;--ink:#000;--soft:#333;--line:#999;--card:#fff;--link:#000;--warn:#fff;--warn-ink:#000}
 nav,.controls,iframe,.table>p a{display:none}

@@ -117,8 +117,8 @@ def _unfinished(study: StudyInfo) -> tuple[Section, ...]:
     tables = []
     if study.missing:
         lines.append(
-            f"**This study is not finished:** {_count(len(study.missing), 'run')} of it are still missing, so every "
-            "number below may change. Run the sweep again to go on from here, then the report."
+            f"**This study is not finished:** it lacks {_count(len(study.missing), 'run')}, so every number below may "
+            "change. Run the sweep again to go on from here, then the report."
         )
         rows = tuple((c,) for c in study.missing)
         tables.append(ReportTable("missing", f"Runs that are missing, {len(rows)}.", ("run",), rows))
