@@ -70,6 +70,12 @@ def assign_splits(
     return {s: side[p] for s, p in persons.items()}
 
 
+def fold_numbers(persons: Sequence[str], folds: int, seed: int = 0) -> dict[str, int]:
+    """Person -> fold, 0 to `folds` - 1; folds differ by one person at most in size."""
+    order = sorted(set(persons), key=lambda p: _rank(seed, p))
+    return {p: i % folds for i, p in enumerate(order)}
+
+
 def labelled_subset(
     subjects: Sequence[str], persons: Mapping[str, str], n: int, seed: int = 0
 ) -> tuple[str, ...]:

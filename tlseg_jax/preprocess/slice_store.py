@@ -64,13 +64,13 @@ class SliceStore(BaseStore):
 
     kind = "slices"
 
-    def __init__(self, folder: Path) -> None:
-        """Open `folder`.
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+        """Open `folder`, under another manifest than its own where one is given.
 
         Raises:
           InputError: there is no manifest, or not one of ours, or one of a data set of volumes.
         """
-        super().__init__(folder)
+        super().__init__(folder, manifest)
         self.spec: SliceSpec = slice_spec_from_dict(self.manifest["spec"], str(folder / "manifest.json"))
 
     def samples(self, subjects: Sequence[str]) -> tuple[Sample, ...]:

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorstore as ts
@@ -124,14 +124,14 @@ class BaseStore:
 
     kind: ClassVar[str]
 
-    def __init__(self, folder: Path) -> None:
-        """Open `folder`.
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+        """Open `folder`, under another manifest than its own where one is given.
 
         Raises:
           InputError: there is no manifest, or not one of ours, or one of another kind of data set.
         """
         self.folder = folder
-        self.manifest = read_manifest(folder)
+        self.manifest = manifest or read_manifest(folder)
         kind = self.manifest.get("kind", "volumes")
         if kind != self.kind:
             raise InputError(
@@ -140,6 +140,10 @@ class BaseStore:
             )
         self._context = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 30}})
         self._arrays: dict[tuple[str, str], ts.TensorStore] = {}
+
+    def with_manifest(self, manifest: dict[str, Any]) -> Self:
+        """The same arrays described otherwise, such as by another split."""
+        return type(self)(self.folder, manifest)
 
     def subjects(self, split: str | None = None) -> tuple[str, ...]:
         """Names of the subjects of a split ("train", "test"), or of all, sorted."""
@@ -207,13 +211,13 @@ class Store(BaseStore):
 
     kind = "volumes"
 
-    def __init__(self, folder: Path) -> None:
-        """Open `folder`.
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+        """Open `folder`, under another manifest than its own where one is given.
 
         Raises:
           InputError: there is no manifest, or not one of ours, or one of a data set of slices.
         """
-        super().__init__(folder)
+        super().__init__(folder, manifest)
         self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], str(folder / "manifest.json"))
         box = self.manifest.get("patch_box")
         self.patch_box = Box.from_dict(box) if box else None

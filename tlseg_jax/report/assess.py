@@ -7,6 +7,7 @@ from typing import Any
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Tiles
+from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.results import KeptMasks, box_for, evaluate_store, save_results
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store
@@ -36,11 +37,12 @@ def assess(
     distances: bool = False,
     tiles: Tiles = "gaussian",
     progress: bool = True,
+    figures: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a run on a store's subjects and keep the results in the run folder.
 
-    Writes `subjects.csv`, `summary.json` (test_sets) and `figures/contours_NAME.png`: the best, median and
-    worst subject in the colours of the paper's Fig. 4.
+    Writes `subjects.csv`, `summary.json` (test_sets), `predictions/NAME.npz` (the masks, see `mask_file`) and
+    `figures/contours_NAME.png`: the best, median and worst subject in the colours of the paper's Fig. 4.
 
     Args:
       run: the run folder.
@@ -50,6 +52,7 @@ def assess(
       distances: also HD95 and the average surface distance, in mm.
       tiles: see `predict_volume`.
       progress: whether to draw a bar.
+      figures: whether to draw the figure.
 
     Returns:
       The summary of this test set; "seen_in_training" names subjects that the model was trained on.
@@ -77,7 +80,10 @@ def assess(
     extra = {"synthetic": synthetic, "store": str(store.folder), "seen_in_training": list(seen)}
     if spec.random_patch:
         extra["tiles"] = tiles
+    save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})
     entry = save_results(run, rows, extra)
+    if not figures:
+        return entry
     by_subject = {r.subject: r.score.iou for r in rows}
     cases = [
         ContourCase(

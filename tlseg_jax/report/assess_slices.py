@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from tlseg_jax.evaluate.mask_file import save_masks
+from tlseg_jax.evaluate.metrics import Mask
+from tlseg_jax.evaluate.results import SubjectRow
 from tlseg_jax.evaluate.slice_results import (
     common_structures,
     evaluate_slices,
@@ -22,11 +25,13 @@ from tlseg_jax.train.job import load_slice_predictor, seen_subjects
 
 
 def assess_slices(
-    run: Path, saved: SavedModel, store: SliceStore, *, split: str = "test", progress: bool = True
+    run: Path, saved: SavedModel, store: SliceStore, *, split: str = "test", progress: bool = True,
+    figures: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a 2D run on a store's volumes and keep the results in the run folder.
 
-    Writes `subjects.csv` and `summary.json` (a test set for each structure in common, "NAME_STRUCTURE"), and
+    Writes `subjects.csv` and `summary.json` (a test set for each structure in common, "NAME_STRUCTURE"), the masks
+    (samples, x, y) in `predictions/NAME_STRUCTURE.npz`, and
     `figures/examples_NAME_STRUCTURE.png`: the slice that shows most of the last such structure, in its best,
     median and worst volume, beside the truth and the network's probability.
 
@@ -36,6 +41,7 @@ def assess_slices(
       store: the data set to test on.
       split: "test" or "train".
       progress: whether to draw a bar.
+      figures: whether to draw the figure.
 
     Returns:
       Test set -> its summary; "seen_in_training" names volumes that the model was trained on.
@@ -46,7 +52,14 @@ def assess_slices(
     predictor = load_slice_predictor(saved)
     assert isinstance(saved.config, SliceUNetConfig)
     outputs, channels = saved.config.outputs, saved.config.channels
-    results = evaluate_slices(store, split, predictor, outputs, channels, progress=progress)
+    masks: dict[str, dict[str, Mask]] = {}
+
+    def keep(row: SubjectRow, mask: Mask) -> None:
+        masks.setdefault(row.test_set, {})[row.subject] = mask
+
+    results = evaluate_slices(store, split, predictor, outputs, channels, progress=progress, keep=keep)
+    for name, of_volumes in masks.items():
+        save_masks(run / "predictions" / f"{name}.npz", of_volumes)
     synthetic = bool(store.manifest.get("synthetic", False))
     extra = {
         "synthetic": synthetic,
@@ -54,6 +67,8 @@ def assess_slices(
         "seen_in_training": list(seen_subjects(store, split, saved.description)),
     }
     entries = save_slice_results(run, results, extra)
+    if not figures:
+        return entries
     target = common_structures(store, outputs)[-1]
     rows = results.rows[target]
     picked = pick_cases({r.subject: r.score.iou for r in rows})

@@ -105,7 +105,7 @@ Program = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
 
 def _compile(step: Step, gather: Callable[..., Batch] | None, runs: int) -> tuple[Program, Program]:
     """The program of one step and that of several."""
-    # In one program with what gathers its batch, or with other runs, a step in two is one.
+    # Scanned with what gathers its batch, or with other runs, a step in two is one.
     inner = whole_step(step)
 
     def one(state: TrainState, batch: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
@@ -117,9 +117,16 @@ def _compile(step: Step, gather: Callable[..., Batch] | None, runs: int) -> tupl
         return jax.lax.scan(lambda s, b: at_once(s, b, arrays), state, batches)
 
     # The state that goes in is given away, so that there is never a second one on the device.
-    if gather or runs:
-        return jax.jit(at_once, donate_argnums=0), jax.jit(several, donate_argnums=0)
-    return (lambda state, batch, _: step(state, batch)), jax.jit(several, donate_argnums=0)
+    alone = jax.jit(jax.vmap(inner), donate_argnums=0) if runs else step
+    if gather is None:
+        return (lambda state, batch, _: alone(state, batch)), jax.jit(several, donate_argnums=0)
+    # A program of its own: its arrays are as long as there are scans, and a step is the same for any number of them.
+    pick = jax.jit(jax.vmap(gather) if runs else gather)
+
+    def single(state: TrainState, places: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
+        return alone(state, pick(arrays, places, state.seed, state.step))
+
+    return single, jax.jit(several, donate_argnums=0)
 
 
 def cache_room(step: int = 0) -> int:

@@ -198,6 +198,7 @@ def train_job(
     programs: Programs | None = None,
     say: Callable[[str], None] = print,
     progress: bool = True,
+    tell_flops: bool = True,
 ) -> Fit:
     """Train one model into `folder`, or go on from what is there.
 
@@ -212,6 +213,7 @@ def train_job(
       programs: what other runs compiled, and where this one's are kept for them.
       say: prints a line.
       progress: whether to draw a bar.
+      tell_flops: whether to count the FLOPs of a step and say them.
 
     Raises:
       InputError: the settings do not fit the data, the folder or the pre-trained model, a test
@@ -224,7 +226,7 @@ def train_job(
 
     def flops() -> str:
         return programs.get(
-            ("flops", run.key), lambda: _flops_line(run.make, shapes, run.labels, batch, job, run.length)
+            ("flops", run.key), lambda: _flops_line(run, shapes)
         )
 
     if execution.dry_run:
@@ -249,7 +251,7 @@ def train_job(
             Dispatch(run.steps, most, cache, programs), run.state, run.iterator, run.fitted, loop, folder,
             run.description, validate=run.data.validator(run.held) if run.held else None, watch=watch,
             trace=Trace(execution.profile, say) if execution.profile else None,
-            meanwhile=lambda: say(flops()), progress=progress, title=f"train {folder.name}",
+            meanwhile=(lambda: say(flops())) if tell_flops else None, progress=progress, title=f"train {folder.name}",
         )  # fmt: skip
     except Exception as error:
         if not out_of_memory(error):
@@ -315,10 +317,13 @@ def prepare_run(
         job.network, job.recipe, length.steps, job.freeze, job.frozen_bn, fresh, data.program_key(), place.levels,
     )  # fmt: skip
 
-    def make(labels: Any, optimiser: Any, network: NetworkConfig = job.network, **how: Any) -> Step:
+    def make(
+        labels: Any, optimiser: Any, network: NetworkConfig = job.network, feature_levels: int = place.levels,
+        **how: Any,
+    ) -> Step:  # fmt: skip
         return make_train_step(
             network, optimiser, loss, labels, inputs=inputs, frozen_bn=job.frozen_bn,
-            feature_levels=place.levels, **how,
+            feature_levels=feature_levels, **how,
         )  # fmt: skip
 
     def make_planned(plan: Plan) -> Any:
@@ -388,22 +393,21 @@ def _settings_lines(
     return "\n".join(["settings:", *(f"  {k:<{width}}  {v}" for k, v in flat.items())])
 
 
-def _flops_line(
-    make: Callable[..., Step], state: TrainState, labels: Any, batch: Any, job: JobSettings, length: Length
-) -> str:
+def _flops_line(run: Run, state: TrainState) -> str:
     """FLOPs of this step, and against the step that trains everything where part is frozen."""
+    job = run.job
 
-    def flops(labels: Any) -> float:
-        optimiser = make_optimiser(job.recipe, length.steps, labels)
+    def flops(labels: Any, batch: Any, levels: int) -> float:
+        optimiser = make_optimiser(job.recipe, run.length.steps, labels)
         moments = jax.eval_shape(optimiser.init, state.params)
         # XLA's count sees nothing inside a custom call, so it is taken of the program without any.
-        step = make(labels, optimiser, lowering="native")
+        step = run.make(labels, optimiser, feature_levels=levels, lowering="native")
         return step_flops(step, dataclasses.replace(state, opt_state=moments), batch)
 
-    taken = flops(labels)
+    taken = flops(run.labels, run.batch_shapes(), run.place.levels)
     if job.freeze == "none":
         return f"FLOPs a step: {taken / 1e9:.1f} G"
-    full = flops(label_parameters(state.params, get_rules("none")))
+    full = flops(label_parameters(state.params, get_rules("none")), run.data.batch_shapes(), 0)
     return f"FLOPs a step: {taken / 1e9:.1f} G, {taken / full:.0%} of the {full / 1e9:.1f} G that training all takes"
 
 

@@ -1,6 +1,8 @@
 """From what is there to a scored model: makes the cohort, the stores and the pre-trained model that are missing."""
 
 import contextlib
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tlseg_jax.train.history import format_epochs
 from tlseg_jax.train.job import Pretrained, store_digest, train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.run_folder import read_json
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
 from tlseg_jax.transfer.restore import check_dimensions
@@ -42,8 +45,8 @@ def pretrain(
     store = open_store(place, named_spec(place, pretask))
     if isinstance(store, SliceStore) and not store.subjects("test"):
         place.say(f"{store.spec.name}: no test volumes, so nothing is scored on it.")
-        return _train_and_assess(place, store, job, folder, None, [], execution)
-    return _train_and_assess(place, store, job, folder, None, [store], execution)
+        return train_and_assess(place, store, job, folder, None, [], execution)
+    return train_and_assess(place, store, job, folder, None, [store], execution)
 
 
 def finetune(
@@ -77,7 +80,7 @@ def finetune(
     if not tests:
         place.say(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
     unseen = [] if execution.dry_run else _unseen(place, store)
-    return _train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution)
+    return train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution)
 
 
 def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
@@ -100,18 +103,45 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
     return [other]
 
 
-def _train_and_assess(
+def train_and_assess(
     place: Workplace, store: AnyStore, job: JobSettings, folder: Path, start: Pretrained | None,
-    tests: list[AnyStore], execution: Execution,
+    tests: Sequence[AnyStore], execution: Execution, *, programs: Programs | None = None, figures: bool = True,
+    trained_seconds: float | None = None,
 ) -> Path:  # fmt: skip
+    """Train one model into `folder`, or go on from what is there, and score it on each of `tests`.
+
+    Args:
+      place: how to score, and where to say what is done.
+      store: the data.
+      job: the settings.
+      folder: the run folder, which is held meanwhile.
+      start: the pre-trained model; None trains end to end.
+      tests: prepared data sets whose test subjects are scored.
+      execution: what changes the run's speed and memory, or has it told only.
+      programs: compiled steps, shared with other runs.
+      figures: whether to draw the run's own figures.
+      trained_seconds: what the training took, where it was done before this call.
+
+    Returns:
+      The run folder.
+
+    Raises:
+      InputError: see `train_job`, or a test set cannot be scored.
+    """
     # A dry run leaves no folder behind.
     with contextlib.nullcontext() if execution.dry_run else lock_folder(folder):
-        result = train_job(store, job, folder, start, execution=execution, say=place.say, progress=place.progress)
+        before = time.perf_counter()
+        result = train_job(
+            store, job, folder, start, execution=execution, programs=programs, say=place.say, progress=place.progress,
+            tell_flops=figures,
+        )  # fmt: skip
+        seconds = time.perf_counter() - before if trained_seconds is None else trained_seconds
         if execution.dry_run:
             place.say(f"dry run: nothing was written; the run would be in {folder}.")
             return folder
         saved = load_model(folder)
         d = saved.description
+        there = read_json(folder / "summary.json") if is_finished(folder, 1) else {}
         summary: dict[str, Any] = {
             "task": d["task"],
             "pretask": d["pretask"],
@@ -125,7 +155,9 @@ def _train_and_assess(
             "stopped_by": result.stopped,
             "synthetic": d["synthetic"],
             # What `evaluate` added to a finished run stays: the same settings make the same model.
-            "test_sets": read_json(folder / "summary.json")["test_sets"] if is_finished(folder, 1) else {},
+            "test_sets": there.get("test_sets", {}),
+            # With compiling and saving; a call that only found the run finished adds nothing.
+            "train_seconds": round(there.get("train_seconds", 0.0) if there else seconds, 3),
         }
         labels = label_parameters(saved.params, get_rules(job.freeze))
         summary |= {
@@ -136,10 +168,14 @@ def _train_and_assess(
         write_json(folder / "summary.json", summary)
         for test in tests:
             if isinstance(test, SliceStore):
-                assess_slices(folder, saved, test, progress=place.progress)
+                assess_slices(folder, saved, test, progress=place.progress, figures=figures)
             else:
-                assess(folder, saved, test, distances=place.distances, tiles=place.tiles, progress=place.progress)
-        _draw_curve(folder, result, d, job.seed)
+                assess(
+                    folder, saved, test, distances=place.distances, tiles=place.tiles, progress=place.progress,
+                    figures=figures,
+                )  # fmt: skip
+        if figures:
+            _draw_curve(folder, result, d, job.seed)
     if result.epochs:
         place.say(format_epochs(result.epochs))
     scores = read_json(folder / "summary.json")["test_sets"]

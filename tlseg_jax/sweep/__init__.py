@@ -1,0 +1,1 @@
+"""Studies: grids of methods, numbers of labelled scans and seeds, run cell by cell."""
