@@ -84,7 +84,10 @@ def _panel(
         if over is not None:
             ax.plot(over, [y, y], color=style.colour, linewidth=0.6, alpha=0.8, marker="|", markersize=3, zorder=1)
         if t.test.low is not None and t.test.high is not None:
-            ax.plot([t.test.low, t.test.high], [y, y], color=style.colour, linewidth=2.2, zorder=2)
+            ax.plot(
+                [t.test.low, t.test.high], [y, y], color=style.colour, linewidth=3, alpha=0.45, solid_capstyle="butt",
+                zorder=2,
+            )  # fmt: skip
         ax.plot(
             t.test.mean_difference, y, color=style.colour, marker=style.marker, markersize=4.5,
             markeredgecolor="white", markeredgewidth=0.4, zorder=3,

@@ -1,0 +1,116 @@
+"""A study's sections: what is drawn and said, from results.csv alone, finished or not."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.report.sweep_results import BRAIN, LIVER, REMEDIES, Truth, make_rows, write_results, write_rows, write_study
+from tlseg_jax.report.results_table import read_results
+from tlseg_jax.report.sections import Section
+from tlseg_jax.report.study_info import read_study
+from tlseg_jax.report.study_sections import score_sections
+from tlseg_jax.report.study_words import difference, turned, verdict
+from tlseg_jax.report.sweep_stats import compare_methods
+
+
+def sections(
+    folder: Path, methods: tuple[Truth, ...] = BRAIN, study: dict[str, Any] | None = None, **settings: object
+) -> dict[str, Section]:
+    results = read_results(write_results(folder / "results.csv", methods, **settings))
+    info = read_study(write_study(folder / "study.json", methods, **(study or {})))
+    return {s.title: s for s in score_sections(results, folder / "report", info)}
+
+
+def check_whole(found: dict[str, Section], folder: Path) -> None:
+    """Figures are there in both forms, tables are rectangular, every claim has its n."""
+    for section in found.values():
+        for figure in section.figures:
+            assert figure.png.is_file() and figure.png.with_suffix(".svg").is_file()
+            assert figure.png.parent == folder / "report" / "figures" and "person" in figure.caption
+        for table in section.tables:
+            assert table.rows and all(len(row) == len(table.columns) for row in table.rows)
+        for line in section.paragraphs:
+            if "95% interval" in line and re.search(r"\d\.\d", line):
+                assert re.search(r"\d+ persons?", line), line
+    names = [t.name for s in found.values() for t in s.tables]
+    assert len(set(names)) == len(names)
+
+
+def test_a_brain_study_has_the_papers_parts(tmp_path: Path) -> None:
+    found = sections(tmp_path, (*BRAIN, *REMEDIES), persons=5, seeds=2, distances=True)
+    check_whole(found, tmp_path)
+    assert list(found) == [
+        "Pre-trained models (Table 2)", "Target data by number of labelled scans (Fig. 5)", "Unseen data (Fig. 6)",
+        "Learning curves and labels needed", "Volume agreement", "Paired tests between methods",
+        "Remedies against fragility on unseen data", "Worst cases and failures",
+    ]  # fmt: skip
+    table = found["Pre-trained models (Table 2)"].tables[0]
+    assert [row[0] for row in table.rows] == ["mal_c", "hdt_v", "hdt_wb"] and table.columns[-1] == "paper, other scans"
+    scores = found["Target data by number of labelled scans (Fig. 5)"].tables[0]
+    assert "HD95 [mm]" in scores.columns and len(scores.rows) == 7 * 4  # remedies too
+    for section in found.values():
+        for figure in section.figures:
+            assert "synthetic" in figure.caption
+
+
+def test_figures_repeat_exactly_and_only_those_of_synthetic_scans_are_marked(tmp_path: Path) -> None:
+    found: dict[str, dict[str, bytes]] = {}
+    for run, synthetic in (("drawn", True), ("again", True), ("scanned", False)):
+        parts = sections(
+            tmp_path / run, BRAIN[:2], {"synthetic": synthetic}, n=(2, 4, 8), persons=4, seeds=1, synthetic=synthetic
+        )
+        figures = [f for s in parts.values() for f in s.figures]
+        assert all(("synthetic" in f.caption) == synthetic for f in figures)
+        files = [f.png.with_suffix(e) for f in figures for e in (".png", ".svg")]
+        found[run] = {file.name: file.read_bytes() for file in files}
+    assert found["drawn"] == found["again"] and len(found["drawn"]) == 8
+    assert not any(found["drawn"][name] == found["scanned"][name] for name in found["drawn"])
+
+
+def test_the_smallest_unfinished_sweep_says_what_it_cannot_say(tmp_path: Path) -> None:
+    """One cell, one person: no interval, no test, no fit, no traceback."""
+    found = sections(tmp_path, BRAIN[3:], n=(2,), seeds=1, persons=1, unseen=())
+    check_whole(found, tmp_path)
+    words = "\n".join(line for s in found.values() for line in s.paragraphs)
+    assert "No pre-trained model was scored" in words and "No data of another source were scored" in words
+    assert "There is no fit, as three parameters need scores at 3 or more values of n (there: 2)" in words
+    assert "There are not two methods" in words and "limits of agreement need two persons or more" in words
+    assert "95% interval 0" not in words
+
+
+def test_pretraining_alone_is_a_report_too(tmp_path: Path) -> None:
+    rows = [r for r in make_rows() if r["role"] == "pretask"]
+    results = read_results(write_rows(tmp_path / "results.csv", rows))
+    found = score_sections(results, tmp_path, read_study(write_study(tmp_path / "study.json")))
+    assert [s.title for s in found] == ["Pre-trained models (Table 2)"]
+
+
+def test_a_liver_study_and_many_methods(tmp_path: Path) -> None:
+    study = {"kind": "slices", "task": "mri", "unseen": []}
+    liver = sections(tmp_path / "liver", LIVER, study, n=(4, 9), persons=4, task="mri", unseen=())
+    check_whole(liver, tmp_path / "liver")
+    assert not any("Fig." in title or "Table" in title for title in liver)
+    points = tuple(
+        Truth(f"f{i}", f"f_{i}", factors={"structure": "caudate", "space": "native" if i % 2 else "MNI305"})
+        for i in range(12)
+    )
+    many = sections(tmp_path / "many", points, persons=4, seeds=1, n=(2, 4, 8))
+    check_whole(many, tmp_path / "many")
+    assert "Paired tests between methods" not in many
+    assert {f.png.name for s in many.values() for f in s.figures} == {"iou_by_n_hdt_c.png", "unseen_by_n_oas_c.png"}
+
+
+def test_sentences_say_no_more_than_the_tests(tmp_path: Path) -> None:
+    results = read_results(write_results(tmp_path / "r.csv", persons=12, seeds=5, noise=0.005))
+    study = read_study(write_study(tmp_path / "s.json"))
+    t = compare_methods(results, study)[0]
+    assert verdict(t) == "lower" and verdict(turned(t)) == "higher"
+    assert difference(turned(t)).startswith("MAL-C-FT scored higher than HDT-V-FT on hdt_c at n = 2 (+0.1")
+    assert "over 12 persons" in difference(t) and "over 5 seeds" in difference(t)
+    luck = dataclasses.replace(t, by_seed={0: -0.5, 1: 0.2})
+    assert verdict(luck) == "cannot tell" and "other runs could turn it round" in difference(luck)
+    small = read_results(write_results(tmp_path / "r.csv", persons=5, seeds=2, noise=0.005))
+    t = compare_methods(small, study)[0]
+    assert verdict(t) == "leans lower"
+    assert "5 persons and 24 comparisons cannot give an adjusted p below 1" in difference(t)
