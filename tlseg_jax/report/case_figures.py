@@ -61,6 +61,8 @@ def grid_section(results: Results, study: StudyInfo, sweep: Path, figures: Path)
         "the run with the lowest seed that was tested on it. Red is true positive, green false negative, blue false "
         "positive. One scan is an illustration, not a result."
     )
+    if scan.stack:
+        caption += " Its slices are no neighbours, so the height in mm has no meaning."
     notes = (f"{len(faults)} of the masks cannot be shown; the first: {faults[0]}",) if faults else ()
     return Section(GRID, notes, (ReportFigure(png, caption, "One axial slice by method and n"),))
 
