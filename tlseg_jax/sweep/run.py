@@ -192,13 +192,24 @@ class _Runner:
             with self.lock:
                 bar.update(len(group.cells))
 
+        if len(self.devices) == 1:  # here, where an interruption reaches it at once
+            for group in groups:
+                work(group)
+            return
+        stop = threading.Event()
+
+        def unless_stopped(group: Group) -> None:
+            if not stop.is_set():
+                work(group)
+
         with concurrent.futures.ThreadPoolExecutor(len(self.devices)) as pool:
-            futures = [pool.submit(work, g) for g in groups]
+            futures = [pool.submit(unless_stopped, g) for g in groups]
             try:
                 for future in concurrent.futures.as_completed(futures):
                     future.result()
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                stop.set()
+                self.say("stopping: the cells under way are finished first.")
                 raise
 
     @contextlib.contextmanager
