@@ -9,6 +9,7 @@ The cells are in WORKDIR/sweep/NAME, and results.csv there has a row a cell and 
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
@@ -86,8 +87,7 @@ def main() -> None:
         plan_sweep(sweep, execution, len(devices), print)
         return
     swept = sweep.run(execution, devices=devices, together=together)
-    total = len(sweep.cells) + len(sweep.pretrainings)
-    print(f"{len(swept.done)} of {total} runs done; this call took {format_duration(swept.seconds)}.")
+    print(f"{len(swept.done)} of {len(sweep.runs)} runs done; this call took {format_duration(swept.seconds)}.")
     print(f"sweep: {swept.folder}")
     if swept.failed:
         names = ", ".join(swept.failed)
@@ -114,7 +114,7 @@ def _study() -> Study:
             m if m.pretask == "none" else dataclasses.replace(m, pretask=PRETASK.value) for m in study.methods
         )
         study = dataclasses.replace(study, methods=tuple(methods))
-    given = {
+    given: dict[str, Any] = {
         "name": NAME.value, "task": TASK.value, "seeds": SEEDS.value, "folds": FOLDS.value, "network": NETWORK.value,
         "recipe": RECIPE.value, "steps": STEPS.value, "epochs": EPOCHS.value, "pretrain_steps": PRETRAIN_STEPS.value,
         "pretrain_epochs": PRETRAIN_EPOCHS.value, "unseen": None if UNSEEN.value is None else tuple(UNSEEN.value),

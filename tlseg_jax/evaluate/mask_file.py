@@ -4,8 +4,10 @@ import io
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.metrics import Mask
@@ -14,12 +16,12 @@ from tlseg_jax.files import replacing
 
 def save_masks(path: Path, masks: Mapping[str, Mask]) -> None:
     """Write masks (x, y, z) by subject, whole or not at all; the folder is made where it is missing."""
-    arrays = {}
+    arrays: dict[str, NDArray[Any]] = {}
     for subject, mask in masks.items():
         arrays[f"shape:{subject}"] = np.array(mask.shape, np.int32)
         arrays[f"bits:{subject}"] = np.packbits(mask)
     held = io.BytesIO()
-    np.savez_compressed(held, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(held, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as f:
         f.write(held.getvalue())

@@ -1,18 +1,15 @@
 """Cross-validation on a prepared data set: the same arrays under another split."""
 
 import copy
-from typing import TypeVar
 
 from tlseg_jax.datasets.splits import fold_numbers
 from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.prepare_cohort import training_box
-from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 
-AStore = TypeVar("AStore", Store, SliceStore)
 
-
-def take_fold(store: AStore, number: int, folds: int) -> AStore:
+def take_fold(store: AnyStore, number: int, folds: int) -> AnyStore:
     """The data set with the persons of one fold held out for test and all others to train on.
 
     Whatever the split on disk, each person is held out in exactly one fold. The fixed patch is placed anew, by the

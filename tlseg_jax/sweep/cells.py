@@ -133,8 +133,10 @@ def cell_job(study: Study, cell: Cell, spec: AnySpec, built_in: bool, precision:
     job = _job(study, spec, recipe, precision, "finetune", built_in)
     freeze = "none" if method.pretask == "none" else method.freeze or USUAL_FREEZE[spec.kind]
     return dataclasses.replace(
-        job, n=cell.n, seed=cell.seed, freeze=freeze, frozen_bn=method.frozen_bn, head=method.head
-    )
+        job, n=cell.n, seed=cell.seed, freeze=freeze,
+        frozen_bn="batch" if method.frozen_bn == "batch" else "running",
+        head="reset" if method.head == "reset" else "keep",
+    )  # fmt: skip
 
 
 def _job(study: Study, spec: AnySpec, recipe: Recipe, precision: str, stage: str, built_in: bool) -> JobSettings:

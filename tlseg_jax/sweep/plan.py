@@ -42,7 +42,7 @@ def plan_sweep(sweep: Sweep, execution: Execution, devices: int, say: Callable[[
     programs, measured = Programs(), dict[Any, _Measured]()
     rows, seconds, memory = [], 0.0, 0
     todo = 0
-    for cell in (*sweep.pretrainings, *sweep.cells):
+    for cell in sweep.runs:
         if sweep.is_done(cell):
             took = read_json(folder_of(sweep.folder, cell) / "summary.json").get("train_seconds", 0.0)
             rows.append((cell.name, "done", f"took {format_duration(took).removeprefix('about ')}", ""))

@@ -69,6 +69,11 @@ class Sweep:
         self.cells = cells_of(self.study)
         self.pretrainings = tuple(dict.fromkeys(p for c in self.cells if (p := pretraining_of(c))))
 
+    @property
+    def runs(self) -> tuple[Cell | PretrainCell, ...]:
+        """Every pre-training, then every cell."""
+        return (*self.pretrainings, *self.cells)
+
     def job(self, cell: Cell | PretrainCell) -> JobSettings:
         """The settings of a cell or a pre-training."""
         built_in = self.place.store is None
@@ -156,24 +161,22 @@ class _Runner:
 
     def run(self) -> Swept:
         s = self.sweep
-        todo = []
-        for cell in (*s.pretrainings, *s.cells):
+        todo: list[Cell | PretrainCell] = []
+        for cell in s.runs:
             if s.is_done(cell):
                 self.done[cell] = s.done_cell(cell)
             else:
                 todo.append(cell)
         if self.done:
-            self.say(f"{s.study.name}: {len(self.done)} of {len(s.pretrainings) + len(s.cells)} runs are done already.")
+            self.say(f"{s.study.name}: {len(self.done)} of {len(s.runs)} runs are done already.")
         self._write()
         first = [Group((p,)) for p in todo if isinstance(p, PretrainCell)]
         bar = tqdm(total=len(todo), desc=s.study.name, unit="cell", disable=not s.place.progress, smoothing=0.1)
         with bar:
             self._all(first, bar)
-            ready = []
-            for cell in todo:
-                start = pretraining_of(cell) if isinstance(cell, Cell) else None
-                if isinstance(cell, PretrainCell):
-                    continue
+            ready: list[Cell] = []
+            for cell in (c for c in todo if isinstance(c, Cell)):
+                start = pretraining_of(cell)
                 if start and start.name in self.failed:
                     self._fail(cell, f"its pre-training {start.name} failed")
                     bar.update()
@@ -267,9 +270,9 @@ class _Runner:
 
     def _write(self) -> None:
         s = self.sweep
-        order = [c for c in (*s.pretrainings, *s.cells) if c in self.done]
+        order = [c for c in s.runs if c in self.done]
         write_results(s.folder / "results.csv", results_of(s.study.name, [self.done[c] for c in order]))
-        missing = [c.name for c in (*s.pretrainings, *s.cells) if c not in self.done and c.name not in self.failed]
+        missing = [c.name for c in s.runs if c not in self.done and c.name not in self.failed]
         seconds = self.before + time.perf_counter() - self.began
         write_study(s.folder / "study.json", describe_study(s, self.failed, missing, seconds))
 

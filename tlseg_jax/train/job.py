@@ -1,6 +1,7 @@
 """One model from a prepared data set: which scans, which start, training, scores and figures."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -343,15 +344,11 @@ def prepare_run(
     remat = fits.prediction.plan.remat
     steps: Any = fits.program
     if len(parts) > 1:
-        steps = tuple(
-            StagedStep(
-                s.last_step,
-                fits.program
-                if s is parts[-1]
-                else programs.get(("stage", key, i, remat), lambda s=s: make(s.labels, optimiser, remat=remat)),
-            )
-            for i, s in enumerate(parts)
-        )
+        early = [
+            programs.get(("stage", key, i, remat), functools.partial(make, s.labels, optimiser, remat=remat))
+            for i, s in enumerate(parts[:-1])
+        ]
+        steps = tuple(StagedStep(s.last_step, p) for s, p in zip(parts, [*early, fits.program], strict=True))
         say(f"unfreezing in {len(parts)} stages, which end at steps {', '.join(str(s.last_step) for s in parts)}.")
     settings = {
         "job": job.to_dict(),
