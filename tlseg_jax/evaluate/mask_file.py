@@ -21,7 +21,7 @@ def save_masks(path: Path, masks: Mapping[str, Mask]) -> None:
         arrays[f"shape:{subject}"] = np.array(mask.shape, np.int32)
         arrays[f"bits:{subject}"] = np.packbits(mask)
     held = io.BytesIO()
-    np.savez_compressed(held, **arrays)
+    np.savez_compressed(held, **arrays)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as f:
         f.write(held.getvalue())
