@@ -87,9 +87,13 @@ def fit_together(runs: Sequence[Run], programs: Programs, most: int = 1) -> list
 def seconds_a_step(runs: Sequence[Run], programs: Programs) -> float:
     """Median seconds of a step of these runs together, on random data; the runs stay as they were."""
     _check_same(runs)
-    dispatch = Dispatch(runs[0].steps, 1, None, programs, runs=len(runs))
-    state = _stack([run.state for run in runs])
-    batch = _stack([random_batch(run.batch_shapes(), i) for i, run in enumerate(runs)])
+    batches = [random_batch(run.batch_shapes(), i) for i, run in enumerate(runs)]
+    if len(runs) == 1:  # as it is trained alone, which is not a lane of one
+        dispatch = Dispatch(runs[0].steps, 1, None, programs)
+        state, batch = jax.tree.map(jnp.array, runs[0].state), batches[0]
+    else:
+        dispatch = Dispatch(runs[0].steps, 1, None, programs, runs=len(runs))
+        state, batch = _stack([run.state for run in runs]), _stack(batches)
     state, _ = jax.block_until_ready(dispatch(state, [batch]))
     times = []
     for _ in range(MEASURED):
