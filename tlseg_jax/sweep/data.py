@@ -93,7 +93,10 @@ def open_data(place: Workplace, study: Study) -> StudyData:
     for name in study.pretasks:
         # A designed data set is there to be trained on; a few heads show that it was learnt.
         few = dataclasses.replace(place, cohort_test=FEW) if is_factor_name(name) else place
-        store = open_store(few, named_spec(place, name))
+        try:
+            store = open_store(few, named_spec(place, name))
+        except InputError as e:
+            raise InputError(f"{e} Or leave out the methods that start from it (--methods).") from None
         if store.spec.kind != target.spec.kind:
             raise InputError(
                 f"{name} is a data set of {store.spec.kind} and {study.task} one of {target.spec.kind}: a network of "

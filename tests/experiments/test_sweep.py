@@ -1,0 +1,78 @@
+"""The sweep as a command: its faults in a sentence, two devices at once, a failed cell in the exit code, its report."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_store
+from tlseg_jax.report.results_table import read_results
+
+ROOT = Path(__file__).resolve().parents[2]
+
+STUDY = """
+name = "small"
+task = "target"
+n = [2]
+seeds = 2
+network = "switch8x2"
+steps = 2
+pretrain_steps = 2
+
+[recipe_values]
+intensity_augmentation = false
+affine_augmentation = false
+
+[[methods]]
+name = "FT"
+pretask = "source"
+
+[[methods]]
+name = "E2E"
+"""
+
+
+def run(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--study=bran"], "no study named 'bran': choose from brain, factors, liver"),
+        (["--study=brain", "--dry_run"], "give --plan"),
+    ],
+)
+def test_faults_end_in_a_sentence(tmp_path: Path, given: list[str], says: str) -> None:
+    done = run("experiments.sweep", f"--workdir={tmp_path / 'w'}", *given)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.slow
+def test_two_devices_a_failed_cell_and_the_report(tmp_path: Path) -> None:
+    for name in ("source", "target"):
+        write_store(tmp_path / "store" / name, spec={"name": name, "flip_left_right": True})
+    study = tmp_path / "small.toml"
+    study.write_text(STUDY)
+    taken = tmp_path / "w" / "sweep" / "small" / "cells" / "E2E-n2-seed1"
+    taken.mkdir(parents=True)
+    (taken / "settings.json").write_text(json.dumps({"job": {}}))
+    common = ["experiments.sweep", f"--study={study}", f"--store={tmp_path / 'store'}", f"--workdir={tmp_path / 'w'}"]
+    done = run(*common, "--devices=all", "--together=1", devices=2)
+    assert done.returncode == 3 and "1 run(s) failed and the rest went on: E2E-n2-seed1" in done.stderr, done.stderr
+    results = read_results(tmp_path / "w" / "sweep" / "small" / "results.csv")
+    assert {r.cell for r in results} == {"source", "FT-n2-seed0", "FT-n2-seed1", "E2E-n2-seed0"}
+    (taken / "settings.json").unlink()
+    plan = run(*common, "--plan")
+    assert plan.returncode == 0 and "4 done, 1 to do" in plan.stdout
+    again = run(*common)
+    assert again.returncode == 0 and "5 of 5 runs done" in again.stdout, again.stderr
+    report = run("experiments.report", f"--workdir={tmp_path / 'w'}", "--viewers=1")
+    assert report.returncode == 0 and (tmp_path / "w" / "report" / "small" / "report.html").exists(), report.stderr
