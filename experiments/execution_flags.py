@@ -1,6 +1,5 @@
 """The flags of training that change its speed and memory: part of every command that trains."""
 
-import dataclasses
 from pathlib import Path
 from typing import cast, get_args
 
@@ -8,7 +7,6 @@ from absl import flags
 
 from experiments import compilation_flags
 from tlseg_jax.errors import InputError
-from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.train.execution import Cache, Execution
 from tlseg_jax.train.memory import parse_bytes
@@ -57,8 +55,3 @@ def execution() -> Execution:
         cast(Remat, REMAT.value or "none"), budget, cast(Cache, CACHE.value), STEPS_PER_CALL.value,
         Path(PROFILE.value) if PROFILE.value else None, DRY_RUN.value, fixed_remat=REMAT.value is not None,
     )  # fmt: skip
-
-
-def at_precision(network: NetworkConfig) -> NetworkConfig:
-    """The network with activations of --precision."""
-    return dataclasses.replace(network, dtype=PRECISION.value)

@@ -13,6 +13,7 @@ from absl import flags
 
 from experiments import cli, compilation_flags, execution_flags, pretrained, training_flags
 from tlseg_jax.errors import InputError
+from tlseg_jax.train.usual import USUAL_FREEZE
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import named_spec
 
@@ -61,7 +62,7 @@ def main() -> None:
             "--pretask is missing: name what to start from, such as --pretask=hdt_v, "
             "or --pretask=none to train end to end."
         )
-    usual = "first_two" if task.kind == "slices" else "encoder"
+    usual = USUAL_FREEZE[task.kind]
     freeze = "none" if source == "none" else FREEZE.value or usual
     job = training_flags.job(
         task, "finetune", training_flags.STEPS.value, epochs=training_flags.EPOCHS.value, n=N.value, freeze=freeze,

@@ -1,7 +1,5 @@
 """The flags that `pretrain` and `finetune` share, as the library's settings."""
 
-import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 from absl import flags
@@ -10,19 +8,16 @@ from experiments import evaluation_flags, execution_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
-from tlseg_jax.models.networks import NETWORKS, NetworkConfig, get_network
-from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.models.networks import NETWORKS, NetworkConfig
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
 from tlseg_jax.train.remedies import remedy_name
 from tlseg_jax.train.slice_losses import SLICE_LOSSES
+from tlseg_jax.train.usual import COHORT_STEPS, USUAL_NETWORK, network_for
 from tlseg_jax.transfer.freeze import FREEZING
 from tlseg_jax.transfer.stages import UNFREEZING as UNFREEZING_NAMES
 from tlseg_jax.transfer.workplace import Workplace
-
-USUAL: Mapping[str, str] = {"volumes": "switch32", "slices": "unet2d"}
-"""The network of each kind of data where no flag names one."""
 
 SLICE_ONLY_LOSSES = [name for name in SLICE_LOSSES if name not in LOSSES]
 
@@ -31,7 +26,8 @@ STORE = flags.DEFINE_string("store", None, "Folder of your prepared data sets; n
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the parameters, the order, the augmentation and the choice of scans.")
 NETWORK = flags.DEFINE_string(
     "network", None,
-    f"One of {', '.join(NETWORKS)}; none given: {USUAL['volumes']} for volumes, {USUAL['slices']} for slices.",
+    f"One of {', '.join(NETWORKS)}; none given: {USUAL_NETWORK['volumes']} for volumes, "
+    f"{USUAL_NETWORK['slices']} for slices.",
 )
 RECIPE = flags.DEFINE_string(
     "recipe", "default", "How to train: default, or paper (the brain paper's setting to the letter)."
@@ -101,10 +97,6 @@ SLICES_ONLY = (EPOCHS, SAMPLING, SLICE_CHANNELS, WATCH_EVERY)
 
 FREEZE_NAMES = list(FREEZING)
 
-COHORT_STEPS = {"pretrain": 200, "finetune": 120}
-"""Lengths for the built-in cohort, whose easier heads need no more and whose run should end in minutes."""
-
-
 def workplace() -> Workplace:
     """Where this command works."""
     return Workplace(
@@ -153,17 +145,7 @@ def network(spec: AnySpec) -> NetworkConfig:
     Raises:
       InputError: no network has that name, or it is of another dimensionality than the data.
     """
-    chosen = get_network(NETWORK.value or USUAL[spec.kind])
-    if isinstance(spec, SliceSpec) != isinstance(chosen, SliceUNetConfig):
-        raise InputError(
-            f"The network {chosen.name} is {chosen.dimensions}D and {spec.name} is a data set of {spec.kind}: "
-            f"choose --network={USUAL[spec.kind]}."
-        )
-    if isinstance(spec, SliceSpec) and isinstance(chosen, SliceUNetConfig):
-        if SLICE_CHANNELS.value % 2 == 0:
-            raise InputError(f"--slice_channels={SLICE_CHANNELS.value} has no middle slice: give an odd number.")
-        chosen = dataclasses.replace(chosen, outputs=spec.structures, channels=SLICE_CHANNELS.value)
-    return execution_flags.at_precision(chosen)
+    return network_for(spec, NETWORK.value, execution_flags.PRECISION.value, SLICE_CHANNELS.value)
 
 
 def job(spec: AnySpec, stage: str, steps: int | None, *, epochs: int | None = None, n: int | None = None,
@@ -192,8 +174,9 @@ def run_name(spec: AnySpec, *parts: str, ending: str | None = None, remedies: bo
       remedies: whether the flags of the remedies (`train.remedies`) are for this run.
     """
     usual = (
-        (NETWORK.value, USUAL[spec.kind]), (RECIPE.value, "default"), (LOSS.value, None), (SAMPLING.value, "all"),
-        (f"{SLICE_CHANNELS.value}channels", "1channels"), (execution_flags.PRECISION.value, "float32"),
+        (NETWORK.value, USUAL_NETWORK[spec.kind]), (RECIPE.value, "default"), (LOSS.value, None),
+        (SAMPLING.value, "all"), (f"{SLICE_CHANNELS.value}channels", "1channels"),
+        (execution_flags.PRECISION.value, "float32"),
     )  # fmt: skip
     extra = [v for v, default in usual if v is not None and v != default]
     if remedies and (name := remedy_name(_with_remedies(get_recipe("default")))):

@@ -9,10 +9,10 @@ import pytest
 from tests.conftest import he_variables, write_store
 from tlseg_jax.files import write_json
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.sweep import cells as cells_module
 from tlseg_jax.sweep.run import Sweep
 from tlseg_jax.sweep.study import Study, study_from_dict
 from tlseg_jax.train import job as job_module
+from tlseg_jax.train import usual
 from tlseg_jax.transfer.workplace import Workplace
 
 STUDY: dict[str, Any] = {
@@ -48,7 +48,7 @@ def make_sweep(
     small_stores: Path, tmp_path: Path, tiny_network: UNetConfig, monkeypatch: pytest.MonkeyPatch
 ) -> MakeSweep:
     """A function that opens a sweep of `STUDY`, with changes, below this test's folder."""
-    monkeypatch.setattr(cells_module, "get_network", lambda _: tiny_network)
+    monkeypatch.setattr(usual, "get_network", lambda _: tiny_network)
     monkeypatch.setattr(job_module, "init_variables", lambda config, key: he_variables(config, int(key._base_array[1])))
 
     def make(workdir: str = "work", **changes: Any) -> Sweep:

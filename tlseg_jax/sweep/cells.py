@@ -8,19 +8,10 @@ from typing import Any
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
-from tlseg_jax.models.networks import NetworkConfig, get_network
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.sweep.study import REMEDIES, Method, Study
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
-
-USUAL: Mapping[str, str] = {"volumes": "switch32", "slices": "unet2d"}
-"""The network of each kind of data where none is named."""
-
-USUAL_FREEZE: Mapping[str, str] = {"volumes": "encoder", "slices": "first_two"}
-
-COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 120}
-"""Lengths for the built-in cohort, whose easier heads need no more."""
+from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, network_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,23 +68,6 @@ def pretraining_of(cell: Cell) -> PretrainCell | None:
     return None if cell.method.pretask == "none" else PretrainCell(cell.method.pretask, cell.fold)
 
 
-def network_of(study: Study, spec: AnySpec, precision: str) -> NetworkConfig:
-    """The network for a data set of the study.
-
-    Raises:
-      InputError: no network has that name, or it is of another dimensionality than the data.
-    """
-    chosen = get_network(study.network or USUAL[spec.kind])
-    if isinstance(spec, SliceSpec) != isinstance(chosen, SliceUNetConfig):
-        raise InputError(
-            f"The network {chosen.name} is {chosen.dimensions}D and {spec.name} is a data set of {spec.kind}: "
-            f"choose {USUAL[spec.kind]}."
-        )
-    if isinstance(spec, SliceSpec) and isinstance(chosen, SliceUNetConfig):
-        chosen = dataclasses.replace(chosen, outputs=spec.structures)
-    return dataclasses.replace(chosen, dtype=precision)
-
-
 def recipe_of(study: Study, spec: AnySpec, stage: str) -> Recipe:
     """The recipe of a stage ("pretrain", "finetune") with what the study changes in it.
 
@@ -142,7 +116,7 @@ def cell_job(study: Study, cell: Cell, spec: AnySpec, built_in: bool, precision:
 def _job(study: Study, spec: AnySpec, recipe: Recipe, precision: str, stage: str, built_in: bool) -> JobSettings:
     first = stage == "pretrain"
     steps = study.pretrain_steps if first else study.steps
-    network = network_of(study, spec, precision)
+    network = network_for(spec, study.network, precision)
     if isinstance(spec, SliceSpec):  # which count in epochs
         epochs = (study.pretrain_epochs if first else study.epochs) or recipe.epochs
         return JobSettings(network, recipe, steps, epochs=epochs, watch_every=5)

@@ -1,0 +1,44 @@
+"""What a run takes where nobody says otherwise, by its data."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.errors import InputError
+from tlseg_jax.models.networks import NetworkConfig, get_network
+from tlseg_jax.models.unet2d import SliceUNetConfig
+
+USUAL_NETWORK: Mapping[str, str] = {"volumes": "switch32", "slices": "unet2d"}
+"""By kind of data."""
+
+USUAL_FREEZE: Mapping[str, str] = {"volumes": "encoder", "slices": "first_two"}
+"""From a pre-trained start, by kind of data."""
+
+COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 120}
+"""Lengths for the built-in cohort, whose easier heads need no more and whose run should end in minutes."""
+
+
+def network_for(spec: AnySpec, name: str | None, precision: str, channels: int = 1) -> NetworkConfig:
+    """The network for a data set, with its outputs.
+
+    Args:
+      spec: the data set.
+      name: of the network; None takes the usual.
+      precision: of the activations.
+      channels: slices: how many neighbours the network sees at once, itself among them.
+
+    Raises:
+      InputError: no network has that name, it is of another dimensionality than the data, or `channels` has no middle.
+    """
+    chosen = get_network(name or USUAL_NETWORK[spec.kind])
+    if isinstance(spec, SliceSpec) != isinstance(chosen, SliceUNetConfig):
+        raise InputError(
+            f"The network {chosen.name} is {chosen.dimensions}D and {spec.name} is a data set of {spec.kind}: "
+            f"choose --network={USUAL_NETWORK[spec.kind]}."
+        )
+    if isinstance(spec, SliceSpec) and isinstance(chosen, SliceUNetConfig):
+        if channels % 2 == 0:
+            raise InputError(f"--slice_channels={channels} has no middle slice: give an odd number.")
+        chosen = dataclasses.replace(chosen, outputs=spec.structures, channels=channels)
+    return dataclasses.replace(chosen, dtype=precision)
