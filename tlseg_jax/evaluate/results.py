@@ -135,7 +135,7 @@ def evaluate_store(
         )
     persons = store.persons
     rows = []
-    for subject in tqdm(subjects, desc=f"evaluate {name}", unit="scan", disable=not progress):
+    for subject in tqdm(subjects, desc=f"evaluate {name}", unit="scan", disable=not progress, leave=None):
         try:
             image, reference = store.image(subject), store.label(subject) > 0
             probability = predict_volume(image, spec_of_run, box, predictor, tiles, batch)

@@ -86,7 +86,7 @@ def evaluate_slices(
     scattered = scattered_volumes(store, subjects)
     rows: dict[str, list[SubjectRow]] = {s: [] for s in structures}
     detections: dict[str, dict[str, Detection]] = {} if scattered else {s: {} for s in structures}
-    for subject in tqdm(subjects, desc=f"evaluate {store.spec.name}", unit="volume", disable=not progress):
+    for subject in tqdm(subjects, desc=f"evaluate {store.spec.name}", unit="volume", disable=not progress, leave=None):
         predicted, reference = predict_subject(store, subject, predictor, channels, batch)
         for s in structures:
             ours = predicted[..., outputs.index(s)] > THRESHOLD

@@ -58,7 +58,7 @@ class StudyData:
         tests = [self.of_cell(cell), *self.unseen]
         if isinstance(self.target, SliceStore) and cell.method.pretask != "none":
             source = self.of_pretraining(PretrainCell(cell.method.pretask, cell.fold))
-            if source.subjects("test") and set(self.target.spec.structures) & set(source.spec.structures):  # type: ignore[union-attr]
+            if source.subjects("test") and source.spec.target in self.target.spec.structures:  # type: ignore[union-attr]
                 tests.append(source)  # what was forgotten
         return tuple(tests)
 

@@ -228,7 +228,9 @@ class _Runner:
 
     def _group(self, group: Group, device: Any) -> None:
         s, programs = self.sweep, self.programs[device]
-        quiet = dataclasses.replace(s.place, progress=False, say=lambda _: None)
+        # Bars of several cells at once would write over each other.
+        alone = s.place.progress and len(self.devices) == 1
+        quiet = dataclasses.replace(s.place, progress=alone, say=lambda _: None)
         before = time.perf_counter()
         share = None
         if len(group.cells) > 1:
@@ -315,7 +317,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         ],
         "synthetic": bool(data.target.manifest.get("synthetic", False)),
         "settings": settings,
-        "stores": {scored_name(x): str(x.folder) for x in stores},
+        "stores": {scored_name(x): str(x.folder.resolve()) for x in stores},
         "exclusions": {x.spec.name: list(x.manifest.get("exclusions", [])) for x in stores},
         "failed": [{"cell": c, "reason": r} for c, r in failed.items()],
         "missing": list(missing),

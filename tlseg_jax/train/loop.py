@@ -193,7 +193,10 @@ def fit(
         epochs = Epochs(folder / "epochs.csv", start)
         writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
         # A finished or early-stopped run that is called again has nothing to do.
-        bar = tqdm(total=settings.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=1.0)
+        bar = tqdm(
+            total=settings.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=1.0,
+            leave=None,  # below a bar of many runs it goes when its run is done
+        )  # fmt: skip
         clock, compiled, size = _Clock(), set[tuple[int, int]](), 0
         stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
 
