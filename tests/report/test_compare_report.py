@@ -177,7 +177,8 @@ def test_several_n_have_their_own_tests_tables_and_curves(tmp_path: Path) -> Non
     out, text = write(tmp_path, runs, pretrained(tmp_path))
     names = {p.name for p in (out / "figures").iterdir()}
     stems = ("curves", "model_A", "model_B", "model_C")
-    assert names == {"dice.png"} | {f"{s}{e}.png" for s in stems for e in ("", "_n2", "_n10")}
+    drawn = {"dice", *(f"{s}{e}" for s in stems for e in ("", "_n2", "_n10"))}
+    assert names == {f"{d}.{kind}" for d in drawn for kind in ("png", "svg")}
     assert [r["n"] for r in rows(out / "epoch_times.csv")] == ["2"] * 3 + ["10"] * 3 + ["all"] * 3
     assert len(rows(out / "tests.csv")) == 36
     helped = section(text, "Did pre-training help on the target?")

@@ -45,7 +45,7 @@ def test_any_runs_are_drawn_without_a_warning(tmp_path: Path, name: str) -> None
     out = tmp_path / "figures"
     draw_model_curve(models["B"], out / "model_B.png", heading="Model B", mark="synthetic")
     draw_curves_together(models, out / "curves.png", heading="Models A, B and C")
-    assert sorted(p.name for p in out.iterdir()) == ["curves.png", "model_B.png"]
+    assert sorted(p.name for p in out.iterdir()) == ["curves.png", "curves.svg", "model_B.png", "model_B.svg"]
     assert has_colour(out / "model_B.png", MODEL_COLOURS["B"])
     assert all(has_colour(out / "curves.png", c) for c in MODEL_COLOURS.values())
     tall = imread(out / "curves.png").shape[0] > 800

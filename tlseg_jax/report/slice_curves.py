@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tlseg_jax.report.compare_convergence import smoothed
 from tlseg_jax.report.compare_runs import MODELS, Epoch, RunTables
 from tlseg_jax.report.curves import LOG_RANGE, Curve
-from tlseg_jax.report.png import STYLE, save_png, watermark
+from tlseg_jax.report.png import STYLE, save_figure, watermark
 
 MODEL_COLOURS: Mapping[str, str] = {"A": "#0072b2", "B": "#d55e00", "C": "#009e73"}
 """Of the palette of Okabe & Ito (2008), told apart with any colour vision."""
@@ -88,7 +88,7 @@ def draw_model_curve(runs: Sequence[RunTables], path: Path, *, heading: str = ""
         ax.legend(loc="upper right", fontsize=7, **BACKED)
         _heading(figure, heading)
         watermark(figure, mark)
-        save_png(figure, path)
+        save_figure(figure, path)
 
 
 def draw_curves_together(
@@ -131,7 +131,7 @@ def draw_curves_together(
             _epoch_axis(ax, _longest(every), ticks=i == 0)
         _heading(figure, heading)
         watermark(figure, mark)
-        save_png(figure, path)
+        save_figure(figure, path)
 
 
 Line = tuple[NDArray[np.float64], NDArray[np.float64]]

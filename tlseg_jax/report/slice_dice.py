@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tlseg_jax.report.compare_runs import name_n
 from tlseg_jax.report.compare_stats import mean_interval
-from tlseg_jax.report.png import STYLE, save_png, watermark
+from tlseg_jax.report.png import STYLE, save_figure, watermark
 from tlseg_jax.report.slice_curves import MODEL_COLOURS, MODEL_MARKERS
 
 
@@ -50,7 +50,7 @@ def draw_dice_by_model(
         if heading:
             figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
         watermark(figure, mark)
-        save_png(figure, path)
+        save_figure(figure, path)
 
 
 def _panel(ax: Axes, models: Mapping[str, Mapping[str, float]]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.report.contours import outline
-from tlseg_jax.report.png import STYLE, save_png, watermark
+from tlseg_jax.report.png import STYLE, save_figure, watermark
 
 MAP = "magma"
 """Even steps of probability look even, and grow lighter in print."""
@@ -117,7 +117,7 @@ def draw_examples(cases: Sequence[ExampleCase], path: Path, *, heading: str = ""
         bar.set_title("prob.", fontsize=7)
         _legend(figure)
         watermark(figure, mark)
-        save_png(figure, path)
+        save_figure(figure, path)
 
 
 def _mm(case: ExampleCase) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from tlseg_jax.report.method_style import MANY, style_methods
 from tlseg_jax.report.page import write_page
 from tlseg_jax.report.results_table import Results, read_results
 from tlseg_jax.report.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.report.slice_example_section import example_section
 from tlseg_jax.report.slice_sections import slice_sections
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.study_sections import score_sections
@@ -131,7 +132,8 @@ def _unfinished(study: StudyInfo) -> tuple[Section, ...]:
 
 def _curves(results: Results, study: StudyInfo, sweep: Path, folder: Path) -> Sequence[Section]:
     if study.kind == "slices":
-        return slice_sections(results, study, sweep, folder)
+        examples = example_section(results, study, sweep, folder)
+        return (*([examples] if examples else []), *slice_sections(results, study, sweep, folder))
     title = "Training losses"
     order = method_order(results, study)
     if len(order) > MANY:

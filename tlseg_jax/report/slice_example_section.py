@@ -1,0 +1,61 @@
+"""Examples beside the truth (Figs. 11 to 13 of Wang & Tang 2020), predicted anew by the models of a sweep's cells."""
+
+from pathlib import Path
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.slice_results import result_name
+from tlseg_jax.preprocess.any_store import open_any_store
+from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.report.assess import mark_of
+from tlseg_jax.report.assess_slices import example_slice
+from tlseg_jax.report.results_table import Results
+from tlseg_jax.report.sections import ReportFigure, Section
+from tlseg_jax.report.slice_examples import draw_examples
+from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.train.checkpoint import SavedModel, load_model
+
+EXAMPLES = 3
+"""Volumes to draw a slice of."""
+
+TITLE = "Examples"
+
+
+def example_section(results: Results, study: StudyInfo, sweep: Path, folder: Path) -> Section | None:
+    """The slices that show most of the structure in some test volumes, with each model's probability.
+
+    Args:
+      results: of the study; of the largest n, the models of the lowest seed are shown.
+      study: it.
+      sweep: its folder, with the cells.
+      folder: of the report; the figure goes to "figures" in it.
+
+    Returns:
+      None where nothing was scored on the target; where a model or the data set is gone, a section that says so.
+    """
+    rows = results.where(role="target")
+    if not rows:
+        return None
+    most = max(r.n for r in rows)
+    rows = tuple(r for r in rows if r.n == most)
+    seed = min(r.seed for r in rows)
+    rows = tuple(r for r in rows if r.seed == seed)
+    subjects = list(dict.fromkeys(r.subject for r in rows))[:EXAMPLES]
+    name = rows[0].test_set
+    try:
+        store = open_any_store(Path(study.stores.get(name, "")))
+        if not isinstance(store, SliceStore):
+            raise InputError(f"{store.folder} holds no slices any more.")
+        structure = next((s for s in store.spec.structures if result_name(store, s) == name), store.spec.target)
+        models: dict[str, SavedModel] = {
+            r.method: load_model(sweep / "cells" / r.cell) for r in rows if r.subject == subjects[0]
+        }
+        cases = [example_slice(store, s, structure, s, models) for s in subjects]
+    except InputError as e:
+        return Section(TITLE, (f"Not shown: {e}",))
+    png = folder / "figures" / "examples.png"
+    draw_examples(cases, png, heading=f"{name}, n = {most}, seed {seed}", mark=mark_of(study.synthetic))
+    caption = (
+        f"The slice that shows most of the structure in {len(subjects)} test volume(s) of {name}: the image, the "
+        f"truth and the probability by each model (n = {most}, seed {seed}). Examples are illustrations, not results."
+    )
+    return Section(TITLE, (), (ReportFigure(png, caption, "slices with truth and probability by model"),))
