@@ -79,11 +79,13 @@ def group_cells(
     return sorted(groups, key=lambda g: place[g.cells[0]])  # type: ignore[index]
 
 
-def train_group(members: Sequence[Member], execution: Execution, programs: Programs) -> tuple[dict[Any, str], float]:
+def train_group(
+    members: Sequence[Member], execution: Execution, programs: Programs
+) -> tuple[dict[Any, str], dict[Any, float]]:
     """Train the cells at once.
 
     Returns:
-      Cell -> what it failed of, and the seconds of each cell's share. A cell that could not be taken along is in
+      Cell -> what it failed of, and cell -> its share of the seconds. A cell that could not be taken along is in
       neither and is left to be trained alone.
     """
     start = time.perf_counter()
@@ -100,12 +102,12 @@ def train_group(members: Sequence[Member], execution: Execution, programs: Progr
     if len(runs) > 1:
         try:
             faults = fit_together([r for _, r in runs], programs, execution.steps_per_call)
-        except InputError as e:
-            # A folder that is in the way is found and named when its cell is trained alone.
-            del e
-            faults = [None] * len(runs)
+        except InputError:
+            # A folder is in the way: it is found again, and named, when each cell is trained alone.
+            return failed, {}
         failed |= {cell: str(f) for (cell, _), f in zip(runs, faults, strict=True) if f is not None}
-    return failed, (time.perf_counter() - start) / max(len(runs), 1)
+    share = (time.perf_counter() - start) / max(len(runs), 1)
+    return failed, {cell: share for cell, _ in runs if cell not in failed and len(runs) > 1}
 
 
 def _shape(sweep: "Sweep", cell: Cell) -> Any:

@@ -232,9 +232,9 @@ class _Runner:
         alone = s.place.progress and len(self.devices) == 1
         quiet = dataclasses.replace(s.place, progress=alone, say=lambda _: None)
         before = time.perf_counter()
-        share = None
+        shares: dict[Any, float] = {}
         if len(group.cells) > 1:
-            faults, share = train_group([self._member(c) for c in group.cells], self.execution, programs)
+            faults, shares = train_group([self._member(c) for c in group.cells], self.execution, programs)
             for cell, fault in faults.items():
                 self._fail(cell, fault)
         for cell in group.cells:
@@ -245,7 +245,7 @@ class _Runner:
                 train_and_assess(
                     quiet, s.store(cell), s.job(cell), folder_of(s.folder, cell),
                     Pretrained.load(start) if start else None, s.tests(cell), self.execution, programs=programs,
-                    figures=False, trained_seconds=share,
+                    figures=False, trained_seconds=shares.get(cell),
                 )  # fmt: skip
                 done = s.done_cell(cell)
             except InputError as e:
