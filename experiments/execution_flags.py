@@ -26,8 +26,11 @@ MEMORY_BUDGET = flags.DEFINE_string(
     "memory_budget", None, "What a training step may take, as in 11GB or 10GiB; the fastest --remat that fits is taken."
 )
 CACHE = flags.DEFINE_enum(
-    "cache", "none", get_args(Cache), "device: the prepared data are held on the device, and batches are made there."
-)
+    "cache", "none", get_args(Cache),
+    "device: the prepared data are held on the device, and batches are made there; features: what the frozen first "
+    "levels of the network give of them is, computed once, where patches are only mirrored; auto: the most of this "
+    "that is possible and fits.",
+)  # fmt: skip
 STEPS_PER_CALL = flags.DEFINE_integer(
     "steps_per_call", 1, "Training steps in one dispatch: small networks wait less for the host.", lower_bound=1
 )
