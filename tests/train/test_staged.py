@@ -1,0 +1,75 @@
+"""Unfreezing in stages, trained: what moves in each stage, and going on across a stage's end."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests.conftest import he_variables
+from tlseg_jax.files import lock_folder
+from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.preprocess.store import Store
+from tlseg_jax.train import job as job_module
+from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.train.dispatch import Dispatch
+from tlseg_jax.train.job import JobSettings, Pretrained, train_job
+from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.programs import Programs
+from tlseg_jax.train.recipes import get_recipe
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+def moved(a: dict[str, Any], b: dict[str, Any]) -> set[str]:
+    """Blocks in which any parameter differs."""
+    return {
+        k for k in a if any((np.asarray(x) != np.asarray(y)).any()
+                            for x, y in zip(jax.tree.leaves(a[k]), jax.tree.leaves(b[k]), strict=True))
+    }  # fmt: skip
+
+
+def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
+    tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_module, "init_variables", lambda config, key: he_variables(config))
+    recipe = dataclasses.replace(get_recipe("default"), intensity_augmentation=False, affine_augmentation=False)
+
+    programs = Programs()
+
+    def train(name: str, recipe: Any, steps: int, start: Pretrained | None = None) -> Fit:
+        job = JobSettings(tiny_network, recipe, steps, checkpoint_every=2)
+        with lock_folder(tmp_path / name):
+            return train_job(
+                tiny_store, job, tmp_path / name, start, programs=programs, say=lambda _: None, progress=False, tell_flops=False,
+            )
+
+    train("first", recipe, 2)
+    start = Pretrained.load(tmp_path / "first")
+    staged = dataclasses.replace(recipe, unfreezing="staged")
+    whole = train("whole", staged, 6, start)
+
+    class Cut(Dispatch):
+        stop = 2
+
+        def __call__(self, state: Any, batches: Any, done: int = 0) -> Any:
+            if done >= self.stop:
+                raise KeyboardInterrupt
+            return super().__call__(state, batches, done)
+
+    expected = [{"head"}, {"head", "decoder_0", "decoder_1"}]
+    for stop, blocks in zip((2, 4), expected, strict=True):
+        with monkeypatch.context() as m:
+            m.setattr(Cut, "stop", stop)
+            m.setattr(job_module, "Dispatch", Cut)
+            with pytest.raises(KeyboardInterrupt):
+                train("cut", staged, 6, start)
+        there = load_model(tmp_path / "cut")
+        assert there.step == stop and moved(start.saved.params, there.params) == blocks
+    end = train("cut", staged, 6, start)
+    assert end.resumed_at == 4
+    assert moved(start.saved.params, end.state.params) == set(start.saved.params)
+    for x, y in zip(jax.tree.leaves(whole.state), jax.tree.leaves(end.state), strict=True):
+        np.testing.assert_array_equal(x, y)
