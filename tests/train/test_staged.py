@@ -31,6 +31,7 @@ def moved(a: dict[str, Any], b: dict[str, Any]) -> set[str]:
     }  # fmt: skip
 
 
+@pytest.mark.slow  # five programs to compile
 def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
     tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,8 +44,9 @@ def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
         job = JobSettings(tiny_network, recipe, steps, checkpoint_every=2)
         with lock_folder(tmp_path / name):
             return train_job(
-                tiny_store, job, tmp_path / name, start, programs=programs, say=lambda _: None, progress=False, tell_flops=False,
-            )
+                tiny_store, job, tmp_path / name, start, programs=programs, say=lambda _: None, progress=False,
+                tell_flops=False,
+            )  # fmt: skip
 
     train("first", recipe, 2)
     start = Pretrained.load(tmp_path / "first")
