@@ -12,6 +12,7 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.files import write_json
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.sweep.cells import Cell, PretrainCell, folder_of
+from tlseg_jax.train.device_memory import device_capacity
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import Pretrained, Run, prepare_run
 from tlseg_jax.train.job_settings import JobSettings
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 CANDIDATES = (2, 4, 8)
 """Cells at once that are tried, as long as each is faster than the one before."""
+
+ROOM = 0.5
+"""Share of the device's memory that cells at once may be predicted to take; their data lie there too."""
 
 GAIN = 0.95
 """A larger group is taken where a cell then takes less than this of its time."""
@@ -141,7 +145,7 @@ def _fastest(
             runs = [m.run(execution, programs) for m in members]
             best, times = 1, {"1": seconds_a_step(runs[:1], programs)}
             for size in CANDIDATES:
-                if size > len(runs):
+                if size > len(runs) or size * runs[0].fits.prediction.total > ROOM * device_capacity().bytes:
                     break
                 times[str(size)] = seconds_a_step(runs[:size], programs) / size
                 if times[str(size)] > GAIN * times[str(best)]:
