@@ -8,17 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.sweep.conftest import MakeSweep
+from tests.sweep.conftest import STUDY, MakeSweep
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import write_json
 from tlseg_jax.report.results_table import read_results
 from tlseg_jax.report.study_info import read_study
+from tlseg_jax.sweep import group as group_module
 from tlseg_jax.sweep import run as run_module
 from tlseg_jax.sweep.plan import plan_sweep
 from tlseg_jax.sweep.run import Swept
 from tlseg_jax.train import job as job_module
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import Curve
+from tlseg_jax.train.run_folder import read_json
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -87,13 +89,33 @@ def test_features_data_on_the_device_and_streams_give_the_same(make_sweep: MakeS
 
 
 def test_cells_that_train_at_once_give_what_they_give_alone(make_sweep: MakeSweep) -> None:
-    changes: dict[str, Any] = {"n": [2], "seeds": 3}
+    changes: dict[str, Any] = {"n": [2], "seeds": 2, "methods": STUDY["methods"][:1]}
     alone = make_sweep("a", **changes).run(AUTO, together=1, say=lambda _: None)
     both = make_sweep("b", **changes).run(AUTO, together=2, say=lambda _: None)
     assert_same(alone.folder, both.folder)
+
+
+@pytest.mark.slow  # compiles a program for each number of cells that it tries
+def test_how_many_train_at_once_is_measured_and_remembered(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {"n": [2], "seeds": 3}
+    alone = make_sweep("a", **changes).run(AUTO, together=1, say=lambda _: None)
     measured = make_sweep("c", **changes).run(AUTO, together=None, say=lambda _: None)
     assert_same(alone.folder, measured.folder)
-    assert (measured.folder / "together.json").exists()
+    assert {v["together"] for v in read_json(measured.folder / "together.json").values()} <= {1, 2, 4, 8}
+
+
+def test_cells_that_do_not_fit_at_once_are_named_with_the_remedy(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(*_: Any) -> None:
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
+
+    monkeypatch.setattr(group_module, "fit_together", run_out)
+    swept = make_sweep(n=[2], seeds=2, methods=[{"name": "E2E"}]).run(AUTO, together=2, say=lambda _: None)
+    assert set(swept.failed) == {"E2E-n2-seed0", "E2E-n2-seed1"}
+    assert "give a smaller --together" in swept.failed["E2E-n2-seed0"]
 
 
 def test_what_fails_is_named_and_the_rest_goes_on(make_sweep: MakeSweep) -> None:

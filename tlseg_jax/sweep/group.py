@@ -16,6 +16,7 @@ from tlseg_jax.train.device_memory import device_capacity
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import Pretrained, Run, prepare_run
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.memory import out_of_memory
 from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.run_folder import read_json
 from tlseg_jax.train.together import fit_together, seconds_a_step, why_not_together
@@ -109,6 +110,11 @@ def train_group(
         except InputError:
             # A folder is in the way: it is found again, and named, when each cell is trained alone.
             return failed, {}
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            fault = f"{len(runs)} cells at once do not fit into the device's memory: give a smaller --together."
+            return failed | {cell: fault for cell, _ in runs}, {}
         failed |= {cell: str(f) for (cell, _), f in zip(runs, faults, strict=True) if f is not None}
     share = (time.perf_counter() - start) / max(len(runs), 1)
     return failed, {cell: share for cell, _ in runs if cell not in failed and len(runs) > 1}
