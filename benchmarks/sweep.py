@@ -25,7 +25,7 @@ WORKDIR = flags.DEFINE_string("sweep_workdir", None, "Keeps the built-in cohort 
 
 ROOT = Path(__file__).resolve().parents[1]
 N, SEEDS = (2, 4), (0, 1)
-STEPS, PRETRAIN_STEPS = 60, 60
+STEPS, PRETRAIN_STEPS = 40, 40
 COMMON = ("--network=switch8x2", "--cohort_train=8", "--cohort_test=2")
 PLAIN = ("--nointensity_augmentation", "--noaffine_augmentation")
 SWEEP = (

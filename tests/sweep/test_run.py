@@ -99,6 +99,7 @@ def test_cells_that_train_at_once_give_what_they_give_alone(make_sweep: MakeSwee
 def test_how_many_train_at_once_is_measured_and_remembered(
     make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(group_module, "WORTH", 1)
     changes: dict[str, Any] = {"n": [2], "seeds": 3}
     alone = make_sweep("a", **changes).run(AUTO, together=1, say=lambda _: None)
     measured = make_sweep("c", **changes).run(AUTO, together=None, say=lambda _: None)

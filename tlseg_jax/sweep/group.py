@@ -30,6 +30,9 @@ CANDIDATES = (2, 4, 8)
 ROOM = 0.5
 """Share of the device's memory that cells at once may be predicted to take; their data lie there too."""
 
+WORTH = 3000
+"""Steps of all cells together, below which the measurement, which compiles a program a number, costs what it gains."""
+
 GAIN = 0.95
 """A larger group is taken where a cell then takes less than this of its time."""
 
@@ -68,12 +71,18 @@ def group_cells(
     alike: dict[Any, list[Cell]] = {}
     for cell in cells:
         alike.setdefault(_shape(sweep, cell), []).append(cell)
+    steps: dict[str, int] = {}
+    for own in alike.values():
+        key = _program_name(sweep, own[0], device)
+        steps[key] = steps.get(key, 0) + len(own) * (sweep.job(own[0]).steps or 0)
     sizes: dict[Any, int] = {}
     for shape, own in alike.items():
         if shape is None or len(own) == 1:
             sizes[shape] = 1
         elif together is not None:
             sizes[shape] = together
+        elif steps[_program_name(sweep, own[0], device)] < WORTH:
+            sizes[shape] = 1
         else:
             sizes[shape] = _fastest(sweep, own, device, execution, say)
     groups = [
@@ -120,6 +129,12 @@ def train_group(
     return failed, {cell: share for cell, _ in runs if cell not in failed and len(runs) > 1}
 
 
+def _program_name(sweep: "Sweep", cell: Cell, device: Any) -> str:
+    """What a measurement holds for, in words."""
+    job = sweep.job(cell)
+    return f"{device.device_kind}: {job.network.name}, {job.network.dtype}, freeze {job.freeze}, {job.recipe.unfreezing}"
+
+
 def _shape(sweep: "Sweep", cell: Cell) -> Any:
     """What cells must have in common to train at once; None for one that trains alone."""
     job = sweep.job(cell)
@@ -134,8 +149,7 @@ def _fastest(
     """How many of these cells to train at once, by a few steps of each number; remembered in the sweep's folder."""
     path = sweep.folder / "together.json"
     kept: dict[str, Any] = read_json(path) if path.exists() else {}
-    job = sweep.job(cells[0])
-    key = f"{device.device_kind}: {job.network.name}, {job.network.dtype}, freeze {job.freeze}, {job.recipe.unfreezing}"
+    key = _program_name(sweep, cells[0], device)
     if key not in kept:
         programs = Programs()
         members = []
