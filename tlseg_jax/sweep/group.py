@@ -132,7 +132,8 @@ def train_group(
 def _program_name(sweep: "Sweep", cell: Cell, device: Any) -> str:
     """What a measurement holds for, in words."""
     job = sweep.job(cell)
-    return f"{device.device_kind}: {job.network.name}, {job.network.dtype}, freeze {job.freeze}, {job.recipe.unfreezing}"
+    parts = (job.network.name, job.network.dtype, f"freeze {job.freeze}", job.recipe.unfreezing)
+    return f"{device.device_kind}: {', '.join(parts)}"
 
 
 def _shape(sweep: "Sweep", cell: Cell) -> Any:
