@@ -24,14 +24,19 @@ def test_every_study_has_its_page(workdir: Path) -> None:
         assert f"Study {name}" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_one_study_elsewhere(workdir: Path, tmp_path: Path) -> None:
     printed = command("experiments.report", f"--workdir={workdir}", "--study=other", f"--output={tmp_path}")
     assert printed.strip().endswith(f"report: {tmp_path / 'other' / 'report.html'}")
     assert not (tmp_path / "brain").exists()
 
 
-def test_faults_are_named(workdir: Path, tmp_path: Path) -> None:
+def test_a_workdir_without_a_sweep_is_named(tmp_path: Path) -> None:
     assert "There is no sweep in" in command("experiments.report", f"--workdir={tmp_path}", fails=True)
+
+
+@pytest.mark.slow
+def test_faults_are_named(workdir: Path, tmp_path: Path) -> None:
     said = command("experiments.report", f"--workdir={workdir}", "--study=third", fails=True)
     assert "no sweep of a study 'third'" in said and "choose from brain, other" in said
     bad = write_sweep(tmp_path, cells=False)

@@ -80,7 +80,7 @@ def test_every_common_structure_is_a_test_set(store: SliceStore, tmp_path: Path)
         # Noise of 0.05 never crosses a threshold 0.25 away.
         assert entry["dice_mean"] == 1 and entry["detection"]["recall"] == 1
         assert entry["reference_ml_mean"] == pytest.approx(np.mean(ml))
-    assert [p.name for p in (run / "figures").iterdir()] == ["examples_tiny2d_tumour.png"]
+    assert sorted(p.name for p in (run / "figures").iterdir()) == [f"examples_tiny2d_tumour.{k}" for k in ("png", "svg")]
     assert imread(run / "figures" / "examples_tiny2d_tumour.png").std() > 0.05
 
 
@@ -93,7 +93,8 @@ def test_a_network_of_one_structure_is_scored_on_that(store: SliceStore, tmp_pat
         assert set(entries) == {f"tiny2d_{o}" for o in outputs}
         assert all(e["dice_mean"] == 1 for e in entries.values())
         last = "liver" if outputs == ("liver",) else "tumour"
-        assert [p.name for p in (run / "figures").iterdir()] == [f"examples_tiny2d_{last}.png"]
+        drawn = sorted(p.name for p in (run / "figures").iterdir())
+        assert drawn == [f"examples_tiny2d_{last}.{k}" for k in ("png", "svg")]
 
 
 @pytest.mark.usefixtures("threshold")
