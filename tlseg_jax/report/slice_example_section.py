@@ -32,13 +32,13 @@ def example_section(results: Results, study: StudyInfo, sweep: Path, folder: Pat
     Returns:
       None where nothing was scored on the target; where a model or the data set is gone, a section that says so.
     """
-    rows = results.where(role="target")
+    rows = list(results.where(role="target"))
     if not rows:
         return None
     most = max(r.n for r in rows)
-    rows = tuple(r for r in rows if r.n == most)
+    rows = [r for r in rows if r.n == most]
     seed = min(r.seed for r in rows)
-    rows = tuple(r for r in rows if r.seed == seed)
+    rows = [r for r in rows if r.seed == seed]
     subjects = list(dict.fromkeys(r.subject for r in rows))[:EXAMPLES]
     name = rows[0].test_set
     try:
