@@ -153,15 +153,7 @@ def _fastest(
     key = _program_name(sweep, cells[0], device)
     if key not in kept:
         programs = Programs()
-        members = []
-        for cell in cells[: max(CANDIDATES)]:
-            start = sweep.start(cell)
-            members.append(
-                Member(
-                    cell, sweep.store(cell), sweep.job(cell), folder_of(sweep.folder, cell),
-                    Pretrained.load(start) if start else None,
-                )
-            )
+        members = [sweep.member(cell) for cell in cells[: max(CANDIDATES)]]
         with jax.default_device(device):
             runs = [m.run(execution, programs) for m in members]
             best, times = 1, {"1": seconds_a_step(runs[:1], programs)}

@@ -7,8 +7,7 @@ from typing import Any
 
 import jax
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.sweep.cells import Cell, PretrainCell, folder_of
+from tlseg_jax.sweep.cells import Cell, PretrainCell, folder_of, pretraining_of
 from tlseg_jax.sweep.run import Sweep
 from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.dry_run import format_duration, step_seconds
@@ -71,7 +70,8 @@ def _measure(
 ) -> _Measured:
     """A step of this cell, timed once for all cells of its program."""
     start = sweep.start(cell)
-    there = start is not None and isinstance(cell, Cell) and sweep.is_done(_first(sweep, cell))
+    first = pretraining_of(cell) if isinstance(cell, Cell) else None
+    there = first is not None and sweep.is_done(first)
     job = sweep.job(cell)
     if start is not None and not there:
         # Nothing to start from yet: the parts that need it cost next to nothing of a step.
@@ -88,10 +88,3 @@ def _measure(
 def _seconds(run: Run) -> list[float]:
     state = jax.tree.map(jax.numpy.array, run.state)
     return step_seconds(run.fits.program, state, run.batch_shapes())
-
-
-def _first(sweep: Sweep, cell: Cell) -> PretrainCell:
-    found = next((p for p in sweep.pretrainings if (p.pretask, p.fold) == (cell.method.pretask, cell.fold)), None)
-    if found is None:
-        raise InputError(f"The study has no pre-training for {cell.name}.")
-    return found

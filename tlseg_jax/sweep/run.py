@@ -118,6 +118,14 @@ class Sweep:
         )  # fmt: skip
         return bool(same_start and same)
 
+    def member(self, cell: Cell | PretrainCell) -> Member:
+        """A cell with all that its training needs."""
+        start = self.start(cell)
+        return Member(
+            cell, self.store(cell), self.job(cell), folder_of(self.folder, cell),
+            Pretrained.load(start) if start else None,
+        )  # fmt: skip
+
     def done_cell(self, cell: Cell | PretrainCell) -> DoneCell:
         """A finished cell as results.csv needs it."""
         folder = folder_of(self.folder, cell)
@@ -234,17 +242,16 @@ class _Runner:
         before = time.perf_counter()
         shares: dict[Any, float] = {}
         if len(group.cells) > 1:
-            faults, shares = train_group([self._member(c) for c in group.cells], self.execution, programs)
+            faults, shares = train_group([s.member(c) for c in group.cells], self.execution, programs)
             for cell, fault in faults.items():
                 self._fail(cell, fault)
         for cell in group.cells:
             if cell.name in self.failed:
                 continue
             try:
-                start = s.start(cell)
+                m = s.member(cell)
                 train_and_assess(
-                    quiet, s.store(cell), s.job(cell), folder_of(s.folder, cell),
-                    Pretrained.load(start) if start else None, s.tests(cell), self.execution, programs=programs,
+                    quiet, m.store, m.job, m.folder, m.start, s.tests(cell), self.execution, programs=programs,
                     figures=False, trained_seconds=shares.get(cell),
                 )  # fmt: skip
                 done = s.done_cell(cell)
@@ -256,13 +263,6 @@ class _Runner:
                 self._write()
             self.say(_line(done, time.perf_counter() - before))
             before = time.perf_counter()
-
-    def _member(self, cell: Cell | PretrainCell) -> Member:
-        s = self.sweep
-        start = s.start(cell)
-        return Member(
-            cell, s.store(cell), s.job(cell), folder_of(s.folder, cell), Pretrained.load(start) if start else None
-        )
 
     def _fail(self, cell: Cell | PretrainCell, reason: str) -> None:
         with self.lock:
