@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +23,8 @@ def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterat
       mode: "w" for UTF-8 text, "wb" for bytes.
       newline: as for `open`.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Containers of one job array share a file system, and their processes often a number.
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
         with beside.open(mode, encoding=None if "b" in mode else "utf-8", newline=newline) as f:
             yield f
