@@ -1,13 +1,16 @@
 """Many scans at once: jobs over a pool of processes, each with a result or the reason why there is none."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.preprocess.scan import ScanFiles
 
 
@@ -29,6 +32,9 @@ def run_jobs(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Do the jobs.
 
+    Interrupted, it lets the scans in flight be finished and kept; pre-empted, it ends the workers at once. Killed, it
+    takes the workers with it, so that none of them is still writing when the same command runs again.
+
     Args:
       jobs: one a subject.
       work: what to do; a function of a module, as it goes to other processes.
@@ -41,6 +47,7 @@ def run_jobs(
 
     Raises:
       InputError: a worker process was killed.
+      Preempted: as it comes from the command's signals.
     """
     from tqdm import tqdm
 
@@ -62,7 +69,10 @@ def run_jobs(
             for job in jobs:
                 take(job, work(job))
             return records, failed
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn"), _ignore_interrupt)
+        context = multiprocessing.get_context("spawn")
+        # Nobody ever writes to this pipe: that its only writing end is closed is what the workers listen for.
+        ours, theirs = context.Pipe(duplex=False)
+        pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _begin, (ours,))
         try:
             futures: dict[Future[Result], J] = {pool.submit(work, j): j for j in jobs}
             for future in as_completed(futures):
@@ -72,11 +82,24 @@ def run_jobs(
                 "A worker process was killed, most likely for want of memory: run the same command again "
                 "with --workers=1; what is done is kept."
             ) from None
+        except Preempted:
+            theirs.close()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            theirs.close()
+            ours.close()
     return records, failed
 
 
-def _ignore_interrupt() -> None:
-    """In a worker: Ctrl-C is the parent's to handle; a scan in flight is finished and kept."""
+def _begin(parent: "Connection[None, None]") -> None:
+    """In a worker: signals are the parent's to handle; its end, or its wish, is ours."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: "Connection[None, None]") -> None:
+    """Wait for the pipe's other end to close, however the parent came to it; whatever is half written stays beside."""
+    parent.poll(None)
+    os._exit(1)

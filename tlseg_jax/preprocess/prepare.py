@@ -11,12 +11,14 @@ from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.preprocess import register
 from tlseg_jax.preprocess.jobs import run_jobs
 from tlseg_jax.preprocess.kept import check_kept, settings_that_differ_from
-from tlseg_jax.preprocess.layouts import find_scans
+from tlseg_jax.preprocess.layouts import Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import split_subjects, training_box
-from tlseg_jax.preprocess.prepare_subject import Job, json_key, origin, prepare_one, read_json
+from tlseg_jax.preprocess.prepare_subject import Job, origin, prepare_one
 from tlseg_jax.preprocess.provenance import check_any, checksums_of, is_synthetic, library_versions, now
+from tlseg_jax.preprocess.records import clear_leftovers, json_key, kept_record, source_of, stamps_of, writing
 from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.shards import Shard, at_work, collect, left_out, merging
 from tlseg_jax.preprocess.store import FORMAT, Store
 
 REGISTRATIONS = ".registrations"
@@ -76,39 +78,124 @@ def prepare_dataset(
         or the split contradicts itself.
     """
     spec = effective_spec(spec, label_values)
-    fraction = spec.test_fraction if test_fraction is None else test_fraction
-    if not 0 <= fraction <= 1:
-        raise InputError(f"A test fraction of {fraction} is not usable: give one between 0 and 1.")
+    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
     found = find_scans(source, layout)
-    exclusions = [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
+    exclusions = _exclusions(found)
     check_any(len(found.scans), exclusions, source)
-
-    folder = store_root / spec.name
-    with lock_folder(folder, "store"):
-        (folder / "subjects").mkdir(exist_ok=True)
-        check_kept(folder, _shaping(spec, settings), overwrite)
+    with lock_folder(whole.folder, "store"), writing(whole.folder):
+        whole.begin(found, overwrite)
         plan = plan_scans(found.scans, spec, settings, store_root)
         if plan.reused:
             say(f"{spec.name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
-        records = dict(plan.reused)
         done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name)
-        records |= done
-        exclusions += [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
-        check_any(len(records), exclusions, source)
+        records = {**plan.reused, **done}
+        whole.write_manifest(found, records, failed)
+    say(
+        f"{spec.name}: {len(plan.reused)} reused, {len(done)} prepared, {len(exclusions) + len(failed)} excluded."
+    )
+    return Store(whole.folder)
 
-        warnings = split_subjects(records, found.scans, spec, store_root, folder, fraction, split_seed)
+
+def prepare_shard(
+    shard: Shard,
+    spec: DatasetSpec,
+    source: Path,
+    store_root: Path,
+    settings: PrepareSettings,
+    *,
+    layout: str = "auto",
+    label_values: tuple[int, ...] = (),
+    workers: int = 2,
+    test_fraction: float | None = None,
+    split_seed: int = 0,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Store | None:
+    """Prepare one shard of the scans, and merge if no other scan is out.
+
+    Shards of the same flags may run at the same time on several machines that share the store, in any order and more
+    than once. The one that finds every scan done writes the manifest that `prepare_dataset` would have written, which
+    merges too when it is called afterwards.
+
+    Args:
+      shard: which part of the scans; the others as for `prepare_dataset`.
+
+    Returns:
+      The merged store; None where scans are still out or other shards at work.
+
+    Raises:
+      InputError: as `prepare_dataset`; or this shard is at work already, or shards of another number.
+    """
+    spec = effective_spec(spec, label_values)
+    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
+    folder = whole.folder
+    found = find_scans(source, layout)
+    check_any(len(found.scans), _exclusions(found), source)
+    ours = dataclasses.replace(found, scans=shard.of(found.scans))
+    with writing(folder):
+        with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
+            plan = plan_scans(ours.scans, spec, settings, store_root)
+            done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, f"{spec.name} {shard}")
+            say(
+                f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
+            )
+        with merging(folder) as alone:
+            records, failed, out = collect(found.scans, folder, whole.fingerprint, checksums_of, origin)
+            if out or not alone:
+                say(left_out(spec.name, len(out), len(found.scans)))
+                return None
+            whole.write_manifest(found, records, failed)
+    say(f"{spec.name}: merged, {len(records)} prepared, {len(found.exclusions) + len(failed)} excluded.")
+    return Store(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Whole:
+    """A data set as it is asked for: what every shard of it knows."""
+
+    spec: DatasetSpec
+    source: Path
+    store_root: Path
+    settings: PrepareSettings
+    test_fraction: float
+    split_seed: int
+
+    @property
+    def folder(self) -> Path:
+        return self.store_root / self.spec.name
+
+    def fingerprint(self, checksums: Mapping[str, str]) -> str:
+        return _fingerprint(self.spec, self.settings, checksums)
+
+    def begin(self, found: Found, overwrite: bool) -> None:
+        """Make the folder ready for these scans, on which nobody else is at work."""
+        (self.folder / "subjects").mkdir(exist_ok=True)
+        check_kept(self.folder, _shaping(self.spec, self.settings), overwrite)
+        clear_leftovers(self.folder, [f.subject for f in found.scans])
+
+    def write_manifest(
+        self, found: Found, records: dict[str, dict[str, Any]], failed: Mapping[str, str]
+    ) -> None:
+        """What takes all subjects together: the split, the box, and the manifest."""
+        spec, folder = self.spec, self.folder
+        exclusions = _exclusions(found) + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
+        check_any(len(records), exclusions, self.source)
+        warnings = split_subjects(
+            records, found.scans, spec, self.store_root, folder, self.test_fraction, self.split_seed
+        )
         box, cut = training_box(records, spec, folder)
         warnings += cut
         manifest = {
             "format": FORMAT,
             "spec": spec.to_dict(),
-            "parameters": settings.to_dict() | {"register": dict(register.PARAMETERS)},
-            "source": str(source.resolve()),
+            "parameters": self.settings.to_dict() | {"register": dict(register.PARAMETERS)},
+            "source": str(self.source.resolve()),
             "layout": found.layout,
             # Drawn heads must never pass for scans: models and figures made from them are marked.
-            "synthetic": is_synthetic(source),
-            "test_fraction": fraction,
-            "split_seed": split_seed,
+            "synthetic": is_synthetic(self.source),
+            "test_fraction": self.test_fraction,
+            "split_seed": self.split_seed,
             "patch_box": box.to_dict() if box else None,
             "subjects": {s: records[s] for s in sorted(records)},
             "exclusions": exclusions,
@@ -117,11 +204,17 @@ def prepare_dataset(
             "written": now(),
         }
         write_json(folder / "manifest.json", manifest)
-    say(
-        f"{spec.name}: {len(plan.reused)} reused, {len(records) - len(plan.reused)} prepared, "
-        f"{len(exclusions)} excluded."
-    )
-    return Store(folder)
+
+
+def _fraction(spec: DatasetSpec, test_fraction: float | None) -> float:
+    fraction = spec.test_fraction if test_fraction is None else test_fraction
+    if not 0 <= fraction <= 1:
+        raise InputError(f"A test fraction of {fraction} is not usable: give one between 0 and 1.")
+    return fraction
+
+
+def _exclusions(found: Found) -> list[dict[str, str]]:
+    return [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
 
 
 def effective_spec(spec: DatasetSpec, label_values: tuple[int, ...]) -> DatasetSpec:
@@ -134,16 +227,19 @@ def plan_scans(scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareS
     folder = store_root / spec.name
     reused, jobs = {}, []
     for files in scans:
-        checksums = checksums_of(files)
-        fingerprint = json_key({"files": checksums, "settings": _shaping(spec, settings)})
-        record = read_json(folder / "subjects" / f"{files.subject}.json")
-        array = folder / "subjects" / f"{files.subject}.zarr" / "zarr.json"
-        if record is not None and record.get("fingerprint") == fingerprint and array.exists():
+        source = source_of(stamps_of(files), checksums_of(files))
+        fingerprint = _fingerprint(spec, settings, {k: v["sha256"] for k, v in source.items()})
+        record = kept_record(folder, files.subject, fingerprint)
+        if record is not None:
             # Where the files lie and whose they are may have changed with no change to the voxels.
             reused[files.subject] = record | origin(files)
         else:
-            jobs.append(Job(files, spec, settings, checksums, fingerprint, folder, store_root / REGISTRATIONS))
+            jobs.append(Job(files, spec, settings, source, fingerprint, folder, store_root / REGISTRATIONS))
     return Plan(reused, tuple(jobs))
+
+
+def _fingerprint(spec: DatasetSpec, settings: PrepareSettings, checksums: Mapping[str, str]) -> str:
+    return json_key({"files": dict(checksums), "settings": _shaping(spec, settings)})
 
 
 def _shaping(spec: DatasetSpec, settings: PrepareSettings) -> dict[str, Any]:

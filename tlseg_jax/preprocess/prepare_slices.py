@@ -11,10 +11,19 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.preprocess.jobs import run_jobs
 from tlseg_jax.preprocess.kept import check_kept, settings_that_differ_from
-from tlseg_jax.preprocess.layouts import find_scans
-from tlseg_jax.preprocess.prepare_subject import json_key, read_json
+from tlseg_jax.preprocess.layouts import Found, find_scans
 from tlseg_jax.preprocess.provenance import check_any, checksums_of, is_synthetic, library_versions, now
+from tlseg_jax.preprocess.records import (
+    clear_leftovers,
+    json_key,
+    kept_record,
+    read_json,
+    source_of,
+    stamps_of,
+    writing,
+)
 from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.shards import Shard, at_work, collect, left_out, merging
 from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.slice_subject import SliceJob, first_samples, natural_order, origin_of, prepare_slices_of
@@ -70,41 +79,129 @@ def prepare_slices(
       InputError: the store was made with other settings or is in use, the source has no usable volume, or none is
         left for training.
     """
-    if test_fraction is not None and not 0 <= test_fraction <= 1:
-        raise InputError(f"A test fraction of {test_fraction} is not usable: give one between 0 and 1.")
-    found = find_scans(source, layout)
-    exclusions = [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
-    check_any(len(found.scans), exclusions, source)
-    scans = sorted(found.scans, key=lambda f: natural_order(f.subject))
+    whole = _Whole(spec, source, store_root, test_fraction)
+    found = _find(source, layout)
+    check_any(len(found.scans), _exclusions(found), source)
+    with lock_folder(whole.folder, "store"), writing(whole.folder):
+        whole.begin(found, overwrite)
+        records, failed, reused = _in_waves(found.scans, spec, whole.folder, workers, progress)
+        order, unused, excluded = whole.write_manifest(found, records, failed)
+    if reused := reused & set(order):
+        say(f"{spec.name}: {len(reused)} volume(s) were prepared already and are reused.")
+    say(
+        f"{spec.name}: {len(reused)} reused, {len(order) - len(reused)} prepared, {excluded} excluded, "
+        f"{len(unused)} not needed."
+    )
+    return SliceStore(whole.folder)
 
-    folder = store_root / spec.name
-    with lock_folder(folder, "store"):
-        (folder / "subjects").mkdir(exist_ok=True)
-        check_kept(folder, _shaping(spec), overwrite)
-        records, failed, reused = _in_waves(scans, spec, folder, workers, progress)
+
+def prepare_slices_shard(
+    shard: Shard,
+    spec: SliceSpec,
+    source: Path,
+    store_root: Path,
+    *,
+    layout: str = "auto",
+    workers: int = 2,
+    test_fraction: float | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> SliceStore | None:
+    """Prepare one shard of the volumes, and merge if no other volume is out (see `prepare.prepare_shard`).
+
+    No shard knows how many slices the others find, so each prepares all of its volumes, and whoever merges takes the
+    first `spec.max_slices` slices of them all.
+
+    Args:
+      shard: which part of the volumes; the others as for `prepare_slices`.
+
+    Returns:
+      The merged store; None where volumes are still out or other shards at work.
+
+    Raises:
+      InputError: as `prepare_slices`; or this shard is at work already, or shards of another number.
+    """
+    whole = _Whole(spec, source, store_root, test_fraction)
+    folder = whole.folder
+    found = _find(source, layout)
+    check_any(len(found.scans), _exclusions(found), source)
+    ours = dataclasses.replace(found, scans=shard.of(found.scans))
+    with writing(folder):
+        with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
+            plan = plan_slices(ours.scans, spec, folder)
+            done, failed = run_jobs(plan.jobs, prepare_slices_of, workers, progress, f"{spec.name} {shard}")
+            say(
+                f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
+            )
+        with merging(folder) as alone:
+            records, failed, out = collect(found.scans, folder, whole.fingerprint, checksums_of, origin_of)
+            if out or not alone:
+                say(left_out(spec.name, len(out), len(found.scans)))
+                return None
+            order, unused, excluded = whole.write_manifest(found, records, failed)
+    cap = f" as {spec.max_slices} slices were asked for" if unused and spec.max_slices else ""
+    say(f"{spec.name}: merged, {len(order)} prepared, {excluded} excluded, {len(unused)} not needed{cap}.")
+    return SliceStore(folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Whole:
+    """A data set as it is asked for: what every shard of it knows."""
+
+    spec: SliceSpec
+    source: Path
+    store_root: Path
+    test_fraction: float | None
+
+    def __post_init__(self) -> None:
+        if self.test_fraction is not None and not 0 <= self.test_fraction <= 1:
+            raise InputError(f"A test fraction of {self.test_fraction} is not usable: give one between 0 and 1.")
+
+    @property
+    def folder(self) -> Path:
+        return self.store_root / self.spec.name
+
+    def fingerprint(self, checksums: Mapping[str, str]) -> str:
+        return _fingerprint(self.spec, checksums)
+
+    def begin(self, found: Found, overwrite: bool) -> None:
+        """Make the folder ready for these volumes, on which nobody else is at work."""
+        (self.folder / "subjects").mkdir(exist_ok=True)
+        check_kept(self.folder, _shaping(self.spec), overwrite)
+        clear_leftovers(self.folder, [f.subject for f in found.scans])
+
+    def write_manifest(
+        self, found: Found, records: dict[str, dict[str, Any]], failed: dict[str, str]
+    ) -> tuple[list[str], list[str], int]:
+        """What takes all volumes together: the cap, the split, and the manifest.
+
+        Returns:
+          The volumes that are used, in order; those that are not needed; how many are excluded.
+        """
+        spec, folder = self.spec, self.folder
+        order, unused, failed = _cap(found.scans, records, failed, spec.max_slices)
+        exclusions = _exclusions(found)
         exclusions += [{"subject": s, "reason": failed[s]} for s in sorted(failed, key=natural_order)]
-        check_any(len(records), exclusions, source)
-        order, unused = _cap(scans, records, failed, spec.max_slices)
+        check_any(len(order), exclusions, self.source)
         records = {s: records[s] | {"order": i} for i, s in enumerate(order)}
-        if reused := reused & set(order):
-            say(f"{spec.name}: {len(reused)} volume(s) were prepared already and are reused.")
         warnings = [w for s in order for w in records[s]["details"]["warnings"]]
         sides, of_split = split_volumes(
             order, {s: len(records[s]["samples"]) for s in order}, {s: records[s]["person"] for s in order},
-            {f.subject: f.split for f in scans if f.subject in records and f.split}, spec, test_fraction,
+            {f.subject: f.split for f in found.scans if f.subject in records and f.split}, spec, self.test_fraction,
         )  # fmt: skip
         for s, side in sides.items():
             records[s]["split"] = side
-        warnings += of_split + _other_side(records, spec, store_root, folder)
+        warnings += of_split + _other_side(records, spec, self.store_root, folder)
         manifest = {
             "format": FORMAT,
             "kind": SliceStore.kind,
             "spec": spec.to_dict(),
             "parameters": {},
-            "source": str(source.resolve()),
+            "source": str(self.source.resolve()),
             "layout": found.layout,
-            "synthetic": is_synthetic(source),
-            "test_fraction": test_fraction,
+            "synthetic": is_synthetic(self.source),
+            "test_fraction": self.test_fraction,
             "subjects": {s: records[s] for s in order},
             "unused": unused,
             "exclusions": exclusions,
@@ -113,11 +210,17 @@ def prepare_slices(
             "written": now(),
         }
         write_json(folder / "manifest.json", manifest)
-    say(
-        f"{spec.name}: {len(reused)} reused, {len(records) - len(reused)} prepared, {len(exclusions)} excluded, "
-        f"{len(unused)} not needed."
-    )
-    return SliceStore(folder)
+        return order, unused, len(exclusions)
+
+
+def _find(source: Path, layout: str) -> Found:
+    """The volumes of the source, in natural order."""
+    found = find_scans(source, layout)
+    return dataclasses.replace(found, scans=tuple(sorted(found.scans, key=lambda f: natural_order(f.subject))))
+
+
+def _exclusions(found: Found) -> list[dict[str, str]]:
+    return [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
 
 
 def plan_slices(scans: Sequence[ScanFiles], spec: SliceSpec, folder: Path) -> SlicePlan:
@@ -130,21 +233,24 @@ def plan_slices(scans: Sequence[ScanFiles], spec: SliceSpec, folder: Path) -> Sl
     """
     reused, jobs = {}, []
     for files in scans:
-        checksums = checksums_of(files)
-        fingerprint = json_key({"files": checksums, "settings": _shaping(spec)})
-        record = read_json(folder / "subjects" / f"{files.subject}.json")
-        group = folder / "subjects" / f"{files.subject}.zarr" / "zarr.json"
-        if record is not None and record.get("fingerprint") == fingerprint and group.exists():
+        source = source_of(stamps_of(files), checksums_of(files))
+        fingerprint = _fingerprint(spec, {k: v["sha256"] for k, v in source.items()})
+        record = kept_record(folder, files.subject, fingerprint)
+        if record is not None:
             # Where the files lie and whose they are may have changed with no change to the voxels.
             reused[files.subject] = record | origin_of(files)
         else:
-            jobs.append(SliceJob(files, spec, checksums, fingerprint, folder))
+            jobs.append(SliceJob(files, spec, source, fingerprint, folder))
     return SlicePlan(reused, tuple(jobs))
 
 
 def slice_settings_that_differ(folder: Path, spec: SliceSpec) -> str:
     """In which settings what is prepared in `folder` differs from `spec`, in words; empty if in none."""
     return settings_that_differ_from(folder, _shaping(spec))
+
+
+def _fingerprint(spec: SliceSpec, checksums: Mapping[str, str]) -> str:
+    return json_key({"files": dict(checksums), "settings": _shaping(spec)})
 
 
 def _shaping(spec: SliceSpec) -> dict[str, Any]:
@@ -185,20 +291,28 @@ def _volumes_for(slices: int, have: int, volumes: int, spec: SliceSpec, workers:
 
 def _cap(
     scans: Sequence[ScanFiles], records: dict[str, dict[str, Any]], failed: Mapping[str, str], max_slices: int
-) -> tuple[list[str], list[str]]:
-    """The volumes that are used, in order, the last one cut to `max_slices` in all; and those that are not."""
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """The volumes that are used, in order, the last one cut to `max_slices` in all; those that are not; those excluded.
+
+    What comes after the last slice is not needed, whether or not it was tried: that depends on processes and shards.
+    """
     order: list[str] = []
+    excluded: dict[str, str] = {}
     total = 0
     for files in scans:
         s = files.subject
-        if s not in records or (max_slices and total >= max_slices):
+        if max_slices and total >= max_slices:
+            break
+        if s in failed:
+            excluded[s] = failed[s]
+        if s not in records:
             continue
         if max_slices and total + len(records[s]["samples"]) > max_slices:
             records[s] = first_samples(records[s], max_slices - total)
         total += len(records[s]["samples"])
         order.append(s)
     used = set(order)
-    return order, [f.subject for f in scans if f.subject not in used and f.subject not in failed]
+    return order, [f.subject for f in scans if f.subject not in used and f.subject not in excluded], excluded
 
 
 def _other_side(records: Mapping[str, dict[str, Any]], spec: SliceSpec, store_root: Path, folder: Path) -> list[str]:

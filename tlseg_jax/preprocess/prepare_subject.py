@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.errors import Preempted
 from tlseg_jax.files import write_json
 from tlseg_jax.preprocess import crop, register
 from tlseg_jax.preprocess.geometry import Affine
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
 from tlseg_jax.preprocess.read import read_scan
+from tlseg_jax.preprocess.records import before_arrays, json_key, keep_exclusion, keep_record, read_json
 from tlseg_jax.preprocess.scan import ExclusionError, Scan, ScanFiles
 from tlseg_jax.preprocess.store import write_subject
 
@@ -29,7 +29,7 @@ class Job:
       files: where the subject's files are.
       spec: the data set.
       settings: the steps' settings.
-      checksums: SHA-256 of the files, by "image", "label" and "mask".
+      source: size, time and SHA-256 of the files, by "image", "label" and "mask" (see `records.source_of`).
       fingerprint: of the checksums and of all settings; a record with the same one is up to date.
       folder: the data set's folder in the store.
       cache: folder where registrations are kept, shared by the data sets of a store.
@@ -38,7 +38,7 @@ class Job:
     files: ScanFiles
     spec: DatasetSpec
     settings: PrepareSettings
-    checksums: Mapping[str, str]
+    source: Mapping[str, Mapping[str, Any]]
     fingerprint: str
     folder: Path
     cache: Path
@@ -78,7 +78,7 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
             "space_to_world": done.space_to_world.tolist(),
             "scan_shape": list(scan.image.shape),
             "scan_affine": np.asarray(scan.affine, float).tolist(),
-            **{f"{k}_sha256": job.checksums.get(k) for k in ("image", "label", "mask")},
+            **{f"{k}_sha256": job.source.get(k, {}).get("sha256") for k in ("image", "label", "mask")},
             "fingerprint": job.fingerprint,
             "label_voxels": int(done.label.sum()),
             "label_ml": _millilitres(scan),
@@ -94,14 +94,18 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
                 "remove these outliers."
             )
     except ExclusionError as e:
-        return str(e)
+        return keep_exclusion(job, str(e))
+    except Preempted:
+        raise
     except Exception as e:  # one scan that trips a library must not end the others' work
-        return f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
+        return keep_exclusion(
+            job, f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
+        )
     start = time.perf_counter()
+    before_arrays(job)
     write_subject(job.folder / "subjects" / f"{job.files.subject}.zarr", image, done.label)
     record["seconds"]["write"] = round(time.perf_counter() - start, 3)
-    write_json(job.folder / "subjects" / f"{job.files.subject}.json", record)
-    return record
+    return keep_record(job, record)
 
 
 def _millilitres(scan: Scan) -> float:
@@ -115,7 +119,7 @@ def _registration(job: Job, scan: Scan) -> tuple[Affine | None, dict[str, float]
     if not needs_registration(scan, job.spec, job.settings):
         return None, {}, {}
     start = time.perf_counter()
-    key = json_key({"image": job.checksums["image"], "parameters": register.PARAMETERS})
+    key = json_key({"image": job.source["image"]["sha256"], "parameters": register.PARAMETERS})
     path = job.cache / f"{key}.json"
     kept = read_json(path)
     if kept is not None:
@@ -132,17 +136,3 @@ def _registration(job: Job, scan: Scan) -> tuple[Affine | None, dict[str, float]
         {"image": str(job.files.image), "mni_to_world": found.mni_to_world.tolist(), "figures": figures},
     )
     return found.mni_to_world, seconds, {"registration": figures}
-
-
-def json_key(value: Any) -> str:
-    """SHA-256 of plain values, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none that can be read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

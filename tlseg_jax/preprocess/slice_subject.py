@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.files import write_json
+from tlseg_jax.errors import Preempted
+from tlseg_jax.preprocess.records import before_arrays, keep_exclusion, keep_record
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.slice_read import SliceVolume, read_volume
 from tlseg_jax.preprocess.slice_store import write_slices
@@ -23,14 +24,14 @@ class SliceJob:
     Attributes:
       files: where the volume's files are.
       spec: the data set.
-      checksums: SHA-256 of the files, by "image" and "label".
+      source: size, time and SHA-256 of the files, by "image" and "label" (see `records.source_of`).
       fingerprint: of the checksums and of the settings; a record with the same one is up to date.
       folder: the data set's folder in the store.
     """
 
     files: ScanFiles
     spec: SliceSpec
-    checksums: Mapping[str, str]
+    source: Mapping[str, Mapping[str, Any]]
     fingerprint: str
     folder: Path
 
@@ -53,15 +54,19 @@ def prepare_slices_of(job: SliceJob) -> dict[str, Any] | str:
         volume = read_volume(job.files, job.spec)
         record = _record(job, volume)
     except ExclusionError as e:
-        return str(e)
+        return keep_exclusion(job, str(e))
+    except Preempted:
+        raise
     except Exception as e:  # one volume that trips a library must not end the others' work
-        return f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
+        return keep_exclusion(
+            job, f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
+        )
     assert volume.label is not None
     start = time.perf_counter()
+    before_arrays(job)
     write_slices(job.folder / "subjects" / f"{job.files.subject}.zarr", volume.image, volume.label)
     record["seconds"]["write"] = round(time.perf_counter() - start, 3)
-    write_json(job.folder / "subjects" / f"{job.files.subject}.json", record)
-    return record
+    return keep_record(job, record)
 
 
 def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
@@ -72,8 +77,7 @@ def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
     return {
         **origin_of(job.files),
         "split": "train",
-        "image_sha256": job.checksums.get("image"),
-        "label_sha256": job.checksums.get("label"),
+        **{f"{k}_sha256": job.source.get(k, {}).get("sha256") for k in ("image", "label")},
         "fingerprint": job.fingerprint,
         "order": 0,
         "scan_shape": list(volume.scan_shape),
