@@ -163,3 +163,59 @@ def test_worker_processes_give_the_same_batches(tiny_store: Store, tmp_path: Pat
         timeout=300,
     )
     assert done.stdout.strip() == "same", done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [(4, 2), (4, 4), (6, 3), (2, 2)])
+def test_processes_rows_are_the_batch_of_one(batch_size: int, processes: int, tiny_store: Store) -> None:
+    names = tiny_store.subjects()[:5]  # batches that hold two epochs
+    whole = make_batches(tiny_store, names, None, InputSettings(batch_size, 3))
+    parts = [
+        make_batches(tiny_store, names, None, InputSettings(batch_size, 3, process=p, processes=processes))
+        for p in range(processes)
+    ]
+    seen: list[int] = []
+    for _ in range(5 * 2):
+        batch, rows = next(whole), [next(p) for p in parts]
+        # Random places too: the draws go by the place in the stream of all.
+        assert same(batch, {k: np.concatenate([r[k] for r in rows]) for k in batch})
+        seen += [int(i) for r in rows for i in r["index"]]
+    epochs = [seen[i : i + 5] for i in range(0, len(seen), 5)]
+    assert all(sorted(e) == list(range(5)) for e in epochs)
+
+
+def test_a_position_is_the_same_for_any_number_of_processes(tiny_store: Store) -> None:
+    names = tiny_store.subjects()[:5]
+    whole = make_batches(tiny_store, names, BOX, InputSettings(4))
+    second = make_batches(tiny_store, names, BOX, InputSettings(4, process=1, processes=2))
+    for _ in range(3):
+        next(whole)
+        next(second)
+    assert json.dumps(whole.get_state()) == json.dumps(second.get_state())
+    fourth = make_batches(tiny_store, names, BOX, InputSettings(4, process=3, processes=4))
+    fourth.set_state(second.get_state())
+    assert same(next(fourth), {k: v[3:] for k, v in next(whole).items()})
+
+
+def test_a_process_reads_its_own_rows_only(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    image = Store.image
+
+    def watched(self: Store, subject: str, *rest: Any) -> Any:
+        read.append(subject)
+        return image(self, subject, *rest)
+
+    monkeypatch.setattr(Store, "image", watched)
+    names = tiny_store.subjects()[:4]
+    settings = InputSettings(4, process=1, processes=2, threads=0)
+    places = make_batches(tiny_store, names, BOX, settings, read=False)
+    mine = [names[i] for _ in range(20) for i in next(places)["index"]]
+    it = make_batches(tiny_store, names, BOX, settings)
+    for _ in range(4):
+        next(it)
+    assert 8 <= len(read) < len(mine)  # a batch or two ahead
+    assert sorted(read) == sorted(mine[: len(read)])
+
+
+def test_a_batch_that_processes_cannot_share(tiny_store: Store) -> None:
+    with pytest.raises(InputError, match=r"batch of 4 cannot be shared evenly by 3 processes.*--batch_size"):
+        make_batches(tiny_store, tiny_store.subjects(), BOX, InputSettings(4, processes=3))

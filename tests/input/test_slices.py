@@ -176,3 +176,9 @@ def test_balanced_batches_come_half_and_half(store: SliceStore) -> None:
     without = collections.Counter(key(b, i) for b in got for i in range(3) if not (b["label"][i] & 2).any())
     assert len(without) == 6
     assert set(without.values()) <= {4, 5, 6}
+
+
+def test_processes_rows_are_the_batch_of_one(store: SliceStore) -> None:
+    parts = [batches(store, 8, process=p, processes=2) for p in range(2)]
+    for whole, *rows in zip(batches(store, 8), *parts, strict=True):
+        assert same(whole, {k: np.concatenate([r[k] for r in rows]) for k in whole})

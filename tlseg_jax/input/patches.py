@@ -19,16 +19,20 @@ class InputSettings:
     """How patches are read.
 
     Attributes:
-      batch_size: patches a batch.
+      batch_size: patches a batch, over all processes of the run.
       seed: of the order and of random patch positions.
       threads: that read ahead in this process.
       workers: processes that read ahead; 0 reads in this process only.
+      process: which of the processes of the run this is, from 0; it reads its rows of every batch (see `stream`).
+      processes: how many there are.
     """
 
     batch_size: int = 2
     seed: int = 0
     threads: int = 2
     workers: int = 0
+    process: int = 0
+    processes: int = 1
 
 
 def random_box(shape: Shape3, size: Shape3, rng: np.random.Generator) -> Box:
@@ -104,9 +108,13 @@ def make_batches(
       Iterator of {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8,
       "index": (batch,) int32 into `subjects`}; without reading, of {"index", "start": (batch, 3) int32,
       each patch's first voxel, negative where it reaches outside}.
+
+    Raises:
+      InputError: the processes cannot share a batch evenly.
     """
     names, size = tuple(subjects), box.size if box else store.spec.patch_size
     return stream(
         len(names), _PlacePatch(store, names, box, size), _ReadPatch(store, names, size) if read else None,
         batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads, workers=settings.workers,
+        process=settings.process, processes=settings.processes,
     )  # fmt: skip

@@ -24,13 +24,15 @@ class SliceInput:
     """How slices are read.
 
     Attributes:
-      batch_size: slices a batch.
+      batch_size: slices a batch, over all processes of the run.
       seed: of the order.
       channels: slices a sample: itself and its neighbours.
       sampling: "all" shows each slice once an epoch; "balanced" draws slices that show the target as
         often as those that do not, as section 4.2 of the liver report suggests.
       threads: that read ahead in this process.
       workers: processes that read ahead; 0 reads in this process only.
+      process: which of the processes of the run this is, from 0; it reads its rows of every batch (see `stream`).
+      processes: how many there are.
     """
 
     batch_size: int = 10
@@ -39,6 +41,8 @@ class SliceInput:
     sampling: Sampling = "all"
     threads: int = 2
     workers: int = 0
+    process: int = 0
+    processes: int = 1
 
 
 def sampling_order(bits: Sequence[int], target: int, sampling: Sampling, where: str) -> NDArray[np.intp]:
@@ -133,7 +137,7 @@ def make_slice_batches(
       {"index", "sample": (batch,) int32 into `store.samples(subjects)`}.
 
     Raises:
-      InputError: the slices cannot be balanced.
+      InputError: the slices cannot be balanced, or the processes cannot share a batch evenly.
     """
     samples = store.samples(subjects)
     order = sampling_order(
@@ -146,4 +150,5 @@ def make_slice_batches(
         len(order), _PlaceSlice(order, owners),
         _ReadSlice(store, samples, starts, settings.channels, regions) if read else None,
         batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads, workers=settings.workers,
+        process=settings.process, processes=settings.processes,
     )  # fmt: skip

@@ -8,6 +8,8 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
+from tlseg_jax.errors import InputError
+
 EPOCHS = 1 << 40
 """Endless in practice; grain's own endless repeat overflows with batches of one."""
 
@@ -42,28 +44,47 @@ def stream(
     seed: int,
     threads: int,
     workers: int,
+    process: int = 0,
+    processes: int = 1,
 ) -> grain.DatasetIterator:
     """Batches of `read` of `place` of the numbers 0 to `count` - 1, each once an epoch, reshuffled every epoch.
 
     The position is `iterator.get_state()`, and `set_state` goes on from there exactly. The stream of places
     has the order, the draws and the positions of the stream that reads: either goes on where the other was.
 
+    Of several processes each reads its rows of every batch, process p of P the p-th P-th of them: their batches one
+    behind the other are the batches of a single process, draws included, and a position is the same for all of them
+    and for any number.
+
     Args:
       count: elements of an epoch.
       place: from a number to where its sample is: a dict of small arrays.
       read: from a place to the sample, a dict of arrays; None gives the places.
-      batch_size: elements a batch; a batch may hold the end of one epoch and the beginning of the next.
+      batch_size: elements a batch over all processes; a batch may hold the end of one epoch and the beginning of
+        the next.
       seed: of the order and of what `place` draws.
       threads: that read ahead in this process.
       workers: processes that read ahead; 0 reads in this process only.
+      process: which of the processes of the run this is, from 0.
+      processes: how many there are.
+
+    Raises:
+      InputError: the processes cannot share a batch evenly.
     """
+    if batch_size % processes:
+        raise InputError(
+            f"A batch of {batch_size} cannot be shared evenly by {processes} processes: "
+            f"give a --batch_size that {processes} divides."
+        )
     numbers = grain.MapDataset.range(count * EPOCHS).seed(seed).map(_Shuffle(count, seed))
     elements = numbers.random_map(place) if isinstance(place, grain.transforms.RandomMap) else numbers.map(place)
     if read is not None:
         elements = elements.map(read)
-    dataset = elements.batch(batch_size).to_iter_dataset(
-        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8)
-    )
+    # In slices of a batch, of which each process takes every P-th: only those are read.
+    parts = elements.batch(batch_size // processes)
+    if processes > 1:
+        parts = parts[process::processes]
+    dataset = parts.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8))
     if workers:
         dataset = dataset.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
     return iter(dataset)
