@@ -122,10 +122,7 @@ def test_resumed_runs_equal_one_run_bit_for_bit(
     assert rest.validation == whole.validation
     assert [s for s, _ in whole.losses] == [s for s, _ in whole.validation] == list(range(1, STEPS + 1))
     assert (tmp_path / "cut" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
-    for name in ("checkpoints", "checkpoints_best"):
-        assert {p.name for p in (tmp_path / "cut" / name).iterdir()} == {
-            p.name for p in (tmp_path / "whole" / name).iterdir()
-        }
+    assert saved_steps(tmp_path / "cut") == saved_steps(tmp_path / "whole")
 
 
 def test_steps_after_the_last_checkpoint_are_done_again(
@@ -262,22 +259,24 @@ def test_a_damaged_checkpoint_is_one_sentence(tiny_store: Store, settings: JobSe
     for data in (p for p in (folder / "state").rglob("d/*") if p.is_file()):
         data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
     for use in (lambda: load_model(tmp_path / "run"), lambda: train(tiny_store, job, tmp_path / "run")):
-        with pytest.raises(InputError, match=r"checkpoints/1 cannot be read .*damaged") as e:
+        with pytest.raises(InputError, match=r"1.*damaged|damaged.*1") as e:
             use()
         assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("part", ["state/_METADATA", "state/manifest.ocdbt", "description/metadata", "input/*.json"])
+@pytest.mark.parametrize(
+    "part", ["state/_METADATA", "state/manifest.ocdbt", "description/metadata", "input/metadata", "digest/metadata"]
+)
 def test_any_damaged_part_of_a_checkpoint(part: str, tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
     job = dataclasses.replace(settings, steps=1)
     train(tiny_store, job, tmp_path / "run")
     (path,) = (tmp_path / "run" / "checkpoints" / "1").glob(part)
     path.write_bytes(path.read_bytes()[:5])
-    with pytest.raises(InputError, match=r"checkpoints/1 cannot be read .*damaged"):
-        if "input" in part:
-            train(tiny_store, job, tmp_path / "run")
-        else:
-            load_model(tmp_path / "run")
+    for use in (lambda: load_model(tmp_path / "run"), lambda: train(tiny_store, job, tmp_path / "run")):
+        with pytest.raises(InputError, match=r"1.*damaged|damaged.*1") as e:
+            use()
+        assert "\n" not in str(e.value)
+    assert saved_steps(tmp_path / "run") == [1]  # nothing is moved where nothing else is whole
 
 
 def test_no_model_there(tmp_path: Path) -> None:

@@ -2,13 +2,17 @@
 
     history.csv   step, loss, validation_iou, test_loss; empty where nothing was measured
     epochs.csv    epoch, step, seconds, train_loss, test_loss; of runs that count in epochs
+
+Of several processes the chief has the files; all of them know what was measured.
 """
 
 import csv
+import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tlseg_jax.files import replacing
+from tlseg_jax.train import processes
 
 COLUMNS = ("loss", "validation_iou", "test_loss")
 EPOCH_COLUMNS = ("epoch", "step", "seconds", "train_loss", "test_loss")
@@ -25,38 +29,57 @@ class History:
 
     def __init__(self, path: Path, resumed_at: int) -> None:
         """Open `path`, keeping what it holds up to the step `resumed_at`."""
-        self.curves: dict[str, Curve] = {c: [] for c in COLUMNS}
-        if path.exists() and resumed_at:
-            with path.open(newline="") as f:
-                for row in csv.reader(f):
-                    # A killed run may leave half a line at the end; it is of a later step anyway.
-                    if len(row) != 1 + len(COLUMNS) or not row[0].isdigit() or int(row[0]) > resumed_at:
-                        continue
-                    for column, text in zip(COLUMNS, row[1:], strict=True):
-                        if text:
-                            self.curves[column].append((int(row[0]), float(text)))
+        self._path = path
+        self._file: IO[str] | None = None
+        kept = _read(path, resumed_at) if processes.is_chief() else {}
+        kept = processes.share(kept)
+        self.curves: dict[str, Curve] = {c: [(int(s), float(v)) for s, v in kept[c]] for c in COLUMNS}
+        if processes.is_chief():
+            self._open()
+
+    def _open(self) -> None:
         measured = ("loss", "test_loss", "validation_iou")  # the order within a step, as the loop adds them
         kept = [(step, c, value) for c in measured for step, value in self.curves[c]]
         # Written beside: a kill before the next flush must not lose the rows that were there.
-        with replacing(path, newline="") as f:
+        with replacing(self._path, newline="") as f:
             rows = csv.writer(f)
             rows.writerow(["step", *COLUMNS])
             rows.writerows(_row(*r) for r in sorted(kept, key=lambda r: r[0]))
-        self._file = path.open("a", newline="")
+        self._file = self._path.open("a", newline="")
         self._rows = csv.writer(self._file)
 
     def add(self, step: int, column: str, value: float) -> None:
         """Append one value."""
         self.curves[column].append((step, value))
-        self._rows.writerow(_row(step, column, value))
+        if self._file:
+            self._rows.writerow(_row(step, column, value))
 
     def flush(self) -> None:
-        """Hand what was added to the operating system."""
-        self._file.flush()
+        """Put what was added on the disk."""
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file:
+            self._file.close()
+
+
+def _read(path: Path, last: int) -> dict[str, Curve]:
+    """What history.csv holds up to the step `last`."""
+    curves: dict[str, Curve] = {c: [] for c in COLUMNS}
+    if not last or not path.exists():
+        return curves
+    with path.open(newline="") as f:
+        for row in csv.reader(f):
+            # A killed run may leave half a line at the end; it is of a later step anyway.
+            if len(row) != 1 + len(COLUMNS) or not row[0].isdigit() or int(row[0]) > last:
+                continue
+            for column, text in zip(COLUMNS, row[1:], strict=True):
+                if text:
+                    curves[column].append((int(row[0]), float(text)))
+    return curves
 
 
 def _row(step: int, column: str, value: float) -> list[Any]:
@@ -73,14 +96,17 @@ class Epochs:
     def __init__(self, path: Path, resumed_at: int) -> None:
         """Open `path`, keeping the epochs that ended by the step `resumed_at`."""
         self._path = path
-        self.rows: list[dict[str, str]] = []
-        if path.exists() and resumed_at:
+        rows: list[dict[str, str]] = []
+        if processes.is_chief() and path.exists() and resumed_at:
             with path.open(newline="") as f:
-                self.rows = [r for r in csv.DictReader(f) if int(r["step"]) <= resumed_at]
+                rows = [r for r in csv.DictReader(f) if int(r["step"]) <= resumed_at]
+        self.rows: list[dict[str, str]] = processes.share(rows)
 
     def add(self, **values: Any) -> None:
         """Append one epoch; None is left empty."""
         self.rows.append({c: "" if values[c] is None else str(values[c]) for c in EPOCH_COLUMNS})
+        if not processes.is_chief():
+            return
         with replacing(self._path, newline="") as f:
             writer = csv.DictWriter(f, EPOCH_COLUMNS)
             writer.writeheader()

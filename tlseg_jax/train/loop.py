@@ -15,7 +15,8 @@ import numpy as np
 from tqdm import tqdm
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.train.checkpoint import Checkpoints
+from tlseg_jax.train import processes
+from tlseg_jax.train.checkpoint import KEEP, Checkpoints
 from tlseg_jax.train.dispatch import Dispatch, Metrics
 from tlseg_jax.train.history import Curve, Epochs, History
 from tlseg_jax.train.state import TrainState
@@ -154,10 +155,14 @@ def fit(
     watch: Watch | None = None,
     trace: Trace | None = None,
     meanwhile: Callable[[], None] | None = None,
+    keep: int = KEEP,
+    say: Callable[[str], None] = print,
     progress: bool = True,
     title: str = "training",
 ) -> Fit:
     """Train until `settings.steps`, or until validation stops improving; goes on from a checkpoint.
+
+    Of several processes each makes this call, with its own rows of the batches, and the chief writes and draws.
 
     Steps in one dispatch end where the host has to look at the state (`LoopSettings.next_look`), so that the results
     are those of single steps.
@@ -174,6 +179,8 @@ def fit(
       watch: test losses; on the draw every `settings.watch_every` steps, on all at epochs' ends (`MOST_TESTS`).
       trace: to record some steps with.
       meanwhile: called once, while the device is at the first step.
+      keep: the newest checkpoints that stay, besides the best by validation.
+      say: prints a line, such as of a checkpoint that is damaged.
       progress: whether to draw a bar.
       title: of the bar.
 
@@ -184,18 +191,18 @@ def fit(
 
     # Calls under way: their last step, whose patches each step saw, the metrics, and the test loss after them.
     pending: collections.deque[tuple[int, list[list[str]], Metrics, jax.Array | None]] = collections.deque()
-    with Checkpoints(folder / "checkpoints") as checkpoints, trace or contextlib.nullcontext():
-        if checkpoints.latest is not None:
-            state = checkpoints.restore(state, iterator)
+    chief = processes.is_chief()
+    with Checkpoints(folder / "checkpoints", keep, say) as checkpoints, trace or contextlib.nullcontext():
+        state = checkpoints.restore(state, iterator)
         start = int(state.step)
         history = History(folder / "history.csv", start)
         losses, validation = history.curves["loss"], history.curves["validation_iou"]
         epochs = Epochs(folder / "epochs.csv", start)
-        writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start, write_to_disk=chief)
         # A finished or early-stopped run that is called again has nothing to do.
         bar = tqdm(
-            total=settings.steps, initial=start, desc=title, unit="step", disable=not progress, mininterval=1.0,
-            leave=None,  # below a bar of many runs it goes when its run is done
+            total=settings.steps, initial=start, desc=title, unit="step", disable=not (progress and chief),
+            mininterval=1.0, leave=None,  # below a bar of many runs it goes when its run is done
         )  # fmt: skip
         clock, compiled, size = _Clock(), set[tuple[int, int]](), 0
         stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
@@ -275,20 +282,16 @@ def fit(
                     if epochs.rows[-1]["seconds"]:
                         writer.add_scalar("train/epoch_seconds", float(epochs.rows[-1]["seconds"]), len(epochs.rows))
                     bar.set_description(f"{title}, epoch {len(epochs.rows)}/{len(settings.epoch_ends)}")
+                score: float | None = None
                 if validate is not None and settings.validates(count):
                     score = validate(state)
-                    best = max((s for _, s in validation), default=-np.inf)
                     history.add(count, "validation_iou", score)
                     writer.add_scalar("validation/iou", score, count)
-                    if score > best:
-                        with Checkpoints(folder / "checkpoints_best", keep=1) as kept:
-                            kept.save(state, iterator, description | {"validation_iou": score})
                     if _out_of_patience(validation, settings.patience):
                         stopped = "patience"
                 history.flush()
-                checkpoints.save(state, iterator, description)
+                checkpoints.save(state, iterator, description, score)
                 clock.go(count)
-            checkpoints.save(state, iterator, description)
         finally:
             bar.close()
             history.close()
