@@ -56,6 +56,8 @@ def write_json(path: Path, value: Any) -> None:
 def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
     """Make `folder` and hold it for this process; the operating system frees it however we end.
 
+    The copy of a folder in a bucket is held there too (`remote.held`).
+
     Args:
       folder: the folder.
       flag: what to choose another of, in messages.
@@ -79,4 +81,7 @@ def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
             raise InputError(
                 f"The folder {folder} is in use by another process: wait for it, or choose another --{flag}."
             ) from None
-        yield
+        from tlseg_jax.remote.held import held  # which is written with this file's functions
+
+        with held(folder, keep_new=flag == "store"):
+            yield

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.slice_spec import SliceSpec, slice_spec_from_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.store import BaseStore, write_arrays
+from tlseg_jax.remote.folder import Folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ class SliceStore(BaseStore):
 
     kind = "slices"
 
-    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Folder, manifest: dict[str, Any] | None = None) -> None:
         """Open `folder`, under another manifest than its own where one is given.
 
         Raises:

@@ -23,26 +23,32 @@ from tlseg_jax.datasets.spec import DatasetSpec, spec_from_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import flush, write_json
 from tlseg_jax.preprocess.geometry import Box, Grid, crop_or_pad
+from tlseg_jax.remote.folder import Folder, RemoteFolder
+from tlseg_jax.remote.kv import explain, is_damage
 
 FORMAT = 1
 CHUNK = 64
 
 
-def _array_spec(path: Path, name: str) -> dict[str, Any]:
-    return {
+def _array_spec(path: Folder, name: str) -> dict[str, Any]:
+    local = isinstance(path, Path)
+    kvstore = {"driver": "file", "path": str(path / name)} if isinstance(path, Path) else path.kvstore(name)
+    # A bucket is asked once: whether a chunk has changed since would be a request a patch.
+    once = {} if local else {"recheck_cached_data": "open", "recheck_cached_metadata": "open"}
+    return once | {
         "driver": "zarr3",
-        "kvstore": {"driver": "file", "path": str(path / name)},
+        "kvstore": kvstore,
         # Every chunk is written, zeros too, so that a chunk that went missing is a fault and not a zero.
         "store_data_equal_to_fill_value": True,
         "fill_missing_data_reads": False,
     }
 
 
-def open_array(path: Path, name: str, context: ts.Context | None = None) -> ts.TensorStore:
+def open_array(path: Folder, name: str, context: ts.Context | None = None) -> ts.TensorStore:
     """One array of a subject's Zarr group, to read.
 
     Args:
-      path: the group's folder.
+      path: the group's folder, here or in a bucket.
       name: "image" or "label".
       context: where read chunks are cached.
 
@@ -118,13 +124,13 @@ class BaseStore:
 
     Attributes:
       kind: "volumes", or "slices" for the 2D network.
-      folder: the data set's folder, with its manifest.json.
+      folder: the data set's folder, with its manifest.json; it may be in a bucket.
       manifest: what `prepare` wrote.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Folder, manifest: dict[str, Any] | None = None) -> None:
         """Open `folder`, under another manifest than its own where one is given.
 
         Raises:
@@ -166,18 +172,21 @@ class BaseStore:
             self._arrays[key] = open_array(self._group(subject), name, self._context)
         return self._arrays[key]
 
-    def _group(self, subject: str) -> Path:
+    def _group(self, subject: str) -> Folder:
         return self.folder / "subjects" / f"{subject}.zarr"
 
     def _damaged(self, subject: str, error: ValueError) -> InputError:
         """The sentence for an array that cannot be read."""
+        group = self._group(subject)
+        if isinstance(group, RemoteFolder) and not is_damage(error):
+            return InputError(explain(group.address, error))
         return InputError(
             f"{self._group(subject)} is missing or damaged ({str(error).splitlines()[0][:200]}): remove that folder "
             "and run prepare again, which redoes this subject only."
         )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Folder) -> dict[str, Any]:
     """The manifest of a prepared data set of any kind.
 
     Raises:
@@ -211,7 +220,7 @@ class Store(BaseStore):
 
     kind = "volumes"
 
-    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Folder, manifest: dict[str, Any] | None = None) -> None:
         """Open `folder`, under another manifest than its own where one is given.
 
         Raises:

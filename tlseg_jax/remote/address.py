@@ -1,0 +1,124 @@
+"""Addresses of folders in a bucket, and where this machine keeps its copies of them.
+
+    s3://BUCKET/PATH    Amazon S3, or any server that speaks its protocol (AWS_ENDPOINT_URL)
+    gs://BUCKET/PATH    Google Cloud Storage
+
+A copy of s3://BUCKET/runs is in CACHE/remote/s3/BUCKET/runs, CACHE being tlseg_jax's folder of the user's caches
+(XDG_CACHE_HOME, else ~/.cache), so that a local path tells its address and a run within a copy is one too.
+"""
+
+import dataclasses
+import os
+import re
+import urllib.parse
+from collections.abc import Mapping
+from pathlib import Path
+
+from tlseg_jax.errors import InputError
+
+SCHEMES = ("s3", "gs")
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """A folder, or a file, in a bucket.
+
+    Attributes:
+      scheme: "s3" or "gs".
+      bucket: the bucket's name.
+      path: within the bucket, with no slash at either end; empty for the whole bucket.
+    """
+
+    scheme: str
+    bucket: str
+    path: str
+
+    def __str__(self) -> str:
+        """As the user writes it."""
+        return f"{self.scheme}://{self.bucket}" + (f"/{self.path}" if self.path else "")
+
+    def __truediv__(self, name: str) -> "Address":
+        """What is below it."""
+        return dataclasses.replace(self, path="/".join(p for p in (self.path, name.strip("/")) if p))
+
+
+def parse_address(text: str) -> Address | None:
+    """The address that a flag's value is; None where it is a local path.
+
+    Raises:
+      InputError: it is an address that is not usable; one with a password in it is not repeated.
+    """
+    found = _SCHEME.match(text)
+    if not found:
+        return None
+    rest = text[found.end() :]
+    if "@" in rest.split("/", maxsplit=1)[0]:
+        raise InputError(
+            "An address with a user or a password in it is refused: leave them out and set the environment's "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or GOOGLE_APPLICATION_CREDENTIALS."
+        )
+    if "?" in rest or "#" in rest:  # a signed link has its key there
+        raise InputError("An address with '?' or '#' in it is refused: give s3://BUCKET/PATH or gs://BUCKET/PATH.")
+    if found[1] not in SCHEMES:
+        raise InputError(f"{text} cannot be used: give s3://BUCKET/PATH, gs://BUCKET/PATH or a folder.")
+    bucket, _, path = rest.partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise InputError(f"{text} names no bucket: give it as {found[1]}://BUCKET/PATH.")
+    parts = [p for p in path.split("/") if p]
+    if any(p.startswith(".") or not p.isprintable() or "\\" in p for p in parts):
+        raise InputError(f"{text!r} is not usable: no part of an address may start with '.' or hold a '\\'.")
+    return Address(found[1], bucket, "/".join(parts))
+
+
+def endpoint(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The server that s3:// addresses are at; None for Amazon's own.
+
+    Raises:
+      InputError: it is not a plain http or https address; one with a password in it is not repeated.
+    """
+    text = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    if not text:
+        return None
+    parts = urllib.parse.urlsplit(text)
+    if "@" in parts.netloc:
+        raise InputError("AWS_ENDPOINT_URL has a user or a password in it: leave them out.")
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise InputError(f"AWS_ENDPOINT_URL={text} is not usable: give it as http://HOST:PORT or https://HOST.")
+    return text.rstrip("/")
+
+
+def copies_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where this machine keeps its copies of folders in buckets."""
+    given = environment.get("XDG_CACHE_HOME", "")
+    base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    return base / "tlseg_jax" / "remote"
+
+
+def copy_of(address: Address) -> Path:
+    """Where this machine's copy of a folder is."""
+    return copies_folder() / _service(address.scheme) / address.bucket / address.path
+
+
+def address_of(path: Path) -> Address | None:
+    """The address that a local path is a copy of; None where it is nobody's copy."""
+    try:
+        parts = Path(os.path.abspath(path)).relative_to(copies_folder()).parts  # noqa: PTH100 - links stay as named
+    except (ValueError, RuntimeError):
+        return None
+    if len(parts) < 2 or parts[0] not in {_service(s) for s in SCHEMES}:
+        return None
+    return Address(parts[0].partition("@")[0], parts[1], "/".join(parts[2:]))
+
+
+def shown(path: object) -> str:
+    """A folder as a record names it, the same on every machine: a copy by its address."""
+    return str((address_of(path) if isinstance(path, Path) else None) or path)
+
+
+def _service(scheme: str) -> str:
+    """The folder of one server's copies: another server's bucket of the same name is another bucket."""
+    server = endpoint() if scheme == "s3" else None
+    return scheme if server is None else f"{scheme}@{urllib.parse.urlsplit(server).netloc.replace(':', '_')}"

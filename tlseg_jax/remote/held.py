@@ -1,0 +1,173 @@
+"""Working in a folder of a bucket: in a local copy that is brought here first and brought back meanwhile.
+
+`files.lock_folder` calls `held`, so that whoever locks a folder holds it in the bucket as well; `bring` is for those
+that only read. A folder that is nobody's copy passes through both unchanged.
+"""
+
+import _thread
+import contextlib
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tlseg_jax.errors import InputError, Preempted
+from tlseg_jax.remote.address import Address, address_of
+from tlseg_jax.remote.kv import check_reachable, explain, explained, open_bucket
+from tlseg_jax.remote.lease import LEASE, LIFE, RENEW, Lease, read_lease
+from tlseg_jax.remote.listing import remote_files
+from tlseg_jax.remote.mirror import Mirror
+
+LOOK = 2.0
+"""Seconds between looks for changed files, at least; more where looking and sending takes long."""
+
+_held: set[Path] = set()
+"""Local copies that this process holds, as the operating system keeps its locks: what is below them is held too."""
+
+
+@contextlib.contextmanager
+def held(
+    folder: Path, *, part: str | None = None, keep_new: bool = False, life: float = LIFE, renew: float = RENEW,
+    look: float = LOOK, say: Callable[[str], None] = print,
+) -> Iterator[None]:  # fmt: skip
+    """Hold a folder's place in its bucket: fetched first, sent as it changes, and sent in full at the end.
+
+    Args:
+      folder: a folder that this process has locked; where it is no copy, nothing happens.
+      part: hold only this part, such as one of the shards that fill the folder together; None: all of it.
+      keep_new: see `Mirror`.
+      life: seconds after which the lease of a dead process is free.
+      renew: seconds between renewals.
+      look: seconds between looks for changes.
+      say: prints a line.
+
+    Raises:
+      InputError: someone else works there, took it over, or there is no way to the bucket.
+    """
+    folder = folder.absolute()
+    address = address_of(folder)
+    if address is None or _is_held(folder):
+        yield
+        return
+    check_reachable(address)
+    bucket = open_bucket(address)
+    lease = Lease(
+        bucket, address, folder, _thread.interrupt_main, name=f".shards/{part}.lease" if part else LEASE, life=life,
+        renew=renew, say=say,
+    )  # fmt: skip
+    try:
+        with lease:
+            with _turn(folder), explained(address):
+                mirror = Mirror(folder, bucket, keep_new=keep_new)
+                marked = lease.marked or part is not None or _is_marked_above(address)
+                mirror.pull(marked)
+                if not lease.marked:
+                    if not marked:
+                        mirror.mark()
+                    lease.mark()
+            with _Sender(mirror, address, lambda: not lease.lost, look):
+                _held.add(folder)
+                try:
+                    yield
+                finally:
+                    _held.discard(folder)
+    except BaseException:
+        if lease.lost:
+            raise _taken(address) from None
+        raise
+    if lease.lost:
+        raise _taken(address)
+
+
+def bring(folder: Path) -> None:
+    """Fetch what a bucket holds of a folder, to read it; nothing where it is no copy or somebody works in it here.
+
+    Raises:
+      InputError: there is no way to the bucket.
+    """
+    folder = folder.absolute()
+    address = address_of(folder)
+    if address is None or _is_held(folder):
+        return
+    check_reachable(address)
+    with explained(address):
+        bucket = open_bucket(address)
+        marked = _is_marked(address) or _is_marked_above(address)
+        if not folder.is_dir():
+            if not remote_files(bucket, marked):
+                return
+            folder.mkdir(parents=True, exist_ok=True)
+        with _turn(folder), (folder / ".lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return  # what is here is newer than what is there
+            Mirror(folder, bucket).pull(marked)
+
+
+class _Sender:
+    """Sends what changes while the body runs, from a thread, and all of it at the end; a context manager."""
+
+    def __init__(self, mirror: Mirror, address: Address, may: Callable[[], bool], look: float) -> None:
+        self._mirror, self._address, self._may, self._look = mirror, address, may, look
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._send, name="upload", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._end.set()
+        self._thread.join()
+        if not self._may():
+            return
+        try:
+            self._mirror.push(self._may)
+        except (ValueError, OSError) as e:
+            fault = explain(self._address, e)
+            kept = f"The last results are in {self._mirror.folder} and not all in the bucket"
+            if isinstance(error, Preempted):
+                raise Preempted(f"{error} {kept}. {fault}") from None
+            if error is None or isinstance(error, KeyboardInterrupt):
+                raise InputError(f"{kept}. {fault}") from None
+            # What ended the body is what the user has to know first; the next call sends the rest.
+
+    def _send(self) -> None:
+        took = 0.0
+        while not self._end.wait(max(self._look, 10 * took)):
+            began = time.monotonic()
+            # Where the network is away for long the last attempt says so; training goes on meanwhile.
+            with contextlib.suppress(ValueError, OSError):
+                self._mirror.push(lambda: self._may() and not self._end.is_set())
+            took = time.monotonic() - began
+
+
+@contextlib.contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """One process after another fetches into a copy."""
+    with (folder / ".turn").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _is_held(folder: Path) -> bool:
+    return any(p in _held for p in (folder, *folder.parents))
+
+
+def _is_marked(address: Address) -> bool:
+    return read_lease(open_bucket(address)).get("marked", False) is True
+
+
+def _is_marked_above(address: Address) -> bool:
+    """Whether the folder is part of one that we have written, such as a cell of a sweep."""
+    parts = address.path.split("/")
+    above = (Address(address.scheme, address.bucket, "/".join(parts[:i])) for i in range(len(parts) - 1, 0, -1))
+    return any(_is_marked(a) for a in above)
+
+
+def _taken(address: Address) -> InputError:
+    return InputError(
+        f"{address} was taken over by another process, since this one could not renew its lease in time: what it did "
+        "since was not sent; run the same command again to go on from what is there."
+    )

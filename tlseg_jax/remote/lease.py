@@ -1,0 +1,180 @@
+"""Who works in a folder of a bucket: an object with the owner's name, renewed while it lives.
+
+A bucket has no locks that die with their holder. The object is written only where it is still the one that was
+read (S3's If-Match and If-None-Match, GCS's generations), so that of two that want it one gets it; an owner that
+has not renewed it for `LIFE` seconds, measured by the clock of whoever waits, is taken to be dead.
+"""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tensorstore as ts
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.remote.address import Address
+from tlseg_jax.remote.kv import explained
+
+LEASE = ".lease"
+"""Name of the object in the bucket, and of the local file with what this copy wrote there last."""
+
+LIFE = 60.0
+"""Seconds after which a lease that nobody renews is free."""
+
+RENEW = 15.0
+"""Seconds between renewals."""
+
+
+class Lease:
+    """The right to write to one folder of a bucket; a context manager."""
+
+    def __init__(
+        self, bucket: ts.KvStore, address: Address, copy: Path, lost: Callable[[], None], *, name: str = LEASE,
+        life: float = LIFE, renew: float = RENEW, say: Callable[[str], None] = print,
+    ) -> None:  # fmt: skip
+        """Ask for nothing yet.
+
+        Args:
+          bucket: the folder in the bucket.
+          address: its address, for messages.
+          copy: the local copy, locked by this process: a lease that it wrote before is a dead process's.
+          lost: called once, from another thread, where someone else took the lease.
+          name: of the object, and of the local file.
+          life: seconds.
+          renew: seconds.
+          say: prints a line.
+        """
+        self._bucket, self._address, self._copy, self._on_lost = bucket, address, copy, lost
+        self._name, self._life, self._renew, self._say = name, life, renew, say
+        self._token = uuid.uuid4().hex
+        self._generation = b""
+        self._end, self._writing = threading.Event(), threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.lost = False
+        self.marked = False
+        """Whether every whole checkpoint of the folder is marked as such (`listing.WHOLE`)."""
+
+    def __enter__(self) -> "Lease":
+        """Take it.
+
+        Raises:
+          InputError: another process has it and is alive, or there is no way to the bucket.
+        """
+        with explained(self._address):
+            found = self._bucket.read(self._name).result()
+            self.marked = bool(_parse(found).get("marked"))
+            if not self._is_free(found):
+                found = self._wait_for_death(found)
+            # On the disk first: were we to die between the two, no live owner would be taken for ours.
+            (self._copy / self._name).write_text(self._token, encoding="utf-8")
+            if not self._write(found.stamp.generation, self._owner()):
+                raise self._in_use(self._bucket.read(self._name).result())
+        self._end.clear()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back; where there is no way to the bucket it runs out by itself."""
+        self._end.set()
+        if self._thread:
+            self._thread.join()
+        if not self.lost:
+            try:
+                self._write(self._generation, {"owner": None, "marked": self.marked})
+            except ValueError:
+                self._say(f"{self._address}: the lease could not be given back; it is free in {self._life:.0f} s.")
+
+    def mark(self) -> None:
+        """Put down that all checkpoints are marked. Raises ValueError: tensorstore's, no way to the bucket."""
+        self.marked = True
+        with self._writing:
+            self._write(self._generation, self._owner())
+
+    def _owner(self) -> dict[str, Any]:
+        return {
+            "owner": f"{socket.gethostname()}, process {os.getpid()}", "token": self._token,
+            "renewed": time.time(), "marked": self.marked,
+        }  # fmt: skip
+
+    def _is_free(self, found: ts.KvStore.ReadResult) -> bool:
+        held = _parse(found)
+        # A dead process of this machine had it: we have the lock of its copy.
+        local = self._copy / self._name
+        mine = local.read_text(encoding="utf-8") if local.exists() else None
+        return not held.get("owner") or held.get("token") == mine
+
+    def _wait_for_death(self, found: ts.KvStore.ReadResult) -> ts.KvStore.ReadResult:
+        """The lease once its owner has let it run out."""
+        held = _parse(found)
+        if time.time() - float(held.get("renewed", 0)) > 10 * self._life:  # no two clocks differ by that much
+            return found
+        self._say(
+            f"{self._address} was last worked in by {held['owner']}: waiting up to {self._life:.0f} s to see whether "
+            "that process is alive."
+        )
+        until = time.monotonic() + self._life
+        while time.monotonic() < until:
+            time.sleep(min(1.0, self._life / 10))
+            now = self._bucket.read(self._name).result()
+            if now.stamp.generation == found.stamp.generation:
+                continue
+            if _parse(now).get("owner"):
+                raise self._in_use(now)
+            return now
+        return found
+
+    def _in_use(self, found: ts.KvStore.ReadResult) -> InputError:
+        return InputError(
+            f"{self._address} is in use by {_parse(found).get('owner') or 'another process'}: wait for it, or choose "
+            f"another address; had that process died, the folder would be free {self._life:.0f} s later."
+        )
+
+    def _write(self, generation: bytes, value: dict[str, Any]) -> bool:
+        """Write the object where it is still of this generation."""
+        stamp = self._bucket.write(self._name, json.dumps(value).encode(), if_equal=generation).result()
+        if not stamp.generation:
+            return False
+        self._generation = stamp.generation
+        return True
+
+    def _keep(self) -> None:
+        while not self._end.wait(self._renew):
+            try:
+                with self._writing:
+                    kept = self._write(self._generation, self._owner()) or self._is_ours()
+            except ValueError:
+                continue  # the network is away; another attempt follows, and uploading says so if it lasts
+            if not kept:
+                self.lost = True
+                self._on_lost()
+                return
+
+    def _is_ours(self) -> bool:
+        """Whether a renewal whose answer got lost had arrived."""
+        found = self._bucket.read(self._name).result()
+        if _parse(found).get("token") != self._token:
+            return False
+        self._generation = found.stamp.generation
+        return True
+
+
+def _parse(found: ts.KvStore.ReadResult) -> dict[str, Any]:
+    if found.state != "value":
+        return {}
+    try:
+        value = json.loads(found.value)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_lease(bucket: ts.KvStore, name: str = LEASE) -> dict[str, Any]:
+    """What a folder's lease says; empty where there is none. Raises ValueError: no way to the bucket."""
+    return _parse(bucket.read(name).result())
