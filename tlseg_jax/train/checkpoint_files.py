@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from flax.traverse_util import flatten_dict
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.errors import InputError, Preempted
 
 FORMAT = 2
 """Of a checkpoint's folder; 1 had no digests, and the position of one process."""
@@ -135,7 +135,7 @@ def _arrays(path: Path, parts: Sequence[str]) -> dict[str, Any]:
             )  # fmt: skip
     except PermissionError as e:
         raise _refused(path, e) from None
-    except MemoryError:
+    except (MemoryError, Preempted):
         raise
     except Exception as e:  # what Orbax and its store raise for a damaged file is listed nowhere
         if "PERMISSION_DENIED" in str(e):

@@ -14,11 +14,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from tlseg_jax.errors import InputError
+from tlseg_jax import signals
+from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import KEEP, Checkpoints
 from tlseg_jax.train.dispatch import Dispatch, Metrics
 from tlseg_jax.train.history import Curve, Epochs, History
+from tlseg_jax.train.preemption import Stop
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.trace import Trace
 
@@ -186,13 +188,17 @@ def fit(
 
     Raises:
       InputError: the loss became NaN or infinite: names the step and the subjects of its batch.
+      Preempted: a signal asked for it (`signals`); what was done is saved.
     """
     from tensorboardX import SummaryWriter
 
     # Calls under way: their last step, whose patches each step saw, the metrics, and the test loss after them.
     pending: collections.deque[tuple[int, list[list[str]], Metrics, jax.Array | None]] = collections.deque()
     chief = processes.is_chief()
-    with Checkpoints(folder / "checkpoints", keep, say) as checkpoints, trace or contextlib.nullcontext():
+    with (
+        signals.waiting(), Checkpoints(folder / "checkpoints", keep, say) as checkpoints,
+        trace or contextlib.nullcontext(),
+    ):  # fmt: skip
         state = checkpoints.restore(state, iterator)
         start = int(state.step)
         history = History(folder / "history.csv", start)
@@ -241,7 +247,7 @@ def fit(
             watches = watch is not None and settings.watch_every > 0
             if watch and watches and start < settings.steps:
                 jax.block_until_ready(watch.draw(state))  # compiled here, so that its time is in no epoch
-            count = start
+            count, stop = start, Stop(LAG + 2)
             while count < settings.steps and stopped != "patience":
                 steps = dispatch.length(settings.next_look(count, watches) - count, count)
                 batches = [next(iterator) for _ in range(steps)]
@@ -273,7 +279,8 @@ def fit(
                     clock.go(count)
                 if len(pending) > max(1, LAG // dispatch.most):
                     read_oldest()
-                if not settings.saves(count):
+                stopping = stop.after_call()
+                if not settings.saves(count) and not stopping:
                     continue
                 read_all()  # nothing is saved after a NaN
                 clock.stop(count)
@@ -291,7 +298,15 @@ def fit(
                         stopped = "patience"
                 history.flush()
                 checkpoints.save(state, iterator, description, score)
+                if stopping:
+                    break
                 clock.go(count)
+            if stop.at_end():
+                checkpoints.close()
+                raise Preempted(
+                    f"Stopped by {signals.asked_by()} after step {count} of {settings.steps}, which is saved in "
+                    f"{folder}: run the same command again to go on from there."
+                )
         finally:
             bar.close()
             history.close()

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlseg_jax.errors import InputError
+from tlseg_jax import signals
+from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.files import lock_folder
 from tlseg_jax.train.checkpoint import Checkpoints
 from tlseg_jax.train.dispatch import Dispatch
@@ -59,6 +60,7 @@ def fit_together(runs: Sequence[Run], programs: Programs, most: int = 1) -> list
     Raises:
       ValueError: the runs do not share a program.
       InputError: a run folder holds a run of other settings.
+      Preempted: a signal asked for it; nothing of these runs is saved.
     """
     _check_same(runs)
     for run in runs:
@@ -77,6 +79,11 @@ def fit_together(runs: Sequence[Run], programs: Programs, most: int = 1) -> list
         done += count
         losses.append(jnp.reshape(metrics["loss"], (count, len(runs))))
         norms.append(jnp.reshape(metrics["update_norm"], (count, len(runs))))
+        if signals.asked():  # a signal reaches the main thread only, and this may be another
+            raise Preempted(
+                f"Stopped by {signals.asked_by()} after step {done} of {steps} of {len(runs)} runs at once, which are "
+                "not saved before their end: run the same command again, and they begin again."
+            )
     by_step, updates = (np.concatenate([np.asarray(v) for v in values]) for values in (losses, norms))
     return [
         _finish(run, jax.tree.map(lambda a, i=i: a[i], state), by_step[:, i], updates[:, i])  # type: ignore[misc]
