@@ -45,7 +45,7 @@ def main() -> None:
     store = open_store(place, task)
     source = open_store(place, pretask)
     if pretrained.PRETRAINED.value:
-        start: Path | None = Path(pretrained.PRETRAINED.value)
+        start: Path | None = cli.run_folder(pretrained.PRETRAINED.value)
     else:
         start = pretrained.pretrained(place, PRETASK.value, pretask, execution)
     runs = [

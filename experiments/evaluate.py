@@ -3,8 +3,6 @@
 python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=DIR
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import cli, compilation_flags, evaluation_flags
@@ -30,7 +28,7 @@ for module in (evaluation_flags, compilation_flags):
 
 def main() -> None:
     """Parse the flags, score, and print the summary."""
-    run, name, root = Path(cli.required(RUN)), cli.required(DATASET), Path(cli.required(STORE))
+    run, name, root = cli.run_folder(cli.required(RUN)), cli.required(DATASET), cli.store(cli.required(STORE))
     compilation_flags.use_cache()
     saved = load_model(run)
     # A store may have been prepared under another name (prepare --name): that folder's name works too.

@@ -43,7 +43,7 @@ def main() -> None:
     task = named_spec(place, target)
     start: Path | None = None
     if pretrained.PRETRAINED.value:
-        start = Path(pretrained.PRETRAINED.value)
+        start = cli.run_folder(pretrained.PRETRAINED.value)
         source = start.name
         print(f"pre-trained model: {start}.", flush=True)
     elif PRETASK.value == "none":

@@ -7,8 +7,6 @@ false, is saved in RUN/postprocess/, and its effect on the test volumes is measu
 (effect.csv, effect.json).
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import cli, compilation_flags
@@ -32,7 +30,7 @@ flags.adopt_module_key_flags(compilation_flags)  # so that --help lists it
 
 def main() -> None:
     """Parse the flags, train the forest, measure it, and print the table."""
-    run, name, root = Path(cli.required(RUN)), cli.required(DATASET), Path(cli.required(STORE))
+    run, name, root = cli.run_folder(cli.required(RUN)), cli.required(DATASET), cli.store(cli.required(STORE))
     compilation_flags.use_cache()
     saved = load_model(run)
     if not isinstance(saved.config, SliceUNetConfig):

@@ -22,7 +22,7 @@ VIEWERS = flags.DEFINE_integer("viewers", MOST, "Scans to scroll through on each
 
 def main() -> None:
     """Parse the flags and write the reports."""
-    workdir = Path(WORKDIR.value)
+    workdir = cli.workdir(WORKDIR.value, f"sweep/{STUDY.value}" if STUDY.value else "sweep")
     output = Path(OUTPUT.value) if OUTPUT.value else workdir / "report"
     for sweep in _sweeps(workdir, STUDY.value):
         page = write_report(sweep, output / sweep.name, viewers=VIEWERS.value)

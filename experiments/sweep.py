@@ -77,7 +77,8 @@ def main() -> None:
     compilation_flags.use_cache()
     study = _study()
     place = Workplace(
-        Path(WORKDIR.value), Path(STORE.value) if STORE.value else None, COHORT_TRAIN.value, COHORT_TEST.value,
+        cli.workdir(WORKDIR.value), cli.store(STORE.value) if STORE.value else None, COHORT_TRAIN.value,
+        COHORT_TEST.value,
         WORKERS.value, DISTANCES.value, evaluation_flags.tiles(TILES),
     )  # fmt: skip
     devices = _devices()

@@ -1,10 +1,8 @@
 """The flags that `pretrain` and `finetune` share, as the library's settings."""
 
-from pathlib import Path
-
 from absl import flags
 
-from experiments import evaluation_flags, execution_flags
+from experiments import cli, evaluation_flags, execution_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
@@ -100,7 +98,8 @@ FREEZE_NAMES = list(FREEZING)
 def workplace() -> Workplace:
     """Where this command works."""
     return Workplace(
-        Path(WORKDIR.value), Path(STORE.value) if STORE.value else None, COHORT_TRAIN.value, COHORT_TEST.value,
+        cli.workdir(WORKDIR.value), cli.store(STORE.value) if STORE.value else None, COHORT_TRAIN.value,
+        COHORT_TEST.value,
         WORKERS.value, DISTANCES.value, evaluation_flags.tiles(TILES),
     )  # fmt: skip
 

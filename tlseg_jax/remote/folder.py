@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorstore as ts
 
-from tlseg_jax.remote.address import Address, parse_address
+from tlseg_jax.remote.address import Address, address_of, parse_address
 from tlseg_jax.remote.kv import check_reachable, explained, kvstore_spec, open_bucket
 
 
@@ -78,3 +78,10 @@ def open_folder(text: str) -> Folder:
         return Path(text)
     check_reachable(address)
     return RemoteFolder(address)
+
+
+def recorded(folder: Folder) -> str:
+    """A folder as a record names it, for `open_folder`: in a bucket, or the copy of one, by its address."""
+    if isinstance(folder, RemoteFolder):
+        return str(folder)
+    return str(address_of(folder) or folder.resolve())

@@ -14,6 +14,7 @@ from tlseg_jax.preprocess.any_store import open_any_store
 from tlseg_jax.preprocess.geometry import Affine
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
+from tlseg_jax.remote.folder import open_folder
 from tlseg_jax.report.results_table import ResultRow
 from tlseg_jax.report.study_info import StudyInfo
 
@@ -52,7 +53,7 @@ def load_scan(study: StudyInfo, test_set: str, subject: str) -> CaseScan:
         raise InputError(
             f"The study names no prepared data set of {test_set}: run the sweep again, which writes where it is."
         )
-    store = open_any_store(Path(study.stores[test_set]))
+    store = open_any_store(open_folder(study.stores[test_set]))
     if subject not in store.subjects():
         raise InputError(
             f"{store.folder} holds no scan {subject} any more: it was prepared anew; run the sweep again to score it."

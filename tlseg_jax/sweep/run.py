@@ -15,6 +15,8 @@ from tqdm import tqdm
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder
 from tlseg_jax.preprocess.any_store import AnyStore
+from tlseg_jax.remote.address import shown
+from tlseg_jax.remote.folder import recorded
 from tlseg_jax.report.results_table import Role
 from tlseg_jax.sweep.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretrain_job, pretraining_of
 from tlseg_jax.sweep.data import StudyData, open_data, roles_of, scored_name
@@ -111,7 +113,7 @@ class Sweep:
         there = settings["pretrained"]
         start = self.start(cell)
         same_start = (there is None) == (start is None) and (
-            start is None or (there["run"] == str(start) and there["step"] == _steps_of(start))
+            start is None or (there["run"] == shown(start) and there["step"] == _steps_of(start))
         )
         same = (settings["job"], settings["data"]["store"]) == (
             plain(self.job(cell).to_dict()), store_digest(self.store(cell)),
@@ -317,7 +319,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         ],
         "synthetic": bool(data.target.manifest.get("synthetic", False)),
         "settings": settings,
-        "stores": {scored_name(x): str(x.folder.resolve()) for x in stores},
+        "stores": {scored_name(x): recorded(x.folder) for x in stores},
         "exclusions": {x.spec.name: list(x.manifest.get("exclusions", [])) for x in stores},
         "failed": [{"cell": c, "reason": r} for c, r in failed.items()],
         "missing": list(missing),

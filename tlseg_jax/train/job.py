@@ -16,6 +16,7 @@ from tlseg_jax.models.networks import NetworkConfig, init_variables
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
+from tlseg_jax.remote.address import shown
 from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.dispatch import Dispatch, StagedStep, cache_room
@@ -356,7 +357,7 @@ def prepare_run(
         "validation_subjects": list(held),
         "pretrained": None
         if pretrained is None
-        else {"run": str(pretrained.run), "step": pretrained.saved.step, "task": description["pretask"]},
+        else {"run": shown(pretrained.run), "step": pretrained.saved.step, "task": description["pretask"]},
     }
     return Run(
         job, folder, data, fitted, held, length, description, settings, labels, state,

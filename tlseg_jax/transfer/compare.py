@@ -9,6 +9,7 @@ from typing import Any
 from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.remote.address import shown
 from tlseg_jax.report.assess_slices import assess_slices, example_slice
 from tlseg_jax.report.compare_runs import MODELS
 from tlseg_jax.report.slice_examples import ExampleCase
@@ -167,7 +168,7 @@ def _is_done(run: Planned, store: SliceStore, start_step: int) -> bool:
         return False
     settings, summary = read_json(run.folder / "settings.json"), read_json(run.folder / "summary.json")
     start = settings["pretrained"] or {}
-    same: Any = (plain(run.job.to_dict()), store_digest(store), (str(run.start), start_step) if run.start else None)
+    same: Any = (plain(run.job.to_dict()), store_digest(store), (shown(run.start), start_step) if run.start else None)
     there = (settings["job"], settings["data"]["store"], (start["run"], start["step"]) if start else None)
     return same == there and f"{store.spec.name}_{store.spec.target}" in summary["test_sets"]
 

@@ -13,6 +13,7 @@ from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.remote.held import bring
 from tlseg_jax.report.assess import assess, mark_of, title_of
 from tlseg_jax.report.assess_slices import assess_slices
 from tlseg_jax.report.compare_runs import CompareRun, read_run
@@ -199,6 +200,7 @@ def _draw_curve(folder: Path, result: Fit, description: dict[str, Any], seed: in
 
 def is_finished(run: Path, steps: int) -> bool:
     """Whether a run folder holds a model that has trained for `steps`, or stopped early, and was scored."""
+    bring(run)
     if not (run / "summary.json").exists():
         return False
     summary = read_json(run / "summary.json")

@@ -17,6 +17,7 @@ from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.remote.folder import Folder
 
 COHORT_SPACING = 2.0
 """mm; usual voxel size of the built-in cohort of heads."""
@@ -43,7 +44,7 @@ class Workplace:
     """
 
     workdir: Path
-    store: Path | None = None
+    store: Folder | None = None
     cohort_train: int | None = None
     cohort_test: int | None = None
     workers: int = 2
