@@ -35,6 +35,9 @@ STEPS_PER_CALL = flags.DEFINE_integer(
     "steps_per_call", 1, "Training steps in one dispatch: small networks wait less for the host.", lower_bound=1
 )
 PROFILE = flags.DEFINE_string("profile", None, "Folder for a trace of some steps, for TensorBoard or Perfetto.")
+KEEP = flags.DEFINE_integer(
+    "keep", 3, "The newest checkpoints that stay, besides the best by validation.", lower_bound=1
+)
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False,
     "Tell the network, the memory and the time that the run would take, from a few measured steps, and stop.",
@@ -56,5 +59,5 @@ def execution() -> Execution:
     budget = None if MEMORY_BUDGET.value is None else parse_bytes(MEMORY_BUDGET.value)
     return Execution(
         cast(Remat, REMAT.value or "none"), budget, cast(Cache, CACHE.value), STEPS_PER_CALL.value,
-        Path(PROFILE.value) if PROFILE.value else None, DRY_RUN.value, fixed_remat=REMAT.value is not None,
+        Path(PROFILE.value) if PROFILE.value else None, DRY_RUN.value, fixed_remat=REMAT.value is not None, keep=KEEP.value,
     )  # fmt: skip

@@ -22,6 +22,7 @@ class Execution:
       profile: folder for a trace of some steps; None: no trace.
       dry_run: tell what the run would take, and stop.
       fixed_remat: `remat` was asked for: a budget is checked against it, and chooses nothing else.
+      keep: the newest checkpoints that stay, besides the best by validation.
     """
 
     remat: Remat = "none"
@@ -31,3 +32,4 @@ class Execution:
     profile: Path | None = None
     dry_run: bool = False
     fixed_remat: bool = False
+    keep: int = 3

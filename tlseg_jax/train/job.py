@@ -253,7 +253,8 @@ def train_job(
             Dispatch(run.steps, most, cache, programs), run.state, run.iterator, run.fitted, loop, folder,
             run.description, validate=run.data.validator(run.held) if run.held else None, watch=watch,
             trace=Trace(execution.profile, say) if execution.profile else None,
-            meanwhile=(lambda: say(flops())) if tell_flops else None, progress=progress, title=f"train {folder.name}",
+            meanwhile=(lambda: say(flops())) if tell_flops else None, keep=execution.keep, say=say,
+            progress=progress, title=f"train {folder.name}",
         )  # fmt: skip
     except Exception as error:
         if not out_of_memory(error):
