@@ -13,4 +13,12 @@ class Preempted(Exception):
 
     The message is one sentence; commands print it and exit with code 75 (EX_TEMPFAIL of sysexits.h), on which a
     scheduler may start the same command again.
+
+    Attributes:
+      everywhere: every process of the run raises it, at the same place.
     """
+
+    def __init__(self, sentence: str, *, everywhere: bool = False) -> None:
+        """Say so in one sentence."""
+        super().__init__(sentence)
+        self.everywhere = everywhere

@@ -305,8 +305,8 @@ def fit(
                 checkpoints.close()
                 raise Preempted(
                     f"Stopped by {signals.asked_by()} after step {count} of {settings.steps}, which is saved in "
-                    f"{folder}: run the same command again to go on from there."
-                )
+                    f"{folder}: run the same command again to go on from there.", everywhere=True,
+                )  # fmt: skip
         finally:
             bar.close()
             history.close()
