@@ -1,17 +1,27 @@
 """How every command starts and how it fails: one sentence and a non-zero exit code for the user's faults."""
 
 import errno
+import functools
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
 
-from tlseg_jax.errors import InputError
+from tlseg_jax import signals
+from tlseg_jax.errors import InputError, Preempted
+from tlseg_jax.remote.folder import Folder, open_folder
+from tlseg_jax.remote.work_folder import work_folder
+from tlseg_jax.train import cluster, processes
 
 EXIT_INPUT = 2
 """Exit code for a fault in what the user gave."""
+
+EXIT_PREEMPTED = 75
+"""Exit code of a command that a signal stopped and that goes on when it is run again (EX_TEMPFAIL): for a requeue."""
 
 
 def full_disk(error: BaseException) -> bool:
@@ -31,23 +41,36 @@ def run(main: Callable[[], None]) -> None:
             # Orbax tells of every file it writes, and logs with a traceback what it then raises here too.
             logging.set_verbosity(logging.FATAL)
         try:
+            signals.listen()
             main()
+            cluster.finish()
         except InputError as e:
             _fail(str(e))
+        except Preempted as e:
+            tells = processes.is_chief() or not e.everywhere
+            if e.everywhere:  # the chief may have had to write longer than the others
+                cluster.finish()
+            _end(f"stopped: {e}" if tells else "", EXIT_PREEMPTED)
         except KeyboardInterrupt:
-            print("Interrupted: run the same command again to go on from here.", file=sys.stderr)
-            raise SystemExit(130) from None
+            _end("Interrupted: run the same command again to go on from here.", 130)
         except BrokenPipeError:
             # The reader of our output (such as head) has gone: not an error of ours.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(0) from None
-        except (OSError, ValueError, RuntimeError) as e:
-            if not full_disk(e):
+            _end("", 0)
+        except Exception as e:
+            if full_disk(e):
+                _fail(
+                    "The disk is full: nothing half written was kept; free some space, or choose another "
+                    "folder, and run the same command again."
+                )
+            if processes.count() == 1:
                 raise
-            _fail(
-                "The disk is full: nothing half written was kept; free some space, or choose another "
-                "folder, and run the same command again."
-            )
+            if cluster.lost_another(e):
+                _end(
+                    f"Process {processes.index()} lost another process of the run: what that one said last, or its "
+                    "machine's log, tells why; the same command goes on from the last checkpoint.", EXIT_PREEMPTED,
+                )  # fmt: skip
+            _end(traceback.format_exc().rstrip(), 1)
 
     app.run(guarded, flags_parser=_parse)
 
@@ -63,6 +86,38 @@ def required(flag: "flags.FlagHolder[str | None]") -> str:
     return flag.value
 
 
+def workdir(text: str, fetch: str | None = None) -> Path:
+    """The folder that a flag names, to work in: a path, or the copy of what an s3:// or gs:// address names.
+
+    Args:
+      text: the flag's value.
+      fetch: what is read there without a lock (see `work_folder`).
+
+    Raises:
+      InputError: see `work_folder`.
+    """
+    return work_folder(text, fetch=fetch, say=functools.partial(print, flush=True))
+
+
+def run_folder(text: str) -> Path:
+    """The run, or the model made from one, that a flag names: fetched where it is in a bucket.
+
+    Raises:
+      InputError: see `work_folder`.
+    """
+    folder, _, name = text.rpartition("/")
+    return workdir(folder, "") / name if name.endswith(".stablehlo") and folder else workdir(text, "")
+
+
+def store(text: str) -> Folder:
+    """The folder of prepared data sets that a flag names, to read from; what is in a bucket is read there.
+
+    Raises:
+      InputError: see `open_folder`.
+    """
+    return open_folder(text)
+
+
 def _parse(argv: Sequence[str]) -> list[str]:
     """What is left of the arguments besides flags; absl's own parser ends in other words and with code 1."""
     try:
@@ -73,5 +128,13 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _fail(sentence: str) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
-    raise SystemExit(EXIT_INPUT)
+    _end(f"error: {sentence}", EXIT_INPUT)
+
+
+def _end(text: str, code: int) -> NoReturn:
+    """End this process, and with it the others of its run; the first that ends says why."""
+    first = cluster.fail(code, text)
+    if first.process == processes.index() and text:
+        print(text, file=sys.stderr)
+    cluster.leave(first.code)
+    raise SystemExit(code) from None

@@ -18,6 +18,7 @@ import jax
 from jax._src import distributed  # its client of the coordination service has no public name
 from jax._src.clusters import ClusterEnv  # what `jax.distributed.initialize` itself asks
 
+from tlseg_jax import signals
 from tlseg_jax.errors import InputError
 from tlseg_jax.train import processes
 
@@ -31,6 +32,9 @@ LAST_SECONDS = 20.0
 """How long the chief, in whose process the coordination service lives, waits for the others to end."""
 
 FAILED, ENDED = "tlseg/failed", "tlseg/ended"
+
+GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "heartbeat", "CoordinationService")
+"""In messages of JAX's about a process that is no longer there."""
 
 NAMES = {"slurm": "SLURM", "ompi": "Open MPI", "gcetpu": "Cloud TPU", "gketpu": "GKE (TPU)", "k8s": "Kubernetes"}
 
@@ -124,7 +128,7 @@ def _scheduled(environment: Mapping[str, str]) -> Cluster | None:
             if kind.is_env_present():
                 number = kind.get_process_count()
                 return Cluster(number, kind.get_process_id(), None, f"by {NAMES[kind.name]}") if number > 1 else None
-        except Exception as e:  # noqa: BLE001 - whatever a scheduler's variables or services give
+        except Exception as e:  # whatever a scheduler's variables or services give
             raise InputError(
                 f"This looks like a job of {NAMES[kind.name]}, and its processes cannot be told from it "
                 f"({str(e).splitlines()[0] if str(e) else type(e).__name__}): give --coordinator, --num_processes and "
@@ -160,6 +164,7 @@ def start(cluster: Cluster) -> str:
             f"{cluster.coordinator or 'the address that JAX found'} ({str(e).splitlines()[0][:200]}): see that all are "
             "started, with the same coordinator, and that its port is free and can be reached."
         ) from None
+    signals.listen_again()
     _Watch.start()
     return f"processes: {cluster.count}, told {cluster.source}; this is number {cluster.index}."
 
@@ -173,21 +178,53 @@ def finish() -> None:
     jax.distributed.shutdown()
 
 
-def fail(code: int, sentence: str) -> bool:
-    """Tell the others that this process ends with an exit code; does nothing with one process.
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """What the processes end with.
+
+    Attributes:
+      process: who was the first.
+      code: its exit code.
+      sentence: what it says to the user.
+    """
+
+    process: int
+    code: int
+    sentence: str
+
+
+def fail(code: int, sentence: str) -> Failure:
+    """Tell the others that this process ends with an exit code, and why; does nothing with one process.
+
+    Args:
+      code: the exit code.
+      sentence: why; of a traceback, its last line.
 
     Returns:
-      Whether this is the first to say so, or the only one: whoever is first tells the user.
+      What the first one said that failed, which may be this one: it alone tells the user.
     """
+    ours = Failure(processes.index(), code, (sentence.splitlines() or [""])[-1])
     if processes.count() == 1:
-        return True
+        return ours
     try:
-        distributed.global_state.client.key_value_set(
-            FAILED, json.dumps({"process": processes.index(), "code": code, "sentence": sentence})
-        )
+        distributed.global_state.client.key_value_set(FAILED, json.dumps(dataclasses.asdict(ours)))
+    except RuntimeError:  # another was first, or the coordinator is gone
+        return failure() or ours
+    return ours
+
+
+def failure() -> Failure | None:
+    """What the first process said that failed; None where none did."""
+    try:
+        return Failure(**json.loads(distributed.global_state.client.key_value_try_get(FAILED)))
     except RuntimeError:
-        return False
-    return True
+        return None
+
+
+def lost_another(error: BaseException) -> bool:
+    """Whether an error of JAX's says that another process has gone, in a run of several."""
+    text = str(error)
+    return processes.count() > 1 and isinstance(error, RuntimeError) and any(t in text for t in GONE)
 
 
 def leave(code: int) -> None:
@@ -197,10 +234,6 @@ def leave(code: int) -> None:
     """
     if processes.count() == 1:
         return
-    _end(code)
-
-
-def _end(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -231,15 +264,11 @@ class _Watch:
 
     @classmethod
     def _watch(cls) -> None:
-        client = distributed.global_state.client
         while not cls._stopped.wait(1.0):
-            try:
-                found = json.loads(client.key_value_try_get(FAILED))
-            except RuntimeError:  # nobody
-                continue
+            first = failure()
             # Those that met the same fault are ending by themselves.
-            if cls._stopped.wait(GRACE_SECONDS):
-                return
-            if found["process"] != processes.index():
-                print(f"ended, as process {found['process']} did: {found['sentence']}", file=sys.stderr, flush=True)
-            _end(found["code"])
+            if first is None or cls._stopped.wait(GRACE_SECONDS):
+                continue
+            if first.process != processes.index():
+                print(f"ended, as process {first.process} did: {first.sentence}", file=sys.stderr, flush=True)
+            leave(first.code)

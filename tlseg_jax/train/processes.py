@@ -107,7 +107,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def gather_bytes(value: bytes, *, to_all: bool = True) -> list[bytes]:
-    """Every process's bytes, in the order of the processes; on the chief only where not `to_all`, else an empty list."""
+    """Every process's bytes, in the order of the processes; where not `to_all`, an empty list but on the chief."""
     if count() == 1:
         return [value]
     key, client = f"tlseg/gather/{next(_numbers)}", distributed.global_state.client
@@ -179,7 +179,7 @@ def _interruptible(call: Callable[[], Any]) -> Any:
     def run() -> None:
         try:
             found.append(call())
-        except BaseException as e:  # noqa: BLE001 - given on below
+        except BaseException as e:  # given on below
             failed.append(e)
 
     beside = threading.Thread(target=run, daemon=True)
