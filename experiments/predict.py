@@ -1,7 +1,9 @@
-"""Segment raw scans with a trained run, in each scan's own space.
+"""Segment raw scans with a trained run or an exported model, in each scan's own space.
 
 python -m experiments.predict --run=runs/finetune/NAME --input=scan.nii.gz --output=seg.nii.gz
 python -m experiments.predict --run=runs/finetune/NAME --input=DIR --output=DIR
+python -m experiments.predict --run=MODEL --input=scan.nii.gz --output=seg.nii.gz    # of experiments.export
+python -m experiments.predict --run=MODEL/model.stablehlo --input=scan.nii.gz --output=seg.nii.gz
 """
 
 from collections.abc import Callable
@@ -18,16 +20,17 @@ from tlseg_jax.evaluate.label_map import check_output
 from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.evaluate.predict_slices import predict_slices_scan
+from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
-from tlseg_jax.train.checkpoint import SavedModel, load_model
-from tlseg_jax.train.job import load_predictor, load_slice_predictor
 from tlseg_jax.train.run_folder import read_json
 
-RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
+RUN = flags.DEFINE_string(
+    "run", None, "Folder of a run that has trained, folder that experiments.export made, or the model.stablehlo in one."
+)
 INPUT = flags.DEFINE_string("input", None, "A scan (NIfTI or MGH), or a folder or CSV list of scans.")
 OUTPUT = flags.DEFINE_string(
     "output", None, "The label map to write (.nii, .nii.gz, .mgz), or a folder for several scans."
@@ -47,9 +50,9 @@ REGISTRATION = flags.DEFINE_enum(
 
 def main() -> None:
     """Parse the flags, predict, and say the volumes."""
-    run, source, output = Path(cli.required(RUN)), Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
+    run, source, output = cli.run_folder(cli.required(RUN)), Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
     compilation_flags.use_cache()
-    saved = load_model(run)
+    saved = load_any_model(run)
     if saved.description["synthetic"]:
         print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
     segment = _slice_segmenter(run, saved) if saved.config.dimensions == 2 else _volume_segmenter(run, saved)
@@ -71,7 +74,7 @@ def main() -> None:
     print(f"{output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in prediction.volumes_ml.items()))
 
 
-def _volume_segmenter(run: Path, saved: SavedModel) -> Callable[[ScanFiles], Prediction]:
+def _volume_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
     """A 3D network with the preprocessing of its training data."""
     if POSTPROCESS.value:
         raise InputError(f"--postprocess goes with 2D runs, and {run} is 3D: leave it out.")
@@ -82,11 +85,11 @@ def _volume_segmenter(run: Path, saved: SavedModel) -> Callable[[ScanFiles], Pre
     settings = PrepareSettings.from_dict(d["prepare"])
     if REGISTRATION.value:
         settings = PrepareSettings.from_dict(settings.to_dict() | {"registration": REGISTRATION.value})
-    predictor = load_predictor(saved)
+    predictor = saved.predictor()
     return lambda files: predict_scan(files, spec, box, settings, predictor, tiles)
 
 
-def _slice_segmenter(run: Path, saved: SavedModel) -> Callable[[ScanFiles], Prediction]:
+def _slice_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
     """A 2D network, and the forest that `postprocess` trained for it where that is asked for."""
     for flag in (MASK, REGISTRATION):
         if flag.value:
@@ -94,9 +97,11 @@ def _slice_segmenter(run: Path, saved: SavedModel) -> Callable[[ScanFiles], Pred
     assert isinstance(saved.config, SliceUNetConfig)
     channels = saved.config.channels
     spec = slice_spec_from_dict(saved.description["spec"], str(run))
-    predictor = load_slice_predictor(saved)
+    predictor = saved.predictor()
     forest, cleaned = None, ""
     if POSTPROCESS.value:
+        if saved.kind != "run":
+            raise InputError(f"--postprocess goes with run folders, as {run} holds no forest: leave it out.")
         folder = run / "postprocess"
         forest, cleaned = load_forest(folder), str(read_json(folder / "effect.json")["structure"])
     return lambda files: predict_slices_scan(files, spec, predictor, channels, forest=forest, cleaned=cleaned)

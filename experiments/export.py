@@ -1,0 +1,33 @@
+"""Make a folder to hand on of a trained run: checkpoint, StableHLO program and card.
+
+python -m experiments.export --run=runs/finetune/NAME --output=model --licence="CC BY 4.0"
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from experiments import cli
+from tlseg_jax.export.model_folder import PROGRAM, export_model
+from tlseg_jax.export.stablehlo import PLATFORMS
+
+RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
+OUTPUT = flags.DEFINE_string("output", None, "The folder to make.")
+LICENCE = flags.DEFINE_string("licence", "", "Under which licence the model is handed on, in words, for its card.")
+CHOSEN = flags.DEFINE_list("platforms", list(PLATFORMS), "What the StableHLO program is for: cpu, cuda, rocm, tpu.")
+
+
+def main() -> None:
+    """Parse the flags, export, and say what is there."""
+    run, output = cli.run_folder(cli.required(RUN)), Path(cli.required(OUTPUT))
+    card = export_model(run, output, licence=LICENCE.value, platforms=CHOSEN.value)
+    print(f"{output}: {card['title']}, step {card['model']['step']}, licence {card['licence']}.")
+    if not card["scores"]:
+        print("warning: the run has no scores of this model, so its card has none: see experiments.evaluate.")
+    if card["model"]["synthetic"]:
+        print("warning: this model has only seen synthetic scans, and its card says so.")
+    print(f"python -m experiments.predict --run={output} (or {output / PROGRAM}) --input=SCAN --output=LABELS")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,244 @@
+"""What is known of a model that is handed on: data, settings, scores, licence, use and limits; and nobody's name.
+
+Of the scans that it has seen the card holds checksums and counts. It holds no subject, no person and no path.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tlseg_jax.models.networks import NetworkConfig, count_parameters, get_network
+from tlseg_jax.train.checkpoint import SavedModel
+
+FORMAT = 1
+
+NOT_STATED = "not stated"
+
+PASSED_ON = (
+    "network", "spec", "prepare", "synthetic", "pretask", "task", "n", "seed", "seen_images", "versions", "patch_box",
+)  # fmt: skip
+"""What of a checkpoint's description goes with the model: not the persons, whose names may tell who they are."""
+
+SCORES = (
+    "n", "iou_mean", "iou_std", "iou_median", "iou_min", "iou_max", "dice_mean", "dice_std", "reference_ml_mean",
+    "predicted_ml_mean", "volume_error_ml_mean", "volume_error_ml_std", "empty_predictions", "hd95_mm_mean",
+    "hd95_mm_std", "asd_mm_mean", "asd_mm_std", "synthetic", "tiles",
+)  # fmt: skip
+"""What of a test set's summary goes with the model."""
+
+DETECTION = ("overlap", "found", "missed", "false", "precision", "recall")
+
+PACKAGES = ("jax", "flax", "orbax-checkpoint", "tlseg-jax")
+
+
+def public_description(description: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """A checkpoint's description as it may be handed on: enough to rebuild the network and to prepare a new scan."""
+    kept = {k: description[k] for k in PASSED_ON if k in description}
+    return kept | {"step": step, "seen_persons": [], "persons_seen": len(description["seen_persons"])}
+
+
+def make_card(
+    saved: SavedModel, settings: Mapping[str, Any], summary: Mapping[str, Any], licence: str,
+    program: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
+    """The card as plain values; the files' checksums are added when they are written.
+
+    Args:
+      saved: the model.
+      settings: of the run: its `settings.json`.
+      summary: of the run: its `summary.json`; empty where there is none.
+      licence: in words, or "".
+      program: what the card says of the StableHLO program.
+    """
+    d = saved.description
+    job, start = settings["job"], settings.get("pretrained")
+    return {
+        "format": FORMAT,
+        "title": _title(d),
+        "run": settings_digest(settings),
+        "weights": weights_digest(saved.params, saved.batch_stats),
+        "licence": licence.strip() or NOT_STATED,
+        "model": public_description(d, saved.step),
+        "parameters": count_parameters(saved.params),
+        "data": {
+            "task": d["task"],
+            "labelled_scans": d["n"],
+            "validation_scans": len(settings.get("validation_subjects", ())),
+            "images_seen": len(d["seen_images"]),
+            "persons_seen": len(d["seen_persons"]),
+            "store": settings["data"]["store"],
+            "synthetic": bool(d["synthetic"]),
+        },
+        "start": None if start is None else {"task": start["task"], "step": start["step"]},
+        "settings": job,
+        "scores": scores_of(summary, saved.step),
+        "versions": {"trained": d["versions"], "exported": _versions()},
+        "intended_use": _intended_use(d, saved.config),
+        "limits": _limits(d, saved.config, summary, saved.step),
+        "program": dict(program),
+    }
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """A checksum of a run's settings, which tells two runs apart."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def weights_digest(params: Any, batch_stats: Any) -> str:
+    """A checksum of a network's parameters and running averages, with their names and types."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path({"params": params, "batch_stats": batch_stats}):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def scores_of(summary: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Test set -> its scores, without the subjects; none where they are of another step than the model."""
+    if summary.get("model_step") != step:
+        return {}
+    out = {}
+    for name, entry in summary.get("test_sets", {}).items():
+        kept = {k: entry[k] for k in SCORES if k in entry}
+        kept["seen_in_training"] = len(entry.get("seen_in_training", ()))
+        if "detection" in entry:
+            kept["detection"] = {k: entry["detection"][k] for k in DETECTION if k in entry["detection"]}
+        out[name] = kept
+    return out
+
+
+def _versions() -> dict[str, str]:
+    out = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            out[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            out[name] = "not installed as a package"
+    return out
+
+
+def _title(d: Mapping[str, Any]) -> str:
+    start = "end to end" if d["pretask"] == "none" else f"pre-trained on {d['pretask']}"
+    return f"{d['task']} ({start}, n = {d['n']})"
+
+
+def _what(d: Mapping[str, Any], config: NetworkConfig) -> str:
+    """The kind of scan and what is marked in it."""
+    spec = d["spec"]
+    if config.dimensions == 2:
+        return f"{' and '.join(spec['structures'])} in {spec['modality']} volumes, slice by slice"
+    return f"{spec['structure']} in volumes of the {spec['space']} space"
+
+
+def _intended_use(d: Mapping[str, Any], config: NetworkConfig) -> list[str]:
+    return [
+        f"Research: marks the {_what(d, config)}, on scans like those that it was trained on.",
+        "A start for fine-tuning on few labelled scans of a related structure.",
+        "Not for diagnosis or treatment: it is no medical device, and nobody has tested it as one.",
+    ]
+
+
+def _limits(d: Mapping[str, Any], config: NetworkConfig, summary: Mapping[str, Any], step: int) -> list[str]:
+    lines = []
+    if d["synthetic"]:
+        lines.append("It has only seen drawn scans: its scores, and what it marks in real ones, mean nothing.")
+    lines.append(f"It was trained on {d['n']} labelled scan(s) of {d['task']}; other scanners and patients may differ.")
+    if not scores_of(summary, step):
+        lines.append("No scores of this model are known.")
+    else:
+        lines.append("Each score is a mean over the few test scans that the table counts.")
+    if d.get("patch_box"):
+        lines.append("It sees one fixed patch of the prepared volume: structure outside of it is never found.")
+    lines += [
+        "Scans that it has seen are known by their files' checksums alone: another file of the same scan, or another "
+        "scan of the same person, is not recognised.",
+        "JAX promises to read the program (StableHLO) for six months; the checkpoint does not expire.",
+        "Program and checkpoint differ by rounding." + (
+            " Where two values of a pooling cell are equal but for that, what is un-pooled may move by a voxel."
+            if _unpools(config) else ""
+        ),
+    ]  # fmt: skip
+    if config.dimensions == 2:
+        lines.append("The forest that drops false components (--postprocess) is no part of it.")
+    return lines
+
+
+def _unpools(config: NetworkConfig) -> bool:
+    return isinstance(config, type(get_network("switch32")))
+
+
+def card_text(card: Mapping[str, Any]) -> str:
+    """The card in Markdown, for people."""
+    data, model, program, start = card["data"], card["model"], card["program"], card["start"]
+    first = "random parameters" if start is None else f"the model of {start['task']}, step {start['step']}"
+    lines = [
+        f"# {card['title']}", "",
+        f"Network `{model['network']['name']}`, {card['parameters']:,} parameters, step {model['step']}. "
+        f"Licence: {card['licence']}.", "",
+        "## Use", "", *_bullets(card["intended_use"]), "",
+        "## Limits", "", *_bullets(card["limits"]), "",
+        "## Data", "",
+        *_bullets([
+            f"data set: {data['task']}{', drawn' if data['synthetic'] else ''}; store {data['store']}",
+            f"labelled scans: {data['labelled_scans']}, of which {data['validation_scans']} for validation",
+            f"seen in training and pre-training: {data['images_seen']} scans of {data['persons_seen']} persons "
+            "(checksums of the scans in card.json)",
+            f"start: {first}",
+            *(f"{k}: {json.dumps(v)}" for k, v in model["spec"].items()),
+        ]), "",
+        "## Preparation", "", *_bullets([f"{k}: {json.dumps(v)}" for k, v in model["prepare"].items()] or
+                                        ["as the data set says"]), "",
+        "## Scores", "", *_score_table(card["scores"]), "",
+        "## Settings", "", *_bullets([f"{k}: {json.dumps(v)}" for k, v in _flat(card["settings"])]), "",
+        "## Files", "",
+        *_bullets([
+            "`checkpoint/`: Orbax: parameters, running averages and a description",
+            f"`{program['file']}`: StableHLO by jax.export, for {', '.join(program['platforms'])}; "
+            f"({program['input']['shape']}) {program['input']['dtype']}: {program['input']['meaning']} -> "
+            f"({program['output']['shape']}) {program['output']['dtype']}: {program['output']['meaning']}; "
+            f"sides: {program['sides']}",
+            "`card.json`: all of this, and the SHA-256 of each file",
+        ]), "",
+        "## Versions", "",
+        *_bullets([f"{when}: " + ", ".join(f"{k} {v}" for k, v in found.items())
+                   for when, found in card["versions"].items()]), "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _bullets(lines: Sequence[str]) -> list[str]:
+    return [f"- {line}" for line in lines]
+
+
+def _flat(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    out: list[tuple[str, Any]] = []
+    for k, v in settings.items():
+        if isinstance(v, Mapping):
+            out += [(f"{k}.{inner}", value) for inner, value in v.items()]
+        else:
+            out.append((k, v))
+    return out
+
+
+def _score_table(scores: Mapping[str, Any]) -> list[str]:
+    if not scores:
+        return ["None."]
+    lines = [
+        "| test set | scans | IoU mean | IoU std | Dice mean | predicted / reference ml | seen in training |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, s in scores.items():
+        spread = "-" if s.get("iou_std") is None else f"{s['iou_std']:.3f}"
+        drawn = " (drawn)" if s.get("synthetic") else ""
+        lines.append(
+            f"| {name}{drawn} | {s['n']} | {s['iou_mean']:.3f} | {spread} | {s['dice_mean']:.3f} | "
+            f"{s['predicted_ml_mean']:.2f} / {s['reference_ml_mean']:.2f} | {s['seen_in_training']} |"
+        )
+    return lines

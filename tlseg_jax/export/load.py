@@ -1,0 +1,76 @@
+"""A trained model from wherever it is: a run folder, an exported folder, or the StableHLO program in one."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.inference import Predictor
+from tlseg_jax.export.model_folder import CARD, PROGRAM, checked_card, load_exported
+from tlseg_jax.export.stablehlo import load_network
+from tlseg_jax.models.networks import NetworkConfig, config_from_dict
+from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.job import load_predictor, load_slice_predictor
+
+Kind = Literal["run", "model", "program"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AnyModel:
+    """What predicts, whatever it was read from.
+
+    Attributes:
+      kind: "run" folder, exported "model" folder, or StableHLO "program".
+      config: the network.
+      description: what the run recorded: data set, patch, preprocessing.
+      step: of the checkpoint.
+      predictor: makes the network a plain function on NumPy arrays: a `Predictor` in 3D, a `SlicePredictor` in 2D.
+    """
+
+    kind: Kind
+    config: NetworkConfig
+    description: dict[str, Any]
+    step: int
+    predictor: Callable[[], Predictor]
+
+
+def load_any_model(path: Path) -> AnyModel:
+    """The model at a path.
+
+    Args:
+      path: a run folder, a folder that `export_model` made, or the program in it, whose card lies beside it.
+
+    Raises:
+      InputError: there is no model, or it is damaged or of another version.
+    """
+    if path.is_dir():
+        if (path / CARD).exists():
+            return _of_saved("model", load_exported(path))
+        return _of_saved("run", load_model(path))
+    if path.suffix == Path(PROGRAM).suffix:
+        return _of_program(path)
+    if path.exists():
+        raise InputError(
+            f"{path} is no model: give a run folder, an exported model's folder, or its {PROGRAM}."
+        )
+    return _of_saved("run", load_model(path))
+
+
+def _of_saved(kind: Kind, saved: SavedModel) -> AnyModel:
+    load = load_slice_predictor if saved.config.dimensions == 2 else load_predictor
+    return AnyModel(kind, saved.config, saved.description, saved.step, lambda: load(saved))
+
+
+def _of_program(path: Path) -> AnyModel:
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the path.")
+    if path.name != PROGRAM:
+        raise InputError(f"{path} is not the name that its card knows: call it {PROGRAM} again, beside its {CARD}.")
+    card = checked_card(path.parent, PROGRAM)
+    description = card["model"]
+    config = config_from_dict(description["network"])
+    program = path.read_bytes()
+    return AnyModel(
+        "program", config, description, description["step"], lambda: load_network(program, config.divisor, str(path))
+    )

@@ -1,0 +1,252 @@
+"""A trained model as a folder to hand on: checkpoint, StableHLO program and card, checked by checksum.
+
+    MODEL/checkpoint/        Orbax: parameters, running averages and the description
+    MODEL/model.stablehlo    the network as one program (`export.stablehlo`)
+    MODEL/card.json          what is known of it (`export.card`), and the SHA-256 of each file
+    MODEL/CARD.md            the same for people
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.export.card import FORMAT, card_text, make_card, public_description
+from tlseg_jax.export.stablehlo import (
+    PLATFORMS,
+    calling_convention,
+    check_platforms,
+    export_network,
+    program_version,
+)
+from tlseg_jax.files import flush, lock_folder, write_json
+from tlseg_jax.models.networks import config_from_dict, variable_shapes
+from tlseg_jax.train.checkpoint import SPARE_BYTES, SavedModel, check_same, load_model
+from tlseg_jax.train.run_folder import plain, read_json
+
+CARD, TEXT, CHECKPOINT, PROGRAM = "card.json", "CARD.md", "checkpoint", "model.stablehlo"
+
+USED = ("format", "model", "program", "files")
+"""What of the card a prediction depends on; the rest may be edited by hand."""
+
+
+def export_model(
+    run: Path, output: Path, *, licence: str = "", platforms: Sequence[str] = PLATFORMS,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:  # fmt: skip
+    """Write a run's model to a folder of its own, whole or not at all.
+
+    An export of the same run that is there already is left where nothing changed, and else replaced.
+
+    Args:
+      run: the run folder; only read.
+      output: the folder to make.
+      licence: in words, as it is to stand in the card.
+      platforms: that the program is made for.
+      say: prints a line.
+
+    Returns:
+      The card, as written.
+
+    Raises:
+      InputError: the run has no model, or something else is at `output`.
+      OSError: the disk has no room for it.
+    """
+    chosen = check_platforms(platforms)
+    if (run / CARD).exists():
+        raise InputError(f"{run} is an exported model already: copy that folder, or give the run that it is from.")
+    saved, settings = load_model(run), read_json(run / "settings.json")
+    summary = read_json(run / "summary.json") if (run / "summary.json").exists() else {}
+    program = {"file": PROGRAM, "platforms": list(chosen), **calling_convention(saved.config), **program_version()}
+    card = plain(make_card(saved, settings, summary, licence, program))
+    beside, before = (output.with_name(f".{output.name}.{end}") for end in ("new", "old"))
+    with lock_folder(beside, "output"):
+        try:
+            if before.exists():
+                _finish_replacing(output, before)
+            if _already_there(output, card):
+                say(f"{output}: this model is there already; nothing was written.")
+                return _read_card(output)
+            _check_replaceable(output, card["run"])
+            _write(beside, saved, card, chosen)
+            # Whoever else is to export here makes a folder of its own from now on.
+            (beside / ".lock").unlink()
+            if output.exists():
+                output.rename(before)
+            beside.rename(output)
+            flush(output.parent)
+            shutil.rmtree(before, ignore_errors=True)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return _read_card(output)
+
+
+def load_exported(folder: Path) -> SavedModel:
+    """The model of an exported folder, by its checkpoint.
+
+    Raises:
+      InputError: a file is missing, was changed or is of another version; it is named.
+    """
+    card = checked_card(folder, CHECKPOINT)
+    path = (folder / CHECKPOINT).absolute()
+    config = config_from_dict(card["model"]["network"])
+    shapes = {k: v for k, v in variable_shapes(config).items() if k in ("params", "batch_stats")}
+    target = jax.tree.map(lambda s: np.empty(s.shape, s.dtype), shapes)
+    try:
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "description")) as reader:
+            found = reader.restore(
+                path,
+                ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(
+                        target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
+                    ),
+                    description=ocp.args.JsonRestore(),
+                ),
+            )
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise InputError(f"{path} cannot be read ({_first_line(e)}): export the run again.") from None
+    check_same(target, found["state"], str(path))
+    description = found["description"]
+    return SavedModel(config, found["state"]["params"], found["state"]["batch_stats"], description, description["step"])
+
+
+def checked_card(folder: Path, part: str) -> dict[str, Any]:
+    """The card of an exported model, after the files of one part of it were compared with their checksums.
+
+    Args:
+      folder: the model's.
+      part: CHECKPOINT or PROGRAM.
+
+    Raises:
+      InputError: a file is missing or was changed, or the card is damaged or of another version.
+    """
+    card = _read_card(folder)
+    fault = _fault(folder, card, part)
+    if fault:
+        raise InputError(f"{fault}: export the run again, or copy the model again.")
+    return card
+
+
+def _read_card(folder: Path) -> dict[str, Any]:
+    path = folder / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} does not exist, and a model cannot be used without it: keep the exported folder together."
+        ) from None
+    except (OSError, ValueError) as e:
+        raise InputError(f"{path} cannot be read ({_first_line(e)}): copy or export the model again.") from None
+    if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
+        raise InputError(f"{path} is no card of an exported model: give the folder of one.")
+    if card.get("format") != FORMAT:
+        raise InputError(f"{path} was written by another version: export the run again.")
+    if card.get("digest") != _digest(card):
+        raise InputError(
+            f"{path} was changed or damaged in what predictions depend on ({', '.join(USED)}): "
+            "copy or export the model again."
+        )
+    return card
+
+
+def _digest(card: Mapping[str, Any]) -> str:
+    used = {k: card.get(k) for k in USED}
+    return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+
+
+def _fault(folder: Path, card: Mapping[str, Any], part: str = "") -> str:
+    """The first file of a part that is not as it was written, and how; "" where all are."""
+    for name, checksum in card["files"].items():
+        if part and name != part and not name.startswith(f"{part}/"):
+            continue
+        path = folder / name
+        try:
+            with path.open("rb") as f:
+                found = hashlib.file_digest(f, "sha256").hexdigest()
+        except FileNotFoundError:
+            return f"{path} is missing"
+        except OSError as e:
+            return f"{path} cannot be read ({e.strerror})"
+        if found != checksum:
+            return f"{path} is not as it was exported (its checksum is another)"
+    return ""
+
+
+def _already_there(output: Path, card: Mapping[str, Any]) -> bool:
+    try:
+        there = _read_card(output)
+    except InputError:
+        return False
+    return all(there.get(k) == v for k, v in card.items()) and not _fault(output, there)
+
+
+def _check_replaceable(output: Path, run: str) -> None:
+    """Raise an InputError where `output` holds anything but an export of this run."""
+    if not output.exists() and not output.is_symlink():
+        return
+    if output.is_dir() and not output.is_symlink():
+        if not any(output.iterdir()):
+            return
+        try:
+            card = json.loads((output / CARD).read_text(encoding="utf-8"))
+            if isinstance(card, dict) and card.get("run") == run and "program" in card:
+                return
+        except (OSError, ValueError):
+            pass
+    raise InputError(f"{output} exists and is no export of this run: choose another --output, or remove it.")
+
+
+def _finish_replacing(output: Path, before: Path) -> None:
+    """Undo or finish what an export that was killed between its two renames left."""
+    if output.exists():
+        shutil.rmtree(before)
+    else:
+        before.rename(output)
+
+
+def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Sequence[str]) -> None:
+    """All files of a model into a folder that is locked; what an earlier try left there goes."""
+    for path in folder.iterdir():
+        if path.name != ".lock":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    state = jax.tree.map(np.asarray, {"params": saved.params, "batch_stats": saved.batch_stats})
+    # Orbax meets a full disk in many threads at once, each with a traceback: better not to begin.
+    needed = 3 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "description")) as writer:
+        writer.save(
+            (folder / CHECKPOINT).absolute(),
+            ocp.args.Composite(
+                state=ocp.args.PyTreeSave(state),
+                description=ocp.args.JsonSave(public_description(saved.description, saved.step)),
+            ),
+        )
+    for marker in (folder / CHECKPOINT).rglob("commit_success.txt"):
+        # Orbax writes this machine's path into it; that the file is there is all that it reads of it.
+        marker.write_text("This checkpoint is whole.\n", encoding="utf-8")
+    (folder / PROGRAM).write_bytes(export_network(saved.config, saved.params, saved.batch_stats, platforms))
+    (folder / TEXT).write_text(card_text(card), encoding="utf-8")
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
+    checksums = {}
+    for path in files:
+        with path.open("rb") as f:
+            checksums[path.relative_to(folder).as_posix()] = hashlib.file_digest(f, "sha256").hexdigest()
+        flush(path)
+    whole = card | {"files": checksums}
+    write_json(folder / CARD, whole | {"digest": _digest(whole)})
+    for path in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
+        flush(path)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
