@@ -34,15 +34,24 @@ def full_disk(error: BaseException) -> bool:
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and call `main`; a fault in the input ends with one sentence and exit code 2."""
 
+    def no_more(rest: Sequence[str]) -> None:
+        if rest:
+            _fail(f"'{rest[0]}' is not a flag: every setting is given as --name=value (see --help).")
+        main()
+
+    run_command(no_more)
+
+
+def run_command(main: Callable[[Sequence[str]], None]) -> None:
+    """As `run`, for a `main` that takes what is behind the flags, which begins after a "--"."""
+
     def guarded(argv: Sequence[str]) -> None:
-        if len(argv) > 1:
-            _fail(f"'{argv[1]}' is not a flag: every setting is given as --name=value (see --help).")
         if not flags.FLAGS["verbosity"].present:
             # Orbax tells of every file it writes, and logs with a traceback what it then raises here too.
             logging.set_verbosity(logging.FATAL)
         try:
             signals.listen()
-            main()
+            main(argv[1:])
             cluster.finish()
         except InputError as e:
             _fail(str(e))
