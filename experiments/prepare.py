@@ -2,9 +2,11 @@
 
 Usage: python -m experiments.prepare --dataset=hdt_c --source=DIR --store=DIR --label_values=36,37 --spacing=2
        python -m experiments.prepare --dataset=lits --source=DIR --store=DIR
+       python -m experiments.prepare ... --shard=0/4    # one of four jobs; they merge, whichever ends last
 """
 
 import dataclasses
+import functools
 import statistics
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,10 +18,22 @@ from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import DatasetSpec, Normalise, get_any_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
-from tlseg_jax.preprocess.layouts import LAYOUTS, find_scans
+from tlseg_jax.preprocess.layouts import LAYOUTS, Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare import effective_spec, plan_scans, prepare_dataset, settings_that_differ
-from tlseg_jax.preprocess.prepare_slices import plan_slices, prepare_slices, slice_settings_that_differ
+from tlseg_jax.preprocess.prepare import (
+    effective_spec,
+    plan_scans,
+    prepare_dataset,
+    prepare_shard,
+    settings_that_differ,
+)
+from tlseg_jax.preprocess.prepare_slices import (
+    plan_slices,
+    prepare_slices,
+    prepare_slices_shard,
+    slice_settings_that_differ,
+)
+from tlseg_jax.preprocess.shards import Shard, parse_shard
 from tlseg_jax.preprocess.slice_subject import natural_order
 from tlseg_jax.preprocess.slice_summary import slice_summary
 from tlseg_jax.preprocess.store import Store
@@ -52,6 +66,10 @@ TEST_FRACTION = flags.DEFINE_float(
     "test_fraction", None, "Share of the scans held out (of slices: the last volumes); none: the paper's."
 )
 SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "Which random split.")
+SHARD = flags.DEFINE_string(
+    "shard", None,
+    "i/n, from 0/n to n-1/n: prepare every n-th scan only, beside the other shards; they merge, whichever ends last.",
+)  # fmt: skip
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Redo a data set that was prepared with other settings.")
 
 flags.adopt_module_key_flags(slice_flags)  # so that --help lists them
@@ -94,31 +112,58 @@ def _volumes_spec(spec: DatasetSpec) -> DatasetSpec:
 def main() -> None:
     """Parse the flags and prepare, or say what would be done."""
     spec = _spec()
-    source, root = Path(_needed(SOURCE)), Path(_needed(STORE))
+    source, root = Path(_needed(SOURCE)), cli.workdir(_needed(STORE))
+    shard = _shard()
     if isinstance(spec, SliceSpec):
-        if DRY_RUN.value:
-            _dry_run_slices(spec, source, root)
-            return
-        slices = prepare_slices(
-            spec, source, root, layout=LAYOUT.value, workers=WORKERS.value, test_fraction=TEST_FRACTION.value,
-            overwrite=OVERWRITE.value,
-        )  # fmt: skip
-        print(slice_summary(slices))
+        _slices(spec, source, root, shard)
+    else:
+        _volumes(spec, source, root, shard)
+
+
+def _shard() -> Shard | None:
+    """The part of the scans that the flags ask for."""
+    return None if SHARD.value is None else parse_shard(SHARD.value)
+
+
+def _slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> None:
+    if DRY_RUN.value:
+        _dry_run_slices(spec, source, root, shard)
         return
+    prepare = prepare_slices if shard is None else functools.partial(prepare_slices_shard, shard)
+    store = prepare(
+        spec, source, root, layout=LAYOUT.value, workers=WORKERS.value, test_fraction=TEST_FRACTION.value,
+        overwrite=OVERWRITE.value,
+    )  # fmt: skip
+    if store is not None:
+        print(slice_summary(store))
+
+
+def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -> None:
     registration: Literal["auto", "skip"] = "skip" if REGISTRATION.value == "skip" else "auto"
     settings = PrepareSettings(registration, BIAS_CORRECTION.value, ORDER.value)
     if DRY_RUN.value:
-        _dry_run(spec, source, root, settings)
+        _dry_run(spec, source, root, settings, shard)
         return
-    store = prepare_dataset(
+    prepare = prepare_dataset if shard is None else functools.partial(prepare_shard, shard)
+    store = prepare(
         spec, source, root, settings, layout=LAYOUT.value, workers=WORKERS.value,
         test_fraction=TEST_FRACTION.value, split_seed=SPLIT_SEED.value, overwrite=OVERWRITE.value,
     )  # fmt: skip
-    print(summary(store))
+    if store is not None:
+        print(summary(store))
 
 
-def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSettings) -> None:
+def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
+    """What is in the source, or in this shard of it."""
     found = find_scans(source, LAYOUT.value)
+    if shard is None:
+        return found
+    scans = sorted(found.scans, key=lambda f: natural_order(f.subject)) if natural else found.scans
+    return dataclasses.replace(found, scans=shard.of(scans))
+
+
+def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSettings, shard: Shard | None) -> None:
+    found = _looked(source, shard, natural=False)
     print(format_rows(check_source(found, spec.label_values)))
     plan = plan_scans(found.scans, spec, settings, root)
     steps = [
@@ -133,8 +178,8 @@ def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSetti
     _print_plan(root / spec.name, len(plan.reused), len(plan.jobs), differ)
 
 
-def _dry_run_slices(spec: SliceSpec, source: Path, root: Path) -> None:
-    found = find_scans(source, LAYOUT.value)
+def _dry_run_slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> None:
+    found = _looked(source, shard, natural=True)
     values = () if spec.other_values == "background" else tuple(v for vs in spec.label_values for v in vs)
     rows = check_source(found, values, single_slice=True)
     print(format_rows(sorted(rows, key=lambda r: natural_order(r.subject))))
