@@ -44,9 +44,10 @@ def sample_key(seed: int | jax.Array, step: jax.Array | int, sample: jax.Array |
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), sample)
 
 
-def mirrors(seed: int | jax.Array, step: jax.Array | int, batch: int) -> jax.Array:
+def mirrors(seed: int | jax.Array, step: jax.Array | int, batch: int, first: jax.Array | int = 0) -> jax.Array:
     """(batch,) bool: which samples of a step `augment_batch` mirrors, where it mirrors at all."""
-    return jax.vmap(lambda i: _mirrored(jax.random.split(sample_key(seed, step, i), 4)[0]))(jnp.arange(batch))
+    samples = first + jnp.arange(batch)
+    return jax.vmap(lambda i: _mirrored(jax.random.split(sample_key(seed, step, i), 4)[0]))(samples)
 
 
 def _mirrored(key: jax.Array) -> jax.Array:
@@ -54,8 +55,9 @@ def _mirrored(key: jax.Array) -> jax.Array:
 
 
 def augment_batch(
-    image: jax.Array, label: jax.Array, seed: int | jax.Array, step: jax.Array, augmentation: Augmentation
-) -> tuple[jax.Array, jax.Array]:
+    image: jax.Array, label: jax.Array, seed: int | jax.Array, step: jax.Array, augmentation: Augmentation,
+    first: jax.Array | int = 0,
+) -> tuple[jax.Array, jax.Array]:  # fmt: skip
     """Augment every sample of a batch with its own key.
 
     Args:
@@ -64,11 +66,12 @@ def augment_batch(
       seed: of the run.
       step: which training step, a scalar.
       augmentation: what to do.
+      first: place of the first sample in the whole batch, where this is a part of one.
 
     Returns:
       Image and label of the same shapes.
     """
-    keys = jax.vmap(lambda i: sample_key(seed, step, i))(jnp.arange(image.shape[0]))
+    keys = jax.vmap(lambda i: sample_key(seed, step, i))(first + jnp.arange(image.shape[0]))
     return jax.vmap(lambda k, i, t: augment(k, i, t, augmentation))(keys, image, label)
 
 

@@ -38,8 +38,8 @@ class DeviceCache:
 
     Attributes:
       arrays: float16 images, uint8 labels and, where the loss needs them, bool regions.
-      gather: (arrays, places, seed, step) -> the batch that the streamed run would have read; pure, to be traced,
-        and equal for caches that gather alike.
+      gather: (arrays, places, seed, step, first=0) -> the batch that the streamed run would have read, or its part from
+        the sample `first` on; pure, to be traced, and equal for caches that gather alike.
     """
 
     arrays: Arrays
@@ -88,8 +88,8 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
 class _GatherPatches:
     size: Shape3
 
-    def __call__(self, arrays: Arrays, places: Arrays, seed: Any = 0, step: Any = 0) -> Arrays:
-        del seed, step
+    def __call__(self, arrays: Arrays, places: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
+        del seed, step, first
         start = places["start"] - arrays["first"][places["index"]]
         return {k: _cut(arrays[k], places["index"], start, self.size) for k in ("image", "label")}
 
@@ -124,8 +124,8 @@ def cache_slices(
     return DeviceCache(jax.device_put(arrays), _gather_slices)
 
 
-def _gather_slices(arrays: Arrays, places: Arrays, seed: Any = 0, step: Any = 0) -> Arrays:
-    del seed, step
+def _gather_slices(arrays: Arrays, places: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
+    del seed, step, first
     return {k: v[places["sample"]] for k, v in arrays.items()}
 
 

@@ -43,12 +43,12 @@ class FeatureCache:
     Attributes:
       arrays: {"features": {name: (rows, ...)}, "label": (rows, *sides) uint8} and for slices, where the loss needs
         them, "region": (rows, *sides) bool. A row is a patch, then its mirror image where the data are mirrored.
-      gather: (arrays, places, seed, step) -> a batch of the same names; pure, to be traced, and equal for caches that
-        gather alike.
+      gather: (arrays, places, seed, step, first=0) -> a batch of the same names, or its part from the sample `first` on;
+        pure, to be traced, and equal for caches that gather alike.
     """
 
     arrays: Batch
-    gather: Callable[[Batch, Batch, Seed, jax.Array], Batch]
+    gather: Callable[..., Batch]
 
     @property
     def nbytes(self) -> int:
@@ -204,18 +204,18 @@ def cache_slice_features(
     return FeatureCache(arrays, _gather_slices)
 
 
-def _gather(arrays: Batch, places: Batch, seed: Seed, step: jax.Array) -> Batch:
-    del seed, step
+def _gather(arrays: Batch, places: Batch, seed: Seed, step: jax.Array, first: Any = 0) -> Batch:
+    del seed, step, first
     return _rows(arrays, places["index"])
 
 
-def _gather_mirrored(arrays: Batch, places: Batch, seed: Seed, step: jax.Array) -> Batch:
+def _gather_mirrored(arrays: Batch, places: Batch, seed: Seed, step: jax.Array, first: Any = 0) -> Batch:
     index = places["index"]
-    return _rows(arrays, 2 * index + mirrors(seed, step, index.shape[0]))
+    return _rows(arrays, 2 * index + mirrors(seed, step, index.shape[0], first))
 
 
-def _gather_slices(arrays: Batch, places: Batch, seed: Seed, step: jax.Array) -> Batch:
-    del seed, step
+def _gather_slices(arrays: Batch, places: Batch, seed: Seed, step: jax.Array, first: Any = 0) -> Batch:
+    del seed, step, first
     return _rows(arrays, places["sample"])
 
 

@@ -17,11 +17,13 @@ class Block(nn.Module):
       widths: channels of each convolution's output.
       momentum: of the batch norms' running averages.
       lowering: of the convolutions.
+      axis: of devices that the batch is divided over (`norm.BatchNorm`).
     """
 
     widths: Widths
     momentum: float
     lowering: Lowering | None = None
+    axis: str | None = None
 
     @nn.compact
     def __call__(self, parts: Parts, train: bool, running: frozenset[str], last_relu: bool) -> jax.Array:
@@ -37,6 +39,6 @@ class Block(nn.Module):
         for i, width in enumerate(self.widths):
             x = Conv(width, lowering=self.lowering, name=f"conv_{i}")(parts)
             average = not train or f"{self.name}/bn_{i}" in running
-            x = BatchNorm(self.momentum, name=f"bn_{i}")(x, average, i + 1 < len(self.widths) or last_relu)
+            x = BatchNorm(self.momentum, self.axis, name=f"bn_{i}")(x, average, i + 1 < len(self.widths) or last_relu)
             parts = (x,)
         return x

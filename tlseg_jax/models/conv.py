@@ -1,6 +1,8 @@
 """3x3 and 3x3x3 convolutions, and the one place that chooses how they are lowered.
 
-native   XLA's own, with its own gradients: what its GPU and TPU compilers do best.
+native   XLA's own, with its own gradients: what its TPU compiler does best.
+turned   for a GPU: XLA's own, but the input's gradient is a forward convolution with the kernel turned round. cuDNN's
+         own gradient of few channels in float32 takes five times as long as that.
 planes   for a CPU: a 3D convolution as one 2D convolution over the concatenation of each plane with its two neighbours
          (a 2D one as it is), and the kernel's gradient block by block (`kernel_gradient`).
 onednn   for a CPU whose jaxlib holds it: oneDNN's convolution (`onednn`), and the same kernel's gradient.
@@ -21,7 +23,7 @@ from jax import lax
 from tlseg_jax.models import onednn
 from tlseg_jax.models.kernel_gradient import kernel_gradient
 
-Lowering = Literal["native", "planes", "onednn"]
+Lowering = Literal["native", "turned", "planes", "onednn"]
 
 LAYOUTS = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -95,6 +97,10 @@ def _gradients(lowering: Lowering, kept: tuple[jax.Array, jax.Array], g: jax.Arr
     x, kernel = kept
     # Stride 1: the input's gradient is the convolution of the output's with the kernel turned round.
     turned = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
+    if lowering == "turned":
+        # Behind a barrier, or XLA recognises what it is and asks cuDNN for the gradient after all.
+        to_kernel = jax.linear_transpose(lambda k: _native(x, k), kernel)(g)[0]
+        return _native(g, lax.optimization_barrier(turned)), to_kernel
     return _forward(lowering, g, turned), kernel_gradient(x, g).astype(kernel.dtype)
 
 

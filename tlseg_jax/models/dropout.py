@@ -22,15 +22,26 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Any shape -> the same; `x` itself unless in training. Draws from the random stream "dropout"."""
+    def __call__(self, x: jax.Array, train: bool, samples: jax.Array | None = None) -> jax.Array:
+        """(batch, ...) -> the same; `x` itself unless in training. Draws from the random stream "dropout".
+
+        Args:
+          x: the input.
+          train: whether it acts.
+          samples: (batch,) places of the rows in the whole batch, by which each draws: what is dropped of a sample is
+            then the same however the batch is divided. None: 0, 1, ...
+        """
         if not train or self.rate == 0:
             return x
         key = self.make_rng("dropout")
-        if self.rate == 0.5:
-            keep = random_bits(key, x.shape)
-        else:
-            keep = jax.random.bernoulli(key, 1 - self.rate, x.shape)
+
+        def draw(sample: jax.Array) -> jax.Array:
+            own = jax.random.fold_in(key, sample)
+            if self.rate == 0.5:
+                return random_bits(own, x.shape[1:])
+            return jax.random.bernoulli(own, 1 - self.rate, x.shape[1:])
+
+        keep = jax.vmap(draw)(jnp.arange(x.shape[0]) if samples is None else samples)
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
 
 

@@ -19,9 +19,11 @@ class BatchNorm(nn.Module):
 
     Attributes:
       momentum: of the running averages.
+      axis: the axis of devices that the batch is divided over, where each sees its own rows only; None: it is whole.
     """
 
     momentum: float
+    axis: str | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, average: bool, relu: bool) -> jax.Array:
@@ -41,19 +43,23 @@ class BatchNorm(nn.Module):
             factor = scale * lax.rsqrt(var.value + EPSILON)
             y = ((x.astype(jnp.float32) - mean.value) * factor + bias).astype(x.dtype)
             return nn.relu(y) if relu else y
-        y, batch_mean, batch_var = normalise(relu, x, scale, bias)
+        y, batch_mean, batch_var = normalise(relu, self.axis, x, scale, bias)
         if not self.is_initializing():
             for kept, new in ((mean, batch_mean), (var, batch_var)):
                 kept.value = self.momentum * kept.value + (1 - self.momentum) * new
         return y
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def normalise(relu: bool, x: jax.Array, scale: jax.Array, bias: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def normalise(
+    relu: bool, axis: str | None, x: jax.Array, scale: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, and a ReLU of it where asked.
 
     Args:
       relu: whether negative results become zero.
+      axis: of devices, each with its rows of the batch: the statistics, here and in the gradient of `x`, are then of
+        all rows, and the gradients of `scale` and `bias` of this device's rows, to be added up over the devices.
       x: (batch, *sides, channels).
       scale: (channels,) float32.
       bias: (channels,) float32.
@@ -62,19 +68,21 @@ def normalise(relu: bool, x: jax.Array, scale: jax.Array, bias: jax.Array) -> tu
       The result, of the shape and type of `x`, and the batch's mean and variance (channels,) float32, which nothing
       is differentiated through.
     """
-    return _forward(relu, x, scale, bias)[0]
+    return _forward(relu, axis, x, scale, bias)[0]
 
 
 Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 def _forward(
-    relu: bool, x: jax.Array, scale: jax.Array, bias: jax.Array
+    relu: bool, axis: str | None, x: jax.Array, scale: jax.Array, bias: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Kept]:
     axes = tuple(range(x.ndim - 1))
     wide = x.astype(jnp.float32)
-    mean = jnp.mean(wide, axes)
-    var = jnp.maximum(jnp.mean(wide * wide, axes) - mean * mean, 0)
+    mean, square = jnp.mean(wide, axes), jnp.mean(wide * wide, axes)
+    if axis is not None:
+        mean, square = lax.pmean(jnp.stack([mean, square]), axis)
+    var = jnp.maximum(square - mean * mean, 0)
     inverse = lax.rsqrt(var + EPSILON)
     y = (wide - mean) * (inverse * scale) + bias
     y = jnp.maximum(y, 0) if relu else y
@@ -82,7 +90,7 @@ def _forward(
 
 
 def _backward(
-    relu: bool, kept: Kept, gradients: tuple[jax.Array, jax.Array, jax.Array]
+    relu: bool, axis: str | None, kept: Kept, gradients: tuple[jax.Array, jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, mean, inverse, scale, bias = kept
     axes = tuple(range(x.ndim - 1))
@@ -92,7 +100,10 @@ def _backward(
         g = jnp.where(normal * scale + bias > 0, g, 0)
     to_bias, to_scale = jnp.sum(g, axes), jnp.sum(g * normal, axes)
     count = x.size // x.shape[-1]
-    to_x = (g - to_bias / count - normal * (to_scale / count)) * (inverse * scale)
+    mean_g, mean_normal = to_bias / count, to_scale / count
+    if axis is not None:
+        mean_g, mean_normal = lax.pmean(jnp.stack([mean_g, mean_normal]), axis)
+    to_x = (g - mean_g - normal * mean_normal) * (inverse * scale)
     return to_x.astype(x.dtype), to_scale, to_bias
 
 

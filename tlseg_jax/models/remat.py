@@ -22,8 +22,9 @@ def rematerialised(block: type[nn.Module], remat: Remat) -> Any:
     """`block`, a module of its input and settings, which keeps nothing but that input where so asked."""
     if remat == "none":
         return block
-    settings = len(inspect.signature(block.__call__).parameters) - 2  # besides itself and the input
-    return nn.remat(block, static_argnums=tuple(range(2, 2 + settings)))
+    # Besides itself, the input and the samples' places, which are arrays.
+    settings = [i for i, name in enumerate(inspect.signature(block.__call__).parameters) if i > 1 and name != "samples"]
+    return nn.remat(block, static_argnums=tuple(settings))
 
 
 Level = Callable[[nn.Module, int, Any], Any]

@@ -73,14 +73,17 @@ class UNetConfig:
 
         return cls(**{k: tuples(v) for k, v in d.items() if k != "dimensions"})
 
-    def module(self, remat: Remat = "none", lowering: Lowering | None = None) -> "SwitchUNet":
+    def module(
+        self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None
+    ) -> "SwitchUNet":
         """The network itself.
 
         Args:
           remat: what is computed again in the backward pass.
           lowering: of the convolutions; None takes the backend's fastest.
+          axis: of devices, where each sees its own rows of the batch; None: the batch is whole.
         """
-        return SwitchUNet(self, remat, lowering)
+        return SwitchUNet(self, remat, lowering, axis)
 
     def example(self) -> jax.Array:
         """Zeros in the shape of the smallest input."""
@@ -93,6 +96,7 @@ class SwitchUNet(nn.Module):
     config: UNetConfig
     remat: Remat = "none"
     lowering: Lowering | None = None
+    axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -102,6 +106,7 @@ class SwitchUNet(nn.Module):
         running: frozenset[str] = RUNNING_NOWHERE,
         part: Part = "all",
         levels: int = 0,
+        samples: jax.Array | None = None,
     ) -> jax.Array | Features:
         """Per-voxel logits.
 
@@ -113,6 +118,7 @@ class SwitchUNet(nn.Module):
           part: "features" computes the first `levels` resolution levels, and "rest" all that follows from what
             that gave as `x` (`models/features.py`); the parameters are those of the whole network.
           levels: how many levels, from the finest; up to `config.levels`, of which the bottleneck is the last.
+          samples: unused: nothing here draws at random.
 
         Returns:
           (batch, depth, height, width, outputs) float32 logits, or the features.
@@ -122,7 +128,7 @@ class SwitchUNet(nn.Module):
         kind = rematerialised(Block, self.remat)
 
         def block(net: nn.Module, name: str, widths: Widths, parts: Parts, last_relu: bool = True) -> jax.Array:
-            made = kind(widths, c.momentum, self.lowering, name=name, parent=net)
+            made = kind(widths, c.momentum, self.lowering, self.axis, name=name, parent=net)
             return made(tuple(parts), train, running, last_relu)
 
         def down(net: nn.Module, i: int, x: jax.Array) -> tuple[Features, jax.Array]:

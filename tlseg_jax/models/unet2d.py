@@ -74,14 +74,17 @@ class SliceUNetConfig:
         given.pop("dimensions", None)
         return cls(**given)
 
-    def module(self, remat: Remat = "none", lowering: Lowering | None = None) -> "SliceUNet":
+    def module(
+        self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None
+    ) -> "SliceUNet":
         """The network itself.
 
         Args:
           remat: what is computed again in the backward pass.
           lowering: of the convolutions; None takes the backend's fastest.
+          axis: of devices, where each sees its own rows of the batch; None: the batch is whole.
         """
-        return SliceUNet(self, remat, lowering)
+        return SliceUNet(self, remat, lowering, axis)
 
     def example(self) -> jax.Array:
         """Zeros in the shape of the smallest input."""
@@ -99,9 +102,12 @@ class ResidualBlock(nn.Module):
     dropout: float
     config: SliceUNetConfig
     lowering: Lowering | None = None
+    axis: str | None = None
 
     @nn.compact
-    def __call__(self, parts: Parts, train: bool, running: frozenset[str]) -> jax.Array:
+    def __call__(
+        self, parts: Parts, train: bool, running: frozenset[str], samples: jax.Array | None = None
+    ) -> jax.Array:
         """Parts of two sides -> (batch, height, width, features).
 
         Args:
@@ -109,14 +115,15 @@ class ResidualBlock(nn.Module):
           train: whether batch statistics normalise (and move the running averages) and dropout acts.
           running: names of batch norms, such as "encoder_0/bn_0", that use their running averages
             all the same and leave them as they are.
+          samples: (batch,) places of the rows in the whole batch, by which dropout draws; None: 0, 1, ...
         """
         c, init = self.config, _initializer(self.config.init)
         short = Projection(self.features, init, bias=False, name="short")(parts)
         for i in range(2):
-            parts = [Dropout(self.dropout)(p, train) for p in parts]
+            parts = [Dropout(self.dropout)(p, train, samples) for p in parts]
             x = Conv(self.features, init, self.lowering, name=f"conv_{i}")(parts)
             average = not train or f"{self.name}/bn_{i}" in running
-            x = BatchNorm(c.momentum, name=f"bn_{i}")(x, average, True)
+            x = BatchNorm(c.momentum, self.axis, name=f"bn_{i}")(x, average, True)
             parts = (x,)
         return x + short
 
@@ -127,6 +134,7 @@ class SliceUNet(nn.Module):
     config: SliceUNetConfig
     remat: Remat = "none"
     lowering: Lowering | None = None
+    axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -136,6 +144,7 @@ class SliceUNet(nn.Module):
         running: frozenset[str] = RUNNING_NOWHERE,
         part: Part = "all",
         levels: int = 0,
+        samples: jax.Array | None = None,
     ) -> jax.Array | Features:
         """Per-pixel logits.
 
@@ -148,6 +157,7 @@ class SliceUNet(nn.Module):
           part: "features" computes the first `levels` resolution levels, and "rest" all that follows from what
             that gave as `x` (`models/features.py`); the parameters are those of the whole network.
           levels: how many levels, from the finest; up to `config.levels`, of which the bottleneck is the last.
+          samples: (batch,) places of the rows in the whole batch, by which dropout draws; None: 0, 1, ...
 
         Returns:
           (batch, x, y, outputs) float32 logits, one sigmoid each, or the features.
@@ -157,8 +167,8 @@ class SliceUNet(nn.Module):
         kind = rematerialised(ResidualBlock, self.remat)
 
         def block(net: nn.Module, name: str, width: int, parts: Parts, dropout: float = 0.0) -> jax.Array:
-            made = kind(width, dropout, c, self.lowering, name=name, parent=net)
-            return made(tuple(parts), train, running)
+            made = kind(width, dropout, c, self.lowering, self.axis, name=name, parent=net)
+            return made(tuple(parts), train, running, samples if dropout else None)
 
         def down(net: nn.Module, i: int, x: jax.Array) -> tuple[Features, jax.Array]:
             if i == len(c.widths) - 1:

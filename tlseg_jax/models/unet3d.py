@@ -64,14 +64,17 @@ class UNet3DConfig:
         given["encoder"] = tuple(tuple(widths) for widths in given["encoder"])
         return cls(**given | {"outputs": tuple(given["outputs"])})
 
-    def module(self, remat: Remat = "none", lowering: Lowering | None = None) -> "UNet3D":
+    def module(
+        self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None
+    ) -> "UNet3D":
         """The network itself.
 
         Args:
           remat: what is computed again in the backward pass.
           lowering: of the convolutions; None takes the backend's fastest.
+          axis: of devices, where each sees its own rows of the batch; None: the batch is whole.
         """
-        return UNet3D(self, remat, lowering)
+        return UNet3D(self, remat, lowering, axis)
 
     def example(self) -> jax.Array:
         """Zeros in the shape of the smallest input."""
@@ -84,6 +87,7 @@ class UNet3D(nn.Module):
     config: UNet3DConfig
     remat: Remat = "none"
     lowering: Lowering | None = None
+    axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -93,6 +97,7 @@ class UNet3D(nn.Module):
         running: frozenset[str] = RUNNING_NOWHERE,
         part: Part = "all",
         levels: int = 0,
+        samples: jax.Array | None = None,
     ) -> jax.Array | Features:
         """Per-voxel logits.
 
@@ -104,6 +109,7 @@ class UNet3D(nn.Module):
           part: "features" computes the first `levels` resolution levels, and "rest" all that follows from what
             that gave as `x` (`models/features.py`); the parameters are those of the whole network.
           levels: how many levels, from the finest; up to `config.levels`, of which the bottleneck is the last.
+          samples: unused: nothing here draws at random.
 
         Returns:
           (batch, depth, height, width, outputs) float32 logits, or the features.
@@ -113,7 +119,7 @@ class UNet3D(nn.Module):
         kind = rematerialised(Block, self.remat)
 
         def block(net: nn.Module, name: str, widths: Widths, parts: Parts) -> jax.Array:
-            made = kind(widths, c.momentum, self.lowering, name=name, parent=net)
+            made = kind(widths, c.momentum, self.lowering, self.axis, name=name, parent=net)
             return made(tuple(parts), train, running, True)
 
         def down(net: nn.Module, i: int, x: jax.Array) -> tuple[Features, jax.Array]:

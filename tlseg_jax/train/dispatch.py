@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from tlseg_jax.train.device_memory import free_ram
+from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Batch, Step, whole_step
@@ -24,7 +25,10 @@ class Cache(Protocol):
 
     @property
     def gather(self) -> Callable[..., Batch]:
-        """(arrays, places, seed, step) -> batch; equal for caches that gather alike, so that programs are shared."""
+        """(arrays, places, seed, step, first=0) -> batch, or its part from the sample `first` on.
+
+        Equal for caches that gather alike, so that programs are shared.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Dispatch:
 
     def __init__(
         self, step: Step | Sequence[StagedStep], most: int = 1, cache: Cache | None = None,
-        programs: Programs | None = None, runs: int = 0,
+        programs: Programs | None = None, runs: int = 0, parallel: Parallel = ONE,
     ) -> None:  # fmt: skip
         """Take `step` for batches of the stream, or, with a `cache`, for the places of its samples.
 
@@ -59,16 +63,18 @@ class Dispatch:
           cache: the data set on the device.
           programs: where what is compiled is kept for others.
           runs: do so many runs at once, each array of states, batches and cache with a leading axis for them; 0: one.
+          parallel: the devices that `step` was made for.
         """
+        self.parallel = parallel
         self.most = most
         self._stages = [StagedStep(1 << 62, step)] if callable(step) else list(step)
         self._cached = cache is not None
         # Arguments of the programs: held by them as constants, they would be copied and folded.
-        self._arrays = cache.arrays if cache else {}
+        self._arrays = parallel.replicate(cache.arrays) if cache else {}
         gather = cache.gather if cache else None
         kept = programs or Programs()
         self._programs = [
-            kept.get(("dispatch", s.step, gather, runs), lambda s=s: _compile(s.step, gather, runs))  # type: ignore[misc]
+            kept.get(("dispatch", s.step, gather, runs), lambda s=s: _compile(s.step, gather, runs, parallel))  # type: ignore[misc]
             for s in self._stages
         ]
 
@@ -82,40 +88,52 @@ class Dispatch:
         return self.most if left >= self.most else 1
 
     def __call__(self, state: TrainState, batches: Sequence[Batch], done: int = 0) -> tuple[TrainState, Metrics]:
-        """Do 1 or `most` steps; returns before the device is done.
+        """Do 1 or `most` steps; returns before the device is done (but see `Parallel.waits`).
 
         Args:
-          state: given away.
-          batches: as the stream gives them, one a step.
+          state: given away; host arrays, or any device's, are brought to where the program wants them.
+          batches: as the stream gives them, one a step: this process's rows.
           done: steps before these, by which the stage goes.
 
         Returns:
-          The state after the last, and the metrics of each: scalars of a single step, else (steps,).
+          The state after the last, and the metrics of each: scalars of a single step, else (steps,). All lie whole on
+          every device, and `np.asarray` takes them on every process.
         """
+        state = self.parallel.replicate(state)
         single, several = self._programs[self.stage(done)]
         wanted = [{k: v for k, v in b.items() if self._cached or k != "index"} for b in batches]
         if len(wanted) == 1:
-            return single(state, wanted[0], self._arrays)
-        stacked = {k: np.stack([b[k] for b in wanted]) for k in wanted[0]}
-        return several(state, stacked, self._arrays)
+            out = single(state, self.parallel.split(wanted[0]), self._arrays)
+        else:
+            stacked = {k: np.stack([b[k] for b in wanted]) for k in wanted[0]}
+            out = several(state, self.parallel.split(stacked, lead=1), self._arrays)
+        return jax.block_until_ready(out) if self.parallel.waits else out  # type: ignore[no-any-return]
 
 
 Program = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
 
 
-def _compile(step: Step, gather: Callable[..., Batch] | None, runs: int) -> tuple[Program, Program]:
+def _compile(
+    step: Step, gather: Callable[..., Batch] | None, runs: int, parallel: Parallel
+) -> tuple[Program, Program]:
     """The program of one step and that of several."""
     # Scanned with what gathers its batch, or with other runs, a step in two is one.
     inner = whole_step(step)
 
     def one(state: TrainState, batch: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
-        return inner(state, gather(arrays, batch, state.seed, state.step) if gather else batch)
+        if gather is None:
+            return inner(state, batch)
+        rows = jax.tree.leaves(batch)[0].shape[0]
+        first = [jax.lax.axis_index(parallel.axis) * rows] if parallel.axis else []
+        return inner(state, gather(arrays, batch, state.seed, state.step, *first))
 
     at_once = jax.vmap(one) if runs else one
 
     def several(state: TrainState, batches: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
         return jax.lax.scan(lambda s, b: at_once(s, b, arrays), state, batches)
 
+    if parallel.way != "one":
+        return parallel.compile(one), parallel.compile(several, lead=1)
     # The state that goes in is given away, so that there is never a second one on the device.
     alone = jax.jit(jax.vmap(inner), donate_argnums=0) if runs else step
     if gather is None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from tlseg_jax.models.remat import Remat
+from tlseg_jax.train.parallel import Way
 
 Cache = Literal["none", "device", "features", "auto"]
 
@@ -23,6 +24,8 @@ class Execution:
       dry_run: tell what the run would take, and stop.
       fixed_remat: `remat` was asked for: a budget is checked against it, and chooses nothing else.
       keep: the newest checkpoints that stay, besides the best by validation.
+      parallel: "one", "pmap" or "mesh"; None: pmap over the devices that divide the batch (`parallel.choose_parallel`).
+      mesh: how a mesh divides its devices, as in "data:2,space:4".
     """
 
     remat: Remat = "none"
@@ -33,3 +36,5 @@ class Execution:
     dry_run: bool = False
     fixed_remat: bool = False
     keep: int = 3
+    parallel: Way | None = "one"
+    mesh: str | None = None

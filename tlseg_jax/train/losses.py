@@ -1,4 +1,7 @@
-"""Losses over per-voxel logits. All take (batch, depth, height, width, outputs) and whole-number labels."""
+"""Losses over per-voxel logits. All take (batch, depth, height, width, outputs) and whole-number labels.
+
+Where the batch is divided over an axis of devices, all take its name as `axis`: the loss is that of the whole batch.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -6,26 +9,29 @@ import jax
 import jax.numpy as jnp
 
 from tlseg_jax.choose import choose
+from tlseg_jax.train.batch_sums import mean_over, sum_over
 
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Loss = Callable[..., jax.Array]
+"""(logits, labels, axis=None) -> a scalar."""
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(logits: jax.Array, labels: jax.Array, axis: str | None = None) -> jax.Array:
     """Mean cross-entropy over all voxels (section 3.1).
 
     Args:
       logits: (batch, ..., outputs).
       labels: (batch, ...) integers below `outputs`.
+      axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
       A scalar in nats.
     """
     # A one-hot product, not a gather: XLA folds constants for seconds on the gather's gradient.
     target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-    return -jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
+    return -mean_over(jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)), axis)
 
 
-def soft_dice(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def soft_dice(logits: jax.Array, labels: jax.Array, axis: str | None = None) -> jax.Array:
     """One minus the soft Dice overlap of the structures, taken over the whole batch.
 
     V-Net's form (Milletari et al. 2016, equation of section 3) without the squares; the background
@@ -34,6 +40,7 @@ def soft_dice(logits: jax.Array, labels: jax.Array) -> jax.Array:
     Args:
       logits: (batch, ..., outputs); output 0 is the background.
       labels: (batch, ...) integers below `outputs`.
+      axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
       A scalar from 0 (perfect) to 1.
@@ -41,13 +48,13 @@ def soft_dice(logits: jax.Array, labels: jax.Array) -> jax.Array:
     p = jax.nn.softmax(logits)[..., 1:]
     t = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)[..., 1:]
     axes = tuple(range(p.ndim - 1))
-    overlap = 2 * jnp.sum(p * t, axes) + 1
-    return jnp.mean(1 - overlap / (jnp.sum(p, axes) + jnp.sum(t, axes) + 1))
+    overlap, sizes = sum_over(jnp.stack([jnp.sum(p * t, axes), jnp.sum(p, axes) + jnp.sum(t, axes)]), axis)
+    return jnp.mean(1 - (2 * overlap + 1) / (sizes + 1))
 
 
-def cross_entropy_dice(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy_dice(logits: jax.Array, labels: jax.Array, axis: str | None = None) -> jax.Array:
     """`cross_entropy` plus `soft_dice`: the first calibrates, the second minds the small structure."""
-    return cross_entropy(logits, labels) + soft_dice(logits, labels)
+    return cross_entropy(logits, labels, axis) + soft_dice(logits, labels, axis)
 
 
 LOSSES: Mapping[str, Loss] = {

@@ -93,11 +93,11 @@ class SliceData:
         liver = self.network.outputs.index(LIVER) if LIVER in self.network.outputs else None
         restricted = self.job.recipe.loss in RESTRICTED
 
-        def objective(logits: jax.Array, target: Any) -> jax.Array:
+        def objective(logits: jax.Array, target: Any, axis: str | None = None) -> jax.Array:
             label, region = target
             if restricted and liver is not None:
                 region = label[..., liver]
-            return loss(logits, label, region)
+            return loss(logits, label, region, axis=axis)
 
         return objective
 

@@ -1,8 +1,8 @@
 """Losses over per-pixel logits of slices, one sigmoid an output.
 
 All take logits and a target (batch, x, y, outputs), the target float 0 or 1, and a region (batch, x, y)
-or None, and give a scalar that is an average over the whole batch. Outputs may overlap: a tumour's pixel
-is also liver.
+or None, and give a scalar that is an average over the whole batch, also where that is divided over an axis of
+devices, whose name they then take. Outputs may overlap: a tumour's pixel is also liver.
 """
 
 import functools
@@ -14,27 +14,34 @@ import optax
 
 from tlseg_jax.choose import choose
 from tlseg_jax.errors import InputError
+from tlseg_jax.train.batch_sums import mean_over, sum_over
 
-SliceLoss = Callable[[jax.Array, jax.Array, jax.Array | None], jax.Array]
+SliceLoss = Callable[..., jax.Array]
+"""(logits, target, region, axis=None) -> a scalar."""
 LIVER = "liver"
 """The output whose pixels are the region of `liver_cross_entropy`, by name."""
 
 
-def binary_cross_entropy(logits: jax.Array, target: jax.Array, region: jax.Array | None = None) -> jax.Array:
+def binary_cross_entropy(
+    logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
+) -> jax.Array:
     """Binary cross-entropy, the report's loss (section 3.2.2): mean over pixels, outputs and batch.
 
     Args:
       logits: (batch, x, y, outputs).
       target: (batch, x, y, outputs), 0 or 1.
       region: unused.
+      axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
       A scalar in nats.
     """
-    return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target))
+    return mean_over(jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target)), axis)
 
 
-def soft_dice(logits: jax.Array, target: jax.Array, region: jax.Array | None = None) -> jax.Array:
+def soft_dice(
+    logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
+) -> jax.Array:
     """One minus the soft Dice overlap of each output over the whole batch, mean over outputs.
 
     V-Net's form (Milletari et al. 2016, equation of section 3) without the squares; one pixel is added
@@ -44,16 +51,20 @@ def soft_dice(logits: jax.Array, target: jax.Array, region: jax.Array | None = N
       logits: (batch, x, y, outputs).
       target: (batch, x, y, outputs), 0 or 1.
       region: unused.
+      axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
       A scalar from 0 (perfect) to 1.
     """
     p = jax.nn.sigmoid(logits)
-    overlap = 2 * jnp.sum(p * target, (0, 1, 2)) + 1
-    return jnp.mean(1 - overlap / (jnp.sum(p, (0, 1, 2)) + jnp.sum(target, (0, 1, 2)) + 1))
+    axes = (0, 1, 2)
+    overlap, sizes = sum_over(jnp.stack([jnp.sum(p * target, axes), jnp.sum(p, axes) + jnp.sum(target, axes)]), axis)
+    return jnp.mean(1 - (2 * overlap + 1) / (sizes + 1))
 
 
-def generalised_dice(logits: jax.Array, target: jax.Array, region: jax.Array | None = None) -> jax.Array:
+def generalised_dice(
+    logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
+) -> jax.Array:
     """Generalised Dice loss (Sudre et al. 2017, section 2), over the whole batch.
 
         1 - 2 sum_l w_l sum_n r_ln p_ln / sum_l w_l sum_n (r_ln + p_ln),   w_l = 1 / (sum_n r_ln)^2
@@ -67,6 +78,7 @@ def generalised_dice(logits: jax.Array, target: jax.Array, region: jax.Array | N
       logits: (batch, x, y, outputs).
       target: (batch, x, y, outputs), 0 or 1.
       region: unused.
+      axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
       A scalar from 0 (perfect) to 1.
@@ -78,19 +90,22 @@ def generalised_dice(logits: jax.Array, target: jax.Array, region: jax.Array | N
     reference = jnp.concatenate([jnp.mean(target, axes), jnp.mean(1 - target, axes)])
     predicted = jnp.concatenate([jnp.mean(p, axes), jnp.mean(jax.nn.sigmoid(-logits), axes)])
     overlap = jnp.concatenate([jnp.mean(target * p, axes), jnp.mean((1 - target) * jax.nn.sigmoid(-logits), axes)])
+    reference, predicted, overlap = mean_over(jnp.stack([reference, predicted, overlap]), axis)
     present = reference > 0
     weights = jnp.where(present, 1 / jnp.where(present, reference, 1) ** 2, 0)
     weights = jnp.where(present, weights, jnp.max(weights))
     return 1 - 2 * jnp.sum(weights * overlap) / jnp.sum(weights * (reference + predicted))
 
 
-def cross_entropy_dice(logits: jax.Array, target: jax.Array, region: jax.Array | None = None) -> jax.Array:
+def cross_entropy_dice(
+    logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
+) -> jax.Array:
     """`binary_cross_entropy` plus `soft_dice`: the first calibrates, the second minds the small structure."""
-    return binary_cross_entropy(logits, target) + soft_dice(logits, target)
+    return binary_cross_entropy(logits, target, axis=axis) + soft_dice(logits, target, axis=axis)
 
 
 def liver_cross_entropy(
-    logits: jax.Array, target: jax.Array, region: jax.Array | None, whole: tuple[bool, ...]
+    logits: jax.Array, target: jax.Array, region: jax.Array | None, whole: tuple[bool, ...], axis: str | None = None
 ) -> jax.Array:
     """Binary cross-entropy that counts inside the liver only (Chlebus et al. 2018).
 
@@ -102,6 +117,7 @@ def liver_cross_entropy(
       target: (batch, x, y, outputs), 0 or 1.
       region: (batch, x, y), 1 inside the liver (a label or a prediction) and 0 outside; values between weigh.
       whole: for each output whether it is trained on all pixels, as the liver itself is.
+      axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
       A scalar in nats.
@@ -112,8 +128,10 @@ def liver_cross_entropy(
     if region is None:
         raise ValueError("the loss liver_bce needs the liver's region, (batch, x, y): give a label or a prediction")
     weight = jnp.where(jnp.asarray(whole), 1.0, region[..., None].astype(logits.dtype))
-    total = jnp.sum(weight, (0, 1, 2))
-    each = jnp.sum(weight * optax.sigmoid_binary_cross_entropy(logits, target), (0, 1, 2))
+    axes = (0, 1, 2)
+    entropy = optax.sigmoid_binary_cross_entropy(logits, target)
+    weight = jnp.broadcast_to(weight, entropy.shape)
+    total, each = sum_over(jnp.stack([jnp.sum(weight, axes), jnp.sum(weight * entropy, axes)]), axis)
     return jnp.mean(each / jnp.where(total > 0, total, 1))
 
 
@@ -150,7 +168,7 @@ def get_slice_loss(name: str, outputs: Sequence[str]) -> SliceLoss:
       outputs: the network's structures, in order.
 
     Returns:
-      (logits, target, region) -> scalar; only "liver_bce" reads the region.
+      (logits, target, region, axis=None) -> scalar; only "liver_bce" reads the region.
 
     Raises:
       InputError: no loss has that name, or it cannot serve these outputs.

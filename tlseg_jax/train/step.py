@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from numpy.typing import NDArray
 
 from tlseg_jax.input.augment import Augmentation, augment_batch
@@ -15,6 +16,8 @@ from tlseg_jax.models.conv import Lowering, choose_lowering
 from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.remat import Remat
+from tlseg_jax.train.parallel import ONE, Parallel
+from tlseg_jax.train.parallel_step import ParallelStep
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
 
@@ -22,11 +25,12 @@ FrozenBN = Literal["running", "batch"]
 Batch = dict[str, Any]
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
-Inputs = Callable[[Batch, jax.Array, Any], tuple[Any, Any]]
-"""(batch, step, seed) -> what the network sees, with its channel axis, and what the loss compares its logits with."""
+Inputs = Callable[..., tuple[Any, Any]]
+"""(batch, step, seed, first=0) -> what the network sees, with its channel axis, and what the loss compares its logits
+with; `first` is the place of the batch's first row in the whole batch, where it is a part of one."""
 
-Objective = Callable[[jax.Array, Any], jax.Array]
-"""(logits, target) -> a scalar."""
+Objective = Callable[..., jax.Array]
+"""(logits, target) -> a scalar; where the batch is divided over an axis of devices (logits, target, axis=...)."""
 
 
 def patch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa: B008 - frozen
@@ -35,10 +39,11 @@ def patch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa
     Of {"features": ..., "label"} (`input.feature_cache`) both are taken as they are: they are of augmented patches.
     """
 
-    def inputs(batch: Batch, step: jax.Array, seed: Any) -> tuple[Any, jax.Array]:
+    def inputs(batch: Batch, step: jax.Array, seed: Any, first: Any = 0) -> tuple[Any, jax.Array]:
         if "features" in batch:
             return batch["features"], batch["label"].astype(jnp.int32)
-        image, label = augment_batch(batch["image"].astype(jnp.float32), batch["label"], seed, step, augmentation)
+        image = batch["image"].astype(jnp.float32)
+        image, label = augment_batch(image, batch["label"], seed, step, augmentation, first)
         return image[..., None], label.astype(jnp.int32)
 
     return inputs
@@ -52,8 +57,10 @@ def slice_inputs(outputs: int) -> Inputs:
     The target is ((batch, x, y, outputs) float32 of 0 and 1, the region (batch, x, y) float32 or None).
     """
 
-    def inputs(batch: Batch, step: jax.Array, seed: Any) -> tuple[Any, tuple[jax.Array, jax.Array | None]]:
-        del step, seed
+    def inputs(
+        batch: Batch, step: jax.Array, seed: Any, first: Any = 0
+    ) -> tuple[Any, tuple[jax.Array, jax.Array | None]]:
+        del step, seed, first
         bits = batch["label"].astype(jnp.int32)[..., None] >> jnp.arange(outputs)
         region = batch["region"].astype(jnp.float32) if "region" in batch else None
         image = batch["features"] if "features" in batch else batch["image"].astype(jnp.float32)
@@ -73,11 +80,18 @@ def make_step_function(
     remat: Remat = "none",
     lowering: Lowering | None = None,
     feature_levels: int = 0,
+    accumulate: int = 1,
+    parallel: Parallel = ONE,
 ) -> Step:
     """One training step as a pure function, not yet jitted.
 
     Only the trained sub-tree is differentiated, so that neither gradients nor activations of the
     frozen part are kept.
+
+    With `accumulate` K the rows K, 2K, ... are the first micro-batch, those after them the second, and so on, so that
+    each takes rows of every device. Batch norms normalise by the micro-batch, and their running averages move K times.
+    A loss that is a mean over voxels, such as the cross-entropy, has the whole batch's gradient where the batch norms
+    keep to their running averages; a ratio of sums, such as the soft Dice, is then the mean of the micro-batches' own.
 
     Args:
       config: the network.
@@ -90,28 +104,49 @@ def make_step_function(
       remat: what is computed again in the backward pass.
       lowering: of the convolutions; None takes the backend's fastest.
       feature_levels: of the network's first levels a batch holds the features in place of the image; 0: the image.
+      accumulate: micro-batches, one after the other, whose gradients are averaged; divides the rows of each device.
+      parallel: the devices that it is compiled for (`Parallel.compile`); of "pmap" it sees a device's rows.
 
     Returns:
       (state, batch) -> (state, {"loss": scalar, "update_norm": scalar over the trained part}).
     """
-    model = config.module(remat, lowering)
+    axis = parallel.axis
+    model = config.module(remat, lowering, axis)
     running = frozen_batch_norms(labels) if frozen_bn == "running" else RUNNING_NOWHERE
     take = inputs or patch_inputs()
     part: dict[str, Any] = {"part": "rest", "levels": feature_levels} if feature_levels else {}
 
+    over = {"axis": axis} if axis else {}
+
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        image, target = take(batch, state.step, state.seed)
+        rows = jax.tree.leaves(batch)[0].shape[0]
+        first = jax.lax.axis_index(axis) * rows if axis else 0
+        image, target = parallel.spread(take(batch, state.step, state.seed, *([first] if axis else [])))
+        samples = first + jnp.arange(rows)
         trained, frozen = split_parameters(state.params, labels)
         dropout = {"dropout": jax.random.fold_in(jax.random.key(state.seed), state.step)}
 
-        def objective(trained: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": merge_parameters(trained, frozen), "batch_stats": state.batch_stats}
+        def objective(trained: Any, batch_stats: Any, image: Any, target: Any, samples: Any) -> tuple[jax.Array, Any]:
+            variables = {"params": merge_parameters(trained, frozen), "batch_stats": batch_stats}
             logits, moved = model.apply(
-                variables, image, train=True, running=running, mutable=["batch_stats"], rngs=dropout, **part
-            )
-            return loss(logits, target), moved["batch_stats"]
+                variables, image, train=True, running=running, samples=samples, mutable=["batch_stats"], rngs=dropout,
+                **part,
+            )  # fmt: skip
+            return loss(logits, target, **over), moved["batch_stats"]
 
-        (value, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+        gradient = jax.value_and_grad(objective, has_aux=True)
+        if accumulate == 1:
+            (value, batch_stats), grads = gradient(trained, state.batch_stats, image, target, samples)
+        else:
+            micro = parallel.spread(_micro_batches((image, target), accumulate), lead=1)
+            value, batch_stats, grads = _accumulated(
+                functools.partial(gradient, trained), state.batch_stats, trained,
+                (*micro, _micro_batches(samples, accumulate)), accumulate,
+            )  # fmt: skip
+        if axis:
+            # One vector, so that there is one exchange and not one a parameter.
+            flat, back = ravel_pytree(grads)
+            grads = back(jax.lax.psum(flat, axis))
         whole = merge_parameters(grads, jax.tree.map(jnp.zeros_like, frozen))
         updates, opt_state = optimiser.update(whole, state.opt_state, state.params)
         moved_part, _ = split_parameters(updates, labels)
@@ -120,6 +155,28 @@ def make_step_function(
         return TrainState(state.step + 1, params, batch_stats, opt_state, state.seed), metrics
 
     return step
+
+
+def _micro_batches(tree: Any, count: int) -> Any:
+    """(rows, ...) -> (count, rows / count, ...): every `count`-th row, from the first, the second and so on.
+
+    Rows that lie together on a device are dealt out to all micro-batches, and each row's number modulo `count` is the
+    same counted from the device's first row: the micro-batches are those of a single device.
+    """
+    return jax.tree.map(lambda a: a.reshape(a.shape[0] // count, count, *a.shape[1:]).swapaxes(0, 1), tree)
+
+
+def _accumulated(gradient: Callable[..., Any], batch_stats: Any, trained: Any, micro: Any, count: int) -> Any:
+    """(mean loss, batch statistics after the last, mean gradients) of micro-batches, one after the other."""
+
+    def add(carry: Any, one: Any) -> tuple[Any, None]:
+        total, stats, sums = carry
+        (value, stats), grads = gradient(stats, *one)
+        return (total + value, stats, jax.tree.map(jnp.add, sums, grads)), None
+
+    start = (jnp.zeros(()), batch_stats, jax.tree.map(jnp.zeros_like, trained))
+    (total, stats, sums), _ = jax.lax.scan(add, start, micro)
+    return total / count, stats, jax.tree.map(lambda g: g / count, sums)
 
 
 class _InTwo:
@@ -148,15 +205,23 @@ class _InTwo:
 
 def whole_step(step: Step) -> Step:
     """A step of `make_train_step` as one function, to be traced into another program."""
-    return step.whole if isinstance(step, _InTwo) else step
+    return step.whole if isinstance(step, _InTwo | ParallelStep) else step
 
 
-def make_train_step(*args: Any, inputs: Inputs | None = None, lowering: Lowering | None = None, **kwargs: Any) -> Step:
-    """`make_step_function`, jitted; the state that goes in is donated."""
+def make_train_step(
+    *args: Any, inputs: Inputs | None = None, lowering: Lowering | None = None, parallel: Parallel = ONE, **kwargs: Any
+) -> Step:
+    """`make_step_function`, compiled for its devices; the state that goes in is donated."""
     lowering = lowering or choose_lowering()
+    if parallel.way == "mesh":
+        lowering = "native"  # the one that XLA can divide: the others are calls or reshapes across the divided side
 
     def whole(inputs: Inputs | None) -> Step:
-        return make_step_function(*args, inputs=inputs, lowering=lowering, **kwargs)
+        return make_step_function(*args, inputs=inputs, lowering=lowering, parallel=parallel, **kwargs)
+
+    if parallel.way != "one":
+        part = make_step_function(*args, inputs=inputs, lowering=lowering, parallel=parallel.alone(), **kwargs)
+        return ParallelStep(whole(inputs), part, parallel)
 
     if inputs is not None and lowering == "onednn":
         return _InTwo(whole, inputs)
