@@ -12,6 +12,7 @@ from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.prepare_subject import read_json
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.store import open_array
+from tlseg_jax.remote.manifests import bring_manifests
 
 
 def split_subjects(
@@ -27,6 +28,7 @@ def split_subjects(
     persons = {s: str(r["person"]) for s, r in records.items()}
     given = {f.subject: f.split for f in scans if f.subject in records and f.split}
     warnings = []
+    bring_manifests(store_root, folder.name)
     for path in sorted(store_root.glob("*/manifest.json")):
         manifest = read_json(path)
         if manifest is None or manifest.get("spec", {}).get("split_group") != spec.split_group:

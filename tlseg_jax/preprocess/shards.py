@@ -16,6 +16,7 @@ from typing import IO, Any, TypeVar
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.records import outcome
 from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.remote import held as remote
 
 T = TypeVar("T")
 
@@ -93,6 +94,7 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
                         )
             if not _hold(held, folder / _LOCKS / f"{shard.index}-of-{shard.count}.lock", fcntl.LOCK_EX):
                 raise InputError(f"Shard {shard} of {folder} is being prepared by another process: wait for it.")
+            held.enter_context(remote.held(folder, part=f"{shard.index}-of-{shard.count}", keep_new=True))
             first()
         yield
 
@@ -105,7 +107,10 @@ def merging(folder: Path) -> Iterator[bool]:
     written. A shard that begins meanwhile waits.
     """
     with _turn(folder), contextlib.ExitStack() as held:
-        yield _hold(held, folder / ".lock", fcntl.LOCK_EX)
+        alone = _hold(held, folder / ".lock", fcntl.LOCK_EX)
+        if alone:  # of a bucket's copy: fetches what the shards of other machines have sent
+            held.enter_context(remote.held(folder, keep_new=True))
+        yield alone
 
 
 def collect(

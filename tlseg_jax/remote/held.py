@@ -28,18 +28,14 @@ _held: set[Path] = set()
 
 @contextlib.contextmanager
 def held(
-    folder: Path, *, part: str | None = None, keep_new: bool = False, life: float = LIFE, renew: float = RENEW,
-    look: float = LOOK, say: Callable[[str], None] = print,
-) -> Iterator[None]:  # fmt: skip
+    folder: Path, *, part: str | None = None, keep_new: bool = False, say: Callable[[str], None] = print
+) -> Iterator[None]:
     """Hold a folder's place in its bucket: fetched first, sent as it changes, and sent in full at the end.
 
     Args:
       folder: a folder that this process has locked; where it is no copy, nothing happens.
       part: hold only this part, such as one of the shards that fill the folder together; None: all of it.
       keep_new: see `Mirror`.
-      life: seconds after which the lease of a dead process is free.
-      renew: seconds between renewals.
-      look: seconds between looks for changes.
       say: prints a line.
 
     Raises:
@@ -52,10 +48,8 @@ def held(
         return
     check_reachable(address)
     bucket = open_bucket(address)
-    lease = Lease(
-        bucket, address, folder, _thread.interrupt_main, name=f".shards/{part}.lease" if part else LEASE, life=life,
-        renew=renew, say=say,
-    )  # fmt: skip
+    name = f".shards/{part}.lease" if part else LEASE
+    lease = Lease(bucket, address, folder, _thread.interrupt_main, name=name, life=LIFE, renew=RENEW, say=say)
     try:
         with lease:
             with _turn(folder), explained(address):
@@ -66,7 +60,7 @@ def held(
                     if not marked:
                         mirror.mark()
                     lease.mark()
-            with _Sender(mirror, address, lambda: not lease.lost, look):
+            with _Sender(mirror, address, lambda: not lease.lost, LOOK):
                 _held.add(folder)
                 try:
                     yield
