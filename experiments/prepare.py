@@ -112,7 +112,7 @@ def _volumes_spec(spec: DatasetSpec) -> DatasetSpec:
 def main() -> None:
     """Parse the flags and prepare, or say what would be done."""
     spec = _spec()
-    source, root = Path(_needed(SOURCE)), cli.workdir(_needed(STORE))
+    source, root = Path(_needed(SOURCE)), cli.workdir(_needed(STORE), spec.name if DRY_RUN.value else None)
     shard = _shard()
     if isinstance(spec, SliceSpec):
         _slices(spec, source, root, shard)

@@ -12,6 +12,7 @@ from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.prepare_subject import read_json
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.store import open_array
+from tlseg_jax.remote.folder import Folder
 from tlseg_jax.remote.manifests import bring_manifests
 
 
@@ -58,7 +59,7 @@ def split_subjects(
 
 
 def training_box(
-    records: Mapping[str, dict[str, Any]], spec: DatasetSpec, folder: Path
+    records: Mapping[str, dict[str, Any]], spec: DatasetSpec, folder: Folder
 ) -> tuple[Box | None, list[str]]:
     """The box of the training labels, and a warning where it does not hold one of them."""
     train = [s for s in sorted(records) if records[s]["split"] == "train"]

@@ -28,6 +28,7 @@ from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.slice_subject import SliceJob, first_samples, natural_order, origin_of, prepare_slices_of
 from tlseg_jax.preprocess.store import FORMAT
+from tlseg_jax.remote.manifests import bring_manifests
 
 _NOT_SHAPING = ("name", "max_slices", "test_slices", "test_volumes", "split_group")
 """Fields of a spec that no volume's arrays depend on."""
@@ -318,6 +319,7 @@ def _cap(
 def _other_side(records: Mapping[str, dict[str, Any]], spec: SliceSpec, store_root: Path, folder: Path) -> list[str]:
     """A warning for each data set of the same group in which a volume is on the other side."""
     warnings = []
+    bring_manifests(store_root, folder.name)
     for path in sorted(store_root.glob("*/manifest.json")):
         manifest = read_json(path)
         if path.parent == folder or manifest is None or manifest.get("spec", {}).get("split_group") != spec.split_group:
