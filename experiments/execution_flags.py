@@ -10,6 +10,7 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.train.execution import Cache, Execution
 from tlseg_jax.train.memory import parse_bytes
+from tlseg_jax.train.parallel import Way
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -38,6 +39,16 @@ PROFILE = flags.DEFINE_string("profile", None, "Folder for a trace of some steps
 KEEP = flags.DEFINE_integer(
     "keep", 3, "The newest checkpoints that stay, besides the best by validation.", lower_bound=1
 )
+PARALLEL = flags.DEFINE_enum(
+    "parallel", None, get_args(Way),
+    "one: one device; pmap: the batch is divided over all devices, of all hosts; mesh: the batch and the volumes, as "
+    "--mesh says. None given: pmap over as many devices as divide the batch. The results are the same up to rounding.",
+)  # fmt: skip
+MESH = flags.DEFINE_string(
+    "mesh", None,
+    "Devices that share the batch (data) and each volume's first side (space), as in data:2,space:4; with "
+    "--parallel=mesh.",
+)  # fmt: skip
 DRY_RUN = flags.DEFINE_bool(
     "dry_run", False,
     "Tell the network, the memory and the time that the run would take, from a few measured steps, and stop.",
@@ -59,5 +70,6 @@ def execution() -> Execution:
     budget = None if MEMORY_BUDGET.value is None else parse_bytes(MEMORY_BUDGET.value)
     return Execution(
         cast(Remat, REMAT.value or "none"), budget, cast(Cache, CACHE.value), STEPS_PER_CALL.value,
-        Path(PROFILE.value) if PROFILE.value else None, DRY_RUN.value, fixed_remat=REMAT.value is not None, keep=KEEP.value,
+        Path(PROFILE.value) if PROFILE.value else None, DRY_RUN.value, fixed_remat=REMAT.value is not None,
+        keep=KEEP.value, parallel=cast(Way | None, PARALLEL.value), mesh=MESH.value,
     )  # fmt: skip

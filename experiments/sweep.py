@@ -72,6 +72,12 @@ def main() -> None:
     if not flags.FLAGS["cache"].present:
         flags.FLAGS["cache"].value = "auto"
     execution = execution_flags.execution()
+    if execution.parallel in ("pmap", "mesh") or execution.mesh:
+        raise InputError(
+            "--parallel and --mesh are for single runs: a sweep trains a run on each device (--devices=N), "
+            "and the sweep's cells give the same results for any number."
+        )
+    execution = dataclasses.replace(execution, parallel="one")
     if execution.dry_run or execution.profile:
         raise InputError("--dry_run and --profile are for single runs: give --plan to see what a sweep takes.")
     compilation_flags.use_cache()

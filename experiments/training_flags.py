@@ -7,6 +7,7 @@ from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NETWORKS, NetworkConfig
+from tlseg_jax.train import processes
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
@@ -40,6 +41,11 @@ SCHEDULE = flags.DEFINE_enum("schedule", None, ["constant", "cosine"], "In place
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "Patches or slices a step, in place of the recipe's.", lower_bound=1
 )
+ACCUMULATE = flags.DEFINE_integer(
+    "accumulate", 1,
+    "Micro-batches that a batch is computed in, one after the other, to save memory; batch norms see micro-batches, "
+    "and Dice losses are their mean.", lower_bound=1,
+)  # fmt: skip
 SAMPLING = flags.DEFINE_enum(
     "sampling", "all", ["all", "balanced"], "Slices: each once an epoch, or those with the target as often as without."
 )
@@ -100,7 +106,7 @@ def workplace() -> Workplace:
     return Workplace(
         cli.workdir(WORKDIR.value), cli.store(STORE.value) if STORE.value else None, COHORT_TRAIN.value,
         COHORT_TEST.value,
-        WORKERS.value, DISTANCES.value, evaluation_flags.tiles(TILES),
+        WORKERS.value, DISTANCES.value, evaluation_flags.tiles(TILES), processes.say, processes.is_chief(),
     )  # fmt: skip
 
 
@@ -123,7 +129,7 @@ def recipe(spec: AnySpec, stage: str) -> Recipe:
     return _with_remedies(chosen).override(
         loss=LOSS.value, learning_rate=LEARNING_RATE.value, epsilon=EPSILON.value, epsilon_hat=EPSILON_HAT.value,
         schedule=SCHEDULE.value, batch_size=BATCH_SIZE.value, intensity_augmentation=INTENSITY.value,
-        affine_augmentation=AFFINE.value,
+        affine_augmentation=AFFINE.value, accumulate=ACCUMULATE.value,
     )  # fmt: skip
 
 
@@ -175,7 +181,7 @@ def run_name(spec: AnySpec, *parts: str, ending: str | None = None, remedies: bo
     usual = (
         (NETWORK.value, USUAL_NETWORK[spec.kind]), (RECIPE.value, "default"), (LOSS.value, None),
         (SAMPLING.value, "all"), (f"{SLICE_CHANNELS.value}channels", "1channels"),
-        (execution_flags.PRECISION.value, "float32"),
+        (execution_flags.PRECISION.value, "float32"), (f"accumulate{ACCUMULATE.value}", "accumulate1"),
     )  # fmt: skip
     extra = [v for v, default in usual if v is not None and v != default]
     if remedies and (name := remedy_name(_with_remedies(get_recipe("default")))):

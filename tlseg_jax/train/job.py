@@ -17,7 +17,7 @@ from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.remote.address import shown
-from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.dispatch import Dispatch, StagedStep, cache_room
 from tlseg_jax.train.dry_run import dry_run_report
@@ -28,10 +28,12 @@ from tlseg_jax.train.keep_data import Place, choose_place
 from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
 from tlseg_jax.train.memory import FitsIn, Plan, fit_memory, out_of_memory, shortage
 from tlseg_jax.train.optimiser import make_optimiser
+from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state
 from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.remedies import check_remedies
 from tlseg_jax.train.run_folder import claim_settings
+from tlseg_jax.train.shared_model import load_shared_model
 from tlseg_jax.train.slice_data import SliceData
 from tlseg_jax.train.state import TrainState, init_state
 from tlseg_jax.train.step import Inputs, Objective, Step, make_predictor, make_train_step, step_flops
@@ -62,8 +64,8 @@ class Pretrained:
 
     @classmethod
     def load(cls, run: Path) -> "Pretrained":
-        """Read the model of a run folder."""
-        return cls(run, load_model(run))
+        """Read the model of a run folder; of several processes, the chief for all."""
+        return cls(run, load_shared_model(run))
 
 
 class TaskData(Protocol):
@@ -156,6 +158,7 @@ class Run:
       make: (labels, optimiser, network, **how) -> step, for other plans of it.
       make_planned: plan -> step.
       key: all that the programs depend on.
+      parallel: the devices that it trains on.
     """
 
     job: JobSettings
@@ -175,6 +178,7 @@ class Run:
     make: Callable[..., Step]
     make_planned: Callable[[Plan], Any]
     key: Hashable
+    parallel: Parallel = ONE
 
     def batch_shapes(self) -> Any:
         """Shapes and types of what a step takes."""
@@ -239,7 +243,7 @@ def train_job(
     if cache:
         what = "features" if run.place.levels else "data"
         say(f"on the device: {format_bytes(cache.nbytes)} of {what} of {len(run.fitted)} labelled scans.")
-    watch = run.data.watch()
+    watch = _local_watch(run.data.watch())
     most = execution.steps_per_call
     if watch and job.watch_every and job.watch_every < most:
         most = job.watch_every
@@ -250,8 +254,9 @@ def train_job(
     )  # fmt: skip
     try:
         return fit(
-            Dispatch(run.steps, most, cache, programs), run.state, run.iterator, run.fitted, loop, folder,
-            run.description, validate=run.data.validator(run.held) if run.held else None, watch=watch,
+            Dispatch(run.steps, most, cache, programs, parallel=run.parallel), run.state, run.iterator, run.fitted,
+            loop, folder, run.description, watch=watch,
+            validate=_local_validator(run.data.validator(run.held)) if run.held else None,
             trace=Trace(execution.profile, say) if execution.profile else None,
             meanwhile=(lambda: say(flops())) if tell_flops else None, keep=execution.keep, say=say,
             progress=progress, title=f"train {folder.name}",
@@ -308,6 +313,11 @@ def prepare_run(
     optimiser = make_optimiser(job.recipe, length.steps, labels, fresh)
     # The jitted step gives its input's buffers away: `init_state` owns fresh copies.
     state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser, job.seed)
+    accumulate = job.recipe.accumulate
+    parallel = choose_parallel(
+        execution.parallel, execution.mesh, job.recipe.batch_size, data.batch_shapes()["label"].shape[1:],
+        job.network.divisor, say, accumulate,
+    )  # fmt: skip
     levels = frozen_levels(job.network, labels, job.frozen_bn)
     place = choose_place(
         execution.cache, levels, data.why_no_features(levels), lambda: data.feature_bytes(fitted, levels),
@@ -318,15 +328,16 @@ def prepare_run(
     loss, inputs = data.loss(), data.inputs()
     key = (
         job.network, job.recipe, length.steps, job.freeze, job.frozen_bn, fresh, data.program_key(), place.levels,
+        parallel,
     )  # fmt: skip
 
     def make(
         labels: Any, optimiser: Any, network: NetworkConfig = job.network, feature_levels: int = place.levels,
-        **how: Any,
+        accumulate: int = accumulate, parallel: Parallel = parallel, **how: Any,
     ) -> Step:  # fmt: skip
         return make_train_step(
             network, optimiser, loss, labels, inputs=inputs, frozen_bn=job.frozen_bn,
-            feature_levels=feature_levels, **how,
+            feature_levels=feature_levels, accumulate=accumulate, parallel=parallel, **how,
         )  # fmt: skip
 
     def make_planned(plan: Plan) -> Any:
@@ -338,7 +349,9 @@ def prepare_run(
     fits = programs.get(
         ("fits", key, execution.remat, execution.memory_budget, fixed, tuple(batch["label"].shape)),
         lambda: fit_memory(
-            make_planned, shapes, batch, Plan(execution.remat, job.network.dtype, job.recipe.batch_size),
+            make_planned, shapes, batch, Plan(
+                execution.remat, job.network.dtype, job.recipe.batch_size, parallel.data * accumulate
+            ),
             budget=execution.memory_budget, fixed=fixed, say=say,
         ),
     )  # fmt: skip
@@ -362,7 +375,7 @@ def prepare_run(
     }
     return Run(
         job, folder, data, fitted, held, length, description, settings, labels, state,
-        iterator, place, fits, steps, make, make_planned, key,
+        iterator, place, fits, steps, make, make_planned, key, parallel,
     )  # fmt: skip
 
 
@@ -399,8 +412,10 @@ def _flops_line(run: Run, state: TrainState) -> str:
     def flops(labels: Any, batch: Any, levels: int) -> float:
         optimiser = make_optimiser(job.recipe, run.length.steps, labels)
         moments = jax.eval_shape(optimiser.init, state.params)
-        # XLA's count sees nothing inside a custom call, so it is taken of the program without any.
-        step = run.make(labels, optimiser, feature_levels=levels, lowering="native")
+        # XLA's count sees nothing inside a custom call, counts a loop's body once, and a device's part only.
+        step = run.make(
+            labels, optimiser, feature_levels=levels, lowering="native", accumulate=1, parallel=ONE
+        )
         return step_flops(step, dataclasses.replace(state, opt_state=moments), batch)
 
     taken = flops(run.labels, run.batch_shapes(), run.place.levels)
@@ -408,6 +423,18 @@ def _flops_line(run: Run, state: TrainState) -> str:
         return f"FLOPs a step: {taken / 1e9:.1f} G"
     full = flops(label_parameters(state.params, get_rules("none")), run.data.batch_shapes(), 0)
     return f"FLOPs a step: {taken / 1e9:.1f} G, {taken / full:.0%} of the {full / 1e9:.1f} G that training all takes"
+
+
+def _local_validator(validate: Callable[[TrainState], float]) -> Callable[[TrainState], float]:
+    """`validate` on one device, of a state that may lie on several."""
+    return lambda state: validate(local_state(state))
+
+
+def _local_watch(watch: Watch | None) -> Watch | None:
+    """`watch` on one device, of a state that may lie on several."""
+    if watch is None:
+        return None
+    return Watch(lambda state: watch.draw(local_state(state)), lambda state: watch.whole(local_state(state)))
 
 
 def load_predictor(saved: SavedModel) -> Predictor:

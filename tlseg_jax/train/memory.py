@@ -46,11 +46,13 @@ class Plan:
       remat: what is computed again in the backward pass.
       precision: of the activations.
       batch_size: samples a step.
+      multiple: what a batch size must divide by, for the devices and micro-batches that share it.
     """
 
     remat: Remat = "none"
     precision: str = "float32"
     batch_size: int = 2
+    multiple: int = 1
 
     def flags(self, before: "Plan") -> str:
         """The flags that lead from `before` here."""
@@ -233,11 +235,12 @@ def _alternatives(plan: Plan) -> Iterator[Plan]:
     smaller = POLICIES[POLICIES.index(plan.remat) :]
     # XLA:CPU computes in float32 whatever the precision: it would be slower and no smaller.
     precisions = dict.fromkeys([plan.precision] + ([] if jax.default_backend() == "cpu" else ["bfloat16"]))
-    batches = dict.fromkeys([plan.batch_size, math.ceil(plan.batch_size / 2), 1])
+    wanted = (plan.batch_size, math.ceil(plan.batch_size / 2), 1)
+    batches = dict.fromkeys(math.ceil(b / plan.multiple) * plan.multiple for b in wanted)
     for batch_size in batches:
         for precision in precisions:
             for remat in smaller:
-                other = Plan(remat, precision, batch_size)
+                other = Plan(remat, precision, batch_size, plan.multiple)
                 if other != plan:
                     yield other
 

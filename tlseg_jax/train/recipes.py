@@ -31,6 +31,7 @@ class Recipe:
       unfreezing: "at_once", or "staged": head, then decoder, then the rest (`transfer.stages`).
       randomisation: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
         (`input.randomise`), in place of `intensity_augmentation`.
+      accumulate: micro-batches that a batch is computed in, one after the other (`step.make_step_function`).
     """
 
     name: str
@@ -51,6 +52,7 @@ class Recipe:
     l2sp: float = 0.0
     unfreezing: str = "at_once"
     randomisation: bool = False
+    accumulate: int = 1
 
     def override(self, **given: Any) -> "Recipe":
         """A copy with every value of `given` that is not None."""
