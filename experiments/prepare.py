@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 
 from absl import flags
 
-from experiments import cli, slice_flags
+from experiments import cli, cluster_flags, slice_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import DatasetSpec, Normalise, get_any_spec
 from tlseg_jax.errors import InputError
@@ -72,7 +72,9 @@ SHARD = flags.DEFINE_string(
 )  # fmt: skip
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Redo a data set that was prepared with other settings.")
 
-flags.adopt_module_key_flags(slice_flags)  # so that --help lists them
+for module in (slice_flags, cluster_flags):
+    flags.adopt_module_key_flags(module)  # so that --help lists them
+
 
 def _needed(flag: Any) -> str:
     if not flag.value:
@@ -121,8 +123,14 @@ def main() -> None:
 
 
 def _shard() -> Shard | None:
-    """The part of the scans that the flags ask for."""
-    return None if SHARD.value is None else parse_shard(SHARD.value)
+    """The part of the scans that the flags ask for; of several processes, that of this one."""
+    if SHARD.value is not None:
+        return parse_shard(SHARD.value)
+    found = cluster_flags.find()
+    if found is None:
+        return None
+    print(f"{found.count} processes, told {found.source}: this one prepares shard {found.index}/{found.count}.")
+    return Shard(found.index, found.count)
 
 
 def _slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> None:

@@ -1,6 +1,7 @@
 """Files and folders that are whole or not there, and used by one process at a time."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -70,7 +71,9 @@ def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
         handle = (folder / ".lock").open("a")
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{folder} cannot be written (a file is in the way): choose another --{flag}.") from None
-    except PermissionError as e:
+    except OSError as e:
+        if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         raise InputError(
             f"{folder} cannot be written ({e.strerror}): choose another --{flag}, or change its owner."
         ) from None

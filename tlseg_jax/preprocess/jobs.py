@@ -10,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
+from tlseg_jax import signals
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.preprocess.scan import ScanFiles
 
@@ -63,6 +64,8 @@ def run_jobs(
         else:
             records[job.files.subject] = result
         bar.update()
+        if signals.asked():  # and some library took the exception for one of its own
+            raise Preempted(f"Stopped by {signals.asked_by()}: run the same command again to go on from what is done.")
 
     with bar:
         if workers <= 1 or len(jobs) == 1:
@@ -94,8 +97,8 @@ def run_jobs(
 
 def _begin(parent: "Connection[None, None]") -> None:
     """In a worker: signals are the parent's to handle; its end, or its wish, is ours."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, *signals.SIGNALS):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
