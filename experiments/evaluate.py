@@ -5,16 +5,17 @@ python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=
 
 from absl import flags
 
-from experiments import cli, compilation_flags, evaluation_flags
+from experiments import cli, cluster_flags, compilation_flags, evaluation_flags
 from tlseg_jax.datasets.spec import get_any_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.results import format_summary
-from tlseg_jax.files import lock_folder
 from tlseg_jax.preprocess.any_store import open_any_store
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.report.assess import assess
 from tlseg_jax.report.assess_slices import assess_slices
-from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.train import processes
+from tlseg_jax.train.run_folder import hold_run
+from tlseg_jax.train.shared_model import load_shared_model
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
 DATASET = flags.DEFINE_string("dataset", None, "A data set's name or a TOML file.")
@@ -22,38 +23,43 @@ STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which subjects.")
 DISTANCES = evaluation_flags.define_distances()
 TILES = evaluation_flags.define_tiles()
-for module in (evaluation_flags, compilation_flags):
+for module in (evaluation_flags, cluster_flags, compilation_flags):
     flags.adopt_module_key_flags(module)  # so that --help lists them
 
 
 def main() -> None:
     """Parse the flags, score, and print the summary."""
+    cluster_flags.start()
     run, name, root = cli.run_folder(cli.required(RUN)), cli.required(DATASET), cli.store(cli.required(STORE))
     compilation_flags.use_cache()
-    saved = load_model(run)
+    saved = load_shared_model(run)
     # A store may have been prepared under another name (prepare --name): that folder's name works too.
     there = (root / name / "manifest.json").exists()
     store = open_any_store(root / name if there else root / get_any_spec(name).name)
-    tiles = evaluation_flags.tiles(TILES)
-    with lock_folder(run):
+    tiles, bar = evaluation_flags.tiles(TILES), processes.is_chief()
+    with hold_run(run):
         if isinstance(store, SliceStore):
             if DISTANCES.value:
                 raise InputError(f"--distances goes with volumes, and {store.folder} holds slices: leave it out.")
-            entries = assess_slices(run, saved, store, split=SPLIT.value)
+            entries = assess_slices(run, saved, store, split=SPLIT.value, progress=bar)
         else:
             title = store.spec.name if SPLIT.value == "test" else f"{store.spec.name}_{SPLIT.value}"
-            entries = {title: assess(run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles)}
-    print(format_summary(entries))
+            entries = {
+                title: assess(
+                    run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles, progress=bar
+                )
+            }
+    processes.say(format_summary(entries))
     entry = next(iter(entries.values()))
     seen = entry["seen_in_training"]
     if seen:
-        print(
+        processes.say(
             f"warning: {len(seen)} of these scans were trained on ({', '.join(seen[:5])}): "
             "the score says little about new scans."
         )
     if entry["synthetic"]:
-        print("These are drawn, not scanned: the scores mean nothing for patients.")
-    print(f"run: {run}")
+        processes.say("These are drawn, not scanned: the scores mean nothing for patients.")
+    processes.say(f"run: {run}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, compilation_flags, execution_flags, pretrained, training_flags
+from experiments import cli, cluster_flags, compilation_flags, execution_flags, pretrained, training_flags
 from tlseg_jax.errors import InputError
 from tlseg_jax.train.usual import USUAL_FREEZE
 from tlseg_jax.transfer import study
@@ -30,12 +30,13 @@ FROZEN_BN = flags.DEFINE_enum(
 HEAD = flags.DEFINE_enum("head", "keep", ["keep", "reset"], "What becomes of the pre-trained head.")
 NAME = flags.DEFINE_string("name", None, "Name of the run folder, in place of one made from the settings.")
 
-for module in (training_flags, execution_flags, pretrained):
+for module in (training_flags, execution_flags, cluster_flags, pretrained):
     flags.adopt_module_key_flags(module)  # so that --help lists them
 
 
 def main() -> None:
     """Parse the flags, make what is missing, train and score."""
+    cluster_flags.start()
     execution = execution_flags.execution()
     compilation_flags.use_cache()
     place = training_flags.workplace()
@@ -45,7 +46,7 @@ def main() -> None:
     if pretrained.PRETRAINED.value:
         start = cli.run_folder(pretrained.PRETRAINED.value)
         source = start.name
-        print(f"pre-trained model: {start}.", flush=True)
+        place.say(f"pre-trained model: {start}.")
     elif PRETASK.value == "none":
         source = "none"
     elif PRETASK.value:

@@ -39,7 +39,7 @@ PLATFORM = flags.DEFINE_enum(
 def main(command: Sequence[str]) -> NoReturn:
     """Parse the flags, run the command in every process, and end with the exit code of the first that failed."""
     if not command:
-        raise InputError("The command is missing: give it behind --, as in --hosts=2 -- python -m experiments.pretrain.")
+        raise InputError("The command is missing: give it behind --, as in -- python -m experiments.pretrain.")
     if shutil.which(command[0]) is None:
         raise InputError(f"The command {command[0]} is not there: give one that runs by itself, behind --.")
     environments = host_environments(HOSTS.value, DEVICES_PER_HOST.value, PLATFORM.value, free_port(), os.environ)

@@ -5,7 +5,7 @@ python -m experiments.pretrain --pretask=hdt_v [--store=DIR] [--workdir=runs] [-
 
 from absl import flags
 
-from experiments import cli, compilation_flags, execution_flags, training_flags
+from experiments import cli, cluster_flags, compilation_flags, execution_flags, training_flags
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import named_spec
 
@@ -14,12 +14,13 @@ PRETASK = flags.DEFINE_string(
 )
 N = flags.DEFINE_integer("n", None, "Labelled scans to train on; none: all of the training set.")
 
-for module in (training_flags, execution_flags):
+for module in (training_flags, execution_flags, cluster_flags):
     flags.adopt_module_key_flags(module)  # so that --help lists them
 
 
 def main() -> None:
     """Parse the flags, train and score."""
+    cluster_flags.start()
     pretask = cli.required(PRETASK)
     execution = execution_flags.execution()
     compilation_flags.use_cache()

@@ -9,6 +9,7 @@ from experiments import training_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
+from tlseg_jax.train import processes
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.recipes import get_slice_recipe
 from tlseg_jax.train.remedies import without_remedies
@@ -60,16 +61,16 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec, execution: Executi
         recipe = dataclasses.replace(job.recipe, learning_rate=rate, batch_size=usual.batch_size)
         job = dataclasses.replace(job, recipe=recipe)
     job = dataclasses.replace(job, recipe=without_remedies(job.recipe), validation=0, patience=0)
-    if study.is_finished(folder, steps or 1):
+    if processes.chief(lambda: study.is_finished(folder, steps or 1)):
         study.check_same_data(place, spec, folder)
-        print(f"{spec.name}: reusing the pre-trained model {folder}.", flush=True)
+        place.say(f"{spec.name}: reusing the pre-trained model {folder}.")
         return folder
     if execution.dry_run:
         length = f"{job.steps} steps" if job.steps else f"{job.epochs} epochs"
-        print(
+        place.say(
             f"{spec.name}: no finished pre-trained model in {folder}; one would be trained first, for {length} "
-            f"('python -m experiments.pretrain --pretask={pretask} --dry_run' tells what that takes).", flush=True,
+            f"('python -m experiments.pretrain --pretask={pretask} --dry_run' tells what that takes)."
         )  # fmt: skip
         return None
-    print(f"{spec.name}: no finished pre-trained model in {folder}; training one.", flush=True)
+    place.say(f"{spec.name}: no finished pre-trained model in {folder}; training one.")
     return study.pretrain(place, pretask, job, folder, execution)

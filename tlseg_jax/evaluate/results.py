@@ -22,6 +22,7 @@ from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.files import write_json
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store
+from tlseg_jax.train import processes
 
 COLUMNS = ("test_set", "subject", "person", "iou", "dice", "reference_ml", "predicted_ml")
 DISTANCE_COLUMNS = ("hd95_mm", "asd_mm")
@@ -91,6 +92,21 @@ class KeptMasks:
         out[tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))] = part
         return out
 
+    def gather(self) -> None:
+        """Have the chief know every process's masks, where the processes of a run divided the subjects."""
+        if processes.count() == 1:
+            return
+        index = [[s, b.start, b.size, shape, bits.size] for s, (b, shape, bits) in self._kept.items()]
+        head = json.dumps(index).encode()
+        body = b"".join(bits.tobytes() for _, _, bits in self._kept.values())
+        for part in processes.gather_bytes(head + b"\n" + body, to_all=False):
+            head, _, body = part.partition(b"\n")
+            at = 0
+            for s, start, size, shape, count in json.loads(head):
+                bits = np.frombuffer(body, np.uint8, count, at)
+                self._kept[s] = (Box(tuple(start), tuple(size)), tuple(shape), bits)
+                at += count
+
 
 def evaluate_store(
     store: Store,
@@ -108,7 +124,8 @@ def evaluate_store(
 ) -> tuple[SubjectRow, ...]:
     """Predict and score each subject of a split.
 
-    The reference is the whole stored label, so structure outside the box counts as missed.
+    The reference is the whole stored label, so structure outside the box counts as missed. The processes of a run
+    divide the subjects.
 
     Args:
       store: the prepared data set, which may be another than the run's.
@@ -119,12 +136,12 @@ def evaluate_store(
       distances: also compute HD95 and ASD.
       tiles: see `predict_volume`.
       batch: tiles a call.
-      keep: called with each row and predicted mask.
+      keep: called with each row and predicted mask, in the process that predicted it.
       test_set: name in the rows; by default the store's, with the split if it is not "test".
       progress: show a bar on stderr.
 
     Raises:
-      InputError: the split has no subjects, or one cannot be read or predicted (it is named).
+      InputError: the split has no subjects, or one cannot be read or predicted (it is named), on every process.
     """
     name = test_set or (store.spec.name if split == "test" else f"{store.spec.name}_{split}")
     subjects = store.subjects(split)
@@ -134,20 +151,26 @@ def evaluate_store(
             "prepare it with another --test_fraction, or choose another data set."
         )
     persons = store.persons
-    rows = []
-    for subject in tqdm(subjects, desc=f"evaluate {name}", unit="scan", disable=not progress, leave=None):
-        try:
-            image, reference = store.image(subject), store.label(subject) > 0
-            probability = predict_volume(image, spec_of_run, box, predictor, tiles, batch)
-        except InputError as e:
-            raise InputError(f"Subject {subject} of {name} could not be evaluated: {e}") from None
-        predicted = probability > THRESHOLD
-        found = score(predicted, reference, store.grid(subject).spacing, distances=distances)
-        row = SubjectRow(name, subject, persons[subject], found)
-        if keep is not None:
-            keep(row, predicted)
-        rows.append(row)
-    return tuple(rows)
+
+    def scores(some: Sequence[str]) -> list[dict[str, Any]]:
+        out = []
+        for subject in tqdm(some, desc=f"evaluate {name}", unit="scan", disable=not progress, leave=None):
+            try:
+                image, reference = store.image(subject), store.label(subject) > 0
+                probability = predict_volume(image, spec_of_run, box, predictor, tiles, batch)
+            except InputError as e:
+                raise InputError(f"Subject {subject} of {name} could not be evaluated: {e}") from None
+            predicted = probability > THRESHOLD
+            found = score(predicted, reference, store.grid(subject).spacing, distances=distances)
+            if keep is not None:
+                keep(SubjectRow(name, subject, persons[subject], found), predicted)
+            out.append(dataclasses.asdict(found))
+        return out
+
+    found = processes.divide(subjects, scores)
+    return tuple(
+        SubjectRow(name, s, persons[s], SubjectScore(**values)) for s, values in zip(subjects, found, strict=True)
+    )
 
 
 def box_for(store: Store, spec_of_run: DatasetSpec, run_box: Box) -> Box:
@@ -194,7 +217,7 @@ def _middle(box: Box) -> tuple[float, float, float]:
 def save_results(
     run: Path, rows: Sequence[SubjectRow], extra: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Write the rows of one test set to the run folder, beside those of other test sets.
+    """Write the rows of one test set to the run folder, beside those of other test sets; the chief of a run does.
 
     A test set that was evaluated before is replaced in both files; everything else in them stays.
 
@@ -214,6 +237,11 @@ def save_results(
     if len(names) != 1:
         raise ValueError(f"expected rows of one test set, not {sorted(names)}")
     (name,) = names
+    entry: dict[str, Any] = processes.chief(lambda: _save(run, name, rows, extra))
+    return entry
+
+
+def _save(run: Path, name: str, rows: Sequence[SubjectRow], extra: Mapping[str, Any] | None) -> dict[str, Any]:
     summary_path, table_path = run / "summary.json", run / "subjects.csv"
     summary = _read_summary(summary_path)
     old = [r for r in read_table(table_path, COLUMNS) if r["test_set"] != name]

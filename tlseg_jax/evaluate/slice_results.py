@@ -16,10 +16,11 @@ from tqdm import tqdm
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
 from tlseg_jax.evaluate.inference import THRESHOLD
-from tlseg_jax.evaluate.metrics import Mask, score
+from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score
 from tlseg_jax.evaluate.results import Keep, SubjectRow, save_results
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_planes
 from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.train import processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,8 @@ def evaluate_slices(
 ) -> SliceResults:
     """Predict and score each volume of a split, for every structure that the network and the store name alike.
 
+    The processes of a run divide the volumes.
+
     Tumour-wise detection needs 3D components, so it is counted only where the samples of all these
     volumes are consecutive slices.
 
@@ -69,8 +72,8 @@ def evaluate_slices(
       channels: of its input.
       batch: slices a call.
       progress: show a bar on stderr.
-      keep: called for each structure and volume with the row and the predicted mask (samples, x, y).
-        The row's test set is "STORE_STRUCTURE", with "_train" behind it for that split.
+      keep: called for each structure and volume with the row and the predicted mask (samples, x, y), in the
+        process that predicted it. The row's test set is "STORE_STRUCTURE", with "_train" behind it for that split.
 
     Raises:
       InputError: no structure in common, no volumes in the split, or a volume cannot be read or
@@ -84,21 +87,32 @@ def evaluate_slices(
             "prepare it with other test volumes, or choose another data set."
         )
     scattered = scattered_volumes(store, subjects)
-    rows: dict[str, list[SubjectRow]] = {s: [] for s in structures}
-    detections: dict[str, dict[str, Detection]] = {} if scattered else {s: {} for s in structures}
-    for subject in tqdm(subjects, desc=f"evaluate {store.spec.name}", unit="volume", disable=not progress, leave=None):
-        predicted, reference = predict_subject(store, subject, predictor, channels, batch)
-        for s in structures:
-            ours = predicted[..., outputs.index(s)] > THRESHOLD
-            theirs = reference_mask(store, reference, s)
-            name = result_name(store, s, split)
-            row = SubjectRow(name, subject, store.persons[subject], score(ours, theirs, _sides(store, subject)))
-            rows[s].append(row)
-            if not scattered:
-                detections[s][subject] = detect(ours, theirs)
-            if keep is not None:
-                keep(row, ours)
-    return SliceResults({s: tuple(r) for s, r in rows.items()}, detections, scattered)
+
+    def row(subject: str, structure: str, found: SubjectScore) -> SubjectRow:
+        return SubjectRow(result_name(store, structure, split), subject, store.persons[subject], found)
+
+    def results(some: Sequence[str]) -> list[dict[str, Any]]:
+        out = []
+        for subject in tqdm(some, desc=f"evaluate {store.spec.name}", unit="volume", disable=not progress, leave=None):
+            predicted, reference = predict_subject(store, subject, predictor, channels, batch)
+            of_subject = {}
+            for s in structures:
+                ours = predicted[..., outputs.index(s)] > THRESHOLD
+                theirs = reference_mask(store, reference, s)
+                found = score(ours, theirs, _sides(store, subject))
+                if keep is not None:
+                    keep(row(subject, s, found), ours)
+                tumours = None if scattered else dataclasses.asdict(detect(ours, theirs))
+                of_subject[s] = [dataclasses.asdict(found), tumours]
+            out.append(of_subject)
+        return out
+
+    by_subject = dict(zip(subjects, processes.divide(subjects, results), strict=True))
+    rows = {s: tuple(row(v, s, SubjectScore(**r[s][0])) for v, r in by_subject.items()) for s in structures}
+    detections = {} if scattered else {
+        s: {v: Detection(**r[s][1]) for v, r in by_subject.items()} for s in structures
+    }  # fmt: skip
+    return SliceResults(rows, detections, scattered)
 
 
 def predict_subject(

@@ -12,6 +12,7 @@ from tlseg_jax.evaluate.results import KeptMasks, box_for, evaluate_store, save_
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.report.contours import ContourCase, draw_contours, pick_cases
+from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.job import load_predictor, seen_subjects
 
@@ -43,6 +44,7 @@ def assess(
 
     Writes `subjects.csv`, `summary.json` (test_sets), `predictions/NAME.npz` (the masks, see `mask_file`) and
     `figures/contours_NAME.png`: the best, median and worst subject in the colours of the paper's Fig. 4.
+    The processes of a run divide the subjects, and the chief writes.
 
     Args:
       run: the run folder.
@@ -80,9 +82,11 @@ def assess(
     extra = {"synthetic": synthetic, "store": str(store.folder), "seen_in_training": list(seen)}
     if spec.random_patch:
         extra["tiles"] = tiles
-    save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})
+    kept.gather()
+    if processes.is_chief():
+        save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})
     entry = save_results(run, rows, extra)
-    if not figures:
+    if not figures or not processes.is_chief():
         return entry
     by_subject = {r.subject: r.score.iou for r in rows}
     cases = [

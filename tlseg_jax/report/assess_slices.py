@@ -7,12 +7,13 @@ import numpy as np
 
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.evaluate.results import SubjectRow
+from tlseg_jax.evaluate.results import KeptMasks, SubjectRow
 from tlseg_jax.evaluate.slice_results import (
     common_structures,
     evaluate_slices,
     predict_subject,
     reference_mask,
+    result_name,
     save_slice_results,
 )
 from tlseg_jax.models.unet2d import SliceUNetConfig
@@ -20,6 +21,7 @@ from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.report.assess import mark_of, title_of
 from tlseg_jax.report.contours import pick_cases
 from tlseg_jax.report.slice_examples import ExampleCase, draw_examples
+from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.job import load_slice_predictor, seen_subjects
 
@@ -34,6 +36,7 @@ def assess_slices(
     (samples, x, y) in `predictions/NAME_STRUCTURE.npz`, and
     `figures/examples_NAME_STRUCTURE.png`: the slice that shows most of the last such structure, in its best,
     median and worst volume, beside the truth and the network's probability.
+    The processes of a run divide the volumes, and the chief writes.
 
     Args:
       run: the run folder.
@@ -52,14 +55,16 @@ def assess_slices(
     predictor = load_slice_predictor(saved)
     assert isinstance(saved.config, SliceUNetConfig)
     outputs, channels = saved.config.outputs, saved.config.channels
-    masks: dict[str, dict[str, Mask]] = {}
+    masks = {result_name(store, s, split): KeptMasks() for s in common_structures(store, outputs)}
 
     def keep(row: SubjectRow, mask: Mask) -> None:
-        masks.setdefault(row.test_set, {})[row.subject] = mask
+        masks[row.test_set](row, mask)
 
     results = evaluate_slices(store, split, predictor, outputs, channels, progress=progress, keep=keep)
-    for name, of_volumes in masks.items():
-        save_masks(run / "predictions" / f"{name}.npz", of_volumes)
+    for name, kept in masks.items():
+        kept.gather()
+        if processes.is_chief():
+            save_masks(run / "predictions" / f"{name}.npz", {s: kept.mask(s) for s in store.subjects(split)})
     synthetic = bool(store.manifest.get("synthetic", False))
     extra = {
         "synthetic": synthetic,
@@ -67,7 +72,7 @@ def assess_slices(
         "seen_in_training": list(seen_subjects(store, split, saved.description)),
     }
     entries = save_slice_results(run, results, extra)
-    if not figures:
+    if not figures or not processes.is_chief():
         return entries
     target = common_structures(store, outputs)[-1]
     rows = results.rows[target]

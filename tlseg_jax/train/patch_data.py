@@ -10,9 +10,11 @@ from tlseg_jax.evaluate.inference import THRESHOLD, predict_volume
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.input.augment import Augmentation, augmentation_for
 from tlseg_jax.preprocess.store import Store
+from tlseg_jax.train import processes
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Watch
 from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.parallel import local_state
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Inputs, Objective, make_predictor, patch_inputs
 
@@ -79,7 +81,9 @@ class PatchData:
         from tlseg_jax.input.patches import InputSettings, make_batches
 
         job = self.job
-        settings = InputSettings(job.recipe.batch_size, job.seed, job.threads, job.workers)
+        settings = InputSettings(
+            job.recipe.batch_size, job.seed, job.threads, job.workers, processes.index(), processes.count()
+        )
         return make_batches(self.store, subjects, self.box, settings, read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
@@ -131,16 +135,18 @@ class PatchData:
         return {"image": jax.ShapeDtypeStruct(shape, np.float16), "label": jax.ShapeDtypeStruct(shape, np.uint8)}
 
     def validator(self, subjects: Sequence[str]) -> Callable[[TrainState], float]:
-        """state -> mean IoU over `subjects`, against their whole labels."""
+        """state -> mean IoU over `subjects`, against their whole labels; the processes of a run divide them."""
         store = self.store
 
         def validate(state: TrainState) -> float:
-            predictor = make_predictor(self.job.network, state.params, state.batch_stats)
-            scores = []
-            for s in subjects:
+            ours = local_state(state)
+            predictor = make_predictor(self.job.network, ours.params, ours.batch_stats)
+
+            def one(s: str) -> float:
                 found = predict_volume(store.image(s), store.spec, self.box, predictor) > THRESHOLD
-                scores.append(score(found, store.label(s) > 0, store.grid(s).spacing).iou)
-            return float(np.mean(scores))
+                return score(found, store.label(s) > 0, store.grid(s).spacing).iou
+
+            return float(np.mean(processes.divide(subjects, lambda some: [one(s) for s in some])))
 
         return validate
 

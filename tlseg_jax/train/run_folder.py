@@ -1,17 +1,32 @@
 """A run's folder: one process at a time, its settings beside its results, nothing half written."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from flax.traverse_util import flatten_dict
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.files import write_json
+from tlseg_jax.files import lock_folder, write_json
+from tlseg_jax.train import processes
+
+
+@contextlib.contextmanager
+def hold_run(folder: Path, flag: str = "workdir") -> Iterator[None]:
+    """Hold a run's folder as `lock_folder` does, on the chief for all processes of the run.
+
+    Raises:
+      InputError: it cannot be held; on every process.
+    """
+    with contextlib.ExitStack() as held:
+        processes.chief(lambda: held.enter_context(lock_folder(folder, flag)))
+        yield
 
 
 def claim_settings(folder: Path, settings: dict[str, Any]) -> bool:
-    """Write `settings.json`, or check that the one there says the same.
+    """Write `settings.json`, or check that the one there says the same; the chief does, for all processes of the run.
 
     Returns:
       Whether the folder already held these settings.
@@ -19,8 +34,12 @@ def claim_settings(folder: Path, settings: dict[str, Any]) -> bool:
     Raises:
       InputError: it holds other settings; the differing ones are named.
     """
+    claimed: bool = processes.chief(lambda: _claim(folder, plain(settings)))
+    return claimed
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> bool:
     path = folder / "settings.json"
-    settings = plain(settings)
     if not path.exists():
         write_json(path, settings)
         return False

@@ -15,9 +15,11 @@ from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.evaluate.slice_results import reference_mask
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import Sample, SliceStore
+from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Watch
+from tlseg_jax.train.parallel import local_state
 from tlseg_jax.train.slice_losses import LIVER, get_slice_loss
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Batch, Inputs, Objective, make_predictor, make_test_loss, slice_inputs
@@ -115,8 +117,9 @@ class SliceData:
 
         job = self.job
         settings = SliceInput(
-            job.recipe.batch_size, job.seed, self.network.channels, job.sampling, job.threads, job.workers
-        )
+            job.recipe.batch_size, job.seed, self.network.channels, job.sampling, job.threads, job.workers,
+            processes.index(), processes.count(),
+        )  # fmt: skip
         return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects), read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
@@ -172,17 +175,19 @@ class SliceData:
         return shapes if self._regions is None else shapes | {"region": jax.ShapeDtypeStruct(shape, np.bool_)}
 
     def validator(self, subjects: Sequence[str]) -> Callable[[TrainState], float]:
-        """state -> mean IoU of the target over these volumes."""
+        """state -> mean IoU of the target over these volumes; the processes of a run divide them."""
         store = self.store
 
         def validate(state: TrainState) -> float:
-            predictor = make_predictor(self.network, state.params, state.batch_stats)
-            scores = []
-            for s in subjects:
+            ours = local_state(state)
+            predictor = make_predictor(self.network, ours.params, ours.batch_stats)
+
+            def one(s: str) -> float:
                 found = predict_planes(store.volume_image(s, self.network.channels), predictor)[..., -1] > THRESHOLD
                 truth = reference_mask(store, store.volume_label(s), store.spec.target)
-                scores.append(score(found, truth, (1.0, 1.0, 1.0)).iou)
-            return float(np.mean(scores))
+                return score(found, truth, (1.0, 1.0, 1.0)).iou
+
+            return float(np.mean(processes.divide(subjects, lambda some: [one(s) for s in some])))
 
         return validate
 
@@ -205,10 +210,13 @@ class SliceData:
 
         def whole(state: TrainState) -> float:
             parts = [samples[i : i + size] for i in range(0, len(samples), size)]
-            losses = [float(test_loss(state, self._batch(p))) * len(p) for p in parts]
+            ours = local_state(state)
+            losses = processes.divide(
+                parts, lambda some: [float(test_loss(ours, self._batch(p))) * len(p) for p in some]
+            )
             return sum(losses) / len(samples)
 
-        return Watch(lambda state: test_loss(state, draw), whole)
+        return Watch(lambda state: test_loss(local_state(state), draw), whole)
 
     def _batch(self, samples: Sequence[Sample]) -> Batch:
         store = self.store

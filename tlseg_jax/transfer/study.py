@@ -9,7 +9,7 @@ from typing import Any
 from tlseg_jax.datasets.spec import PAPER_SPECS, AnySpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.results import format_summary
-from tlseg_jax.files import lock_folder, write_json
+from tlseg_jax.files import write_json
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
@@ -19,14 +19,15 @@ from tlseg_jax.report.assess_slices import assess_slices
 from tlseg_jax.report.compare_runs import CompareRun, read_run
 from tlseg_jax.report.curves import draw_learning_curve
 from tlseg_jax.report.slice_curves import draw_model_curve
-from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.train import processes
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import format_epochs
 from tlseg_jax.train.job import Pretrained, store_digest, train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.programs import Programs
-from tlseg_jax.train.run_folder import read_json
+from tlseg_jax.train.run_folder import hold_run, read_json
+from tlseg_jax.train.shared_model import load_shared_model
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
 from tlseg_jax.transfer.restore import check_dimensions
 from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
@@ -115,7 +116,7 @@ def train_and_assess(
       place: how to score, and where to say what is done.
       store: the data.
       job: the settings.
-      folder: the run folder, which is held meanwhile.
+      folder: the run folder, which is held meanwhile; of several processes the chief alone reads and writes it.
       start: the pre-trained model; None trains end to end.
       tests: prepared data sets whose test subjects are scored.
       execution: what changes the run's speed and memory, or has it told only.
@@ -130,7 +131,7 @@ def train_and_assess(
       InputError: see `train_job`, or a test set cannot be scored.
     """
     # A dry run leaves no folder behind.
-    with contextlib.nullcontext() if execution.dry_run else lock_folder(folder):
+    with contextlib.nullcontext() if execution.dry_run else hold_run(folder):
         before = time.perf_counter()
         result = train_job(
             store, job, folder, start, execution=execution, programs=programs, say=place.say, progress=place.progress,
@@ -140,9 +141,9 @@ def train_and_assess(
         if execution.dry_run:
             place.say(f"dry run: nothing was written; the run would be in {folder}.")
             return folder
-        saved = load_model(folder)
+        saved = load_shared_model(folder, place.say)
         d = saved.description
-        there = read_json(folder / "summary.json") if is_finished(folder, 1) else {}
+        there = processes.chief(lambda: read_json(folder / "summary.json") if is_finished(folder, 1) else {})
         summary: dict[str, Any] = {
             "task": d["task"],
             "pretask": d["pretask"],
@@ -166,7 +167,7 @@ def train_and_assess(
             "parameters": count_parameters(saved.params),
             "trained_parameters": count_parameters(split_parameters(saved.params, labels)[0]),
         }
-        write_json(folder / "summary.json", summary)
+        processes.chief(lambda: write_json(folder / "summary.json", summary))
         for test in tests:
             if isinstance(test, SliceStore):
                 assess_slices(folder, saved, test, progress=place.progress, figures=figures)
@@ -175,11 +176,11 @@ def train_and_assess(
                     folder, saved, test, distances=place.distances, tiles=place.tiles, progress=place.progress,
                     figures=figures,
                 )  # fmt: skip
-        if figures:
+        if figures and processes.is_chief():
             _draw_curve(folder, result, d, job.seed)
     if result.epochs:
         place.say(format_epochs(result.epochs))
-    scores = read_json(folder / "summary.json")["test_sets"]
+    scores = processes.chief(lambda: read_json(folder / "summary.json")["test_sets"])
     if scores:
         place.say(format_summary(scores))
     if d["synthetic"]:
@@ -216,7 +217,7 @@ def check_same_data(place: Workplace, spec: AnySpec, run: Path) -> None:
     Raises:
       InputError: the model was trained on other data.
     """
-    settings, summary = read_json(run / "settings.json"), read_json(run / "summary.json")
+    settings, summary = processes.chief(lambda: [read_json(run / f"{n}.json") for n in ("settings", "summary")])
     if place.store is not None and not (place.store / spec.name / "manifest.json").exists():
         same = not summary["synthetic"]
     else:

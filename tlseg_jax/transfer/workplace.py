@@ -17,6 +17,7 @@ from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.train import processes
 from tlseg_jax.remote.folder import Folder
 
 COHORT_SPACING = 2.0
@@ -77,11 +78,11 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
       InputError: the user's store lacks it, or holds another data set under its name.
     """
     if place.store is None:
-        return _cohort_of_slices(place, spec) if isinstance(spec, SliceSpec) else _cohort_of_heads(place, spec)
+        return _made(lambda: _cohort(place, spec))
     folder = place.store / spec.name
     if not (folder / "manifest.json").exists():
         if isinstance(spec, DatasetSpec) and is_factor_name(spec.name):
-            return _cohort_of_heads(place, spec)
+            return _made(lambda: _cohort_of_heads(place, spec))
         raise InputError(
             f"{place.store} holds no prepared data set '{spec.name}': run 'python -m experiments.prepare "
             f"--dataset={spec.name} --source=... --store={place.store}' first."
@@ -102,6 +103,17 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
                 )
     place.say(f"{spec.name}: using the prepared data set {folder}.")
     return store
+
+
+def _made(make: Callable[[], AnyStore]) -> AnyStore:
+    """A store that is made; of several processes the chief makes it while the others wait, and all open it."""
+    if processes.count() == 1:
+        return make()
+    return open_any_store(Path(processes.chief(lambda: str(make().folder))))
+
+
+def _cohort(place: Workplace, spec: AnySpec) -> AnyStore:
+    return _cohort_of_slices(place, spec) if isinstance(spec, SliceSpec) else _cohort_of_heads(place, spec)
 
 
 def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
