@@ -3,7 +3,7 @@
     python -m benchmarks.conv_lowering [--dtypes=float32] [--rounds=5]
 
 Times value and both gradients, the lowerings in turn within each round, on layers of `switch32` and `switch8x2` at
-2 mm (two 40x56x56 patches) and of the 2D network (four 128x128 slices), and prints each one's ratio to
+2 mm (two 40x56x56 patches) and 1 mm, and of the 2D network (four 128x128 slices), and prints each one's ratio to
 `lax.conv_general_dilated`. Below 1 is faster.
 """
 
@@ -27,6 +27,8 @@ LAYERS: dict[str, tuple[tuple[int, ...], int]] = {
     "32 to 32, 20x28x28": ((2, 20, 28, 28, 32), 32),
     "64 to 32, 20x28x28": ((2, 20, 28, 28, 64), 32),
     "8 to 8, 40x56x56": ((2, 40, 56, 56, 8), 8),
+    "8 to 8, 72x112x112": ((2, 72, 112, 112, 8), 8),
+    "16 to 8, 72x112x112": ((2, 72, 112, 112, 16), 8),
     "32 to 32, 128x128": ((4, 128, 128, 32), 32),
     "64 to 32, 128x128": ((4, 128, 128, 64), 32),
     "128 to 128, 32x32": ((4, 32, 32, 128), 128),

@@ -1,8 +1,8 @@
 """3x3 and 3x3x3 convolutions, and the one place that chooses how they are lowered.
 
 native   XLA's own, with its own gradients: what its TPU compiler does best.
-turned   for a GPU: XLA's own, but the input's gradient is a forward convolution with the kernel turned round. cuDNN's
-         own gradient of few channels in float32 takes five times as long as that.
+turned   for a GPU: XLA's own, but the input's gradient of a 3D convolution of few channels (`FEW`) is a forward
+         convolution with the kernel turned round: cuDNN's own takes five times as long there in float32.
 planes   for a CPU: a 3D convolution as one 2D convolution over the concatenation of each plane with its two neighbours
          (a 2D one as it is), and the kernel's gradient block by block (`kernel_gradient`).
 onednn   for a CPU whose jaxlib holds it: oneDNN's convolution (`onednn`), and the same kernel's gradient.
@@ -25,6 +25,9 @@ from tlseg_jax.models.kernel_gradient import kernel_gradient
 
 Lowering = Literal["native", "turned", "planes", "onednn"]
 
+FEW = 8
+"""Channels, on both sides, up to which cuDNN's gradient of a 3D convolution's input is slow."""
+
 LAYOUTS = {4: ("NHWC", "HWIO", "NHWC"), 5: ("NDHWC", "DHWIO", "NDHWC")}
 
 
@@ -32,7 +35,7 @@ def choose_lowering(backend: str | None = None) -> Lowering:
     """The fastest lowering of a convolution on a backend ("cpu", "gpu", "tpu"; None: the default one)."""
     backend = backend or jax.default_backend()
     if backend != "cpu":
-        return "native"
+        return "turned" if backend in ("gpu", "cuda", "rocm") else "native"
     return "onednn" if onednn.available(backend) else "planes"
 
 
@@ -48,6 +51,8 @@ def convolution(x: jax.Array, kernel: jax.Array, lowering: Lowering | None = Non
       (batch, *sides, features), the same for every lowering up to rounding, and so are its gradients.
     """
     lowering = lowering or choose_lowering()
+    if lowering == "turned" and (x.ndim == 4 or max(kernel.shape[-2:]) > FEW):
+        lowering = "native"
     return _native(x, kernel) if lowering == "native" else _by_hand(lowering, x, kernel)
 
 
