@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, compilation_flags, evaluation_flags
+from experiments import cli, cluster_flags, compilation_flags, evaluation_flags
 from tlseg_jax.datasets.slice_spec import slice_spec_from_dict
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
@@ -50,6 +50,7 @@ REGISTRATION = flags.DEFINE_enum(
 
 def main() -> None:
     """Parse the flags, predict, and say the volumes."""
+    cluster_flags.refuse("predict other scans in each, such as by an array of jobs")
     run, source, output = cli.run_folder(cli.required(RUN)), Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
     compilation_flags.use_cache()
     saved = load_any_model(run)

@@ -31,6 +31,7 @@ from tlseg_jax.export.stablehlo import (
 from tlseg_jax.files import flush, lock_folder, write_json
 from tlseg_jax.models.networks import config_from_dict, variable_shapes
 from tlseg_jax.train.checkpoint import SPARE_BYTES, SavedModel, check_same, load_model
+from tlseg_jax.train.checkpoint_files import first_line
 from tlseg_jax.train.run_folder import plain, read_json
 
 CARD, TEXT, CHECKPOINT, PROGRAM = "card.json", "CARD.md", "checkpoint", "model.stablehlo"
@@ -113,7 +114,7 @@ def load_exported(folder: Path) -> SavedModel:
                 ),
             )
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise InputError(f"{path} cannot be read ({_first_line(e)}): export the run again.") from None
+        raise InputError(f"{path} cannot be read ({first_line(e)}): export the run again.") from None
     check_same(target, found["state"], str(path))
     description = found["description"]
     return SavedModel(config, found["state"]["params"], found["state"]["batch_stats"], description, description["step"])
@@ -145,7 +146,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
             f"{path} does not exist, and a model cannot be used without it: keep the exported folder together."
         ) from None
     except (OSError, ValueError) as e:
-        raise InputError(f"{path} cannot be read ({_first_line(e)}): copy or export the model again.") from None
+        raise InputError(f"{path} cannot be read ({first_line(e)}): copy or export the model again.") from None
     if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
         raise InputError(f"{path} is no card of an exported model: give the folder of one.")
     if card.get("format") != FORMAT:
@@ -247,6 +248,3 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
     for path in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
         flush(path)
 
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

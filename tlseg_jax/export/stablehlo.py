@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tlseg_jax.errors import InputError
 from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.train.checkpoint_files import first_line
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What a program is made for where nobody says otherwise."""
@@ -149,10 +150,9 @@ def load_network(
     """
     try:
         exported = export.deserialize(bytearray(program))
-    except (ValueError, TypeError, AssertionError, NotImplementedError) as e:
-        fault = (str(e).splitlines() or [type(e).__name__])[0][:200]
+    except Exception as e:  # what another version, or something else than a program, raises here is listed nowhere
         raise InputError(
-            f"{where} cannot be read by JAX {jax.__version__} ({fault}): "
+            f"{where} cannot be read by JAX {jax.__version__} ({first_line(e)}): "
             "give the folder that it lies in, whose checkpoint every version reads."
         ) from None
     backend = jax.default_backend()
