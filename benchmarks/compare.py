@@ -181,8 +181,12 @@ def main() -> None:
                 cases.append(
                     {"network": network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype} | found
                 )
+                _write(reduced, cases)  # what is measured stays, whatever becomes of the next
                 print(_line(size.name, dtype, found), flush=True)
                 print("\n".join(f"    {n}: {_told(t)}" for n, t in found["pytorch_forms"].items()), flush=True)
+
+
+def _write(reduced: bool, cases: list[dict[str, Any]]) -> None:
     threads = {"threads_each": cores(), "tf32": TF32.value}
     write_result("compare", dict(describe(reduced)) | threads | {"cases": cases}, common_flags.OUT.value)
 

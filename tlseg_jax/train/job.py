@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -419,6 +420,8 @@ def _flops_line(run: Run, state: TrainState) -> str:
         return step_flops(step, dataclasses.replace(state, opt_state=moments), batch)
 
     taken = flops(run.labels, run.batch_shapes(), run.place.levels)
+    if math.isnan(taken):
+        return "FLOPs a step: not counted, since JAX_PLATFORMS leaves out cpu."
     if job.freeze == "none":
         return f"FLOPs a step: {taken / 1e9:.1f} G"
     full = flops(label_parameters(state.params, get_rules("none")), run.data.batch_shapes(), 0)

@@ -1,6 +1,7 @@
 """One training step and one prediction: pure functions, jitted."""
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -242,8 +243,17 @@ def make_test_loss(config: NetworkConfig, loss: Objective, inputs: Inputs) -> Ca
 
 
 def step_flops(step: Step, state: TrainState, batch: Batch) -> float:
-    """Floating-point operations of one step, by XLA's cost analysis of the program as traced."""
-    cost = step.lower(state, batch).cost_analysis()  # type: ignore[attr-defined]
+    """Floating-point operations of one step, by XLA's cost analysis of the program as traced.
+
+    NaN where that cannot be had: a GPU's own client counts nothing, so the host's must be there (JAX_PLATFORMS).
+    """
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), (state, batch))
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return math.nan
+    with jax.default_device(host):
+        cost = step.lower(*shapes).cost_analysis()  # type: ignore[attr-defined]
     return float(cost["flops"])
 
 
