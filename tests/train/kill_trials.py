@@ -26,8 +26,10 @@ from typing import Any
 
 import jax
 import numpy as np
+import tensorboardX  # noqa: F401 - takes seconds, and each child would
 from flax.traverse_util import flatten_dict
 
+import tlseg_jax.input.patches  # noqa: F401 - as above
 from tests.conftest import he_variables, write_store
 from tlseg_jax import signals
 from tlseg_jax.errors import Preempted
