@@ -4,9 +4,9 @@
 that only read. A folder that is nobody's copy passes through both unchanged.
 """
 
-import _thread
 import contextlib
 import fcntl
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def held(
     check_reachable(address)
     bucket = open_bucket(address)
     name = f".shards/{part}.lease" if part else LEASE
-    lease = Lease(bucket, address, folder, _thread.interrupt_main, name=name, life=LIFE, renew=RENEW, say=say)
+    lease = Lease(bucket, address, folder, _interrupt, name=name, life=LIFE, renew=RENEW, say=say)
     try:
         with lease:
             with _turn(folder), explained(address):
@@ -143,6 +143,13 @@ def _turn(folder: Path) -> Iterator[None]:
     with (folder / ".turn").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _interrupt() -> None:
+    """End what the main thread does, as Ctrl-C would, even where it waits."""
+    main = threading.main_thread().ident
+    if main is not None:
+        signal.pthread_kill(main, signal.SIGINT)
 
 
 def _is_held(folder: Path) -> bool:

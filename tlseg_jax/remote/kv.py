@@ -30,10 +30,10 @@ FEW = 3
 """Attempts at the first request: whoever mistyped an address is told within seconds."""
 
 
-def kvstore_spec(address: Address, attempts: int = PATIENCE) -> dict[str, Any]:
+def kvstore_spec(address: Address, attempts: int | None = None) -> dict[str, Any]:
     """tensorstore's description of a folder in a bucket."""
     spec: dict[str, Any] = {"bucket": address.bucket, "path": f"{address.path}/" if address.path else ""}
-    retries = {"max_retries": attempts, "initial_delay": "500ms", "max_delay": "16s"}
+    retries = {"max_retries": attempts or PATIENCE, "initial_delay": "500ms", "max_delay": "16s"}
     if address.scheme == "gs":
         return spec | {"driver": "gcs", "context": {"gcs_request_retries": retries}}
     spec |= {"driver": "s3", "context": {"s3_request_retries": retries}}
@@ -48,7 +48,7 @@ def kvstore_spec(address: Address, attempts: int = PATIENCE) -> dict[str, Any]:
     return spec
 
 
-def open_bucket(address: Address, attempts: int = PATIENCE) -> ts.KvStore:
+def open_bucket(address: Address, attempts: int | None = None) -> ts.KvStore:
     """A folder in a bucket; keys are relative to it. Nothing is asked of the server yet.
 
     Raises:
@@ -90,7 +90,7 @@ def explain(address: Address, error: Exception) -> str:
         return f"There is no bucket {bucket}: check the address, or make the bucket first."
     if any(w in text for w in REFUSED):
         return f"{address} is not open to these credentials: check them ({keys}) and the bucket's rules."
-    if any(w in text.lower() for w in ("credential", "no auth")):
+    if "credentials" in text.split(" [")[0]:  # after that comes what we had asked for
         return f"{address} needs credentials and none were found: set {keys}, or log in."
     server = endpoint() if address.scheme == "s3" else None
     if any(w in text for w in ("CURL", "retry attempts failed", "UNAVAILABLE", "DEADLINE_EXCEEDED", "ABORTED")):
