@@ -1,6 +1,8 @@
 """A folder of a bucket that is worked in here: what is fetched, what is sent, in which order, and what wins."""
 
+import contextlib
 import json
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from tests.remote.bucket import Bucket
 from tests.remote.conftest import on_machine
+from tlseg_jax import signals
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.files import lock_folder
 from tlseg_jax.remote import held as module
@@ -220,3 +223,18 @@ def test_local_folders_know_nothing_of_all_this(tmp_path: Path) -> None:
         bring(folder)
         write(folder, a="1")
     assert {p.name for p in folder.iterdir()} == {".lock", "a"}
+
+
+@pytest.mark.parametrize("waiting", [False, True], ids=["at once", "at a place of its own"])
+def test_who_is_asked_to_stop_sends_what_it_has(bucket: Bucket, waiting: bool) -> None:
+    run = runs(bucket) / "a"
+    signals.listen()
+    try:
+        with pytest.raises(Preempted, match="Stopped by SIGTERM"), lock_folder(run):
+            write(run, history="1")
+            with signals.waiting() if waiting else contextlib.nullcontext():
+                signal.raise_signal(signal.SIGTERM)
+    finally:
+        signals.forget()
+    assert bucket.get("runs/a/history") == b"1"
+    assert json.loads(bucket.get("runs/a/.lease"))["owner"] is None

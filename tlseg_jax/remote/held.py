@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tlseg_jax import signals
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.remote.address import Address, address_of
 from tlseg_jax.remote.kv import check_reachable, explain, explained, open_bucket
@@ -112,6 +113,14 @@ class _Sender:
         self._thread.start()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        with signals.waiting():  # who is asked to stop still has the time for this
+            self._finish(error)
+        if error is None and signals.asked():
+            raise Preempted(
+                f"Stopped by {signals.asked_by()}; {self._address} is up to date: run the same command again to go on."
+            )
+
+    def _finish(self, error: BaseException | None) -> None:
         self._end.set()
         self._thread.join()
         if not self._may():

@@ -18,7 +18,7 @@ from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.train import processes
-from tlseg_jax.remote.folder import Folder
+from tlseg_jax.remote.folder import Folder, open_folder, recorded
 
 COHORT_SPACING = 2.0
 """mm; usual voxel size of the built-in cohort of heads."""
@@ -109,7 +109,7 @@ def _made(make: Callable[[], AnyStore]) -> AnyStore:
     """A store that is made; of several processes the chief makes it while the others wait, and all open it."""
     if processes.count() == 1:
         return make()
-    return open_any_store(Path(processes.chief(lambda: str(make().folder))))
+    return open_any_store(open_folder(processes.chief(lambda: recorded(make().folder))))
 
 
 def _cohort(place: Workplace, spec: AnySpec) -> AnyStore:
