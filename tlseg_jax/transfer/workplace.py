@@ -17,8 +17,8 @@ from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.train import processes
 from tlseg_jax.remote.folder import Folder, open_folder, recorded
+from tlseg_jax.train import processes
 
 COHORT_SPACING = 2.0
 """mm; usual voxel size of the built-in cohort of heads."""
