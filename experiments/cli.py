@@ -141,9 +141,13 @@ def _fail(sentence: str) -> NoReturn:
 
 
 def _end(text: str, code: int) -> NoReturn:
-    """End this process, and with it the others of its run; the first that ends says why."""
+    """End this process, and with it the others of its run; the first that ends says why, those of its kind nothing."""
     first = cluster.fail(code, text)
-    if first.process == processes.index() and text:
+    if first.process != processes.index() and not text.endswith(first.sentence):
+        text = first.as_said()
+    elif first.process != processes.index():
+        text = ""
+    if text:
         print(text, file=sys.stderr)
     cluster.leave(first.code)
     raise SystemExit(code) from None

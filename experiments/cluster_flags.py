@@ -42,7 +42,7 @@ def refuse(instead: str) -> None:
     Raises:
       InputError: there are several.
     """
-    found = cluster.find_cluster()
+    found = find()
     if found is not None:
         raise InputError(
             f"This command is done by one process, and {found.count} are told {found.source}: {instead}."

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli, compilation_flags, execution_flags, pretrained, training_flags
+from experiments import cli, cluster_flags, compilation_flags, execution_flags, pretrained, training_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder
@@ -36,6 +36,7 @@ for module in (training_flags, execution_flags, pretrained):
 
 def main() -> None:
     """Parse the flags, train what is missing, and write the comparison."""
+    cluster_flags.refuse("compare in one, or pre-train in several first (experiments.pretrain)")
     execution = execution_flags.execution()
     compilation_flags.use_cache()
     place = training_flags.workplace()

@@ -9,7 +9,7 @@ false, is saved in RUN/postprocess/, and its effect on the test volumes is measu
 
 from absl import flags
 
-from experiments import cli, compilation_flags
+from experiments import cli, cluster_flags, compilation_flags
 from tlseg_jax.datasets.spec import get_any_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.false_positives import train_forest
@@ -30,6 +30,7 @@ flags.adopt_module_key_flags(compilation_flags)  # so that --help lists it
 
 def main() -> None:
     """Parse the flags, train the forest, measure it, and print the table."""
+    cluster_flags.refuse("train the forest once, where the run can be read")
     run, name, root = cli.run_folder(cli.required(RUN)), cli.required(DATASET), cli.store(cli.required(STORE))
     compilation_flags.use_cache()
     saved = load_model(run)

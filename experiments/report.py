@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import cli
+from experiments import cli, cluster_flags
 from tlseg_jax.errors import InputError
 from tlseg_jax.report.sweep_report import VIEWERS as MOST
 from tlseg_jax.report.sweep_report import write_report
@@ -22,6 +22,7 @@ VIEWERS = flags.DEFINE_integer("viewers", MOST, "Scans to scroll through on each
 
 def main() -> None:
     """Parse the flags and write the reports."""
+    cluster_flags.refuse("report once, when the runs are done")
     workdir = cli.workdir(WORKDIR.value, f"sweep/{STUDY.value}" if STUDY.value else "sweep")
     output = Path(OUTPUT.value) if OUTPUT.value else workdir / "report"
     for sweep in _sweeps(workdir, STUDY.value):

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from experiments import cli, compilation_flags, evaluation_flags, execution_flags
+from experiments import cli, cluster_flags, compilation_flags, evaluation_flags, execution_flags
 from tlseg_jax.errors import InputError
 from tlseg_jax.sweep.plan import plan_sweep
 from tlseg_jax.sweep.run import Sweep
@@ -68,6 +68,9 @@ for module in (evaluation_flags, execution_flags, compilation_flags):
 
 def main() -> None:
     """Parse the flags and run what is missing, or say what would be run."""
+    cluster_flags.refuse(
+        "give one all devices of its machine (--devices=all), or make its runs an array of experiments.finetune jobs"
+    )
     flags.FLAGS["cache"].default = "auto"
     if not flags.FLAGS["cache"].present:
         flags.FLAGS["cache"].value = "auto"

@@ -192,6 +192,10 @@ class Failure:
     code: int
     sentence: str
 
+    def as_said(self) -> str:
+        """What another process says that ends for it."""
+        return f"ended, as process {self.process} did: {self.sentence}"
+
 
 def fail(code: int, sentence: str) -> Failure:
     """Tell the others that this process ends with an exit code, and why; does nothing with one process.
@@ -270,5 +274,5 @@ class _Watch:
             if first is None or cls._stopped.wait(GRACE_SECONDS):
                 continue
             if first.process != processes.index():
-                print(f"ended, as process {first.process} did: {first.sentence}", file=sys.stderr, flush=True)
+                print(first.as_said(), file=sys.stderr, flush=True)
             leave(first.code)

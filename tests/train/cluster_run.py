@@ -1,0 +1,60 @@
+"""One run by as many processes as the environment tells of, which `experiments.launch` starts:
+
+    python -m tests.train.cluster_run STORES WORKDIR STEPS [start]
+
+Trains a tiny network on the store STORES/tiny, and does all that the processes have to agree on: validation,
+checkpoints, scores and, with "start", a pre-trained model that is made first, and a frozen encoder. What a process
+prints is the run's own words, and whose images it read.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments import cli, cluster_flags
+from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.preprocess.store import Store
+from tlseg_jax.train import processes
+from tlseg_jax.train.execution import Execution
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.transfer import study
+from tlseg_jax.transfer.workplace import Workplace
+
+NETWORK = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
+
+BATCH = 4
+"""Divides by the devices of every rehearsal; the fixture's epochs are not a whole number of batches."""
+
+
+def main(given: Sequence[str]) -> None:
+    """Do the run."""
+    stores, workdir, steps = Path(given[0]), Path(given[1]), int(given[2])
+    cluster_flags.start()
+    read: set[str] = set()
+    image = Store.image
+
+    def watched(self: Store, subject: str, *rest: object) -> object:
+        read.add(subject)
+        return image(self, subject, *rest)  # type: ignore[arg-type]
+
+    Store.image = watched  # type: ignore[method-assign,assignment]
+    place = Workplace(workdir, stores, say=processes.say, progress=False)
+    recipe = dataclasses.replace(
+        get_recipe("default"), batch_size=BATCH, intensity_augmentation=False, affine_augmentation=False
+    )
+    execution = Execution(parallel="one" if processes.count() == 1 else "pmap")
+    job = JobSettings(NETWORK, recipe, steps, validation=2, validate_every=steps // 2, checkpoint_every=steps // 2)
+    store = Store(stores / "tiny")
+    if "start" in given:
+        first = JobSettings(NETWORK, recipe, 4, seed=1)
+        pretrained = study.pretrain(place, "tiny", first, workdir / "pretrained", execution)
+        job = dataclasses.replace(job, freeze="encoder")
+        study.finetune(place, pretrained, "tiny", job, workdir / "run", execution=execution)
+    else:
+        study.train_and_assess(place, store, job, workdir / "run", None, [store], execution, figures=False)
+    print("read:", *sorted(read), flush=True)
+
+
+if __name__ == "__main__":
+    cli.run_command(main)
