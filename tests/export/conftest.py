@@ -1,4 +1,4 @@
-"""Two small runs, of volumes and of slices, that were trained for two steps and "scored"; read only."""
+"""Two small runs, of volumes and of slices, with a checkpoint and scores; read only."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from tests.conftest import he_variables, write_store
@@ -14,8 +15,8 @@ from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.train import job as job_module
-from tlseg_jax.train.checkpoint import load_model
-from tlseg_jax.train.job import JobSettings, train_job
+from tlseg_jax.train.checkpoint import Checkpoints
+from tlseg_jax.train.job import JobSettings, claim_run, prepare_run
 from tlseg_jax.train.recipes import get_recipe
 
 SCORE = {
@@ -28,18 +29,16 @@ SCORE = {
 }  # fmt: skip
 
 
-def _train(store: AnyStore, job: JobSettings, folder: Path, start: Callable[[Any, int], Any]) -> Path:
+def save_run(store: AnyStore, job: JobSettings, folder: Path, start: Callable[[Any, int], Any]) -> Path:
+    """A run as training leaves it, but that its steps were not computed."""
     with pytest.MonkeyPatch.context() as patch, lock_folder(folder):
-        # The network's own start, and tracing for the FLOPs, take seconds.
+        # The network's own start takes seconds of compiling.
         patch.setattr(job_module, "init_variables", lambda c, key: start(c, int(jax.random.key_data(key)[-1])))
-        patch.setattr(job_module, "step_flops", lambda *_: 1e9)
-        jax.config.update("jax_disable_most_optimizations", True)
-        try:
-            train_job(store, job, folder, say=lambda _: None, progress=False)
-        finally:
-            jax.config.update("jax_disable_most_optimizations", False)
-    step = load_model(folder).step
-    write_json(folder / "summary.json", {"model_step": step, "test_sets": {"tiny": SCORE}})
+        run = prepare_run(store, job, folder, say=lambda _: None)
+        claim_run(run, lambda _: None)
+        with Checkpoints(folder / "checkpoints") as checkpoints:
+            checkpoints.save(dataclasses.replace(run.state, step=jnp.int32(2)), run.iterator, run.description)
+    write_json(folder / "summary.json", {"model_step": 2, "test_sets": {"tiny": SCORE}})
     return folder
 
 
@@ -49,11 +48,11 @@ def volume_run(tmp_path_factory: pytest.TempPathFactory, tiny_network: UNetConfi
     folder = tmp_path_factory.mktemp("volumes")
     recipe = dataclasses.replace(get_recipe("default"), learning_rate=1e-2)
     store = write_store(folder / "store")
-    return _train(store, JobSettings(tiny_network, recipe, 2), folder / "run", he_variables)
+    return save_run(store, JobSettings(tiny_network, recipe, 2), folder / "run", he_variables)
 
 
 @pytest.fixture(scope="session")
 def slice_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A 2D run."""
     folder = tmp_path_factory.mktemp("slices")
-    return _train(small_store(folder / "store"), small_job(steps=2, epochs=0), folder / "run", first_variables)
+    return save_run(small_store(folder / "store"), small_job(steps=2, epochs=0), folder / "run", first_variables)

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,32 @@ import jax
 import numpy as np
 import pytest
 
+from tests.conftest import write_store
 from tlseg_jax.errors import InputError
 from tlseg_jax.export import model_folder
 from tlseg_jax.export.load import load_any_model
 from tlseg_jax.export.model_folder import export_model, load_exported
+from tlseg_jax.export.stablehlo import export_network
 from tlseg_jax.files import lock_folder
 from tlseg_jax.train.checkpoint import load_model
-from tlseg_jax.train.job import seen_subjects
+from tlseg_jax.train.job import JobSettings, Pretrained, prepare_run, seen_subjects
+from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.run_folder import read_json
+
+
+@pytest.fixture(scope="module", autouse=True)
+def lowered_once() -> Iterator[None]:
+    """All exports here are of one run: each choice of platforms is lowered once."""
+    made: dict[tuple[str, ...], bytes] = {}
+
+    def export(config: Any, params: Any, batch_stats: Any, platforms: Sequence[str]) -> bytes:
+        if tuple(platforms) not in made:
+            made[tuple(platforms)] = export_network(config, params, batch_stats, platforms)
+        return made[tuple(platforms)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_folder, "export_network", export)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +99,19 @@ def test_a_scan_that_was_seen_is_still_found_by_its_checksum(model: Path, tiny_s
     """The store of the run's own scans: all its training scans, and no other."""
     assert seen_subjects(tiny_store, "train", load_exported(model).description) == tiny_store.subjects("train")
     assert seen_subjects(tiny_store, "test", load_exported(model).description) == ()
+
+
+def test_a_run_may_start_from_it(model: Path, volume_run: Path, tmp_path: Path) -> None:
+    settings = JobSettings(load_exported(model).config, get_recipe("default"), 2)
+    other = write_store(tmp_path / "other", first=20)
+    with lock_folder(tmp_path / "run"):
+        run = prepare_run(other, settings, tmp_path / "run", Pretrained.load(model), say=lambda _: None)
+    jax.tree.map(np.testing.assert_array_equal, dict(run.state.params), load_model(volume_run).params)
+    seen = load_model(volume_run).description["seen_images"]
+    assert seen and set(seen) < set(run.description["seen_images"])
+    mixed = write_store(tmp_path / "mixed", train=1, test=3)  # its test subjects are three that trained it
+    with pytest.raises(InputError, match="so the scores would be too good"):
+        prepare_run(mixed, settings, tmp_path / "run", Pretrained.load(model), say=lambda _: None)
 
 
 def test_twice_is_once(copied: Path, volume_run: Path) -> None:
@@ -234,7 +266,7 @@ def test_a_card_may_be_edited_but_not_in_what_predictions_depend_on(copied: Path
     card["model"]["spec"]["spacing"] = [2.0, 2.0, 2.0]
     (copied / "card.json").write_text(json.dumps(card))
     for path in (copied, copied / "model.stablehlo"):
-        with pytest.raises(InputError, match="card.json was changed or damaged"):
+        with pytest.raises(InputError, match=r"card\.json was changed or damaged"):
             load_any_model(path)
     for text, fault in (("{", "cannot be read"), ("[]", "is no card"), ('{"files": {}, "format": 9}', "version")):
         (copied / "card.json").write_text(text)

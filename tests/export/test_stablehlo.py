@@ -92,9 +92,9 @@ def test_what_cannot_be_run_here_is_said() -> None:
     config = NETWORKS["concatenate"]
     variables = moved_variables(config)
     program = export_network(config, variables["params"], variables["batch_stats"], ["cuda", "tpu"])
-    with pytest.raises(InputError, match="m.stablehlo was exported for cuda, tpu and this machine computes on cpu"):
+    with pytest.raises(InputError, match=r"m\.stablehlo was exported for cuda, tpu and this machine computes on cpu"):
         load_network(program, config.divisor, "m.stablehlo")
-    with pytest.raises(InputError, match="m.stablehlo cannot be read by JAX"):
+    with pytest.raises(InputError, match=r"m\.stablehlo cannot be read by JAX"):
         load_network(b"not a program at all", config.divisor, "m.stablehlo")
 
 

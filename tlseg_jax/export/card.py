@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from tlseg_jax.models.networks import NetworkConfig, count_parameters, get_network
+from tlseg_jax.models.networks import NetworkConfig, count_parameters
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.checkpoint import SavedModel
 
 FORMAT = 1
@@ -162,16 +163,12 @@ def _limits(d: Mapping[str, Any], config: NetworkConfig, summary: Mapping[str, A
         "JAX promises to read the program (StableHLO) for six months; the checkpoint does not expire.",
         "Program and checkpoint differ by rounding." + (
             " Where two values of a pooling cell are equal but for that, what is un-pooled may move by a voxel."
-            if _unpools(config) else ""
+            if isinstance(config, UNetConfig) else ""
         ),
     ]  # fmt: skip
     if config.dimensions == 2:
         lines.append("The forest that drops false components (--postprocess) is no part of it.")
     return lines
-
-
-def _unpools(config: NetworkConfig) -> bool:
-    return isinstance(config, type(get_network("switch32")))
 
 
 def card_text(card: Mapping[str, Any]) -> str:

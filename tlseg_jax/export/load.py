@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Predictor
-from tlseg_jax.export.model_folder import CARD, PROGRAM, checked_card, load_exported
+from tlseg_jax.export.model_folder import CARD, PROGRAM, checked_card, load_saved
 from tlseg_jax.export.stablehlo import load_network
 from tlseg_jax.models.networks import NetworkConfig, config_from_dict
 from tlseg_jax.train.checkpoint import SavedModel, load_model
@@ -45,9 +45,7 @@ def load_any_model(path: Path) -> AnyModel:
       InputError: there is no model, or it is damaged or of another version.
     """
     if path.is_dir():
-        if (path / CARD).exists():
-            return _of_saved("model", load_exported(path))
-        return _of_saved("run", load_model(path))
+        return _of_saved("model" if (path / CARD).exists() else "run", load_saved(path))
     if path.suffix == Path(PROGRAM).suffix:
         return _of_program(path)
     if path.exists():

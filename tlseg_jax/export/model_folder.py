@@ -91,6 +91,15 @@ def export_model(
     return _read_card(output)
 
 
+def load_saved(folder: Path, say: Callable[[str], None] = print) -> SavedModel:
+    """The model of a run folder or of an exported one.
+
+    Raises:
+      InputError: see `load_model` and `load_exported`.
+    """
+    return load_exported(folder) if (folder / CARD).exists() else load_model(folder, say)
+
+
 def load_exported(folder: Path) -> SavedModel:
     """The model of an exported folder, by its checkpoint.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tlseg_jax.errors import InputError
 from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.train.checkpoint_files import first_line
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -42,7 +43,7 @@ def check_platforms(platforms: Sequence[str]) -> tuple[str, ...]:
 def input_shape(config: NetworkConfig) -> str:
     """The shape that the program takes, as `jax.export.symbolic_shape` writes it: "b, 8*x, 8*y, 8*z" and so on."""
     sides = [f"{config.divisor}*{axis}" for axis in "xyz"[: config.dimensions]]
-    channels = [str(config.channels)] if config.dimensions == 2 else []
+    channels = [str(config.channels)] if isinstance(config, SliceUNetConfig) else []
     return ", ".join(["b", *sides, *channels])
 
 
@@ -121,7 +122,7 @@ def export_network(
         return jax.lax.platform_dependent(held, image, default=native, **by_platform)  # type: ignore[no-any-return]
 
     shape = export.symbolic_shape(input_shape(config))
-    limit = jax.config.jax_traceback_in_locations_limit
+    limit = jax.config.jax_traceback_in_locations_limit  # type: ignore[attr-defined]
     # Or the source files' paths on this machine would be handed on.
     jax.config.update("jax_traceback_in_locations_limit", 0)
     try:

@@ -13,6 +13,7 @@ from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
+from tlseg_jax.export.model_folder import load_saved
 from tlseg_jax.models.networks import NetworkConfig, init_variables
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
@@ -66,7 +67,7 @@ class Pretrained:
     @classmethod
     def load(cls, run: Path) -> "Pretrained":
         """Read the model of a run folder; of several processes, the chief for all."""
-        return cls(run, load_shared_model(run))
+        return cls(run, load_shared_model(run, read=load_saved))
 
 
 class TaskData(Protocol):

@@ -15,19 +15,22 @@ from tlseg_jax.train.checkpoint import SavedModel, load_model
 _Tree = dict[str, Any]
 
 
-def load_shared_model(run: Path, say: Callable[[str], None] = print) -> SavedModel:
-    """As `load_model`; every process makes this call, and the chief reads.
+def load_shared_model(
+    run: Path, say: Callable[[str], None] = print,
+    read: Callable[[Path, Callable[[str], None]], SavedModel] = load_model,
+) -> SavedModel:  # fmt: skip
+    """As `load_model`, or what else reads a model; every process makes this call, and the chief reads.
 
     Raises:
-      InputError: on every process, what `load_model` raised on the chief.
+      InputError: on every process, what `read` raised on the chief.
     """
     if processes.count() == 1:
-        return load_model(run, say)
+        return read(run, say)
     saved: SavedModel | None = None
     fault: str | None = None
     if processes.is_chief():
         try:
-            saved = load_model(run, say)
+            saved = read(run, say)
         except InputError as e:
             fault = str(e)
     told = {"shapes": _shapes(_tree(saved)), "description": saved.description, "step": saved.step} if saved else None
