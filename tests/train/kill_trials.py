@@ -37,6 +37,7 @@ from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train import job as job_module
+from tlseg_jax.train.checkpoint import KEEP, load_model
 from tlseg_jax.train.checkpoint_files import UNFINISHED, read_checkpoint, steps_in
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.job import JobSettings, train_job
@@ -46,8 +47,8 @@ NETWORK = UNetConfig("tiny", ((2,),), (2,), ((2,),), (), "concatenate")
 
 PREEMPTED, DONE = 75, 0
 
-MOMENTS = ("training", "checkpoint", "term")
-"""Kill anywhere; kill while a checkpoint is being written; SIGTERM anywhere."""
+MOMENTS = ("training", "checkpoint", "training", "checkpoint", "term")
+"""Kill anywhere; kill while a checkpoint is being written; SIGTERM anywhere. As often as they are drawn."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +205,8 @@ def write_result(folder: Path, steps: int, out: Path) -> None:
             "position": position,
             "description": description,
             "history": (folder / "history.csv").read_text(),
-            "kept": steps_in(folder / "checkpoints"),
+            "model": load_model(folder).step,  # the best by validation, wherever the run was cut
+            "bounded": len(steps_in(folder / "checkpoints")) <= KEEP + 1,
             "left over": [p.name for p in folder.rglob("*") if UNFINISHED in p.name or p.name.endswith(".tmp")],
         },
     )
@@ -225,8 +227,10 @@ def result(folder: Path, steps: int, log: Path) -> dict[str, Any]:
     return json.loads(out.read_text())  # type: ignore[no-any-return]
 
 
-def trials(work: Path, kills: int, seed: int, moments: tuple[str, ...] = MOMENTS) -> dict[str, Any]:
-    """Kill until so many signals have hit a training, finish each run, and compare; the tally."""
+def trials(
+    work: Path, kills: int, seed: int, kinds: tuple[str, ...] = tuple(KINDS), moments: tuple[str, ...] = MOMENTS
+) -> dict[str, Any]:
+    """Kill trainings until there were so many kills, finish each run, and compare; the tally."""
     jax.config.update("jax_compilation_cache_dir", str(work / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_disable_most_optimizations", True)
@@ -237,8 +241,12 @@ def trials(work: Path, kills: int, seed: int, moments: tuple[str, ...] = MOMENTS
     tally: dict[str, Any] = {"runs": 0, "same": 0, "most_steps_lost_to_a_kill": 0, "most_steps_lost_to_sigterm": 0}
     differing: list[str] = []
     number = 0
-    while sum(hits.values()) < kills:
-        name = list(KINDS)[number % len(KINDS)]
+
+    def killed() -> int:
+        return sum(v for k, v in hits.items() if k != "SIGTERM")
+
+    while killed() < kills:
+        name = kinds[number % len(kinds)]
         kind, folder = KINDS[name], work / f"run{number}"
         if name not in alone:
             whole = attempt(store, work / f"alone{number}", kind, None, draw, log)
@@ -247,8 +255,8 @@ def trials(work: Path, kills: int, seed: int, moments: tuple[str, ...] = MOMENTS
             alone[name] = result(work / f"alone{number}", kind.steps, log)
         number += 1
         while True:
-            # A run is killed a few times; what is drawn beyond the number that was asked for is not sent.
-            moment = draw.choice(moments) if sum(hits.values()) < kills and draw.random() < 0.8 else None
+            # A run is hit a few times, and none any more once there were enough kills.
+            moment = draw.choice(moments) if killed() < kills and draw.random() < 0.8 else None
             got = attempt(store, folder, kind, moment, draw, log)
             if got["code"] == DONE:
                 break
@@ -268,7 +276,7 @@ def trials(work: Path, kills: int, seed: int, moments: tuple[str, ...] = MOMENTS
         tally["runs"] += 1
         tally["same"] += not wrong
         differing += [f"{folder.name} ({name}): {', '.join(wrong)}"] if wrong else []
-    return tally | {"signals": sum(hits.values()), "where": dict(sorted(hits.items())), "differing": differing}
+    return tally | {"kills": killed(), "sigterms": hits["SIGTERM"], "where": dict(sorted(hits.items())), "differing": differing}
 
 
 def main() -> int:
@@ -276,12 +284,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--moments", default=",".join(MOMENTS))
     parser.add_argument("--folder", type=Path, default=None)
     given = parser.parse_args()
     folder = given.folder or Path(tempfile.mkdtemp(prefix="kill_trials"))
     folder.mkdir(parents=True, exist_ok=True)
-    tally = trials(folder, given.kills, given.seed, tuple(given.moments.split(",")))
+    kinds, moments = (tuple(text.split(",")) for text in (given.kinds, given.moments))
+    tally = trials(folder, given.kills, given.seed, kinds, moments)
     print(json.dumps(tally, indent=1))
     return 0 if tally["same"] == tally["runs"] else 1
 
