@@ -95,7 +95,7 @@ def bring(folder: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         with _turn(folder), (folder / ".lock").open("a") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return  # what is here is newer than what is there
             Mirror(folder, bucket).pull(marked)

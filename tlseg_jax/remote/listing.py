@@ -76,10 +76,12 @@ def remote_files(bucket: ts.KvStore, marked: bool) -> set[str]:
         return loose
     markers = [n for n in names if n.endswith(f"/{WHOLE}") and step_of(n)]
     reads = [(step_of(n), bucket.read(n)) for n in markers]
+    there = set(names)
     for step, read in reads:
         found = read.result()
         if found.state == "value":
-            loose |= {f"{step}/{name}" for name in json.loads(found.value)["files"]} & set(names)
+            listed = {f"{step}/{name}" for name in json.loads(found.value)["files"]}
+            loose |= listed if listed <= there else set()
     return loose
 
 

@@ -115,12 +115,16 @@ class Mirror:
         rest = {n: s for n, s in first.items() if n not in steps and not _is_array(n)}
         last = {n: rest.pop(n) for n in list(rest) if _says_done(n)}
         sent = self._send(arrays, go_on) + self._send(rest, go_on)
+        finished = set()
         for step in sorted({s for n in steps if (s := step_of(n))}):
-            sent += self._send_step(step, {n: s for n, s in steps.items() if step_of(n) == step}, go_on)
+            of_step = self._send_step(step, {n: s for n, s in steps.items() if step_of(n) == step}, go_on)
+            sent += of_step
+            if of_step:
+                finished.add(step)
         sent += self._send(last, go_on)
         if go_on():
             gone = [n for n in self._known if n not in first and n not in second]
-            self._delete(gone)
+            self._delete(gone, finished)
             sent += len(gone)
         if sent:
             self._save()
@@ -145,13 +149,22 @@ class Mirror:
         return sent
 
     def _send_step(self, step: str, files: dict[str, Stamp], go_on: Callable[[], bool]) -> int:
+        """Send a checkpoint, if any of it has changed: how many files."""
+        if all(n in self._known and self._known[n].stamp == s for n, s in files.items()):
+            return 0
+        if self._files_of(step):  # another one of the same step is there: not half of each
+            self._bucket.write(f"{step}/{WHOLE}", None).result()
         sent = self._send(files, go_on)
-        if sent and all(n in self._known for n in files) and (self.folder / step).is_dir():
+        if all(n in self._known and self._known[n].stamp == s for n, s in files.items()):
             self._bucket.write(f"{step}/{WHOLE}", marker(step, list(files))).result()
         return sent
 
-    def _delete(self, names: Sequence[str]) -> None:
-        steps = {s for n in names if (s := step_of(n))}
+    def _delete(self, names: Sequence[str], finished: set[str]) -> None:
+        """Delete objects; of a checkpoint that loses any of them first what says that it is whole.
+
+        A checkpoint in `finished` was written anew in this very call and says so of its new files.
+        """
+        steps = {s for n in names if (s := step_of(n))} - finished
         self._wait([self._bucket.write(f"{s}/{WHOLE}", None) for s in sorted(steps)])
         for chunk in _chunks(names, AT_ONCE):
             self._wait([self._bucket.write(n, None) for n in chunk])
