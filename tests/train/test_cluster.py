@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_store
+from tests.train import cluster_steps
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.mask_file import load_masks
 from tlseg_jax.train import processes
@@ -191,6 +192,11 @@ def files(run: Path) -> set[str]:
     return kept | {f.split("/")[1] for f in found if f.startswith("checkpoints/")}
 
 
+def near(found: Any, expected: Any) -> None:
+    """Within `TOLERANCE` of the largest value; biases begin at 0."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * max(1e-2, float(np.abs(expected).max())))
+
+
 def check_same(one: Path, several: Path) -> None:
     """Two run folders hold the same losses, parameters, scores and masks."""
     assert files(one) == files(several)
@@ -203,7 +209,7 @@ def check_same(one: Path, several: Path) -> None:
     x, y = load_model(one), load_model(several)
     ours, theirs = (jax.tree.leaves((m.params, m.batch_stats)) for m in (x, y))
     for p, q in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(q, p, rtol=0, atol=TOLERANCE * max(1e-2, float(np.abs(p).max())))
+        near(q, p)
     assert [r["subject"] for r in rows(one / "subjects.csv")] == [r["subject"] for r in rows(several / "subjects.csv")]
     s, t = (json.loads((r / "summary.json").read_text()) for r in (one, several))
     scores, others = s.pop("test_sets")["tiny"], t.pop("test_sets")["tiny"]
@@ -220,6 +226,21 @@ def check_same(one: Path, several: Path) -> None:
     assert all((masks[k] != drawn[k]).mean() < 0.01 for k in masks)
 
 
+def test_two_processes_of_two_devices_step_as_one(tmp_path: Path) -> None:
+    write_store(tmp_path / "tiny", train=7, test=0)
+    done = run(("tests.train.cluster_steps", str(tmp_path / "tiny"), "20"), hosts=2, devices=2)
+    assert done.returncode == 0, done.stderr
+    said = [json.loads(next(t for t in lines(done.stdout, p) if t.startswith("{"))) for p in (0, 1)]
+    assert said[0]["digest"] == said[1]["digest"]
+    assert said[0]["losses"] == said[1]["losses"]
+    losses, *trees = cluster_steps.train(tmp_path / "tiny", 20)
+    np.testing.assert_allclose(said[0]["losses"], losses, rtol=TOLERANCE)
+    assert losses[-1] < losses[0]
+    for ours, values in zip(jax.tree.leaves(trees), said[0]["values"], strict=True):
+        near(np.array(values), ours.ravel())
+
+
+@pytest.mark.slow
 def test_two_processes_of_two_devices_train_as_one(tmp_path: Path) -> None:
     store = write_store(tmp_path / "tiny", train=7, test=3)
     whole = run(("tests.train.cluster_run", str(tmp_path), str(tmp_path / "one"), "6"))
@@ -262,6 +283,7 @@ def test_a_pretrained_start_of_twenty_steps_and_evaluate(tmp_path: Path) -> None
     assert [r["subject"] for r in ours] == [r["subject"] for r in rows(tmp_path / "one" / "run" / "subjects.csv")]
 
 
+@pytest.mark.slow
 def test_a_folder_in_use_ends_all_with_one_sentence(tmp_path: Path) -> None:
     write_store(tmp_path / "tiny", train=7, test=3)
     (tmp_path / "two").mkdir()
