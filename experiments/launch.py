@@ -159,10 +159,11 @@ def _shell_code(code: int) -> int:
 
 
 def _copy_lines(source: IO[bytes], target: IO[str], prefix: str) -> None:
-    for line in source:
-        # One write a line, so that lines of several processes do not mix.
-        target.write(prefix + line.decode(errors="replace").rstrip("\r\n").rsplit("\r", 1)[-1] + "\n")
-        target.flush()
+    with source:
+        for line in source:
+            # One write a line, so that lines of several processes do not mix.
+            target.write(prefix + line.decode(errors="replace").rstrip("\r\n").rsplit("\r", 1)[-1] + "\n")
+            target.flush()
 
 
 if __name__ == "__main__":
