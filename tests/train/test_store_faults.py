@@ -1,0 +1,142 @@
+"""A store that is damaged or disappears while a run reads it: one sentence, and the checkpoints stay."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from tests.conftest import MakeStore, he_variables
+from tlseg_jax.errors import InputError
+from tlseg_jax.files import lock_folder
+from tlseg_jax.input.stream import _permutation
+from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.preprocess.store import Store
+from tlseg_jax.train import job as job_module
+from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.train.job import JobSettings, train_job
+from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.patch_data import PatchData
+from tlseg_jax.train.recipes import get_recipe
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_start() -> Iterator[None]:
+    """The first parameters by NumPy, and no tracing for the FLOPs: both take seconds."""
+
+    def start(config: UNetConfig, key: jax.Array) -> dict[str, Any]:
+        return he_variables(config, int(jax.random.key_data(key)[-1]))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(job_module, "init_variables", start)
+        patch.setattr(job_module, "step_flops", lambda *_: 1e9)
+        yield
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_network: UNetConfig) -> JobSettings:
+    """Batches of one scan, so that it is known which is read when."""
+    recipe = dataclasses.replace(get_recipe("paper"), epsilon=1e-3, batch_size=1)
+    return JobSettings(tiny_network, recipe, 6, checkpoint_every=1)
+
+
+def train(store: Store, job: JobSettings, folder: Path) -> Fit:
+    with lock_folder(folder):
+        # A store of its own: what another has read it need not read again.
+        return train_job(Store(store.folder), job, folder, None, say=lambda _: None, progress=False)
+
+
+def saved_steps(folder: Path) -> list[int]:
+    return sorted(int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def assert_same_bits(a: Any, b: Any) -> None:
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+@pytest.fixture(scope="module")
+def whole(
+    quick_start: None, tiny_store: Store, settings: JobSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """The state after the run that nothing happens to."""
+    return train(tiny_store, settings, tmp_path_factory.mktemp("whole") / "run").state
+
+
+def flip(chunk: Path) -> None:
+    """One bit of the compressed voxels."""
+    content = bytearray(chunk.read_bytes())
+    content[len(content) // 2] ^= 8
+    chunk.write_bytes(bytes(content))
+
+
+def truncate(chunk: Path) -> None:
+    """The second half is lost, as on a disk that was full once."""
+    chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    ("damage", "workers"),
+    [
+        (flip, 0),
+        pytest.param(truncate, 0, marks=pytest.mark.slow),
+        pytest.param(Path.unlink, 0, marks=pytest.mark.slow),
+        pytest.param(flip, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_damaged_chunk_ends_the_run_where_it_is_read(
+    damage: Callable[[Path], None], workers: int, whole: Any, make_store: MakeStore, settings: JobSettings,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    store = make_store()
+    flags.FLAGS.mark_as_parsed()  # grain asks them before it starts a process
+    job = dataclasses.replace(settings, workers=workers)
+    last = f"sub-{_permutation(4, job.seed, 0)[-1]}"  # of the first epoch
+    chunk = store.folder / "subjects" / f"{last}.zarr" / "image" / "c" / "0" / "0" / "0"
+    before = chunk.read_bytes()
+    damage(chunk)
+    with pytest.raises(InputError, match=rf"{last}\.zarr is missing or damaged.*run prepare again") as e:
+        train(store, job, tmp_path / "run")
+    assert "\n" not in str(e.value)
+    assert saved_steps(tmp_path / "run")[-1] == 3 and load_model(tmp_path / "run").step == 3
+    chunk.write_bytes(before)
+    rest = train(store, job, tmp_path / "run")
+    assert rest.resumed_at == 3
+    assert_same_bits(rest.state, whole)
+
+
+def test_a_store_that_disappears_while_it_is_read(
+    make_store: MakeStore, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(train=41, test=0)  # more than what is read ahead
+    away = tmp_path / "away"
+    job = dataclasses.replace(settings, steps=38, checkpoint_every=4, validation=1, validate_every=4)
+    gone = False
+
+    def at_step_four(state: Any) -> float:
+        nonlocal gone
+        if int(state.step) == 4 and gone:
+            store.folder.rename(away)
+        return 0.5
+
+    monkeypatch.setattr(PatchData, "validator", lambda *_: at_step_four)
+    gone = True
+    with pytest.raises(InputError, match=r"sub-\d+\.zarr is missing or damaged") as e:
+        train(store, job, tmp_path / "run")
+    assert "\n" not in str(e.value)
+    steps = saved_steps(tmp_path / "run")
+    assert 4 <= steps[-1] < 38 and load_model(tmp_path / "run").step in steps
+    with pytest.raises(InputError, match=r"no manifest\.json"):
+        train(store, job, tmp_path / "run")
+    assert saved_steps(tmp_path / "run") == steps
+    shutil.move(away, store.folder)
+    gone = False
+    rest = train(store, job, tmp_path / "run")
+    assert (rest.resumed_at, int(rest.state.step)) == (steps[-1], 38)
