@@ -112,10 +112,13 @@ def run_folder(text: str) -> Path:
     """The run, or the model made from one, that a flag names: fetched where it is in a bucket.
 
     Raises:
-      InputError: see `work_folder`.
+      InputError: see `work_folder`; or there is nothing in the bucket.
     """
-    folder, _, name = text.rpartition("/")
-    return workdir(folder, "") / name if name.endswith(".stablehlo") and folder else workdir(text, "")
+    above, _, name = text.rpartition("/")
+    folder = workdir(above, "") / name if name.endswith(".stablehlo") and above else workdir(text, "")
+    if "://" in text and not folder.exists():
+        raise InputError(f"There is nothing at {text}: give the address of a run that has trained.")
+    return folder
 
 
 def store(text: str) -> Folder:

@@ -18,6 +18,7 @@ from tlseg_jax.evaluate.forest_file import save_forest
 from tlseg_jax.files import lock_folder
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.remote.address import shown
 from tlseg_jax.train.checkpoint import load_model
 from tlseg_jax.train.job import load_slice_predictor, seen_subjects
 
@@ -66,7 +67,7 @@ def main() -> None:
             {
                 "structure": structure,
                 "dataset": store.spec.name,
-                "store": str(store.folder),
+                "store": shown(store.folder),
                 "synthetic": synthetic,
                 "train": list(train),
                 "seen_in_training": list(seen),

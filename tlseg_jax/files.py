@@ -86,5 +86,6 @@ def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
             ) from None
         from tlseg_jax.remote.held import held  # which is written with this file's functions
 
+        # Subjects of a data set have nothing to do with one another; the files of a run have.
         with held(folder, keep_new=flag == "store"):
             yield

@@ -11,6 +11,7 @@ from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.results import KeptMasks, box_for, evaluate_store, save_results
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.store import Store
+from tlseg_jax.remote.address import shown
 from tlseg_jax.report.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
@@ -79,7 +80,7 @@ def assess(
     name = rows[0].test_set
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
-    extra = {"synthetic": synthetic, "store": str(store.folder), "seen_in_training": list(seen)}
+    extra = {"synthetic": synthetic, "store": shown(store.folder), "seen_in_training": list(seen)}
     if spec.random_patch:
         extra["tiles"] = tiles
     kept.gather()

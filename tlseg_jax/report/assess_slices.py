@@ -18,6 +18,7 @@ from tlseg_jax.evaluate.slice_results import (
 )
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.remote.address import shown
 from tlseg_jax.report.assess import mark_of, title_of
 from tlseg_jax.report.contours import pick_cases
 from tlseg_jax.report.slice_examples import ExampleCase, draw_examples
@@ -68,7 +69,7 @@ def assess_slices(
     synthetic = bool(store.manifest.get("synthetic", False))
     extra = {
         "synthetic": synthetic,
-        "store": str(store.folder),
+        "store": shown(store.folder),
         "seen_in_training": list(seen_subjects(store, split, saved.description)),
     }
     entries = save_slice_results(run, results, extra)
