@@ -65,6 +65,7 @@ def files(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def only(folder: Path, name: str) -> bool:
+    """Whether a folder holds this and nothing else."""
     return [p.name for p in folder.iterdir()] == [name]
 
 
@@ -224,6 +225,12 @@ def test_a_kill_between_the_renames_is_mended(
         with contextlib.suppress(Killed):
             export_model(volume_run, copied, licence="second", say=lambda _: None)
     assert len(done) == renames and not only(copied.parent, "model")
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(model_folder.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
+        export_model(volume_run, copied, licence="third", say=lambda _: None)
+    # One that fails in between has still put back what was there.
+    assert read_json(copied / "card.json")["licence"] == ("second" if renames == 2 else "CC0")
+    assert only(copied.parent, "model")
     export_model(volume_run, copied, licence="third", say=lambda _: None)
     assert only(copied.parent, "model")
     assert read_json(copied / "card.json")["licence"] == "third"
