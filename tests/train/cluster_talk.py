@@ -24,7 +24,7 @@ def main(given: Sequence[str]) -> None:
     cluster_flags.start()
     here = processes.index()
     odd = np.array([-0.0, 1e-45, np.nan, np.inf], np.float32)
-    arrays = {"a": odd if here == 0 else odd * 0, "b": np.full((2, 3), here, np.int8)}
+    arrays = {"a": odd if here == 0 else np.zeros_like(odd), "b": np.full((2, 3), here, np.int8)}
     shared = processes.share_arrays(arrays)
 
     def fault() -> str:

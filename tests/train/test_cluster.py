@@ -169,7 +169,7 @@ def test_processes_tell_one_another_and_end_together() -> None:
         (("stop", "1", "service"), 75, "stopped: Stopped."),
         (("killed", "1"), 137, "lost another process of the run"),
         (("killed", "0", "service"), 137, "another task died"),
-        (("killed", "1", "service"), 137, "heartbeat"),
+        (("killed", "1", "service"), 137, "[0] stopped: Stopped by SIGTERM"),  # the launcher's, before JAX misses it
     ],
 )
 def test_no_process_waits_for_one_that_has_gone(how: tuple[str, ...], code: int, text: str) -> None:
