@@ -46,6 +46,27 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """Have the body, which writes in `folder` and does little else, fail in one sentence.
+
+    Raises:
+      InputError: it cannot be written any more.
+      OSError: the disk is full, also where a library only said so in words; commands have their sentence for it.
+    """
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as e:
+        full = errno.ENOSPC if "No space left on device" in str(e) else getattr(e, "errno", None)
+        if full in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(full, os.strerror(full), str(folder)) from None
+        reason = getattr(e, "strerror", None) or (str(e).splitlines() or [type(e).__name__])[0][:200]
+        raise InputError(
+            f"{folder} cannot be written any more ({reason}): what was saved there before stays as it was; see to "
+            "that folder and run the same command again."
+        ) from None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON to `path`, whole or not at all."""
     with replacing(path) as f:

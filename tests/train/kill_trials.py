@@ -276,7 +276,8 @@ def trials(
         tally["runs"] += 1
         tally["same"] += not wrong
         differing += [f"{folder.name} ({name}): {', '.join(wrong)}"] if wrong else []
-    return tally | {"kills": killed(), "sigterms": hits["SIGTERM"], "where": dict(sorted(hits.items())), "differing": differing}
+    tally |= {"kills": killed(), "sigterms": hits["SIGTERM"]}
+    return tally | {"where": dict(sorted(hits.items())), "differing": differing}
 
 
 def main() -> int:

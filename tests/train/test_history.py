@@ -1,6 +1,7 @@
 """history.csv and epochs.csv as files: what they hold, and what a kill or a step back leaves of them."""
 
 import csv
+import errno
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_cut_while_it_is_rewritten_loses_nothing(tmp_path: Path, monkeypatch: 
     before = path.read_bytes()
 
     def cut(*_: object) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "no space left")
 
     with monkeypatch.context() as m, pytest.raises(OSError):
         m.setattr(history_module, "_row", cut)

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import told
 from tlseg_jax.models.networks import NetworkConfig, config_from_dict
 from tlseg_jax.remote.held import bring
 from tlseg_jax.train import processes
@@ -73,7 +74,9 @@ class Checkpoints:
         self._folder, self._keep, self._say = folder.absolute(), keep, say
         self._best: tuple[float, int] | None = None
         self._manager: ocp.CheckpointManager | None = None
-        if processes.is_chief():
+        if not processes.is_chief():
+            return
+        with told(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             for left in self._folder.glob(f"*{UNFINISHED}*"):  # by a process that was killed
                 shutil.rmtree(left)
@@ -89,8 +92,9 @@ class Checkpoints:
         if self._manager is None:
             return
         try:
-            self._manager.wait_until_finished()
-            self._delete_old()
+            with told(self._folder):
+                self._manager.wait_until_finished()
+                self._delete_old()
         finally:
             with contextlib.suppress(Exception):
                 self._manager.close()
@@ -110,6 +114,7 @@ class Checkpoints:
 
         Raises:
           OSError: the disk has no room for it.
+          InputError: the folder cannot be written any more.
         """
         if not processes.is_chief():
             return
@@ -120,22 +125,23 @@ class Checkpoints:
         description = description | {"format": FORMAT, "step": step} | ({} if score is None else {SCORE: score})
         # Orbax meets a full disk in many threads at once, each with a traceback: better not to begin.
         needed = 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + SPARE_BYTES
-        if shutil.disk_usage(self._folder).free < needed:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
-        manager = self._open()
-        manager.wait_until_finished()
-        if step in steps_in(self._folder):  # it was being written
-            return
-        self._delete_old()  # only now: the one before this is whole
-        manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.PyTreeSave(tree),
-                input=ocp.args.JsonSave(position),
-                description=ocp.args.JsonSave(description),
-                digest=ocp.args.JsonSave(digests(tree, position, description)),
-            ),
-        )
+        with told(self._folder):
+            if shutil.disk_usage(self._folder).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
+            manager = self._open()
+            manager.wait_until_finished()
+            if step in steps_in(self._folder):  # it was being written
+                return
+            self._delete_old()  # only now: the one before this is whole
+            manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(tree),
+                    input=ocp.args.JsonSave(position),
+                    description=ocp.args.JsonSave(description),
+                    digest=ocp.args.JsonSave(digests(tree, position, description)),
+                ),
+            )
         if score is not None and (self._best is None or score > self._best[0]):
             self._best = (score, step)
 

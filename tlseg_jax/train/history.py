@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-from tlseg_jax.files import replacing
+from tlseg_jax.files import replacing, told
 from tlseg_jax.train import processes
 
 COLUMNS = ("loss", "validation_iou", "test_loss")
@@ -35,7 +35,8 @@ class History:
         kept = processes.share(kept)
         self.curves: dict[str, Curve] = {c: [(int(s), float(v)) for s, v in kept[c]] for c in COLUMNS}
         if processes.is_chief():
-            self._open()
+            with told(path.parent):
+                self._open()
 
     def _open(self) -> None:
         measured = ("loss", "test_loss", "validation_iou")  # the order within a step, as the loop adds them
@@ -52,18 +53,21 @@ class History:
         """Append one value."""
         self.curves[column].append((step, value))
         if self._file:
-            self._rows.writerow(_row(step, column, value))
+            with told(self._path.parent):
+                self._rows.writerow(_row(step, column, value))
 
     def flush(self) -> None:
         """Put what was added on the disk."""
         if self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            with told(self._path.parent):
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
         if self._file:
-            self._file.close()
+            with told(self._path.parent):
+                self._file.close()
 
 
 def _read(path: Path, last: int) -> dict[str, Curve]:
@@ -107,7 +111,7 @@ class Epochs:
         self.rows.append({c: "" if values[c] is None else str(values[c]) for c in EPOCH_COLUMNS})
         if not processes.is_chief():
             return
-        with replacing(self._path, newline="") as f:
+        with told(self._path.parent), replacing(self._path, newline="") as f:
             writer = csv.DictWriter(f, EPOCH_COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)

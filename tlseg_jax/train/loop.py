@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tlseg_jax import signals
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.train import processes
+from tlseg_jax.train.board import Board
 from tlseg_jax.train.checkpoint import KEEP, Checkpoints
 from tlseg_jax.train.dispatch import Dispatch, Metrics
 from tlseg_jax.train.history import Curve, Epochs, History
@@ -190,11 +191,8 @@ def fit(
       InputError: the loss became NaN or infinite: names the step and the subjects of its batch.
       Preempted: a signal asked for it (`signals`); what was done is saved.
     """
-    from tensorboardX import SummaryWriter
-
     # Calls under way: their last step, whose patches each step saw, the metrics, and the test loss after them.
     pending: collections.deque[tuple[int, list[list[str]], Metrics, jax.Array | None]] = collections.deque()
-    chief = processes.is_chief()
     with (
         signals.waiting(), Checkpoints(folder / "checkpoints", keep, say) as checkpoints,
         trace or contextlib.nullcontext(),
@@ -204,11 +202,12 @@ def fit(
         history = History(folder / "history.csv", start)
         losses, validation = history.curves["loss"], history.curves["validation_iou"]
         epochs = Epochs(folder / "epochs.csv", start)
-        writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start, write_to_disk=chief)
+        board = Board(folder / "tensorboard", start)
         # A finished or early-stopped run that is called again has nothing to do.
         bar = tqdm(
-            total=settings.steps, initial=start, desc=title, unit="step", disable=not (progress and chief),
-            mininterval=1.0, leave=None,  # below a bar of many runs it goes when its run is done
+            total=settings.steps, initial=start, desc=title, unit="step", mininterval=1.0,
+            disable=not (progress and processes.is_chief()),
+            leave=None,  # below a bar of many runs it goes when its run is done
         )  # fmt: skip
         clock, compiled, size = _Clock(), set[tuple[int, int]](), 0
         stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
@@ -220,12 +219,12 @@ def fit(
                 read_one(last - len(seen) + 1 + i, names, *(float(v[i]) for v in values))
             if test is not None:
                 history.add(last, "test_loss", float(test))
-                writer.add_scalar("test/loss_of_draw", float(test), last)
+                board.add("test/loss_of_draw", float(test), last)
             bar.update(len(seen))
             rate = clock.rate(last)
             if rate is not None:
                 bar.set_postfix_str(f"loss {losses[-1][1]:.4f}, {size * rate:.1f} samples/s", refresh=False)
-                writer.add_scalar("train/patches_per_second", size * rate, last)
+                board.add("train/patches_per_second", size * rate, last)
 
         def read_one(done: int, names: list[str], loss: float, update_norm: float) -> None:
             # A finite loss may still have had a gradient that is not.
@@ -236,8 +235,8 @@ def fit(
                     f"or look at those scans; no checkpoint in {folder} is from after it."
                 )
             history.add(done, "loss", loss)
-            writer.add_scalar("train/loss", loss, done)
-            writer.add_scalar("train/update_norm", update_norm, done)
+            board.add("train/loss", loss, done)
+            board.add("train/update_norm", update_norm, done)
 
         def read_all() -> None:
             while pending:
@@ -287,16 +286,17 @@ def fit(
                 if count in settings.epoch_ends:
                     _end_epoch(count, settings.epoch_ends, epochs, losses, clock, watch, state)
                     if epochs.rows[-1]["seconds"]:
-                        writer.add_scalar("train/epoch_seconds", float(epochs.rows[-1]["seconds"]), len(epochs.rows))
+                        board.add("train/epoch_seconds", float(epochs.rows[-1]["seconds"]), len(epochs.rows))
                     bar.set_description(f"{title}, epoch {len(epochs.rows)}/{len(settings.epoch_ends)}")
                 score: float | None = None
                 if validate is not None and settings.validates(count):
                     score = validate(state)
                     history.add(count, "validation_iou", score)
-                    writer.add_scalar("validation/iou", score, count)
+                    board.add("validation/iou", score, count)
                     if _out_of_patience(validation, settings.patience):
                         stopped = "patience"
                 history.flush()
+                board.flush()
                 checkpoints.save(state, iterator, description, score)
                 if stopping:
                     break
@@ -309,8 +309,8 @@ def fit(
                 )  # fmt: skip
         finally:
             bar.close()
+            board.close()
             history.close()
-            writer.close()
         return Fit(state, start, losses, validation, stopped, history.curves["test_loss"], epochs.rows)
 
 
