@@ -1,0 +1,221 @@
+"""Do the ways of training on several devices compute the same, exchange no more than they must, and save memory?
+
+    python -m benchmarks.parallel [--networks=switch8x2] [--rounds=5] [--devices=8]
+
+On a machine with fewer devices it starts itself again over that many host devices on the CPU. These share the cores, so
+that times there say what a way costs and not what it gains. Four tables: the difference from one device after 20 steps,
+the exchanges in the compiled step, the compiler's temporary memory of one device, and the time of a step.
+"""
+
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from benchmarks import flags as common_flags
+from benchmarks.collectives import collectives, count_kinds
+from benchmarks.measure import alternate, environment, ratio, summary, write_result
+from tlseg_jax.models.networks import NetworkConfig, get_network, init_variables, variable_shapes
+from tlseg_jax.train.dispatch import Dispatch
+from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.optimiser import make_optimiser
+from tlseg_jax.train.parallel import ONE, Parallel
+from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.state import init_state
+from tlseg_jax.train.step import Batch, Step, make_train_step, patch_inputs
+from tlseg_jax.transfer.freeze import get_rules, label_parameters
+
+flags.adopt_module_key_flags(common_flags)
+DEVICES = flags.DEFINE_integer("devices", 8, "Devices that the ways share.", lower_bound=2)
+
+STEPS = 20
+"""Over which the ways are compared."""
+
+MEMORY_SHAPE = (128, 64, 64)
+"""Of a volume whose step is compiled and not run; batch 2. Divides by 8 x 8 along its first side."""
+
+
+def ways(devices: Sequence[jax.Device]) -> dict[str, Parallel]:
+    """The ways over powers of two of these devices, by name; the first is a single device."""
+    found, everything = {"one": ONE}, len(devices)
+
+    def add(way: Any, data: int, space: int) -> None:
+        parallel = Parallel(way, data, space, tuple(devices[: data * space]))
+        found[f"pmap {data}" if way == "pmap" else f"mesh data:{data},space:{space}"] = parallel
+
+    for count in (2**i for i in range(1, int(math.log2(everything)) + 1)):
+        add("pmap", count, 1)
+    for data in (2**i for i in range(int(math.log2(everything)), -1, -1)):
+        add("mesh", data, everything // data)
+    return found
+
+
+def build(config: NetworkConfig, parallel: Parallel, freeze: str = "none", variables: Any = None) -> tuple[Step, Any]:
+    """(step, first state or its shapes) of a 3D network, in XLA's own operations, without augmentation.
+
+    Args:
+      config: the network.
+      parallel: the devices.
+      freeze: a name of `FREEZING`.
+      variables: to start from; None: shapes only.
+    """
+    like = variables or variable_shapes(config)
+    labels = label_parameters(like["params"], get_rules(freeze))
+    recipe = get_recipe("default").override(epsilon=1e-3)
+    optimiser = make_optimiser(recipe, STEPS, labels)
+    step = make_train_step(
+        config, optimiser, get_loss(recipe.loss), labels, inputs=patch_inputs(), lowering="native", parallel=parallel
+    )
+    if variables is None:
+        return step, jax.eval_shape(lambda v: init_state(v, optimiser), like)
+    return step, init_state(jax.tree.map(jnp.array, variables), optimiser)
+
+
+def noise(shape: Sequence[int], seed: int) -> Batch:
+    """A batch in the types of a prepared data set: structures that can be told from the image, but for noise."""
+    rng = np.random.default_rng(seed)
+    image = rng.standard_normal(shape, np.float32)
+    label = image + 0.3 * rng.standard_normal(shape, np.float32) > 0.8
+    return {"image": image.astype(np.float16), "label": label.astype(np.uint8)}
+
+
+def compiled(step: Step, state: Any, shape: Sequence[int]) -> Any:
+    """The compiled step for batches of `shape`."""
+    batch = {
+        "image": jax.ShapeDtypeStruct(tuple(shape), np.float16), "label": jax.ShapeDtypeStruct(tuple(shape), np.uint8)
+    }  # fmt: skip
+    return step.lower(state, batch).compile()  # type: ignore[attr-defined]
+
+
+def train(
+    config: NetworkConfig, variables: Any, parallel: Parallel, shape: Sequence[int], freeze: str = "none",
+    most: int = 1, steps: int = STEPS,
+) -> dict[str, Any]:  # fmt: skip
+    """{"losses", "params", "batch_stats"} after some steps, as NumPy arrays."""
+    step, state = build(config, parallel, freeze, variables)
+    dispatch = Dispatch(step, most, parallel=parallel)
+    losses: list[float] = []
+    while len(losses) < steps:
+        count = dispatch.length(steps - len(losses))
+        batches = [noise(shape, len(losses) + i) for i in range(count)]
+        state, metrics = dispatch(state, batches, len(losses))
+        losses += np.atleast_1d(np.asarray(metrics["loss"])).tolist()
+    params, stats = jax.tree.map(np.asarray, (state.params, state.batch_stats))
+    return {"losses": np.array(losses), "params": params, "batch_stats": stats}
+
+
+def difference(a: Any, b: Any) -> float:
+    """The largest difference of two trees' arrays, each by the largest value of its array in `a`."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-12)) for x, y in pairs)
+
+
+def equality(
+    config: NetworkConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], freeze: str = "none"
+) -> dict[str, dict[str, float]]:
+    """Way -> the largest relative difference of its losses, parameters and running averages from one device's."""
+    one = train(config, variables, ONE, shape, freeze)
+    rows = {}
+    for name, parallel in chosen.items():
+        if parallel.way != "one":
+            other = train(config, variables, parallel, shape, freeze)
+            rows[name] = {k: difference(one[k], other[k]) for k in one}
+    return rows
+
+
+def memory(config: NetworkConfig, chosen: dict[str, Parallel], shape: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Way -> {"temporary_bytes" of a device, "times_less" than of one device, "collectives" by kind}."""
+    rows: dict[str, dict[str, Any]] = {}
+    for name, parallel in chosen.items():
+        program = compiled(*build(config, parallel), shape)
+        temporary = int(program.memory_analysis().temp_size_in_bytes)
+        rows[name] = {
+            "temporary_bytes": temporary,
+            "times_less": next(iter(rows.values()))["temporary_bytes"] / temporary if rows else 1.0,
+            "collectives": count_kinds(collectives(program.as_text())),
+        }
+    return rows
+
+
+def times(
+    config: NetworkConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], rounds: int
+) -> dict[str, list[float]]:
+    """Way -> seconds of its steps, taken in turn."""
+
+    def runner(parallel: Parallel) -> Callable[[], object]:
+        step, state = build(config, parallel, variables=variables)
+        dispatch, batch = Dispatch(step, parallel=parallel), noise(shape, 0)
+
+        def run() -> object:
+            nonlocal state
+            state, metrics = dispatch(state, [batch])
+            return jax.block_until_ready(metrics)
+
+        return run
+
+    return alternate({name: runner(p) for name, p in chosen.items()}, rounds)
+
+
+def measure(config: NetworkConfig, devices: Sequence[jax.Device], rounds: int) -> dict[str, Any]:
+    """All tables of one network."""
+    count = len(devices)
+    small = (count, 8 * count, 16, 16)
+    variables = jax.device_get(init_variables(config, jax.random.key(0)))
+    chosen = ways(devices)
+    space = {"one": ONE} | {
+        f"mesh data:1,space:{k}": Parallel("mesh", 1, k, tuple(devices[:k])) for k in (2, 4, 8) if k <= count
+    } | {"mesh data:2,space:4": Parallel("mesh", 2, 4, tuple(devices[:8]))} if count >= 8 else {"one": ONE}  # fmt: skip
+    pmapped = {"one": ONE, "pmap 2": chosen["pmap 2"]}
+    batch = (2, *MEMORY_SHAPE)
+    seconds = times(config, variables, chosen, small, rounds)
+    return {
+        "network": config.name,
+        "steps": STEPS,
+        "shape": list(small),
+        "equality": {f: equality(config, variables, chosen, small, f) for f in ("none", "encoder")},
+        "memory_shape": list(batch),
+        "memory": memory(config, space, batch) | memory(config, pmapped, batch),
+        "step_seconds": {n: summary(v) for n, v in seconds.items()},
+        "time_to_one": {n: ratio(v, seconds["one"]) for n, v in seconds.items() if n != "one"},
+    }
+
+
+def tables(case: dict[str, Any]) -> str:
+    """A case as aligned text."""
+    lines = [f"{case['network']}, largest relative difference from one device after {case['steps']} steps"]
+    for freeze, rows in case["equality"].items():
+        for name, row in rows.items():
+            told = "  ".join(f"{k} {v:.1e}" for k, v in row.items())
+            lines.append(f"  frozen: {freeze:<9} {name:<24} {told}")
+    lines.append(f"temporary memory of a device and exchanges, batch {'x'.join(map(str, case['memory_shape']))}")
+    for name, row in case["memory"].items():
+        told = ", ".join(f"{n} {k}" for k, n in row["collectives"].items()) or "none"
+        lines.append(f"  {name:<24} {row['temporary_bytes'] / 2**20:7.0f} MiB {row['times_less']:6.2f} less  {told}")
+    lines.append("time of a step to that of one device")
+    lines += [f"  {name:<24} {row['median']:.2f}" for name, row in case["time_to_one"].items()]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print and write; over host devices where there are too few."""
+    count = DEVICES.value
+    if jax.device_count() < count:
+        again = os.environ | {"JAX_NUM_CPU_DEVICES": str(count), "JAX_PLATFORMS": "cpu"}
+        sys.exit(subprocess.run([sys.executable, "-m", "benchmarks.parallel", *sys.argv[1:]], env=again).returncode)
+    started, cases = environment(), []
+    for name in common_flags.networks(("switch8x2",)):
+        case = measure(get_network(name), jax.devices()[:count], common_flags.rounds(reduced=True))
+        print(tables(case), flush=True)
+        cases.append(case)
+    write_result("parallel", {"environment": started, "cases": cases}, common_flags.OUT.value)
+
+
+if __name__ == "__main__":
+    common_flags.run(main)

@@ -1,0 +1,152 @@
+"""One training step in every way over eight host devices: `python -m tests.train.parallel_run [all]`.
+
+Started by `test_parallel.py` with eight devices, which a process can only have from its start; prints one line of JSON.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.collectives import collectives
+from benchmarks.parallel import build, compiled, difference, noise, train
+from tests.conftest import he_variables
+from tlseg_jax.input.augment import Augmentation
+from tlseg_jax.models import norm
+from tlseg_jax.models.networks import get_network, variable_shapes
+from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.train.dispatch import Dispatch
+from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.optimiser import make_optimiser
+from tlseg_jax.train.parallel import ONE, Parallel, local_state
+from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.slice_losses import get_slice_loss
+from tlseg_jax.train.state import init_state
+from tlseg_jax.train.step import make_train_step, patch_inputs, slice_inputs
+from tlseg_jax.transfer.freeze import get_rules, label_parameters
+
+TINY = UNetConfig("tiny8", ((4,),), (8, 4), ((),), (4,), "add")
+"""As switch8x2 is made, with one pooling and few convolutions: a program takes seconds to compile."""
+
+SHAPE = (4, 32, 8, 8)
+
+
+def pmap(data: int) -> Parallel:
+    """Over the first devices."""
+    return Parallel("pmap", data, 1, tuple(jax.devices()[:data]))
+
+
+def mesh(data: int, space: int) -> Parallel:
+    """Over the first devices."""
+    return Parallel("mesh", data, space, tuple(jax.devices()[: data * space]))
+
+
+def equality(thorough: bool) -> dict[str, Any]:
+    """Case -> differences from one device: of the first losses, of all, of the parameters and of the averages."""
+    variables = he_variables(TINY)
+    found = {}
+
+    def compare(case: str, one: dict[str, Any], other: dict[str, Any]) -> None:
+        count = len(other["losses"])
+        first = difference(one["losses"][:3], other["losses"][:3])
+        found[case] = {"first losses": first, "losses": difference(one["losses"][:count], other["losses"])}
+        if count == len(one["losses"]):
+            found[case] |= {k: difference(one[k], other[k]) for k in ("params", "batch_stats")}
+
+    one = train(TINY, variables, ONE, SHAPE)
+    for parallel in (pmap(4), mesh(2, 4), *((pmap(2), mesh(4, 1), mesh(1, 8)) if thorough else ())):
+        compare(parallel.describe(), one, train(TINY, variables, parallel, SHAPE))
+    # A way that is wrong: every device's batch norms see its own rows only.
+    pmean, norm.lax.pmean = norm.lax.pmean, lambda x, axis: x  # type: ignore[assignment]
+    compare("wrong", one, train(TINY, variables, pmap(2), SHAPE, steps=3))
+    norm.lax.pmean = pmean
+    one = train(TINY, variables, ONE, SHAPE, "encoder")
+    compare("frozen, five a call", one, train(TINY, variables, pmap(2), SHAPE, "encoder", most=5))
+    for case, make, usual in (("slices", _slices, pmap(2)), ("augmented", _augmented, mesh(2, 2))):
+        one = make(ONE)
+        for parallel in (pmap(2), mesh(2, 2)) if thorough else (usual,):
+            compare(f"{case}: {parallel.way}", one, make(parallel))
+    return found
+
+
+def _run(parallel: Parallel, step: Any, state: Any, batch: Callable[[int], Any]) -> dict[str, Any]:
+    dispatch, losses = Dispatch(step, parallel=parallel), []
+    for i in range(3):
+        state, metrics = dispatch(state, [batch(i)], i)
+        losses.append(float(metrics["loss"]))
+    kept = local_state(state)
+    assert all(len(a.sharding.device_set) == 1 for a in jax.tree.leaves(kept))
+    params, stats = jax.tree.map(np.asarray, (kept.params, kept.batch_stats))
+    return {"losses": np.array(losses), "params": params, "batch_stats": stats}
+
+
+def _slices(parallel: Parallel) -> dict[str, Any]:
+    """A 2D network with dropout and a loss within a region, in two micro-batches."""
+    config = SliceUNetConfig("tiny2d", (4, 8), dropout=0.5)
+    variables = he_variables(config)  # type: ignore[arg-type]
+    labels = label_parameters(variables["params"], get_rules("none"))
+    optimiser = make_optimiser(get_recipe("default").override(epsilon=1e-3), 20, labels)
+    loss = get_slice_loss("liver_bce", config.outputs)
+    step = make_train_step(
+        config, optimiser, lambda logits, target, axis=None: loss(logits, *target, axis=axis), labels,
+        inputs=slice_inputs(2), lowering="native", parallel=parallel, accumulate=2,
+    )  # fmt: skip
+
+    def batch(i: int) -> Any:
+        rng = np.random.default_rng(i)
+        label = rng.integers(0, 4, (8, 16, 16)).astype(np.uint8)
+        image = (label[..., None] + rng.normal(size=(8, 16, 16, 1))).astype(np.float16)
+        return {"image": image, "label": label, "region": label & 1 > 0}
+
+    return _run(parallel, step, init_state(jax.tree.map(jnp.array, variables), optimiser), batch)
+
+
+def _augmented(parallel: Parallel) -> dict[str, Any]:
+    """Patches that each sample's own random numbers mirror, brighten and blur."""
+    variables = he_variables(TINY)
+    labels = label_parameters(variables["params"], get_rules("none"))
+    optimiser = make_optimiser(get_recipe("default").override(epsilon=1e-3), 20, labels)
+    step = make_train_step(
+        TINY, optimiser, get_loss("dice"), labels, lowering="native", parallel=parallel,
+        inputs=patch_inputs(Augmentation(flip_left_right=True, intensity=True)),
+    )  # fmt: skip
+    state = init_state(jax.tree.map(jnp.array, variables), optimiser, 3)
+    return _run(parallel, step, state, lambda i: noise(SHAPE, i))
+
+
+def programs(config: UNetConfig, thorough: bool) -> dict[str, Any]:
+    """Of compiled steps the exchanges, [kind, shapes], and the temporary bytes of a device; and parameters' shapes."""
+    variables = variable_shapes(config)
+    found: dict[str, Any] = {"exchanges": {}, "temporary": {}}
+    found["parameters"] = [a.shape for a in jax.tree.leaves(variables["params"])]
+    labels = label_parameters(variables["params"], get_rules("encoder"))
+    pairs = zip(jax.tree.leaves(variables["params"]), jax.tree.leaves(labels), strict=True)
+    found["decoder parameters"] = [a.shape for a, label in pairs if label == "trained"]
+    chosen = {"one": (ONE, "none"), "mesh 2x4": (mesh(2, 4), "none"), "pmap 2, encoder frozen": (pmap(2), "encoder")}
+    chosen |= {f"mesh 1x{k}": (mesh(1, k), "none") for k in (2, 4, 8)}
+    if thorough:
+        chosen |= {"pmap 2": (pmap(2), "none"), "mesh 2x1": (mesh(2, 1), "none")}
+    for name, (parallel, freeze) in chosen.items():
+        program = compiled(*build(config, parallel, freeze), (2, 128, 32, 32))
+        found["exchanges"][name] = [(c.kind, c.shapes) for c in collectives(program.as_text())]
+        found["temporary"][name] = int(program.memory_analysis().temp_size_in_bytes)
+    return found
+
+
+def main(thorough: bool) -> None:
+    """Compile, train and print."""
+    network = get_network("switch8x2")
+    assert isinstance(network, UNetConfig)
+    found = programs(network if thorough else TINY, thorough)
+    # These run a few steps of next to nothing; what is compiled above is compiled as ever.
+    jax.config.update("jax_disable_most_optimizations", True)
+    print(json.dumps(found | {"differences": equality(thorough)}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] == ["all"])

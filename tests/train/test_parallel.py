@@ -1,0 +1,229 @@
+"""Every way of training on eight devices gives one device's results, exchanges what it should, and saves memory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from benchmarks.collectives import Collective, as_kernels, collectives
+from tlseg_jax.errors import InputError
+from tlseg_jax.train import parallel as parallel_module
+from tlseg_jax.train.batch_sums import mean_over, sum_over
+from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state
+
+ROOT = Path(__file__).parents[2]
+
+ROUNDING = 2e-6
+"""Of the losses of the first three steps. Sums of up to 10,000 float32 numbers in another order differ by some of its
+2^-23 = 1.2e-7; measured: 2e-7 at most."""
+
+GROWN = 2e-3
+"""After 20 steps. Rounding grows from step to step: where two voxels of a pooling cell are equal up to rounding, the
+ways may take different ones, and Adam divides small gradients by small roots. Measured: 1e-5 or less where no cell
+flipped, 1e-3 where one did. Batch norms that see one device's rows give 0.1 and more, as the case "wrong" shows."""
+
+
+def _result(*arguments: str) -> dict[str, Any]:
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.train.parallel_run", *arguments], cwd=ROOT, env=environment, capture_output=True,
+        text=True, timeout=570, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def tiny() -> dict[str, Any]:
+    """What a tiny network gave."""
+    return _result()
+
+
+def test_every_way_trains_as_one_device_does(tiny: dict[str, Any]) -> None:
+    """Batch norm, frozen encoder, several steps a call, dropout, micro-batches, augmentation, losses of sums."""
+    _check_differences(tiny, 5)
+
+
+def _check_differences(found: dict[str, Any], count: int) -> None:
+    cases = dict(found["differences"])
+    wrong = cases.pop("wrong")
+    assert len(cases) == count
+    for case, row in cases.items():
+        assert row["first losses"] < ROUNDING, (case, row)
+        assert row["losses"] < GROWN and row["params"] < GROWN and row["batch_stats"] < GROWN, (case, row)
+    assert wrong["first losses"] > 100 * ROUNDING
+
+
+def _read(found: dict[str, Any], way: str) -> list[Collective]:
+    return [Collective(kind, tuple(map(tuple, shapes))) for kind, shapes in found["exchanges"][way]]
+
+
+def _check_pmap(found: dict[str, Any], way: str, parameters: str) -> None:
+    """All-reduces only: one of all trained parameters' gradients, the others of a channel's two statistics or less."""
+    shapes = [tuple(s) for s in found[parameters]]
+    vector = sum(int(np.prod(s)) for s in shapes)
+    exchanged = _read(found, way)
+    assert {c.kind for c in exchanged} == {"all-reduce"}
+    gradients = [c for c in exchanged if (vector,) in c.shapes]
+    assert len(gradients) == 1
+    most = max(max(s) for s in shapes if len(s) == 1)
+    assert all(c.elements <= 2 * most for c in exchanged if c not in gradients)
+
+
+def _check_mesh(found: dict[str, Any], way: str, axes: int) -> None:
+    """Nothing is gathered; halos are single planes; each kernel's gradient is reduced once an axis of devices.
+
+    The compiler joins the kernels' reductions into at most two an axis: one when the backward pass turns upwards, with
+    a batch norm's, and one at its end.
+    """
+    exchanged = _read(found, way)
+    assert {c.kind for c in exchanged} == {"all-reduce", "collective-permute"}
+    halos = [s for c in exchanged if c.kind == "collective-permute" for s in c.shapes]
+    assert halos and all(len(s) == 5 and s[1] == 1 for s in halos)
+    reduced = [c for c in exchanged if c.kind == "all-reduce"]
+    kernels = as_kernels([tuple(s) for s in found["parameters"]])
+    assert as_kernels([s for c in reduced for s in c.shapes]) == {s: n * axes for s, n in kernels.items()}
+    with_kernels = [c for c in reduced if as_kernels(c.shapes)]
+    assert len(with_kernels) <= 3 * axes < sum(kernels.values()) * axes
+
+
+def test_pmap_exchanges_gradients_once_and_of_the_trained_part_only(tiny: dict[str, Any]) -> None:
+    _check_pmap(tiny, "pmap 2, encoder frozen", "decoder parameters")
+
+
+@pytest.mark.parametrize(("way", "axes"), [("mesh 1x4", 1), ("mesh 2x4", 2)])
+def test_a_mesh_exchanges_halos_and_reductions_and_gathers_nothing(tiny: dict[str, Any], way: str, axes: int) -> None:
+    _check_mesh(tiny, way, axes)
+
+
+def test_devices_that_share_a_volume_need_less_memory_each(tiny: dict[str, Any]) -> None:
+    _check_memory(tiny)
+
+
+def _check_memory(found: dict[str, Any]) -> None:
+    temporary = found["temporary"]
+    for k in (2, 4, 8):
+        assert temporary["one"] / temporary[f"mesh 1x{k}"] >= 0.8 * k
+
+
+@pytest.mark.slow
+def test_exchanges_and_memory_of_the_papers_network_and_every_way() -> None:
+    found = _result("all")
+    _check_pmap(found, "pmap 2", "parameters")
+    _check_pmap(found, "pmap 2, encoder frozen", "decoder parameters")
+    _check_mesh(found, "mesh 1x4", 1)
+    _check_mesh(found, "mesh 2x4", 2)
+    _check_memory(found)
+    _check_differences(found, 10)
+    assert {c.kind for c in _read(found, "mesh 2x1")} == {"all-reduce"}
+
+
+def test_collectives_are_read_from_a_program() -> None:
+    text = """
+      %all-reduce.1 = (f32[8]{0}, /*index=1*/bf16[3,4]{1,0}) all-reduce(%a, %b), channel_id=1
+      ROOT %ag = f32[2,3]{1,0} all-gather(%c), dimensions={0}
+      %cps = (f32[1,5]{1,0}, f32[1,5]{1,0}, u32[], u32[]) collective-permute-start(%d)
+      %cpd = f32[1,5]{1,0} collective-permute-done(%cps)
+      %fusion = f32[9]{0} fusion(%all-reduce.1), calls=%all-reduce-like
+    """
+    assert collectives(text) == [
+        Collective("all-reduce", ((8,), (3, 4))), Collective("all-gather", ((2, 3),)),
+        Collective("collective-permute", ((1, 5),)),
+    ]  # fmt: skip
+
+
+def _choose(monkeypatch: pytest.MonkeyPatch, devices: int, *given: Any, processes: int = 1, **more: Any) -> Any:
+    class Device:
+        def __init__(self, i: int) -> None:
+            self.id, self.process_index, self.platform = i, i // (devices // processes), "cpu"
+
+    all_of_them = [Device(i) for i in range(devices)]
+    monkeypatch.setattr(parallel_module.jax, "devices", lambda: all_of_them)
+    monkeypatch.setattr(parallel_module.jax, "process_count", lambda: processes)
+    said: list[str] = []
+    found = choose_parallel(*given, say=said.append, **more)
+    return (found.way, found.data, found.space, len(found.devices)), said
+
+
+@pytest.mark.parametrize(
+    ("devices", "given", "found", "said"),
+    [
+        (1, (None, None, 2, (16,) * 3, 8), ("one", 1, 1, 0), []),
+        (8, (None, None, 6, (16,) * 3, 8), ("pmap", 6, 1, 6), ["batch 6 on 6 of 8 devices"]),
+        (8, (None, None, 2, (16,) * 3, 8), ("pmap", 2, 1, 2), ["batch 2 on 2 of 8 devices"]),
+        (8, (None, None, 1, (16,) * 3, 8), ("one", 1, 1, 0), ["batch 1 on 1 of 8 devices"]),
+        (8, ("one", None, 2, (16,) * 3, 8), ("one", 1, 1, 0), []),
+        (8, ("pmap", None, 16, (16,) * 3, 8), ("pmap", 8, 1, 8), ["pmap over 8 devices"]),
+        (8, ("mesh", "data:2,space:2", 2, (16,) * 3, 8), ("mesh", 2, 2, 4), ["mesh of data:2,space:2"]),
+        (8, (None, "space:8", 1, (64, 8, 8), 8), ("mesh", 1, 8, 8), ["mesh of data:1,space:8"]),
+    ],
+)
+def test_what_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, devices: int, given: Any, found: Any, said: list[str]
+) -> None:
+    got, lines = _choose(monkeypatch, devices, *given)
+    assert got == found
+    assert len(lines) == len(said) and all(part in line for part, line in zip(said, lines, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "words"),
+    [
+        (("pmap", None, 6, (16,) * 3, 8), {}, r"batch of 6 does not divide: --parallel=pmap .* --batch_size=8"),
+        (("pmap", None, 8, (16,) * 3, 8), {"accumulate": 2}, r"in 2 micro-batches; give --batch_size=16"),
+        (("one", None, 3, (16,) * 3, 8), {"accumulate": 2}, r"--accumulate=2 does not divide .* --batch_size=4"),
+        (("mesh", "data:4", 2, (16,) * 3, 8), {}, r"--mesh=data:4 divides it over 4; give --batch_size=4"),
+        (("mesh", "data:2,space:4", 2, (40, 64, 64), 8), {}, r"first side of a volume, 40, .* by 32 .* is 64"),
+        (("mesh", "data:4,space:4", 4, (64,) * 3, 8), {}, r"needs 16 devices and there are 8"),
+        (("mesh", None, 4, (64,) * 3, 8), {}, r"give --mesh=data:N,space:K"),
+        (("mesh", "2x4", 4, (64,) * 3, 8), {}, r"--mesh=2x4 cannot be read: .* as in --mesh=data:2,space:4"),
+        (("mesh", "data:2,data:4", 4, (64,) * 3, 8), {}, "cannot be read"),
+        (("mesh", "data:0", 4, (64,) * 3, 8), {}, "cannot be read"),
+        (("pmap", "data:2", 4, (64,) * 3, 8), {}, r"--mesh=data:2 does not go with --parallel=pmap"),
+        (("mesh", "data:1,space:8", 4, (64,) * 3, 8), {"processes": 2}, r"several processes: a process has 4"),
+        (("mesh", "data:2,space:2", 4, (64,) * 3, 8), {"processes": 2}, r"takes 4 of 8 devices"),
+        (("one", None, 4, (64,) * 3, 8), {"processes": 2}, r"2 processes would train 2 times the same"),
+        ((None, None, 4, (64,) * 3, 8), {"processes": 2}, r"batch of 4 does not divide"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(monkeypatch: pytest.MonkeyPatch, given: Any, more: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words) as refused:
+        _choose(monkeypatch, 8, *given, **more)
+    assert "\n" not in str(refused.value) and str(refused.value).endswith(".")
+
+
+def test_sums_over_devices_have_the_gradient_of_their_own_part() -> None:
+    """On an axis of `jax.vmap`, which names devices as `jax.pmap` does."""
+    x = jnp.arange(12.0).reshape(4, 3)
+
+    def loss(rows: jax.Array) -> jax.Array:
+        return mean_over(jnp.mean(rows**2), "data") + sum_over(jnp.sum(rows), "data") ** 2
+
+    value, gradient = jax.vmap(jax.value_and_grad(loss), axis_name="data")(x)
+    whole, expected = jax.value_and_grad(lambda v: jnp.mean(v**2) + jnp.sum(v) ** 2)(x)
+    np.testing.assert_allclose(value, np.full(4, whole), rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-6)
+
+
+def test_one_device_is_left_as_it_is() -> None:
+    tree = {"a": np.zeros(3), "b": jnp.ones(2)}
+    assert all(f(tree) is tree for f in (ONE.split, ONE.replicate, ONE.split_shapes, ONE.spread))
+    assert all(a is b for a, b in zip(jax.tree.leaves(local_state(tree)), jax.tree.leaves(tree), strict=True))
+
+
+def test_state_is_placed_whole_once() -> None:
+    """On a mesh of the one device that there is here: a copy only where it lies elsewhere."""
+    device = jax.devices()[0]
+    parallel = Parallel("mesh", 1, 1, (device,))
+    placed = parallel.replicate({"a": np.arange(3.0), "n": np.int32(4)})
+    assert parallel.replicate(placed)["a"] is placed["a"] and int(placed["n"]) == 4
+    rows = parallel.split({"image": np.ones((2, 4))})["image"]
+    assert rows.sharding == NamedSharding(Mesh(np.array([[device]]), ("data", "space")), PartitionSpec("data"))
