@@ -1,7 +1,6 @@
 """Volumes to a prepared data set of slices on disk: in parallel, resumable, with what failed named."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,10 @@ from tlseg_jax.preprocess.records import (
 )
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.shards import Shard, at_work, collect, left_out, merging
+from tlseg_jax.preprocess.slice_cap import cap, volumes_for
 from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.slice_subject import SliceJob, first_samples, natural_order, origin_of, prepare_slices_of
+from tlseg_jax.preprocess.slice_subject import SliceJob, natural_order, origin_of, prepare_slices_of
 from tlseg_jax.preprocess.store import FORMAT
 from tlseg_jax.remote.manifests import bring_manifests
 
@@ -141,8 +141,8 @@ def prepare_slices_shard(
                 say(left_out(spec.name, len(out), len(found.scans)))
                 return None
             order, unused, excluded = whole.write_manifest(found, records, failed)
-    cap = f" as {spec.max_slices} slices were asked for" if unused and spec.max_slices else ""
-    say(f"{spec.name}: merged, {len(order)} prepared, {excluded} excluded, {len(unused)} not needed{cap}.")
+    why = f" as {spec.max_slices} slices were asked for" if unused and spec.max_slices else ""
+    say(f"{spec.name}: merged, {len(order)} prepared, {excluded} excluded, {len(unused)} not needed{why}.")
     return SliceStore(folder)
 
 
@@ -181,7 +181,7 @@ class _Whole:
           The volumes that are used, in order; those that are not needed; how many are excluded.
         """
         spec, folder = self.spec, self.folder
-        order, unused, failed = _cap(found.scans, records, failed, spec.max_slices)
+        order, unused, failed = cap(found.scans, records, failed, spec.max_slices)
         exclusions = _exclusions(found)
         exclusions += [{"subject": s, "reason": failed[s]} for s in sorted(failed, key=natural_order)]
         check_any(len(order), exclusions, self.source)
@@ -273,7 +273,7 @@ def _in_waves(
             have = sum(len(r["samples"]) for r in records.values())
             if have >= spec.max_slices:
                 break
-            count = _volumes_for(spec.max_slices - have, have, len(records), spec, workers)
+            count = volumes_for(spec.max_slices - have, have, len(records), spec, workers)
         plan = plan_slices(scans[at : at + count], spec, folder)
         done, no = run_jobs(plan.jobs, prepare_slices_of, workers, progress, spec.name)
         records |= {**plan.reused, **done}
@@ -281,39 +281,6 @@ def _in_waves(
         reused |= set(plan.reused)
         at += count
     return records, failed, reused
-
-
-def _volumes_for(slices: int, have: int, volumes: int, spec: SliceSpec, workers: int) -> int:
-    """How many volumes to read next for that many more slices: as few as can do, in whole rounds of the pool."""
-    if spec.with_structure:
-        return math.ceil(slices / (spec.with_structure + spec.without_structure))
-    return max(math.ceil(slices * volumes / have), 1) if have else workers
-
-
-def _cap(
-    scans: Sequence[ScanFiles], records: dict[str, dict[str, Any]], failed: Mapping[str, str], max_slices: int
-) -> tuple[list[str], list[str], dict[str, str]]:
-    """The volumes that are used, in order, the last one cut to `max_slices` in all; those that are not; those excluded.
-
-    What comes after the last slice is not needed, whether or not it was tried: that depends on processes and shards.
-    """
-    order: list[str] = []
-    excluded: dict[str, str] = {}
-    total = 0
-    for files in scans:
-        s = files.subject
-        if max_slices and total >= max_slices:
-            break
-        if s in failed:
-            excluded[s] = failed[s]
-        if s not in records:
-            continue
-        if max_slices and total + len(records[s]["samples"]) > max_slices:
-            records[s] = first_samples(records[s], max_slices - total)
-        total += len(records[s]["samples"])
-        order.append(s)
-    used = set(order)
-    return order, [f.subject for f in scans if f.subject not in used and f.subject not in excluded], excluded
 
 
 def _other_side(records: Mapping[str, dict[str, Any]], spec: SliceSpec, store_root: Path, folder: Path) -> list[str]:
