@@ -1,10 +1,11 @@
 """A data set prepared in shards: the same manifest as in one call, whoever ends last, and nobody in another's way."""
 
+import contextlib
 import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from tests.preprocess.test_prepare import SETTINGS, SPEC, write_scan
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder
 from tlseg_jax.preprocess import prepare as prepare_module
+from tlseg_jax.preprocess import shards
 from tlseg_jax.preprocess.prepare import prepare_dataset, prepare_shard
 from tlseg_jax.preprocess.prepare_slices import prepare_slices, prepare_slices_shard
 from tlseg_jax.preprocess.shards import Shard, at_work, merging, parse_shard
 from tlseg_jax.preprocess.store import BaseStore, Store
+from tlseg_jax.remote.lease import InUse
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET: dict[str, Any] = {"workers": 1, "progress": False}
@@ -217,3 +220,25 @@ def test_shards_at_the_same_time_merge_once_all_are_done(source: Path, tmp_path:
     assert sorted(manifest["subjects"]) == ["sub-0", "sub-3", "sub-4"]
     wrong = subprocess.run([*command, "--shard=2/2"], cwd=ROOT, capture_output=True, text=True)
     assert wrong.returncode == 2 and "use 0/2 to 1/2" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_a_merge_on_another_machine_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a bucket the locks of this machine say nothing of the others: a merge there may not have found our shard."""
+    tries: list[int] = []
+
+    @contextlib.contextmanager
+    def held(folder: Path, **_: object) -> Iterator[None]:
+        tries.append(len(tries))
+        if len(tries) < 3:
+            raise InUse("s3://bucket/store is in use by another process.")
+        yield
+
+    monkeypatch.setattr(shards.remote, "held", held)
+    monkeypatch.setattr(shards.time, "sleep", lambda _: None)
+    shards._make(tmp_path)
+    with merging(tmp_path) as alone:
+        assert alone and len(tries) == 3
+    monkeypatch.setattr(shards, "MERGE_SECONDS", -1.0)
+    tries.clear()
+    with pytest.raises(InUse), merging(tmp_path):
+        pass

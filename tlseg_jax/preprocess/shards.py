@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import fcntl
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -17,11 +18,16 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.records import outcome
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.remote import held as remote
+from tlseg_jax.remote.lease import InUse
 
 T = TypeVar("T")
 
 _LOCKS = ".shards"
 """Folder of a data set's folder with the shards' lock files."""
+
+
+MERGE_SECONDS = 3600.0
+"""How long a shard waits for one of another machine that merges in the same bucket."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,9 +114,26 @@ def merging(folder: Path) -> Iterator[bool]:
     """
     with _turn(folder), contextlib.ExitStack() as held:
         alone = _hold(held, folder / ".lock", fcntl.LOCK_EX)
-        if alone:  # of a bucket's copy: fetches what the shards of other machines have sent
-            held.enter_context(remote.held(folder, keep_new=True))
+        if alone:
+            _hold_in_bucket(held, folder)
         yield alone
+
+
+def _hold_in_bucket(held: contextlib.ExitStack, folder: Path) -> None:
+    """Of a bucket's copy: fetch what the shards of other machines have sent; nothing where it is none.
+
+    A shard of another machine that merges at the same time may not have found ours, so it is waited for.
+    """
+    until = time.monotonic() + MERGE_SECONDS
+    while True:
+        try:
+            held.enter_context(remote.held(folder, keep_new=True))
+        except InUse:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1.0)
+        else:
+            return
 
 
 def collect(

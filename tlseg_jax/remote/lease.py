@@ -31,6 +31,10 @@ RENEW = 15.0
 """Seconds between renewals."""
 
 
+class InUse(InputError):
+    """Another process holds the folder, and is alive."""
+
+
 class Lease:
     """The right to write to one folder of a bucket; a context manager."""
 
@@ -130,8 +134,8 @@ class Lease:
             return now
         return found
 
-    def _in_use(self, found: ts.KvStore.ReadResult) -> InputError:
-        return InputError(
+    def _in_use(self, found: ts.KvStore.ReadResult) -> InUse:
+        return InUse(
             f"{self._address} is in use by {_parse(found).get('owner') or 'another process'}: wait for it, or choose "
             f"another address; had that process died, the folder would be free {self._life:.0f} s later."
         )
