@@ -12,20 +12,20 @@ sys.modules["torch"] = None  # type: ignore[assignment]  # where it is installed
 import jax  # noqa: E402
 
 from tests.conftest import he_variables  # noqa: E402
+from tlseg_jax.files import lock_folder  # noqa: E402
 from tlseg_jax.models.unet import UNetConfig  # noqa: E402
+from tlseg_jax.preprocess.any_store import open_any_store  # noqa: E402
 from tlseg_jax.remote import held  # noqa: E402
 from tlseg_jax.remote.folder import open_folder  # noqa: E402
 from tlseg_jax.remote.work_folder import work_folder  # noqa: E402
 from tlseg_jax.train import job as job_module  # noqa: E402
 from tlseg_jax.train.dispatch import Dispatch  # noqa: E402
-from tlseg_jax.train.job import JobSettings  # noqa: E402
+from tlseg_jax.train.job import JobSettings, train_job  # noqa: E402
 from tlseg_jax.train.recipes import get_recipe  # noqa: E402
-from tlseg_jax.transfer import study  # noqa: E402
-from tlseg_jax.transfer.workplace import Workplace  # noqa: E402
 
 
 def main(store: str, workdir: str, steps: str, pause: str = "0") -> None:
-    """Train `tiny` for so many steps with a checkpoint after every other one, and score it."""
+    """Train on `tiny` for so many steps with a checkpoint after every other one."""
     jax.config.update("jax_disable_most_optimizations", True)  # compiling well takes longer than running badly
     jax.config.update("jax_enable_compilation_cache", False)
     held.LOOK, held.LIFE, held.RENEW = 0.1, 3.0, 0.5
@@ -39,9 +39,10 @@ def main(store: str, workdir: str, steps: str, pause: str = "0") -> None:
     job_module.init_variables = lambda config, key: he_variables(config, int(jax.random.key_data(key)[-1]))
     job_module.step_flops = lambda *_: 1e9  # tracing takes seconds
     network = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
-    place = Workplace(work_folder(workdir), open_folder(store), progress=False)
-    job = JobSettings(network, get_recipe("default"), int(steps), seed=3, checkpoint_every=2)
-    study.finetune(place, None, "tiny", job, place.workdir / "finetune" / "run")
+    run = work_folder(workdir) / "finetune" / "run"
+    data = open_any_store(open_folder(store) / "tiny")
+    with lock_folder(run):
+        train_job(data, JobSettings(network, get_recipe("paper"), int(steps), seed=3, checkpoint_every=2), run)
 
 
 if __name__ == "__main__":
