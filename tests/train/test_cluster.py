@@ -1,11 +1,15 @@
 """Several processes of one run, really started: what they find, tell one another, train and score."""
 
+import contextlib
 import csv
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +83,9 @@ def test_flags_go_before_the_environment() -> None:
         ((None, None, None), {"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"}, "without JAX_COORDINATOR_ADDRESS"),
     ],
 )
-def test_what_does_not_go_together(given: Any, environment: dict[str, str], message: str) -> None:
+def test_what_does_not_go_together(
+    given: tuple[str | None, int | None, int | None], environment: dict[str, str], message: str
+) -> None:
     with pytest.raises(InputError, match=re.escape(message)):
         find_cluster(*given, environment=environment)
 
@@ -281,6 +287,36 @@ def test_a_pretrained_start_of_twenty_steps_and_evaluate(tmp_path: Path) -> None
     ours = rows(tmp_path / "two" / "run" / "subjects.csv")
     assert run((*command[:1], f"--run={tmp_path / 'one' / 'run'}", *command[2:])).returncode == 0
     assert [r["subject"] for r in ours] == [r["subject"] for r in rows(tmp_path / "one" / "run" / "subjects.csv")]
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(tmp_path: Path) -> None:
+    write_store(tmp_path / "tiny", train=7, test=3)
+    given, history = ("tests.train.cluster_run", str(tmp_path), str(tmp_path / "w")), tmp_path / "w/run/history.csv"
+
+    def send() -> None:
+        while not history.exists() or len(history.read_text().splitlines()) < 20:
+            time.sleep(0.1)
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                ours = str(tmp_path).encode() in (folder / "cmdline").read_bytes()
+                if ours and b"JAX_PROCESS_ID=1\0" in (folder / "environ").read_bytes():
+                    os.kill(int(folder.name), signal.SIGTERM)
+
+    threading.Thread(target=send, daemon=True).start()
+    first = run((*given, "300"), hosts=2, devices=2)
+    assert first.returncode == 75, first.stderr
+    said = [t for t in first.stderr.splitlines() if "stopped: " in t]
+    assert len(said) == 1
+    step = int(re.findall(r"after step (\d+) of 300", said[0])[0])
+    assert (tmp_path / "w/run/checkpoints" / str(step)).is_dir()
+    done = rows(history)
+    assert int(done[-1]["step"]) == step
+    last = run((*given, "300"))
+    assert last.returncode == 0, last.stderr
+    assert rows(history)[: len(done)] == done  # those steps were not done again
+    steps = [int(r["step"]) for r in rows(history) if r["loss"]]
+    assert steps == list(range(1, 301))
 
 
 @pytest.mark.slow

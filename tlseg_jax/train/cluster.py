@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-from jax._src import distributed  # its client of the coordination service has no public name
 from jax._src.clusters import ClusterEnv  # what `jax.distributed.initialize` itself asks
 
 from tlseg_jax import signals
@@ -211,7 +210,7 @@ def fail(code: int, sentence: str) -> Failure:
     if processes.count() == 1:
         return ours
     try:
-        distributed.global_state.client.key_value_set(FAILED, json.dumps(dataclasses.asdict(ours)))
+        processes.service().key_value_set(FAILED, json.dumps(dataclasses.asdict(ours)))
     except RuntimeError:  # another was first, or the coordinator is gone
         return failure() or ours
     return ours
@@ -220,7 +219,7 @@ def fail(code: int, sentence: str) -> Failure:
 def failure() -> Failure | None:
     """What the first process said that failed; None where none did."""
     try:
-        return Failure(**json.loads(distributed.global_state.client.key_value_try_get(FAILED)))
+        return Failure(**json.loads(processes.service().key_value_try_get(FAILED)))
     except RuntimeError:
         return None
 
@@ -241,7 +240,7 @@ def leave(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    client = distributed.global_state.client
+    client = processes.service()
     with contextlib.suppress(RuntimeError):
         client.key_value_set(f"{ENDED}/{processes.index()}", "", allow_overwrite=True)
         if processes.is_chief():

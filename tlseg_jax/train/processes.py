@@ -38,6 +38,11 @@ def index() -> int:
     return distributed.global_state.process_id if distributed.global_state.client is not None else 0
 
 
+def service() -> Any:
+    """The client of the service through which the processes talk; only where there are several."""
+    return distributed.global_state.client
+
+
 def is_chief() -> bool:
     """Whether this process writes."""
     return index() == 0
@@ -55,10 +60,10 @@ def wait(name: str) -> None:
         return
     done = len(_read_by_all)
     barrier = f"tlseg/{name}/{next(_numbers)}"
-    _interruptible(lambda: distributed.global_state.client.wait_at_barrier(barrier, LONGEST_MS))
+    _interruptible(lambda: service().wait_at_barrier(barrier, LONGEST_MS))
     # Whoever is here has read what was shared before.
     for key in _read_by_all[:done] if is_chief() else ():
-        distributed.global_state.client.key_value_delete(key)
+        service().key_value_delete(key)
     del _read_by_all[:done]
 
 
@@ -67,7 +72,7 @@ def share(value: Any = None) -> Any:
     if count() == 1:
         return value
     key = f"tlseg/share/{next(_numbers)}"
-    client = distributed.global_state.client
+    client = service()
     if is_chief():
         text = json.dumps(value)
         client.key_value_set(key, text)
@@ -110,7 +115,7 @@ def gather_bytes(value: bytes, *, to_all: bool = True) -> list[bytes]:
     """Every process's bytes, in the order of the processes; where not `to_all`, an empty list but on the chief."""
     if count() == 1:
         return [value]
-    key, client = f"tlseg/gather/{next(_numbers)}", distributed.global_state.client
+    key, client = f"tlseg/gather/{next(_numbers)}", service()
     client.key_value_set_bytes(f"{key}/{index()}", value)
     wait("gather")
     parts = []
