@@ -54,7 +54,11 @@ def asked_by() -> str:
 
 @contextlib.contextmanager
 def waiting() -> Iterator[None]:
-    """The body looks at `asked` itself and is not stopped in the middle."""
+    """The body looks at `asked` itself and is not stopped in the middle.
+
+    Raises:
+      Preempted: a signal came after the body's last look.
+    """
     with _Heard.lock:
         _Heard.waiting += 1
     try:
@@ -62,6 +66,8 @@ def waiting() -> Iterator[None]:
     finally:
         with _Heard.lock:
             _Heard.waiting -= 1
+    if _Heard.name:
+        raise Preempted(_sentence())
 
 
 def forget() -> None:
@@ -80,4 +86,8 @@ def _hear(number: int, frame: FrameType | None) -> None:
         return
     _Heard.name = signal.Signals(number).name
     if not _Heard.waiting:
-        raise Preempted(f"Stopped by {_Heard.name}: run the same command again to go on from what is done.")
+        raise Preempted(_sentence())
+
+
+def _sentence() -> str:
+    return f"Stopped by {_Heard.name}: run the same command again to go on from what is done."

@@ -110,10 +110,12 @@ def train(store: Path, folder: Path, kind: Kind, told: int, seed: int) -> None:
 def fork(body: Callable[[int], None], log: Path) -> tuple[int, int]:
     """Run `body` in a child; its process, and the end of a pipe on which it tells."""
     ours, theirs = os.pipe()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.SIGNALS)  # heard only once the child listens
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # JAX's, that it may have threads: not before a device is used
         process = os.fork()
     if process:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(theirs)
         os.set_blocking(ours, False)
         return process, ours
@@ -124,6 +126,7 @@ def fork(body: Callable[[int], None], log: Path) -> tuple[int, int]:
             os.dup2(f.fileno(), 1)
             os.dup2(f.fileno(), 2)
         signals.listen()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         body(theirs)
         code = DONE
     except Preempted as e:

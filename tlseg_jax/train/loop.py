@@ -16,12 +16,11 @@ from tqdm import tqdm
 
 from tlseg_jax import signals
 from tlseg_jax.errors import InputError, Preempted
-from tlseg_jax.train import processes
+from tlseg_jax.train import preemption, processes
 from tlseg_jax.train.board import Board
 from tlseg_jax.train.checkpoint import KEEP, Checkpoints
 from tlseg_jax.train.dispatch import Dispatch, Metrics
 from tlseg_jax.train.history import Curve, Epochs, History
-from tlseg_jax.train.preemption import Stop
 from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.trace import Trace
 
@@ -210,6 +209,7 @@ def fit(
             leave=None,  # below a bar of many runs it goes when its run is done
         )  # fmt: skip
         clock, compiled, size = _Clock(), set[tuple[int, int]](), 0
+        stop = preemption.stop()
         stopped = "patience" if _out_of_patience(validation, settings.patience) else "steps"
 
         def read_oldest() -> None:
@@ -246,7 +246,7 @@ def fit(
             watches = watch is not None and settings.watch_every > 0
             if watch and watches and start < settings.steps:
                 jax.block_until_ready(watch.draw(state))  # compiled here, so that its time is in no epoch
-            count, stop = start, Stop(LAG + 2)
+            count = start
             while count < settings.steps and stopped != "patience":
                 steps = dispatch.length(settings.next_look(count, watches) - count, count)
                 batches = [next(iterator) for _ in range(steps)]
@@ -308,6 +308,7 @@ def fit(
                     f"{folder}: run the same command again to go on from there.", everywhere=True,
                 )  # fmt: skip
         finally:
+            stop.close()
             bar.close()
             board.close()
             history.close()
