@@ -80,8 +80,8 @@ class Kind:
 
 KINDS = {
     "every step saved": Kind(14, 1),
-    "every 5 steps saved": Kind(30, 5),
-    "validated": Kind(16, 4, validate_every=3),
+    "every 5 steps saved": Kind(30, 5, pause=0.08),
+    "validated": Kind(16, 4, validate_every=3, pause=0.08),
 }
 
 

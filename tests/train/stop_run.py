@@ -1,6 +1,7 @@
 """A training of which one process is asked to stop: `python -m tests.train.stop_run STORE FOLDER [SIGNAL STEP PLACE]`.
 
-`experiments.launch` starts several, of which that at PLACE is asked. Prints each step begun, and at the end where the training went on from.
+`experiments.launch` starts several, of which that at PLACE is asked. Prints each step begun, and at the end where the
+training went on from.
 """
 
 import os
