@@ -22,6 +22,7 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.collectives import collectives, count_kinds
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
+from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.models.networks import NetworkConfig, get_network, init_variables, variable_shapes
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.losses import get_loss
@@ -57,22 +58,27 @@ def ways(devices: Sequence[jax.Device]) -> dict[str, Parallel]:
     return found
 
 
-def build(config: NetworkConfig, parallel: Parallel, freeze: str = "none", variables: Any = None) -> tuple[Step, Any]:
-    """(step, first state or its shapes) of a 3D network, in XLA's own operations, without augmentation.
+def build(
+    config: NetworkConfig, parallel: Parallel, freeze: str = "none", variables: Any = None,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+) -> tuple[Step, Any]:  # fmt: skip
+    """(step, first state or its shapes) of a 3D network, in XLA's own operations.
 
     Args:
       config: the network.
       parallel: the devices.
       freeze: a name of `FREEZING`.
       variables: to start from; None: shapes only.
+      augmentation: of the patches.
     """
     like = variables or variable_shapes(config)
     labels = label_parameters(like["params"], get_rules(freeze))
     recipe = get_recipe("default").override(epsilon=1e-3)
     optimiser = make_optimiser(recipe, STEPS, labels)
     step = make_train_step(
-        config, optimiser, get_loss(recipe.loss), labels, inputs=patch_inputs(), lowering="native", parallel=parallel
-    )
+        config, optimiser, get_loss(recipe.loss), labels, inputs=patch_inputs(augmentation), lowering="native",
+        parallel=parallel,
+    )  # fmt: skip
     if variables is None:
         return step, jax.eval_shape(lambda v: init_state(v, optimiser), like)
     return step, init_state(jax.tree.map(jnp.array, variables), optimiser)
@@ -96,10 +102,10 @@ def compiled(step: Step, state: Any, shape: Sequence[int]) -> Any:
 
 def train(
     config: NetworkConfig, variables: Any, parallel: Parallel, shape: Sequence[int], freeze: str = "none",
-    most: int = 1, steps: int = STEPS,
+    most: int = 1, steps: int = STEPS, augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:  # fmt: skip
     """{"losses", "params", "batch_stats"} after some steps, as NumPy arrays."""
-    step, state = build(config, parallel, freeze, variables)
+    step, state = build(config, parallel, freeze, variables, augmentation)
     dispatch = Dispatch(step, most, parallel=parallel)
     losses: list[float] = []
     while len(losses) < steps:

@@ -22,19 +22,19 @@ from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state
 ROOT = Path(__file__).parents[2]
 
 ROUNDING = 2e-6
-"""Of the losses of the first three steps. Sums of up to 10,000 float32 numbers in another order differ by some of its
-2^-23 = 1.2e-7; measured: 2e-7 at most."""
+"""Of the losses of the first three steps: sums of up to 10,000 float32 numbers, taken in another order, differ by a few
+of its 2^-23 = 1.2e-7. Measured: 3e-7 at most."""
 
-GROWN = 2e-3
-"""After 20 steps. Rounding grows from step to step: where two voxels of a pooling cell are equal up to rounding, the
-ways may take different ones, and Adam divides small gradients by small roots. Measured: 1e-5 or less where no cell
-flipped, 1e-3 where one did. Batch norms that see one device's rows give 0.1 and more, as the case "wrong" shows."""
+GROWN = 1e-4
+"""Of losses, parameters and running averages after 20 steps, by the largest of their array. Rounding grows from step
+to step, through Adam's division by small roots and where the two largest voxels of a pooling cell are equal up to it.
+Measured: 4e-6 at most. Of a way that is wrong the losses are 1e-4 off within three steps (case "wrong")."""
 
 
-def _result(*arguments: str) -> dict[str, Any]:
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+def _result(script: str, *arguments: str, devices: int = 8) -> dict[str, Any]:
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     done = subprocess.run(
-        [sys.executable, "-m", "tests.train.parallel_run", *arguments], cwd=ROOT, env=environment, capture_output=True,
+        [sys.executable, "-m", f"tests.train.{script}", *arguments], cwd=ROOT, env=environment, capture_output=True,
         text=True, timeout=570, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -44,12 +44,12 @@ def _result(*arguments: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def tiny() -> dict[str, Any]:
     """What a tiny network gave."""
-    return _result()
+    return _result("parallel_run")
 
 
 def test_every_way_trains_as_one_device_does(tiny: dict[str, Any]) -> None:
     """Batch norm, frozen encoder, several steps a call, dropout, micro-batches, augmentation, losses of sums."""
-    _check_differences(tiny, 5)
+    _check_differences(tiny, 4)
 
 
 def _check_differences(found: dict[str, Any], count: int) -> None:
@@ -59,7 +59,7 @@ def _check_differences(found: dict[str, Any], count: int) -> None:
     for case, row in cases.items():
         assert row["first losses"] < ROUNDING, (case, row)
         assert row["losses"] < GROWN and row["params"] < GROWN and row["batch_stats"] < GROWN, (case, row)
-    assert wrong["first losses"] > 100 * ROUNDING
+    assert wrong["first losses"] > 20 * ROUNDING
 
 
 def _read(found: dict[str, Any], way: str) -> list[Collective]:
@@ -99,7 +99,7 @@ def test_pmap_exchanges_gradients_once_and_of_the_trained_part_only(tiny: dict[s
     _check_pmap(tiny, "pmap 2, encoder frozen", "decoder parameters")
 
 
-@pytest.mark.parametrize(("way", "axes"), [("mesh 1x4", 1), ("mesh 2x4", 2)])
+@pytest.mark.parametrize(("way", "axes"), [("mesh 1x8", 1), ("mesh 2x4", 2)])
 def test_a_mesh_exchanges_halos_and_reductions_and_gathers_nothing(tiny: dict[str, Any], way: str, axes: int) -> None:
     _check_mesh(tiny, way, axes)
 
@@ -110,20 +110,32 @@ def test_devices_that_share_a_volume_need_less_memory_each(tiny: dict[str, Any])
 
 def _check_memory(found: dict[str, Any]) -> None:
     temporary = found["temporary"]
-    for k in (2, 4, 8):
+    for k in (int(name.removeprefix("mesh 1x")) for name in temporary if name.startswith("mesh 1x")):
         assert temporary["one"] / temporary[f"mesh 1x{k}"] >= 0.8 * k
+    assert temporary["one"] / temporary["mesh 2x4"] >= 0.8 * 8
 
 
 @pytest.mark.slow
 def test_exchanges_and_memory_of_the_papers_network_and_every_way() -> None:
-    found = _result("all")
+    found = _result("parallel_run", "all")
     _check_pmap(found, "pmap 2", "parameters")
     _check_pmap(found, "pmap 2, encoder frozen", "decoder parameters")
     _check_mesh(found, "mesh 1x4", 1)
     _check_mesh(found, "mesh 2x4", 2)
     _check_memory(found)
-    _check_differences(found, 10)
+    assert {"mesh 1x2", "mesh 1x4", "mesh 1x8"} <= found["temporary"].keys()
+    _check_differences(found, 8)
     assert {c.kind for c in _read(found, "mesh 2x1")} == {"all-reduce"}
+
+
+@pytest.mark.slow
+def test_whole_runs_on_several_devices(tmp_path: Path) -> None:
+    """With validation, checkpoints, steps a call, and data or features that lie on every device."""
+    found = _result("parallel_jobs", str(tmp_path), devices=4)
+    assert found["features"]["said"] == ["parallel: batch 4 on 4 of 4 devices, by pmap."]
+    assert not found["one"]["said"]
+    for case in ("pmap", "mesh", "features"):
+        assert max(found[case]["differences"].values()) < GROWN, found[case]
 
 
 def test_collectives_are_read_from_a_program() -> None:
