@@ -157,6 +157,9 @@ def start(cluster: Cluster) -> str:
     )  # fmt: skip
     try:
         jax.distributed.initialize(**where, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)  # type: ignore[arg-type]
+        # JAX has the processes tell one another their devices when each first asks for them: all do so here, together,
+        # as the chief may otherwise be the only one for minutes.
+        devices, here = jax.device_count(), jax.local_device_count()
     except (RuntimeError, ValueError) as e:
         raise InputError(
             f"Process {cluster.index} of {cluster.count} could not meet the others at "
@@ -165,7 +168,10 @@ def start(cluster: Cluster) -> str:
         ) from None
     signals.listen_again()
     _Watch.start()
-    return f"processes: {cluster.count}, told {cluster.source}; this is number {cluster.index}."
+    return (
+        f"processes: {cluster.count}, told {cluster.source}; this is number {cluster.index}, with {here} of {devices} "
+        "devices."
+    )
 
 
 def finish() -> None:
