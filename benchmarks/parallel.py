@@ -28,6 +28,7 @@ from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel
+from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import Batch, Step, make_train_step, patch_inputs
@@ -103,10 +104,23 @@ def compiled(step: Step, state: Any, shape: Sequence[int]) -> Any:
 def train(
     config: NetworkConfig, variables: Any, parallel: Parallel, shape: Sequence[int], freeze: str = "none",
     most: int = 1, steps: int = STEPS, augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+    programs: Programs | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """{"losses", "params", "batch_stats"} after some steps, as NumPy arrays."""
-    step, state = build(config, parallel, freeze, variables, augmentation)
-    dispatch = Dispatch(step, most, parallel=parallel)
+    """{"losses", "params", "batch_stats"} after some steps, as NumPy arrays.
+
+    Args:
+      config: the network.
+      variables: to start from.
+      parallel: the devices.
+      shape: of a batch.
+      freeze: a name of `FREEZING`.
+      most: steps in a call.
+      steps: of the run.
+      augmentation: of the patches.
+      programs: where the compiled step is kept, to be timed.
+    """
+    step, state = _kept(programs, parallel, freeze, lambda: build(config, parallel, freeze, variables, augmentation))
+    dispatch = Dispatch(step, most, programs=programs, parallel=parallel)
     losses: list[float] = []
     while len(losses) < steps:
         count = dispatch.length(steps - len(losses))
@@ -117,6 +131,14 @@ def train(
     return {"losses": np.array(losses), "params": params, "batch_stats": stats}
 
 
+def _kept(programs: Programs | None, parallel: Parallel, freeze: str, make: Callable[[], Any]) -> tuple[Step, Any]:
+    """(step, first state) of `make`, the step once for each way; the state is new, as a step gives its own away."""
+    if programs is None:
+        return make()  # type: ignore[no-any-return]
+    step, state = programs.get((parallel, freeze), make)
+    return step, jax.tree.map(jnp.array, state)
+
+
 def difference(a: Any, b: Any) -> float:
     """The largest difference of two trees' arrays, each by the largest value of its array in `a`."""
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
@@ -124,14 +146,15 @@ def difference(a: Any, b: Any) -> float:
 
 
 def equality(
-    config: NetworkConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], freeze: str = "none"
-) -> dict[str, dict[str, float]]:
+    config: NetworkConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], freeze: str,
+    programs: Programs,
+) -> dict[str, dict[str, float]]:  # fmt: skip
     """Way -> the largest relative difference of its losses, parameters and running averages from one device's."""
-    one = train(config, variables, ONE, shape, freeze)
+    one = train(config, variables, ONE, shape, freeze, programs=programs)
     rows = {}
     for name, parallel in chosen.items():
         if parallel.way != "one":
-            other = train(config, variables, parallel, shape, freeze)
+            other = train(config, variables, parallel, shape, freeze, programs=programs)
             rows[name] = {k: difference(one[k], other[k]) for k in one}
     return rows
 
@@ -151,13 +174,14 @@ def memory(config: NetworkConfig, chosen: dict[str, Parallel], shape: Sequence[i
 
 
 def times(
-    config: NetworkConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], rounds: int
-) -> dict[str, list[float]]:
+    config: NetworkConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], rounds: int,
+    programs: Programs,
+) -> dict[str, list[float]]:  # fmt: skip
     """Way -> seconds of its steps, taken in turn."""
 
     def runner(parallel: Parallel) -> Callable[[], object]:
-        step, state = build(config, parallel, variables=variables)
-        dispatch, batch = Dispatch(step, parallel=parallel), noise(shape, 0)
+        step, state = _kept(programs, parallel, "none", lambda: build(config, parallel, variables=variables))
+        dispatch, batch = Dispatch(step, programs=programs, parallel=parallel), noise(shape, 0)
 
         def run() -> object:
             nonlocal state
@@ -169,25 +193,40 @@ def times(
     return alternate({name: runner(p) for name, p in chosen.items()}, rounds)
 
 
-def measure(config: NetworkConfig, devices: Sequence[jax.Device], rounds: int) -> dict[str, Any]:
-    """All tables of one network."""
+def measure(
+    config: NetworkConfig, devices: Sequence[jax.Device], rounds: int, volume: Sequence[int] = MEMORY_SHAPE
+) -> dict[str, Any]:
+    """All tables of one network.
+
+    Args:
+      config: the network.
+      devices: a power of two of them.
+      rounds: timed steps of each way.
+      volume: whose step is compiled for its memory.
+    """
     count = len(devices)
-    small = (count, 8 * count, 16, 16)
-    variables = jax.device_get(init_variables(config, jax.random.key(0)))
+    small = (count, config.divisor * count, 16, 16)
+    variables, programs = jax.device_get(init_variables(config, jax.random.key(0))), Programs()
     chosen = ways(devices)
-    space = {"one": ONE} | {
-        f"mesh data:1,space:{k}": Parallel("mesh", 1, k, tuple(devices[:k])) for k in (2, 4, 8) if k <= count
-    } | {"mesh data:2,space:4": Parallel("mesh", 2, 4, tuple(devices[:8]))} if count >= 8 else {"one": ONE}  # fmt: skip
-    pmapped = {"one": ONE, "pmap 2": chosen["pmap 2"]}
-    batch = (2, *MEMORY_SHAPE)
-    seconds = times(config, variables, chosen, small, rounds)
-    return {
+    some = {n: p for n, p in chosen.items() if p.data * p.space == count and (p.way == "pmap" or p.data == 2)}
+    space = {"one": ONE, "pmap 2": chosen["pmap 2"]}
+    for k in (2**i for i in range(1, int(math.log2(count)) + 1)):
+        space[f"mesh data:1,space:{k}"] = Parallel("mesh", 1, k, tuple(devices[:k]))
+    space |= {n: p for n, p in some.items() if p.way == "mesh"}
+    batch = (2, *volume)
+    found = {
         "network": config.name,
         "steps": STEPS,
         "shape": list(small),
-        "equality": {f: equality(config, variables, chosen, small, f) for f in ("none", "encoder")},
+        "equality": {
+            "none": equality(config, variables, chosen, small, "none", programs),
+            "encoder": equality(config, variables, some, small, "encoder", programs),
+        },
         "memory_shape": list(batch),
-        "memory": memory(config, space, batch) | memory(config, pmapped, batch),
+        "memory": memory(config, space, batch),
+    }
+    seconds = times(config, variables, chosen, small, rounds, programs)
+    return found | {
         "step_seconds": {n: summary(v) for n, v in seconds.items()},
         "time_to_one": {n: ratio(v, seconds["one"]) for n, v in seconds.items() if n != "one"},
     }
