@@ -1,10 +1,11 @@
 """One run by as many processes as the environment tells of, which `experiments.launch` starts:
 
-    python -m tests.train.cluster_run STORES WORKDIR STEPS [start]
+    python -m tests.train.cluster_run STORES WORKDIR STEPS [start|slices]
 
 Trains a tiny network on the store STORES/tiny, and does all that the processes have to agree on: validation,
-checkpoints, scores and, with "start", a pre-trained model that is made first, and a frozen encoder. What a process
-prints is the run's own words, and whose images it read.
+checkpoints, scores and, with "start", a pre-trained model that is made first, and a frozen encoder; with "slices" a
+small 2D network with test losses on the slices STORES/slices. What a process prints is the run's own words, and whose
+volumes it read.
 """
 
 import dataclasses
@@ -12,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments import cli, cluster_flags
+from tests.train.slice_runs import small_job
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train import processes
 from tlseg_jax.train.execution import Execution
@@ -45,13 +48,17 @@ def main(given: Sequence[str]) -> None:
     )
     execution = Execution(parallel="one" if processes.count() == 1 else "pmap")
     job = JobSettings(NETWORK, recipe, steps, validation=2, validate_every=steps // 2, checkpoint_every=steps // 2)
-    store = Store(stores / "tiny")
-    if "start" in given:
+    if "slices" in given:
+        slices = SliceStore(stores / "slices")
+        small = small_job(steps=steps, epochs=0, validation=1, validate_every=steps // 2, watch_every=2)
+        study.train_and_assess(place, slices, small, workdir / "run", None, [slices], execution, figures=False)
+    elif "start" in given:
         first = JobSettings(NETWORK, recipe, 4, seed=1)
         pretrained = study.pretrain(place, "tiny", first, workdir / "pretrained", execution)
         job = dataclasses.replace(job, freeze="encoder")
         study.finetune(place, pretrained, "tiny", job, workdir / "run", execution=execution)
     else:
+        store = Store(stores / "tiny")
         study.train_and_assess(place, store, job, workdir / "run", None, [store], execution, figures=False)
     print("read:", *sorted(read), flush=True)
 

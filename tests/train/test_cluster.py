@@ -19,6 +19,7 @@ import pytest
 
 from tests.conftest import write_store
 from tests.train import cluster_steps
+from tests.train.slice_runs import small_store
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.mask_file import load_masks
 from tlseg_jax.train import processes
@@ -203,13 +204,20 @@ def near(found: Any, expected: Any) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * max(1e-2, float(np.abs(expected).max())))
 
 
+def near_scores(entry: dict[str, Any], other: dict[str, Any]) -> None:
+    """Summaries of a test set; a few voxels lie at the threshold."""
+    assert entry.keys() == other.keys()
+    for k, v in entry.items():
+        assert other[k] == (pytest.approx(v, abs=0.02) if isinstance(v, float) else v), k
+
+
 def check_same(one: Path, several: Path) -> None:
     """Two run folders hold the same losses, parameters, scores and masks."""
     assert files(one) == files(several)
     assert len(list((several / "tensorboard").iterdir())) == 1
     a, b = rows(one / "history.csv"), rows(several / "history.csv")
     assert [r["step"] for r in a] == [r["step"] for r in b]
-    for name in ("loss", "validation_iou"):
+    for name in ("loss", "validation_iou", "test_loss"):
         values = np.array([[float(r[name] or 0) for r in h] for h in (a, b)])
         np.testing.assert_allclose(values[1], values[0], rtol=TOLERANCE, err_msg=name)
     x, y = load_model(one), load_model(several)
@@ -218,18 +226,15 @@ def check_same(one: Path, several: Path) -> None:
         near(q, p)
     assert [r["subject"] for r in rows(one / "subjects.csv")] == [r["subject"] for r in rows(several / "subjects.csv")]
     s, t = (json.loads((r / "summary.json").read_text()) for r in (one, several))
-    scores, others = s.pop("test_sets")["tiny"], t.pop("test_sets")["tiny"]
+    scores, others = s.pop("test_sets"), t.pop("test_sets")
     assert scores.keys() == others.keys()
-    for k, v in scores.items():
-        if isinstance(v, float):
-            assert others[k] == pytest.approx(v, abs=0.02), k  # a few voxels at the threshold
-        else:
-            assert others[k] == v, k
+    for name in scores:
+        near_scores(scores[name], others[name])
+        masks, drawn = (load_masks(r / "predictions" / f"{name}.npz") for r in (one, several))
+        assert list(masks) == list(drawn)
+        assert all((masks[k] != drawn[k]).mean() < 0.01 for k in masks)
     del s["train_seconds"], t["train_seconds"]
     assert s == t
-    masks, drawn = (load_masks(r / "predictions" / "tiny.npz") for r in (one, several))
-    assert list(masks) == list(drawn)
-    assert all((masks[k] != drawn[k]).mean() < 0.01 for k in masks)
 
 
 def test_two_processes_of_two_devices_step_as_one(tmp_path: Path) -> None:
@@ -261,6 +266,22 @@ def test_two_processes_of_two_devices_train_as_one(tmp_path: Path) -> None:
     read = [set(next(t for t in lines(parts.stdout, p) if t.startswith("read:")).split()[1:]) for p in (0, 1)]
     test = store.subjects("test")
     assert [r & set(test) for r in read] == [{test[0], test[2]}, {test[1]}]
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_slices_as_one(tmp_path: Path) -> None:
+    store = small_store(tmp_path / "slices", train=4, test=3)
+    given = ("tests.train.cluster_run", str(tmp_path))
+    assert run((*given, str(tmp_path / "one"), "8", "slices")).returncode == 0
+    parts = run((*given, str(tmp_path / "two"), "8", "slices"), hosts=2, devices=2)
+    assert parts.returncode == 0, parts.stderr
+    check_same(tmp_path / "one" / "run", tmp_path / "two" / "run")
+    tested = {r["test_set"]: json.loads((tmp_path / "two/run/summary.json").read_text())["test_sets"][r["test_set"]]
+              for r in rows(tmp_path / "two/run/subjects.csv")}  # fmt: skip
+    assert all(list(entry["detection"]["volumes"]) == list(store.subjects("test")) for entry in tested.values())
+    whole, of_two = (rows(tmp_path / w / "run" / "epochs.csv") for w in ("one", "two"))
+    assert [r["step"] for r in whole] == [r["step"] for r in of_two] == ["6"]
+    assert float(of_two[0]["test_loss"]) == pytest.approx(float(whole[0]["test_loss"]), rel=TOLERANCE)
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ class PatchData:
 
         job = self.job
         settings = InputSettings(
-            job.recipe.batch_size, job.seed, job.threads, job.workers, processes.index(), processes.count()
+            job.recipe.batch_size, job.seed, job.threads, job.workers, processes.rows_index(), processes.count()
         )
         return make_batches(self.store, subjects, self.box, settings, read=read)
 

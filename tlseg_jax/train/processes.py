@@ -38,6 +38,11 @@ def index() -> int:
     return distributed.global_state.process_id if distributed.global_state.client is not None else 0
 
 
+def rows_index() -> int:
+    """Which part of every batch this process reads: its devices' place among all, which a TPU's topology decides."""
+    return jax.process_index() if count() > 1 else 0
+
+
 def service() -> Any:
     """The client of the service through which the processes talk; only where there are several."""
     return distributed.global_state.client

@@ -118,7 +118,7 @@ class SliceData:
         job = self.job
         settings = SliceInput(
             job.recipe.batch_size, job.seed, self.network.channels, job.sampling, job.threads, job.workers,
-            processes.index(), processes.count(),
+            processes.rows_index(), processes.count(),
         )  # fmt: skip
         return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects), read=read)
 
