@@ -57,6 +57,16 @@ def test_store_lists_subjects_persons_and_grids(tiny_store: Store) -> None:
     assert tiny_store.spec.name == "tiny"
 
 
+def test_a_store_may_be_named_from_the_folder_beside_it(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside = tiny_store.folder.parent / "beside"
+    beside.mkdir()
+    monkeypatch.chdir(beside)
+    named = Store(Path("..") / tiny_store.folder.name)
+    np.testing.assert_array_equal(named.image("sub-0"), tiny_store.image("sub-0"))
+    write_subject(Path("../new.zarr"), tiny_store.image("sub-0"), tiny_store.label("sub-0"))
+    assert zarr.open_group(tiny_store.folder.parent / "new.zarr", mode="r")["image"].shape == (SIDE,) * 3
+
+
 def test_boxes_read_as_crops_of_the_whole(tiny_store: Store) -> None:
     image, label = tiny_store.image("sub-1"), tiny_store.label("sub-1")
     np.testing.assert_array_equal(image, blob(1)[0].astype(np.float16))

@@ -107,7 +107,7 @@ def load_exported(folder: Path) -> SavedModel:
       InputError: a file is missing, was changed or is of another version; it is named.
     """
     card = checked_card(folder, CHECKPOINT)
-    path = (folder / CHECKPOINT).absolute()
+    path = (folder / CHECKPOINT).resolve()
     config = config_from_dict(card["model"]["network"])
     shapes = {k: v for k, v in variable_shapes(config).items() if k in ("params", "batch_stats")}
     target = jax.tree.map(lambda s: np.empty(s.shape, s.dtype), shapes)
@@ -235,7 +235,7 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "description")) as writer:
         writer.save(
-            (folder / CHECKPOINT).absolute(),
+            (folder / CHECKPOINT).resolve(),
             ocp.args.Composite(
                 state=ocp.args.PyTreeSave(state),
                 description=ocp.args.JsonSave(public_description(saved.description, saved.step)),

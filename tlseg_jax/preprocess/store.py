@@ -32,7 +32,8 @@ CHUNK = 64
 
 def _array_spec(path: Folder, name: str) -> dict[str, Any]:
     local = isinstance(path, Path)
-    kvstore = {"driver": "file", "path": str(path / name)} if isinstance(path, Path) else path.kvstore(name)
+    # Resolved: tensorstore takes no "..", as in --store=../store.
+    kvstore = {"driver": "file", "path": str((path / name).resolve())} if isinstance(path, Path) else path.kvstore(name)
     # A bucket is asked once: whether a chunk has changed since would be a request a patch.
     once = {} if local else {"recheck_cached_data": "open", "recheck_cached_metadata": "open"}
     return once | {

@@ -71,7 +71,7 @@ class Checkpoints:
           keep: the newest that stay.
           say: prints a line.
         """
-        self._folder, self._keep, self._say = folder.absolute(), keep, say
+        self._folder, self._keep, self._say = folder.resolve(), keep, say
         self._best: tuple[float, int] | None = None
         self._manager: ocp.CheckpointManager | None = None
         if not processes.is_chief():
@@ -274,7 +274,7 @@ def load_model(run: Path, say: Callable[[str], None] = print) -> SavedModel:
       InputError: no finished checkpoint there, or none that can be read.
     """
     bring(run)
-    folder = (run / "checkpoints").absolute()
+    folder = (run / "checkpoints").resolve()
     steps = steps_in(folder)
     if not steps:
         raise InputError(f"There is no trained model in {run}: give the folder of a run that has trained.")

@@ -122,7 +122,7 @@ def _arrays(path: Path, parts: Sequence[str]) -> dict[str, Any]:
     try:
         _read_through(path)
         with contextlib.closing(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone())) as reader:
-            where = path.absolute()
+            where = path.resolve()
             tree = reader.metadata(where).tree
             wanted = {k: tree[k] for k in parts or tree}
             target = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), wanted)
@@ -166,7 +166,7 @@ def _read_through(folder: Path) -> None:
 
     Orbax reads many at a time: where one fails, the others print tracebacks of their own as they end.
     """
-    base = {"driver": "file", "path": f"{folder.absolute()}/"}
+    base = {"driver": "file", "path": f"{folder.resolve()}/"}
     pieces = ts.KvStore.open({"driver": "ocdbt", "base": base}).result()
     for key in pieces.list().result():
         pieces.read(key).result()
