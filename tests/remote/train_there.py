@@ -35,8 +35,8 @@ def main(store: str, workdir: str, steps: str, pause: str = "0") -> None:
         time.sleep(float(pause))
         return step(self, *given)
 
-    Dispatch.__call__ = slowly  # type: ignore[method-assign]  # so that a kill falls between two checkpoints
-    job_module.init_variables = lambda config, key: he_variables(config, int(jax.random.key_data(key)[-1]))
+    Dispatch.__call__ = slowly  # type: ignore[method-assign,assignment]  # so that a kill falls between two checkpoints
+    job_module.init_variables = lambda config, key: he_variables(config, int(jax.random.key_data(key)[-1]))  # type: ignore[arg-type]
     job_module.step_flops = lambda *_: 1e9  # tracing takes seconds
     network = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
     run = work_folder(workdir) / "finetune" / "run"
