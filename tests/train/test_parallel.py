@@ -153,6 +153,7 @@ def test_collectives_are_read_from_a_program() -> None:
 
 
 def _choose(monkeypatch: pytest.MonkeyPatch, devices: int, *given: Any, processes: int = 1, **more: Any) -> Any:
+    """Of so many devices (way, data, space, devices used), and what was said."""
     class Device:
         def __init__(self, i: int) -> None:
             self.id, self.process_index, self.platform = i, i // (devices // processes), "cpu"
@@ -161,7 +162,8 @@ def _choose(monkeypatch: pytest.MonkeyPatch, devices: int, *given: Any, processe
     monkeypatch.setattr(parallel_module.jax, "devices", lambda: all_of_them)
     monkeypatch.setattr(parallel_module.jax, "process_count", lambda: processes)
     said: list[str] = []
-    found = choose_parallel(*given, say=said.append, **more)
+    asked, mesh, batch, sides, multiple = given
+    found = choose_parallel(asked, mesh, batch, sides, multiple, said.append, **more)
     return (found.way, found.data, found.space, len(found.devices)), said
 
 

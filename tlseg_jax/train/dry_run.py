@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlseg_jax.models.networks import NetworkConfig, count_parameters
+from tlseg_jax.train import processes
 from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.memory import FitsIn
 from tlseg_jax.transfer.freeze import split_parameters
@@ -57,7 +58,8 @@ def dry_run_report(
 def step_seconds(step: Any, state: Any, batch: Any) -> list[float]:
     """Seconds of each of a few steps on random data."""
     state = jax.tree.map(jnp.array, state)  # the step gives its state away
-    data = random_batch(batch)
+    own = jax.tree.map(lambda s: jax.ShapeDtypeStruct((s.shape[0] // processes.count(), *s.shape[1:]), s.dtype), batch)
+    data = random_batch(own)
     state, _ = jax.block_until_ready(step(state, data))
     seconds: list[float] = []
     while len(seconds) < STEPS and sum(seconds) < ENOUGH:

@@ -19,6 +19,7 @@ from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.remote.address import shown
+from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.dispatch import Dispatch, StagedStep, cache_room
@@ -326,6 +327,8 @@ def prepare_run(
         # Half of it, as the step's own need is not yet known.
         lambda: data.cache_bytes(fitted), cache_room() // 2, say,
     )  # fmt: skip
+    if processes.count() > 1:  # whose memories may differ, and whose programs may not
+        place = Place(*processes.share([place.kept, place.levels]))
     iterator = data.batches(fitted, read=place.kept == "none")
     loss, inputs = data.loss(), data.inputs()
     key = (
@@ -357,6 +360,12 @@ def prepare_run(
             budget=execution.memory_budget, fixed=fixed, say=say,
         ),
     )  # fmt: skip
+    if processes.count() > 1:
+        agreed = dataclasses.replace(fits.prediction.plan, remat=processes.share(fits.prediction.plan.remat))
+        if agreed != fits.prediction.plan:
+            fits = dataclasses.replace(fits, program=make_planned(agreed), prediction=dataclasses.replace(
+                fits.prediction, plan=agreed
+            ))  # fmt: skip
     parts = stages(variables["params"], length.steps, job.freeze, job.recipe.unfreezing)
     remat = fits.prediction.plan.remat
     steps: Any = fits.program
