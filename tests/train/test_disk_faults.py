@@ -121,6 +121,7 @@ def test_a_folder_that_is_gone(tmp_path: Path, description: dict[str, Any]) -> N
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compile")
 def test_training_on_a_disk_that_fills_up_goes_on_exactly(
     tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch

@@ -35,7 +35,7 @@ def check(tally: dict[str, Any], kills: int) -> None:
 
 
 def test_killed_runs_end_as_one_left_alone(tmp_path: Path) -> None:
-    check(tally_of(tmp_path, "--kills=4", "--seed=3", "--kinds=validated", timeout=300), 4)
+    check(tally_of(tmp_path, "--kills=4", "--seed=3", "--kinds=every 5 steps saved", timeout=300), 4)
 
 
 @pytest.mark.slow

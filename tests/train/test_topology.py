@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 ROUNDING = 1e-4
@@ -13,6 +15,7 @@ ROUNDING = 1e-4
 devices, and Adam divides by the square root of small second moments."""
 
 
+@pytest.mark.slow
 def test_saved_on_four_devices_restored_on_one_two_and_eight(tmp_path: Path) -> None:
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     ended = subprocess.run(
