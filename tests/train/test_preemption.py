@@ -210,7 +210,8 @@ def test_asked_in_the_last_call_nobody_waits_for_ever() -> None:
     for seed in range(4):
         run = Run(3, 1, 20, {1: 20, 2: 19}, seed)
         assert not run.hangs
-        assert len(set(run.stopped_at) - {20, None}) == 0
+        (at,) = set(run.stopped_at)
+        assert at in (19, 20, None)
 
 
 @pytest.mark.slow
