@@ -31,7 +31,7 @@ from tlseg_jax.train.checkpoint_files import (
     read_checkpoint,
     read_description,
     steps_in,
-)  # fmt: skip
+)
 from tlseg_jax.train.state import TrainState
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
