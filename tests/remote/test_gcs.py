@@ -32,7 +32,7 @@ def gcs() -> Iterator[GcsServer]:
 
 @pytest.fixture(autouse=True)
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LIFE", 2.0)
+    monkeypatch.setattr(module, "LIFE", 10.0)
     monkeypatch.setattr(module, "RENEW", 0.3)
     on_machine(monkeypatch, tmp_path / "machine")
 

@@ -24,7 +24,7 @@ from tlseg_jax.remote.work_folder import work_folder
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK", 0.1)
-    monkeypatch.setattr(module, "LIFE", 2.0)
+    monkeypatch.setattr(module, "LIFE", 10.0)
     monkeypatch.setattr(module, "RENEW", 0.3)
 
 

@@ -13,7 +13,7 @@ from tlseg_jax.remote.address import parse_address
 from tlseg_jax.remote.kv import open_bucket
 from tlseg_jax.remote.lease import LEASE, Lease, read_lease
 
-LIFE, RENEW = 1.5, 0.2
+LIFE, RENEW = 3.0, 0.2
 
 
 def lease(bucket: Bucket, copy: Path, lines: list[str] | None = None, lost: threading.Event | None = None) -> Lease:
@@ -114,3 +114,14 @@ def test_it_is_renewed(bucket: Bucket, tmp_path: Path) -> None:
             assert time.monotonic() < until
             time.sleep(0.05)
         assert now["token"] == first["token"] and now["marked"] is True
+
+
+def test_one_that_was_deleted_is_written_again(bucket: Bucket, tmp_path: Path) -> None:
+    with lease(bucket, tmp_path / "a") as held:
+        bucket.delete(f"runs/{LEASE}")
+        until = time.monotonic() + 20
+        while f"runs/{LEASE}" not in bucket.names():
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert not held.lost
+    assert stored(bucket)["owner"] is None

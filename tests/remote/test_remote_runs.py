@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -22,16 +23,31 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8
 
 
-def start(store: str, workdir: str, log: Path, *more: str) -> "subprocess.Popen[bytes]":
-    with log.open("wb") as out:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tests.remote.train_there", store, workdir, str(STEPS), *more], cwd=ROOT,
-            stdout=out, stderr=subprocess.STDOUT, env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        )  # fmt: skip
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """A function that starts a training; what is left of them is ended with the test."""
+    children = []
+
+    def begin(store: str, workdir: str, log: Path, *more: str) -> "subprocess.Popen[bytes]":
+        with log.open("wb") as out:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "tests.remote.train_there", store, workdir, str(STEPS), *more], cwd=ROOT,
+                stdout=out, stderr=subprocess.STDOUT, env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            )  # fmt: skip
+        children.append(child)
+        return child
+
+    yield begin
+    for child in children:
+        child.kill()
+        child.wait()
 
 
 def test_killed_and_gone_on_with_elsewhere(
-    bucket: Bucket, tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, tiny_store: Store, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert isinstance(tiny_store.folder, Path)
     for path in tiny_store.folder.rglob("*"):
@@ -40,7 +56,7 @@ def test_killed_and_gone_on_with_elsewhere(
     shutil.copytree(tiny_store.folder, tmp_path / "data" / "tiny")
     logs = [tmp_path / f"log{i}" for i in range(3)]
     straight = start(str(tmp_path / "data"), str(tmp_path / "straight"), logs[0])
-    killed = start(f"{bucket}/data", f"{bucket}/runs", logs[1], "0.5")
+    killed = start(f"{bucket}/data", f"{bucket}/runs", logs[1], "5")
     until = time.monotonic() + 200
     while "runs/finetune/run/checkpoints/4/.whole" not in bucket.names():
         assert killed.poll() is None and time.monotonic() < until, logs[1].read_text()

@@ -1,8 +1,9 @@
 """Trains a tiny network; a process of its own that can be killed.
 
-python -m tests.remote.train_there STORE WORKDIR STEPS [PAUSE]
+python -m tests.remote.train_there STORE WORKDIR STEPS [LAST]
 """
 
+import itertools
 import sys
 import time
 from typing import Any
@@ -24,18 +25,19 @@ from tlseg_jax.train.job import JobSettings, train_job  # noqa: E402
 from tlseg_jax.train.recipes import get_recipe  # noqa: E402
 
 
-def main(store: str, workdir: str, steps: str, pause: str = "0") -> None:
-    """Train on `tiny` for so many steps with a checkpoint after every other one."""
+def main(store: str, workdir: str, steps: str, last: str = "-1") -> None:
+    """Train on `tiny` for so many steps with a checkpoint after every other one; after step `last` only wait."""
     jax.config.update("jax_disable_most_optimizations", True)  # compiling well takes longer than running badly
     jax.config.update("jax_enable_compilation_cache", False)
     held.LOOK, held.LIFE, held.RENEW = 0.1, 3.0, 0.5
-    step = Dispatch.__call__
+    step, done = Dispatch.__call__, itertools.count()
 
-    def slowly(self: Dispatch, *given: Any) -> Any:
-        time.sleep(float(pause))
+    def until_last(self: Dispatch, *given: Any) -> Any:
+        while next(done) == int(last):
+            time.sleep(1000)
         return step(self, *given)
 
-    Dispatch.__call__ = slowly  # type: ignore[method-assign,assignment]  # so that a kill falls between two checkpoints
+    Dispatch.__call__ = until_last  # type: ignore[method-assign,assignment]  # so that a kill is in the middle
     job_module.init_variables = lambda config, key: he_variables(config, int(jax.random.key_data(key)[-1]))  # type: ignore[arg-type]
     job_module.step_flops = lambda *_: 1e9  # tracing takes seconds
     network = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")

@@ -161,9 +161,9 @@ class Lease:
                 return
 
     def _is_ours(self) -> bool:
-        """Whether a renewal whose answer got lost had arrived."""
+        """Whether a renewal whose answer got lost had arrived, or somebody deleted the object and took nothing."""
         found = self._bucket.read(self._name).result()
-        if _parse(found).get("token") != self._token:
+        if found.state == "value" and _parse(found).get("token") != self._token:
             return False
         self._generation = found.stamp.generation
         return True
