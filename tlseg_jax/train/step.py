@@ -152,7 +152,7 @@ def make_step_function(
         updates, opt_state = optimiser.update(whole, state.opt_state, state.params)
         moved_part, _ = split_parameters(updates, labels)
         params = merge_parameters(optax.apply_updates(trained, moved_part), frozen)
-        metrics = {"loss": value, "update_norm": optax.global_norm(moved_part)}
+        metrics = {"loss": value, "update_norm": optax.tree.norm(moved_part)}
         return TrainState(state.step + 1, params, batch_stats, opt_state, state.seed), metrics
 
     return step
