@@ -1,4 +1,4 @@
-"""Training steps on a store by several processes: `python -m tests.train.cluster_steps STORE STEPS`.
+"""Training steps on a store by several processes: `python -m tests.train.cluster_steps STORE STEPS [MESH]`.
 
 Prints one line of JSON from each: losses, and a digest of what the parameters have become; the chief their values too.
 """
@@ -58,7 +58,8 @@ def train(folder: Path, steps: int, parallel: Parallel = ONE) -> tuple[list[floa
 def main(given: Sequence[str]) -> None:
     """Train, and say what came of it."""
     cluster_flags.start()
-    parallel = choose_parallel("pmap", None, BATCH, (16, 16, 16), 4, processes.say)
+    mesh = given[2] if len(given) > 2 else None
+    parallel = choose_parallel("mesh" if mesh else "pmap", mesh, BATCH, (16, 16, 16), 4, processes.say)
     losses, *trees = train(Path(given[0]), int(given[1]), parallel)
     leaves = [leaf.tobytes() for leaf in jax.tree.leaves(trees)]
     said: dict[str, Any] = {"losses": losses, "digest": hashlib.sha256(b"".join(leaves)).hexdigest()}

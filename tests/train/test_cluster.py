@@ -199,9 +199,9 @@ def files(run: Path) -> set[str]:
     return kept | {f.split("/")[1] for f in found if f.startswith("checkpoints/")}
 
 
-def near(found: Any, expected: Any) -> None:
-    """Within `TOLERANCE` of the largest value; biases begin at 0."""
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * max(1e-2, float(np.abs(expected).max())))
+def near(found: Any, expected: Any, tolerance: float = TOLERANCE) -> None:
+    """Within the tolerance of the largest value; biases begin at 0."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(1e-2, float(np.abs(expected).max())))
 
 
 def near_scores(entry: dict[str, Any], other: dict[str, Any]) -> None:
@@ -237,18 +237,19 @@ def check_same(one: Path, several: Path) -> None:
     assert s == t
 
 
-def test_two_processes_of_two_devices_step_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mesh", [(), pytest.param(("data:2,space:2",), marks=pytest.mark.slow)])
+def test_two_processes_of_two_devices_step_as_one(mesh: tuple[str, ...], tmp_path: Path) -> None:
     write_store(tmp_path / "tiny", train=7, test=0)
-    done = run(("tests.train.cluster_steps", str(tmp_path / "tiny"), "20"), hosts=2, devices=2)
+    done = run(("tests.train.cluster_steps", str(tmp_path / "tiny"), "20", *mesh), hosts=2, devices=2)
     assert done.returncode == 0, done.stderr
     said = [json.loads(next(t for t in lines(done.stdout, p) if t.startswith("{"))) for p in (0, 1)]
     assert said[0]["digest"] == said[1]["digest"]
     assert said[0]["losses"] == said[1]["losses"]
     losses, *trees = cluster_steps.train(tmp_path / "tiny", 20)
-    np.testing.assert_allclose(said[0]["losses"], losses, rtol=TOLERANCE)
+    np.testing.assert_allclose(said[0]["losses"], losses, rtol=TOLERANCE / 100)
     assert losses[-1] < losses[0]
     for ours, values in zip(jax.tree.leaves(trees), said[0]["values"], strict=True):
-        near(np.array(values), ours.ravel())
+        near(np.array(values), ours.ravel(), TOLERANCE / 10)  # with an epsilon of 1e-3, far above the rounding
 
 
 @pytest.mark.slow
