@@ -201,6 +201,29 @@ def conv2d_step(result: Result) -> list[Table]:
     return [Table(title, ("slices", "type", "form", "seconds a step (p90)", "to the library's"), rows)]
 
 
+def parallel(result: Result) -> list[Table]:
+    """How far each way is from one device, what it exchanges, and what it takes."""
+    tables = []
+    for case in result["cases"]:
+        name = case["network"]
+        rows = [
+            [way, freeze, *(f"{row[k]:.0e}" for k in ("losses", "params", "batch_stats"))]
+            for freeze, ways in case["equality"].items() for way, row in ways.items()
+        ]  # fmt: skip
+        title = f"{name}: largest relative difference from one device after {case['steps']} steps"
+        tables.append(Table(title, ("way", "frozen", "losses", "parameters", "running averages"), rows))
+        rows = [
+            [way, f"{row['temporary_bytes'] / 2**20:.0f} MiB", f"{row['times_less']:.2f}",
+             ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items()) or "none"]
+            for way, row in case["memory"].items()
+        ]  # fmt: skip
+        title = f"{name}: the compiler's temporary memory of a device, batch {'x'.join(map(str, case['memory_shape']))}"
+        tables.append(Table(title, ("way", "a device", "times less", "exchanges"), rows))
+        rows = [[way, spread(row)] for way, row in case["time_to_one"].items()]
+        tables.append(Table(f"{name}: time of a step to that of one device", ("way", "ratio"), rows))
+    return tables
+
+
 def _cell(value: Any) -> str | None:
     """A value as a cell, or None where it is not one for a cell."""
     if isinstance(value, Mapping):
@@ -226,6 +249,7 @@ def plain(result: Result) -> list[Table]:
 
 
 TABLES: Mapping[str, Callable[[Result], list[Table]]] = {
-    f.__name__: f for f in (step_time, compare, memory_limits, loader, freezing, features, conv_lowering, conv2d_step)
+    f.__name__: f
+    for f in (step_time, compare, memory_limits, loader, freezing, features, conv_lowering, conv2d_step, parallel)
 }
 """By part; `plain` serves the others."""
