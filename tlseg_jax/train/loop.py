@@ -230,6 +230,8 @@ def fit(
             # A finite loss may still have had a gradient that is not.
             if not np.isfinite(loss) or not np.isfinite(update_norm):
                 what = f"loss became {loss}" if not np.isfinite(loss) else f"update became {update_norm}"
+                # All processes have the same loss, and each knows its own rows of the batch only.
+                names = sorted({name for part in processes.gather(names) for name in part})
                 raise InputError(
                     f"The {what} at step {done}, on {', '.join(names)}: lower --learning_rate, "
                     f"or look at those scans; no checkpoint in {folder} is from after it."
@@ -251,7 +253,7 @@ def fit(
                 steps = dispatch.length(settings.next_look(count, watches) - count, count)
                 batches = [next(iterator) for _ in range(steps)]
                 seen = [sorted({subjects[i] for i in b["index"]}) for b in batches]
-                size = len(batches[0]["index"]) * processes.count()
+                size = len(batches[0]["index"]) * processes.count() * processes.count()
                 if trace:
                     trace.before(state)
                 program = (steps, dispatch.stage(count))
