@@ -16,7 +16,10 @@ from tlseg_jax.train.execution import Execution
 
 ROOT = Path(__file__).resolve().parents[2]
 CT, HEADS = get_any_spec("lits"), get_any_spec("hdt_c")
-NAMES = ("precision", "remat", "memory_budget", "cache", "steps_per_call", "profile", "dry_run", "compilation_cache")
+NAMES = (
+    "precision", "remat", "memory_budget", "cache", "steps_per_call", "profile", "dry_run", "compilation_cache",
+    "parallel", "mesh",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -31,23 +34,28 @@ def given(*arguments: str) -> None:
 
 def test_none_given_is_the_plain_execution() -> None:
     given()
-    assert execution_flags.execution() == Execution()
+    assert execution_flags.execution() == Execution(parallel=None)  # which a command chooses by what there is
 
 
 def test_all_given() -> None:
     given("--remat=block", "--memory_budget=11GB", "--cache=device", "--steps_per_call=8", "--profile=traces")
-    asked = Execution("block", 11 * 10**9, "device", 8, Path("traces"), fixed_remat=True)
+    asked = Execution("block", 11 * 10**9, "device", 8, Path("traces"), fixed_remat=True, parallel=None)
     assert execution_flags.execution() == asked
 
 
 def test_a_dry_run_is_asked_for() -> None:
     given("--dry_run")
-    assert execution_flags.execution() == Execution(dry_run=True)
+    assert execution_flags.execution() == Execution(dry_run=True, parallel=None)
 
 
 def test_a_policy_that_was_asked_for_is_told_from_the_usual_one() -> None:
     given("--memory_budget=8GiB", "--remat=none")
-    assert execution_flags.execution() == Execution(memory_budget=8 * 2**30, fixed_remat=True)
+    assert execution_flags.execution() == Execution(memory_budget=8 * 2**30, fixed_remat=True, parallel=None)
+
+
+def test_devices_are_asked_for() -> None:
+    given("--parallel=mesh", "--mesh=data:2,space:4")
+    assert execution_flags.execution() == Execution(parallel="mesh", mesh="data:2,space:4")
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

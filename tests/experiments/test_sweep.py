@@ -47,6 +47,7 @@ def run(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
     [
         (["--study=bran"], "no study named 'bran': choose from brain, factors, liver"),
         (["--study=brain", "--dry_run"], "give --plan"),
+        (["--study=brain", "--parallel=pmap"], "a sweep trains a run on each device (--devices=N)"),
     ],
 )
 def test_faults_end_in_a_sentence(tmp_path: Path, given: list[str], says: str) -> None:

@@ -54,10 +54,12 @@ def test_volumes_have_a_network_a_recipe_and_a_length_of_their_own() -> None:
 
 @pytest.mark.parametrize("spec", [CT, HEADS], ids=["slices", "volumes"])
 def test_flags_change_the_recipe(spec: AnySpec) -> None:
-    given("--learning_rate=0.25", "--batch_size=3", "--schedule=cosine", "--epsilon=0.1", "--epsilon_hat", "--seed=7")
+    given("--learning_rate=0.25", "--batch_size=3", "--schedule=cosine", "--epsilon=0.1", "--epsilon_hat", "--seed=7",
+          "--accumulate=3")  # fmt: skip
     job = training_flags.job(spec, "pretrain", 11, n=2, freeze="encoder", frozen_bn="batch", head="reset")
     r = job.recipe
     assert (r.learning_rate, r.batch_size, r.schedule, r.epsilon, r.epsilon_hat) == (0.25, 3, "cosine", 0.1, True)
+    assert r.accumulate == 3
     assert (job.steps, job.n, job.seed, job.freeze, job.frozen_bn, job.head) == (11, 2, 7, "encoder", "batch", "reset")
 
 
@@ -115,7 +117,8 @@ def test_n_below_one_is_refused() -> None:
 @pytest.mark.parametrize(("spec", "arguments", "name"), [
     (MRI, (), "a-all-seed0"),
     (MRI, ("--network=unet2d", "--recipe=default", "--sampling=all", "--slice_channels=1"), "a-all-seed0"),
-    (HEADS, ("--network=switch32",), "a-all-seed0"),
+    (HEADS, ("--network=switch32", "--accumulate=1"), "a-all-seed0"),
+    (HEADS, ("--accumulate=2",), "a-all-accumulate2-seed0"),
     (HEADS, ("--network=switch8x2", "--recipe=paper", "--seed=4"), "a-all-switch8x2-paper-seed4"),
     (MRI, ("--loss=dice", "--sampling=balanced", "--slice_channels=5"), "a-all-dice-balanced-5channels-seed0"),
 ])  # fmt: skip
