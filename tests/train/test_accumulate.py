@@ -140,6 +140,7 @@ def test_freezing_saves_as_much_and_micro_batches_save_memory(tiny_network: UNet
     assert temporary[4] < 0.5 * temporary[1]
 
 
+@pytest.mark.slow
 def test_a_run_in_micro_batches(tiny_store: Store, tiny_network: UNetConfig, tmp_path: Any) -> None:
     """Through the whole job, with the FLOPs of the whole batch told."""
     said: list[str] = []
