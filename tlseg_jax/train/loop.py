@@ -253,7 +253,7 @@ def fit(
                 steps = dispatch.length(settings.next_look(count, watches) - count, count)
                 batches = [next(iterator) for _ in range(steps)]
                 seen = [sorted({subjects[i] for i in b["index"]}) for b in batches]
-                size = len(batches[0]["index"]) * processes.count() * processes.count()
+                size = len(batches[0]["index"]) * processes.count()
                 if trace:
                     trace.before(state)
                 program = (steps, dispatch.stage(count))
