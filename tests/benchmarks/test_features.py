@@ -18,7 +18,7 @@ pytestmark = [
 @pytest.mark.parametrize(
     ("size", "levels"),
     [
-        (Size("switch8x2", 2, (8, 8, 8), "tiny"), 4),
+        pytest.param(Size("switch8x2", 2, (8, 8, 8), "tiny"), 4, marks=pytest.mark.slow),
         pytest.param(Size("unet2d", 3, (16, 16), "tiny", "first_two"), 2, marks=pytest.mark.slow),
     ],
 )

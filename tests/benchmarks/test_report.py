@@ -88,6 +88,7 @@ def test_no_results_is_one_sentence(tmp_path: Path) -> None:
         report.read_results(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("results", "quick_compile")
 def test_what_the_steps_parts_write_is_what_their_tables_read() -> None:
     rates: dict[str, Any] = {"matrix_rate": {"float32": 1e11}, "copy_rate": 1e10}

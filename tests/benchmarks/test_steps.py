@@ -22,7 +22,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.usefixtures("quick_compile")
-@pytest.mark.parametrize("network", TINY)
+@pytest.mark.parametrize("network", ["switch32", pytest.param("unet2d", marks=pytest.mark.slow)])
 def test_a_step_goes_on_from_the_last_one(network: str) -> None:
     run, flops, moved = steps.build_step(network, **TINY[network])
     losses = [float(run()["loss"]) for _ in range(3)]  # type: ignore[index]
@@ -30,7 +30,7 @@ def test_a_step_goes_on_from_the_last_one(network: str) -> None:
     assert flops > moved > 0
 
 
-@pytest.mark.parametrize("network", TINY)
+@pytest.mark.parametrize("network", ["switch32", pytest.param("unet2d", marks=pytest.mark.slow)])
 def test_a_frozen_step_is_counted_smaller(network: str) -> None:
     counted = {}
     for freeze in ("none", sizes.get_size(network).frozen):

@@ -9,6 +9,7 @@ from benchmarks.tables import plain
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
+@pytest.mark.slow
 def test_every_number_of_runs_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "RUNS", (1, 2))
     case = together.measure(Size("switch8x2", 1, (8, 8, 8), "tiny"), "encoder", rounds=2)

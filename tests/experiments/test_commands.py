@@ -24,7 +24,7 @@ def command(*args: str, fails: bool = False) -> str:
 
 
 FINETUNE = (
-    "experiments.finetune", "--pretask=hdt_v", "--n=2", "--cohort_train=3", "--cohort_test=2", "--steps=2",
+    "experiments.finetune", "--pretask=hdt_v", "--n=2", "--cohort_train=2", "--cohort_test=1", "--steps=2",
     "--pretrain_steps=2", "--network=switch8x2",
 )  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_run_folder_is_whole(workdir: Path) -> None:
         rows = list(csv.DictReader(f))
     for name, entry in summary["test_sets"].items():
         ious = [float(r["iou"]) for r in rows if r["test_set"] == name]
-        assert len(ious) == entry["n"] == 2
+        assert len(ious) == entry["n"] == 1
         assert np.mean(ious) == pytest.approx(entry["iou_mean"], abs=1e-5)
     for figure in ("contours_hdt_c", "contours_oas_c", "learning_curve"):
         assert (run / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
@@ -82,7 +82,7 @@ def test_other_settings_in_the_same_folder_are_refused(workdir: Path) -> None:
 def test_n_larger_than_the_training_set(workdir: Path) -> None:
     error = command(*FINETUNE, f"--workdir={workdir}", "--n=4", fails=True)
     assert "n=4" in error
-    assert "between 1 and 3" in error
+    assert "between 1 and 2" in error
 
 
 def test_evaluate_adds_a_test_set(workdir: Path) -> None:

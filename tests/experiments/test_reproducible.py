@@ -60,7 +60,7 @@ def assert_equal_bits(a: Any, b: Any) -> None:
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="promised on a CPU")
 @pytest.mark.parametrize("settings", [
-    pytest.param({}, id="streamed"),
+    pytest.param({}, id="streamed", marks=pytest.mark.slow),
     pytest.param({"cache": "device", "steps_per_call": 2}, id="cached", marks=pytest.mark.slow),
     pytest.param({"dtype": "bfloat16", "remat": "block"}, id="bfloat16", marks=pytest.mark.slow),
 ])  # fmt: skip

@@ -55,6 +55,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_run_folders_are_whole(workdir: Path) -> None:
     run, before = workdir / "finetune" / RUN, workdir / "pretrain" / "lits-seed0"
     summary = json.loads((run / "summary.json").read_text())
@@ -77,6 +78,7 @@ def test_run_folders_are_whole(workdir: Path) -> None:
         assert png(run / "figures" / f"{name}.png")
 
 
+@pytest.mark.slow
 def test_second_call_reuses_everything(workdir: Path) -> None:
     run = workdir / "finetune" / RUN
     before = (run / "history.csv").read_text()
@@ -86,6 +88,7 @@ def test_second_call_reuses_everything(workdir: Path) -> None:
     assert (run / "history.csv").read_text() == before
 
 
+@pytest.mark.slow
 def test_predict_writes_a_label_map_in_the_scan_s_space(workdir: Path, tmp_path: Path) -> None:
     scan, out = workdir / "cohort" / "mri_artery" / "case-03" / "artery.nii.gz", tmp_path / "seg.nii.gz"
     said = command(
@@ -104,6 +107,7 @@ def test_predict_writes_a_label_map_in_the_scan_s_space(workdir: Path, tmp_path:
     assert ml == pytest.approx(float(row["predicted_ml"]), rel=0.02)
 
 
+@pytest.mark.slow
 def test_evaluate_adds_test_sets(workdir: Path) -> None:
     run = workdir / "pretrain" / "lits-seed0"
     evaluate = ("experiments.evaluate", f"--run={run}", "--dataset=mri_artery", f"--store={workdir / 'store'}")

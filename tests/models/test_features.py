@@ -104,7 +104,7 @@ def trained(
         ("switch32", "encoder", 4, "none"),
         ("switch8x2", "encoder_without_bottleneck", 3, "full"),
         ("unet3d256", "encoder", 3, "block"),
-        ("unet2d", "first_two", 2, "full"),  # with dropout
+        pytest.param("unet2d", "first_two", 2, "full", marks=pytest.mark.slow),  # with dropout
     ],
 )
 def test_training_the_rest_is_training_the_whole(name: str, freeze: str, levels: int, remat: Remat) -> None:

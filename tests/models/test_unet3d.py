@@ -32,6 +32,7 @@ def test_sides_that_do_not_divide_are_padded_with_zeros_at_the_far_end() -> None
     np.testing.assert_allclose(found, padded[:, :5, :, :6], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_voxel_is_seen_from_as_far_as_the_kernels_reach() -> None:
     # Two convolutions at full resolution, two at half, two at a quarter, and back: 2 + 4 + 8 + 4 + 2 voxels, and cells.
     config = UNet3DConfig(encoder=((2, 2), (2, 2), (2, 2)))

@@ -329,7 +329,8 @@ def write_large(folder: Path, depth: int = 841) -> None:
             f.writelines(planes[346 <= k <= 595] for k in range(depth))
 
 
-@pytest.mark.parametrize("which", ["report", pytest.param("every", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["report", "every"])
 def test_a_volume_of_841_slices_stays_under_2_gb(which: str, tmp_path: Path) -> None:
     write_large(tmp_path)
     done = subprocess.run(

@@ -163,6 +163,7 @@ def test_another_machine_is_refused_meanwhile(
         on_machine(monkeypatch, tmp_path / "machine")
 
 
+@pytest.mark.slow
 def test_one_that_was_taken_over_ends_and_sends_no_more(bucket: Bucket) -> None:
     run = runs(bucket) / "a"
     with pytest.raises(InputError, match="taken over by another process"), lock_folder(run):

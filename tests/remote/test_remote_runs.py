@@ -46,6 +46,7 @@ def start() -> Iterator[Start]:
         child.wait()
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_with_elsewhere(
     bucket: Bucket, tiny_store: Store, tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,6 +89,7 @@ def test_features_data_on_the_device_and_streams_give_the_same(make_sweep: MakeS
     assert_same(kept.folder, streamed.folder)
 
 
+@pytest.mark.slow
 def test_cells_that_train_at_once_give_what_they_give_alone(make_sweep: MakeSweep) -> None:
     changes: dict[str, Any] = {"n": [2], "seeds": 2, "methods": STUDY["methods"][:1]}
     alone = make_sweep("a", **changes).run(AUTO, together=1, say=lambda _: None)
@@ -175,6 +176,7 @@ def test_an_interrupted_sweep_goes_on_to_the_same_end(
     assert scores(done.folder) == scores(whole.folder)
 
 
+@pytest.mark.slow
 def test_folds_hold_each_person_out_once_and_pretraining_never_sees_them(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(n=[2], seeds=3, folds=3)
     swept = sweep.run(AUTO, say=lambda _: None)

@@ -46,7 +46,7 @@ print("compiled")
 
 
 @pytest.mark.parametrize("arguments", [
-    pytest.param(("switch32", "2", "72", "112", "112"), id="switch32"),
+    pytest.param(("switch32", "2", "72", "112", "112"), id="switch32", marks=pytest.mark.slow),
     pytest.param(("switch8x2", "2", "72", "112", "112"), id="switch8x2", marks=pytest.mark.slow),
     pytest.param(("unet2d", "10", "512", "512"), id="unet2d", marks=pytest.mark.slow),
 ])  # fmt: skip

@@ -105,6 +105,7 @@ def test_random_patches_of_volumes_of_several_shapes(
     assert_same_run(train(store, job, tmp_path / "both", BOTH), plain)
 
 
+@pytest.mark.slow
 def test_slices_give_the_same_run_however_they_are_sent(slices: SliceStore, tmp_path: Path) -> None:
     """With dropout, epochs that end at steps 4, 7 and 11, and a test loss after every third step."""
     job = small_job(epochs=3, watch_every=3)
@@ -182,6 +183,7 @@ def test_a_cache_that_does_not_fit_is_one_sentence(
     train(tiny_store, job, tmp_path / "patches" / "again", Execution())
 
 
+@pytest.mark.slow
 def test_a_profile_of_some_steps(tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path) -> None:
     said: list[str] = []
     job = patch_job(tiny_network, steps=7)
@@ -195,6 +197,7 @@ def test_a_profile_of_some_steps(tiny_store: Store, tiny_network: UNetConfig, tm
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_resumes_and_predicts(tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path) -> None:
     network = dataclasses.replace(tiny_network, dtype="bfloat16")
     way = dataclasses.replace(BOTH, remat="block")

@@ -172,6 +172,7 @@ def test_fewer_than_ten_test_slices_are_all_drawn_and_none_are_not_watched(tmp_p
 # Dropout.
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_by_seed_and_step_and_not_in_the_test_loss(store: SliceStore) -> None:
     data = SliceData(store, small_job(), None)
     batch = {"image": store.volume_image("vol-0")[:4], "label": store.volume_label("vol-0")[:4]}

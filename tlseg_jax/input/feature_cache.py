@@ -43,8 +43,8 @@ class FeatureCache:
     Attributes:
       arrays: {"features": {name: (rows, ...)}, "label": (rows, *sides) uint8} and for slices, where the loss needs
         them, "region": (rows, *sides) bool. A row is a patch, then its mirror image where the data are mirrored.
-      gather: (arrays, places, seed, step, first=0) -> a batch of the same names, or its part from the sample `first` on;
-        pure, to be traced, and equal for caches that gather alike.
+      gather: (arrays, places, seed, step, first=0) -> a batch of the same names, or its part from the sample `first`
+        on; pure, to be traced, and equal for caches that gather alike.
     """
 
     arrays: Batch

@@ -14,9 +14,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-from jax._src.clusters import ClusterEnv  # what `jax.distributed.initialize` itself asks
-
 from tlseg_jax import signals
 from tlseg_jax.errors import InputError
 from tlseg_jax.train import processes
@@ -115,6 +112,8 @@ def _whole_number(name: str, value: Any) -> int:
 
 def _scheduled(environment: Mapping[str, str]) -> Cluster | None:
     """What JAX's own detection says; it looks at this process's environment."""
+    from jax._src.clusters import ClusterEnv  # what `jax.distributed.initialize` itself asks
+
     # SLURM's variables are there in a batch script too, which is one process unless srun starts more.
     if "SLURM_JOB_ID" in environment and int(environment.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
         return None
@@ -145,6 +144,8 @@ def start(cluster: Cluster) -> str:
     Raises:
       InputError: they did not meet.
     """
+    import jax
+
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     where = (
         {}
@@ -178,6 +179,8 @@ def finish() -> None:
     """Wait for all to end well, and part; does nothing with one process."""
     if processes.count() == 1:
         return
+    import jax
+
     processes.wait("end")
     _Watch.stop()
     jax.distributed.shutdown()

@@ -274,8 +274,8 @@ def _mesh(
         need = multiple * space
         raise InputError(
             f"--mesh={text} divides the first side of a volume, {sides[0]}, over {space} devices, and the network "
-            f"needs it to divide by {need} ({multiple} x {space}): give a smaller space axis, or prepare the data set from "
-            f"a TOML file whose patch_size begins with {math.ceil(sides[0] / need) * need}."
+            f"needs it to divide by {need} ({multiple} x {space}): give a smaller space axis, or prepare the data set "
+            f"from a TOML file whose patch_size begins with {math.ceil(sides[0] / need) * need}."
         )
     found = Parallel("mesh", data, space, devices[: data * space])
     say(f"parallel: {found.describe()}, batch {batch}.")

@@ -9,13 +9,12 @@ All processes call these functions in the same order, each from its main thread.
 
 import itertools
 import json
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
-from jax._src import distributed  # its client of the coordination service has no public name
 
 from tlseg_jax.errors import InputError
 
@@ -30,22 +29,39 @@ _read_by_all: list[str] = []
 
 def count() -> int:
     """Processes of the run; asks no device."""
-    return distributed.global_state.num_processes if distributed.global_state.client is not None else 1
+    state = _met()
+    return state.num_processes if state else 1
 
 
 def index() -> int:
     """Which of them this is, from 0; asks no device."""
-    return distributed.global_state.process_id if distributed.global_state.client is not None else 0
+    state = _met()
+    return state.process_id if state else 0
 
 
 def rows_index() -> int:
     """Which part of every batch this process reads: its devices' place among all, which a TPU's topology decides."""
-    return jax.process_index() if count() > 1 else 0
+    if count() == 1:
+        return 0
+    import jax
+
+    return jax.process_index()
 
 
 def service() -> Any:
-    """The client of the service through which the processes talk; only where there are several."""
-    return distributed.global_state.client
+    """The client of the service through which the processes talk; None where there is one process."""
+    state = _met()
+    return state.client if state else None
+
+
+def _met() -> Any:
+    """What JAX knows of the processes that have met; None of a single one.
+
+    JAX is not imported for this: what prepares scans does without it. There is no public name for the client.
+    """
+    loaded = sys.modules.get("jax._src.distributed")
+    state = getattr(loaded, "global_state", None)
+    return state if state is not None and state.client is not None else None
 
 
 def is_chief() -> bool:
@@ -94,6 +110,7 @@ def share_arrays(tree: Any) -> Any:
     """
     if count() == 1:
         return tree
+    import jax
     from jax.experimental import multihost_utils
 
     leaves, treedef = jax.tree.flatten(tree)
