@@ -52,6 +52,7 @@ def test_bytes_are_those_of_the_convolutions_operands_and_results_within_loops_t
     assert steps.step_bytes(jax.jit(thrice), x, w) == 3 * 4 * (2 * x.size + w.size)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_bfloat16_halves_the_bytes() -> None:
     built = {d: steps.assemble("unet2d", dtype=d, **TINY["unet2d"]) for d in ("float32", "bfloat16")}
     full, half = (steps.step_bytes(b.native, b.state, b.batch) for b in built.values())

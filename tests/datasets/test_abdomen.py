@@ -188,6 +188,7 @@ def test_no_two_livers_look_alike() -> None:
             assert 0.4 < (inside[i] & inside[j]).sum() / (inside[i] | inside[j]).sum() < 0.93
 
 
+@pytest.mark.slow
 def test_tumours_vary_in_number_size_and_contrast() -> None:
     found = [draw_lesions(draw_abdomen_person(p, 1), p, 1) for p in range(40)]
     tumours = [[t for t in one if t.kind != "cyst"] for one in found]

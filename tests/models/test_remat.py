@@ -26,9 +26,8 @@ def forward(config: NetworkConfig, remat: Remat, variables: dict[str, Any], x: j
     return loss
 
 
-@pytest.mark.parametrize(
-    "name", ["switch8x2", *(pytest.param(n, marks=pytest.mark.slow) for n in ("unet3d256", "unet2d"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["switch8x2", "unet3d256", "unet2d"])
 def test_the_policies_agree_bit_for_bit_or_nearly(name: str) -> None:
     config = get_network(name)
     variables = init_variables(config, jax.random.key(0))

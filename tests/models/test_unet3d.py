@@ -22,6 +22,7 @@ def test_it_comes_back_from_json() -> None:
     assert config_from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+@pytest.mark.slow
 def test_sides_that_do_not_divide_are_padded_with_zeros_at_the_far_end() -> None:
     config = UNet3DConfig(encoder=((2, 4), (4, 8), (8, 8)))
     variables = init_variables(config, jax.random.key(0))

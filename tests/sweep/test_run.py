@@ -121,6 +121,7 @@ def test_cells_that_do_not_fit_at_once_are_named_with_the_remedy(
     assert "give a smaller --together" in swept.failed["E2E-n2-seed0"]
 
 
+@pytest.mark.slow
 def test_what_fails_is_named_and_the_rest_goes_on(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(n=[2], seeds=2)
     # A run of other settings is in the way of one cell, and is not touched.

@@ -72,6 +72,7 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> SliceStore:
     return small_store(tmp_path_factory.mktemp("slices") / "store")
 
 
+@pytest.mark.slow
 def test_patches_give_the_same_run_however_they_are_sent(
     tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,7 +71,7 @@ def assert_same_training(found: tuple[Any, list[float]], expected: tuple[Any, li
     assert max(change) > 1e-4
 
 
-@pytest.mark.parametrize("freeze", ["encoder", "encoder_without_bottleneck"])
+@pytest.mark.parametrize("freeze", [pytest.param("encoder", marks=pytest.mark.slow), "encoder_without_bottleneck"])
 def test_patches(freeze: str, tiny_store: Store, tiny_network: UNetConfig) -> None:
     mirrored = Augmentation(flip_left_right=True)
     training = Training(tiny_network, freeze, get_recipe("paper"), cross_entropy_dice, patch_inputs(mirrored))
@@ -83,6 +83,7 @@ def test_patches(freeze: str, tiny_store: Store, tiny_network: UNetConfig) -> No
     assert_same_training(found, expected, training.variables["params"])
 
 
+@pytest.mark.slow
 def test_slices(tmp_path_factory: pytest.TempPathFactory) -> None:
     """With dropout, which draws as it does without kept features."""
     store = small_store(tmp_path_factory.mktemp("slices") / "store", train=2, test=1, samples=(0, 1, 4, 6))

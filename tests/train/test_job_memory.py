@@ -48,6 +48,7 @@ def test_a_budget_that_nothing_fits_is_refused_before_the_folder_is_used(
     assert not (tmp_path / "run" / "settings.json").exists()
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_is_one_sentence(
     tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

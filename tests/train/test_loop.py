@@ -125,6 +125,7 @@ def test_resumed_runs_equal_one_run_bit_for_bit(
     assert saved_steps(tmp_path / "cut") == saved_steps(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_steps_after_the_last_checkpoint_are_done_again(
     tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +139,7 @@ def test_steps_after_the_last_checkpoint_are_done_again(
     assert history(tmp_path / "cut") == history(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_seeds(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
     first, again, other = (
         train(tiny_store, dataclasses.replace(settings, seed=seed), tmp_path / name)

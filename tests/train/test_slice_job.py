@@ -368,6 +368,7 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             yield
 
 
+@pytest.mark.slow
 def test_a_run_cut_in_mid_epoch_goes_on_as_if_it_had_not_been(
     store: SliceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from tlseg_jax.transfer import compare, study
 from tlseg_jax.transfer.compare import Compared, Planned, train_all
 from tlseg_jax.transfer.workplace import Workplace
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.usefixtures("quick_compile"), pytest.mark.slow]
 
 THREE_LEVELS = dataclasses.replace(NETWORK, widths=(2, 2, 2))
 TUMOUR = dataclasses.replace(THREE_LEVELS, outputs=("tumour",))

@@ -218,6 +218,7 @@ def test_freezing_saves_operations(network: str) -> None:
     assert flops["encoder"] < flops["first_two"] < flops["none"]
 
 
+@pytest.mark.slow
 def test_the_compiled_step_takes_fewer_operations_and_less_memory() -> None:
     config = UNetConfig("wide", ((16,), (16,)), (16,), ((16,), (16,)), (), "concatenate")
     flops, memory = {}, {}
