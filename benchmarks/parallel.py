@@ -140,9 +140,10 @@ def equality(
 ) -> dict[str, dict[str, float]]:
     """Way -> the largest relative difference of its losses, parameters and running averages from one device's.
 
-    Compiled plainly: optimised, each way's program rounds in its own way too, and among the millions of activations of
-    a step one is then so near to zero, or to its neighbour in a pooling cell, that it falls to the other side; from
-    there two runs part, whatever devices they have.
+    Compiled plainly, so that ways round alike but for the order of sums. Even so, among the millions of activations of
+    a step one is sooner or later so near to zero, or to its neighbour in a pooling cell, that it falls to the other
+    side, and from there two runs part: one device with a batch's rows in reverse order does from its own run as well.
+    Before that all agree to 2e-6 (tests/train/test_parallel.py holds it, on a network where it does not happen).
     """
     jax.config.update("jax_disable_most_optimizations", True)
     try:
