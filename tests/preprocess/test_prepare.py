@@ -39,13 +39,17 @@ def write_scan(folder: Path, subject: str, centre: int = 12, radius: int = 3, se
         nib.Nifti1Image(volume, affine).to_filename(folder / f"{subject}_{kind}.nii.gz")
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
+def write_source(folder: Path) -> Path:
+    """Four heads with labels, in a new folder."""
     folder.mkdir()
     for i in range(4):
         write_scan(folder, f"sub-{i}", seed=i)
     return folder
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_source(tmp_path / "source")
 
 
 def run(source: Path, root: Path, spec: DatasetSpec = SPEC, **options: object) -> tuple[Store, list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.preprocess.test_prepare import SETTINGS, SPEC, write_scan
+from tests.preprocess.test_prepare import SETTINGS, SPEC, write_scan, write_source
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.prepare import prepare_dataset
@@ -24,11 +24,7 @@ Mount = Callable[[Path, int, str], None]
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for i in range(4):
-        write_scan(folder, f"sub-{i}", seed=i)
-    return folder
+    return write_source(tmp_path / "source")
 
 
 @pytest.fixture

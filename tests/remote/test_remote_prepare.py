@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.preprocess.test_prepare import SETTINGS, SPEC, prepared_by, run, write_scan
+from tests.preprocess.test_prepare import SETTINGS, SPEC, prepared_by, run, write_source
 from tests.remote.bucket import Bucket
 from tests.remote.conftest import on_machine
 from tlseg_jax.preprocess.prepare import prepare_shard
@@ -17,11 +17,7 @@ from tlseg_jax.remote.work_folder import work_folder
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "source"
-    folder.mkdir()
-    for i in range(4):
-        write_scan(folder, f"sub-{i}", seed=i)
-    return folder
+    return write_source(tmp_path / "source")
 
 
 def root(bucket: Bucket) -> Path:
