@@ -1,18 +1,19 @@
-"""How long is a training step next to the best that PyTorch does with the same network, and next to MONAI's U-Net?
+"""How long is a training step next to the best that PyTorch does with the same network, and next to MONAI's networks?
 
     python -m benchmarks.compare [--networks=switch32,switch8x2] [--dtypes=float32,bfloat16] [--noquick]
     python -m benchmarks.compare --networks=switch32,switch8x2 --dtypes=float32 --noquick --rounds=10
 
 The same network is built in PyTorch with the same weights, and its outputs, loss and gradients are checked equal
 (1e-4 in float32) before anything is timed. Then PyTorch is tried in each of its forms (memory layouts,
-torch.compile), and the fastest takes turns with our step and with MONAI's U-Net, which is another architecture of
-like widths. A step is forward, loss, backward and Adam, with the default recipe's loss, on one batch that lies on
-the device. Each framework has a process of its own that stands still while another's turn runs, with as many
-threads as there are cores. Needs the extra "bench".
+torch.compile, on a GPU also CUDA graphs), and the fastest takes turns with our step and with MONAI's UNet and
+BasicUNet, which are other architectures. A step is forward, loss, backward and Adam, with the default recipe's loss,
+on one batch that lies on the device. Each framework has a process of its own that stands still while another's turn
+runs, with as many threads as there are cores. Needs the extra "bench".
 """
 
+import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -25,11 +26,12 @@ from benchmarks.peers.agreement import compare_arrays, compare_gradients
 from benchmarks.peers.case import Case
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.worker import Worker, WorkerError
-from benchmarks.sizes import describe, get_sizes
 from tlseg_jax.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)
 TF32 = flags.DEFINE_bool("tf32", True, "On a GPU: products of float32 rounded to TF32, on both sides or on neither.")
+
+COMPILE = flags.DEFINE_bool("torch_compile", True, "Try torch.compile and CUDA graphs too.")
 
 TOLERANCES = {
     "float32": {"outputs": 1e-4, "loss": 1e-4, "gradients": 1e-4},
@@ -40,6 +42,9 @@ TOLERANCES = {
 
 Call = Callable[..., Any]
 """Of a method, by its name and its arguments."""
+
+PEERS = {"": "pytorch", "UNet": "monai", "BasicUNet": "monai_basic"}
+"""Network of MONAI, or the same network -> its name in a result."""
 
 DRAWS = 3
 """Of weights, to be checked on."""
@@ -88,7 +93,7 @@ def checked(ours: Call, peer: Call, dtype: str) -> dict[str, float]:
     )
 
 
-def _screen(peer: Worker, forms: tuple[Any, ...], steps: int, tried: dict[str, Any], alone: float) -> list[Any]:
+def _screen(peer: Worker, forms: Sequence[Any], steps: int, tried: dict[str, Any], alone: float) -> list[Any]:
     """Build the forms, time them in turn, and give those that work, fastest first; `tried` gets a line of each."""
     built: dict[str, Any] = {}
     for form in forms:
@@ -105,13 +110,13 @@ def _screen(peer: Worker, forms: tuple[Any, ...], steps: int, tried: dict[str, A
     return sorted(built.values(), key=lambda form: tried[form.name]["median_seconds"])
 
 
-def compare(case: Case, rounds: int) -> dict[str, Any]:
+def compare(case: Case, rounds: int, torch_compile: bool = True) -> dict[str, Any]:
     """One network at one size and precision; see the module.
 
     Raises:
       InputError: the frameworks see different devices, or the networks differ.
     """
-    from benchmarks.peers.pytorch import Form, Pytorch, compiled, layouts
+    from benchmarks.peers.pytorch import Pytorch, compiled, layouts, monai_forms
 
     ours, peer = Worker(Ours, case), Worker(Pytorch, case)
     try:
@@ -134,32 +139,30 @@ def compare(case: Case, rounds: int) -> dict[str, Any]:
         near = [form for form in working if seconds_of[form] <= NEAR * seconds_of[working[0]]]
         for form in set(working) - set(near):
             peer.call("drop", form)
-        finalists = (*near, *compiled(working[0], backend), Form(monai=True))
+        finalists = [*near, *(compiled(working[0], backend) if torch_compile else ()), *monai_forms()]
+        finalists.sort(key=lambda form: form.graph)  # what a failed capture leaves behind can then spoil nothing else
         ranking = _screen(peer, finalists, steps, tried, first)
-        monai = [form for form in ranking if form.monai]
-        best = next(form for form in ranking if not form.monai)
+        # The fastest form of each network: "" is the same network, the others MONAI's.
+        fastest = {form.monai: form for form in reversed(ranking)}
         for form in ranking:
-            if form != best and not form.monai:
+            if form not in fastest.values():
                 peer.call("drop", form)
-        turns: dict[str, Callable[[], object]] = {
-            "ours": lambda: ours.call("turn", steps),
-            "pytorch": lambda: peer.call("turn", best, steps),
-        }
-        if monai:
-            turns["monai"] = lambda: peer.call("turn", monai[0], steps)
-            tried[monai[0].name]["parameters"] = peer.call("parameters", monai[0])
+        turns: dict[str, Callable[[], object]] = {"ours": lambda: ours.call("turn", steps)}
+        for network, form in fastest.items():
+            turns[PEERS[network]] = lambda form=form: peer.call("turn", form, steps)  # type: ignore[misc]
+            tried[form.name]["parameters"] = peer.call("parameters", form)
         seconds = {name: [s / steps for s in all_] for name, all_ in alternate(turns, rounds, warmup=1).items()}
     finally:
         ours.close()
         peer.close()
-    result |= {"first_loss": first, "steps_a_turn": steps, "pytorch_forms": tried, "best_pytorch": best.name}
+    result |= {"first_loss": first, "steps_a_turn": steps, "pytorch_forms": tried, "best_pytorch": fastest[""].name}
     result |= {f"seconds_{name}": summary(s) for name, s in seconds.items()}
     result |= {f"ratio_to_{name}": ratio(seconds["ours"], s) for name, s in seconds.items() if name != "ours"}
     return result
 
 
 def _line(name: str, dtype: str, r: dict[str, Any]) -> str:
-    to = {n: r[f"ratio_to_{n}"] for n in ("pytorch", "monai") if f"ratio_to_{n}" in r}
+    to = {n: r[f"ratio_to_{n}"] for n in PEERS.values() if f"ratio_to_{n}" in r}
     ratios = "".join(f"{v['median']:>8.2f} ({v['low']:.2f} to {v['high']:.2f})" for v in to.values())
     seconds = f"{r['seconds_ours']['median']:>9.4f}{r['seconds_pytorch']['median']:>9.4f}"
     return f"{name:<30}{dtype:<9}{seconds}{ratios}  {r['best_pytorch']}"
@@ -167,28 +170,26 @@ def _line(name: str, dtype: str, r: dict[str, Any]) -> str:
 
 def main() -> None:
     """Compare, print the table and write the JSON."""
-    try:
-        import monai  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as e:
-        raise InputError(f"{e.name} is not installed: pip install 'tlseg-jax[bench]'.") from None
+    for package in ("monai", "torch"):
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"{package} is not installed: pip install 'tlseg-jax[bench]'.")
     reduced, cases = common_flags.quick(), []
-    print(f"{'network':<30}{'':<9}{'ours':>9}{'PyTorch':>9}   ratio to PyTorch, to MONAI's U-Net; best PyTorch")
+    print(f"{'network':<30}{'':<9}{'ours':>9}{'PyTorch':>9}   ratio to PyTorch, MONAI's UNet, BasicUNet; best PyTorch")
     for network in common_flags.networks():
-        for size in get_sizes(network, reduced):
+        for size in common_flags.sizes(network):
             for dtype in common_flags.dtypes():
-                found = compare(Case(size, dtype, TF32.value), common_flags.rounds(reduced))
+                found = compare(Case(size, dtype, TF32.value), common_flags.rounds(reduced), COMPILE.value)
                 cases.append(
                     {"network": network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype} | found
                 )
-                _write(reduced, cases)  # what is measured stays, whatever becomes of the next
+                _write(cases)  # what is measured stays, whatever becomes of the next
                 print(_line(size.name, dtype, found), flush=True)
                 print("\n".join(f"    {n}: {_told(t)}" for n, t in found["pytorch_forms"].items()), flush=True)
 
 
-def _write(reduced: bool, cases: list[dict[str, Any]]) -> None:
+def _write(cases: list[dict[str, Any]]) -> None:
     threads = {"threads_each": cores(), "tf32": TF32.value}
-    write_result("compare", dict(describe(reduced)) | threads | {"cases": cases}, common_flags.OUT.value)
+    write_result("compare", {"sizes": common_flags.kind()} | threads | {"cases": cases}, common_flags.OUT.value)
 
 
 def _told(tried: dict[str, Any]) -> str:

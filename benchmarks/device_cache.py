@@ -1,17 +1,19 @@
 """What do a data set on the device and several steps in one call gain, for networks whose steps are short?
 
-    python -m benchmarks.device_cache [--networks=switch8x2,unet2d] [--steps=8] [--noquick]
+    python -m benchmarks.device_cache [--networks=switch8x2,unet2d] [--steps=1,8] [--noquick]
 
 Training in blocks, as the training loop does it: batches read from the store and sent one by one ("streamed"), the data
-set held on the device (`--cache=device`), several steps in one call (`--steps_per_call`), and both. The forms take
-turns on a small built-in cohort, each with a state of its own; a ratio below 1 is a gain over "streamed". The shorter
-the step, the larger the share of reading, sending and calling in it: a 3D network is also measured on patches of
-16x16x16, where there is little else; at reduced sizes on those only.
+set held on the device (`--cache=device`, "cached"), and both with several steps in one call (`--steps_per_call`).
+"held" is one batch that lies on the device, with nothing to read, send or gather: what no way of feeding can beat.
+The forms take turns on a small built-in cohort, each with a state of its own; a ratio below 1 is a gain over
+"streamed". The shorter the step, the larger the share of reading, sending and calling in it: a 3D network is also
+measured on patches of 16x16x16, where there is little else; at reduced sizes on those only.
 """
 
 import collections
+import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.loader import drawn_store, job_for
 from benchmarks.measure import alternate, ratio, summary, write_result
-from benchmarks.sizes import describe
+from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import get_network, init_variables
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.geometry import Box
@@ -37,7 +39,7 @@ from tlseg_jax.train.step import make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)
-STEPS = flags.DEFINE_integer("steps", 8, "Steps in one call, where there are several.", lower_bound=2)
+STEPS = flags.DEFINE_list("steps", ["1", "8"], "Steps in one call: 1, and divisors of the largest.")
 
 CALLS = 3
 """Calls of several steps in a block; also more steps than the stream reads ahead."""
@@ -45,7 +47,21 @@ CALLS = 3
 SMALL = (16, 16, 16)
 
 
-def forms(data: TaskData, job: JobSettings, subjects: tuple[str, ...], most: int) -> dict[str, Callable[[], object]]:
+def steps_a_call() -> tuple[int, ...]:
+    """What --steps says.
+
+    Raises:
+      InputError: not whole numbers with 1 first, or one does not divide the largest.
+    """
+    given = [int(n) for n in STEPS.value if n.isdecimal() and int(n)]
+    if len(given) != len(STEPS.value) or given[:1] != [1] or any(max(given) % n for n in given):
+        raise InputError(f"--steps={','.join(STEPS.value)}: give 1 and divisors of the largest, as in --steps=1,4,16.")
+    return tuple(given)
+
+
+def forms(
+    data: TaskData, job: JobSettings, subjects: tuple[str, ...], steps_a_call: Sequence[int]
+) -> dict[str, Callable[[], object]]:
     """A block of steps in each form, which returns when its last step is done."""
     variables = init_variables(job.network, jax.random.key(0))
     labels = label_parameters(variables["params"], get_rules("none"))
@@ -53,9 +69,13 @@ def forms(data: TaskData, job: JobSettings, subjects: tuple[str, ...], most: int
     step = make_train_step(job.network, optimiser, data.loss(), labels, inputs=data.inputs())
     cache = data.cache(subjects, cache_room())
 
-    def block(steps: int, cached: bool) -> Callable[[], object]:
+    most = max(steps_a_call)
+
+    def block(steps: int, cached: bool = False, held: bool = False) -> Callable[[], object]:
         dispatch = Dispatch(step, steps, cache if cached else None)
         stream = data.batches(subjects, read=not cached)
+        if held:
+            stream = itertools.repeat(jax.device_put({k: v for k, v in next(stream).items() if k != "index"}))
         state = init_state(jax.tree.map(jnp.array, variables), optimiser)
 
         def train() -> None:
@@ -70,29 +90,28 @@ def forms(data: TaskData, job: JobSettings, subjects: tuple[str, ...], most: int
 
         return train
 
-    return {
-        "streamed": block(1, False),
-        "cached": block(1, True),
-        "several": block(most, False),
-        "cached_several": block(most, True),
-    }
+    made = {"held": block(1, held=True)}
+    for steps in steps_a_call:
+        several = f"_{steps}_a_call" if steps > 1 else ""
+        made |= {f"streamed{several}": block(steps), f"cached{several}": block(steps, cached=True)}
+    return made
 
 
-def measure(store: AnyStore, network: str, small: bool, most: int, rounds: int) -> dict[str, Any]:
+def measure(store: AnyStore, network: str, small: bool, steps: Sequence[int], rounds: int) -> dict[str, Any]:
     """One network on one data set; `small` takes patches of 16x16x16 from the middle of the store's."""
     job, subjects = job_for(store, network), store.subjects("train")
     data = task_data(store, job, None)
     if small and isinstance(data, PatchData) and data.box:
         x, y, z = (a + (n - s) // 2 for a, n, s in zip(data.box.start, data.box.size, SMALL, strict=True))
         data.box = Box((x, y, z), SMALL)
-    turns = alternate(forms(data, job, subjects, most), rounds, warmup=1)
-    seconds = {name: [s / (CALLS * most) for s in all_] for name, all_ in turns.items()}
+    turns = alternate(forms(data, job, subjects, steps), rounds, warmup=1)
+    seconds = {name: [s / (CALLS * max(steps)) for s in all_] for name, all_ in turns.items()}
     shape = data.batch_shapes()["image"].shape
     return {
         "network": network,
         "batch": shape[0],
         "shape": list(shape[1 : 1 + job.network.dimensions]),
-        "steps_a_call": most,
+        "steps_a_call": list(steps),
         "step_seconds": {name: summary(s) for name, s in seconds.items()},
         "step_milliseconds_streamed": 1e3 * summary(seconds["streamed"])["median"],
         **{f"ratio_{n}_to_streamed": ratio(s, seconds["streamed"]) for n, s in seconds.items() if n != "streamed"},
@@ -101,7 +120,7 @@ def measure(store: AnyStore, network: str, small: bool, most: int, rounds: int) 
 
 def main() -> None:
     """Measure every network, print the table and write the JSON."""
-    reduced = common_flags.quick()
+    reduced, steps = common_flags.quick(), steps_a_call()
     networks = [get_network(n) for n in common_flags.networks(("switch8x2", "unet2d"))]
     cases = []
     with tempfile.TemporaryDirectory(prefix="tlseg_device_cache_") as temporary:
@@ -109,10 +128,10 @@ def main() -> None:
         for network in networks:
             for small in ((True,) if reduced else (False, True)) if network.dimensions == 3 else (False,):
                 store = stores[network.dimensions]
-                case = measure(store, network.name, small, STEPS.value, common_flags.rounds(reduced))
+                case = measure(store, network.name, small, steps, common_flags.rounds(reduced))
                 cases.append(case)
                 _tell(case)
-    write_result("device_cache", {**describe(reduced), "cases": cases}, common_flags.OUT.value)
+    write_result("device_cache", {"sizes": common_flags.kind(), "cases": cases}, common_flags.OUT.value)
 
 
 def _tell(case: dict[str, Any]) -> None:
@@ -122,13 +141,10 @@ def _tell(case: dict[str, Any]) -> None:
         "of that",
         end="",
     )
-    for name, what in (
-        ("cached", "cached"),
-        ("several", f"{case['steps_a_call']} steps a call"),
-        ("cached_several", "both"),
-    ):
-        r = case[f"ratio_{name}_to_streamed"]
-        print(f", {what} {r['median']:.3f} ({r['low']:.3f} to {r['high']:.3f})", end="")
+    for name in case["step_seconds"]:
+        if name != "streamed":
+            r = case[f"ratio_{name}_to_streamed"]
+            print(f", {name.replace('_', ' ')} {r['median']:.3f} ({r['low']:.3f} to {r['high']:.3f})", end="")
     print(flush=True)
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
-from benchmarks.sizes import Size, describe, get_sizes
+from benchmarks.sizes import Size
 from benchmarks.steps import STEPS, objective
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.input.device_cache import cache_patches, cache_slices
@@ -181,12 +181,12 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measure every network, print a line each and write the JSON."""
     started, reduced, cases = environment(), common_flags.quick(), []
-    for size in (s for n in common_flags.networks(NETWORKS) for s in get_sizes(n, reduced)):
+    for size in (s for n in common_flags.networks(NETWORKS) for s in common_flags.sizes(n)):
         for dtype in common_flags.dtypes(("float32",)):
             cases.append(measure(size, dtype, common_flags.rounds(reduced)))
             print(line(size, cases[-1]), flush=True)
     write_result(
-        "features", {"environment": started} | dict(describe(reduced)) | {"cases": cases}, common_flags.OUT.value
+        "features", {"environment": started} | {"sizes": common_flags.kind()} | {"cases": cases}, common_flags.OUT.value
     )
 
 

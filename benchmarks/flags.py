@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import jax
 from absl import flags
 
+from benchmarks.sizes import Kind, Size, get_sizes
 from experiments import cli
 from tlseg_jax.choose import choose
 from tlseg_jax.models.networks import NETWORKS, get_network
@@ -19,6 +20,7 @@ ROUNDS = flags.DEFINE_integer(
 OUT = flags.DEFINE_string("out", None, "JSON file to write; default: benchmarks/results/<machine>/<part>.json.")
 CHOSEN = flags.DEFINE_list("networks", None, "Networks to measure, by name; default: all of the part.")
 QUICK = flags.DEFINE_bool("quick", None, "Reduced sizes; default: on a CPU, where the papers' sizes take minutes.")
+TINY = flags.DEFINE_bool("tiny", False, "Sizes and rounds that only rehearse: what is timed then says nothing.")
 DTYPES = flags.DEFINE_list("dtypes", None, "Types of the activations: float32, bfloat16; default: those of the part.")
 
 REDUCED_ROUNDS = 5
@@ -26,14 +28,28 @@ REDUCED_ROUNDS = 5
 
 def quick() -> bool:
     """Whether sizes are reduced: as --quick says, or on a CPU."""
-    return jax.default_backend() == "cpu" if QUICK.value is None else bool(QUICK.value)
+    return TINY.value or (jax.default_backend() == "cpu" if QUICK.value is None else bool(QUICK.value))
+
+
+def kind() -> Kind:
+    """Which sizes are measured: as --tiny says, or --quick."""
+    return "tiny" if TINY.value else "reduced" if quick() else "papers"
+
+
+def sizes(network: str) -> tuple[Size, ...]:
+    """What a network is measured on.
+
+    Raises:
+      InputError: benchmarks/sizes.py says nothing of it.
+    """
+    return get_sizes(network, kind())
 
 
 def rounds(reduced: bool | None = None) -> int:
     """Timed rounds: --rounds, or its default for full or reduced sizes (None: as `quick` says)."""
     if flags.FLAGS["rounds"].present or not (quick() if reduced is None else reduced):
         return ROUNDS.value
-    return REDUCED_ROUNDS
+    return 1 if TINY.value else REDUCED_ROUNDS
 
 
 def networks(default: Sequence[str] | None = None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from absl import flags
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
-from benchmarks.sizes import Size, describe, get_sizes
+from benchmarks.sizes import Size
 from benchmarks.steps import assemble, keep_those_that_fit, runner, step_bytes
 from tlseg_jax.train.liveness import count
 from tlseg_jax.train.step import step_flops
@@ -87,13 +87,13 @@ def table(title: str, rows: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure every network, print the tables and write the JSON."""
-    started, reduced, cases = environment(), common_flags.quick(), []
-    for size in (s for n in common_flags.networks() for s in get_sizes(n, reduced)):
+    started, cases = environment(), []
+    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
         for dtype in common_flags.dtypes(("float32",)):
             rows = measure(size, dtype, common_flags.rounds())
             cases.append({"size": size.to_dict(), "dtype": dtype, "freezings": rows})
             print(table(f"{size.name}, {dtype}", rows), flush=True)
-    result = {**describe(reduced), "rounds": common_flags.rounds(), "cases": cases}
+    result = {"sizes": common_flags.kind(), "rounds": common_flags.rounds(), "cases": cases}
     write_result("freezing", {"environment": started} | result, common_flags.OUT.value)
 
 

@@ -150,8 +150,15 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _imported() -> list[str]:
+    """The distributions that this process has imported something of, this one left out."""
+    of = importlib.metadata.packages_distributions()
+    names = {name for module in list(sys.modules) if "." not in module for name in of.get(module, ())}
+    return sorted(names - {"tlseg-jax", "tlseg_jax"})
+
+
 def environment() -> dict[str, Any]:
-    """Device, cores, load and versions, for a result's "environment"."""
+    """Device, cores, load, versions and imported packages, for a result's "environment"."""
     device = jax.devices()[0]
     return {
         "backend": jax.default_backend(),
@@ -163,6 +170,7 @@ def environment() -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "versions": _versions(),
+        "imported": _imported(),
     }
 
 

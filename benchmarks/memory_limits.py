@@ -37,7 +37,7 @@ from absl import flags
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, ratio, summary, write_result
-from benchmarks.sizes import PAPERS, Size
+from benchmarks.sizes import PAPERS, WHOLE_HEAD, Size
 from benchmarks.steps import STEPS, assemble, keep_those_that_fit, objective, runner
 from tlseg_jax.choose import choose
 from tlseg_jax.errors import InputError
@@ -58,9 +58,9 @@ flags.adopt_module_key_flags(common_flags)
 REMATS = flags.DEFINE_list("remats", list(POLICIES), "Rematerialisation policies to take.")
 GB = flags.DEFINE_list("gb", ["8", "11", "16", "24", "40", "80", "141"], "Sizes of cards, in 1e9 bytes.")
 TPU = flags.DEFINE_list("tpu", [], "TPUs to compile for with libtpu: v5e, v5p.")
+SIZE = flags.DEFINE_string("size", None, "Part of a size's name, to take only those, as in 176x224x160; default: all.")
 CASE = flags.DEFINE_string("case", None, "JSON of one case, for a process that measures only it.")
 
-WHOLE_HEAD = Size("switch32", 2, (176, 224, 160), "the whole MNI305 head, padded")
 STRIDE = 16
 """Voxels between the sides that are tried."""
 PROBES = 6
@@ -163,7 +163,7 @@ def _case_from(text: str) -> Case:
 
 
 def run_case(case: Case) -> int | None:
-    """Train two steps here and read the peak."""
+    """Train two steps here and read the peak; None where it does not fit, or where the device keeps no count."""
     built = assemble(
         case.size.network, dtype=case.dtype, remat=case.remat, shape=case.size.shape, batch=case.size.batch
     )
@@ -175,7 +175,7 @@ def run_case(case: Case) -> int | None:
         if not out_of_memory(error):
             raise
         return None
-    return int((jax.local_devices()[0].memory_stats() or {})["peak_bytes_in_use"])
+    return (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
 
 
 def largest(takes: Callable[[int], float], limit: float, probes: int, stride: int = 1) -> int | None:
@@ -306,11 +306,19 @@ def main() -> None:
     tpus = [choose("TPU", t, {t: t for t in TOPOLOGIES}) for t in TPU.value]
     if tpus:
         _check_libtpu()
-    gpu = jax.default_backend() == "gpu"
+    tiny = common_flags.TINY.value
+    gpu = jax.default_backend() == "gpu" or tiny  # a rehearsal does all that a GPU's run does
     memory = device_capacity().bytes
-    sizes = [s for n in common_flags.networks() for s in (*PAPERS, WHOLE_HEAD) if s.network == n]
+    networks = common_flags.networks()
+    if tiny:
+        sizes = [s for n in networks for s in common_flags.sizes(n)]
+    else:
+        sizes = [s for n in networks for s in (*PAPERS, WHOLE_HEAD) if s.network == n]
+    sizes = [s for s in sizes if SIZE.value is None or SIZE.value in s.name]
+    if not sizes:
+        raise InputError(f"--size={SIZE.value} is part of no size's name of {', '.join(networks)}.")
     result: dict[str, Any] = {
-        "sizes": "papers", "unit": "bytes", "compiled_by": jax.default_backend(),
+        "sizes": "tiny" if tiny else "papers", "unit": "bytes", "compiled_by": jax.default_backend(),
         "cases": [], "limits": [], "remat_time": [], "tpu": [],
     }  # fmt: skip
     path: Path | None = None
@@ -329,7 +337,7 @@ def main() -> None:
         if gpu:
             row["measured"] = measured(case)
         _print_case(row)
-        result["cases"].append(row)
+        add("cases", row)
     for row in (limits(c, float(g), gpu and float(g) * 1e9 <= memory) for c in chosen for g in GB.value):
         result["limits"].append(row)
         print(f"{row['name']:<28}{row['dtype']:<10}{row['remat']:<7}{row['gb']:>5g} GB"

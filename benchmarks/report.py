@@ -2,9 +2,9 @@
 
     python -m benchmarks.report [--readme=README.md]
 
-Reads every benchmarks/results/<machine>/<part>.json, writes the tables between the lines
-<!-- benchmarks:begin --> and <!-- benchmarks:end --> of the README, and a plot of a part beside its JSON. Nothing is
-measured: the same results give the same files.
+Reads every benchmarks/results/<machine>/<part>.json (those of benchmarks.gpu in gpu/), writes the tables between the
+lines <!-- benchmarks:begin --> and <!-- benchmarks:end --> of the README, and a plot of a part beside its JSON. Nothing
+is measured: the same results give the same files.
 """
 
 import json
@@ -42,7 +42,7 @@ def read_results(folder: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
       InputError: there is none, or a file is no result of a benchmark.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob("*/*.json")):
+    for path in sorted((*folder.glob("*/*.json"), *folder.glob("*/gpu/*.json"))):
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
             complete = {"part", "command", "environment"} <= set(result)
@@ -53,7 +53,7 @@ def read_results(folder: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
                 f"{path} is no result of these benchmarks: remove it, or make it again with "
                 f"'python -m benchmarks.{path.stem}'."
             )
-        found.setdefault(path.parent.name, []).append(result)
+        found.setdefault(path.relative_to(folder).parts[0], []).append(result)
     if not found:
         raise InputError(f"{folder} holds no results: run a benchmark first ('python -m benchmarks' lists them).")
     for results in found.values():

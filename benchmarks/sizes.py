@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from tlseg_jax.errors import InputError
 
@@ -51,13 +51,27 @@ REDUCED: tuple[Size, ...] = (
 )
 
 
-def get_sizes(network: str, reduced: bool = False) -> tuple[Size, ...]:
-    """What a network is measured on, at the papers' sizes or at reduced ones.
+TINY: tuple[Size, ...] = (
+    Size("switch32", 1, (32, 32, 32), "a rehearsal"),
+    Size("switch8x2", 1, (32, 32, 32), "a rehearsal"),
+    Size("unet3d256", 1, (16, 16, 16), "a rehearsal"),
+    Size("unet2d", 1, (32, 32), "a rehearsal", "first_two"),
+)
+
+WHOLE_HEAD = Size("switch32", 2, (176, 224, 160), "the whole MNI305 head, padded")
+"""The batch that did not fit the brain paper's card of 11 GB."""
+
+Kind = Literal["papers", "reduced", "tiny"]
+KINDS: Mapping[Kind, tuple[Size, ...]] = {"papers": PAPERS, "reduced": REDUCED, "tiny": TINY}
+
+
+def get_sizes(network: str, kind: Kind = "papers") -> tuple[Size, ...]:
+    """What a network is measured on.
 
     Raises:
       InputError: nothing is said of that network.
     """
-    found = tuple(s for s in (REDUCED if reduced else PAPERS) if s.network == network)
+    found = tuple(s for s in KINDS[kind] if s.network == network)
     if not found:
         raise InputError(f"benchmarks/sizes.py says no size for the network {network}: add one.")
     return found
@@ -66,8 +80,3 @@ def get_sizes(network: str, reduced: bool = False) -> tuple[Size, ...]:
 def get_size(network: str) -> Size:
     """The first of the papers' sizes of a network."""
     return get_sizes(network)[0]
-
-
-def describe(reduced: bool) -> Mapping[str, str]:
-    """For a result: whether its sizes are the papers'."""
-    return {"sizes": "reduced" if reduced else "papers"}

@@ -18,7 +18,7 @@ from absl import flags
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, copy_rate, environment, matrix_rate, ratio, summary, write_result
-from benchmarks.sizes import Size, describe, get_sizes
+from benchmarks.sizes import Size
 from benchmarks.steps import build_step, keep_those_that_fit
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
@@ -90,17 +90,17 @@ def table(size: Size, rows: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure every network, print the tables and write the JSON."""
-    started, reduced, dtypes = environment(), common_flags.quick(), common_flags.dtypes()
+    started, dtypes = environment(), common_flags.dtypes()
     rates, copied = {d: matrix_rate(d) for d in dtypes}, copy_rate()
     print("matrix products: " + ", ".join(f"{d} {r / 1e12:.2f} TFLOP/s" for d, r in rates.items()))
     print(f"copying: {copied / 1e9:.0f} GB/s")
     cases = []
-    for size in (s for n in common_flags.networks() for s in get_sizes(n, reduced)):
+    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
         rows = measure(size, dtypes, rates, copied, common_flags.rounds())
         cases.append({"size": size.to_dict(), "forms": rows})
         print(table(size, rows), flush=True)
     result = {
-        **describe(reduced),
+        "sizes": common_flags.kind(),
         "rounds": common_flags.rounds(),
         "matrix_rate": rates,
         "copy_rate": copied,

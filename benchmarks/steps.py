@@ -134,7 +134,7 @@ def keep_those_that_fit(programs: Mapping[str, Callable[[], object]]) -> dict[st
     return fitting
 
 
-def _equations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
+def equations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
     """Every equation of a program and of the programs within, with how often it runs."""
     for equation in jaxpr.eqns:
         yield equation, times
@@ -142,7 +142,7 @@ def _equations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
             program = getattr(value, "jaxpr", value)
             if hasattr(program, "eqns"):
-                yield from _equations(program, inner)
+                yield from equations(program, inner)
 
 
 def step_bytes(step: Step, state: TrainState, batch: Batch) -> float:
@@ -153,7 +153,7 @@ def step_bytes(step: Step, state: TrainState, batch: Batch) -> float:
     """
     program = step.trace(state, batch).jaxpr  # type: ignore[attr-defined]
     total = 0
-    for equation, times in _equations(program.jaxpr):
+    for equation, times in equations(program.jaxpr):
         if equation.primitive.name in MOVED:
             arrays = [v.aval for v in (*equation.invars, *equation.outvars)]
             total += times * sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)

@@ -93,17 +93,18 @@ def freezing(result: Result) -> list[Table]:
 def compare(result: Result) -> list[Table]:
     """Our step against PyTorch's."""
     columns = (
-        "network", "type", "ours (p90)", "PyTorch (p90)", "ours / PyTorch", "ours / MONAI's U-Net", "fastest PyTorch"
+        "network", "type", "ours (p90)", "PyTorch (p90)", "ours / PyTorch", "ours / MONAI's UNet", "ours / BasicUNet",
+        "fastest PyTorch",
     )  # fmt: skip
     rows = [
         [
             named(c), c["dtype"], seconds(c["seconds_ours"]), seconds(c["seconds_pytorch"]),
-            spread(c["ratio_to_pytorch"]), spread(c["ratio_to_monai"]) if "ratio_to_monai" in c else "-",
+            *(spread(c[f"ratio_to_{n}"]) if f"ratio_to_{n}" in c else "-" for n in ("pytorch", "monai", "monai_basic")),
             c["best_pytorch"],
         ]
         for c in result["cases"]
     ]  # fmt: skip
-    return [Table("The same network in PyTorch, and MONAI's U-Net as users run it", columns, rows)]
+    return [Table("The same network in PyTorch, and MONAI's networks as users run them", columns, rows)]
 
 
 def memory_limits(result: Result) -> list[Table]:

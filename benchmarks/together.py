@@ -6,7 +6,7 @@ A step of 1, 2 and 4 runs at once, in turn; what counts is the time a step and r
 takes the same measurement at its start, for the networks and the device at hand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,25 +15,26 @@ from absl import flags
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
-from benchmarks.sizes import Size, get_sizes
-from benchmarks.steps import assemble
+from benchmarks.sizes import Size
+from benchmarks.steps import assemble, keep_those_that_fit
+from tlseg_jax.errors import InputError
 from tlseg_jax.train.dispatch import Dispatch
 
 flags.adopt_module_key_flags(common_flags)
 
-RUNS = (1, 2, 4)
-"""At once."""
+RUNS = flags.DEFINE_list("runs", ["1", "2", "4"], "Runs at once, the first of them alone.")
 
 NETWORKS = ("switch32", "switch8x2")
 
 
-def measure(size: Size, freeze: str, rounds: int) -> dict[str, Any]:
+def measure(size: Size, freeze: str, rounds: int, runs: Sequence[int] = (1, 2, 4)) -> dict[str, Any]:
     """One network at one size.
 
     Args:
       size: the network and what it is measured on.
       freeze: a name of `FREEZING`.
       rounds: timed turns of each number.
+      runs: at once; 1 first.
     """
     built = assemble(size.network, freeze=freeze, shape=size.shape, batch=size.batch)
 
@@ -51,7 +52,7 @@ def measure(size: Size, freeze: str, rounds: int) -> dict[str, Any]:
 
         return run
 
-    seconds = alternate({str(n): turn(n) for n in RUNS}, rounds)
+    seconds = alternate(keep_those_that_fit({str(n): turn(n) for n in runs}), rounds)
     each = {n: [s / int(n) for s in taken] for n, taken in seconds.items()}
     return {
         "network": size.network, "batch": size.batch, "shape": list(size.shape), "frozen": freeze,
@@ -62,18 +63,22 @@ def measure(size: Size, freeze: str, rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Parse the flags, measure, print and write."""
-    before = environment()
+    if RUNS.value[:1] != ["1"] or not all(n.isdecimal() and int(n) for n in RUNS.value):
+        raise InputError(f"--runs={','.join(RUNS.value)}: give whole numbers, 1 first, as in --runs=1,4,16.")
+    before, runs = environment(), [int(n) for n in RUNS.value]
     cases = []
-    for size in (s for n in common_flags.networks(NETWORKS) for s in get_sizes(n, common_flags.quick())):
+    for size in (s for n in common_flags.networks(NETWORKS) for s in common_flags.sizes(n)):
         for freeze in ("encoder", "none"):
-            case = measure(size, freeze, common_flags.rounds())
+            case = measure(size, freeze, common_flags.rounds(), runs)
             cases.append(case)
-            told = ", ".join(f"{n} at once {case[f'ratio_{n}_runs_to_one']['median']:.2f}" for n in RUNS[1:])
+            ratios = {n: case.get(f"ratio_{n}_runs_to_one") for n in runs[1:]}
+            told = ", ".join(f"{n} at once {r['median']:.2f}" if r else f"{n} do not fit" for n, r in ratios.items())
             print(f"{size.network}, frozen: {freeze}: time a run to one alone: {told}")
     path = write_result(
         "together",
         {
             "question": "a step of several runs at once, its time a run against one run alone",
+            "sizes": common_flags.kind(),
             "cases": cases,
             "environment": before,
         },

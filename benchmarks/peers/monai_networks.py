@@ -1,13 +1,15 @@
-"""MONAI's U-Net as its tutorials set it up, of our networks' widths: another architecture, for the scale only.
+"""MONAI's networks that users would pick: other architectures, for the scale only.
 
-It goes down by strided convolutions and up by transposed ones, with residual units of two convolutions and batch
-norm; its first level works at half resolution.
+UNet: as its tutorials set it up, of our networks' widths. It goes down by strided convolutions and up by transposed
+ones, with residual units of two convolutions and batch norm; its first level works at half resolution.
+BasicUNet: as it comes, with widths of 32 to 256, five levels, two convolutions a level and instance norm.
 """
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch.nn.functional as F
-from monai.networks.nets import UNet
+from monai.networks.nets import BasicUNet, UNet
 from torch import Tensor, nn
 
 from tlseg_jax.models.networks import NetworkConfig
@@ -24,19 +26,37 @@ def widths(config: NetworkConfig) -> tuple[int, ...]:
     return (*(w[-1] for w in config.encoder), config.bottleneck[0])
 
 
-def build(config: NetworkConfig) -> nn.Module:
-    """MONAI's U-Net with as many levels, of these widths."""
+def _inputs(config: NetworkConfig) -> int:
+    return config.channels if isinstance(config, SliceUNetConfig) else 1
+
+
+def _unet(config: NetworkConfig) -> nn.Module:
     channels = widths(config)
     network: nn.Module = UNet(
         spatial_dims=config.dimensions,
-        in_channels=config.channels if isinstance(config, SliceUNetConfig) else 1,
+        in_channels=_inputs(config),
         out_channels=len(config.outputs),
         channels=channels,
         strides=(2,) * (len(channels) - 1),
         num_res_units=2,
         norm="batch",
     )
-    return network.train()
+    return network
+
+
+def _basic_unet(config: NetworkConfig) -> nn.Module:
+    network: nn.Module = BasicUNet(
+        spatial_dims=config.dimensions, in_channels=_inputs(config), out_channels=len(config.outputs)
+    )
+    return network
+
+
+NETWORKS: Mapping[str, Callable[[NetworkConfig], nn.Module]] = {"UNet": _unet, "BasicUNet": _basic_unet}
+
+
+def build(config: NetworkConfig, name: str) -> nn.Module:
+    """A network of MONAI with the inputs and outputs of one of ours, a name of `NETWORKS`."""
+    return NETWORKS[name](config).train()
 
 
 def pad(config: NetworkConfig, x: Tensor) -> Tensor:

@@ -29,22 +29,24 @@ class Form:
       channels_last: memory layout of parameters and activations.
       compile: `torch.compile`'s mode, or "no".
       keep_layout: whether un-pooled activations are put back into channels-last, which `max_unpool3d` is not.
-      monai: MONAI's U-Net in place of the same network.
+      graph: whether the whole step is captured once as a CUDA graph and then replayed.
+      monai: a network of MONAI in place of the same network, a name of `monai_networks.NETWORKS`, or "".
     """
 
     channels_last: bool = False
     compile: Compile = "no"
     keep_layout: bool = True
-    monai: bool = False
+    graph: bool = False
+    monai: str = ""
 
     @property
     def name(self) -> str:
         """For tables: "channels_last, compiled"."""
-        if self.monai:
-            return "MONAI UNet"
-        parts = ["channels_last" if self.channels_last else "contiguous"]
+        parts = [f"MONAI {self.monai}"] if self.monai else []
+        parts += ["channels_last" if self.channels_last else "contiguous"]
         parts += [] if self.keep_layout else ["layout lost in un-pooling"]
         parts += [] if self.compile == "no" else [f"torch.compile({self.compile})"]
+        parts += ["CUDA graph"] if self.graph else []
         return ", ".join(parts)
 
 
@@ -56,9 +58,16 @@ def layouts(network: str) -> tuple[Form, ...]:
 
 
 def compiled(form: Form, backend: str) -> tuple[Form, ...]:
-    """A form with each of `torch.compile`'s modes that make sense on a backend."""
-    modes: tuple[Compile, ...] = ("default", "reduce-overhead") if backend == "gpu" else ("default",)
-    return tuple(dataclasses.replace(form, compile=m) for m in modes)
+    """A form with each of `torch.compile`'s modes that make sense on a backend, and as a CUDA graph where there are."""
+    if backend != "gpu":
+        return (dataclasses.replace(form, compile="default"),)
+    ways: tuple[tuple[Compile, bool], ...] = (("reduce-overhead", False), ("default", True), ("no", True))
+    return tuple(dataclasses.replace(form, compile=compile, graph=graph) for compile, graph in ways)
+
+
+def monai_forms() -> tuple[Form, ...]:
+    """MONAI's networks in both memory layouts."""
+    return tuple(Form(channels_last=last, monai=name) for name in monai_networks.NETWORKS for last in (False, True))
 
 
 def patch_loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -119,7 +128,7 @@ class Pytorch:
         """Make a form's step and do it once; gives the loss before it."""
         image, target = self._place(self._batch)
         if form.monai:
-            network = monai_networks.build(self.config).to(self.device)
+            network = monai_networks.build(self.config, form.monai).to(self.device)
             image, target = monai_networks.pad(self.config, image), monai_networks.pad(self.config, target)
         else:
             network = self._network(self.config, self._weights)
@@ -128,7 +137,7 @@ class Pytorch:
         if form.channels_last:
             layout = torch.channels_last if self.config.dimensions == 2 else torch.channels_last_3d
             network, image = network.to(memory_format=layout), image.contiguous(memory_format=layout)  # type: ignore[call-overload]
-        optimiser = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
+        optimiser = torch.optim.Adam(network.parameters(), 1e-3, fused=True, capturable=form.graph)
         half = self.case.dtype == "bfloat16"
 
         def loss_of(image: Tensor, target: Tensor) -> Tensor:
@@ -147,7 +156,7 @@ class Pytorch:
             return loss.detach()
 
         first = step().item()
-        self._steps[form] = step
+        self._steps[form] = _captured(step) if form.graph else step
         return first
 
     def drop(self, form: Form) -> None:
@@ -168,7 +177,8 @@ class Pytorch:
 
     def parameters(self, form: Form) -> int:
         """Number of trainable values of a form's network."""
-        network = monai_networks.build(self.config) if form.monai else torch_networks.build(self.config)
+        monai = form.monai
+        network = monai_networks.build(self.config, monai) if monai else torch_networks.build(self.config)
         return sum(p.numel() for p in network.parameters())
 
     def _network(self, config: Any, weights: Arrays) -> nn.Module:
@@ -185,6 +195,25 @@ class Pytorch:
             bits = torch.arange(len(self.config.outputs)).view(1, -1, 1, 1)
             label = (label[:, None] >> bits & 1).float()
         return image.to(self.device), label.to(self.device)
+
+
+def _captured(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """The step as one CUDA graph: its kernels are launched again with no work of the host between them."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # lazily made workspaces and autotuning must be done before
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return loss
+
+    return replay
 
 
 def _allow_tf32(allowed: bool) -> None:

@@ -57,7 +57,7 @@ def test_another_network_is_found_out(torch_side, monkeypatch):
 def test_the_pytorch_network_has_as_many_parameters(name, torch_side):
     side = torch_side.Pytorch(Case(get_size(name)))
     assert side.parameters(torch_side.Form()) == count_parameters(variable_shapes(get_network(name))["params"])
-    assert side.parameters(torch_side.Form(monai=True)) > 0
+    assert all(side.parameters(form) > 0 for form in torch_side.monai_forms())
 
 
 def test_the_layout_after_un_pooling_is_kept_and_changes_nothing(torch_side):

@@ -1,0 +1,77 @@
+"""How long does it take to augment a batch on the device, and how much of a training step is that?
+
+    python -m benchmarks.augmentation [--networks=switch8x2,unet3d256] [--noquick]
+
+Each form alone, on random patches of the network's size: mirroring, all 3D rotations, the default recipe's (mirroring,
+affine, intensity), and the look drawn anew for each patch (`--randomisation`), which is how images are generated. They
+take turns with a whole training step that augments nothing. 2D slices are not augmented, so that of `unet2d` there is
+nothing to measure.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+from benchmarks import flags as common_flags
+from benchmarks.measure import alternate, environment, ratio, summary, write_result
+from benchmarks.sizes import Size
+from benchmarks.steps import assemble, keep_those_that_fit, runner
+from tlseg_jax.input.augment import Augmentation, augment_batch
+
+flags.adopt_module_key_flags(common_flags)  # so that --help lists them
+
+NETWORKS = ("switch8x2",)
+
+FORMS: Mapping[str, Augmentation] = {
+    "mirrored": Augmentation(flip_left_right=True),
+    "rotated": Augmentation(random_rotations=True),
+    "default": Augmentation(flip_left_right=True, intensity=True, affine=True),
+    "randomised": Augmentation(flip_left_right=True, randomise=True),
+}
+
+
+def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
+    """The forms at one size, in turn with the training step."""
+    built = assemble(size.network, dtype=dtype, shape=size.shape, batch=size.batch)
+    image, label = built.batch["image"].astype(jnp.float32), built.batch["label"]
+
+    def form(augmentation: Augmentation) -> Callable[[], object]:
+        program = jax.jit(lambda image, label, step: augment_batch(image, label, 0, step, augmentation))
+        step = 0
+
+        def run() -> object:
+            nonlocal step
+            step += 1
+            return jax.block_until_ready(program(image, label, jnp.int32(step)))
+
+        return run
+
+    programs = {"step": runner(built)} | {name: form(augmentation) for name, augmentation in FORMS.items()}
+    seconds = alternate(keep_those_that_fit(programs), rounds, warmup=1)
+    return {
+        "network": size.network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype,
+        **{f"seconds_{name}": summary(s) for name, s in seconds.items()},
+        **{f"ratio_{name}_to_step": ratio(s, seconds["step"]) for name, s in seconds.items() if name != "step"},
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure every network, print and write."""
+    started, cases = environment(), []
+    for size in (s for n in common_flags.networks(NETWORKS) for s in common_flags.sizes(n)):
+        for dtype in common_flags.dtypes(("float32",)):
+            case = measure(size, dtype, common_flags.rounds())
+            cases.append(case)
+            there = [name for name in FORMS if f"seconds_{name}" in case]
+            shares = {name: case[f"ratio_{name}_to_step"]["median"] for name in there}
+            told = ", ".join(f"{n} {1e3 * case[f'seconds_{n}']['median']:.3g} ms ({shares[n]:.0%})" for n in there)
+            print(f"{size.name}, {dtype}: {told} of a step's {1e3 * case['seconds_step']['median']:.3g} ms", flush=True)
+    result = {"environment": started, "sizes": common_flags.kind(), "cases": cases}
+    write_result("augmentation", result, common_flags.OUT.value)
+
+
+if __name__ == "__main__":
+    common_flags.run(main)
