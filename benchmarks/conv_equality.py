@@ -134,15 +134,13 @@ def _program(case: Convolution) -> Callable[[], jax.Array]:
     return run
 
 
-def measure(size: Size, dtypes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The figures of every convolution of a network at a size; a case that fails says how in "failed"."""
+def measure(size: Size, dtypes: tuple[str, ...], most: int | None = None) -> list[dict[str, Any]]:
+    """The figures of every convolution of a network at a size, or of so many; one that fails says how in "failed"."""
     cases = [
         Convolution(image, kernel, dtype, lowering)
         for image, kernel in shapes(size) for dtype in dtypes for lowering in lowerings(kernel)
     ]  # fmt: skip
-    if common_flags.TINY.value:
-        cases = cases[:REHEARSED]
-    rows = []
+    cases, rows = cases[:most], []
     with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
         for case, program in zip(cases, [pool.submit(_program, c) for c in cases], strict=True):
             row: dict[str, Any] = {"network": size.network, "convolution": case.name} | dataclasses.asdict(case)
@@ -168,7 +166,7 @@ def main() -> None:
     heading = f"{'network':<12}{'convolution':<34}{'type':<10}{'lowering':<10}"
     print(f"{heading}  differences by norm: " + ", ".join(PRODUCED))
     for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
-        for row in measure(size, common_flags.dtypes()):
+        for row in measure(size, common_flags.dtypes(), REHEARSED if common_flags.TINY.value else None):
             rows.append(row)
             told = row.get("failed") or "  ".join(f"{row[p]['norm']:.1e}" for p in PRODUCED)
             mark = "" if row["right"] else "  WRONG"
