@@ -61,8 +61,10 @@ def scores_table(
     caption = (
         f"Mean IoU over {_people(shown)} with its 95% interval and the standard deviation between persons"
         + (f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else ".")
-        + (" Distances are means over the persons where they exist; the last column counts the predictions that have none, as "
-           "they or their reference are empty." if distances else "")
+        + (
+            " Distances are means over the persons where they exist; the last column counts the predictions that have "
+            "none, as they or their reference are empty." if distances else ""
+        )
     )
     return ReportTable(name, caption, columns, tuple(rows))
 
