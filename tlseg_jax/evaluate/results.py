@@ -21,7 +21,6 @@ from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
 from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.files import write_json
 from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.original import original_scan
 from tlseg_jax.preprocess.resample import to_scan
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train import processes
@@ -200,6 +199,8 @@ def evaluate_store(
 def _reference(store: Store, subject: str, space: ScoreSpace) -> Mask:
     if space == "data":
         return store.label(subject) > 0
+    from tlseg_jax.preprocess.original import original_scan  # a machine that only trains may not have what it needs
+
     label = original_scan(store, subject).label
     assert label is not None
     return label
