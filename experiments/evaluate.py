@@ -21,6 +21,10 @@ RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
 DATASET = flags.DEFINE_string("dataset", None, "A data set's name or a TOML file.")
 STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which subjects.")
+SPACE = flags.DEFINE_enum(
+    "space", "data", ["data", "scan"],
+    "Volumes: compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict does.",
+)  # fmt: skip
 DISTANCES = evaluation_flags.define_distances()
 TILES = evaluation_flags.define_tiles()
 for module in (evaluation_flags, cluster_flags, compilation_flags):
@@ -41,14 +45,21 @@ def main() -> None:
         if isinstance(store, SliceStore):
             if DISTANCES.value:
                 raise InputError(f"--distances goes with volumes, and {store.folder} holds slices: leave it out.")
+            if SPACE.value == "scan":
+                raise InputError(
+                    f"--space=scan goes with volumes, and {store.folder} holds slices, whose ml are the scan's own: "
+                    "leave it out."
+                )
             entries = assess_slices(run, saved, store, split=SPLIT.value, progress=bar)
         else:
-            title = store.spec.name if SPLIT.value == "test" else f"{store.spec.name}_{SPLIT.value}"
+            title = store.spec.name + ("" if SPLIT.value == "test" else f"_{SPLIT.value}")
+            title += "_scan" if SPACE.value == "scan" else ""
             entries = {
                 title: assess(
-                    run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles, progress=bar
+                    run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles,
+                    space=evaluation_flags.space(SPACE), progress=bar,
                 )
-            }
+            }  # fmt: skip
     processes.say(format_summary(entries))
     entry = next(iter(entries.values()))
     seen = entry["seen_in_training"]

@@ -3,6 +3,7 @@
 from absl import flags
 
 from tlseg_jax.evaluate.inference import Tiles
+from tlseg_jax.evaluate.results import ScoreSpace
 
 
 def define_tiles() -> "flags.FlagHolder[str]":
@@ -18,6 +19,11 @@ def define_tiles() -> "flags.FlagHolder[str]":
 def define_distances() -> "flags.FlagHolder[bool]":
     """--distances, for commands that score."""
     return flags.DEFINE_bool("distances", False, "Also measure HD95 and the average surface distance, in mm.")
+
+
+def space(flag: "flags.FlagHolder[str]") -> ScoreSpace:
+    """The value of --space as the library's type."""
+    return "scan" if flag.value == "scan" else "data"
 
 
 def tiles(flag: "flags.FlagHolder[str]") -> Tiles:

@@ -55,6 +55,10 @@ def write_store(
             "person": f"person-{i}",
             "shape": [SIDE] * 3,
             "affine": np.eye(4).tolist(),
+            "space_to_world": np.eye(4).tolist(),
+            "scan_shape": [SIDE] * 3,
+            "scan_affine": np.eye(4).tolist(),
+            "label_ml": float(label.sum()) / 1000,
             "fingerprint": f"f{i}",
             "image_sha256": f"sha{i}",
         }

@@ -115,7 +115,9 @@ def test_results_merge_with_other_test_sets_and_replace_their_own(tmp_path: Path
     assert entry["tiles"] == "paper" and entry["distances_undefined"] == 1
     assert summary["test_sets"]["hdt_c"]["iou_mean"] == pytest.approx(0.8)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["subjects.csv", "summary.json"]
+    assert all(entry["mm"] == "person" for entry in summary["test_sets"].values())
     text = format_summary(summary["test_sets"])
+    assert [line.split()[-2:] for line in text.splitlines()[1:]] == [["-", "-"], ["1.50", "1"]]  # HD95, without one
     assert [line.split()[:4] for line in text.splitlines()[1:]] == [
         ["hdt_c", "1", "0.800", "-"], ["oas_c", "2", "0.300", "0.424"],
     ]  # fmt: skip

@@ -44,7 +44,7 @@ def test_the_report_s_settings_are_usual_for_slices() -> None:
 def test_volumes_have_a_network_a_recipe_and_a_length_of_their_own() -> None:
     given()
     job = training_flags.job(HEADS, "finetune", None)
-    assert (job.network.name, job.network.dimensions, job.recipe.batch_size) == ("switch32", 3, 2)
+    assert (job.network.name, job.network.dimensions, job.recipe.batch_size) == ("switch8x2", 3, 2)
     assert job.steps == training_flags.COHORT_STEPS["finetune"]
     assert (job.epochs, job.watch_every) == (0, 0)
     given("--store=somewhere")
@@ -96,7 +96,7 @@ def test_a_flag_that_would_do_nothing_is_refused(spec: AnySpec, flag: str) -> No
 @pytest.mark.parametrize(("spec", "flag", "says"), [
     (MRI, "--slice_channels=2", "--slice_channels=2 has no middle slice"),
     (MRI, "--network=switch32", "switch32 is 3D and mri_artery is a data set of slices: choose --network=unet2d"),
-    (HEADS, "--network=unet2d", "unet2d is 2D and hdt_c is a data set of volumes: choose --network=switch32"),
+    (HEADS, "--network=unet2d", "unet2d is 2D and hdt_c is a data set of volumes: choose --network=switch8x2"),
     (HEADS, "--network=unet9", "no network named 'unet9'"),
     (MRI, "--recipe=paper", "no recipe for slices named 'paper'"),
     (HEADS, "--recipe=report", "no recipe named 'report'"),
@@ -117,9 +117,9 @@ def test_n_below_one_is_refused() -> None:
 @pytest.mark.parametrize(("spec", "arguments", "name"), [
     (MRI, (), "a-all-seed0"),
     (MRI, ("--network=unet2d", "--recipe=default", "--sampling=all", "--slice_channels=1"), "a-all-seed0"),
-    (HEADS, ("--network=switch32", "--accumulate=1"), "a-all-seed0"),
+    (HEADS, ("--network=switch8x2", "--accumulate=1"), "a-all-seed0"),
     (HEADS, ("--accumulate=2",), "a-all-accumulate2-seed0"),
-    (HEADS, ("--network=switch8x2", "--recipe=paper", "--seed=4"), "a-all-switch8x2-paper-seed4"),
+    (HEADS, ("--network=switch32", "--recipe=paper", "--seed=4"), "a-all-switch32-paper-seed4"),
     (MRI, ("--loss=dice", "--sampling=balanced", "--slice_channels=5"), "a-all-dice-balanced-5channels-seed0"),
 ])  # fmt: skip
 def test_a_run_is_named_by_what_is_not_usual(spec: AnySpec, arguments: tuple[str, ...], name: str) -> None:

@@ -26,6 +26,7 @@ def write_scans(folder: Path, name: str, subjects: Sequence[str]) -> None:
         write_subject(folder / "subjects" / f"{subject}.zarr", *blob(i))
         records[subject] = {
             "split": "test", "person": subject, "shape": [SIDE] * 3, "affine": np.diag([2.0, 2.0, 2.0, 1]).tolist(),
+            "space_to_world": np.eye(4).tolist(),
         }  # fmt: skip
     manifest = {
         "format": 1, "spec": spec.to_dict(), "parameters": {}, "subjects": records,

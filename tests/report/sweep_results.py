@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.report.results_table import COLUMNS, FACTOR_COLUMNS, FACTORS
 
 
@@ -164,7 +165,7 @@ def study_dict(
             }
             for t in methods
         ],
-        "synthetic": synthetic, "settings": {"network": "switch32", "steps": "100"}, "stores": {},
+        "synthetic": synthetic, **IN_PERSON, "settings": {"network": "switch32", "steps": "100"}, "stores": {},
         "exclusions": {task: [{"subject": "sub-99", "reason": "the label is empty"}]}, "failed": [], "missing": [],
         "seconds": 123.4,
     } | fields  # fmt: skip

@@ -1,17 +1,23 @@
 """A study's sections: what is drawn and said, from results.csv alone, finished or not."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
 from tests.report.sweep_results import BRAIN, LIVER, REMEDIES, Truth, make_rows, write_results, write_rows, write_study
+from tlseg_jax.errors import InputError
 from tlseg_jax.report.results_table import read_results
 from tlseg_jax.report.sections import Section
 from tlseg_jax.report.study_info import read_study
 from tlseg_jax.report.study_sections import score_sections
+from tlseg_jax.report.study_tables import scores_table
 from tlseg_jax.report.study_words import difference, turned, verdict
-from tlseg_jax.report.sweep_stats import compare_methods
+from tlseg_jax.report.sweep_stats import compare_methods, mean_scores, scored_sets
 
 
 def sections(
@@ -49,6 +55,7 @@ def test_a_brain_study_has_the_papers_parts(tmp_path: Path) -> None:
     assert [row[0] for row in table.rows] == ["mal_c", "hdt_v", "hdt_wb"] and table.columns[-1] == "paper, other scans"
     scores = found["Target data by number of labelled scans (Fig. 5)"].tables[0]
     assert "HD95 [mm]" in scores.columns and len(scores.rows) == 7 * 4  # remedies too
+    assert scores.columns[-1] == "without a distance" and {row[-1] for row in scores.rows} == {0}
     for section in found.values():
         for figure in section.figures:
             assert "synthetic" in figure.caption
@@ -114,3 +121,26 @@ def test_sentences_say_no_more_than_the_tests(tmp_path: Path) -> None:
     t = compare_methods(small, study)[0]
     assert verdict(t) == "leans lower"
     assert "5 persons and 24 comparisons cannot give an adjusted p below 1" in difference(t)
+
+
+def test_scores_tell_how_many_predictions_have_no_distance(tmp_path: Path) -> None:
+    rows = make_rows(BRAIN[:1], persons=4, seeds=2, n=(4,), unseen=(), distances=True)
+    of_target = [r for r in rows if r["role"] == "target"]
+    for r in of_target[:3]:
+        r.update(hd95_mm="", asd_mm="", iou="0", dice="0", predicted_ml="0")
+    results = read_results(write_rows(tmp_path / "results.csv", rows))
+    study = read_study(write_study(tmp_path / "study.json", BRAIN[:1], n=(4,)))
+    (row,) = scores_table("t", results, study, mean_scores(results, study), scored_sets(results)).rows
+    assert row[-1] == 3
+    by_person: dict[str, list[float]] = {}
+    for r in of_target[3:]:
+        by_person.setdefault(r["person"], []).append(float(r["hd95_mm"]))
+    assert row[-3] == pytest.approx(np.mean([np.mean(values) for values in by_person.values()]), abs=1e-3)
+
+
+def test_a_study_whose_millilitres_are_a_template_s_is_refused(tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study.json")
+    plain = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in plain.items() if k != "mm"}))
+    with pytest.raises(InputError, match=r"ml and mm are a template's, .* run the sweep again"):
+        read_study(path)

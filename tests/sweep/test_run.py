@@ -81,6 +81,18 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
     assert len(again.done) == 9 and (swept.folder / "results.csv").read_bytes() == before
 
 
+def test_cells_scored_in_template_millilitres_are_scored_again_and_not_trained_again(make_sweep: MakeSweep) -> None:
+    changes: dict[str, Any] = {"n": [2], "seeds": 1, "methods": [{"name": "E2E"}]}
+    swept = make_sweep(**changes).run(AUTO, say=lambda _: None)
+    path = swept.folder / "cells" / "E2E-n2-seed0" / "summary.json"
+    whole = read_json(path)
+    old = {name: {k: v for k, v in e.items() if k != "mm"} for name, e in whole["test_sets"].items()}
+    write_json(path, whole | {"test_sets": old})
+    assert [d.cell.name for d in make_sweep(**changes).run(AUTO, say=lambda _: None).done] == ["E2E-n2-seed0"]
+    again = read_json(path)
+    assert again["test_sets"] == whole["test_sets"] and again["train_seconds"] == whole["train_seconds"]
+
+
 @pytest.mark.slow  # tests/train/test_feature_step.py compares them step by step
 def test_features_data_on_the_device_and_streams_give_the_same(make_sweep: MakeSweep) -> None:
     changes: dict[str, Any] = {"n": [3], "seeds": 1}

@@ -5,8 +5,8 @@ Jaccard index"). Dice, volumes and the two surface distances are given beside it
 
 Surface distances, exactly: the surface of a mask is those of its voxels with at least one of their six
 face neighbours outside the mask (the volume's border counts as outside). Every surface voxel's distance
-is from its centre to the nearest centre of a surface voxel of the other mask, in mm, so that unequal
-voxel sides count as they are. Then
+is from its centre to the nearest centre of a surface voxel of the other mask, in mm of the person, so that
+unequal sides, and the stretch and shear of a registration, count as they are. Then
 
     HD95 = the larger of the two 95th percentiles, one for each direction (percentiles by linear
            interpolation), the robust Hausdorff distance of Huttenlocher et al., IEEE PAMI 15(9), 1993;
@@ -24,10 +24,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from tlseg_jax.datasets.spec import Spacing3
 
 Mask = NDArray[np.bool_]
+
+Steps = Spacing3 | NDArray[np.float64]
+"""From one voxel to the next: the sides in mm, or (3, 3), a column of mm for each axis of the array, which may lie
+askew as those of a registered scan do in its person."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +58,13 @@ class SubjectScore:
     distances: bool = False
 
 
-def score(predicted: Mask, reference: Mask, spacing: Spacing3, *, distances: bool = False) -> SubjectScore:
+def score(predicted: Mask, reference: Mask, steps: Steps, *, distances: bool = False) -> SubjectScore:
     """Score one subject.
 
     Args:
       predicted: (x, y, z) bool.
       reference: (x, y, z) bool, the whole label: what a patch did not cover counts as missed.
-      spacing: voxel sides in mm, for volumes and distances.
+      steps: the voxels in mm of the person, for volumes and distances.
       distances: also compute HD95 and ASD.
 
     Raises:
@@ -72,10 +77,10 @@ def score(predicted: Mask, reference: Mask, spacing: Spacing3, *, distances: boo
         )
     both = int(np.count_nonzero(predicted & reference))
     p, r = int(np.count_nonzero(predicted)), int(np.count_nonzero(reference))
-    voxel_ml = float(np.prod(spacing)) / 1000
+    voxel_ml = float(abs(np.linalg.det(_matrix(steps)))) / 1000
     hd95 = asd = None
     if distances and p and r:
-        there, back = surface_distances(predicted, reference, spacing)
+        there, back = surface_distances(predicted, reference, steps)
         hd95 = hausdorff(there, back, 95)
         asd = float((there.sum() + back.sum()) / (there.size + back.size))
     elif distances and not p and not r:
@@ -91,13 +96,13 @@ def score(predicted: Mask, reference: Mask, spacing: Spacing3, *, distances: boo
     )
 
 
-def surface_distances(a: Mask, b: Mask, spacing: Spacing3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def surface_distances(a: Mask, b: Mask, steps: Steps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances in mm from each surface voxel of `a` to the surface of `b`, and the other way round.
 
     Args:
       a: (x, y, z) bool, not empty.
       b: (x, y, z) bool, not empty.
-      spacing: voxel sides in mm.
+      steps: the voxels in mm.
 
     Returns:
       Two 1-D arrays, as long as `a` and `b` have surface voxels.
@@ -107,12 +112,15 @@ def surface_distances(a: Mask, b: Mask, spacing: Spacing3) -> tuple[NDArray[np.f
     """
     if not (a.any() and b.any()):
         raise ValueError("a surface distance needs two masks that are not empty")
-    # Only the box that holds both matters; distance maps of a whole head would take seconds.
+    # Only the box that holds both matters; a distance map would need axes at right angles.
     (region,) = ndimage.find_objects((a | b).astype(np.uint8))
-    surface_a, surface_b = _surface(a[region]), _surface(b[region])
-    to_a = ndimage.distance_transform_edt(~surface_a, sampling=spacing)
-    to_b = ndimage.distance_transform_edt(~surface_b, sampling=spacing)
-    return to_b[surface_a], to_a[surface_b]
+    at_a, at_b = (np.argwhere(_surface(m[region])) @ _matrix(steps).T for m in (a, b))
+    return KDTree(at_b).query(at_a)[0], KDTree(at_a).query(at_b)[0]
+
+
+def _matrix(steps: Steps) -> NDArray[np.float64]:
+    given = np.asarray(steps, np.float64)
+    return np.diag(given) if given.ndim == 1 else given
 
 
 def _surface(mask: Mask) -> Mask:

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,19 @@ from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
 from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.files import write_json
 from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.resample import to_scan
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train import processes
 
 COLUMNS = ("test_set", "subject", "person", "iou", "dice", "reference_ml", "predicted_ml")
 DISTANCE_COLUMNS = ("hd95_mm", "asd_mm")
+
+ScoreSpace = Literal["data", "scan"]
+"""Which voxels are compared: the prepared data set's, or those of the scan's own files."""
+
+IN_PERSON = {"mm": "person"}
+"""In the summary of every test set whose ml and mm are the persons' own; what was scored before that was looked to, on
+a template's grid, has the template's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +125,7 @@ def evaluate_store(
     *,
     distances: bool = False,
     tiles: Tiles = "gaussian",
+    space: ScoreSpace = "data",
     batch: int = 2,
     keep: Keep | None = None,
     test_set: str | None = None,
@@ -124,8 +133,9 @@ def evaluate_store(
 ) -> tuple[SubjectRow, ...]:
     """Predict and score each subject of a split.
 
-    The reference is the whole stored label, so structure outside the box counts as missed. The processes of a run
-    divide the subjects.
+    The reference is the whole label, so structure outside the box counts as missed. Distances are in mm of the
+    person, not of the template. Volumes are those of the label file and of `predict`, both in the scan's own voxels.
+    The processes of a run divide the subjects.
 
     Args:
       store: the prepared data set, which may be another than the run's.
@@ -135,15 +145,20 @@ def evaluate_store(
       predictor: the network.
       distances: also compute HD95 and ASD.
       tiles: see `predict_volume`.
+      space: "scan" takes the probability to the scan's own voxels, as `predict` does, and compares it with the label
+        file that was prepared.
       batch: tiles a call.
       keep: called with each row and predicted mask, in the process that predicted it.
-      test_set: name in the rows; by default the store's, with the split if it is not "test".
+      test_set: name in the rows; by default the store's, with the split if it is not "test" and then "_scan" for
+        that space.
       progress: show a bar on stderr.
 
     Raises:
-      InputError: the split has no subjects, or one cannot be read or predicted (it is named), on every process.
+      InputError: the split has no subjects, or one cannot be read or predicted (it is named), or see `original_scan`
+        and `Store.person_grid`, on every process.
     """
     name = test_set or (store.spec.name if split == "test" else f"{store.spec.name}_{split}")
+    name += "" if test_set or space == "data" else "_scan"
     subjects = store.subjects(split)
     if not subjects:
         raise InputError(
@@ -156,12 +171,20 @@ def evaluate_store(
         out = []
         for subject in tqdm(some, desc=f"evaluate {name}", unit="scan", disable=not progress, leave=None):
             try:
-                image, reference = store.image(subject), store.label(subject) > 0
-                probability = predict_volume(image, spec_of_run, box, predictor, tiles, batch)
+                here, own, reference_ml = store.person_grid(subject), store.scan_grid(subject), store.label_ml(subject)
+                reference = _reference(store, subject, space)
+                probability = predict_volume(store.image(subject), spec_of_run, box, predictor, tiles, batch)
             except InputError as e:
                 raise InputError(f"Subject {subject} of {name} could not be evaluated: {e}") from None
-            predicted = probability > THRESHOLD
-            found = score(predicted, reference, store.grid(subject).spacing, distances=distances)
+            predicted = on_scan = to_scan(probability, here, np.eye(4), own.shape, own.affine) > THRESHOLD
+            if space == "data":
+                predicted = probability > THRESHOLD
+            steps = own.steps if space == "scan" else here.steps
+            # Coarser voxels round thin structures off: ml are counted where the label was drawn and `predict` counts.
+            found = dataclasses.replace(
+                score(predicted, reference, steps, distances=distances),
+                reference_ml=reference_ml, predicted_ml=int(np.count_nonzero(on_scan)) * own.voxel_ml,
+            )  # fmt: skip
             if keep is not None:
                 keep(SubjectRow(name, subject, persons[subject], found), predicted)
             out.append(dataclasses.asdict(found))
@@ -171,6 +194,16 @@ def evaluate_store(
     return tuple(
         SubjectRow(name, s, persons[s], SubjectScore(**values)) for s, values in zip(subjects, found, strict=True)
     )
+
+
+def _reference(store: Store, subject: str, space: ScoreSpace) -> Mask:
+    if space == "data":
+        return store.label(subject) > 0
+    from tlseg_jax.preprocess.original import original_scan  # a machine that only trains may not have what it needs
+
+    label = original_scan(store, subject).label
+    assert label is not None
+    return label
 
 
 def box_for(store: Store, spec_of_run: DatasetSpec, run_box: Box) -> Box:
@@ -248,7 +281,7 @@ def _save(run: Path, name: str, rows: Sequence[SubjectRow], extra: Mapping[str, 
     cells = [*old, *(r.cells() for r in rows)]
     extra_columns = [c for c in DISTANCE_COLUMNS if any(c in r for r in cells)]
     write_table(table_path, [*COLUMNS, *extra_columns], cells)
-    entry = {**(extra or {}), **summarise([r.score for r in rows])}
+    entry = {**(extra or {}), **IN_PERSON, **summarise([r.score for r in rows])}
     write_json(summary_path, summary | {"test_sets": {**summary.get("test_sets", {}), name: entry}})
     return entry
 
@@ -267,11 +300,17 @@ def _read_summary(path: Path) -> dict[str, Any]:
 
 def format_summary(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     """An aligned text table, one line a test set, for the terminal."""
-    lines = [("test set", "n", "IoU mean", "IoU std", "Dice mean", "predicted / reference ml")]
+    distances = any("distances_n" in s for s in summaries.values())
+    lines: list[tuple[str, ...]] = [("test set", "n", "IoU mean", "IoU std", "Dice mean", "predicted / reference ml")]
+    if distances:
+        lines = [(*lines[0], "HD95 mm", "without a distance")]
     for name, s in summaries.items():
         spread = "-" if s["iou_std"] is None else f"{s['iou_std']:.3f}"
         volumes = f"{s['predicted_ml_mean']:.2f} / {s['reference_ml_mean']:.2f}"
         lines.append((name, str(s["n"]), f"{s['iou_mean']:.3f}", spread, f"{s['dice_mean']:.3f}", volumes))
+        if distances:
+            hd95, left_out = s.get("hd95_mm_mean"), s.get("distances_undefined")
+            lines[-1] += ("-" if hd95 is None else f"{hd95:.2f}", "-" if left_out is None else str(left_out))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines

@@ -99,7 +99,7 @@ def evaluate_slices(
             for s in structures:
                 ours = predicted[..., outputs.index(s)] > THRESHOLD
                 theirs = reference_mask(store, reference, s)
-                found = score(ours, theirs, _sides(store, subject))
+                found = score(ours, theirs, _steps(store, subject))
                 if keep is not None:
                     keep(row(subject, s, found), ours)
                 tumours = None if scattered else dataclasses.asdict(detect(ours, theirs))
@@ -191,7 +191,6 @@ def save_slice_results(
     }
 
 
-def _sides(store: SliceStore, subject: str) -> tuple[float, float, float]:
-    """Voxel sides in mm in the order of the arrays: z, x, y."""
-    x, y, z = store.spacing(subject)
-    return (z, x, y)
+def _steps(store: SliceStore, subject: str) -> NDArray[np.float64]:
+    """(3, 3): from one stored voxel to the next in mm of the scan, in the order of the arrays: z, x, y."""
+    return np.array(store.record(subject)["affine"], np.float64)[:3, [2, 0, 1]]

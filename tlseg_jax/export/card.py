@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.models.networks import NetworkConfig, count_parameters
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.checkpoint import SavedModel
@@ -29,7 +30,7 @@ PASSED_ON = (
 SCORES = (
     "n", "iou_mean", "iou_std", "iou_median", "iou_min", "iou_max", "dice_mean", "dice_std", "reference_ml_mean",
     "predicted_ml_mean", "volume_error_ml_mean", "volume_error_ml_std", "empty_predictions", "hd95_mm_mean",
-    "hd95_mm_std", "asd_mm_mean", "asd_mm_std", "synthetic", "tiles",
+    "hd95_mm_std", "asd_mm_mean", "asd_mm_std", "distances_n", "distances_undefined", "synthetic", "tiles", "mm",
 )  # fmt: skip
 """What of a test set's summary goes with the model."""
 
@@ -108,6 +109,8 @@ def scores_of(summary: Mapping[str, Any], step: int) -> dict[str, Any]:
     out = {}
     for name, entry in summary.get("test_sets", {}).items():
         kept = {k: entry[k] for k in SCORES if k in entry}
+        if not IN_PERSON.items() <= entry.items() and "detection" not in entry:  # which slices always have
+            kept = {k: v for k, v in kept.items() if "_ml_" not in k and "_mm_" not in k}
         kept["seen_in_training"] = len(entry.get("seen_in_training", ()))
         if "detection" in entry:
             kept["detection"] = {k: entry["detection"][k] for k in DETECTION if k in entry["detection"]}
@@ -155,6 +158,12 @@ def _limits(d: Mapping[str, Any], config: NetworkConfig, summary: Mapping[str, A
         lines.append("No scores of this model are known.")
     else:
         lines.append("Each score is a mean over the few test scans that the table counts.")
+        old = [name for name, s in scores_of(summary, step).items() if "predicted_ml_mean" not in s]
+        if old:
+            lines.append(
+                f"Volumes on {', '.join(old)} were counted on a template's grid, not in the persons, and are left out: "
+                "evaluate the run again to have them."
+            )
     if d.get("patch_box"):
         lines.append("It sees one fixed patch of the prepared volume: structure outside of it is never found.")
     lines += [
@@ -228,14 +237,20 @@ def _score_table(scores: Mapping[str, Any]) -> list[str]:
     if not scores:
         return ["None."]
     lines = [
-        "| test set | scans | IoU mean | IoU std | Dice mean | predicted / reference ml | seen in training |",
-        "|---|---|---|---|---|---|---|",
+        "| test set | scans | IoU mean | IoU std | Dice mean | predicted / reference ml | HD95 mm (without one) | "
+        "seen in training |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, s in scores.items():
         spread = "-" if s.get("iou_std") is None else f"{s['iou_std']:.3f}"
+        volumes, hd95 = "-", "-"
+        if "predicted_ml_mean" in s:
+            volumes = f"{s['predicted_ml_mean']:.2f} / {s['reference_ml_mean']:.2f}"
+        if s.get("hd95_mm_mean") is not None:
+            hd95 = f"{s['hd95_mm_mean']:.2f} ({s['distances_undefined']})"
         drawn = " (drawn)" if s.get("synthetic") else ""
         lines.append(
             f"| {name}{drawn} | {s['n']} | {s['iou_mean']:.3f} | {spread} | {s['dice_mean']:.3f} | "
-            f"{s['predicted_ml_mean']:.2f} / {s['reference_ml_mean']:.2f} | {s['seen_in_training']} |"
+            f"{volumes} | {hd95} | {s['seen_in_training']} |"
         )
     return lines

@@ -237,6 +237,43 @@ class Store(BaseStore):
         r = self.record(subject)
         return Grid(tuple(r["shape"]), np.array(r["affine"], np.float64))
 
+    def person_grid(self, subject: str) -> Grid:
+        """The same voxels where they lie in the person: its affine gives the world RAS mm of the scan.
+
+        Millimetres of a person are measured on it: on `grid`, which may be a template's, every head is of one size.
+
+        Raises:
+          InputError: the store does not hold how the scan was registered.
+        """
+        grid = self.grid(subject)
+        return Grid(grid.shape, np.array(self._kept(subject, "space_to_world"), np.float64) @ grid.affine)
+
+    def scan_grid(self, subject: str) -> Grid:
+        """The voxels of the scan's own file, voxel -> world RAS mm.
+
+        Raises:
+          InputError: the store does not hold them.
+        """
+        shape, affine = self._kept(subject, "scan_shape"), self._kept(subject, "scan_affine")
+        return Grid(tuple(shape), np.array(affine, np.float64))
+
+    def label_ml(self, subject: str) -> float:
+        """The structure's volume in ml, counted in the label file that was prepared.
+
+        Raises:
+          InputError: the store does not hold it.
+        """
+        return float(self._kept(subject, "label_ml"))
+
+    def _kept(self, subject: str, key: str) -> Any:
+        r = self.record(subject)
+        if key not in r:
+            raise InputError(
+                f"{self.folder / 'manifest.json'} lacks the '{key}' of {subject}, so that person's own ml and mm are "
+                "not known: prepare the data set again, in another --store."
+            )
+        return r[key]
+
     def _read(self, subject: str, name: str, box: Box | None) -> NDArray[Any]:
         try:
             array = self._array(subject, name)

@@ -8,8 +8,10 @@ from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.mask_file import save_masks
-from tlseg_jax.evaluate.results import KeptMasks, box_for, evaluate_store, save_results
+from tlseg_jax.evaluate.metrics import Mask
+from tlseg_jax.evaluate.results import KeptMasks, ScoreSpace, SubjectRow, box_for, evaluate_store, save_results
 from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.original import original_scan
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.remote.address import shown
 from tlseg_jax.report.contours import ContourCase, draw_contours, pick_cases
@@ -38,6 +40,7 @@ def assess(
     split: str = "test",
     distances: bool = False,
     tiles: Tiles = "gaussian",
+    space: ScoreSpace = "data",
     progress: bool = True,
     figures: bool = True,
 ) -> dict[str, Any]:
@@ -54,6 +57,7 @@ def assess(
       split: "test" or "train".
       distances: also HD95 and the average surface distance, in mm.
       tiles: see `predict_volume`.
+      space: see `evaluate_store`.
       progress: whether to draw a bar.
       figures: whether to draw the figure.
 
@@ -75,7 +79,7 @@ def assess(
     kept = KeptMasks()
     rows = evaluate_store(
         store, split, spec, place, load_predictor(saved),
-        distances=distances, tiles=tiles, keep=kept, progress=progress,
+        distances=distances, tiles=tiles, space=space, keep=kept, progress=progress,
     )  # fmt: skip
     name = rows[0].test_set
     synthetic = bool(store.manifest.get("synthetic", False))
@@ -89,18 +93,26 @@ def assess(
     entry = save_results(run, rows, extra)
     if not figures or not processes.is_chief():
         return entry
-    by_subject = {r.subject: r.score.iou for r in rows}
-    cases = [
-        ContourCase(
-            title, s, by_subject[s], store.image(s), kept.mask(s), store.label(s) > 0, store.grid(s).affine
-        )
-        for title, s in pick_cases(by_subject).items()
-    ]
+    by_subject = {r.subject: r for r in rows}
+    picked = pick_cases({s: r.score.iou for s, r in by_subject.items()})
+    cases = [_case(store, title, by_subject[s], kept.mask(s), space) for title, s in picked.items()]
     draw_contours(
         cases, run / "figures" / f"contours_{name}.png",
         heading=f"{title_of(saved.description)} tested on {name}", mark=mark_of(synthetic),
     )  # fmt: skip
     return entry
+
+
+def _case(store: Store, title: str, row: SubjectRow, predicted: Mask, space: ScoreSpace) -> ContourCase:
+    subject, iou, ml = row.subject, row.score.iou, (row.score.predicted_ml, row.score.reference_ml)
+    if space == "scan":
+        scan = original_scan(store, subject)
+        assert scan.label is not None
+        return ContourCase(title, subject, iou, scan.image, predicted, scan.label, scan.affine, None, ml)
+    return ContourCase(
+        title, subject, iou, store.image(subject), predicted, store.label(subject) > 0, store.grid(subject).affine,
+        store.person_grid(subject).voxel_ml, ml,
+    )  # fmt: skip
 
 
 def _mm(spacing: tuple[float, float, float]) -> str:

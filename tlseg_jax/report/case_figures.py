@@ -53,8 +53,8 @@ def grid_section(results: Results, study: StudyInfo, sweep: Path, figures: Path)
         return Section(GRID, (f"Not shown: {faults[0]}",))
     png = figures / "method_grid.png"
     draw_method_grid(
-        masks, scan.image, scan.reference, scan.affine, png, subject=row.subject, methods=methods,
-        heading=f"{row.subject} of {row.test_set}", mark=mark_of(study.synthetic or results.synthetic),
+        masks, scan.image, scan.reference, scan.affine, png, subject=row.subject, voxel_ml=scan.voxel_ml,
+        methods=methods, heading=f"{row.subject} of {row.test_set}", mark=mark_of(study.synthetic or results.synthetic),
     )  # fmt: skip
     caption = (
         f"{row.subject} of {row.test_set}, the median scan of {row.method} at n = {row.n}; of each method and n "

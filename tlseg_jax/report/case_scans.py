@@ -29,6 +29,7 @@ class CaseScan:
       affine: (4, 4) voxel -> RAS mm.
       stack: whether the z axis is a stack of slices that are no neighbours.
       numbers: of slices, each one's number in its volume; empty for volumes.
+      voxel_ml: ml of the person in a voxel; None: the affine's.
     """
 
     image: NDArray[np.floating]
@@ -36,6 +37,7 @@ class CaseScan:
     affine: Affine
     stack: bool = False
     numbers: tuple[int, ...] = ()
+    voxel_ml: float | None = None
 
 
 def load_scan(study: StudyInfo, test_set: str, subject: str) -> CaseScan:
@@ -62,7 +64,10 @@ def load_scan(study: StudyInfo, test_set: str, subject: str) -> CaseScan:
 
 
 def _of_volume(store: Store, subject: str) -> CaseScan:
-    return CaseScan(store.image(subject).astype(np.float32), store.label(subject) > 0, store.grid(subject).affine)
+    return CaseScan(
+        store.image(subject).astype(np.float32), store.label(subject) > 0, store.grid(subject).affine,
+        voxel_ml=store.person_grid(subject).voxel_ml,
+    )  # fmt: skip
 
 
 def _of_slices(store: SliceStore, test_set: str, subject: str) -> CaseScan:

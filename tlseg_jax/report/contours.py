@@ -48,6 +48,9 @@ class ContourCase:
       predicted: (x, y, z) bool.
       reference: (x, y, z) bool.
       affine: (4, 4) voxel -> RAS mm; any orientation.
+      voxel_ml: ml of the person in a voxel, which on a template's grid is not that of the affine; None takes the
+        affine's.
+      volumes_ml: of the prediction and of the reference, as scored; None counts voxels.
     """
 
     title: str
@@ -57,6 +60,8 @@ class ContourCase:
     predicted: NDArray[np.bool_]
     reference: NDArray[np.bool_]
     affine: Affine
+    voxel_ml: float | None = None
+    volumes_ml: tuple[float, float] | None = None
 
 
 def pick_cases(scores: Mapping[str, float]) -> dict[str, str]:
@@ -149,6 +154,12 @@ class SliceView:
         return cls(case, image.astype(np.float32), predicted, reference, affine, spacing)
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume in ml of the person."""
+        given = self.case.voxel_ml
+        return Grid(self.image.shape, self.affine).voxel_ml if given is None else given
+
+    @property
     def shown(self) -> NDArray[np.bool_]:
         """What the close views must hold: the reference, or the prediction where there is none."""
         return self.reference if self.reference.any() else self.predicted
@@ -183,12 +194,13 @@ class SliceView:
 
     def caption(self, window: tuple[float, float]) -> str:
         """The line above the row; it owns up to predicted voxels that no close view of `window` mm can show."""
-        ml = float(np.prod(self.spacing)) / 1000
+        counted = (float(self.predicted.sum()) * self.voxel_ml, float(self.reference.sum()) * self.voxel_ml)
+        predicted, reference = self.case.volumes_ml or counted
         beyond = self.beyond_ml(window)
         title = self.case.title[:1].upper() + self.case.title[1:]
         return (
-            f"{title}: {self.case.subject}, IoU {self.case.iou:.2f}, {self.predicted.sum() * ml:.1f} ml predicted, "
-            f"{self.reference.sum() * ml:.1f} ml reference"
+            f"{title}: {self.case.subject}, IoU {self.case.iou:.2f}, {predicted:.1f} ml predicted, "
+            f"{reference:.1f} ml reference"
             + (f"; {beyond:.2f} ml predicted lie beyond the close views" if beyond else "")
         )
 
@@ -199,7 +211,7 @@ class SliceView:
             for (lo, hi), s in zip(self.frame(window), self.spacing[:2], strict=True)
         )
         beyond = int(self.predicted.sum()) - int(self.predicted[inside].sum())
-        return beyond * float(np.prod(self.spacing)) / 1000
+        return beyond * self.voxel_ml
 
     def pick(self, count: int) -> list[int]:
         """Up to `count` slices, from low to high, at equal shares of the area of both masks."""

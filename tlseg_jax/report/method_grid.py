@@ -28,7 +28,7 @@ LEAST_MM = 40.0
 
 def draw_method_grid(
     masks: Mapping[tuple[str, int], Mask], image: NDArray[np.floating], reference: Mask, affine: Affine, path: Path, *,
-    subject: str, methods: Sequence[str] = (), heading: str = "", mark: str = "",
+    subject: str, voxel_ml: float | None = None, methods: Sequence[str] = (), heading: str = "", mark: str = "",
 ) -> None:  # fmt: skip
     """Draw the axial slice where the reference is largest: a row a method, a column a number of labelled scans.
 
@@ -43,6 +43,7 @@ def draw_method_grid(
       affine: (4, 4) voxel -> RAS mm; any orientation.
       path: the PNG file; the SVG is written beside it.
       subject: name of the scan.
+      voxel_ml: see `ContourCase`.
       methods: from top to bottom; by default in the order of `masks`.
       heading: a line above.
       mark: a watermark, such as "synthetic".
@@ -58,7 +59,7 @@ def draw_method_grid(
     names = [m for m in (methods or dict.fromkeys(m for m, _ in masks)) if any(m == key for key, _ in masks)]
     numbers = sorted({n for _, n in masks})
     views = {
-        where: SliceView.of(ContourCase("", subject, 0.0, image, mask, reference, affine))
+        where: SliceView.of(ContourCase("", subject, 0.0, image, mask, reference, affine, voxel_ml))
         for where, mask in masks.items()
     }
     first = next(iter(views.values()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.results import IN_PERSON
 
 REMEDY = "remove the file and run the sweep again, which writes it anew and keeps the finished cells"
 
@@ -115,6 +116,11 @@ def read_study(path: Path) -> StudyInfo:
     kind = file.text("kind")
     if kind not in ("volumes", "slices"):
         raise InputError(f"{path}: 'kind' is '{kind}', neither volumes nor slices; {REMEDY}.")
+    if kind == "volumes" and not IN_PERSON.items() <= plain.items():
+        raise InputError(
+            f"{path} is of scores whose ml and mm are a template's, not the persons': run the sweep again, which "
+            "scores its cells anew and trains none of them again."
+        )
     methods = tuple(
         StudyMethod(
             m.text("name"), m.text("pretask", "none"), m.text("freeze", ""), m.text("remedy", ""),

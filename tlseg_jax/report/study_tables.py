@@ -43,9 +43,10 @@ def scores_table(
     shown = [s for s in scores if s.test_set in sets]
     other = {m: {_key(s): s for s in mean_scores(results, study, m)} for m in _MEASURES}
     there = [m for m in _MEASURES if any(_key(s) in other[m] for s in shown)]
+    distances = "hd95_mm" in there
     columns = (
         "test set", "method", "n", "persons", "seeds", "IoU mean", "low", "high", "IoU std",
-        *(_MEASURES[m] for m in there),
+        *(_MEASURES[m] for m in there), *(["without a distance"] if distances else []),
     )  # fmt: skip
     rows = []
     for s in shown:
@@ -54,14 +55,26 @@ def scores_table(
             (
                 s.test_set.name, s.method, s.n, s.interval.n, s.seeds, _short(s.mean), *_interval(s), _short(s.std),
                 *(_short(None if m is None else m.mean) for m in means),
+                *([_without_distance(results, s)] if distances else []),
             )
         )  # fmt: skip
     caption = (
         f"Mean IoU over {_people(shown)} with its 95% interval and the standard deviation between persons"
         + (f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else ".")
-        + (" Distances are means over the persons where they exist." if "hd95_mm" in there else "")
+        + (
+            " Distances are means over the persons where they exist; the last column counts the predictions that have "
+            "none, as they or their reference are empty." if distances else ""
+        )
     )
     return ReportTable(name, caption, columns, tuple(rows))
+
+
+def _without_distance(results: Results, s: Score) -> int | None:
+    """Predictions whose HD95 is not defined; None where none was measured."""
+    own = results.where(role=s.test_set.role, test_set=s.test_set.name, method=s.method, n=s.n)
+    measured = {r.cell for r in own if r.hd95_mm is not None}
+    undefined = [r for r in own if r.hd95_mm is None and (r.cell in measured or r.iou == 0)]
+    return len(undefined) if measured else None
 
 
 def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTable:

@@ -13,6 +13,7 @@ import jax
 from tqdm import tqdm
 
 from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.files import lock_folder
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.remote.address import shown
@@ -108,6 +109,10 @@ class Sweep:
         names = {scored_name(s) for s in self.tests(cell)}
         if not names <= summary["test_sets"].keys():
             return False
+        if self.data.target.kind == "volumes" and any(
+            not IN_PERSON.items() <= summary["test_sets"][n].items() for n in names
+        ):
+            return False  # scored when a template's ml were taken for the person's: it is scored again
         if any(not (folder / "predictions" / f"{n}.npz").exists() for n in names):
             return False
         there = settings["pretrained"]
@@ -318,6 +323,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
             for m in study.methods
         ],
         "synthetic": bool(data.target.manifest.get("synthetic", False)),
+        **IN_PERSON,
         "settings": settings,
         "stores": {scored_name(x): recorded(x.folder) for x in stores},
         "exclusions": {x.spec.name: list(x.manifest.get("exclusions", [])) for x in stores},

@@ -144,7 +144,7 @@ class PatchData:
 
             def one(s: str) -> float:
                 found = predict_volume(store.image(s), store.spec, self.box, predictor) > THRESHOLD
-                return score(found, store.label(s) > 0, store.grid(s).spacing).iou
+                return score(found, store.label(s) > 0, store.grid(s).steps).iou
 
             return float(np.mean(processes.divide(subjects, lambda some: [one(s) for s in some])))
 

@@ -9,7 +9,7 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NetworkConfig, get_network
 from tlseg_jax.models.unet2d import SliceUNetConfig
 
-USUAL_NETWORK: Mapping[str, str] = {"volumes": "switch32", "slices": "unet2d"}
+USUAL_NETWORK: Mapping[str, str] = {"volumes": "switch8x2", "slices": "unet2d"}
 """By kind of data."""
 
 USUAL_FREEZE: Mapping[str, str] = {"volumes": "encoder", "slices": "first_two"}
