@@ -65,7 +65,7 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
     """
     start = time.perf_counter()
     try:
-        scan = read_scan(job.files, job.spec.label_values)
+        scan = read_scan(job.files, job.spec.label_values, job.spec.structure)
         read = round(time.perf_counter() - start, 3)
         known, seconds, details = _registration(job, scan)
         done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
@@ -82,6 +82,8 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
             "fingerprint": job.fingerprint,
             "label_voxels": int(done.label.sum()),
             "label_ml": _millilitres(scan),
+            "label_values": list(scan.label_values),
+            "label_right": done.label_right,
             "centre_of_mass": list(crop.centre_of_mass(done.label)),
             "label_box": crop.tight_box(done.label).to_dict(),
             "seconds": {"read": read} | seconds | done.seconds,
