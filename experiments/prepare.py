@@ -51,6 +51,9 @@ LABEL_VALUES = flags.DEFINE_list(
     "data set's, and else the one value that each map holds."
 )
 LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the source is laid out.")
+DESC = flags.DEFINE_string(
+    "desc", "", "BIDS: of several segmentations (dseg) of a scan, that of this desc, as aseg; none: that without one."
+)
 SPACING = flags.DEFINE_float("spacing", None, "Isotropic voxel size in mm, in place of the data set's.")
 WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only list what would be done and what is wrong with the source.")
@@ -143,8 +146,8 @@ def _slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> N
         return
     prepare = prepare_slices if shard is None else functools.partial(prepare_slices_shard, shard)
     store = prepare(
-        spec, source, root, layout=LAYOUT.value, workers=WORKERS.value, test_fraction=TEST_FRACTION.value,
-        overwrite=OVERWRITE.value,
+        spec, source, root, layout=LAYOUT.value, desc=DESC.value, workers=WORKERS.value,
+        test_fraction=TEST_FRACTION.value, overwrite=OVERWRITE.value,
     )  # fmt: skip
     if store is not None:
         print(slice_summary(store))
@@ -158,7 +161,7 @@ def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -
         return
     prepare = prepare_dataset if shard is None else functools.partial(prepare_shard, shard)
     store = prepare(
-        spec, source, root, settings, layout=LAYOUT.value, workers=WORKERS.value,
+        spec, source, root, settings, layout=LAYOUT.value, desc=DESC.value, workers=WORKERS.value,
         test_fraction=TEST_FRACTION.value, split_seed=SPLIT_SEED.value, overwrite=OVERWRITE.value,
     )  # fmt: skip
     if store is not None:
@@ -167,7 +170,7 @@ def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -
 
 def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
     """What is in the source, or in this shard of it."""
-    found = find_scans(source, LAYOUT.value)
+    found = find_scans(source, LAYOUT.value, desc=DESC.value)
     if shard is None:
         return found
     scans = sorted(found.scans, key=lambda f: natural_order(f.subject)) if natural else found.scans

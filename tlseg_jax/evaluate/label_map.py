@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import full_disk
 from tlseg_jax.preprocess.geometry import Affine
 from tlseg_jax.preprocess.scan import ScanFiles
 
@@ -69,7 +71,9 @@ def save_label_map(mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, 
         with beside.open("rb+") as f:
             os.fsync(f.fileno())
         beside.replace(path)
-    except (PermissionError, IsADirectoryError) as e:
+    except OSError as e:
+        if full_disk(e):
+            raise
         raise InputError(f"{path} cannot be written ({e.strerror}): choose another --output.") from None
     finally:
         with contextlib.suppress(OSError):
@@ -77,15 +81,19 @@ def save_label_map(mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, 
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results, and those above it.
+    """Make a folder for results, and those above it, and see that it can be written to.
 
     Raises:
-      InputError: it cannot be made, for want of permission or because a file has that name.
+      InputError: it cannot be, for want of permission or because a file has that name.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as e:
-        raise InputError(f"The folder {folder} cannot be made ({e.strerror}): choose another.") from None
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        if full_disk(e):
+            raise
+        raise InputError(f"The folder {folder} cannot be made or written to ({e.strerror}): choose another.") from None
 
 
 def same_file(a: Path, b: Path) -> bool:

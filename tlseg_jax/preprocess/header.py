@@ -245,6 +245,19 @@ def _bad_spacing(path: Path, spacing: np.ndarray[Any, Any]) -> ExclusionError:
     )
 
 
+def no_geometry(path: Path, affine: Affine) -> str:
+    """A warning where the affine is the identity or mirrors axes alone, as that of a file that was given none; else empty.
+
+    No scanner counts its millimetres from the middle of the first voxel.
+    """
+    if not np.array_equal(np.abs(affine), np.eye(4)):
+        return ""
+    return (
+        f"{path} has the identity for an affine, so each voxel counts as 1 mm³ and no volume in ml or distance in mm "
+        "can be trusted: convert it again from its source, with its voxel size."
+    )
+
+
 def check_same_grid(image_path: Path, image: Header, path: Path, other: Header) -> None:
     """Check that a label map or mask lies on its image's voxels.
 

@@ -17,7 +17,15 @@ from tlseg_jax.preprocess.prepare_cohort import check_one_value, split_subjects,
 from tlseg_jax.preprocess.prepare_subject import Job, origin, prepare_one
 from tlseg_jax.preprocess.provenance import check_any, checksums_of, is_synthetic, library_versions, now
 from tlseg_jax.preprocess.read import check_values_named
-from tlseg_jax.preprocess.records import clear_leftovers, json_key, kept_record, source_of, stamps_of, writing
+from tlseg_jax.preprocess.records import (
+    clear_leftovers,
+    doubts_of,
+    json_key,
+    kept_record,
+    source_of,
+    stamps_of,
+    writing,
+)
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.shards import Shard, at_work, collect, left_out, merging
 from tlseg_jax.preprocess.store import FORMAT, Store
@@ -46,6 +54,7 @@ def prepare_dataset(
     settings: PrepareSettings,
     *,
     layout: str = "auto",
+    desc: str = "",
     label_values: LabelValues = (),
     workers: int = 2,
     test_fraction: float | None = None,
@@ -64,7 +73,8 @@ def prepare_dataset(
       source: folder or CSV file of scans and labels.
       store_root: where prepared data sets are.
       settings: the steps' settings.
-      layout: "auto", "pairs", "csv", "bids" or "nnunet".
+      layout: one of `layouts.LAYOUTS`.
+      desc: of BIDS, which of several segmentations.
       label_values: values of the label map that make the structure, or "all"; empty takes the spec's.
       workers: processes; 1 stays in this one.
       test_fraction: share of the scans held out; None takes the paper's.
@@ -79,7 +89,7 @@ def prepare_dataset(
     """
     spec = effective_spec(spec, label_values)
     whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
-    found = find_scans(source, layout)
+    found = find_scans(source, layout, desc=desc)
     exclusions = _exclusions(found)
     check_any(len(found.scans), exclusions, source)
     check_named(found.scans, spec)
@@ -105,6 +115,7 @@ def prepare_shard(
     settings: PrepareSettings,
     *,
     layout: str = "auto",
+    desc: str = "",
     label_values: LabelValues = (),
     workers: int = 2,
     test_fraction: float | None = None,
@@ -131,7 +142,7 @@ def prepare_shard(
     spec = effective_spec(spec, label_values)
     whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
     folder = whole.folder
-    found = find_scans(source, layout)
+    found = find_scans(source, layout, desc=desc)
     check_any(len(found.scans), _exclusions(found), source)
     check_named(found.scans, spec)
     ours = dataclasses.replace(found, scans=shard.of(found.scans))
@@ -185,7 +196,7 @@ class _Whole:
         check_any(len(records), exclusions, self.source)
         check_one_value(records, spec)
         spec, one_sided = without_mirroring(records, spec)
-        warnings = one_sided + split_subjects(
+        warnings = doubts_of(records) + one_sided + split_subjects(
             records, found.scans, spec, self.store_root, folder, self.test_fraction, self.split_seed
         )
         box, cut = training_box(records, spec, folder)

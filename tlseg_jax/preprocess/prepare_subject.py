@@ -14,6 +14,7 @@ from tlseg_jax.errors import Preempted
 from tlseg_jax.files import write_json
 from tlseg_jax.preprocess import crop, register
 from tlseg_jax.preprocess.geometry import Affine
+from tlseg_jax.preprocess.header import no_geometry
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
 from tlseg_jax.preprocess.read import read_scan
 from tlseg_jax.preprocess.records import before_arrays, json_key, keep_exclusion, keep_record, read_json
@@ -70,6 +71,7 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
         known, seconds, details = _registration(job, scan)
         done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
         assert done.label is not None
+        doubt = no_geometry(job.files.image, scan.affine)
         record = {
             **origin(job.files),
             "split": "train",
@@ -87,7 +89,7 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
             "centre_of_mass": list(crop.centre_of_mass(done.label)),
             "label_box": crop.tight_box(done.label).to_dict(),
             "seconds": {"read": read} | seconds | done.seconds,
-            "details": details | done.details,
+            "details": details | done.details | ({"doubts": {"have no geometry": doubt}} if doubt else {}),
         }
         image = done.image.astype(np.float16)
         if not np.isfinite(image).all():
