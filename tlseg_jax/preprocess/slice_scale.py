@@ -24,6 +24,9 @@ SATURATED = 0.25
 """Largest share of a body in HU that saturates in the abdomen's window. Real CTs have 0.01 to 0.07 (bone, contrast),
 images of 256 grey levels 0.5 to 0.7."""
 
+AIR = -500.0
+"""HU: every CT of a person has air below it, about the body or in the bowel and lungs."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
@@ -138,8 +141,10 @@ def not_hounsfield(
     lost = float(flat.mean()) if body.size else 1.0
     of_label = sample[labelled] if labelled is not None and labelled.any() else np.empty(0)
     label_lost = float(np.mean((of_label <= low) | (of_label >= high))) if of_label.size else 0.0
-    # A window of the user's own may be as narrow as the user likes.
-    if lost <= (SATURATED if spec.window == ABDOMEN_WINDOW else 2 * SATURATED) and label_lost <= 2 * SATURATED:
+    # A window of the user's own may be as narrow as the user likes, if the values reach down to it.
+    own = spec.window != ABDOMEN_WINDOW
+    unreached = own and statistics.minimum > max(low, AIR)
+    if lost <= (1 + own) * SATURATED and label_lost <= 2 * SATURATED and not unreached:
         return ""
     label = f" and {label_lost:.0%} of the label" if of_label.size else ""
     return (
