@@ -1,7 +1,7 @@
 """How every command starts and how it fails: one sentence and a non-zero exit code for the user's faults."""
 
-import errno
 import functools
+import io
 import os
 import sys
 import traceback
@@ -13,6 +13,7 @@ from absl import app, flags, logging
 
 from tlseg_jax import signals
 from tlseg_jax.errors import InputError, Preempted
+from tlseg_jax.files import full_disk
 from tlseg_jax.remote.folder import Folder, open_folder
 from tlseg_jax.remote.work_folder import work_folder
 from tlseg_jax.train import cluster, processes
@@ -22,13 +23,6 @@ EXIT_INPUT = 2
 
 EXIT_PREEMPTED = 75
 """Exit code of a command that a signal stopped and that goes on when it is run again (EX_TEMPFAIL): for a requeue."""
-
-
-def full_disk(error: BaseException) -> bool:
-    """Whether an error, ours or from a library that only passes text on, is a full disk."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return isinstance(error, ValueError | RuntimeError | OSError) and "No space left on device" in str(error)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -81,6 +75,9 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
                 )  # fmt: skip
             _end(traceback.format_exc().rstrip(), 1)
 
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a name is no reason to end
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app.run(guarded, flags_parser=_parse)
 
 

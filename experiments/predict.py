@@ -16,12 +16,13 @@ from tlseg_jax.datasets.slice_spec import slice_spec_from_dict
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.forest_file import load_forest
-from tlseg_jax.evaluate.label_map import check_output
+from tlseg_jax.evaluate.label_map import check_output, make_folder
 from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.preprocess.found import stem_of
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -59,12 +60,12 @@ def main() -> None:
     segment = _slice_segmenter(run, saved) if saved.config.dimensions == 2 else _volume_segmenter(run, saved)
     if not source.exists():
         raise InputError(f"--input={source} does not exist: check the path.")
-    if source.is_dir() or source.suffix == ".csv":
+    if source.is_dir() or source.suffix.lower() == ".csv":
         _folder(source, output, segment)
         return
-    name = source.name.split(".")[0]
-    files = ScanFiles(name, source, mask=Path(MASK.value) if MASK.value else None)
+    files = ScanFiles(stem_of(source) or source.name, source, mask=Path(MASK.value) if MASK.value else None)
     check_output(files, output)  # before the work, not after it
+    make_folder(output.parent)
     try:
         prediction = segment(files)
     except ExclusionError as e:

@@ -15,12 +15,13 @@ from absl import flags
 
 from experiments import cli, cluster_flags, slice_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import DatasetSpec, Normalise, get_any_spec
+from tlseg_jax.datasets.spec import DatasetSpec, LabelValues, Normalise, get_any_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
 from tlseg_jax.preprocess.layouts import LAYOUTS, Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import (
+    check_named,
     effective_spec,
     plan_scans,
     prepare_dataset,
@@ -46,9 +47,13 @@ SOURCE = flags.DEFINE_string("source", None, "Folder with the scans and labels, 
 STORE = flags.DEFINE_string("store", None, "Folder that holds the prepared data sets, one folder each.")
 NAME = flags.DEFINE_string("name", None, "Name of the prepared data set, where it is not the data set's own.")
 LABEL_VALUES = flags.DEFINE_list(
-    "label_values", [], "Values of the label map that make the structure; none: all above 0."
+    "label_values", [], "Values of the label map that make the structure, or all, for every one above 0; none: the "
+    "data set's, and else the one value that each map holds."
 )
 LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the source is laid out.")
+DESC = flags.DEFINE_string(
+    "desc", "", "BIDS: of several segmentations (dseg) of a scan, that of this desc, as aseg; none: that without one."
+)
 SPACING = flags.DEFINE_float("spacing", None, "Isotropic voxel size in mm, in place of the data set's.")
 WORKERS = flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1)
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "Only list what would be done and what is wrong with the source.")
@@ -104,10 +109,12 @@ def _volumes_spec(spec: DatasetSpec) -> DatasetSpec:
         spec = dataclasses.replace(spec, normalise=cast(Normalise, NORMALISE.value))
     if NAME.value:
         spec = dataclasses.replace(spec, name=NAME.value)
+    values: LabelValues
     try:
-        values = tuple(int(v) for v in LABEL_VALUES.value)
+        values = "all" if LABEL_VALUES.value == ["all"] else tuple(int(v) for v in LABEL_VALUES.value)
     except ValueError:
-        raise InputError(f"--label_values={','.join(LABEL_VALUES.value)} must be whole numbers, as in 36,37.") from None
+        given = ",".join(LABEL_VALUES.value)
+        raise InputError(f"--label_values={given} must be whole numbers, as in 36,37, or all.") from None
     return effective_spec(spec, values)
 
 
@@ -139,8 +146,8 @@ def _slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> N
         return
     prepare = prepare_slices if shard is None else functools.partial(prepare_slices_shard, shard)
     store = prepare(
-        spec, source, root, layout=LAYOUT.value, workers=WORKERS.value, test_fraction=TEST_FRACTION.value,
-        overwrite=OVERWRITE.value,
+        spec, source, root, layout=LAYOUT.value, desc=DESC.value, workers=WORKERS.value,
+        test_fraction=TEST_FRACTION.value, overwrite=OVERWRITE.value,
     )  # fmt: skip
     if store is not None:
         print(slice_summary(store))
@@ -154,7 +161,7 @@ def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -
         return
     prepare = prepare_dataset if shard is None else functools.partial(prepare_shard, shard)
     store = prepare(
-        spec, source, root, settings, layout=LAYOUT.value, workers=WORKERS.value,
+        spec, source, root, settings, layout=LAYOUT.value, desc=DESC.value, workers=WORKERS.value,
         test_fraction=TEST_FRACTION.value, split_seed=SPLIT_SEED.value, overwrite=OVERWRITE.value,
     )  # fmt: skip
     if store is not None:
@@ -163,7 +170,7 @@ def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -
 
 def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
     """What is in the source, or in this shard of it."""
-    found = find_scans(source, LAYOUT.value)
+    found = find_scans(source, LAYOUT.value, desc=DESC.value)
     if shard is None:
         return found
     scans = sorted(found.scans, key=lambda f: natural_order(f.subject)) if natural else found.scans
@@ -173,6 +180,7 @@ def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
 def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSettings, shard: Shard | None) -> None:
     found = _looked(source, shard, natural=False)
     print(format_rows(check_source(found, spec.label_values)))
+    check_named(found.scans, spec)
     plan = plan_scans(found.scans, spec, settings, root)
     steps = [
         "affine registration" if spec.space == "MNI305" and settings.registration == "auto" else "",

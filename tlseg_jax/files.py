@@ -27,7 +27,9 @@ def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterat
     # Containers of one job array share a file system, and their processes often a number.
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
-        with beside.open(mode, encoding=None if "b" in mode else "utf-8", newline=newline) as f:
+        # A file's name may hold bytes that are no text: they are written as \udcXX, as JSON does.
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "backslashreplace"}
+        with beside.open(mode, newline=newline, **text) as f:  # type: ignore[call-overload]
             yield f
             f.flush()
             os.fsync(f.fileno())
@@ -35,6 +37,13 @@ def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterat
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def full_disk(error: BaseException) -> bool:
+    """Whether an error, ours or from a library that only passes text on, is a full disk."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return isinstance(error, ValueError | RuntimeError | OSError) and "No space left on device" in str(error)
 
 
 def flush(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import csv
 import dataclasses
+import gzip
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +115,40 @@ def test_a_network_that_fails_is_named_for_each_scan(tmp_path: Path) -> None:
 
     outcomes = predict_folder(scans, tmp_path / "out", segmenter(full), progress=False, say=lambda s: None)
     assert [o.problem for o in outcomes] == ["RuntimeError: out of memory"] * 2
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, AssertionError, MemoryError, OSError, RecursionError])
+def test_no_failure_of_one_scan_stops_the_others(error: type[Exception], tmp_path: Path) -> None:
+    names = ("s0.NII.GZ", os.fsdecode(b"M\xfcller.nii.gz"), "s2.Nii")
+    scans = [dataclasses.replace(write_head(tmp_path / "x.nii.gz", CODES["LAS"]), subject=f"s{i}") for i in range(3)]
+    for i, name in enumerate(names):
+        content = (tmp_path / "x.nii.gz").read_bytes()
+        (tmp_path / name).write_bytes(content if name.lower().endswith("gz") else gzip.decompress(content))
+        scans[i] = dataclasses.replace(scans[i], image=tmp_path / name)
+    works = segmenter(bright)
+
+    def segment(files: ScanFiles) -> Prediction:
+        if files.subject == "s0":
+            raise error("odd")
+        return works(files)
+
+    outcomes = predict_folder(scans, tmp_path / "out", segment, progress=False, say=lambda s: None)
+    assert [bool(o.problem) for o in outcomes] == [True, False, False]
+    assert error.__name__ in outcomes[0].problem and "odd" in outcomes[0].problem
+    with (tmp_path / "out" / "volumes.csv").open(encoding="utf-8", newline="") as f:
+        assert [Path(r["input"]).name for r in csv.DictReader(f)] == [names[0], "M\\udcfcller.nii.gz", names[2]]
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_first_scan(tmp_path: Path) -> None:
+    scans = [write_head(tmp_path / "s0.nii.gz", CODES["LAS"])]
+
+    def never(files: ScanFiles) -> Prediction:
+        raise AssertionError("a scan was read")
+
+    (tmp_path / "file").touch()
+    for folder in (Path("/proc/no"), Path("/proc"), tmp_path / "file" / "out"):
+        with pytest.raises(InputError, match="cannot be made or written to"):
+            predict_folder(scans, folder, never, progress=False)
 
 
 def test_a_full_disk_stops_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Scans are found in every layout; a subject that cannot be used is named with the reason."""
 
 import json
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -9,6 +10,7 @@ import pytest
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
+from tlseg_jax.preprocess.found import unsafe_name
 from tlseg_jax.preprocess.layout_pairs import role_of
 from tlseg_jax.preprocess.layouts import Found, find_scans, no_subject_left
 from tlseg_jax.preprocess.scan import ScanFiles
@@ -204,10 +206,46 @@ def test_bad_csv(text: str, words: str, tmp_path: Path) -> None:
     assert words in str(caught.value) and str(tmp_path / "cohort.csv") in str(caught.value)
 
 
-def test_csv_in_another_encoding(tmp_path: Path) -> None:
-    (tmp_path / "c.csv").write_bytes("subject,image,label\nJosé,a,b\n".encode("latin-1"))
-    with pytest.raises(InputError, match="UTF-8"):
-        find_scans(tmp_path / "c.csv")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+@pytest.mark.parametrize("name", ["list.csv", "LIST.CSV"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_list_as_spreadsheets_write_it(encoding: str, name: str, delimiter: str, tmp_path: Path) -> None:
+    touch(tmp_path, "José.NII.GZ", "b.nii", "other_T1w.nii", "other_seg.nii")
+    text = "Subject,Image,Label\r\nJosé,José.NII.GZ,b.nii\r\n".replace(",", delimiter)
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    for source in (tmp_path, tmp_path / name):
+        found = find_scans(source)
+        assert found.layout == "csv" and subjects(found) == ["José"]
+        assert found.scans[0].image == tmp_path / "José.NII.GZ"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "subject,image,label\na,b,c\n".encode("utf-16-le"),
+        b"subject,image,label\na,\x81\x8d,c\n",
+        b'subject,image,label\n"a,b,c\n',
+        b"subject,image\na,a_T1w.nii\n",
+    ],
+)
+def test_a_list_beside_pairs_that_cannot_be_read_is_never_passed_over(content: bytes, tmp_path: Path) -> None:
+    touch(tmp_path, "a_T1w.nii", "a_seg.nii")
+    (tmp_path / "list.CSV").write_bytes(content)
+    with pytest.raises(InputError, match=r"list\.CSV"):
+        find_scans(tmp_path)
+
+
+def test_image_label_and_list_may_spell_one_name_in_different_ways(tmp_path: Path) -> None:
+    nfc, nfd, devanagari = "Zo\u00eb", "Zoe\u0308", "\u0930\u094b\u0917\u0940"
+    touch(tmp_path, f"{nfc}_T1w.NII.GZ", f"{nfd}_labels.Nii.gz", f"{devanagari}_T1w.nii", f"{devanagari}_labels.nii")
+    for role in (b"T1w", b"labels"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller_" + role + b".nii")).touch()
+    found = find_scans(tmp_path)
+    assert subjects(found) == ["M\u00fcller", nfc, devanagari] and not found.exclusions
+    assert all(s.label is not None and s.label.exists() for s in found.scans)
+    rows = [f"{nfd},{nfd}_T1w.NII.GZ,{nfc}_labels.Nii.gz", "M\u00fcller,M\u00fcller_T1w.nii,M\u00fcller_labels.nii"]
+    by_list = find_scans(listing(tmp_path, "\n".join(["subject,image,label", *rows])))
+    assert {(s.image, s.label) for s in by_list.scans} == {(s.image, s.label) for s in found.scans[:2]}
 
 
 def test_two_lists_are_too_many_and_another_table_is_none(tmp_path: Path) -> None:
@@ -378,3 +416,51 @@ def test_real_folder() -> None:
     assert found.layout == "pairs" and len(found.scans) == 15 and not found.exclusions
     rows = check_source(found, (36, 37))
     assert {r.orientation for r in rows} == {"LAS"} and not any(r.problem for r in rows)
+
+
+def bids(folder: Path, images: list[str], derived: list[str]) -> Path:
+    touch(folder, *(f"sub-1/anat/{n}.nii.gz" for n in images))
+    touch(folder, *(f"derivatives/fs/sub-1/anat/{n}.nii.gz" for n in derived))
+    return folder
+
+
+def test_bids_scans_are_told_apart_by_all_entities_and_runs_by_number(tmp_path: Path) -> None:
+    names = ["sub-1_acq-hi_run-1", "sub-1_acq-hi_run-02", "sub-1_acq-lo_rec-norm", "sub-1"]
+    images = [f"{n}_{t}" for n, t in zip(names, ("T1w", "t1w", "T1W", "T1w"), strict=True)]
+    labels = ["sub-1_acq-hi_run-01", "sub-1_acq-hi_run-2", "sub-1_acq-lo_rec-norm_space-orig", "sub-1"]
+    found = find_scans(bids(tmp_path, images, [f"{n}_dseg" for n in labels]))
+    assert found.layout == "bids" and not found.exclusions
+    assert {(s.subject, s.image.name, s.label.name, s.person) for s in found.scans if s.label} == {
+        (n, f"{i}.nii.gz", f"{d}_dseg.nii.gz", "sub-1") for n, i, d in zip(names, images, labels, strict=True)
+    }
+
+
+def test_bids_names_the_nearest_scan_of_a_label_map_that_has_none(tmp_path: Path) -> None:
+    found = find_scans(bids(tmp_path, ["sub-1_run-1_T1w", "sub-1_acq-b_run-2_T1w"], ["sub-1_run-2_dseg"]))
+    assert "sub-1_acq-b_run-2_T1w comes nearest and differs in acq" in reason(found, "sub-1_run-2")
+    assert len(found.exclusions) == 3 and not found.scans
+
+
+def test_bids_segmentations_are_chosen_by_desc(tmp_path: Path) -> None:
+    derived = ["sub-1_desc-aseg_dseg", "sub-1_desc-aparcaseg_dseg", "sub-1_dseg", "sub-1_desc-brain_mask"]
+    folder = bids(tmp_path, ["sub-1_T1w"], derived)
+    assert "3 label maps with the desc aparcaseg, aseg, none: say which with --desc" in reason(
+        find_scans(folder), "sub-1"
+    )
+    for desc, name in (("aseg", derived[0]), ("aparcaseg", derived[1]), ("none", derived[2])):
+        (scan,) = find_scans(folder, desc=desc).scans
+        assert scan.label is not None and scan.label.name == f"{name}.nii.gz" and scan.mask is not None
+    with pytest.raises(InputError, match=r"desc 'asg' \(there are aparcaseg, aseg, none\)"):
+        find_scans(folder, desc="asg")
+    with pytest.raises(InputError, match="--desc=aseg"):
+        find_scans(touch(tmp_path / "p", "a_T1w.nii", "a_seg.nii"), desc="aseg")
+
+
+@pytest.mark.parametrize("name", ["Zo\u00eb", "Zoe\u0308", "\u0930\u094b\u0917\u0940", "\u60a3\u8005-1", "a" * 120])
+def test_letters_of_any_script_name_a_folder(name: str) -> None:
+    assert unsafe_name(name) == ""
+
+
+@pytest.mark.parametrize("name", ["", "../a", "a/b", "-a", "a.", "\u60a3" * 90, "a" * 121, "a\u202e"])
+def test_what_cannot_name_a_folder_is_refused(name: str) -> None:
+    assert "cannot name a folder" in unsafe_name(name)

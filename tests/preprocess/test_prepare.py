@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec, get_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -278,3 +278,66 @@ def test_real_scans_to_the_registered_store(tmp_path: Path) -> None:
 def test_nothing_here_needs_jax() -> None:
     code = "import sys, tlseg_jax.preprocess.prepare; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_maps_of_several_values_are_refused_before_any_work(source: Path, tmp_path: Path) -> None:
+    path = source / "sub-0_labels.nii.gz"
+    label = np.asarray(nib.load(path).dataobj).copy()
+    label[0, 0, 0] = 3
+    nib.Nifti1Image(label, nib.load(path).affine).to_filename(path)
+    with pytest.raises(InputError, match=r"sub-0_labels.*holds 2 label values .*\(it holds 3, 7\)"):
+        run(source, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    store, _ = run(source, tmp_path / "store", label_values=(7,))
+    assert len(store.subjects()) == 4
+    store, _ = run(source, tmp_path / "all", label_values="all")
+    assert store.record("sub-0")["label_voxels"] >= store.record("sub-1")["label_voxels"]
+
+
+def test_maps_of_one_value_each_that_differ_are_refused(source: Path, tmp_path: Path) -> None:
+    path = source / "sub-2_labels.nii.gz"
+    image = nib.load(path)
+    nib.Nifti1Image((np.asarray(image.dataobj) > 0).astype(np.uint8), image.affine).to_filename(path)
+    with pytest.raises(InputError, match=r"different values \(1 in sub-2 and 7 in sub-3\)"):
+        run(source, tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("centres", "flips"), [((16, 17, 16, 17), False), ((7, 7, 7, 7), False), ((16, 7, 16, 7), True)]
+)
+def test_a_structure_on_one_side_of_every_head_is_not_mirrored(
+    centres: tuple[int, ...], flips: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    for i, centre in enumerate(centres):
+        write_scan(tmp_path / "source", f"sub-{i}", centre=centre, seed=i)
+    spec = dataclasses.replace(SPEC, flip_left_right=True)
+    store, _ = run(tmp_path / "source", tmp_path / "store", spec)
+    assert store.spec.flip_left_right == flips
+    first = [*store.manifest["warnings"], ""][0]
+    assert ("will not be mirrored" in first) == (not flips)
+    if not flips:
+        assert ("on the right in every" if centres[0] > 12 else "on the left in every") in first
+    again, _ = run(tmp_path / "source", tmp_path / "store", spec)
+    assert again.manifest["warnings"] == store.manifest["warnings"] and again.spec == store.spec
+
+
+@pytest.mark.slow
+def test_one_caudate_of_real_scans_is_not_mirrored_and_both_are(tmp_path: Path) -> None:
+    folder = DATA / "brain_oasis"
+    if not folder.is_dir():
+        pytest.skip("no real scans here")
+    (tmp_path / "source").mkdir()
+    for path in (*folder.glob("sub-1000_*"), *folder.glob("sub-1001_*")):
+        (tmp_path / "source" / path.name).symlink_to(path)
+    spec = get_spec("mal_c").at_spacing(3.0)
+    shares = {}
+    for values in ((36,), (37,), (36, 37)):
+        store, _ = run(
+            tmp_path / "source", tmp_path / "store", dataclasses.replace(spec, name=f"v{len(shares)}"),
+            label_values=values, settings=PrepareSettings(bias_correction=False),
+        )  # fmt: skip
+        shares[values] = [store.record(s)["label_right"] for s in store.subjects()]
+        assert store.spec.flip_left_right == (len(values) == 2)
+    assert min(shares[36,]) == 1 and max(shares[37,]) == 0
+    assert all(0.4 < share < 0.6 for share in shares[36, 37])

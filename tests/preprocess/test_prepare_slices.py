@@ -2,6 +2,7 @@
 
 import dataclasses
 import gzip
+import itertools
 import json
 import subprocess
 import sys
@@ -230,7 +231,8 @@ def test_real_ct_slices_that_are_not_hu(tmp_path: Path) -> None:
         pytest.skip("no real scans here")
     spec = dataclasses.replace(SPEC, pixels=(64, 64), resize="fit", with_structure=0, test_volumes=0)
     store, _ = run(folder, tmp_path / "store", spec)
-    assert store.manifest["warnings"] == [] and store.subjects("train") == ("117",)
+    (warning,) = store.manifest["warnings"]
+    assert "identity" in warning and "no volume in ml" in warning and store.subjects("train") == ("117",)
     truth = np.asarray(nib.load(folder / "segmentation-117.nii.gz").dataobj)
     assert store.record("117")["label_ml"] == {"liver": (truth > 0).sum() / 1000, "tumour": (truth == 2).sum() / 1000}
     share = (truth > 0).reshape(64, 2, 64, 2, 128).mean((1, 3))
@@ -239,11 +241,11 @@ def test_real_ct_slices_that_are_not_hu(tmp_path: Path) -> None:
         pytest.skip("no real 8-bit slices here")
     some = tmp_path / "msd"
     some.mkdir()
-    for kind in ("volume", "segmentation"):
-        (some / f"{kind}-1.nii.gz").symlink_to(DATA / "abdomen_ct_msd" / f"{kind}-1.nii.gz")
+    for kind, i in itertools.product(("volume", "segmentation"), range(1, 9)):
+        (some / f"{kind}-{i}.nii.gz").symlink_to(DATA / "abdomen_ct_msd" / f"{kind}-{i}.nii.gz")
     store, _ = run(some, tmp_path / "store", dataclasses.replace(spec, name="msd"))
-    (warning,) = store.manifest["warnings"]
-    assert "Hounsfield" in warning
+    first = slice_summary(store).split("warning: ")[1]  # one line for all, before any other and never behind "more"
+    assert "8 scans seem not to be in Hounsfield units (1, 2, 3, 4, 5, 6, 7, 8)" in first
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:

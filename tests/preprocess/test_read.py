@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tlseg_jax.preprocess.read import read_header, read_scan
-from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
+from tlseg_jax.datasets.spec import LabelValues
+from tlseg_jax.preprocess.read import check_values_named, read_header, read_scan
+from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles, UnnamedValuesError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SHAPE = (6, 7, 8)
@@ -332,7 +333,7 @@ def test_a_gzip_that_goes_on_past_its_voxels_is_refused(tmp_path: Path) -> None:
 
 
 def read_label(
-    d: Path, label: NDArray[Any], values: tuple[int, ...] = (), affine: NDArray[Any] = AFFINE
+    d: Path, label: NDArray[Any], values: LabelValues = (), affine: NDArray[Any] = AFFINE
 ) -> Any:
     image = save(d / "x.nii.gz", volume())
     return read_scan(ScanFiles("s", image, save(d / "y.nii.gz", label, affine)), values).label
@@ -354,6 +355,7 @@ def nudged(mm: float) -> NDArray[Any]:
         (label_map("float32") * 0.5 + 0.25, (), AFFINE, "0.25, which is not a whole number"),
         (np.where(label_map() > 0, np.nan, 1).astype("f4"), (), AFFINE, "NaN"),
         (label_map()[:, :, :-1], (), AFFINE, "has 6x7x7 voxels and its image has 6x7x8"),
+        (label_map(), (), AFFINE, "holds 2 label values and none is named as the structure"),
         (label_map(), (), nudged(0.5), "lies up to 0.5 mm away"),
         (label_map(), (), AFFINE @ np.diag([1, 1, 1.01, 1]), "another affine"),
         (label_map(), (), AFFINE @ np.diag([-1, 1, 1, 1]), "another affine"),
@@ -380,14 +382,14 @@ def test_bad_mask_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
 def test_label_values(dtype: str, tmp_path: Path) -> None:
     label = label_map(dtype)
-    np.testing.assert_array_equal(read_label(tmp_path, label), label > 0)
+    np.testing.assert_array_equal(read_label(tmp_path, label, "all"), label > 0)
     np.testing.assert_array_equal(read_label(tmp_path, label, (37,)), label == 37)
     np.testing.assert_array_equal(read_label(tmp_path, label, (36, 37)), np.isin(label, (36, 37)))
 
 
 def test_label_within_a_thousandth_of_a_millimetre_and_a_trailing_axis_are_fine(tmp_path: Path) -> None:
     label = label_map()[..., None, None]
-    np.testing.assert_array_equal(read_label(tmp_path, label, (), nudged(5e-4)), label[..., 0, 0] > 0)
+    np.testing.assert_array_equal(read_label(tmp_path, label, "all", nudged(5e-4)), label[..., 0, 0] > 0)
 
 
 def test_mask_is_every_voxel_above_zero(tmp_path: Path) -> None:
@@ -464,6 +466,36 @@ def test_real_scan_agrees_with_nibabel() -> None:
     np.testing.assert_array_equal(scan.image, nib.load(files.image).get_fdata())  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("folder", "label", "structure", "words"),
+    [
+        ("brain_oasis", "sub-1000_labels.nii.gz", "lateral ventricle",
+         "Neuromorphometrics's names 51 Right Lateral Ventricle, 52 Left Lateral Ventricle, 4 3rd Ventricle"),
+        ("brain_freesurfer/sample_ecog", "aparc+aseg.mgz", "caudate",
+         "FreeSurfer's names 11 Left Caudate, 50 Right Caudate, 2 Left Cerebral White Matter"),
+        ("brain_labelmaps", "seg_01.nii.gz", "caudate", "FreeSurfer's names 11 Left Caudate, 50 Right Caudate, 2 "),
+        ("abdomen_mr_chaos", "l*_1.nii.gz", "liver", "(it holds 1-4)"),
+    ],
+)  # fmt: skip
+def test_values_of_a_real_map_are_listed_where_none_is_named(
+    folder: str, label: str, structure: str, words: str
+) -> None:
+    found = sorted((DATA / folder).glob(label))
+    if not found:
+        pytest.skip("no real scans here")
+    with pytest.raises(UnnamedValuesError, match="--label_values") as caught:
+        check_values_named(found[0], structure)
+    check_sentence(caught.value, found[0], words)
+
+
+def test_the_one_value_of_a_map_needs_no_name_and_is_told(tmp_path: Path) -> None:
+    label = np.where(label_map() == 37, 37, 0).astype(np.int16)
+    image = save(tmp_path / "x.nii.gz", volume())
+    scan = read_scan(ScanFiles("s", image, save(tmp_path / "y.nii.gz", label)))
+    assert scan.label is not None and scan.label_values == (37,)
+    np.testing.assert_array_equal(scan.label, label == 37)
+
+
 def test_real_freesurfer_scan() -> None:
     folder = DATA / "brain_freesurfer" / "sample_ecog"
     if not folder.is_dir():
@@ -492,7 +524,7 @@ def test_a_header_overwritten_at_random_is_read_or_refused(name: str, tmp_path: 
             content[at] = rng.integers(256)
         path.write_bytes(gzip.compress(bytes(content), 1) if zipped else bytes(content))
         try:
-            scan = read_scan(ScanFiles("s", path, path))
+            scan = read_scan(ScanFiles("s", path, path), "all")
         except ExclusionError as e:
             refused += 1
             assert "\n" not in str(e)

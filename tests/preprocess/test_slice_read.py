@@ -207,12 +207,16 @@ def test_a_ct_that_is_not_in_hu_is_a_warning(tmp_path: Path) -> None:
     write_pair(tmp_path, "hu", image, label)
     write_pair(tmp_path, "byte", np.clip((image.astype(int) + 160) * 255 // 400, 0, 255).astype(np.uint8), label)
     write_pair(tmp_path, "raw", image + 1024, label)
-    assert read_volume(files(tmp_path, "hu"), CT).warnings == ()
-    for name, values in (("byte", "its values are 0 to "), ("raw", "")):
-        (warning,) = read_volume(files(tmp_path, name), CT).warnings
+    assert not read_volume(files(tmp_path, "hu"), CT).doubts
+    for name in ("byte", "raw"):  # padding outside the body makes no HU of them
+        padded = np.asarray(nib.load(files(tmp_path, name).image).dataobj).astype(np.int16)
+        padded[:4] = -2048
+        write_pair(tmp_path, f"{name}-padded", padded, label)
+    for name, values in (("byte", "its values are 0 to "), ("raw", ""), ("byte-padded", "-2048"), ("raw-padded", "")):
+        (warning,) = read_volume(files(tmp_path, name), CT).doubts.values()
         assert f"volume-{name}.nii.gz does not seem to be in Hounsfield units" in warning
         assert values in warning and "--window=LOW,HIGH" in warning
-        assert read_volume(files(tmp_path, name), MR).warnings == ()
+        assert not read_volume(files(tmp_path, name), MR).doubts
     assert read_volume(files(tmp_path, "byte"), dataclasses.replace(CT, window=(0.0, 255.0))).warnings == ()
 
 
@@ -297,3 +301,28 @@ def test_a_real_mr_keeps_its_liver_at_every_size() -> None:
         expected = reference.affine @ [*np.argwhere(truth).mean(0), 1]
         np.testing.assert_allclose(v.affine @ [*where, 1], expected, atol=0.5)
     np.testing.assert_array_equal(v.label.any((1, 2)), truth.any((0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "liver", "kinds"),
+    [
+        ("abdomen_ct_msd", "volume-10.nii.gz segmentation-10.nii.gz", 1, ["seem not to be in Hounsfield units"]),
+        ("abdomen_ct_lits117", "volume-117.nii.gz segmentation-117.nii.gz", 1, ["have no geometry"]),
+        ("abdomen_ct_mr_totalseg", "example_ct_sm.nii.gz example_seg.nii.gz", 5, []),
+    ],
+)
+def test_what_is_doubtful_of_real_cts_is_told(
+    folder: str, name: str, liver: int, kinds: list[str], tmp_path: Path
+) -> None:
+    image, label = (DATA / folder / n for n in name.split())
+    if not image.exists():
+        pytest.skip("no real scans here")
+    spec = dataclasses.replace(
+        CT, structures=("liver",), label_values=((liver,),), other_values="background", pixels=(64, 64)
+    )
+    assert list(read_volume(ScanFiles("s", image, label), spec).doubts) == kinds
+    voxels = np.asarray(nib.load(image).dataobj, np.float32)
+    padded = np.pad(voxels, ((30, 30), (30, 30), (0, 0)), constant_values=-3000)
+    nib.Nifti1Image(padded, nib.load(image).affine).to_filename(tmp_path / "padded.nii.gz")
+    alone = read_volume(ScanFiles("s", tmp_path / "padded.nii.gz"), spec, every_slice=True)
+    assert list(alone.doubts) == kinds

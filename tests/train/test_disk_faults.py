@@ -12,11 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.cli import full_disk
 from tests.conftest import he_variables
 from tests.train.test_checkpoint import Position, assert_same_bits, contents, restore, save, state_of
 from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
+from tlseg_jax.files import full_disk, lock_folder
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train import job as job_module

@@ -16,6 +16,7 @@ Shape3 = tuple[int, int, int]
 Spacing3 = tuple[float, float, float]
 Space = Literal["MNI305", "native"]
 Normalise = Literal["volume", "mask"]
+LabelValues = tuple[int, ...] | Literal["all"]
 
 DIVISOR = 8
 """Patch sides divide by this: three 2x2x2 poolings (Weatheritt et al., section 3.1)."""
@@ -40,7 +41,8 @@ class DatasetSpec:
       train_count: scans for training in the paper; with test_count it gives the test fraction.
       test_count: scans held out in the paper.
       split_group: data sets of one group share subjects, and so share one split.
-      label_values: values of the label map that make the structure; empty takes every value above 0.
+      label_values: values of the label map that make the structure; "all" takes every value above 0. Empty takes the
+        one value that each map holds, and refuses a map of several.
     """
 
     kind: ClassVar[Literal["volumes"]] = "volumes"
@@ -59,7 +61,7 @@ class DatasetSpec:
     train_count: int = 0
     test_count: int = 0
     split_group: str = ""
-    label_values: tuple[int, ...] = ()
+    label_values: LabelValues = ()
 
     @property
     def test_fraction(self) -> float:
@@ -116,7 +118,7 @@ PAPER_SPECS: Mapping[str, DatasetSpec] = {
         ),
         DatasetSpec(
             "hdt_wb", "whole brain", "native", (256, 256, 192), (1.0, 1.0, 1.2), (64, 64, 64),
-            random_patch=True, random_rotations=True,
+            random_patch=True, random_rotations=True, label_values="all",
             train_count=306, test_count=76, split_group="hdt",
         ),
         DatasetSpec(
@@ -247,8 +249,10 @@ def _checked(key: str, value: Any, where: str) -> Any:
             raise fault(f"three positive {'whole ' if whole else ''}numbers")
         return tuple(int(v) if whole else float(v) for v in value)
     if key == "label_values":
+        if value == "all":
+            return value
         if not (isinstance(value, list | tuple) and all(is_number(v, True) for v in value)):
-            raise fault("a list of whole numbers")
+            raise fault('a list of whole numbers, or "all"')
         return tuple(value)
     if key in ("train_count", "test_count"):
         if not is_number(value, True) or value < 0:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.errors import InputError
+from tlseg_jax.files import full_disk
 from tlseg_jax.preprocess.geometry import Affine
+from tlseg_jax.preprocess.header import nifti_class
 from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.scan_file import open_plain
 
 SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
 
@@ -63,13 +67,15 @@ def save_label_map(mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, 
     voxels = mask.astype(np.uint8)
     mgh = suffix in (".mgz", ".mgh")
     image = nib.MGHImage(voxels, affine) if mgh else _nifti(voxels, affine, files.image)
-    beside = path.with_name(f".tmp.{os.getpid()}.{path.name}")  # nibabel goes by the suffix
+    beside = path.with_name(f".tmp.{os.getpid()}.{path.name[: -len(suffix)]}{suffix}")  # nibabel goes by the suffix
     try:
         nib.save(image, beside)
         with beside.open("rb+") as f:
             os.fsync(f.fileno())
         beside.replace(path)
-    except (PermissionError, IsADirectoryError) as e:
+    except OSError as e:
+        if full_disk(e):
+            raise
         raise InputError(f"{path} cannot be written ({e.strerror}): choose another --output.") from None
     finally:
         with contextlib.suppress(OSError):
@@ -77,15 +83,19 @@ def save_label_map(mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, 
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results, and those above it.
+    """Make a folder for results, and those above it, and see that it can be written to.
 
     Raises:
-      InputError: it cannot be made, for want of permission or because a file has that name.
+      InputError: it cannot be, for want of permission or because a file has that name.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as e:
-        raise InputError(f"The folder {folder} cannot be made ({e.strerror}): choose another.") from None
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        if full_disk(e):
+            raise
+        raise InputError(f"The folder {folder} cannot be made or written to ({e.strerror}): choose another.") from None
 
 
 def same_file(a: Path, b: Path) -> bool:
@@ -95,7 +105,12 @@ def same_file(a: Path, b: Path) -> bool:
 
 def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
     # An MGH scan has nothing to copy: its affine says it all.
-    source: Any = None if scan.name.lower().endswith((".mgz", ".mgh")) else nib.load(scan).header
+    source: Any = None
+    if not scan.name.lower().endswith((".mgz", ".mgh")):
+        with open_plain(scan) as f:  # nibabel opens no .Nii
+            start = f.read(nib.Nifti2Header.sizeof_hdr)
+        kind = nifti_class(start) or nib.Nifti1Header
+        source = kind(start[: kind.sizeof_hdr], check=False)
     large = isinstance(source, nib.Nifti2Header) or max(voxels.shape) > 32767
     image = (nib.Nifti2Image if large else nib.Nifti1Image)(voxels, affine)
     image.header["cal_max"] = max(1, int(voxels.max()))

@@ -12,6 +12,7 @@ from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.label_map import save_label_map
 from tlseg_jax.preprocess.geometry import Affine, Box, Grid
+from tlseg_jax.preprocess.header import no_geometry
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
 from tlseg_jax.preprocess.read import read_scan
 from tlseg_jax.preprocess.resample import to_scan
@@ -89,7 +90,10 @@ def predict_scan(
         volumes_ml={spec.structure: int(np.count_nonzero(label)) * Grid(scan.image.shape, scan.affine).voxel_ml},
         seconds=seconds,
         details=dict(prepared.details),
-        warnings=_warnings(spec, probability > THRESHOLD, None if spec.random_patch else box),
+        warnings=(
+            *filter(None, [no_geometry(files.image, scan.affine)]),
+            *_warnings(spec, probability > THRESHOLD, None if spec.random_patch else box),
+        ),
     )
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.evaluate.label_map import make_folder
 from tlseg_jax.evaluate.predict import Prediction, write_label_map
 from tlseg_jax.evaluate.table import write_table
+from tlseg_jax.files import full_disk
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
 
 COLUMNS = ("subject", "input", "output", "volume_ml", "seconds", "warning", "problem")
@@ -108,7 +109,11 @@ def predict_folder(
                 )
             except (ExclusionError, InputError) as e:
                 outcome = Outcome(files.subject, files.image, problem=str(e))
-            except (ValueError, RuntimeError, MemoryError) as e:
+            except Preempted:
+                raise
+            except Exception as e:
+                if full_disk(e):  # which would stop the other scans too
+                    raise
                 # Such as a device that ran out of memory: its text can be pages long.
                 text = (str(e) or "no message").splitlines()[0][:200]
                 outcome = Outcome(files.subject, files.image, problem=f"{type(e).__name__}: {text}")

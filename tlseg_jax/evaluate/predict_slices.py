@@ -79,8 +79,9 @@ def predict_slices_scan(
         volumes[structure] = int(np.count_nonzero(found)) * grid.voxel_ml
     seconds = dict(volume.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
     return Prediction(
-        files, label, volume.scan_affine, volumes, seconds, {}, (*volume.warnings, *_nothing_found(volumes))
-    )
+        files, label, volume.scan_affine, volumes, seconds, {},
+        (*volume.doubts.values(), *volume.warnings, *_nothing_found(volumes)),
+    )  # fmt: skip
 
 
 def _nothing_found(volumes: dict[str, float]) -> Sequence[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tlseg_jax.datasets.spec import LabelValues
 from tlseg_jax.preprocess.header import Header, check_same_grid, read_header
 from tlseg_jax.preprocess.layouts import Found
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
@@ -38,7 +39,7 @@ class Row:
     problem: str
 
 
-def check_source(found: Found, label_values: tuple[int, ...] = (), single_slice: bool = False) -> list[Row]:
+def check_source(found: Found, label_values: LabelValues = (), single_slice: bool = False) -> list[Row]:
     """A row for every scan and every exclusion of `found`, sorted by subject.
 
     Args:
@@ -52,7 +53,7 @@ def check_source(found: Found, label_values: tuple[int, ...] = (), single_slice:
     return sorted(rows, key=lambda r: r.subject)
 
 
-def _check(files: ScanFiles, label_values: tuple[int, ...], single_slice: bool) -> Row:
+def _check(files: ScanFiles, label_values: LabelValues, single_slice: bool) -> Row:
     problem = ""
     header: Header | None = None
     try:
@@ -72,9 +73,9 @@ def _check(files: ScanFiles, label_values: tuple[int, ...], single_slice: bool) 
     )
 
 
-def _check_values_fit(path: Path, header: Header, values: tuple[int, ...]) -> None:
+def _check_values_fit(path: Path, header: Header, values: LabelValues) -> None:
     dtype = np.dtype(header.dtype)
-    if dtype.kind == "f" or header.scaled:
+    if values == "all" or dtype.kind == "f" or header.scaled:
         return
     limits = np.iinfo(dtype)
     for value in values:

@@ -5,6 +5,7 @@ A layout only collects candidates: which files claim to be whose. `assemble` dec
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tlseg_jax.preprocess.header import EXTENSIONS
 from tlseg_jax.preprocess.scan import ScanFiles
 
 _SAFE = re.compile(r"\w[\w.+=@ -]{0,118}[\w+=@-]|\w")  # a folder name on every file system
+_LONGEST = 200  # bytes: file systems take 255, and a name gets an ending and, while it is written, another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ def stem_of(path: Path) -> str | None:
         return None
     for extension in EXTENSIONS:
         if name.lower().endswith(extension) and len(name) > len(extension):
-            return name[: -len(extension)]
+            return plain_name(name[: -len(extension)])
     return None
 
 
@@ -92,12 +94,38 @@ def person_of(subject: str) -> str:
 
 def unsafe_name(subject: str) -> str:
     """What is wrong with a subject's name, which becomes a folder's; empty if nothing is."""
-    if _SAFE.fullmatch(subject):
+    # Vowel signs and combining accents (categories Mn, Mc) are parts of letters, which \w does not know.
+    letters = "".join("a" if unicodedata.category(c)[0] == "M" else c for c in subject)
+    if _SAFE.fullmatch(letters) and len(subject.encode("utf-8", "surrogateescape")) <= _LONGEST:
         return ""
     return (
-        f"the subject name {subject!r} cannot name a folder: use at most 120 letters, digits, '-', '_', '.', "
-        "beginning with a letter or digit"
+        f"the subject name {subject!r} cannot name a folder: use at most 120 letters, digits, '-', '_', '.' (and "
+        f"{_LONGEST} bytes), beginning with a letter or digit"
     )
+
+
+def plain_name(name: str) -> str:
+    """A file's name as text in one form: accents composed (NFC), and bytes that are not UTF-8 read as Latin-1.
+
+    A Mac decomposes "é", so image, label map and list may spell one name in two ways.
+    """
+    raw = name.encode("utf-8", "surrogateescape")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    return unicodedata.normalize("NFC", text)
+
+
+def as_spelled(path: Path) -> Path:
+    """The path that is there, if need be under another spelling of its names (see `plain_name`); else `path`."""
+    if path.exists() or path.parent == path:
+        return path
+    folder = as_spelled(path.parent)
+    try:
+        return next((p for p in folder.iterdir() if plain_name(p.name) == plain_name(path.name)), path)
+    except OSError:
+        return path
 
 
 def assemble(

@@ -109,7 +109,7 @@ def _check_compression(path: Path, start: bytes) -> None:
         return
     if zipped:
         raise fault(path, "is gzipped and its name does not say so", "rename it to .nii.gz or .mgz")
-    if _nifti_class(start) is not None or start[:4] == b"\0\0\0\1":
+    if nifti_class(start) is not None or start[:4] == b"\0\0\0\1":
         raise fault(path, "is not compressed and its name says it is", "rename it to .nii or .mgh")
     what = "holds text" if _is_text(start) else "is not gzip data"
     raise fault(path, f"{what}, not an image", "download or export the scan again")
@@ -119,7 +119,7 @@ def _is_text(start: bytes) -> bool:
     return all(32 <= b < 127 or b in b"\t\r\n" for b in start)
 
 
-def _nifti_class(start: bytes) -> type[nib.Nifti1Header] | None:
+def nifti_class(start: bytes) -> type[nib.Nifti1Header] | None:
     """The header class by the magic string, as the name says nothing of the version."""
     if start[344:348] in (b"n+1\0", b"ni1\0"):
         return nib.Nifti1Header
@@ -129,7 +129,7 @@ def _nifti_class(start: bytes) -> type[nib.Nifti1Header] | None:
 
 
 def _nifti(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
-    kind = _nifti_class(start)
+    kind = nifti_class(start)
     if kind is None or len(start) < kind.sizeof_hdr:
         raise fault(path, "has no NIfTI header", "export the scan again as NIfTI")
     if start[344:348] == b"ni1\0" or start[4:8] == b"ni2\0":
@@ -242,6 +242,19 @@ def _bad_spacing(path: Path, spacing: np.ndarray[Any, Any]) -> ExclusionError:
         path,
         f"has voxels of {mm} mm",
         f"sizes from {SMALLEST_MM:g} to {LARGEST_MM:g} mm are usable, so correct its header",
+    )
+
+
+def no_geometry(path: Path, affine: Affine) -> str:
+    """A warning where the affine is the identity, or mirrors axes alone, as in a file that was given none; else empty.
+
+    No scanner counts its millimetres from the middle of the first voxel.
+    """
+    if not np.array_equal(np.abs(affine), np.eye(4)):
+        return ""
+    return (
+        f"{path} has the identity for an affine, so each voxel counts as 1 mm³ and no volume in ml or distance in mm "
+        "can be trusted: convert it again from its source, with its voxel size."
     )
 
 

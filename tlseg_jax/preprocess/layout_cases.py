@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, images_in, stem_of
+from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, images_in, plain_name, stem_of
 
 EXPECTED = "a folder a case with artery.nii and label.nii"
 
@@ -42,7 +42,7 @@ def find_cases(source: Path, need_label: bool) -> Found:
         images, labels = _named(folder, IMAGE_NAMES), _named(folder, LABEL_NAMES)
         others = images_in(folder)
         if images or labels:
-            candidates[folder.name] = Candidates(images=images, labels=labels)
+            candidates[plain_name(folder.name)] = Candidates(images=images, labels=labels)
         elif others:
             reason = f"{folder} holds neither artery.nii nor label.nii, only {others[0].name}: rename its files."
             early.append(Exclusion(folder.name, reason, tuple(map(str, others))))

@@ -1,12 +1,13 @@
 """The CSV layout: a list with the columns subject, image, label and, if wanted, mask, split, person."""
 
+import codecs
 import csv
 import io
 from collections import Counter
 from pathlib import Path
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble
+from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, as_spelled, assemble, plain_name
 
 EXPECTED = "a CSV file with the columns subject, image, label (and optionally mask, split, person)"
 
@@ -17,16 +18,29 @@ def _required(need_label: bool) -> tuple[str, ...]:
     return ("subject", "image", "label") if need_label else ("subject", "image")
 
 
+def _text(raw: bytes) -> str:
+    """A table's text: UTF-8, UTF-16 with its mark, or what a spreadsheet of the West writes without one (cp1252)."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return raw.decode("utf-16")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = raw.decode("cp1252")
+    if "\0" in text:
+        raise ValueError("it holds NUL characters")
+    return text
+
+
 def _read(path: Path) -> tuple[list[str], Rows]:
     """The column names, in lower case, and (line number, values) of every row that is not blank."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = _text(path.read_bytes())
         first = text.lstrip().split("\n", 1)[0]
         # Spreadsheets write semicolons where the comma is the decimal sign.
         delimiter = max(",;\t", key=first.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         rows = [(reader.line_num, [v.strip() for v in row]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
+    except (OSError, ValueError, csv.Error) as e:
         raise InputError(f"The list {path} cannot be read as CSV ({e}): save it as CSV in UTF-8.") from None
     rows = [(line, row) for line, row in rows if any(row)]
     if not rows:
@@ -34,8 +48,12 @@ def _read(path: Path) -> tuple[list[str], Rows]:
     return [c.lower() for c in rows[0][1]], rows[1:]
 
 
-def lists_in(source: Path, need_label: bool) -> list[Path]:
-    """The CSV files of a folder whose header makes them a list of scans."""
+def lists_in(source: Path) -> list[Path]:
+    """The CSV files of a folder whose header makes them a list of scans.
+
+    Raises:
+      InputError: one of them cannot be read, and might be or by its first bytes is a list.
+    """
     lists = []
     for path in sorted(source.glob("*.[cC][sS][vV]")):
         if path.name.startswith("."):
@@ -43,10 +61,22 @@ def lists_in(source: Path, need_label: bool) -> list[Path]:
         try:
             columns, _ = _read(path)
         except InputError:
+            if _may_be_list(path):
+                raise
             continue  # some other table
-        if set(_required(need_label)) <= set(columns):
+        if {"subject", "image"} <= set(columns):  # with no label, it is a list that lacks one
             lists.append(path)
     return lists
+
+
+def _may_be_list(path: Path) -> bool:
+    """Whether a file that cannot be read as CSV names subjects and images, or cannot be opened at all."""
+    try:
+        with path.open("rb") as f:
+            start = f.read(4096).replace(b"\0", b"").lower()
+    except OSError:
+        return True
+    return b"subject" in start and b"image" in start
 
 
 def find_csv(source: Path, need_label: bool) -> Found:
@@ -58,7 +88,7 @@ def find_csv(source: Path, need_label: bool) -> Found:
     """
     path = source
     if source.is_dir():
-        lists = lists_in(source, need_label)
+        lists = lists_in(source)
         if len(lists) != 1:
             names = ", ".join(p.name for p in lists) or "none"
             raise InputError(f"{source} must hold one list of scans and has {names}: give {EXPECTED}.")
@@ -82,15 +112,16 @@ def _collect(path: Path, records: list[tuple[int, dict[str, str]]], need_label: 
     exclusions: list[Exclusion] = []
     lines: dict[str, list[int]] = {}
     for line, record in records:
+        record["subject"] = plain_name(record["subject"])
         lines.setdefault(record["subject"], []).append(line)
-    used = Counter((path.parent / r["image"]).resolve() for _, r in records if r["image"])
+    used = Counter(as_spelled(path.parent / r["image"]).resolve() for _, r in records if r["image"])
     for line, record in records:
         subject = record["subject"]
         where = f"{path} line {line}"
         split = record.get("split", "").lower()
         if split not in ("", "train", "test"):
             raise InputError(f"{where} has the split '{record['split']}': write train, test or nothing.")
-        files = {k: path.parent / v for k in ("image", "label", "mask") if (v := record.get(k, ""))}
+        files = {k: as_spelled(path.parent / v) for k in ("image", "label", "mask") if (v := record.get(k, ""))}
         if not need_label:
             files.pop("label", None)
         reason = _row_fault(where, subject, files, need_label)

@@ -71,7 +71,7 @@ def _read_dataset_json(path: Path) -> dict[str, Any]:
             "channel, or name its files in a CSV list."
         )
     ending = about.get("file_ending", ".nii.gz")
-    if ending not in EXTENSIONS:
+    if str(ending).lower() not in EXTENSIONS:
         raise InputError(
             f"{path} says that the files end in '{ending}': convert them to one of {', '.join(EXTENSIONS)}."
         )

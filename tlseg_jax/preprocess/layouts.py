@@ -20,7 +20,7 @@ _EXPECTED = {
 }
 
 
-def find_scans(source: Path, layout: str = "auto", need_label: bool = True) -> Found:
+def find_scans(source: Path, layout: str = "auto", need_label: bool = True, desc: str = "") -> Found:
     """The scans of a folder, a CSV list or, for prediction, a single image.
 
     Args:
@@ -28,6 +28,7 @@ def find_scans(source: Path, layout: str = "auto", need_label: bool = True) -> F
       layout: one of `LAYOUTS`. "auto" looks: a CSV list wins, being explicit; else the one of
         nnU-Net, BIDS, cases and pairs that fits.
       need_label: exclude the images that have no label map; if false, label maps are ignored.
+      desc: of BIDS, which of several segmentations (see `find_bids`).
 
     Returns:
       Scans and exclusions; the scans are none if every subject is excluded (see `no_subject_left`).
@@ -48,13 +49,15 @@ def find_scans(source: Path, layout: str = "auto", need_label: bool = True) -> F
     try:
         if layout == "auto":
             layout = _look(source, need_label)
-        return _find(source, layout, need_label)
+        if desc and layout != "bids":
+            raise InputError(f"--desc={desc} chooses among the label maps of BIDS, and {source} is '{layout}'.")
+        return _find(source, layout, need_label, desc)
     except PermissionError as e:
         what = e.filename or source
         raise InputError(f"{what} may not be read by this user: change its permissions.") from None
 
 
-def _find(source: Path, layout: str, need_label: bool) -> Found:
+def _find(source: Path, layout: str, need_label: bool, desc: str) -> Found:
     if layout == "csv":
         found = layout_csv.find_csv(source, need_label)
     elif layout == "nnunet":
@@ -62,7 +65,7 @@ def _find(source: Path, layout: str, need_label: bool) -> Found:
     elif layout == "cases":
         found = layout_cases.find_cases(source, need_label)
     elif layout == "bids":
-        found = layout_bids.find_bids(source, need_label)
+        found = layout_bids.find_bids(source, need_label, desc)
     else:
         found = layout_pairs.find_pairs(source, need_label)
     if not found.scans and not found.exclusions:
@@ -86,7 +89,7 @@ def _one_file(source: Path, layout: str, need_label: bool) -> Found:
 
 def _look(source: Path, need_label: bool) -> str:
     """The layout that fits."""
-    lists = layout_csv.lists_in(source, need_label)
+    lists = layout_csv.lists_in(source)
     if lists:
         return "csv"
     fits = {

@@ -60,6 +60,7 @@ class Prepared:
         shape and its affine this takes a prediction back (`resample.to_scan`).
       seconds: time of each step.
       details: what the steps have to say (where the brain mask is from, registration figures).
+      label_right: share of the label on the right of the head's middle plane; None where there is no label.
     """
 
     image: NDArray[np.float32]
@@ -68,6 +69,7 @@ class Prepared:
     space_to_world: Affine
     seconds: dict[str, float]
     details: dict[str, Any]
+    label_right: float | None = None
 
 
 def needs_registration(scan: Scan, spec: DatasetSpec, settings: PrepareSettings) -> bool:
@@ -142,6 +144,8 @@ def preprocess_scan(
                     f"{name}: nothing of its label is left on the {spec.space} grid of {_by(grid.shape)} "
                     "voxels: check the label, the orientation in the headers, or choose a smaller --spacing."
                 )
+        middle = 0.0 if spec.space == "MNI305" else _middle(scan, head)
+        right = None if label is None else _share_right(label, grid, middle)
     mask = None
     with step("strip"):
         if spec.skull_strip:
@@ -155,7 +159,18 @@ def preprocess_scan(
                 mask = label_to_grid(known, scan.affine, grid, to_world)
             where = mask
         image = zscore(image, where, name)
-    return Prepared(image, label, grid, to_world, seconds, details)
+    return Prepared(image, label, grid, to_world, seconds, details, right)
+
+
+def _middle(scan: Scan, head: NDArray[np.bool_]) -> float:
+    """x of the head's centre of mass, in mm of the world: near enough for what lies on one side alone."""
+    return float(scan.affine[0, :3] @ [i.mean() for i in np.nonzero(head)] + scan.affine[0, 3])
+
+
+def _share_right(label: NDArray[np.bool_], grid: Grid, middle: float) -> float:
+    """Share of the label's voxels beyond `middle` on x, in mm of the grid's space, which grows to the right."""
+    x = grid.affine[0, :3] @ np.nonzero(label) + grid.affine[0, 3]
+    return float(np.mean(x > middle))
 
 
 def _by(shape: tuple[int, int, int]) -> str:

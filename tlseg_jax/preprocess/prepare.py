@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec, LabelValues
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder, write_json
 from tlseg_jax.preprocess import register
@@ -13,11 +13,20 @@ from tlseg_jax.preprocess.jobs import run_jobs
 from tlseg_jax.preprocess.kept import check_kept, settings_that_differ_from
 from tlseg_jax.preprocess.layouts import Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare_cohort import split_subjects, training_box
+from tlseg_jax.preprocess.prepare_cohort import check_one_value, split_subjects, training_box, without_mirroring
 from tlseg_jax.preprocess.prepare_subject import Job, origin, prepare_one
 from tlseg_jax.preprocess.provenance import check_any, checksums_of, is_synthetic, library_versions, now
-from tlseg_jax.preprocess.records import clear_leftovers, json_key, kept_record, source_of, stamps_of, writing
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.read import check_values_named
+from tlseg_jax.preprocess.records import (
+    clear_leftovers,
+    doubts_of,
+    json_key,
+    kept_record,
+    source_of,
+    stamps_of,
+    writing,
+)
+from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.shards import Shard, at_work, collect, left_out, merging
 from tlseg_jax.preprocess.store import FORMAT, Store
 
@@ -45,7 +54,8 @@ def prepare_dataset(
     settings: PrepareSettings,
     *,
     layout: str = "auto",
-    label_values: tuple[int, ...] = (),
+    desc: str = "",
+    label_values: LabelValues = (),
     workers: int = 2,
     test_fraction: float | None = None,
     split_seed: int = 0,
@@ -63,9 +73,9 @@ def prepare_dataset(
       source: folder or CSV file of scans and labels.
       store_root: where prepared data sets are.
       settings: the steps' settings.
-      layout: "auto", "pairs", "csv", "bids" or "nnunet".
-      label_values: values of the label map that make the structure; empty takes the spec's, and if
-        that has none every value above 0.
+      layout: one of `layouts.LAYOUTS`.
+      desc: of BIDS, which of several segmentations.
+      label_values: values of the label map that make the structure, or "all"; empty takes the spec's.
       workers: processes; 1 stays in this one.
       test_fraction: share of the scans held out; None takes the paper's.
       split_seed: which random split.
@@ -74,14 +84,15 @@ def prepare_dataset(
       say: prints a line.
 
     Raises:
-      InputError: the store was made with other settings or is in use, the source has no usable scan,
-        or the split contradicts itself.
+      InputError: the store was made with other settings or is in use, the source has no usable scan, the label
+        maps hold several values and none is named, or the split contradicts itself.
     """
     spec = effective_spec(spec, label_values)
     whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
-    found = find_scans(source, layout)
+    found = find_scans(source, layout, desc=desc)
     exclusions = _exclusions(found)
     check_any(len(found.scans), exclusions, source)
+    check_named(found.scans, spec)
     with lock_folder(whole.folder, "store"), writing(whole.folder):
         whole.begin(found, overwrite)
         plan = plan_scans(found.scans, spec, settings, store_root)
@@ -104,7 +115,8 @@ def prepare_shard(
     settings: PrepareSettings,
     *,
     layout: str = "auto",
-    label_values: tuple[int, ...] = (),
+    desc: str = "",
+    label_values: LabelValues = (),
     workers: int = 2,
     test_fraction: float | None = None,
     split_seed: int = 0,
@@ -130,8 +142,9 @@ def prepare_shard(
     spec = effective_spec(spec, label_values)
     whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
     folder = whole.folder
-    found = find_scans(source, layout)
+    found = find_scans(source, layout, desc=desc)
     check_any(len(found.scans), _exclusions(found), source)
+    check_named(found.scans, spec)
     ours = dataclasses.replace(found, scans=shard.of(found.scans))
     with writing(folder):
         with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
@@ -181,7 +194,9 @@ class _Whole:
         spec, folder = self.spec, self.folder
         exclusions = _exclusions(found) + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
         check_any(len(records), exclusions, self.source)
-        warnings = split_subjects(
+        check_one_value(records, spec)
+        spec, one_sided = without_mirroring(records, spec)
+        warnings = doubts_of(records) + one_sided + split_subjects(
             records, found.scans, spec, self.store_root, folder, self.test_fraction, self.split_seed
         )
         box, cut = training_box(records, spec, folder)
@@ -217,9 +232,26 @@ def _exclusions(found: Found) -> list[dict[str, str]]:
     return [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
 
 
-def effective_spec(spec: DatasetSpec, label_values: tuple[int, ...]) -> DatasetSpec:
+def effective_spec(spec: DatasetSpec, label_values: LabelValues) -> DatasetSpec:
     """The spec with the label values that are asked for."""
-    return dataclasses.replace(spec, label_values=tuple(sorted(set(label_values or spec.label_values))))
+    values = label_values or spec.label_values
+    return dataclasses.replace(spec, label_values=values if values == "all" else tuple(sorted(set(values))))
+
+
+def check_named(scans: Sequence[ScanFiles], spec: DatasetSpec) -> None:
+    """Check that the first label map holds one value, where none is named, before the work of a whole folder.
+
+    Raises:
+      InputError: it holds several, which it lists.
+    """
+    if spec.label_values or not scans or scans[0].label is None:
+        return
+    try:
+        check_values_named(scans[0].label, spec.structure)
+    except UnnamedValuesError as e:
+        raise InputError(str(e)) from None
+    except ExclusionError:
+        pass  # that scan is excluded with its reason
 
 
 def plan_scans(scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareSettings, store_root: Path) -> Plan:

@@ -1,5 +1,6 @@
-"""What takes all subjects of a data set together: who trains and who tests, and the patch box."""
+"""What takes all subjects of a data set together: who trains and who tests, the patch box, the label's side."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.store import open_array
 from tlseg_jax.remote.folder import Folder
 from tlseg_jax.remote.manifests import bring_manifests
+
+_ONE_SIDED = 0.95
+"""Share of a label on one side in every subject from which the structure is one of a pair: a registration is off by a
+millimetre or two, and a ventricle touches the middle."""
 
 
 def split_subjects(
@@ -75,3 +80,37 @@ def training_box(
             label = open_array(folder / "subjects" / f"{s}.zarr", "label").read().result() > 0
             lost[s] = (crop.lost_voxels(label, box), int(label.sum()))
     return box, [crop.box_warning(lost, spec.patch_size)] if lost else []
+
+
+def check_one_value(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) -> None:
+    """Check that label maps of which each holds one value, where none is named, all hold the same.
+
+    Raises:
+      InputError: they do not.
+    """
+    holder = {tuple(r["label_values"]): s for s, r in sorted(records.items()) if r.get("label_values")}
+    if not spec.label_values and len(holder) > 1:
+        named = " and ".join(f"{v[0]} in {s}" for v, s in sorted(holder.items())[:4])
+        raise InputError(
+            f"The label maps hold different values ({named}) and none is named as the {spec.structure}: name those "
+            "that make it with --label_values=A,B, or take every value above 0 with --label_values=all."
+        )
+
+
+def without_mirroring(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) -> tuple[DatasetSpec, list[str]]:
+    """The spec, and a warning, with no mirroring where the structure lies on one side in every subject.
+
+    A mirrored head looks like any other, and its mirrored label would be on the side that is to be left alone.
+    """
+    right = [r["label_right"] for r in records.values() if r.get("label_right") is not None]
+    side = "right" if min(right, default=0) > _ONE_SIDED else "left" if max(right, default=1) < 1 - _ONE_SIDED else ""
+    if not side or not (spec.flip_left_right or spec.random_rotations):
+        return spec, []
+    what = " and ".join(
+        word for word, on in (("mirrored left to right", spec.flip_left_right),
+                              ("turned and flipped at random", spec.random_rotations)) if on
+    )  # fmt: skip
+    return dataclasses.replace(spec, flip_left_right=False, random_rotations=False), [
+        f"The {spec.structure} lies on the {side} in every subject, so training patches will not be {what}, as "
+        f"{spec.name} has it: where both sides are meant, name the values of both with --label_values."
+    ]

@@ -14,6 +14,7 @@ from tlseg_jax.preprocess.layouts import Found, find_scans
 from tlseg_jax.preprocess.provenance import check_any, checksums_of, is_synthetic, library_versions, now
 from tlseg_jax.preprocess.records import (
     clear_leftovers,
+    doubts_of,
     json_key,
     kept_record,
     read_json,
@@ -53,6 +54,7 @@ def prepare_slices(
     store_root: Path,
     *,
     layout: str = "auto",
+    desc: str = "",
     workers: int = 2,
     test_fraction: float | None = None,
     overwrite: bool = False,
@@ -70,6 +72,7 @@ def prepare_slices(
       source: folder or CSV file of volumes and label maps.
       store_root: where prepared data sets are.
       layout: one of `layouts.LAYOUTS`.
+      desc: of BIDS, which of several segmentations.
       workers: processes; 1 stays in this one.
       test_fraction: share of the volumes, the last ones, for test; None follows the spec.
       overwrite: redo a store that was made with other settings.
@@ -81,7 +84,7 @@ def prepare_slices(
         left for training.
     """
     whole = _Whole(spec, source, store_root, test_fraction)
-    found = _find(source, layout)
+    found = _find(source, layout, desc)
     check_any(len(found.scans), _exclusions(found), source)
     with lock_folder(whole.folder, "store"), writing(whole.folder):
         whole.begin(found, overwrite)
@@ -103,6 +106,7 @@ def prepare_slices_shard(
     store_root: Path,
     *,
     layout: str = "auto",
+    desc: str = "",
     workers: int = 2,
     test_fraction: float | None = None,
     overwrite: bool = False,
@@ -125,7 +129,7 @@ def prepare_slices_shard(
     """
     whole = _Whole(spec, source, store_root, test_fraction)
     folder = whole.folder
-    found = _find(source, layout)
+    found = _find(source, layout, desc)
     check_any(len(found.scans), _exclusions(found), source)
     ours = dataclasses.replace(found, scans=shard.of(found.scans))
     with writing(folder):
@@ -186,7 +190,8 @@ class _Whole:
         exclusions += [{"subject": s, "reason": failed[s]} for s in sorted(failed, key=natural_order)]
         check_any(len(order), exclusions, self.source)
         records = {s: records[s] | {"order": i} for i, s in enumerate(order)}
-        warnings = [w for s in order for w in records[s]["details"]["warnings"]]
+        warnings = doubts_of({s: records[s] for s in order})
+        warnings += [w for s in order for w in records[s]["details"]["warnings"]]
         sides, of_split = split_volumes(
             order, {s: len(records[s]["samples"]) for s in order}, {s: records[s]["person"] for s in order},
             {f.subject: f.split for f in found.scans if f.subject in records and f.split}, spec, self.test_fraction,
@@ -214,9 +219,9 @@ class _Whole:
         return order, unused, len(exclusions)
 
 
-def _find(source: Path, layout: str) -> Found:
+def _find(source: Path, layout: str, desc: str) -> Found:
     """The volumes of the source, in natural order."""
-    found = find_scans(source, layout)
+    found = find_scans(source, layout, desc=desc)
     return dataclasses.replace(found, scans=tuple(sorted(found.scans, key=lambda f: natural_order(f.subject))))
 
 

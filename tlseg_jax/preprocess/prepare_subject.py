@@ -14,6 +14,7 @@ from tlseg_jax.errors import Preempted
 from tlseg_jax.files import write_json
 from tlseg_jax.preprocess import crop, register
 from tlseg_jax.preprocess.geometry import Affine
+from tlseg_jax.preprocess.header import no_geometry
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
 from tlseg_jax.preprocess.read import read_scan
 from tlseg_jax.preprocess.records import before_arrays, json_key, keep_exclusion, keep_record, read_json
@@ -65,11 +66,12 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
     """
     start = time.perf_counter()
     try:
-        scan = read_scan(job.files, job.spec.label_values)
+        scan = read_scan(job.files, job.spec.label_values, job.spec.structure)
         read = round(time.perf_counter() - start, 3)
         known, seconds, details = _registration(job, scan)
         done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
         assert done.label is not None
+        doubt = no_geometry(job.files.image, scan.affine)
         record = {
             **origin(job.files),
             "split": "train",
@@ -82,10 +84,12 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
             "fingerprint": job.fingerprint,
             "label_voxels": int(done.label.sum()),
             "label_ml": _millilitres(scan),
+            "label_values": list(scan.label_values),
+            "label_right": done.label_right,
             "centre_of_mass": list(crop.centre_of_mass(done.label)),
             "label_box": crop.tight_box(done.label).to_dict(),
             "seconds": {"read": read} | seconds | done.seconds,
-            "details": details | done.details,
+            "details": details | done.details | ({"doubts": {"have no geometry": doubt}} if doubt else {}),
         }
         image = done.image.astype(np.float16)
         if not np.isfinite(image).all():

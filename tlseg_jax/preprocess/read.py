@@ -10,8 +10,10 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from tlseg_jax.datasets.label_names import values_in_words
+from tlseg_jax.datasets.spec import LabelValues
 from tlseg_jax.preprocess.header import Header, check_same_grid, read_header
-from tlseg_jax.preprocess.scan import Scan, ScanFiles
+from tlseg_jax.preprocess.scan import Scan, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.scan_file import AGAIN, fault, is_gzipped, one_sentence, open_plain
 
 __all__ = ["Header", "read_header", "read_scan"]
@@ -21,13 +23,14 @@ _WHOLE = 1e-3  # float label maps saved with a scale factor are off by rounding
 _NAMED_VALUES = 12
 
 
-def read_scan(files: ScanFiles, label_values: tuple[int, ...] = ()) -> Scan:
+def read_scan(files: ScanFiles, label_values: LabelValues = (), structure: str = "structure") -> Scan:
     """Read and check one subject.
 
     Args:
       files: where the image and, if any, the label map and the brain mask are.
-      label_values: values of the label map that make the structure, each of which must occur;
-        empty takes every value above 0.
+      label_values: values of the label map that make the structure, each of which must occur; "all" takes every
+        value above 0, and empty the one that the map holds.
+      structure: what they make, for messages.
 
     Returns:
       image (x, y, z) float32, label and mask (x, y, z) bool, all in the file's own axes. A mask is
@@ -36,7 +39,7 @@ def read_scan(files: ScanFiles, label_values: tuple[int, ...] = ()) -> Scan:
     Raises:
       ExclusionError: a file cannot be read (see `read_header`), the grids differ, a voxel of the image
         is not finite or all are equal, or the label map or mask is empty, is not of whole
-        numbers (labels), or lacks one of `label_values`.
+        numbers (labels), lacks one of `label_values`, or holds several where none is named.
     """
     header = read_header(files.image)
     others: dict[Path, Header] = {}
@@ -44,13 +47,13 @@ def read_scan(files: ScanFiles, label_values: tuple[int, ...] = ()) -> Scan:
         if path is not None:
             others[path] = read_header(path)
             check_same_grid(files.image, header, path, others[path])
-    image = _read_image(files.image, header)
     label = mask = None
     if files.label is not None:
-        label = _read_label(files.label, others[files.label], label_values)
+        label, label_values = _read_label(files.label, others[files.label], label_values, structure)
+    image = _read_image(files.image, header)
     if files.mask is not None:
         mask = _read_mask(files.mask, others[files.mask])
-    return Scan(image, header.affine, label, mask)
+    return Scan(image, header.affine, label, mask, () if label_values == "all" else label_values)
 
 
 def _read_image(path: Path, header: Header) -> NDArray[np.float32]:
@@ -61,7 +64,20 @@ def _read_image(path: Path, header: Header) -> NDArray[np.float32]:
     return image
 
 
-def _read_label(path: Path, header: Header, values: tuple[int, ...]) -> NDArray[np.bool_]:
+def check_values_named(path: Path, structure: str) -> None:
+    """Check that a label map holds one value alone, as none is named.
+
+    Raises:
+      UnnamedValuesError: it holds several.
+      ExclusionError: it cannot be read, or no voxel is above 0.
+    """
+    _read_label(path, read_header(path), (), structure)
+
+
+def _read_label(
+    path: Path, header: Header, values: LabelValues, structure: str
+) -> tuple[NDArray[np.bool_], LabelValues]:
+    """The structure's voxels, and the values that make it."""
     stored = _voxels(path, header, None)
     if stored.dtype.kind == "f":
         _check_finite(path, stored)
@@ -74,11 +90,20 @@ def _read_label(path: Path, header: Header, values: tuple[int, ...]) -> NDArray[
                 "export it with nearest-neighbour interpolation, or check that it is the right file",
             )
         stored = whole
-    if not values:
-        label = stored > 0
+    if not values or values == "all":
+        label = np.asarray(stored > 0, np.bool_)
         if not label.any():
             raise fault(path, "is an empty label map (no voxel is above 0)", "label the scan or leave it out")
-        return np.asarray(label, np.bool_)
+        if not values:
+            found = [int(v) for v in np.unique(stored[stored != 0])]
+            if len(found) > 1:
+                raise UnnamedValuesError(
+                    f"{path} holds {len(found)} label values and none is named as the {structure}: name those that "
+                    "make it with --label_values=A,B, or take every value above 0 with --label_values=all (it holds "
+                    f"{values_in_words(found, structure)})."
+                )
+            values = (found[0],)
+        return label, values
     label = np.zeros(stored.shape, np.bool_)
     for value in values:
         here = stored == value
@@ -89,7 +114,7 @@ def _read_label(path: Path, header: Header, values: tuple[int, ...]) -> NDArray[
                 "check --label_values",
             )
         label |= here
-    return label
+    return label, values
 
 
 def _read_mask(path: Path, header: Header) -> NDArray[np.bool_]:

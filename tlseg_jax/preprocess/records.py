@@ -47,6 +47,19 @@ class HasRecord(Protocol):
         """The data set's folder in the store."""
 
 
+def doubts_of(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What makes the numbers of subjects doubtful, a sentence a kind with all that it is true of."""
+    kinds: dict[str, dict[str, str]] = {}
+    for subject, record in records.items():
+        for kind, sentence in record["details"].get("doubts", {}).items():
+            kinds.setdefault(kind, {})[subject] = sentence
+    return [
+        next(iter(of.values())) if len(of) == 1 else
+        f"{len(of)} scans {kind} ({', '.join(of)}). {next(iter(of.values()))}"
+        for kind, of in kinds.items()
+    ]  # fmt: skip
+
+
 def json_key(value: Any) -> str:
     """SHA-256 of plain values, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -43,13 +43,19 @@ class Scan:
       affine: (4, 4) voxel -> RAS mm.
       label: (x, y, z) bool, the structure; None where there is no label.
       mask: (x, y, z) bool, the brain; None where the source has none.
+      label_values: values of the label map that made `label`, where they were named or are one.
     """
 
     image: NDArray[np.float32]
     affine: Affine
     label: NDArray[np.bool_] | None = None
     mask: NDArray[np.bool_] | None = None
+    label_values: tuple[int, ...] = ()
 
 
 class ExclusionError(Exception):
     """This subject cannot be used, and the others can: one sentence with the file, fault and remedy."""
+
+
+class UnnamedValuesError(ExclusionError):
+    """A label map holds several values and none is named: which one is the structure cannot be told."""

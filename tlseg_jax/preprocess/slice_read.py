@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.preprocess.geometry import Affine
-from tlseg_jax.preprocess.header import Header, check_same_grid, read_header
+from tlseg_jax.preprocess.header import Header, check_same_grid, no_geometry, read_header
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.scan_file import fault
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
@@ -44,6 +44,7 @@ class SliceVolume:
       label_slices: structure -> slices of the whole scan that show it.
       seconds: "decompress" (reading and gzip) and "convert" (all else).
       warnings: a sentence each.
+      doubts: of what makes every number of this volume doubtful: what is wrong, in words -> a sentence.
     """
 
     image: NDArray[np.float32]
@@ -58,6 +59,7 @@ class SliceVolume:
     label_slices: dict[str, int]
     seconds: dict[str, float]
     warnings: tuple[str, ...]
+    doubts: dict[str, str]
 
 
 def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) -> SliceVolume:
@@ -102,21 +104,25 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     axes = plan_axes(canonical_shape[:2], (float(mm[0]), float(mm[1])), spec)
     resizer = Resizer(axes)
     bits, label_ml = None, _millilitres(label, header, spec)
+    statistics, labelled = Statistics(header.shape), None
     if label is not None:
+        labelled = statistics.sampled(label.bits) > 0
         whole = apply_orientation(label.bits, orientation)
         bits = np.empty((len(z), *spec.pixels), np.uint8)
         for n, slice_ in enumerate(z):
             bits[n] = resizer.label(whole[:, :, slice_], len(spec.structures))
         del whole, label  # before the image comes
-    statistics = Statistics(header.shape)
     planes = _wanted_planes(files.image, header, orientation, z, statistics, clock)
     scaling = scaling_of(files.image, statistics, spec)
     image = np.empty((len(z), *spec.pixels), np.float32)
     for n in range(len(z)):
         image[n] = resizer.image(scaling.apply(planes.pop(0)), scaling.lowest)
     lacks = fewer_than_asked(chosen, shows_any, wanted, spec.without_structure)
+    doubts = {
+        "seem not to be in Hounsfield units": not_hounsfield(files.image, statistics, spec, labelled),
+        "have no geometry": no_geometry(files.image, header.affine),
+    }
     warnings = (
-        not_hounsfield(files.image, statistics, spec),
         f"{files.image} has {lacks}: all are taken." if lacks else "",
     )
     return SliceVolume(
@@ -127,7 +133,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
             "decompress": round(clock.decompress, 3),
             "convert": round(time.perf_counter() - begin - clock.decompress, 3),
         },
-        tuple(w for w in warnings if w),
+        tuple(w for w in warnings if w), {k: w for k, w in doubts.items() if w},
     )  # fmt: skip
 
 

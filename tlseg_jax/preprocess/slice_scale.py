@@ -20,6 +20,10 @@ every k-th voxel is, in the file's order, k sharing no factor with the length of
 the sample walks over all rows, columns and planes alike. A percentile of n random voxels is off by
 sqrt(0.005 * 0.995 / n) in rank, 0.004 % of the voxels here, and an evenly spaced sample by less."""
 
+SATURATED = 0.25
+"""Largest share of a body in HU that saturates in the abdomen's window. Real CTs have 0.01 to 0.07 (bone, contrast),
+images of 256 grey levels 0.5 to 0.7."""
+
 AIR = -500.0
 """HU: every CT of a person has air below it, about the body or in the bowel and lungs."""
 
@@ -75,6 +79,10 @@ class Statistics:
         self._parts.append(plane.ravel(order="F")[first :: self._step].copy())
         self._seen += self._plane
 
+    def sampled(self, volume: NDArray[Any]) -> NDArray[Any]:
+        """The voxels of another volume, whole, where this one's are sampled."""
+        return volume.ravel(order="F")[:: self._step].copy()
+
     @property
     def sample(self) -> NDArray[np.float64]:
         """The sampled voxels."""
@@ -107,18 +115,40 @@ def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> Scaling:
     return Scaling(low, high, mean, deviation)
 
 
-def not_hounsfield(path: Path, statistics: Statistics, spec: SliceSpec) -> str:
-    """A warning where a CT's values are not HU and the window is in HU; else empty.
+def not_hounsfield(
+    path: Path, statistics: Statistics, spec: SliceSpec, labelled: NDArray[np.bool_] | None = None
+) -> str:
+    """A warning where a CT's values are not those that its window is for, such as HU; else empty.
 
-    A window of the user's own that the values reach down to is taken to fit them.
+    The body is what lies above the window: air and padding, whatever their value, say nothing. Of HU little of it is
+    brighter than the window or piles up at one end of its values, as in an image of 256 grey levels.
+
+    Args:
+      path: the file.
+      statistics: of the whole volume.
+      spec: the data set.
+      labelled: for each voxel of `statistics.sample` whether it is of a structure, where that is known.
     """
-    if spec.modality != "CT" or spec.scaling != "window" or statistics.minimum <= AIR:
+    if spec.modality != "CT" or spec.scaling != "window":
         return ""
     assert spec.window is not None
-    if spec.window != ABDOMEN_WINDOW and statistics.minimum <= spec.window[0]:
+    low, high = spec.window
+    sample = statistics.sample
+    body = sample[sample > low]
+    flat = body >= high
+    if spec.window == ABDOMEN_WINDOW and body.size:
+        flat |= (body == body.min()) | (body == body.max())
+    lost = float(flat.mean()) if body.size else 1.0
+    of_label = sample[labelled] if labelled is not None and labelled.any() else np.empty(0)
+    label_lost = float(np.mean((of_label <= low) | (of_label >= high))) if of_label.size else 0.0
+    # A window of the user's own may be as narrow as the user likes, if the values reach down to it.
+    own = spec.window != ABDOMEN_WINDOW
+    unreached = own and statistics.minimum > max(low, AIR)
+    if lost <= (1 + own) * SATURATED and label_lost <= 2 * SATURATED and not unreached:
         return ""
+    label = f" and {label_lost:.0%} of the label" if of_label.size else ""
     return (
         f"{path} does not seem to be in Hounsfield units: its values are {statistics.minimum:g} to "
-        f"{statistics.maximum:g}, none of them air (below {AIR:g}), and the window is {spec.window[0]:g} to "
-        f"{spec.window[1]:g}: give the window of its own values with --window=LOW,HIGH."
+        f"{statistics.maximum:g}, and {lost:.0%} of what is above {low:g}{label} has no contrast in the window {low:g} "
+        f"to {high:g}: convert it to HU, or prepare with the window of its own values, --window=LOW,HIGH."
     )

@@ -90,7 +90,8 @@ def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
         "label_ml": volume.label_ml,
         "label_slices": volume.label_slices,
         "seconds": dict(volume.seconds),
-        "details": {"scaling": volume.scaling.to_dict(), "label_pixels": pixels, "warnings": list(volume.warnings)},
+        "details": {"scaling": volume.scaling.to_dict(), "label_pixels": pixels, "warnings": list(volume.warnings),
+                    "doubts": volume.doubts},
     }
 
 
