@@ -21,7 +21,7 @@ from absl import flags
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the frameworks share one GPU
 
 from benchmarks import flags as common_flags
-from benchmarks.measure import alternate, cores, ratio, summary, write_result
+from benchmarks.measure import alternate, cores, environment, ratio, summary, write_result
 from benchmarks.peers.agreement import compare_arrays, compare_gradients
 from benchmarks.peers.case import Case
 from benchmarks.peers.ours import Ours
@@ -173,7 +173,8 @@ def main() -> None:
     for package in ("monai", "torch"):
         if importlib.util.find_spec(package) is None:
             raise InputError(f"{package} is not installed: pip install 'tlseg-jax[bench]'.")
-    reduced, cases = common_flags.quick(), []
+    # Before PyTorch and MONAI are imported: what they import besides is no need of ours.
+    started, reduced, cases = environment(), common_flags.quick(), []
     print(f"{'network':<30}{'':<9}{'ours':>9}{'PyTorch':>9}   ratio to PyTorch, MONAI's UNet, BasicUNet; best PyTorch")
     for network in common_flags.networks():
         for size in common_flags.sizes(network):
@@ -182,14 +183,15 @@ def main() -> None:
                 cases.append(
                     {"network": network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype} | found
                 )
-                _write(cases)  # what is measured stays, whatever becomes of the next
+                _write(started, cases)  # what is measured stays, whatever becomes of the next
                 print(_line(size.name, dtype, found), flush=True)
                 print("\n".join(f"    {n}: {_told(t)}" for n, t in found["pytorch_forms"].items()), flush=True)
 
 
-def _write(cases: list[dict[str, Any]]) -> None:
+def _write(started: dict[str, Any], cases: list[dict[str, Any]]) -> None:
     threads = {"threads_each": cores(), "tf32": TF32.value}
-    write_result("compare", {"sizes": common_flags.kind()} | threads | {"cases": cases}, common_flags.OUT.value)
+    result = {"environment": started, "sizes": common_flags.kind()} | threads | {"cases": cases}
+    write_result("compare", result, common_flags.OUT.value)
 
 
 def _told(tried: dict[str, Any]) -> str:
