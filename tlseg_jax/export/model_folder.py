@@ -31,7 +31,7 @@ from tlseg_jax.export.stablehlo import (
 from tlseg_jax.files import flush, lock_folder, write_json
 from tlseg_jax.models.networks import config_from_dict, variable_shapes
 from tlseg_jax.train.checkpoint import SPARE_BYTES, SavedModel, check_same, load_model
-from tlseg_jax.train.checkpoint_files import first_line
+from tlseg_jax.train.checkpoint_files import first_line, plain_path
 from tlseg_jax.train.run_folder import plain, read_json
 
 CARD, TEXT, CHECKPOINT, PROGRAM = "card.json", "CARD.md", "checkpoint", "model.stablehlo"
@@ -79,6 +79,7 @@ def export_model(
                 return _read_card(output)
             _check_replaceable(output, card["run"])
             _write(beside, saved, card, chosen)
+            load_exported(beside)  # what cannot be read takes nothing's place
             # Whoever else is to export here makes a folder of its own from now on.
             (beside / ".lock").unlink()
             if output.exists():
@@ -107,14 +108,14 @@ def load_exported(folder: Path) -> SavedModel:
       InputError: a file is missing, was changed or is of another version; it is named.
     """
     card = checked_card(folder, CHECKPOINT)
-    path = (folder / CHECKPOINT).resolve()
+    path = folder / CHECKPOINT
     config = config_from_dict(card["model"]["network"])
     shapes = {k: v for k, v in variable_shapes(config).items() if k in ("params", "batch_stats")}
     target = jax.tree.map(lambda s: np.empty(s.shape, s.dtype), shapes)
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "description")) as reader:
+        with plain_path(path) as where, ocp.Checkpointer(_handler()) as reader:
             found = reader.restore(
-                path,
+                where,
                 ocp.args.Composite(
                     state=ocp.args.PyTreeRestore(
                         target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
@@ -127,6 +128,10 @@ def load_exported(folder: Path) -> SavedModel:
     check_same(target, found["state"], str(path))
     description = found["description"]
     return SavedModel(config, found["state"]["params"], found["state"]["batch_stats"], description, description["step"])
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    return ocp.CompositeCheckpointHandler("state", "description")
 
 
 def checked_card(folder: Path, part: str) -> dict[str, Any]:
@@ -233,9 +238,9 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
     needed = 3 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "description")) as writer:
+    with plain_path(folder) as where, ocp.Checkpointer(_handler()) as writer:
         writer.save(
-            (folder / CHECKPOINT).resolve(),
+            where / CHECKPOINT,
             ocp.args.Composite(
                 state=ocp.args.PyTreeSave(state),
                 description=ocp.args.JsonSave(public_description(saved.description, saved.step)),
