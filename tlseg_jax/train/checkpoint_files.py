@@ -153,7 +153,7 @@ def _arrays(path: Path, parts: Sequence[str]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def plain_path(folder: Path) -> Iterator[Path]:
-    r"""A folder's path as Orbax can use it, while the body runs: absolute, and through a link where its name has `[*?\`.
+    r"""A folder's path as Orbax can use it, while the body runs: absolute, and through a link where it has `[*?\`.
 
     Orbax finds the pieces of a checkpoint by a glob pattern in which it does not escape the folder, and leaves them out
     without a word where that finds none; its store takes a `\` for a `/`.
