@@ -8,6 +8,7 @@ python -m experiments.predict --run=MODEL/model.stablehlo --input=scan.nii.gz --
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -17,8 +18,9 @@ from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.forest_file import load_forest
 from tlseg_jax.evaluate.label_map import check_output, make_folder
-from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
+from tlseg_jax.evaluate.predict import Prediction, predict_scan
 from tlseg_jax.evaluate.predict_folder import predict_folder
+from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.models.unet2d import SliceUNetConfig
@@ -28,6 +30,7 @@ from tlseg_jax.preprocess.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
 from tlseg_jax.train.run_folder import read_json
+from tlseg_jax.written import file_digest
 
 RUN = flags.DEFINE_string(
     "run", None, "Folder of a run that has trained, folder that experiments.export made, or the model.stablehlo in one."
@@ -39,6 +42,9 @@ OUTPUT = flags.DEFINE_string(
 MASK = flags.DEFINE_string("mask", None, "Brain mask on the same grid as the single scan, where there is one.")
 POSTPROCESS = flags.DEFINE_bool(
     "postprocess", False, "2D runs: drop components that the run's forest (experiments.postprocess) takes to be false."
+)
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Replace label maps and volumes.csv that are there, whoever wrote or changed them."
 )
 TILES = evaluation_flags.define_tiles()
 for module in (evaluation_flags, compilation_flags):
@@ -58,22 +64,27 @@ def main() -> None:
     if saved.description["synthetic"]:
         print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
     segment = _slice_segmenter(run, saved) if saved.config.dimensions == 2 else _volume_segmenter(run, saved)
+    forest = file_digest(run / "postprocess" / "forest.json") if POSTPROCESS.value else None
+    model = {"digest": saved.digest, "tiles": TILES.value, "registration": REGISTRATION.value, "forest": forest}
     if not source.exists():
         raise InputError(f"--input={source} does not exist: check the path.")
     if source.is_dir() or source.suffix.lower() == ".csv":
-        _folder(source, output, segment)
+        _folder(source, output, segment, model)
         return
     files = ScanFiles(stem_of(source) or source.name, source, mask=Path(MASK.value) if MASK.value else None)
     check_output(files, output)  # before the work, not after it
+    once = Once(segment, model, OVERWRITE.value)
+    once.check([output])
     make_folder(output.parent)
     try:
-        prediction = segment(files)
+        made = once.make(files, output)
     except ExclusionError as e:
         raise InputError(str(e)) from None
-    write_label_map(prediction, output)
-    for w in prediction.warnings:
+    for w in made.warnings:
         print(f"warning: {w}")
-    print(f"{output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in prediction.volumes_ml.items()))
+    print(f"{output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in made.volumes_ml.items()))
+    if not made.anew:
+        print("It was there already, of the same scan by the same model, and was left as it is.")
 
 
 def _volume_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
@@ -109,13 +120,16 @@ def _slice_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Predic
     return lambda files: predict_slices_scan(files, spec, predictor, channels, forest=forest, cleaned=cleaned)
 
 
-def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Prediction]) -> None:
+def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Prediction], model: dict[str, Any]) -> None:
     if MASK.value:
         raise InputError("--mask goes with a single scan: for several, list the masks in a CSV.")
     found = find_scans(source, need_label=False)
-    outcomes = predict_folder(found.scans, output, segment)
+    outcomes = predict_folder(found.scans, output, segment, model=model, overwrite=OVERWRITE.value)
     failed = [o for o in outcomes if o.problem]
     print(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented; volumes in {output / 'volumes.csv'}")
+    there = sum(not o.anew for o in outcomes)
+    if there:
+        print(f"{there} of them were there already, of the same scan by the same model, and were left as they are.")
     unread = found.exclusions
     for e in unread:
         print(f"excluded: {e.subject}: {e.reason}")

@@ -46,6 +46,18 @@ def full_disk(error: BaseException) -> bool:
     return isinstance(error, ValueError | RuntimeError | OSError) and "No space left on device" in str(error)
 
 
+def local_folder(text: str) -> Path:
+    r"""The folder that a flag names, for arrays to be kept in.
+
+    Raises:
+      InputError: there is a `\` in its path: the store of arrays takes that for a `/`, and writes elsewhere.
+    """
+    folder = Path(text)
+    if "\\" in str(folder.absolute()):
+        raise InputError(f"{folder.absolute()} has a '\\' in its path and cannot hold arrays: choose another folder.")
+    return folder
+
+
 def flush(path: Path) -> None:
     """Have the operating system put a file's content, or a folder's list of files, on the disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import gzip
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,11 +20,12 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
-from tlseg_jax.evaluate.predict_folder import output_path, predict_folder
+from tlseg_jax.evaluate.predict_folder import Outcome, output_path, predict_folder
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
 from tlseg_jax.preprocess.read import read_scan
 from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.written import RECORD
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SPEC = DatasetSpec(
@@ -98,13 +101,116 @@ def test_a_folder_goes_on_past_a_scan_that_fails(tmp_path: Path) -> None:
     outcomes = predict_folder(scans, out, segmenter(bright), progress=False, say=said.append)
     assert [bool(o.problem) for o in outcomes] == [False, True, False]
     assert len(said) == 1 and said[0].startswith("s1 was not segmented: ") and "s1.nii.gz" in said[0]
-    assert sorted(p.name for p in out.iterdir()) == ["s0_seg.nii.gz", "s2_seg.nii.gz", "volumes.csv"]
+    assert sorted(p.name for p in out.iterdir()) == ["s0_seg.nii.gz", "s2_seg.nii.gz", RECORD, "volumes.csv"]
     with (out / "volumes.csv").open(newline="") as f:
         rows = list(csv.DictReader(f))
     assert [r["subject"] for r in rows] == ["s0", "s1", "s2"]
     label = np.asarray(nib.load(rows[2]["output"]).dataobj)
     assert float(rows[2]["volume_ml"]) == pytest.approx(label.sum() * 1.8 / 1000, abs=1e-4)
     assert rows[1]["volume_ml"] == rows[1]["output"] == "" and rows[1]["problem"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("name", ["s1_seg.nii.gz", "volumes.csv"])
+@pytest.mark.parametrize("corrected", [False, True], ids=["foreign", "corrected"])
+def test_what_predict_did_not_write_is_not_replaced(tmp_path: Path, name: str, corrected: bool) -> None:
+    scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
+    out = tmp_path / "out"
+    out.mkdir()
+    if corrected:
+        predict_folder(scans, out, segmenter(bright), model={"digest": "a"}, progress=False)
+    (out / name).write_bytes(b"hours of somebody's work")
+    before, asked = contents(out), list[ScanFiles]()
+    with pytest.raises(InputError, match=rf"{name} is there and was not written .*changed since: .*--overwrite"):
+        predict_folder(scans, out, lambda files: asked.append(files), model={"digest": "a"}, progress=False)  # type: ignore[arg-type,return-value]
+    assert contents(out) == before and not asked
+    predict_folder(scans, out, segmenter(bright), model={"digest": "a"}, overwrite=True, progress=False)
+    assert contents(out)[name] != before[name] and len(rows(out / "volumes.csv")) == 2
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+class Killed(BaseException):
+    """As a kill does, but that the test goes on."""
+
+
+@pytest.mark.parametrize("stop", range(1, 9))
+def test_a_folder_that_was_stopped_anywhere_goes_on_and_makes_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """Files take their names by `os.replace`: the list of files, a map, the list, the table, and so on."""
+    scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
+    folders = {"never stopped": tmp_path / "a", "stopped": tmp_path / "b"}
+    predict_folder(scans, folders["never stopped"], segmenter(bright), model={"digest": "a"}, progress=False)
+    replace, made, calls = os.replace, list[str](), itertools.count(1)
+
+    def replace_until(*given: Any) -> None:
+        if next(calls) == stop:
+            raise Killed
+        replace(*given)
+
+    def segment(files: ScanFiles) -> Prediction:
+        made.append(files.subject)
+        return segmenter(bright)(files)
+
+    def run() -> tuple[Outcome, ...]:
+        return predict_folder(scans, folders["stopped"], segment, model={"digest": "a"}, progress=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace_until)
+        with pytest.raises(Killed):
+            run()
+    done = {p.name for p in folders["stopped"].glob("*_seg.nii.gz")}
+    made.clear()
+    assert [o.anew for o in run()] == [f"{s.subject}_seg.nii.gz" not in done for s in scans]
+    assert made == [s.subject for s in scans if f"{s.subject}_seg.nii.gz" not in done]
+    tables = []
+    for folder in folders.values():
+        assert {n for n in contents(folder) if not n.startswith(".")} == {
+            "s0_seg.nii.gz", "s1_seg.nii.gz", "volumes.csv", RECORD
+        }
+        tables.append([(r["subject"], r["volume_ml"], r["warning"]) for r in rows(folder / "volumes.csv")])
+    assert tables[0] == tables[1]
+    made.clear()
+    run()
+    assert not made
+
+
+@pytest.mark.parametrize("what", ["model", "scan", "mask", "nothing"])
+def test_a_map_of_another_scan_or_model_is_not_taken_for_this_ones(tmp_path: Path, what: str) -> None:
+    files, out = write_head(tmp_path / "s.nii.gz", CODES["LAS"]), tmp_path / "out"
+    predict_folder([files], out, segmenter(np.zeros_like), model={"digest": "a"}, progress=False)
+    if what == "scan":
+        write_head(files.image, CODES["RAS"])
+    other = dataclasses.replace(files, mask=files.image.with_name("truth_s.nii.gz")) if what == "mask" else files
+    model = {"digest": "b" if what == "model" else "a"}
+    (outcome,) = predict_folder([other], out, segmenter(bright), model=model, progress=False, say=lambda _: None)
+    assert outcome.anew == bool(outcome.volumes_ml["ball"]) == (what != "nothing")
+    assert ("replaces what an earlier call made" in outcome.warning) == outcome.anew
+
+
+def test_volumes_of_other_scans_in_the_same_folder_stay(tmp_path: Path) -> None:
+    scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
+    for files in scans:
+        predict_folder([files], tmp_path / "out", segmenter(bright), model={"digest": "a"}, progress=False)
+    assert [r["subject"] for r in rows(tmp_path / "out" / "volumes.csv")] == ["s0", "s1"]
+
+
+def test_a_map_that_appears_while_the_scan_is_segmented_stays(tmp_path: Path) -> None:
+    files, out = write_head(tmp_path / "s.nii.gz", CODES["LAS"]), tmp_path / "out"
+
+    def segment(files: ScanFiles) -> Prediction:
+        (out / "s_seg.nii.gz").write_bytes(b"drawn meanwhile")
+        return segmenter(bright)(files)
+
+    (outcome,) = predict_folder([files], out, segment, progress=False, say=lambda _: None)
+    assert "s_seg.nii.gz is there" in outcome.problem and (out / "s_seg.nii.gz").read_bytes() == b"drawn meanwhile"
 
 
 def test_a_network_that_fails_is_named_for_each_scan(tmp_path: Path) -> None:

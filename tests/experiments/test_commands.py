@@ -120,3 +120,8 @@ def test_predict_a_real_scan_in_its_own_space(workdir: Path, tmp_path: Path) -> 
     assert set(np.unique(np.asarray(made.dataobj))) <= {0, 1}
     ml = np.asarray(made.dataobj).sum() * abs(np.linalg.det(source.affine[:3, :3])) / 1000
     assert f"{ml:.2f} ml" in said
+    out.write_bytes(before := out.read_bytes() + b"corrected by hand")
+    error = command("experiments.predict", f"--run={run_folder(workdir)}", f"--input={scan}", f"--output={out}",
+                    "--registration=auto", fails=True)  # fmt: skip
+    assert f"{out} is there and was not written by this command, or was changed since" in error
+    assert out.read_bytes() == before

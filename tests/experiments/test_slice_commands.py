@@ -91,9 +91,8 @@ def test_second_call_reuses_everything(workdir: Path) -> None:
 @pytest.mark.slow
 def test_predict_writes_a_label_map_in_the_scan_s_space(workdir: Path, tmp_path: Path) -> None:
     scan, out = workdir / "cohort" / "mri_artery" / "case-03" / "artery.nii.gz", tmp_path / "seg.nii.gz"
-    said = command(
-        workdir, "experiments.predict", f"--run={workdir / 'finetune' / RUN}", f"--input={scan}", f"--output={out}"
-    )
+    given = ("experiments.predict", f"--run={workdir / 'finetune' / RUN}", f"--input={scan}", f"--output={out}")
+    said = command(workdir, *given)
     assert "only seen synthetic scans" in said
     source, made = nib.load(scan), nib.load(out)
     assert made.shape == source.shape
@@ -105,6 +104,9 @@ def test_predict_writes_a_label_map_in_the_scan_s_space(workdir: Path, tmp_path:
     # It is what the run was scored with: the same mask, less what the prepared slices cannot hold.
     (row,) = table(workdir / "finetune" / RUN / "subjects.csv")
     assert ml == pytest.approx(float(row["predicted_ml"]), rel=0.02)
+    before = out.stat().st_mtime_ns
+    assert "there already, of the same scan by the same model" in command(workdir, *given)
+    assert out.stat().st_mtime_ns == before
 
 
 @pytest.mark.slow

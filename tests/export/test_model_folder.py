@@ -152,6 +152,24 @@ def test_what_is_no_export_of_this_run_stays(what: str, tmp_path: Path, volume_r
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "checkpoint/mine", "CARD.md"])
+def test_what_somebody_added_or_wrote_is_not_lost(name: str, copied: Path, volume_run: Path) -> None:
+    (copied / name).write_text("Please cite us.")
+    before = files(copied)
+    with pytest.raises(InputError, match=rf"{name} was added or edited since the export and would be lost: move it"):
+        export_model(volume_run, copied, licence="another", say=lambda _: None)
+    assert files(copied) == before
+
+
+@pytest.mark.parametrize("name", ["a[1]b", "a*b?", "a\\b"])
+def test_the_folder_may_have_any_name(name: str, tmp_path: Path, volume_run: Path, model: Path) -> None:
+    export_model(volume_run, tmp_path / name, licence="CC BY 4.0", platforms=("cpu",))
+    assert {p.name for p in tmp_path.iterdir()} == {name}
+    a, b = load_exported(tmp_path / name), load_exported(model)
+    assert jax.tree.all(jax.tree.map(np.array_equal, a.params, b.params))
+    assert not [p for p in (tmp_path / name).rglob("*") if p.is_file() and b"/tmp" in p.read_bytes()]
+
+
 def test_an_empty_folder_may_be_filled(tmp_path: Path, volume_run: Path) -> None:
     (tmp_path / "model").mkdir()
     export_model(volume_run, tmp_path / "model", platforms=["cpu"], say=lambda _: None)

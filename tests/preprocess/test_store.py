@@ -17,9 +17,9 @@ import zarr
 
 from tests.conftest import SIDE, MakeStore, blob
 from tlseg_jax.errors import InputError
-from tlseg_jax.files import write_json
+from tlseg_jax.files import local_folder, write_json
 from tlseg_jax.preprocess.geometry import Box, crop_or_pad
-from tlseg_jax.preprocess.store import Store, write_subject
+from tlseg_jax.preprocess.store import Store, open_array, write_subject
 
 
 def subject_files(folder: Path) -> list[Path]:
@@ -38,6 +38,20 @@ def test_another_zarr_reader_reads_the_same(tmp_path: Path) -> None:
     assert group["image"].metadata.zarr_format == 3
     assert group["image"].metadata.dimension_names == ("x", "y", "z")
     assert os.listdir(tmp_path) == ["s.zarr"]  # noqa: PTH208 - hidden names too
+
+
+@pytest.mark.parametrize("name", ["a[1]b", "a*b?", "50% of #1 ä", "a\\b"])
+def test_a_store_may_have_any_name_that_its_library_takes(name: str, tmp_path: Path) -> None:
+    image, label = blob(1)
+    try:
+        folder = local_folder(str(tmp_path / name))
+    except InputError as e:
+        assert "\\" in name and str(tmp_path / name) in str(e) and not list(tmp_path.iterdir())
+        return
+    write_subject(folder / "subjects" / "s.zarr", image, label)
+    np.testing.assert_array_equal(zarr.open_group(folder / "subjects" / "s.zarr", mode="r")["label"][:], label)
+    assert np.array_equal(open_array(folder / "subjects" / "s.zarr", "label").read().result(), label)
+    assert "\\" not in name and [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_writing_again_replaces_the_subject_whole(tmp_path: Path) -> None:

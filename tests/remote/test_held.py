@@ -3,6 +3,8 @@
 import contextlib
 import json
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +176,46 @@ def test_one_that_was_taken_over_ends_and_sends_no_more(bucket: Bucket) -> None:
             time.sleep(20)
         write(run, history="1,2")
     assert bucket.get("runs/a/history") == b"1"
+
+
+OWNER = """
+import itertools, sys
+from tlseg_jax.files import lock_folder
+from tlseg_jax.remote import held
+from tlseg_jax.remote.work_folder import work_folder
+held.LOOK, held.LIFE, held.RENEW = 0.02, 2.0, 0.3
+run = work_folder(sys.argv[1], say=lambda _: None) / "a"
+with lock_folder(run):
+    for i in itertools.count():
+        for name in ("history", "settings", f"new-{i}"):
+            (run / name).write_text(f"stale {i}")
+"""
+
+
+@pytest.mark.slow
+def test_an_owner_that_was_suspended_past_its_lease_replaces_nothing_of_the_next(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, f"{bucket}/runs"], text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    try:
+        wait_for(lambda: "runs/a/history" in bucket.names() or owner.poll() is not None)
+        owner.send_signal(signal.SIGSTOP)
+        monkeypatch.setattr(module, "LIFE", 2.0)
+        on_machine(monkeypatch, tmp_path / "second")
+        run = runs(bucket) / "a"
+        with lock_folder(run):
+            write(run, history="next", settings="next", mine="next")
+            wait_for(lambda: "runs/a/mine" in bucket.names())
+            owner.send_signal(signal.SIGCONT)
+            _, said = owner.communicate(timeout=60)
+        assert owner.returncode != 0 and "was taken over by another process" in said
+        for name in ("history", "settings", "mine"):
+            assert bucket.get(f"runs/a/{name}") == b"next"
+    finally:
+        owner.kill()
+        owner.wait()
 
 
 def test_what_could_not_be_sent_is_an_error_and_is_sent_later(

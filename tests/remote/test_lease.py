@@ -9,6 +9,7 @@ import pytest
 
 from tests.remote.bucket import Bucket
 from tlseg_jax.errors import InputError
+from tlseg_jax.remote import lease as module
 from tlseg_jax.remote.address import parse_address
 from tlseg_jax.remote.kv import open_bucket
 from tlseg_jax.remote.lease import LEASE, Lease, read_lease
@@ -125,3 +126,19 @@ def test_one_that_was_deleted_is_written_again(bucket: Bucket, tmp_path: Path) -
             time.sleep(0.05)
         assert not held.lost
     assert stored(bucket)["owner"] is None
+
+
+def test_an_owner_that_cannot_renew_counts_on_it_no_more_before_it_runs_out(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lease(bucket, tmp_path / "a") as held:
+        assert held.valid
+        now = module._now()
+        held._end.set()  # no more renewals
+        monkeypatch.setattr(module, "_now", lambda: now + 0.9 * LIFE)
+        assert not held.valid and not held.lost
+        assert held.confirm() and held.valid
+        taker = {"owner": None}  # somebody took it and is done with it
+        bucket.put(f"runs/{LEASE}", json.dumps(taker).encode())
+        assert not held.confirm() and held.lost and not held.valid
+    assert stored(bucket) == taker

@@ -1,5 +1,6 @@
 """The order in which files reach a bucket: whoever looks at any moment finds whole checkpoints with their history."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.remote.bucket import Bucket
 from tests.remote.test_held import files, write
+from tlseg_jax.errors import InputError
 from tlseg_jax.remote.address import parse_address
 from tlseg_jax.remote.kv import open_bucket
 from tlseg_jax.remote.listing import WHOLE, counts, remote_files, step_of
@@ -115,3 +117,92 @@ def test_what_counts() -> None:
         assert not counts(name)
     assert step_of("a/checkpoints_best/20/state/x") == "a/checkpoints_best/20"
     assert step_of("checkpoints/20") is None and step_of("checkpoints/abc/x") is None
+
+
+BAD = (
+    "a/../../../planted", "../planted", "a//planted", "/planted", "./planted", "a/./planted", "..", "checkpoints/2/..",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("name", BAD)
+def test_an_object_that_would_be_a_file_elsewhere_is_refused(
+    bucket: Bucket, tmp_path: Path, name: str, marked: bool
+) -> None:
+    bucket.put("run/history", b"1")
+    bucket.put(f"run/{name}", b"planted")
+    copy = tmp_path / "x" / "y" / "copy"
+    copy.mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot be a file of its folder: remove it"):
+        Mirror(copy, Recorded(bucket)).pull(marked)  # type: ignore[arg-type]
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("name", ["../../../planted", "/planted", "", "a//b", "."])
+def test_a_marker_that_lists_a_file_elsewhere_is_refused(bucket: Bucket, tmp_path: Path, name: str) -> None:
+    bucket.put(f"run/checkpoints/2/{WHOLE}", json.dumps({"files": [name]}).encode())
+    with pytest.raises(InputError, match="cannot be a file of its folder: remove it"):
+        Mirror(tmp_path, Recorded(bucket)).pull(True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"files": 3}'])
+def test_a_damaged_marker_marks_nothing(bucket: Bucket, tmp_path: Path, content: bytes) -> None:
+    bucket.put(f"run/checkpoints/2/{WHOLE}", content)
+    bucket.put("run/checkpoints/2/state", b"two")
+    assert Mirror(tmp_path, Recorded(bucket)).pull(True) == 0  # type: ignore[arg-type]
+
+
+def test_a_folder_that_a_console_made_is_no_file(bucket: Bucket, tmp_path: Path) -> None:
+    for name in ("run/", "run/checkpoints/", "run/checkpoints/2/"):
+        bucket.put(name, b"")
+    bucket.put("run/checkpoints/2/state", b"two")
+    Mirror(tmp_path, Recorded(bucket)).pull(False)  # type: ignore[arg-type]
+    assert files(tmp_path) == {"checkpoints/2/state": "two"}
+
+
+def test_nothing_is_written_through_a_link_out_of_the_copy(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "a").symlink_to(tmp_path / "elsewhere")
+    bucket.put("run/a/planted", b"x")
+    with pytest.raises(InputError, match=r"outside .* through a link"):
+        Mirror(tmp_path / "copy", Recorded(bucket)).pull(False)  # type: ignore[arg-type]
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("ours", [True, False], ids=["owner", "former owner"])
+def test_an_object_that_somebody_else_wrote_is_replaced_by_the_owner_only(
+    bucket: Bucket, tmp_path: Path, ours: bool
+) -> None:
+    asked: list[bool] = []
+
+    def confirm() -> bool:
+        asked.append(ours)
+        return ours
+
+    run = tmp_path / "run"
+    write(run, known="1", gone="1")
+    mirror = Mirror(run, Recorded(bucket), confirm=confirm)  # type: ignore[arg-type]
+    mirror.push()
+    assert not asked
+    for name in ("known", "new", "gone"):
+        bucket.put(f"run/{name}", b"theirs")
+    write(run, known="2", new="2")
+    (run / "gone").unlink()
+    mirror.push()
+    there = {n: bucket.get(f"run/{n}") for n in bucket.results("run")}
+    theirs = dict.fromkeys(("known", "new", "gone"), b"theirs")
+    assert asked and there == ({"known": b"2", "new": b"2"} if ours else theirs)
+    asked.clear()
+    if ours:
+        assert mirror.push() == 0 and not asked
+
+
+def test_an_answer_that_got_lost_is_no_conflict(bucket: Bucket, tmp_path: Path) -> None:
+    write(tmp_path / "run", a="1")
+    bucket.put("run/a", b"1")  # it had arrived
+
+    def confirm() -> bool:
+        raise AssertionError
+
+    assert Mirror(tmp_path / "run", Recorded(bucket), confirm=confirm).push() == 1  # type: ignore[arg-type]

@@ -83,15 +83,30 @@ def test_masks_of_another_grid_are_noticed(tmp_path: Path) -> None:
     assert "Not shown: The mask of" in parsed.text
 
 
-def test_an_earlier_reports_files_do_not_stay(tmp_path: Path) -> None:
+def test_an_earlier_reports_files_do_not_stay_and_others_do(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path)
-    page, _, _ = report(sweep, 0)
-    old = [page.parent / "tables" / "old.csv", page.parent / "figures" / "old.png", page.parent / "figures" / "old.svg"]
-    for path in old:
-        path.write_text("x")
-    (page.parent / "notes.txt").write_text("mine")
+    folder = report(sweep, 0)[0].parent
+    theirs = [folder / "tables" / "mine.csv", folder / "figures" / "mine.png", folder / "figures" / "mine.svg"]
+    corrected = folder / "figures" / "losses.svg"
+    for path in (*theirs, corrected):
+        path.write_text("drawn by hand")
+    shutil.rmtree(sweep / "cells")  # so that the next report has no such figures
     report(sweep, 0)
-    assert not any(p.exists() for p in old) and (page.parent / "notes.txt").exists()
+    assert all(p.read_text() == "drawn by hand" for p in (*theirs, corrected))
+    assert not list(folder.glob("figures/method_grid.*")) and not (folder / "figures" / "losses.png").exists()
+
+
+@pytest.mark.parametrize("name", ["report.html", "tables/target_scores.csv", "figures/learning_curves.svg"])
+def test_a_file_that_was_changed_is_not_replaced(tmp_path: Path, name: str) -> None:
+    sweep = write_sweep(tmp_path, cells=False)
+    folder = report(sweep, 0)[0].parent
+    (folder / name).write_text("with my notes")
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=rf"{name} was not written by this command, or was changed since.* move it"):
+        report(sweep, 0)
+    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    (folder / name).unlink()
+    report(sweep, 0)
 
 
 @pytest.mark.parametrize(

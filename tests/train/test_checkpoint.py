@@ -12,6 +12,7 @@ import pytest
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.train import checkpoint_files
 from tlseg_jax.train.checkpoint import Checkpoints, load_model
 from tlseg_jax.train.checkpoint_files import UNFINISHED, Damaged, read_checkpoint, steps_in
 from tlseg_jax.train.state import TrainState
@@ -243,3 +244,25 @@ def test_a_name_that_is_no_step(tmp_path: Path, description: dict[str, Any]) -> 
     (tmp_path / "checkpoints" / "notes").mkdir()
     assert steps_in(tmp_path / "checkpoints") == [1]
     assert steps_in(tmp_path / "nowhere") == []
+
+@pytest.mark.parametrize("name", ["a[1]b", "a*b?", "a\\b", "50% of #1 ä"])
+def test_the_folder_may_have_any_name(tmp_path: Path, description: dict[str, Any], name: str) -> None:
+    (tmp_path / "a-b-").mkdir()  # which "a*b?" would match
+    for run in (tmp_path / name, tmp_path / "a-b-"):
+        save(run, description, [1, 2, 3, 4, 5])
+    state, position, said = restore(tmp_path / name)
+    assert_same_bits(state, state_of(5))
+    assert (position.at, said) == (50, []) and steps_in(tmp_path / name / "checkpoints") == [3, 4, 5]
+    assert_same_bits(load_model(tmp_path / name).params, state_of(5).params)
+    there = {p.relative_to(tmp_path).parts[0] for p in tmp_path.rglob("*")}
+    assert there == {name, "a-b-"}  # nothing is written elsewhere
+
+
+def test_a_first_checkpoint_that_cannot_be_read_ends_the_training(
+    tmp_path: Path, description: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was in a folder named `a[1]`: Orbax saved its parts and did not find them to put them together."""
+    monkeypatch.setattr(checkpoint_files, "_SPECIAL", frozenset())
+    fault = r"a\[1\]/checkpoints/1, cannot be read back .*another --workdir"
+    with Checkpoints(tmp_path / "a[1]" / "checkpoints") as checkpoints, pytest.raises(InputError, match=fault):
+        checkpoints.save(state_of(1), Position(), description)  # type: ignore[arg-type]

@@ -104,28 +104,44 @@ def test_no_home_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Could not determine home directory" in (use_compilation_cache() or "")
 
 
-def test_what_was_not_used_for_longest_goes_first(tmp_path: Path) -> None:
-    (tmp_path / "inner").mkdir()
-    for i, name in enumerate(("read-cache", "old-cache", "inner/middle", "new-cache")):
-        (tmp_path / name).write_bytes(b"x" * 100)
-        os.utime(tmp_path / name, (100 + i, 100 + i))
-    os.utime(tmp_path / "read-cache", (1000, 50))  # written first, read last
+def program(name: str) -> str:
+    """What JAX calls a program's file."""
+    return f"jit_{name}-{'0a' * 32}-cache"
+
+
+def test_what_was_not_used_for_longest_goes_first_and_nothing_of_the_users(tmp_path: Path) -> None:
+    tuning = tmp_path / "xla_gpu_per_fusion_autotune_cache_dir" / "middle"
+    theirs = [tmp_path / "my-cache", tmp_path / "inner" / "thesis.tex"]
+    for path in (tuning, *theirs):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (102, 102))
+    read, old, new = (tmp_path / program(n) for n in ("read", "old", "new"))
+    for i, path in enumerate((read, old, tuning, new)):
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (100 + i, 100 + i))
+    os.utime(read, (1000, 50))  # written first, read last
+
+    def files() -> set[Path]:
+        return {p for p in tmp_path.rglob("*") if p.is_file()}
+
     drop_oldest(tmp_path, 400)
-    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 4
+    assert files() == {read, old, tuning, new, *theirs}
     drop_oldest(tmp_path, 250)
-    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {"read-cache", "new-cache"}
+    assert files() == {read, new, *theirs}
     drop_oldest(tmp_path, 0)
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert files() == {*theirs}
 
 
 def test_torn_programs_are_removed_and_whole_ones_read_once(tmp_path: Path) -> None:
     whole = zlib.compress(os.urandom(5000))
-    contents = {"a-cache": whole, "b-cache": whole[:-5], "c-cache": b"", "d-cache": b"\x28\xb5\x2f\xfd other", "e": b""}
+    a, b, c, d = (program(n) for n in "abcd")
+    contents = {a: whole, b: whole[:-5], c: b"", d: b"\x28\xb5\x2f\xfd other", "e": b"", "my-cache": b""}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     drop_broken(tmp_path)
-    assert {p.name for p in tmp_path.iterdir()} == {"a-cache", "d-cache", "e", compilation_cache.CHECKED}
-    (tmp_path / "a-cache").write_bytes(whole[:-5])
-    os.utime(tmp_path / "a-cache", (1, 1))  # older than the last look
+    assert {p.name for p in tmp_path.iterdir()} == {a, d, "e", "my-cache", compilation_cache.CHECKED}
+    (tmp_path / a).write_bytes(whole[:-5])
+    os.utime(tmp_path / a, (1, 1))  # older than the last look
     drop_broken(tmp_path)
-    assert (tmp_path / "a-cache").exists()
+    assert (tmp_path / a).exists()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,10 @@ def check_output(files: ScanFiles, path: Path) -> str:
     raise InputError(f"The output {path} is not named as a label map: end it with {', '.join(SUFFIXES)}.")
 
 
-def save_label_map(mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, files: ScanFiles, path: Path) -> None:
+def save_label_map(
+    mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, files: ScanFiles, path: Path,
+    before: Callable[[Path], None] = lambda _: None,
+) -> None:  # fmt: skip
     """Write `mask` with the geometry of the scan it belongs to, whole or not at all.
 
     From one NIfTI file to another, the affine's two forms, their codes and the units are copied
@@ -58,6 +62,7 @@ def save_label_map(mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, 
       affine: (4, 4) voxel -> RAS mm of the scan.
       files: the scan.
       path: the output; its folder is made if it is missing.
+      before: called with the whole file before it takes its name.
 
     Raises:
       InputError: see `check_output`, or the folder cannot be made or written to.
@@ -72,6 +77,7 @@ def save_label_map(mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, 
         nib.save(image, beside)
         with beside.open("rb+") as f:
             os.fsync(f.fileno())
+        before(beside)
         beside.replace(path)
     except OSError as e:
         if full_disk(e):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,10 @@ def _faces(found: NDArray[np.bool_], box: Box) -> list[str]:
     return faces
 
 
-def write_label_map(prediction: Prediction, path: Path) -> None:
+def write_label_map(prediction: Prediction, path: Path, before: Callable[[Path], None] = lambda _: None) -> None:
     """Write a prediction as NIfTI or MGH, with the scan's own shape, affine, codes and units.
 
     Raises:
       InputError: see `label_map.save_label_map`.
     """
-    save_label_map(prediction.label, prediction.affine, prediction.files, path)
+    save_label_map(prediction.label, prediction.affine, prediction.files, path, before)

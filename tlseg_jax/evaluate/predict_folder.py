@@ -4,15 +4,18 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.evaluate.label_map import make_folder
-from tlseg_jax.evaluate.predict import Prediction, write_label_map
-from tlseg_jax.evaluate.table import write_table
+from tlseg_jax.evaluate.predict import Prediction
+from tlseg_jax.evaluate.predict_once import Once
+from tlseg_jax.evaluate.table import read_table
 from tlseg_jax.files import full_disk
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
+from tlseg_jax.written import Written
 
 COLUMNS = ("subject", "input", "output", "volume_ml", "seconds", "warning", "problem")
 
@@ -29,6 +32,7 @@ class Outcome:
       seconds: in all.
       warning: what looked wrong, or "".
       problem: why it failed, or "".
+      anew: whether it was segmented now, and not by an earlier call.
     """
 
     subject: str
@@ -38,6 +42,7 @@ class Outcome:
     seconds: float = 0.0
     warning: str = ""
     problem: str = ""
+    anew: bool = True
 
     def cells(self) -> dict[str, str]:
         """Text for each column of volumes.csv."""
@@ -65,18 +70,22 @@ def predict_folder(
     folder: Path,
     segment: Callable[[ScanFiles], Prediction],
     *,
+    model: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = tqdm.write,
 ) -> tuple[Outcome, ...]:
     """Segment many scans.
 
     A scan that fails is named, with the reason, and the rest go on. `volumes.csv` is rewritten after
-    every scan, so that it always tells what is there.
+    every scan, so that it always tells what is there; rows of other scans that an earlier call wrote stay. A label map
+    that an earlier call has made of the same scan by the same model is left as it is.
 
     Args:
       scans: what to segment.
       folder: for the label maps and volumes.csv; made if it is missing.
       segment: one scan, such as `predict_scan` with a network.
+      model, overwrite: see `Once`.
       progress: show a bar on stderr.
       say: prints a sentence.
 
@@ -84,28 +93,33 @@ def predict_folder(
       One outcome a scan, in order; those with a `problem` have no label map.
 
     Raises:
-      InputError: there is nothing to do, an output would overwrite an input or another output, or the
-        folder cannot be made.
+      InputError: there is nothing to do, an output would overwrite an input, another output or what is not
+        ours (see `Once.check`), or the folder cannot be made.
       OSError: the disk is full, which would stop the other scans too.
     """
     if not scans:
         raise InputError("There are no scans to segment: check --input.")
     targets = [output_path(s, folder) for s in scans]
     _check_targets(scans, targets)
+    once, table = Once(segment, model, overwrite), folder / "volumes.csv"
+    once.check([*targets, table])
     make_folder(folder)
+    ours = table.name in Written(folder).files() and not Written(folder).others([table.name])
+    rows = {r["subject"]: r for r in read_table(table, COLUMNS)} if ours else {}
     outcomes: list[Outcome] = []
     with tqdm(total=len(scans), desc="predict", unit="scan", disable=not progress) as bar:
         for files, target in zip(scans, targets, strict=True):
             start = time.perf_counter()
             try:
-                prediction = segment(files)
-                write_label_map(prediction, target)
+                made = once.make(files, target)
                 outcome = Outcome(
                     files.subject,
                     files.image,
                     target,
-                    prediction.volumes_ml,
-                    warning="; ".join(prediction.warnings),
+                    made.volumes_ml,
+                    made.seconds if not made.anew else 0.0,
+                    "; ".join(made.warnings),
+                    anew=made.anew,
                 )
             except (ExclusionError, InputError) as e:
                 outcome = Outcome(files.subject, files.image, problem=str(e))
@@ -121,8 +135,11 @@ def predict_folder(
                 say(f"{files.subject} was not segmented: {outcome.problem}")
             elif outcome.warning:
                 say(f"{files.subject}: {outcome.warning}.")
-            outcomes.append(dataclasses.replace(outcome, seconds=time.perf_counter() - start))
-            write_table(folder / "volumes.csv", COLUMNS, [o.cells() for o in outcomes])
+            if outcome.anew:
+                outcome = dataclasses.replace(outcome, seconds=time.perf_counter() - start)
+            outcomes.append(outcome)
+            rows[outcome.subject] = outcome.cells()
+            once.write_table(table, COLUMNS, list(rows.values()))
             bar.update()
     return tuple(outcomes)
 

@@ -1,6 +1,8 @@
 """A trained model from wherever it is: a run folder, an exported folder, or the StableHLO program in one."""
 
 import dataclasses
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +13,7 @@ from tlseg_jax.export.model_folder import CARD, PROGRAM, checked_card, load_save
 from tlseg_jax.export.stablehlo import load_network
 from tlseg_jax.models.networks import NetworkConfig, config_from_dict
 from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.train.checkpoint_files import digests
 from tlseg_jax.train.job import load_predictor, load_slice_predictor
 
 Kind = Literal["run", "model", "program"]
@@ -25,6 +28,7 @@ class AnyModel:
       config: the network.
       description: what the run recorded: data set, patch, preprocessing.
       step: of the checkpoint.
+      digest: SHA-256 of its weights and description; the program's card's digest.
       predictor: makes the network a plain function on NumPy arrays: a `Predictor` in 3D, a `SlicePredictor` in 2D.
     """
 
@@ -32,6 +36,7 @@ class AnyModel:
     config: NetworkConfig
     description: dict[str, Any]
     step: int
+    digest: str
     predictor: Callable[[], Predictor]
 
 
@@ -57,7 +62,9 @@ def load_any_model(path: Path) -> AnyModel:
 
 def _of_saved(kind: Kind, saved: SavedModel) -> AnyModel:
     load = load_slice_predictor if saved.config.dimensions == 2 else load_predictor
-    return AnyModel(kind, saved.config, saved.description, saved.step, lambda: load(saved))
+    written = digests({"params": saved.params, "batch_stats": saved.batch_stats}, None, saved.description)
+    digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
+    return AnyModel(kind, saved.config, saved.description, saved.step, digest, lambda: load(saved))
 
 
 def _of_program(path: Path) -> AnyModel:
@@ -70,5 +77,6 @@ def _of_program(path: Path) -> AnyModel:
     config = config_from_dict(description["network"])
     program = path.read_bytes()
     return AnyModel(
-        "program", config, description, description["step"], lambda: load_network(program, config.divisor, str(path))
-    )
+        "program", config, description, description["step"], card["digest"],
+        lambda: load_network(program, config.divisor, str(path)),
+    )  # fmt: skip

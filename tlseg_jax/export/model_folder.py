@@ -31,8 +31,9 @@ from tlseg_jax.export.stablehlo import (
 from tlseg_jax.files import flush, lock_folder, write_json
 from tlseg_jax.models.networks import config_from_dict, variable_shapes
 from tlseg_jax.train.checkpoint import SPARE_BYTES, SavedModel, check_same, load_model
-from tlseg_jax.train.checkpoint_files import first_line
+from tlseg_jax.train.checkpoint_files import first_line, plain_path
 from tlseg_jax.train.run_folder import plain, read_json
+from tlseg_jax.written import file_digest
 
 CARD, TEXT, CHECKPOINT, PROGRAM = "card.json", "CARD.md", "checkpoint", "model.stablehlo"
 
@@ -79,6 +80,7 @@ def export_model(
                 return _read_card(output)
             _check_replaceable(output, card["run"])
             _write(beside, saved, card, chosen)
+            load_exported(beside)  # what cannot be read takes nothing's place
             # Whoever else is to export here makes a folder of its own from now on.
             (beside / ".lock").unlink()
             if output.exists():
@@ -107,14 +109,14 @@ def load_exported(folder: Path) -> SavedModel:
       InputError: a file is missing, was changed or is of another version; it is named.
     """
     card = checked_card(folder, CHECKPOINT)
-    path = (folder / CHECKPOINT).resolve()
+    path = folder / CHECKPOINT
     config = config_from_dict(card["model"]["network"])
     shapes = {k: v for k, v in variable_shapes(config).items() if k in ("params", "batch_stats")}
     target = jax.tree.map(lambda s: np.empty(s.shape, s.dtype), shapes)
     try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "description")) as reader:
+        with plain_path(path) as where, ocp.Checkpointer(_handler()) as reader:
             found = reader.restore(
-                path,
+                where,
                 ocp.args.Composite(
                     state=ocp.args.PyTreeRestore(
                         target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
@@ -127,6 +129,10 @@ def load_exported(folder: Path) -> SavedModel:
     check_same(target, found["state"], str(path))
     description = found["description"]
     return SavedModel(config, found["state"]["params"], found["state"]["batch_stats"], description, description["step"])
+
+
+def _handler() -> ocp.CompositeCheckpointHandler:
+    return ocp.CompositeCheckpointHandler("state", "description")
 
 
 def checked_card(folder: Path, part: str) -> dict[str, Any]:
@@ -180,8 +186,7 @@ def _fault(folder: Path, card: Mapping[str, Any], part: str = "") -> str:
             continue
         path = folder / name
         try:
-            with path.open("rb") as f:
-                found = hashlib.file_digest(f, "sha256").hexdigest()
+            found = file_digest(path)
         except FileNotFoundError:
             return f"{path} is missing"
         except OSError as e:
@@ -200,7 +205,7 @@ def _already_there(output: Path, card: Mapping[str, Any]) -> bool:
 
 
 def _check_replaceable(output: Path, run: str) -> None:
-    """Raise an InputError where `output` holds anything but an export of this run."""
+    """Raise an InputError where `output` holds anything but an export of this run, or a text edited by hand."""
     if not output.exists() and not output.is_symlink():
         return
     if output.is_dir() and not output.is_symlink():
@@ -209,10 +214,24 @@ def _check_replaceable(output: Path, run: str) -> None:
         try:
             card = json.loads((output / CARD).read_text(encoding="utf-8"))
             if isinstance(card, dict) and card.get("run") == run and "program" in card:
+                _check_nothing_else(output, card["files"])
                 return
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             pass
     raise InputError(f"{output} exists and is no export of this run: choose another --output, or remove it.")
+
+
+def _check_nothing_else(output: Path, files: Mapping[str, str]) -> None:
+    """Raise an InputError where replacing the folder would lose what somebody added to it or wrote in it."""
+    there = {p.relative_to(output).as_posix() for p in output.rglob("*") if not p.is_dir() or p.is_symlink()}
+    others = sorted(there - {*files, CARD, ".lock"})
+    if not others and TEXT in there and file_digest(output / TEXT) != files.get(TEXT):
+        others = [TEXT]
+    if others:
+        raise InputError(
+            f"{output / others[0]} was added or edited since the export and would be lost: move it away, or choose "
+            "another --output."
+        )
 
 
 def _finish_replacing(output: Path, before: Path) -> None:
@@ -233,9 +252,9 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
     needed = 3 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler("state", "description")) as writer:
+    with plain_path(folder) as where, ocp.Checkpointer(_handler()) as writer:
         writer.save(
-            (folder / CHECKPOINT).resolve(),
+            where / CHECKPOINT,
             ocp.args.Composite(
                 state=ocp.args.PyTreeSave(state),
                 description=ocp.args.JsonSave(public_description(saved.description, saved.step)),
@@ -249,8 +268,7 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
     checksums = {}
     for path in files:
-        with path.open("rb") as f:
-            checksums[path.relative_to(folder).as_posix()] = hashlib.file_digest(f, "sha256").hexdigest()
+        checksums[path.relative_to(folder).as_posix()] = file_digest(path)
         flush(path)
     whole = card | {"files": checksums}
     write_json(folder / CARD, whole | {"digest": _digest(whole)})

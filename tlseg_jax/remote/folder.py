@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorstore as ts
 
+from tlseg_jax.files import local_folder
 from tlseg_jax.remote.address import Address, address_of, parse_address
 from tlseg_jax.remote.kv import check_reachable, explained, kvstore_spec, open_bucket
 
@@ -71,11 +72,11 @@ def open_folder(text: str) -> Folder:
     """The folder that a flag names, to read from.
 
     Raises:
-      InputError: it is an address that is not usable, of a bucket that is not there or may not be read.
+      InputError: it is an address or a path that is not usable, of a bucket that is not there or may not be read.
     """
     address = parse_address(text)
     if address is None:
-        return Path(text)
+        return local_folder(text)
     check_reachable(address)
     return RemoteFolder(address)
 

@@ -54,14 +54,14 @@ def held(
     try:
         with lease:
             with _turn(folder), explained(address):
-                mirror = Mirror(folder, bucket, keep_new=keep_new)
+                mirror = Mirror(folder, bucket, keep_new=keep_new, confirm=lease.confirm)
                 marked = lease.marked or part is not None or _is_marked_above(address)
                 mirror.pull(marked)
                 if not lease.marked:
                     if not marked:
                         mirror.mark()
                     lease.mark()
-            with _Sender(mirror, address, lambda: not lease.lost, LOOK):
+            with _Sender(mirror, address, lease, LOOK):
                 _held.add(folder)
                 try:
                     yield
@@ -104,8 +104,8 @@ def bring(folder: Path) -> None:
 class _Sender:
     """Sends what changes while the body runs, from a thread, and all of it at the end; a context manager."""
 
-    def __init__(self, mirror: Mirror, address: Address, may: Callable[[], bool], look: float) -> None:
-        self._mirror, self._address, self._may, self._look = mirror, address, may, look
+    def __init__(self, mirror: Mirror, address: Address, lease: Lease, look: float) -> None:
+        self._mirror, self._address, self._lease, self._look = mirror, address, lease, look
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._send, name="upload", daemon=True)
 
@@ -123,10 +123,11 @@ class _Sender:
     def _finish(self, error: BaseException | None) -> None:
         self._end.set()
         self._thread.join()
-        if not self._may():
+        if self._lease.lost:
             return
         try:
-            self._mirror.push(self._may)
+            if self._lease.valid or self._lease.confirm():
+                self._mirror.push(lambda: self._lease.valid or self._lease.confirm())
         except (ValueError, OSError) as e:
             fault = explain(self._address, e)
             kept = f"The last results are in {self._mirror.folder} and not all in the bucket"
@@ -142,7 +143,7 @@ class _Sender:
             began = time.monotonic()
             # Where the network is away for long the last attempt says so; training goes on meanwhile.
             with contextlib.suppress(ValueError, OSError):
-                self._mirror.push(lambda: self._may() and not self._end.is_set())
+                self._mirror.push(lambda: self._lease.valid and not self._end.is_set())
             took = time.monotonic() - began
 
 

@@ -2,9 +2,11 @@
 
 A bucket has no locks that die with their holder. The object is written only where it is still the one that was
 read (S3's If-Match and If-None-Match, GCS's generations), so that of two that want it one gets it; an owner that
-has not renewed it for `LIFE` seconds, measured by the clock of whoever waits, is taken to be dead.
+has not renewed it for `LIFE` seconds, measured by the clock of whoever waits, is taken to be dead. An owner counts on
+its lease for less (`MARGIN`), by its own clock: one that was suspended finds it invalid, and has to renew it first.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -27,8 +29,16 @@ LEASE = ".lease"
 LIFE = 60.0
 """Seconds after which a lease that nobody renews is free."""
 
+MARGIN = 0.25
+"""Part of its life before the end of which an owner takes its lease to have run out."""
+
 RENEW = 15.0
 """Seconds between renewals."""
+
+
+def _now() -> float:
+    """Seconds that also pass while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class InUse(InputError):
@@ -57,7 +67,7 @@ class Lease:
         self._bucket, self._address, self._copy, self._on_lost = bucket, address, copy, lost
         self._name, self._life, self._renew, self._say = name, life, renew, say
         self._token = uuid.uuid4().hex
-        self._generation = b""
+        self._generation, self._renewed = b"", 0.0
         self._end, self._writing = threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self.lost = False
@@ -83,6 +93,20 @@ class Lease:
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self._thread.start()
         return self
+
+    @property
+    def valid(self) -> bool:
+        """Whether nobody else can have taken it yet."""
+        return not self.lost and _now() - self._renewed < (1 - MARGIN) * self._life
+
+    def confirm(self) -> bool:
+        """Renew it now: whether it still is ours. Raises ValueError: tensorstore's, no way to the bucket."""
+        with self._writing:
+            kept = not self.lost and (self._write(self._generation, self._owner()) or self._is_ours())
+            told, self.lost = self.lost, not kept
+        if not kept and not told:
+            self._on_lost()
+        return kept
 
     def __exit__(self, *_: object) -> None:
         """Give it back; where there is no way to the bucket it runs out by itself."""
@@ -142,31 +166,27 @@ class Lease:
 
     def _write(self, generation: bytes, value: dict[str, Any]) -> bool:
         """Write the object where it is still of this generation."""
+        began = _now()
         stamp = self._bucket.write(self._name, json.dumps(value).encode(), if_equal=generation).result()
         if not stamp.generation:
             return False
-        self._generation = stamp.generation
+        self._generation, self._renewed = stamp.generation, began
         return True
 
     def _keep(self) -> None:
         while not self._end.wait(self._renew):
-            try:
-                with self._writing:
-                    kept = self._write(self._generation, self._owner()) or self._is_ours()
-            except ValueError:
-                continue  # the network is away; another attempt follows, and uploading says so if it lasts
-            if not kept:
-                self.lost = True
-                self._on_lost()
-                return
+            with contextlib.suppress(ValueError):  # the network is away: another attempt follows; uploading says so
+                if not self.confirm():
+                    return
 
     def _is_ours(self) -> bool:
         """Whether a renewal whose answer got lost had arrived, or somebody deleted the object and took nothing."""
         found = self._bucket.read(self._name).result()
         if found.state == "value" and _parse(found).get("token") != self._token:
             return False
-        self._generation = found.stamp.generation
-        return True
+        if found.state != "value":  # a bucket that is gone reads the same, but cannot be listed
+            self._bucket.list(ts.KvStore.KeyRange(self._name, f"{self._name}\0")).result()
+        return self._write(found.stamp.generation, self._owner())
 
 
 def _parse(found: ts.KvStore.ReadResult) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import tensorstore as ts
 
+from tlseg_jax.errors import InputError
+
 WHOLE = ".whole"
 """Name of the object that says that a checkpoint's folder is complete, and of what files."""
 
@@ -34,6 +36,19 @@ def step_of(name: str) -> str | None:
 def counts(name: str) -> bool:
     """Whether a file is one of the results: not a lock, nor half of a file that is being written."""
     return not any(p.startswith(".") or p.endswith(".tmp") or ".orbax-checkpoint-tmp" in p for p in name.split("/"))
+
+
+def check_name(name: str) -> str:
+    """The name of an object, relative to its folder, where it can be that of a file there and of nothing else.
+
+    Raises:
+      InputError: a part of it is empty, "." or "..", so that it would be written to another place.
+    """
+    if "\0" in name or any(p in ("", ".", "..") for p in name.split("/")):
+        raise InputError(
+            f"The bucket has an object named {name!r}, which cannot be a file of its folder: remove it there."
+        )
+    return name
 
 
 def local_files(folder: Path) -> dict[str, Stamp]:
@@ -68,9 +83,11 @@ def remote_files(bucket: ts.KvStore, marked: bool) -> set[str]:
         has none.
 
     Raises:
+      InputError: see `check_name`; or a name is not UTF-8.
       ValueError: tensorstore's, there is no way to the bucket.
     """
-    names = [key.decode() for key in bucket.list().result()]
+    # What consoles show as an empty folder is an object with a slash at the end.
+    names = [n for n in map(_decoded, bucket.list().result()) if n and check_name(n.removesuffix("/")) == n]
     loose = {n for n in names if counts(n) and not (marked and step_of(n))}
     if not marked:
         return loose
@@ -80,9 +97,24 @@ def remote_files(bucket: ts.KvStore, marked: bool) -> set[str]:
     for step, read in reads:
         found = read.result()
         if found.state == "value":
-            listed = {f"{step}/{name}" for name in json.loads(found.value)["files"]}
+            listed = {check_name(f"{step}/{name}") for name in _listed(found.value)}
             loose |= listed if listed <= there else set()
     return loose
+
+
+def _decoded(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        raise InputError(f"The bucket holds an object named {key!r}, which is not UTF-8: remove it there.") from None
+
+
+def _listed(content: bytes) -> list[str]:
+    """What a marker lists; a damaged one lists a file that is not there."""
+    try:
+        return [str(name) for name in json.loads(content)["files"]]
+    except (ValueError, KeyError, TypeError):
+        return [WHOLE + ".damaged"]
 
 
 def marker(step: str, files: list[str]) -> bytes:

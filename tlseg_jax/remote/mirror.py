@@ -1,22 +1,28 @@
 """A local copy of a folder in a bucket: brought here, and brought back as it changes.
 
-The bucket has the last word: where someone else has written there since we last looked, their files replace ours.
+The bucket has the last word: where someone else has written there since we last looked, their files replace ours. An
+object is written and deleted only where it still is what we know of it, so that what was on its way while this process
+was suspended, and lost its lease, replaces nothing of the new owner's.
 """
 
 import base64
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
 
+from tlseg_jax.errors import InputError
 from tlseg_jax.files import replacing, write_json
-from tlseg_jax.remote.listing import WHOLE, Stamp, local_files, marker, remote_files, step_of
+from tlseg_jax.remote.listing import WHOLE, Stamp, check_name, local_files, marker, remote_files, step_of
 
 STATE = ".remote.json"
 """Local file: what is known of the objects in the bucket, so that what has not changed is not fetched again."""
+
+MISSING = ts.KvStore.open({"driver": "memory"}).result().read("none").result().stamp.generation
+"""tensorstore's generation of an object that is not there."""
 
 AT_ONCE = 32
 """Objects under way at a time."""
@@ -33,7 +39,9 @@ class Known:
 class Mirror:
     """One folder, here and in the bucket."""
 
-    def __init__(self, folder: Path, bucket: ts.KvStore, *, keep_new: bool = False) -> None:
+    def __init__(
+        self, folder: Path, bucket: ts.KvStore, *, keep_new: bool = False, confirm: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         """Take both as they are.
 
         Args:
@@ -41,8 +49,10 @@ class Mirror:
           bucket: the folder in the bucket.
           keep_new: whether files that only the local copy has are kept when others have written to the bucket:
             right for a prepared data set, whose subjects have nothing to do with one another, and wrong for a run.
+          confirm: asked whether we still own the folder where an object is not what we know: what a former owner had
+            on its way is then written over.
         """
-        self.folder, self._bucket, self._keep_new = folder, bucket, keep_new
+        self.folder, self._bucket, self._keep_new, self._confirm = folder, bucket, keep_new, confirm
         self._known = _read_state(folder / STATE)
 
     def pull(self, marked: bool) -> int:
@@ -57,6 +67,7 @@ class Mirror:
           How many files were fetched.
 
         Raises:
+          InputError: an object's name would be a file of another place (see `listing.check_name`).
           ValueError: tensorstore's, there is no way to the bucket.
           OSError: the files cannot be written here.
         """
@@ -72,12 +83,12 @@ class Mirror:
                 wanted |= {n for n in both if here[n] != known[n]}
             leave = gone if self._keep_new else [n for n in here if n not in there]
             for name in leave:
-                (self.folder / name).unlink(missing_ok=True)
+                self._path(name).unlink(missing_ok=True)
                 self._known.pop(name, None)
         for name, read in self._read(sorted(wanted)):
             if read.state != "value":
                 continue  # deleted since it was listed
-            path = self.folder / name
+            path = self._path(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path, "wb") as f:
                 f.write(read.value)
@@ -90,7 +101,8 @@ class Mirror:
     def mark(self) -> None:
         """Say of every checkpoint there that it is whole: what a user has copied to the bucket does not."""
         steps = {s for n in self._known if (s := step_of(n))}
-        self._wait([self._bucket.write(f"{s}/{WHOLE}", marker(s, self._files_of(s))) for s in sorted(steps)])
+        for s in sorted(steps):
+            self._mark(s, marker(s, self._files_of(s)))
 
     def push(self, go_on: Callable[[], bool] = lambda: True) -> int:
         """Bring to the bucket what changed here since.
@@ -142,10 +154,12 @@ class Mirror:
                     content = (self.folder / name).read_bytes()
                 except FileNotFoundError:
                     continue
-                writes.append((name, self._bucket.write(name, content)))
-            for name, write in writes:
-                self._know(name, write.result().generation, files[name])
-            sent += len(writes)
+                writes.append((name, content, self._bucket.write(name, content, if_equal=self._generation(name))))
+            for name, content, write in writes:
+                generation = write.result().generation or self._settle(name, content)
+                if generation:
+                    self._know(name, generation, files[name])
+                    sent += 1
         return sent
 
     def _send_step(self, step: str, files: dict[str, Stamp], go_on: Callable[[], bool]) -> int:
@@ -153,10 +167,10 @@ class Mirror:
         if all(n in self._known and self._known[n].stamp == s for n, s in files.items()):
             return 0
         if self._files_of(step):  # another one of the same step is there: not half of each
-            self._bucket.write(f"{step}/{WHOLE}", None).result()
+            self._mark(step, None)
         sent = self._send(files, go_on)
         if all(n in self._known and self._known[n].stamp == s for n, s in files.items()):
-            self._bucket.write(f"{step}/{WHOLE}", marker(step, list(files))).result()
+            self._mark(step, marker(step, list(files)))
         return sent
 
     def _delete(self, names: Sequence[str], finished: set[str]) -> None:
@@ -165,11 +179,43 @@ class Mirror:
         A checkpoint in `finished` was written anew in this very call and says so of its new files.
         """
         steps = {s for n in names if (s := step_of(n))} - finished
-        self._wait([self._bucket.write(f"{s}/{WHOLE}", None) for s in sorted(steps)])
+        for s in sorted(steps):
+            self._mark(s, None)
         for chunk in _chunks(names, AT_ONCE):
-            self._wait([self._bucket.write(n, None) for n in chunk])
-            for name in chunk:
-                del self._known[name]
+            writes = [(n, self._bucket.write(n, None, if_equal=self._generation(n))) for n in chunk]
+            for name, write in writes:
+                if write.result().generation or self._settle(name, None):
+                    del self._known[name]
+
+    def _mark(self, step: str, content: bytes | None) -> None:
+        """Write or delete what says that a checkpoint is whole."""
+        name = f"{step}/{WHOLE}"
+        generation = self._bucket.read(name).result().stamp.generation
+        if self._confirm():  # only now: nobody else's is taken for the one that was read
+            self._bucket.write(name, content, if_equal=generation).result()
+
+    def _settle(self, name: str, content: bytes | None) -> bytes | None:
+        """Write or delete an object that is not what we know: its generation; None where we own the folder no more."""
+        for _ in range(3):
+            found = self._bucket.read(name).result()
+            if (found.value if found.state == "value" else None) == content:
+                return found.stamp.generation  # type: ignore[no-any-return]  # an answer got lost
+            if not self._confirm():
+                break
+            stamp = self._bucket.write(name, content, if_equal=found.stamp.generation).result()
+            if stamp.generation:
+                return stamp.generation  # type: ignore[no-any-return]
+        return None
+
+    def _generation(self, name: str) -> bytes:
+        return self._known[name].generation if name in self._known else MISSING
+
+    def _path(self, name: str) -> Path:
+        """Where an object is here. Raises InputError: it would be outside the folder, by its name or through a link."""
+        path = self.folder / check_name(name)
+        if not path.parent.resolve().is_relative_to(self.folder.resolve()):
+            raise InputError(f"{path} is outside {self.folder.resolve()} through a link: remove that link.")
+        return path
 
     def _read(self, names: Sequence[str], ours: bool = False) -> Iterator[tuple[str, Any]]:
         """Objects by name; with `ours`, "unspecified" for those that are what we know."""
@@ -192,10 +238,6 @@ class Mirror:
             n: [base64.b64encode(k.generation).decode(), *k.stamp] for n, k in sorted(self._known.items())
         }
         write_json(self.folder / STATE, {"files": files})
-
-    def _wait(self, futures: Iterable[Any]) -> None:
-        for future in futures:
-            future.result()
 
 
 def _read_state(path: Path) -> dict[str, Known]:

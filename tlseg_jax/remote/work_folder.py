@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from tlseg_jax.files import local_folder
 from tlseg_jax.remote.address import copy_of, parse_address
 from tlseg_jax.remote.held import bring
 from tlseg_jax.remote.kv import check_reachable
@@ -20,11 +21,11 @@ def work_folder(text: str, *, fetch: str | None = None, say: Callable[[str], Non
       say: prints a line.
 
     Raises:
-      InputError: the address is not usable, or there is no way to the bucket.
+      InputError: the address or the path is not usable, or there is no way to the bucket.
     """
     address = parse_address(text)
     if address is None:
-        return Path(text)
+        return local_folder(text)
     check_reachable(address)
     folder = copy_of(address)
     say(f"{address}: worked in at {folder}, and kept up to date in the bucket.")

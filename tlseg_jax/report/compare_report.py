@@ -14,7 +14,6 @@ from typing import Any
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.table import write_table
-from tlseg_jax.files import replacing
 from tlseg_jax.report import compare_tables as tables
 from tlseg_jax.report.assess import mark_of
 from tlseg_jax.report.compare_analysis import Dice, Group, analyse
@@ -24,6 +23,9 @@ from tlseg_jax.report.compare_stats import RESAMPLES
 from tlseg_jax.report.slice_curves import draw_curves_together, draw_model_curve
 from tlseg_jax.report.slice_dice import draw_dice_by_model
 from tlseg_jax.report.slice_examples import ExampleCase, draw_examples
+from tlseg_jax.written import publishing
+
+PAGE = "comparison.md"
 
 METHOD = f"""\
 - The units of the tests on Dice are volumes. A volume's Dice is averaged over the seeds first: seeds are tested on the
@@ -67,41 +69,42 @@ def write_comparison(
       The page, `comparison.md`, which is written last.
 
     Raises:
-      InputError: there are no runs; a file of one is missing or damaged; seeds or volumes differ.
+      InputError: there are no runs; a file of one is missing or damaged; seeds or volumes differ; the
+        folder has a file under a name of ours that no earlier call wrote.
     """
     if not runs:
         raise InputError(f"There are no finished runs to compare for {folder}: train models A, B and C first.")
     before = None if pretrained is None or source is None else _before(pretrained, source)
     groups = analyse([read_run(r) for r in runs], target, source, before)
-    figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    mark = mark_of(synthetic)
-    for g in groups:
-        of_n = f", n = {name_n(g.n)}" if len(groups) > 1 else ""
-        for m, own in g.runs.items():
-            draw_model_curve(
-                own, figures / _curve_name(f"model_{m}", g, groups), heading=f"Model {m} on {target}{of_n}", mark=mark
-            )
-        heading = f"{_models(groups)} on {target}{of_n}"
-        draw_curves_together(g.runs, figures / _curve_name("curves", g, groups), heading=heading, mark=mark)
-    draw_dice_by_model({g.n: g.dice for g in groups}, figures / "dice.png", heading=target, mark=mark)
-    if examples:
-        draw_examples(examples, figures / "examples.png", heading=f"Examples of {target}", mark=mark)
-    found = {
-        "epoch_times": tables.epoch_times(groups),
-        "volumes": tables.volumes(groups, target),
-        "summary": tables.summary(groups, target),
-        "tests": tables.tests(groups, target, source),
-        "convergence": tables.convergence(groups),
-        "forgetting": tables.forgetting(groups),
-        "forgetting_volumes": tables.forgetting_by_volume(groups, before),
-    }
-    for name, table in found.items():
-        write_table(folder / f"{name}.csv", table.columns, table.rows)
-    page = folder / "comparison.md"
-    with replacing(page) as f:
-        f.write(_page(groups, found, target, source, bool(examples), synthetic, settings))
-    return page
+    folder.mkdir(parents=True, exist_ok=True)
+    with publishing(folder, PAGE) as beside:
+        figures = beside / "figures"
+        figures.mkdir()
+        mark = mark_of(synthetic)
+        for g in groups:
+            of_n = f", n = {name_n(g.n)}" if len(groups) > 1 else ""
+            for m, own in g.runs.items():
+                path = figures / _curve_name(f"model_{m}", g, groups)
+                draw_model_curve(own, path, heading=f"Model {m} on {target}{of_n}", mark=mark)
+            heading = f"{_models(groups)} on {target}{of_n}"
+            draw_curves_together(g.runs, figures / _curve_name("curves", g, groups), heading=heading, mark=mark)
+        draw_dice_by_model({g.n: g.dice for g in groups}, figures / "dice.png", heading=target, mark=mark)
+        if examples:
+            draw_examples(examples, figures / "examples.png", heading=f"Examples of {target}", mark=mark)
+        found = {
+            "epoch_times": tables.epoch_times(groups),
+            "volumes": tables.volumes(groups, target),
+            "summary": tables.summary(groups, target),
+            "tests": tables.tests(groups, target, source),
+            "convergence": tables.convergence(groups),
+            "forgetting": tables.forgetting(groups),
+            "forgetting_volumes": tables.forgetting_by_volume(groups, before),
+        }
+        for name, table in found.items():
+            write_table(beside / f"{name}.csv", table.columns, table.rows)
+        page = _page(groups, found, target, source, bool(examples), synthetic, settings)
+        (beside / PAGE).write_text(page, encoding="utf-8")
+    return folder / PAGE
 
 
 def _before(pretrained: Path, source: str) -> Dice:

@@ -24,6 +24,9 @@ from tlseg_jax.report.slice_sections import slice_sections
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.study_sections import score_sections
 from tlseg_jax.report.sweep_stats import method_order
+from tlseg_jax.written import publishing
+
+PAGE = "report.html"
 
 VIEWERS = 6
 """Scans to scroll through, if not told otherwise: the worst, median and best of the target and of unseen data."""
@@ -36,7 +39,7 @@ def write_report(
 
     Args:
       sweep_folder: with study.json and results.csv; cells and prepared data sets may be gone.
-      report_folder: made if it is missing; figures and tables of an earlier report there are replaced.
+      report_folder: made if it is missing; figures and tables of an earlier report there are replaced, or go.
       say: prints a line.
       viewers: scans to scroll through, at most.
 
@@ -44,32 +47,32 @@ def write_report(
       The page, which is written last.
 
     Raises:
-      InputError: study.json or results.csv is missing or damaged, or the folder cannot be written.
+      InputError: study.json or results.csv is missing or damaged, or the folder cannot be written or holds files
+        under the report's names that no earlier call wrote.
     """
     study = read_study(sweep_folder / "study.json")
     results = read_results(sweep_folder / "results.csv")
-    with lock_folder(report_folder, "output"):
-        figures = report_folder / "figures"
+    with lock_folder(report_folder, "output"), publishing(report_folder, PAGE) as folder:
+        figures = folder / "figures"
         figures.mkdir(exist_ok=True)
         sections = [
             *_unfinished(study),
-            *score_sections(results, report_folder, study),
-            *(factor_sections(results, report_folder, study) if study.has_factors else ()),
+            *score_sections(results, folder, study),
+            *(factor_sections(results, folder, study) if study.has_factors else ()),
             grid_section(results, study, sweep_folder, figures),
-            *_curves(results, study, sweep_folder, report_folder),
+            *_curves(results, study, sweep_folder, folder),
             *_material(study),
         ]
         shown, notes = make_viewers(results, study, sweep_folder, viewers)
         if notes:
             sections.append(Section("Scans that cannot be shown", notes))
-        page = write_page(
-            report_folder / "report.html", f"Study {study.name}", sections, synthetic=_synthetic(results, study),
+        write_page(
+            folder / PAGE, f"Study {study.name}", sections, synthetic=_synthetic(results, study),
             facts=_facts(results, study), viewers=shown,
         )  # fmt: skip
-        _remove_old(report_folder, sections)
     for note in notes:
         say(note)
-    return page
+    return report_folder / PAGE
 
 
 def _synthetic(results: Results, study: StudyInfo) -> bool:
@@ -192,16 +195,3 @@ def _material(study: StudyInfo) -> tuple[Section, ...]:
         )  # fmt: skip
     line = f"{_count(len(left_out), 'scan')} left out of the data." if left_out else "No scan was left out of the data."
     return (Section("Methods, settings and exclusions", (line,), tables=tuple(tables)),)
-
-
-def _remove_old(folder: Path, sections: Sequence[Section]) -> None:
-    """Take away figures and tables of an earlier report that this one does not have."""
-    kept = {f.png.stem for s in sections for f in s.figures}
-    for suffix in ("png", "svg"):
-        for path in (folder / "figures").glob(f"*.{suffix}"):
-            if path.stem not in kept:
-                path.unlink()
-    tables = {t.name for s in sections for t in s.tables}
-    for path in (folder / "tables").glob("*.csv"):
-        if path.stem not in tables:
-            path.unlink()

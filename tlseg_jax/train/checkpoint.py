@@ -28,6 +28,7 @@ from tlseg_jax.train.checkpoint_files import (
     Damaged,
     alone,
     digests,
+    plain_path,
     read_checkpoint,
     read_description,
     steps_in,
@@ -74,6 +75,8 @@ class Checkpoints:
         self._folder, self._keep, self._say = folder.resolve(), keep, say
         self._best: tuple[float, int] | None = None
         self._manager: ocp.CheckpointManager | None = None
+        self._paths = contextlib.ExitStack()
+        self._read_back = False
         if not processes.is_chief():
             return
         with told(self._folder):
@@ -99,12 +102,15 @@ class Checkpoints:
             with contextlib.suppress(Exception):
                 self._manager.close()
             self._manager = None
+            self._paths.close()
 
     def save(
         self, state: TrainState, iterator: "grain.DatasetIterator", description: dict[str, Any],
         score: float | None = None,
     ) -> None:  # fmt: skip
         """Save in the background; a step that is already saved is left.
+
+        The first is waited for and read back: what cannot be read is told then and not when the training is over.
 
         Args:
           state: its arrays are whole in this process.
@@ -114,7 +120,7 @@ class Checkpoints:
 
         Raises:
           OSError: the disk has no room for it.
-          InputError: the folder cannot be written any more.
+          InputError: the folder cannot be written any more, or what was written there cannot be read.
         """
         if not processes.is_chief():
             return
@@ -142,6 +148,17 @@ class Checkpoints:
                     digest=ocp.args.JsonSave(digests(tree, position, description)),
                 ),
             )
+            if not self._read_back:
+                manager.wait_until_finished()
+        if not self._read_back:
+            try:
+                read_checkpoint(self._folder / str(step))
+            except Damaged as e:
+                raise InputError(
+                    f"The first checkpoint, {self._folder / str(step)}, cannot be read back ({e}): training has ended, "
+                    "as its result would be lost; choose another --workdir."
+                ) from None
+            self._read_back = True
         if score is not None and (self._best is None or score > self._best[0]):
             self._best = (score, step)
 
@@ -219,7 +236,8 @@ class Checkpoints:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(create=False, multiprocessing_options=alone())
             names = ("state", "input", "description", "digest")
-            self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=names)
+            folder = self._paths.enter_context(plain_path(self._folder))
+            self._manager = ocp.CheckpointManager(folder, options=options, item_names=names)
         return self._manager
 
 

@@ -9,7 +9,8 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,10 @@ FORMAT = 2
 
 UNFINISHED = ".orbax-checkpoint-tmp"
 """In the name of a checkpoint's folder that Orbax has not finished; of one that is being deleted too."""
+
+
+_SPECIAL = frozenset("[*?\\")
+"""What Orbax does not take for itself in the name of a folder."""
 
 
 class Damaged(Exception):
@@ -120,9 +125,11 @@ def _json(path: Path, name: str) -> Any:
 
 def _arrays(path: Path, parts: Sequence[str]) -> dict[str, Any]:
     try:
-        _read_through(path)
-        with contextlib.closing(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone())) as reader:
-            where = path.resolve()
+        with (
+            plain_path(path) as where,
+            contextlib.closing(ocp.PyTreeCheckpointHandler(multiprocessing_options=alone())) as reader,
+        ):
+            _read_through(where)
             tree = reader.metadata(where).tree
             wanted = {k: tree[k] for k in parts or tree}
             target = jax.tree.map(lambda m: np.empty(m.shape, m.dtype), wanted)
@@ -135,13 +142,38 @@ def _arrays(path: Path, parts: Sequence[str]) -> dict[str, Any]:
             )  # fmt: skip
     except PermissionError as e:
         raise _refused(path, e) from None
-    except (MemoryError, Preempted):
+    except (MemoryError, Preempted, InputError):
         raise
     except Exception as e:  # what Orbax and its store raise for a damaged file is listed nowhere
         if "PERMISSION_DENIED" in str(e):
             raise _refused(path, e) from None
         raise Damaged(first_line(e)) from None
     return found  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def plain_path(folder: Path) -> Iterator[Path]:
+    r"""A folder's path as Orbax can use it, while the body runs: absolute, and through a link where it has `[*?\`.
+
+    Orbax finds the pieces of a checkpoint by a glob pattern in which it does not escape the folder, and leaves them out
+    without a word where that finds none; its store takes a `\` for a `/`.
+
+    Raises:
+      InputError: the folder of temporary files, where the link has to be, has such a name too.
+    """
+    folder = folder.resolve()
+    if not _SPECIAL & set(str(folder)):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="tlseg_jax-") as beside:
+        link = Path(beside).resolve() / "folder"
+        if _SPECIAL & set(str(link)):
+            raise InputError(
+                f"{folder} and {link.parent} both have one of {' '.join(sorted(_SPECIAL))} in their names: set TMPDIR "
+                "to a folder that has none."
+            )
+        link.symlink_to(folder)
+        yield link
 
 
 def alone() -> ocp.options.MultiprocessingOptions:
@@ -166,7 +198,7 @@ def _read_through(folder: Path) -> None:
 
     Orbax reads many at a time: where one fails, the others print tracebacks of their own as they end.
     """
-    base = {"driver": "file", "path": f"{folder.resolve()}/"}
+    base = {"driver": "file", "path": f"{folder}/"}
     pieces = ts.KvStore.open({"driver": "ocdbt", "base": base}).result()
     for key in pieces.list().result():
         pieces.read(key).result()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import tempfile
 import warnings
 import zlib
@@ -18,6 +19,12 @@ MAX_BYTES = 2 * 2**30
 
 UNKEEPABLE = r"Error writing persistent compilation cache entry for .*std::bad_alloc"
 """What JAX says of a program with a oneDNN call (`models.onednn`): XLA has no form to write it down in."""
+
+_PROGRAM = re.compile(r".+-[0-9a-f]{64}-(cache|atime)")
+"""JAX's name of a program: all else in a folder that the user has named may be the user's."""
+
+_TUNING = "xla_gpu_"
+"""Begins the names of XLA's own files and folders beside them."""
 
 CHECKED = ".checked"
 """A file of the cache whose time says which programs have been read through already."""
@@ -80,7 +87,7 @@ def use_compilation_cache(folder: str | None = None, *, max_bytes: int = MAX_BYT
 
 
 def drop_oldest(folder: Path, max_bytes: int) -> None:
-    """Remove the files that were not used for longest until the rest take no more than `max_bytes`.
+    """Remove JAX's files that were not used for longest until the rest take no more than `max_bytes`.
 
     JAX's own bound (`jax_compilation_cache_max_size`) wants one more package, and looks through the
     whole folder at each program that it writes. Where the file system keeps no times of reading, the
@@ -90,7 +97,8 @@ def drop_oldest(folder: Path, max_bytes: int) -> None:
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # another process may be doing the same
             status = path.stat()
-            if path.is_file() and path.name != CHECKED:
+            own = _PROGRAM.fullmatch(path.name) or path.relative_to(folder).parts[0].startswith(_TUNING)
+            if own and path.is_file():
                 found.append((max(status.st_atime, status.st_mtime), status.st_size, path))
     total = sum(size for _, size, _ in found)
     for _, size, path in sorted(found):
@@ -112,7 +120,7 @@ def drop_broken(folder: Path) -> None:
     stamp.touch()
     for path in folder.glob("*-cache"):
         with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_mtime_ns >= last and not _whole(path.read_bytes()):
+            if _PROGRAM.fullmatch(path.name) and path.stat().st_mtime_ns >= last and not _whole(path.read_bytes()):
                 path.unlink(missing_ok=True)
 
 

@@ -1,0 +1,134 @@
+"""Segmentations that are made once: what is there of the same scan by the same model stays, what is not ours too."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.predict import Prediction, write_label_map
+from tlseg_jax.evaluate.table import write_table
+from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.written import Written, file_digest
+
+REPLACED = "it replaces what an earlier call made of another scan, by another model or with other settings"
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A label map that is there.
+
+    Attributes:
+      volumes_ml: structure -> its volume in ml.
+      warnings: sentences for the user.
+      seconds: that it took when it was made.
+      anew: whether it was made by this call.
+    """
+
+    volumes_ml: Mapping[str, float]
+    warnings: tuple[str, ...]
+    seconds: float
+    anew: bool = True
+
+
+class Once:
+    """Segments scans with one model, each once."""
+
+    def __init__(
+        self, segment: Callable[[ScanFiles], Prediction], model: Mapping[str, Any] | None, overwrite: bool = False
+    ) -> None:
+        """Do nothing yet.
+
+        Args:
+          segment: one scan, such as `predict_scan` with a network.
+          model: JSON that is the same for the same model with the same settings; None: unknown, and nothing is reused.
+          overwrite: make every label map anew, and replace what is there, whoever wrote it.
+        """
+        self._segment, self._model, self._overwrite = segment, model, overwrite
+        self._sources: dict[ScanFiles, dict[str, str]] = {}
+
+    def check(self, paths: Sequence[Path]) -> None:
+        """Refuse to replace what is not ours, before any work.
+
+        Args:
+          paths: what will be written.
+
+        Raises:
+          InputError: one is there that no earlier call wrote, or that was changed since.
+        """
+        for folder in dict.fromkeys(p.parent for p in paths):
+            theirs = Written(folder).others([p.name for p in paths if p.parent == folder])
+            if theirs and not self._overwrite:
+                raise _refused(folder / theirs[0])
+
+    def make(self, files: ScanFiles, path: Path) -> Made:
+        """Segment a scan, unless its label map is there already; one of another scan or model is replaced.
+
+        Raises:
+          ExclusionError: the scan cannot be used.
+          InputError: see `save_label_map`.
+        """
+        there = None if self._overwrite else self._there(files, path)
+        if there is not None:
+            return there
+        start = time.perf_counter()
+        prediction = self._segment(files)
+        made = Made(prediction.volumes_ml, prediction.warnings, time.perf_counter() - start)
+        known = {"of": self._of(files), "volumes_ml": dict(made.volumes_ml), "warnings": list(made.warnings)}
+        if path.exists() and self._known(path).get("of") not in (None, known["of"]):
+            made = dataclasses.replace(made, warnings=(*made.warnings, REPLACED))
+        write_label_map(prediction, path, lambda beside: self._claim(path, beside, seconds=made.seconds, **known))
+        return made
+
+    def write_table(self, path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+        """Write a CSV file of ours into a folder that exists. Raises InputError: it was changed meanwhile."""
+        beside = path.with_name(f".{path.name}.new")
+        write_table(beside, columns, rows)
+        self._claim(path, beside)
+        beside.replace(path)
+
+    def _claim(self, path: Path, beside: Path, **known: Any) -> None:
+        """Put down what is about to take its name; work may have taken hours since `check`."""
+        written = Written(path.parent)
+        if not self._overwrite and written.others([path.name]):
+            raise _refused(path)
+        written.add({path.name: file_digest(beside)}, **known)
+
+    def _there(self, files: ScanFiles, path: Path) -> Made | None:
+        """The label map at `path`, where it is what would be made."""
+        known = self._known(path)
+        if self._model is None or known.get("of") != self._of(files):
+            return None
+        if not path.is_file() or file_digest(path) != known["sha256"][0]:  # a stop came before the file took its name
+            return None
+        return Made(known["volumes_ml"], tuple(known["warnings"]), known["seconds"], anew=False)
+
+    def _known(self, path: Path) -> dict[str, Any]:
+        return Written(path.parent).files().get(path.name, {})
+
+    def _of(self, files: ScanFiles) -> dict[str, Any]:
+        """What a label map is made of; a brain mask is used, a label is not."""
+        if files not in self._sources:
+            sources = {"scan": files.image} | ({"mask": files.mask} if files.mask else {})
+            self._sources[files] = {k: _content(p) for k, p in sources.items()}
+        return self._sources[files] | {"model": None if self._model is None else dict(self._model)}
+
+
+def _content(path: Path) -> str:
+    """SHA-256 of a file, or of all in a folder; "" of what cannot be read, which is told where it is used."""
+    try:
+        if not path.is_dir():
+            return file_digest(path)
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+        return hashlib.sha256("".join(f"{p.relative_to(path)} {file_digest(p)}\n" for p in files).encode()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _refused(path: Path) -> InputError:
+    return InputError(
+        f"{path} is there and was not written by this command, or was changed since: choose another --output, move it "
+        "away, or give --overwrite to replace what is there."
+    )
