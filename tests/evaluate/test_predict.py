@@ -169,7 +169,13 @@ def test_a_folder_never_overwrites_an_input(tmp_path: Path) -> None:
         folder = tmp_path / "out" if word == "Two scans" else tmp_path
         with pytest.raises(InputError, match=word):
             predict_folder(scans, folder, segmenter(bright), progress=False)
-    assert output_path(ScanFiles("b", Path("b.MGZ")), Path("o")) == Path("o/b_seg.mgz")
+    for name, same in (
+        ("b.MGZ", ".mgz"), ("b.nii", ".nii"), ("b.Nii.Gz", ".nii.gz"), ("b.nrrd", ".nrrd"), ("b.nhdr", ".nrrd"),
+        ("b.mha", ".mha"), ("b.MHD", ".mha"), ("b.hdr", ".nii.gz"), ("dicom", ".nii.gz"), ("b.mnc", ".nii.gz"),
+    ):  # fmt: skip
+        files = ScanFiles("b", Path(name))
+        assert output_path(files, Path("o")) == Path("o/b_seg.nii.gz")
+        assert output_path(files, Path("o"), same=True) == Path(f"o/b_seg{same}")
 
 
 def oasis(subject: str) -> ScanFiles:
