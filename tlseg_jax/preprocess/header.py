@@ -199,7 +199,7 @@ def _pair(path: Path, single_slice: bool) -> Header:
     if not nib.Spm2AnalyzeImage.header_class.may_contain_header(start):
         raise fault(path, "has no NIfTI or Analyze header", "export the scan again as NIfTI")
     raw = nib.Spm2AnalyzeImage.header_class(start[: nib.Spm2AnalyzeImage.header_class.sizeof_hdr], check=False)
-    orient = int(raw["orient"])
+    orient = raw["orient"].tobytes()[0]
     if orient not in _ANALYZE_AXES:
         raise fault(
             path, f"is Analyze whose axes' order is not known (orient {orient})", "convert it to NIfTI, which says it"

@@ -81,12 +81,11 @@ def _through_itk(path: Path, header: Header, clock: Clock, layer: int) -> Iterat
             return
         if extension_of(path) in META:
             check_meta_data(path, header.end)
-        array = sitk.GetArrayViewFromImage(image := open_itk(path).Execute())
+        array = sitk.GetArrayFromImage(open_itk(path).Execute())  # a copy: planes may be kept for long
         clock.decompress += time.perf_counter() - begin
         array = array.reshape(*header.shape[::-1], header.layers)
         for k in range(header.shape[2]):
             yield array[k, ..., layer].T
-        del array, image  # the array is a view of the image, which must outlive it
 
 
 def scaled(header: Header, stored: NDArray[Any]) -> NDArray[np.float32]:
