@@ -24,7 +24,7 @@ from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.formats import extension_of, is_dicom_folder, is_read, stem_of
 from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.layouts import find_scans
+from tlseg_jax.preprocess.layouts import find_scans, no_subject_left
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
 from tlseg_jax.train.run_folder import read_json
@@ -122,6 +122,8 @@ def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Predictio
     if MASK.value:
         raise InputError("--mask goes with a single scan: for several, list the masks in a CSV.")
     found = find_scans(source, need_label=False)
+    if not found.scans:
+        raise no_subject_left(source, found.exclusions)
     outcomes = predict_folder(found.scans, output, segment, same=FORMAT.value == "same")
     failed = [o for o in outcomes if o.problem]
     print(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented; volumes in {output / 'volumes.csv'}")

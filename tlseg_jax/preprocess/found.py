@@ -140,7 +140,7 @@ def assemble(
             c.images = [p for p in c.images if is_read(p)] or unread[:1]
             for path in unread:
                 if path not in c.images:
-                    why = f"{path} is not read, and {c.images[0].name} is taken: remove it, or give it a name of its own."
+                    why = f"{path} is not read, and {c.images[0].name} is taken: remove it, or give it another name."
                     exclusions.append(Exclusion(path.name, why, (str(path),)))
         reason = _fault(subject, c, labels, need_label)
         if reason:
