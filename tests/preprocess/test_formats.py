@@ -1,7 +1,8 @@
 """Scans and label maps of every format read as the same scan in NIfTI does; what cannot be read is named."""
 
+import locale
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ def turned(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
     z = np.array([[np.cos(b), -np.sin(b), 0], [np.sin(b), np.cos(b), 0], [0, 0, 1]])
     return np.asarray(nib.affines.from_matvec(z @ x, (3.5, -2.25, 7.0)) @ affine)
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """GDCM's writer, which is used by these tests alone, leaves the process in the C locale."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture(scope="module")
