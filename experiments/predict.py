@@ -17,16 +17,16 @@ from tlseg_jax.datasets.slice_spec import slice_spec_from_dict
 from tlseg_jax.datasets.spec import spec_from_dict
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.forest_file import load_forest
-from tlseg_jax.evaluate.label_map import check_output, make_folder
+from tlseg_jax.evaluate.label_map import SAME, check_output, make_folder
 from tlseg_jax.evaluate.predict import Prediction, predict_scan
 from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.found import stem_of
+from tlseg_jax.preprocess.formats import extension_of, is_dicom_folder, is_read, stem_of
 from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.layouts import find_scans
+from tlseg_jax.preprocess.layouts import find_scans, no_subject_left
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
 from tlseg_jax.train.run_folder import read_json
@@ -35,10 +35,16 @@ from tlseg_jax.written import file_digest
 RUN = flags.DEFINE_string(
     "run", None, "Folder of a run that has trained, folder that experiments.export made, or the model.stablehlo in one."
 )
-INPUT = flags.DEFINE_string("input", None, "A scan (NIfTI or MGH), or a folder or CSV list of scans.")
-OUTPUT = flags.DEFINE_string(
-    "output", None, "The label map to write (.nii, .nii.gz, .mgz), or a folder for several scans."
+INPUT = flags.DEFINE_string(
+    "input", None, "A scan (a file, or a folder of one DICOM series), or a folder or CSV list of scans."
 )
+OUTPUT = flags.DEFINE_string(
+    "output", None, "The label map to write (.nii.gz, .nii, .mgz, .nrrd, .mha), or a folder for several scans."
+)
+FORMAT = flags.DEFINE_enum(
+    "format", "nifti", ["nifti", "same"],
+    "Of the label maps of several scans: NIfTI, or each as its scan (NIfTI for DICOM and .hdr/.img).",
+)  # fmt: skip
 MASK = flags.DEFINE_string("mask", None, "Brain mask on the same grid as the single scan, where there is one.")
 POSTPROCESS = flags.DEFINE_bool(
     "postprocess", False, "2D runs: drop components that the run's forest (experiments.postprocess) takes to be false."
@@ -68,11 +74,14 @@ def main() -> None:
     model = {"digest": saved.digest, "tiles": TILES.value, "registration": REGISTRATION.value, "forest": forest}
     if not source.exists():
         raise InputError(f"--input={source} does not exist: check the path.")
-    if source.is_dir() or source.suffix.lower() == ".csv":
+    if (source.is_dir() and not is_dicom_folder(source)) or source.suffix.lower() == ".csv":
         _folder(source, output, segment, model)
         return
     files = ScanFiles(stem_of(source) or source.name, source, mask=Path(MASK.value) if MASK.value else None)
-    check_output(files, output)  # before the work, not after it
+    suffix = check_output(files, output)  # before the work, not after it
+    wanted = SAME[extension_of(source)] if is_read(source) else suffix
+    if FORMAT.value == "same" and suffix != wanted:
+        raise InputError(f"--format=same and --output={output} contradict each other: end it with {wanted}.")
     once = Once(segment, model, OVERWRITE.value)
     once.check([output])
     make_folder(output.parent)
@@ -124,7 +133,10 @@ def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Predictio
     if MASK.value:
         raise InputError("--mask goes with a single scan: for several, list the masks in a CSV.")
     found = find_scans(source, need_label=False)
-    outcomes = predict_folder(found.scans, output, segment, model=model, overwrite=OVERWRITE.value)
+    if not found.scans:
+        raise no_subject_left(source, found.exclusions)
+    same = FORMAT.value == "same"
+    outcomes = predict_folder(found.scans, output, segment, model=model, overwrite=OVERWRITE.value, same=same)
     failed = [o for o in outcomes if o.problem]
     print(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented; volumes in {output / 'volumes.csv'}")
     there = sum(not o.anew for o in outcomes)

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 from absl import flags
 
 from experiments import cli, cluster_flags, slice_flags
+from tlseg_jax.datasets.fields import label_from
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import DatasetSpec, LabelValues, Normalise, get_any_spec
 from tlseg_jax.errors import InputError
@@ -47,8 +48,8 @@ SOURCE = flags.DEFINE_string("source", None, "Folder with the scans and labels, 
 STORE = flags.DEFINE_string("store", None, "Folder that holds the prepared data sets, one folder each.")
 NAME = flags.DEFINE_string("name", None, "Name of the prepared data set, where it is not the data set's own.")
 LABEL_VALUES = flags.DEFINE_list(
-    "label_values", [], "Values of the label map that make the structure, or all, for every one above 0; none: the "
-    "data set's, and else the one value that each map holds."
+    "label_values", [], "Values of the label map, or names of a .seg.nrrd's segments, that make the structure, or all, "
+    "for every one above 0; none: the data set's, and else the one value that each map holds."
 )
 LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the source is laid out.")
 DESC = flags.DEFINE_string(
@@ -109,12 +110,12 @@ def _volumes_spec(spec: DatasetSpec) -> DatasetSpec:
         spec = dataclasses.replace(spec, normalise=cast(Normalise, NORMALISE.value))
     if NAME.value:
         spec = dataclasses.replace(spec, name=NAME.value)
-    values: LabelValues
-    try:
-        values = "all" if LABEL_VALUES.value == ["all"] else tuple(int(v) for v in LABEL_VALUES.value)
-    except ValueError:
-        given = ",".join(LABEL_VALUES.value)
-        raise InputError(f"--label_values={given} must be whole numbers, as in 36,37, or all.") from None
+    values: LabelValues = "all"
+    if LABEL_VALUES.value != ["all"]:
+        values = tuple(label_from(v) for v in LABEL_VALUES.value)
+        if "" in values:
+            given = ",".join(LABEL_VALUES.value)
+            raise InputError(f"--label_values={given} must be numbers or names of segments, as in 36,37, or all.")
     return effective_spec(spec, values)
 
 

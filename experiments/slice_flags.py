@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from tlseg_jax.datasets.fields import label_from
 from tlseg_jax.datasets.slice_spec import SliceSpec, check_slice_spec
 from tlseg_jax.errors import InputError
 
@@ -87,19 +88,16 @@ def with_flags(spec: SliceSpec, name: str | None) -> SliceSpec:
 
 
 def labels_from(text: str) -> dict[str, Any]:
-    """`structures` and `label_values` from text such as "liver:1+2,tumour:2".
+    """`structures` and `label_values` from text such as "liver:1+2,tumour:2"; segments go by name as well.
 
     Raises:
       InputError: it is not of that form.
     """
     structures, values = [], []
     for part in text.split(","):
-        name, colon, numbers = part.partition(":")
-        try:
-            values.append(tuple(int(n) for n in numbers.split("+")))
-        except ValueError:
-            colon = ""
-        if not colon or not name.strip():
+        name, _, numbers = part.partition(":")
+        values.append(tuple(label_from(n) for n in numbers.split("+")))
+        if "" in values[-1] or not name.strip():
             raise InputError(f"--labels={text} cannot be read at '{part}': write it as in liver:1+2,tumour:2.")
         structures.append(name.strip())
     return {"structures": tuple(structures), "label_values": tuple(values)}

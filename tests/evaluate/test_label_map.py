@@ -6,9 +6,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.label_map import check_output, save_label_map
+from tlseg_jax.preprocess.header import read_header
 from tlseg_jax.preprocess.scan import ScanFiles
 
 SHAPE = (6, 7, 5)
@@ -136,3 +138,29 @@ def test_a_scaled_scan_passes_on_no_scaling(tmp_path: Path) -> None:
     nib.save(image, tmp_path / "ct.nii.gz")
     save_label_map(VALUES, OBLIQUE, ScanFiles("sub", tmp_path / "ct.nii.gz"), tmp_path / "seg.nii.gz")
     assert np.array_equal(np.asarray(nib.load(tmp_path / "seg.nii.gz").dataobj), VALUES)
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_simpleitk_and_our_reader_find_an_itk_label_map_where_nibabel_finds_the_nifti_one(
+    tmp_path: Path, suffix: str
+) -> None:
+    files = nifti(tmp_path / "scan.nii.gz", 0, 1)
+    rigid = nib.affines.from_matvec(
+        np.array([[-0.8, 0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]]) * (1.1, 0.9, 1.5), (20, -30, 12)
+    )
+    save_label_map(MASK, rigid, files, tmp_path / f"seg{suffix}")
+    image = sitk.ReadImage(str(tmp_path / f"seg{suffix}"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), MASK.astype(np.uint8).transpose(2, 1, 0))
+    corner = rigid @ [5, 6, 4, 1]
+    np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((5, 6, 4)), corner[:3] * [-1, -1, 1], atol=1e-4)
+    np.testing.assert_allclose(read_header(tmp_path / f"seg{suffix}").affine, rigid, atol=1e-5)
+    assert {p.name for p in tmp_path.iterdir()} == {"scan.nii.gz", f"seg{suffix}"}
+
+
+def test_no_part_of_a_scan_is_overwritten(tmp_path: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), str(tmp_path / "x.mhd"))
+    (tmp_path / "x.raw").rename(tmp_path / "x.mha")
+    head = (tmp_path / "x.mhd").read_text().replace("x.raw", "x.mha")
+    (tmp_path / "x.mhd").write_text(head)
+    with pytest.raises(InputError, match="never overwritten"):
+        check_output(ScanFiles("x", tmp_path / "x.mhd"), tmp_path / "x.mha")

@@ -12,6 +12,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -22,6 +23,7 @@ from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import Outcome, output_path, predict_folder
 from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
 from tlseg_jax.preprocess.read import read_scan
 from tlseg_jax.preprocess.scan import ScanFiles
@@ -213,6 +215,35 @@ def test_a_map_that_appears_while_the_scan_is_segmented_stays(tmp_path: Path) ->
     assert "s_seg.nii.gz is there" in outcome.problem and (out / "s_seg.nii.gz").read_bytes() == b"drawn meanwhile"
 
 
+def test_scans_of_each_format_are_segmented_alike_and_what_is_not_read_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    image = nib.load(write_head(tmp_path / "a.nii.gz", CODES["LAS"]).image)
+    nib.save(image, source / "a.nii.gz")
+    itk = sitk.GetImageFromArray(np.asarray(image.dataobj).transpose(2, 1, 0))
+    mm = np.linalg.norm(image.affine[:3, :3], axis=0)
+    lps = np.diag([-1.0, -1.0, 1.0]) @ image.affine[:3]
+    itk.SetSpacing(mm.tolist())
+    itk.SetDirection((lps[:, :3] / mm).ravel().tolist())
+    itk.SetOrigin(lps[:, 3].tolist())
+    sitk.WriteImage(itk, str(source / "b.nrrd"))
+    sitk.WriteImage(itk, str(source / "c.mha"))
+    nib.save(nib.Nifti1Image(np.stack([np.asarray(image.dataobj)] * 2, -1), image.affine), source / "d.nii")
+    (source / "e.mnc").write_bytes(b"CDF")
+    found = find_scans(source, need_label=False)
+    for same, ends in ((False, [".nii.gz"] * 3), (True, [".nii.gz", ".nrrd", ".mha"])):
+        out = tmp_path / f"out{same}"
+        outcomes = predict_folder(
+            found.scans, out, segmenter(bright), same=same, progress=False, say=lambda s: None
+        )
+        assert [o.subject for o in outcomes] == ["a", "b", "c", "d", "e"]
+        made = [out / f"{s}_seg{e}" for s, e in zip("abc", ends, strict=True)]
+        assert [o.output for o in outcomes] == [*made, None, None]
+        assert "4D series" in outcomes[3].problem and "MINC" in outcomes[4].problem
+        masks = [sitk.GetArrayFromImage(sitk.ReadImage(str(o.output))) for o in outcomes[:3]]
+        assert masks[0].any() and (masks[0] == masks[1]).all() and (masks[0] == masks[2]).all()
+
+
 def test_a_network_that_fails_is_named_for_each_scan(tmp_path: Path) -> None:
     scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
 
@@ -275,7 +306,13 @@ def test_a_folder_never_overwrites_an_input(tmp_path: Path) -> None:
         folder = tmp_path / "out" if word == "Two scans" else tmp_path
         with pytest.raises(InputError, match=word):
             predict_folder(scans, folder, segmenter(bright), progress=False)
-    assert output_path(ScanFiles("b", Path("b.MGZ")), Path("o")) == Path("o/b_seg.mgz")
+    for name, same in (
+        ("b.MGZ", ".mgz"), ("b.nii", ".nii"), ("b.Nii.Gz", ".nii.gz"), ("b.nrrd", ".nrrd"), ("b.nhdr", ".nrrd"),
+        ("b.mha", ".mha"), ("b.MHD", ".mha"), ("b.hdr", ".nii.gz"), ("dicom", ".nii.gz"), ("b.mnc", ".nii.gz"),
+    ):  # fmt: skip
+        files = ScanFiles("b", Path(name))
+        assert output_path(files, Path("o")) == Path("o/b_seg.nii.gz")
+        assert output_path(files, Path("o"), same=True) == Path(f"o/b_seg{same}")
 
 
 def oasis(subject: str) -> ScanFiles:

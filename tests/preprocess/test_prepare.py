@@ -252,8 +252,10 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     assert wrong.returncode == 2 and "label_values" in wrong.stderr and "Traceback" not in wrong.stderr
     typo = command("--dataset=hdtc", f"--source={source}", f"--store={tmp_path}")
     assert typo.returncode == 2 and "did you mean hdt_c?" in typo.stderr
-    letters = command(*flags, "--label_values=a")
-    assert letters.returncode == 2 and "whole numbers" in letters.stderr
+    letters = command(*flags, "--name=letters", "--label_values=a")
+    assert letters.returncode == 2 and "names no segments, so 'a' is not found" in letters.stderr
+    nothing = command(*flags, "--label_values=7,,8")
+    assert nothing.returncode == 2 and "must be numbers or names" in nothing.stderr
 
 
 @pytest.mark.slow

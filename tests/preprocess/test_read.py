@@ -67,8 +67,8 @@ def empty(d: Path) -> Path:
 
 
 def other_name(d: Path) -> Path:
-    (d / "x.nrrd").write_bytes(b"NRRD")
-    return d / "x.nrrd"
+    (d / "x.img.txt").write_bytes(b"NRRD")
+    return d / "x.img.txt"
 
 
 def cut_gzip(d: Path) -> Path:

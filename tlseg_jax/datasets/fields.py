@@ -42,3 +42,16 @@ def check_folder_name(name: str, where: str) -> None:
 def is_number(value: object, whole: bool) -> bool:
     """Whether a value is a number, and a whole one where that is asked for; true and false are none."""
     return not isinstance(value, bool) and isinstance(value, int if whole else (int, float))
+
+
+def is_label(value: object) -> bool:
+    """Whether a value says which voxels of a label map are meant: a whole number, or the name of a segment."""
+    return is_number(value, True) or (isinstance(value, str) and bool(value.strip()))
+
+
+def label_from(text: str) -> int | str:
+    """A label as it is written on the command line: a number where it is one, else the name of a segment."""
+    try:
+        return int(text)
+    except ValueError:
+        return text.strip()

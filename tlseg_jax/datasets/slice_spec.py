@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
-from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_number
+from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_label, is_number
 from tlseg_jax.errors import InputError
 
 Modality = Literal["CT", "MR"]
@@ -29,8 +29,8 @@ class SliceSpec:
       name: short name, also the folder of the prepared store.
       modality: "CT" (Hounsfield units are expected) or "MR".
       structures: what the label shows, one output of the network each, in order; the last is the target.
-      label_values: for each structure the values of the label map that make it; a value may serve
-        several, as a tumour is also liver.
+      label_values: for each structure the values of the label map, or names of a `.seg.nrrd`'s segments, that make
+        it; a value may serve several, as a tumour is also liver.
       pixels: of a prepared slice: x (left to right), y (back to front).
       resize: how a slice comes to `pixels`: "pad" keeps its pixels and crops or pads about the middle; "fit"
         resamples its field of view; "spacing" resamples to `pixel_mm`, then crops or pads.
@@ -53,7 +53,7 @@ class SliceSpec:
     name: str
     modality: Modality
     structures: tuple[str, ...]
-    label_values: tuple[tuple[int, ...], ...]
+    label_values: tuple[tuple[int | str, ...], ...]
     pixels: tuple[int, int]
     resize: Resize = "pad"
     pixel_mm: float | None = None
@@ -160,6 +160,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
         right = isinstance(v, list | tuple) and (count is None or len(v) == count)
         return right and all(is_number(i, whole) for i in v)
 
+    def labels(v: Any) -> bool:
+        return isinstance(v, list | tuple) and all(map(is_label, v))
+
     choices = {"modality": Modality, "resize": Resize, "scaling": Scaling, "other_values": OtherValues}
     if key in choices:
         if value not in get_args(choices[key]):
@@ -170,8 +173,8 @@ def _checked(key: str, value: Any, where: str) -> Any:
             raise fault("a list of names")
         return tuple(value)
     if key == "label_values":
-        if not (isinstance(value, list | tuple) and all(numbers(v, True) for v in value)):
-            raise fault("a list of whole numbers for each structure, as in [[1, 2], [2]]")
+        if not (isinstance(value, list | tuple) and all(labels(v) for v in value)):
+            raise fault("a list of whole numbers (or names of segments) for each structure, as in [[1, 2], [2]]")
         return tuple(tuple(v) for v in value)
     if key == "pixels":
         if not numbers(value, True, 2):

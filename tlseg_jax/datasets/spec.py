@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
-from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_number
+from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_label, is_number
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec, slice_spec_from_dict
 from tlseg_jax.errors import InputError
 
@@ -16,7 +16,7 @@ Shape3 = tuple[int, int, int]
 Spacing3 = tuple[float, float, float]
 Space = Literal["MNI305", "native"]
 Normalise = Literal["volume", "mask"]
-LabelValues = tuple[int, ...] | Literal["all"]
+LabelValues = tuple[int | str, ...] | Literal["all"]
 
 DIVISOR = 8
 """Patch sides divide by this: three 2x2x2 poolings (Weatheritt et al., section 3.1)."""
@@ -41,8 +41,8 @@ class DatasetSpec:
       train_count: scans for training in the paper; with test_count it gives the test fraction.
       test_count: scans held out in the paper.
       split_group: data sets of one group share subjects, and so share one split.
-      label_values: values of the label map that make the structure; "all" takes every value above 0. Empty takes the
-        one value that each map holds, and refuses a map of several.
+      label_values: values of the label map that make the structure, or names of a `.seg.nrrd`'s segments; "all" takes
+        every value above 0. Empty takes the one value that each map holds, and refuses a map of several.
     """
 
     kind: ClassVar[Literal["volumes"]] = "volumes"
@@ -251,8 +251,8 @@ def _checked(key: str, value: Any, where: str) -> Any:
     if key == "label_values":
         if value == "all":
             return value
-        if not (isinstance(value, list | tuple) and all(is_number(v, True) for v in value)):
-            raise fault('a list of whole numbers, or "all"')
+        if not (isinstance(value, list | tuple) and all(is_label(v) for v in value)):
+            raise fault('a list of whole numbers (or names of segments), or "all"')
         return tuple(value)
     if key in ("train_count", "test_count"):
         if not is_number(value, True) or value < 0:

@@ -1,4 +1,4 @@
-"""A segmentation written as a label map that overlays on its scan in any viewer: NIfTI or MGH, uint8."""
+"""A segmentation written as a label map that overlays on its scan in viewers: NIfTI, MGH, NRRD or MetaImage, uint8."""
 
 import contextlib
 import os
@@ -9,16 +9,28 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import full_disk
+from tlseg_jax.preprocess.formats import META, MGH, NIFTI, NRRD, PAIR, extension_of, pair_of, parts_of
 from tlseg_jax.preprocess.geometry import Affine
 from tlseg_jax.preprocess.header import nifti_class
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.scan_file import open_plain
 
-SUFFIXES = (".nii.gz", ".nii", ".mgz", ".mgh")
+SUFFIXES = (*NIFTI, *MGH, ".nrrd", ".mha")
+"""What a label map is written as: formats of one file, so that it is there whole or not at all."""
+
+SAME = (
+    {"": ".nii.gz"}
+    | {e: e for e in SUFFIXES}
+    | dict.fromkeys(NRRD, ".nrrd")
+    | dict.fromkeys(META, ".mha")
+    | dict.fromkeys(PAIR, ".nii.gz")
+)
+"""Ending of a scan -> that of a label map of its format, or NIfTI where it is a pair's or DICOM's."""
 
 _GEOMETRY = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
@@ -38,7 +50,7 @@ def check_output(files: ScanFiles, path: Path) -> str:
       InputError: the name is not one of a label map, or is one of the scan's own files.
     """
     for own in (files.image, files.label, files.mask):
-        if own is not None and same_file(path, own):
+        if own is not None and any(same_file(path, part) for part in (own, *parts_of(own))):
             raise InputError(
                 f"The output {path} is a file of the input, which is never overwritten: choose another name."
             )
@@ -70,11 +82,14 @@ def save_label_map(
     suffix = check_output(files, path)
     make_folder(path.parent)
     voxels = mask.astype(np.uint8)
-    mgh = suffix in (".mgz", ".mgh")
-    image = nib.MGHImage(voxels, affine) if mgh else _nifti(voxels, affine, files.image)
-    beside = path.with_name(f".tmp.{os.getpid()}.{path.name[: -len(suffix)]}{suffix}")  # nibabel goes by the suffix
+    beside = path.with_name(f".tmp.{os.getpid()}.{path.name[: -len(suffix)]}{suffix}")  # libraries go by the suffix
     try:
-        nib.save(image, beside)
+        if suffix in NIFTI:
+            nib.save(_nifti(voxels, affine, files.image), beside)
+        elif suffix in MGH:
+            nib.save(nib.MGHImage(voxels, affine), beside)
+        else:
+            sitk.WriteImage(_itk(voxels, affine), str(beside), useCompression=True)
         with beside.open("rb+") as f:
             os.fsync(f.fileno())
         before(beside)
@@ -110,13 +125,14 @@ def same_file(a: Path, b: Path) -> bool:
 
 
 def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
-    # An MGH scan has nothing to copy: its affine says it all.
+    # Others than NIfTI have nothing to copy: the affine says it all.
     source: Any = None
-    if not scan.name.lower().endswith((".mgz", ".mgh")):
-        with open_plain(scan) as f:  # nibabel opens no .Nii
+    extension = extension_of(scan)
+    if extension in NIFTI + PAIR:
+        with open_plain(pair_of(scan)[0] if extension in PAIR else scan) as f:  # nibabel opens no .Nii
             start = f.read(nib.Nifti2Header.sizeof_hdr)
-        kind = nifti_class(start) or nib.Nifti1Header
-        source = kind(start[: kind.sizeof_hdr], check=False)
+        kind = nifti_class(start)
+        source = kind and kind(start[: kind.sizeof_hdr], check=False)
     large = isinstance(source, nib.Nifti2Header) or max(voxels.shape) > 32767
     image = (nib.Nifti2Image if large else nib.Nifti1Image)(voxels, affine)
     image.header["cal_max"] = max(1, int(voxels.max()))
@@ -129,4 +145,14 @@ def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
         for field in _GEOMETRY:
             image.header[field] = source[field]
         image.header["pixdim"][:4] = source["pixdim"][:4]
+    return image
+
+
+def _itk(voxels: NDArray[np.uint8], affine: Affine) -> Any:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
     return image

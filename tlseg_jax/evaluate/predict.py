@@ -92,6 +92,7 @@ def predict_scan(
         seconds=seconds,
         details=dict(prepared.details),
         warnings=(
+            *scan.warnings,
             *filter(None, [no_geometry(files.image, scan.affine)]),
             *_warnings(spec, probability > THRESHOLD, None if spec.random_patch else box),
         ),
@@ -123,7 +124,7 @@ def _faces(found: NDArray[np.bool_], box: Box) -> list[str]:
 
 
 def write_label_map(prediction: Prediction, path: Path, before: Callable[[Path], None] = lambda _: None) -> None:
-    """Write a prediction as NIfTI or MGH, with the scan's own shape, affine, codes and units.
+    """Write a prediction as its name says, with the scan's own shape, affine, codes and units.
 
     Raises:
       InputError: see `label_map.save_label_map`.

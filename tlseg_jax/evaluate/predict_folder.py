@@ -9,11 +9,12 @@ from typing import Any
 from tqdm import tqdm
 
 from tlseg_jax.errors import InputError, Preempted
-from tlseg_jax.evaluate.label_map import make_folder
+from tlseg_jax.evaluate.label_map import SAME, make_folder
 from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.table import read_table
 from tlseg_jax.files import full_disk
+from tlseg_jax.preprocess.formats import extension_of, is_read, parts_of
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
 from tlseg_jax.written import Written
 
@@ -59,9 +60,9 @@ class Outcome:
         }
 
 
-def output_path(files: ScanFiles, folder: Path) -> Path:
-    """Where the label map of a scan goes: `<subject>_seg`, as MGZ for an MGH scan and else NIfTI."""
-    suffix = ".mgz" if files.image.name.lower().endswith((".mgz", ".mgh")) else ".nii.gz"
+def output_path(files: ScanFiles, folder: Path, same: bool = False) -> Path:
+    """Where the label map of a scan goes: `<subject>_seg`, as NIfTI, or in the scan's format (`label_map.SAME`)."""
+    suffix = SAME[extension_of(files.image)] if same and is_read(files.image) else ".nii.gz"
     return folder / f"{files.subject}_seg{suffix}"
 
 
@@ -72,6 +73,7 @@ def predict_folder(
     *,
     model: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    same: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = tqdm.write,
 ) -> tuple[Outcome, ...]:
@@ -86,6 +88,7 @@ def predict_folder(
       folder: for the label maps and volumes.csv; made if it is missing.
       segment: one scan, such as `predict_scan` with a network.
       model, overwrite: see `Once`.
+      same: write label maps in their scans' formats, not as NIfTI.
       progress: show a bar on stderr.
       say: prints a sentence.
 
@@ -99,7 +102,7 @@ def predict_folder(
     """
     if not scans:
         raise InputError("There are no scans to segment: check --input.")
-    targets = [output_path(s, folder) for s in scans]
+    targets = [output_path(s, folder, same) for s in scans]
     _check_targets(scans, targets)
     once, table = Once(segment, model, overwrite), folder / "volumes.csv"
     once.check([*targets, table])
@@ -145,7 +148,8 @@ def predict_folder(
 
 
 def _check_targets(scans: Sequence[ScanFiles], targets: Sequence[Path]) -> None:
-    inputs = {p.resolve() for s in scans for p in (s.image, s.label, s.mask) if p is not None}
+    given = (p for s in scans for p in (s.image, s.label, s.mask) if p is not None)
+    inputs = {part.resolve() for p in given for part in parts_of(p)}
     seen: set[Path] = set()
     for files, path in zip(scans, targets, strict=True):
         if path.resolve() in inputs:

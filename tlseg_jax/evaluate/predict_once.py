@@ -1,7 +1,6 @@
 """Segmentations that are made once: what is there of the same scan by the same model stays, what is not ours too."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.predict import Prediction, write_label_map
 from tlseg_jax.evaluate.table import write_table
+from tlseg_jax.preprocess.provenance import checksums_of
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.written import Written, file_digest
 
@@ -111,20 +111,8 @@ class Once:
     def _of(self, files: ScanFiles) -> dict[str, Any]:
         """What a label map is made of; a brain mask is used, a label is not."""
         if files not in self._sources:
-            sources = {"scan": files.image} | ({"mask": files.mask} if files.mask else {})
-            self._sources[files] = {k: _content(p) for k, p in sources.items()}
+            self._sources[files] = checksums_of(dataclasses.replace(files, label=None))
         return self._sources[files] | {"model": None if self._model is None else dict(self._model)}
-
-
-def _content(path: Path) -> str:
-    """SHA-256 of a file, or of all in a folder; "" of what cannot be read, which is told where it is used."""
-    try:
-        if not path.is_dir():
-            return file_digest(path)
-        files = sorted(p for p in path.rglob("*") if p.is_file())
-        return hashlib.sha256("".join(f"{p.relative_to(path)} {file_digest(p)}\n" for p in files).encode()).hexdigest()
-    except OSError:
-        return ""
 
 
 def _refused(path: Path) -> InputError:

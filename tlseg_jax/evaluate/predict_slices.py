@@ -21,12 +21,14 @@ def own_values(spec: SliceSpec) -> tuple[int, ...]:
     """The label value that marks each structure in a prediction, the one of the training labels.
 
     Of the values that make a structure it is the first that no later one has: where 1 and 2 are liver
-    and 2 is tumour, the liver is written as 1 and the tumour as 2.
+    and 2 is tumour, the liver is written as 1 and the tumour as 2. A structure that goes by the names of segments
+    alone is written as its place among the structures, counted from 1.
     """
     later = [{v for values in spec.label_values[i + 1 :] for v in values} for i in range(len(spec.structures))]
+    numbers = [[v for v in values if isinstance(v, int)] for values in spec.label_values]
     return tuple(
-        next((v for v in values if v not in taken), values[0])
-        for values, taken in zip(spec.label_values, later, strict=True)
+        next((v for v in values if v not in taken), values[0]) if values else i + 1
+        for i, (values, taken) in enumerate(zip(numbers, later, strict=True))
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tlseg_jax.datasets.spec import LabelValues
-from tlseg_jax.preprocess.header import Header, check_same_grid, read_header
+from tlseg_jax.preprocess.header import Header, check_same_grid, places_of, read_header
 from tlseg_jax.preprocess.layouts import Found
 from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.scan_file import fault
@@ -28,6 +28,7 @@ class Row:
       spacing: voxel size in mm, likewise.
       orientation: where the axes point, such as "LAS", likewise.
       problem: one sentence, or "" if nothing is wrong.
+      warning: sentences, or "".
     """
 
     subject: str
@@ -37,6 +38,7 @@ class Row:
     spacing: tuple[float, ...]
     orientation: str
     problem: str
+    warning: str = ""
 
 
 def check_source(found: Found, label_values: LabelValues = (), single_slice: bool = False) -> list[Row]:
@@ -54,14 +56,15 @@ def check_source(found: Found, label_values: LabelValues = (), single_slice: boo
 
 
 def _check(files: ScanFiles, label_values: LabelValues, single_slice: bool) -> Row:
-    problem = ""
+    problem, warnings = "", []
     header: Header | None = None
     try:
         header = read_header(files.image, single_slice)
+        warnings.append(header.warning)
         for path in (files.label, files.mask):
             if path is not None:
                 other = read_header(path, single_slice)
-                check_same_grid(files.image, header, path, other)
+                warnings += [other.warning, check_same_grid(files.image, header, path, other)]
                 if path == files.label:
                     _check_values_fit(path, other, label_values)
     except ExclusionError as e:
@@ -69,17 +72,22 @@ def _check(files: ScanFiles, label_values: LabelValues, single_slice: bool) -> R
     if header is None:
         return Row(files.subject, files.person, files.split, (), (), "", problem)
     return Row(
-        files.subject, files.person, files.split, header.shape, header.spacing, header.axcodes, problem
-    )
+        files.subject, files.person, files.split, header.shape, header.spacing, header.axcodes, problem,
+        " ".join(w for w in warnings if w),
+    )  # fmt: skip
 
 
 def _check_values_fit(path: Path, header: Header, values: LabelValues) -> None:
+    if values == "all":
+        return
+    for value in values:
+        places_of(path, header, value)
     dtype = np.dtype(header.dtype)
-    if values == "all" or dtype.kind == "f" or header.scaled:
+    if dtype.kind == "f" or header.scaled:
         return
     limits = np.iinfo(dtype)
     for value in values:
-        if not limits.min <= value <= limits.max:
+        if isinstance(value, int) and not limits.min <= value <= limits.max:
             what = f"is of type {dtype}, which cannot hold the label value {value}"
             raise fault(path, what, "check --label_values")
 
@@ -90,7 +98,8 @@ def format_rows(rows: list[Row]) -> str:
     for r in rows:
         shape = "x".join(map(str, r.shape)) or "-"
         spacing = "x".join(f"{s:.3g}" for s in r.spacing) or "-"
-        cells = (r.subject, r.person or "-", r.split or "-", shape, spacing, r.orientation or "-", r.problem)
+        said = r.problem or (f"warning: {r.warning}" if r.warning else "")
+        cells = (r.subject, r.person or "-", r.split or "-", shape, spacing, r.orientation or "-", said)
         table.append(cells)
     widths = [max(len(line[i]) for line in table) for i in range(6)]
     lines = [

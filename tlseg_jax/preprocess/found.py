@@ -4,13 +4,14 @@ A layout only collects candidates: which files claim to be whose. `assemble` dec
 """
 
 import dataclasses
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.header import EXTENSIONS
+from tlseg_jax.preprocess.formats import dicom_files, is_dicom, is_dicom_folder, is_read, plain_name, stem_of
 from tlseg_jax.preprocess.scan import ScanFiles
 
 _SAFE = re.compile(r"\w[\w.+=@ -]{0,118}[\w+=@-]|\w")  # a folder name on every file system
@@ -58,32 +59,34 @@ class Candidates:
     person: str = ""
 
 
-def stem_of(path: Path) -> str | None:
-    """The file's name without its image extension, or None if it is not named as an image.
-
-    Hidden files are none: archives made on a Mac hold a `._name.nii.gz` beside every `name.nii.gz`.
-    """
-    name = path.name
-    if name.startswith("."):
-        return None
-    for extension in EXTENSIONS:
-        if name.lower().endswith(extension) and len(name) > len(extension):
-            return plain_name(name[: -len(extension)])
-    return None
-
-
 def images_in(folder: Path) -> list[Path]:
-    """The files of a folder that are named as images, sorted; none if there is no such folder.
+    """The images of a folder, sorted: files of their names and folders of DICOM files; none if it is no folder.
 
     Raises:
       InputError: the folder may not be read.
     """
     try:
-        return sorted(p for p in folder.iterdir() if stem_of(p) is not None and not p.is_dir())
+        return sorted(p for p in folder.iterdir() if stem_of(p) is not None and (not p.is_dir() or is_dicom_folder(p)))
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as e:
         raise InputError(f"The folder {folder} cannot be read ({e.strerror}): check its rights.") from None
+
+
+def misplaced_dicom(source: Path) -> tuple[Exclusion, ...]:
+    """An exclusion for DICOM files among the source's other images, and for each sub-folder with some deeper down."""
+    out = []
+    if not is_dicom_folder(source) and (first := next(dicom_files(source), None)):
+        why = f"{source} holds DICOM files among other images, such as {first.name}: give each series its folder."
+        out.append(Exclusion(source.name, why, (str(source),)))
+    for folder in sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        if next(dicom_files(folder), None):
+            continue
+        for where, _, names in os.walk(folder):
+            if names and is_dicom(Path(where) / min(names)):  # one a folder: a tree may hold many thousands of files
+                why = f"{where} holds DICOM files: move that folder up into {source}, or list it in a CSV."
+                out.append(Exclusion(folder.name, why, (where,)))
+    return tuple(out)
 
 
 def person_of(subject: str) -> str:
@@ -102,19 +105,6 @@ def unsafe_name(subject: str) -> str:
         f"the subject name {subject!r} cannot name a folder: use at most 120 letters, digits, '-', '_', '.' (and "
         f"{_LONGEST} bytes), beginning with a letter or digit"
     )
-
-
-def plain_name(name: str) -> str:
-    """A file's name as text in one form: accents composed (NFC), and bytes that are not UTF-8 read as Latin-1.
-
-    A Mac decomposes "é", so image, label map and list may spell one name in two ways.
-    """
-    raw = name.encode("utf-8", "surrogateescape")
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    return unicodedata.normalize("NFC", text)
 
 
 def as_spelled(path: Path) -> Path:
@@ -145,6 +135,13 @@ def assemble(
         if not need_label and not c.images:
             continue  # a stray label map is of no concern where only images are wanted
         labels = c.labels if need_label else []
+        if len(c.images) > 1:
+            unread = [p for p in c.images if not is_read(p)]
+            c.images = [p for p in c.images if is_read(p)] or unread[:1]
+            for path in unread:
+                if path not in c.images:
+                    why = f"{path} is not read, and {c.images[0].name} is taken: remove it, or give it another name."
+                    exclusions.append(Exclusion(path.name, why, (str(path),)))
         reason = _fault(subject, c, labels, need_label)
         if reason:
             files = tuple(map(str, [*c.images, *labels, *c.masks]))

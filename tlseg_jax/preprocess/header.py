@@ -5,20 +5,33 @@ Every fault that the header alone shows is found here, before anything large is 
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
 from nibabel.freesurfer.mghformat import DATA_OFFSET, MGHHeader
 from nibabel.spatialimages import HeaderDataError
 
+from tlseg_jax.preprocess.dicom import read_series
+from tlseg_jax.preprocess.formats import (
+    EXTENSIONS,
+    META,
+    MGH,
+    NOT_READ,
+    NRRD,
+    PAIR,
+    dicom_files,
+    extension_of,
+    is_dicom,
+    pair_of,
+    parts_of,
+)
 from tlseg_jax.preprocess.geometry import Affine, Grid
+from tlseg_jax.preprocess.header_itk import Segment, itk_information
 from tlseg_jax.preprocess.scan import ExclusionError
 from tlseg_jax.preprocess.scan_file import AGAIN, fault, is_gzipped, one_sentence, open_plain
-
-EXTENSIONS = (".nii.gz", ".nii", ".mgz", ".mgh")
-"""The file names that are read: NIfTI-1, NIfTI-2 and FreeSurfer's MGH, plain or gzipped."""
 
 MAX_BYTES = 4 << 30
 """Largest volume, in bytes as float32, that is read: a cube of 1024 voxels a side."""
@@ -31,6 +44,12 @@ SMALLEST_MM, LARGEST_MM = 0.05, 20.0
 
 _HEAD_BYTES = 544  # a NIfTI-2 header and its extension flag, the longest of the formats
 _CORNER_MM = 1e-3
+
+OFF_GRID = 0.05
+"""Part of a voxel by which a label map's grid may be off its image's: no outline is drawn that well."""
+
+_ANALYZE_AXES = {0: "LAS", 1: "LSA", 2: "ASL"}
+"""Analyze 7.5's `orient` (transverse, coronal, sagittal; each unflipped) -> where its axes point, by Mayo."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +69,11 @@ class Header:
       byteorder: of the stored values, "<" or ">" (as NumPy writes it).
       slope: stored values are multiplied by it, then `inter` is added.
       inter: see `slope`.
+      files: that hold the voxels: one, or one for each slice of a DICOM series.
+      reader: how they are read: "bytes" as they stand in the file, or through SimpleITK.
+      layers: label maps in the file, where segments overlap.
+      segments: of a `.seg.nrrd`.
+      warning: a sentence on what the file leaves open, or empty.
     """
 
     shape: tuple[int, int, int]
@@ -64,6 +88,11 @@ class Header:
     byteorder: str = "<"
     slope: float = 1.0
     inter: float = 0.0
+    files: tuple[Path, ...] = ()
+    reader: Literal["bytes", "itk", "dicom"] = "bytes"
+    layers: int = 1
+    segments: tuple[Segment, ...] = ()
+    warning: str = ""
 
     @property
     def grid(self) -> Grid:
@@ -72,10 +101,12 @@ class Header:
 
 
 def read_header(path: Path, single_slice: bool = False) -> Header:
-    """Read and check the header of a NIfTI-1, NIfTI-2, MGH or MGZ file.
+    """Read and check the header of an image of any format that is read.
+
+    NIfTI-1 and NIfTI-2 (one file or two), Analyze 7.5, MGH, NRRD, MetaImage, or a DICOM series.
 
     Args:
-      path: the file.
+      path: the file, the folder with a DICOM series, or one file of a series.
       single_slice: accept a volume of one slice, (x, y, 1), as data sets of slices may hold.
 
     Raises:
@@ -83,19 +114,32 @@ def read_header(path: Path, single_slice: bool = False) -> Header:
         of real numbers; it claims more voxels than it can hold or than 4 GiB of float32; or its
         affine is singular or its voxels are smaller than 0.05 mm or larger than 20 mm.
     """
-    if not path.name.lower().endswith(EXTENSIONS):
-        raise fault(path, "is not named as an image", f"give a file that ends in {', '.join(EXTENSIONS)}")
+    extension = extension_of(path)
+    if extension in NOT_READ:
+        raise fault(path, f"is of a format that is not read ({NOT_READ[extension]})", "convert it to .nii.gz")
     with one_sentence(path):
+        if any(dicom_files(path)) if path.is_dir() else is_dicom(path):
+            return _dicom(path, single_slice)
+        if path.is_dir():
+            raise IsADirectoryError
+        if not extension:
+            raise fault(
+                path, "is not named as an image", f"give a DICOM series or a file that ends in {', '.join(EXTENSIONS)}"
+            )
+        if extension in PAIR:
+            return _pair(path, single_slice)
         size = path.stat().st_size
         with path.open("rb") as f:
             start = f.read(_HEAD_BYTES)
         if not start:
             raise fault(path, "is empty", AGAIN)
+        if extension in NRRD + META:
+            return _itk(path, single_slice)
         _check_compression(path, start)
         if is_gzipped(path):
             with open_plain(path) as f:
                 start = f.read(_HEAD_BYTES)
-        if path.name.lower().endswith((".mgz", ".mgh")):
+        if extension in MGH:
             return _mgh(path, start, size, single_slice)
         return _nifti(path, start, size, single_slice)
 
@@ -135,14 +179,86 @@ def _nifti(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
     if start[344:348] == b"ni1\0" or start[4:8] == b"ni2\0":
         raise fault(path, "is the header of a two-file NIfTI", "convert it to a single .nii.gz file")
     raw = kind(start[: kind.sizeof_hdr], check=False)
+    # nibabel takes an offset of zero at its word and gives the header back as voxels.
+    return _dims_and_voxels(path, path, raw, size, single_slice, kind.sizeof_hdr + 4)
+
+
+def _pair(path: Path, single_slice: bool) -> Header:
+    """A NIfTI in two files, or Analyze 7.5, whose header tells the patient's left from right by custom alone."""
+    head, data = pair_of(path)
+    if not head.exists() and path.exists():
+        raise fault(path, f"has no header {head.name} beside it", AGAIN)
+    with head.open("rb") as f:
+        start = f.read(_HEAD_BYTES)
+    if not data.exists():
+        raise fault(path, f"has no voxels' file {data.name} beside it", AGAIN)
+    size = data.stat().st_size
+    kind = nifti_class(start)
+    if kind is not None:
+        return _dims_and_voxels(path, data, kind(start[: kind.sizeof_hdr], check=False), size, single_slice, 0)
+    if not nib.Spm2AnalyzeImage.header_class.may_contain_header(start):
+        raise fault(path, "has no NIfTI or Analyze header", "export the scan again as NIfTI")
+    raw = nib.Spm2AnalyzeImage.header_class(start[: nib.Spm2AnalyzeImage.header_class.sizeof_hdr], check=False)
+    orient = raw["orient"].tobytes()[0]
+    if orient not in _ANALYZE_AXES:
+        raise fault(
+            path, f"is Analyze whose axes' order is not known (orient {orient})", "convert it to NIfTI, which says it"
+        )
+    axes, affine = _ANALYZE_AXES[orient], None
+    if head.with_suffix(".mat").exists():  # SPM's
+        affine = np.array(nib.load(head).affine, np.float64)  # type: ignore[attr-defined]
+    elif axes != "LAS":
+        affine = _centred(axes, [float(z) for z in raw["pixdim"][1:4]], [int(n) for n in raw["dim"][1:4]])
+    header = _dims_and_voxels(path, data, raw, size, single_slice, 0, affine)
+    warning = f"{path} is Analyze, which does not say which side is left: its axes are taken as {header.axcodes}."
+    return dataclasses.replace(header, warning=warning)
+
+
+def _centred(axes: str, mm: Sequence[float], shape: Sequence[int]) -> Affine:
+    """The affine of axes that point to `axes`, with the volume's middle at the origin."""
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for i, (axis, sign) in enumerate(nib.orientations.axcodes2ornt(axes)):
+        affine[int(axis), i] = sign * mm[i]
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape, float) - 1) / 2)
+    return affine
+
+
+def _itk(path: Path, single_slice: bool) -> Header:
+    info = itk_information(path)
+    shape = _shape(path, list(info.size), single_slice)
+    if info.components > 1 and not info.segments:
+        raise fault(path, f"holds {info.components} numbers a voxel", "give one real number a voxel")
+    dtype = _real(path, info.dtype)
+    held = sum(p.stat().st_size for p in parts_of(path) if p.exists())
+    header = _header(
+        path, held, shape, info.affine, dtype, 0, (1, 1), (1.0, 0.0), layers=info.components, packed=True
+    )
+    unsaid = f"{path} does not say which way its axes point: they are taken as left, posterior, superior."
+    return dataclasses.replace(header, reader="itk", segments=info.segments, warning="" if info.oriented else unsaid)
+
+
+def _dicom(path: Path, single_slice: bool) -> Header:
+    series = read_series(path)
+    shape = _shape(path, list(series.size), single_slice)
+    held = sum(p.stat().st_size for p in series.files)
+    header = _header(
+        path, held, shape, series.affine, _real(path, series.dtype), 0, (1, 1), (1.0, 0.0), packed=True
+    )
+    return dataclasses.replace(header, reader="dicom", files=series.files)
+
+
+def _dims_and_voxels(
+    path: Path, data: Path, raw: Any, size: int, single_slice: bool, least_offset: int, affine: Affine | None = None
+) -> Header:
+    """What NIfTI and Analyze headers have in common; the voxels are in the file `data` of `size` bytes."""
     dims = [int(n) for n in raw["dim"]]
     if not 1 <= dims[0] <= 7:
         raise fault(path, "claims an impossible number of dimensions", "export the scan again as NIfTI")
     shape = _shape(path, dims[1 : dims[0] + 1], single_slice)
     dtype = _dtype(path, raw)
     offset = float(raw["vox_offset"])
-    # nibabel takes an offset of zero at its word and gives the header back as voxels.
-    if not math.isfinite(offset) or offset < kind.sizeof_hdr + 4:
+    if not math.isfinite(offset) or offset < least_offset:
         raise fault(path, f"has an impossible voxel offset ({offset:g})", "export the scan again as NIfTI")
     # nibabel would turn a voxel size of zero into one and go on: ask before it does.
     zooms = np.asarray(raw["pixdim"][1:4], np.float64)
@@ -150,10 +266,13 @@ def _nifti(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
         raise _bad_spacing(path, zooms)
     raw.check_fix(error_level=40)
     slope, inter = raw.get_slope_inter()
-    affine = np.array(raw.get_best_affine(), np.float64)
+    if affine is None:
+        affine = np.array(raw.get_best_affine(), np.float64)
     scaling = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
-    codes = (int(raw["sform_code"]), int(raw["qform_code"]))
-    return _header(path, size, shape, affine, dtype, int(offset), codes, scaling)
+    codes = (int(raw["sform_code"]), int(raw["qform_code"])) if "sform_code" in raw else (0, 0)
+    return dataclasses.replace(
+        _header(path, size, shape, affine, dtype, int(offset), codes, scaling), files=(data,)
+    )
 
 
 def _mgh(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
@@ -186,6 +305,11 @@ def _dtype(path: Path, raw: Any) -> np.dtype[Any]:
         dtype = np.dtype(raw.get_data_dtype())
     except (KeyError, HeaderDataError, TypeError):
         dtype = np.dtype("V")
+    return _real(path, dtype)
+
+
+def _real(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type, if it is one of real numbers."""
     if dtype.kind in "iuf":
         return dtype
     name = "colour" if dtype.names else "complex" if dtype.kind == "c" else "unknown"
@@ -205,9 +329,12 @@ def _header(
     offset: int,
     codes: tuple[int, int],
     scaling: tuple[float, float],
+    layers: int = 1,
+    packed: bool = False,
 ) -> Header:
     """The checks that all formats share: size, then voxel size and affine."""
-    voxels = math.prod(shape)
+    packed = packed or is_gzipped(path)
+    voxels = math.prod(shape) * layers
     end = offset + voxels * dtype.itemsize
     text = "x".join(map(str, shape))
     if voxels * max(dtype.itemsize, 4) > MAX_BYTES:
@@ -216,9 +343,9 @@ def _header(
             f"claims {text} voxels ({voxels * dtype.itemsize / 2**30:,.1f} GiB)",
             "its header is damaged, or it must be resampled to fewer voxels first",
         )
-    if is_gzipped(path) and end > size * DEFLATE_RATIO:
+    if packed and end > size * DEFLATE_RATIO:
         raise fault(path, f"claims {text} voxels, more than its {size:,} bytes can hold", AGAIN)
-    if not is_gzipped(path) and end > size:
+    if not packed and end > size:
         raise fault(path, f"is cut short (it needs {end:,} bytes and has {size:,})", AGAIN)
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))
     if not np.all(np.isfinite(affine)):
@@ -233,7 +360,9 @@ def _header(
     mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
     order = ">" if dtype.newbyteorder(">") == dtype and dtype.itemsize > 1 else "<"
     native = dtype.newbyteorder("=").name
-    return Header(shape, affine, mm, axes, native, *codes, scaling != (1.0, 0.0), end, order, *scaling)
+    return Header(
+        shape, affine, mm, axes, native, *codes, scaling != (1.0, 0.0), end, order, *scaling, (path,), layers=layers
+    )
 
 
 def _bad_spacing(path: Path, spacing: np.ndarray[Any, Any]) -> ExclusionError:
@@ -258,11 +387,14 @@ def no_geometry(path: Path, affine: Affine) -> str:
     )
 
 
-def check_same_grid(image_path: Path, image: Header, path: Path, other: Header) -> None:
+def check_same_grid(image_path: Path, image: Header, path: Path, other: Header) -> str:
     """Check that a label map or mask lies on its image's voxels.
 
+    Returns:
+      A warning where a corner voxel is more than 0.001 mm and less than 5 % of a voxel off the image's; else empty.
+
     Raises:
-      ExclusionError: the shapes differ, or a corner voxel lies more than 0.001 mm from the image's.
+      ExclusionError: the shapes differ, or a corner voxel is more than that off.
     """
     remedy = f"resample it to the grid of {image_path.name}"
     if other.shape != image.shape:
@@ -270,5 +402,43 @@ def check_same_grid(image_path: Path, image: Header, path: Path, other: Header) 
         raise fault(path, f"has {a} voxels and its image has {b}", remedy)
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in image.shape], [1], indexing="ij"), -1).reshape(-1, 4)
     apart = float(np.linalg.norm(corners @ (other.affine - image.affine).T, axis=1).max())
-    if apart > _CORNER_MM:
-        raise fault(path, f"lies up to {apart:.3g} mm away from its image (another affine)", remedy)
+    if apart <= _CORNER_MM:
+        return ""
+    in_voxels = corners @ (np.linalg.inv(image.affine) @ other.affine - np.eye(4)).T
+    off = float(np.linalg.norm(in_voxels, axis=1).max())
+    what = f"lies up to {apart:.3g} mm away from its image"
+    if off >= OFF_GRID:
+        raise fault(path, f"{what} (another affine)", remedy)
+    return f"{path} {what}, {off:.2%} of a voxel: it is taken to be on the image's voxels."
+
+
+def places_of(path: Path, header: Header, value: int | str) -> list[tuple[int, int]]:
+    """Where a label is: (layer, value of the label map on it).
+
+    Args:
+      path: the label map.
+      header: its header.
+      value: the number in the label map, or the name of a segment.
+
+    Raises:
+      ExclusionError: there is no segment of the name, or the number is of several on different layers.
+    """
+    if isinstance(value, int):
+        same = [s for s in header.segments if s.value == value]
+        if header.layers > 1 and len(same) > 1:
+            names = " and ".join(f"'{s.name}'" for s in same)
+            raise fault(path, f"has overlapping segments of the value {value} ({names})", "name the one that is meant")
+        return [(s.layer, value) for s in same] or [(layer, value) for layer in range(header.layers)]
+    if not header.segments:
+        raise fault(path, f"names no segments, so '{value}' is not found in it", "give the values as numbers")
+    same = [s for s in header.segments if s.name.strip().lower() == value.strip().lower()]
+    if not same:
+        listed = ", ".join(f"'{s.name}' {s.value}" for s in header.segments)
+        raise fault(path, f"has no segment named '{value}' (it has {listed})", "correct the name")
+    return [(s.layer, s.value) for s in same]
+
+
+def with_name(header: Header, value: int) -> str:
+    """A label value for a message, with the names of the segments that have it."""
+    names = " and ".join(f"'{s.name}'" for s in header.segments if s.value == value)
+    return f"{value} ({names})" if names else str(value)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, images_in, stem_of
+from tlseg_jax.preprocess.formats import stem_of
+from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, images_in
 
 EXPECTED = "BIDS: sub-*/[ses-*/]anat/*_T1w.nii.gz with *_dseg.nii.gz or *_label-*_mask.nii.gz in derivatives"
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, images_in, plain_name, stem_of
+from tlseg_jax.preprocess.formats import dicom_files, plain_name, stem_of
+from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, images_in
 
-EXPECTED = "a folder a case with artery.nii and label.nii"
+EXPECTED = "a folder a case with artery.nii (or DICOM files) and label.nii"
 
 IMAGE_NAMES = ("artery", "image", "volume")
 LABEL_NAMES = ("label", "labels", "seg", "segmentation")
@@ -19,9 +20,15 @@ def _named(folder: Path, names: tuple[str, ...]) -> list[Path]:
     return [p for p in images_in(folder) if (stem_of(p) or "").lower() in names]
 
 
+def _images(folder: Path) -> list[Path]:
+    """The image of a case, or the folder itself where it holds DICOM files beside files of these names."""
+    loose = [folder] if _named(folder, LABEL_NAMES + IMAGE_NAMES) and any(dicom_files(folder)) else []
+    return _named(folder, IMAGE_NAMES) + loose
+
+
 def looks_like_cases(source: Path) -> bool:
-    """Whether a sub-folder holds an image of one of the names."""
-    return any(_named(folder, IMAGE_NAMES) for folder in _folders(source))
+    """Whether a sub-folder holds an image of one of the names, or DICOM files and a label map."""
+    return any(_images(folder) for folder in _folders(source))
 
 
 def find_cases(source: Path, need_label: bool) -> Found:
@@ -39,7 +46,7 @@ def find_cases(source: Path, need_label: bool) -> Found:
     except OSError as e:
         raise InputError(f"The folder {source} cannot be read ({e.strerror}): check its rights.") from None
     for folder in folders:
-        images, labels = _named(folder, IMAGE_NAMES), _named(folder, LABEL_NAMES)
+        images, labels = _images(folder), _named(folder, LABEL_NAMES)
         others = images_in(folder)
         if images or labels:
             candidates[plain_name(folder.name)] = Candidates(images=images, labels=labels)

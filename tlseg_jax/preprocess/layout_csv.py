@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, as_spelled, assemble, plain_name
+from tlseg_jax.preprocess.formats import plain_name
+from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, as_spelled, assemble
 
 EXPECTED = "a CSV file with the columns subject, image, label (and optionally mask, split, person)"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.found import Candidates, Found, assemble, images_in, stem_of
-from tlseg_jax.preprocess.header import EXTENSIONS
+from tlseg_jax.preprocess.formats import EXTENSIONS, stem_of
+from tlseg_jax.preprocess.found import Candidates, Found, assemble, images_in
 
 EXPECTED = "nnU-Net or Decathlon: imagesTr, labelsTr and dataset.json"
 

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from tlseg_jax.preprocess.found import Candidates, Found, assemble, images_in, stem_of
+from tlseg_jax.preprocess.formats import stem_of
+from tlseg_jax.preprocess.found import Candidates, Found, assemble, images_in, misplaced_dicom
 
 Role = Literal["image", "label", "mask"]
 
@@ -50,4 +51,4 @@ def find_pairs(source: Path, need_label: bool) -> Found:
         subject, role = role_of(stem_of(path) or "")
         c = candidates.setdefault(subject, Candidates())
         {"image": c.images, "label": c.labels, "mask": c.masks}[role].append(path)
-    return assemble("pairs", candidates, need_label)
+    return assemble("pairs", candidates, need_label, misplaced_dicom(source))

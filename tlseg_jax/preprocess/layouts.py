@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess import layout_bids, layout_cases, layout_csv, layout_nnunet, layout_pairs
-from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, stem_of
-from tlseg_jax.preprocess.header import EXTENSIONS
+from tlseg_jax.preprocess.formats import EXTENSIONS, is_dicom, is_dicom_folder, stem_of
+from tlseg_jax.preprocess.found import Candidates, Exclusion, Found, assemble, misplaced_dicom
 
 __all__ = ["LAYOUTS", "Exclusion", "Found", "find_scans", "no_subject_left"]
 
@@ -44,7 +44,7 @@ def find_scans(source: Path, layout: str = "auto", need_label: bool = True, desc
         raise InputError(f"The source {source} cannot be read ({e.strerror}): check the path.") from None
     if not is_there:
         raise InputError(f"The source {source} does not exist: check the path.")
-    if not is_folder:
+    if not is_folder or (is_dicom_folder(source) and not need_label):
         return _one_file(source, layout, need_label)
     try:
         if layout == "auto":
@@ -76,10 +76,10 @@ def _find(source: Path, layout: str, need_label: bool, desc: str) -> Found:
 def _one_file(source: Path, layout: str, need_label: bool) -> Found:
     if source.suffix.lower() == ".csv" and layout in ("auto", "csv"):
         return layout_csv.find_csv(source, need_label)
-    stem = stem_of(source)
+    stem = source.stem if is_dicom(source) else stem_of(source)
     if stem is None or layout not in ("auto", "pairs"):
         raise InputError(
-            f"The source {source} is neither folder, .csv list nor image ({', '.join(EXTENSIONS)}): "
+            f"The source {source} is neither folder, .csv list nor image (DICOM or {', '.join(EXTENSIONS)}): "
             "check the path and --layout."
         )
     if need_label:
@@ -105,6 +105,8 @@ def _look(source: Path, need_label: bool) -> str:
         return names[0]
     if layout_pairs.looks_like_pairs(source, need_label=False):
         return "pairs"  # images without label maps: each is excluded with that reason
+    if deep := misplaced_dicom(source):
+        raise no_subject_left(source, deep)
     raise InputError(f"{source} holds no scans: looked for {'; '.join(_EXPECTED.values())}.")
 
 

@@ -75,7 +75,8 @@ def prepare_dataset(
       settings: the steps' settings.
       layout: one of `layouts.LAYOUTS`.
       desc: of BIDS, which of several segmentations.
-      label_values: values of the label map that make the structure, or "all"; empty takes the spec's.
+      label_values: values of the label map (or names of segments) that make the structure, or "all"; empty
+        takes the spec's.
       workers: processes; 1 stays in this one.
       test_fraction: share of the scans held out; None takes the paper's.
       split_seed: which random split.
@@ -201,6 +202,7 @@ class _Whole:
         )
         box, cut = training_box(records, spec, folder)
         warnings += cut
+        warnings += [w for s in sorted(records) for w in records[s]["details"].get("warnings", ())]
         manifest = {
             "format": FORMAT,
             "spec": spec.to_dict(),
@@ -235,7 +237,9 @@ def _exclusions(found: Found) -> list[dict[str, str]]:
 def effective_spec(spec: DatasetSpec, label_values: LabelValues) -> DatasetSpec:
     """The spec with the label values that are asked for."""
     values = label_values or spec.label_values
-    return dataclasses.replace(spec, label_values=values if values == "all" else tuple(sorted(set(values))))
+    if values != "all":  # numbers before names
+        values = tuple(sorted(set(values), key=lambda v: (isinstance(v, str), v)))
+    return dataclasses.replace(spec, label_values=values)
 
 
 def check_named(scans: Sequence[ScanFiles], spec: DatasetSpec) -> None:

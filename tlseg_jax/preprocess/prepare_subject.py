@@ -89,7 +89,10 @@ def prepare_one(job: Job) -> dict[str, Any] | str:
             "centre_of_mass": list(crop.centre_of_mass(done.label)),
             "label_box": crop.tight_box(done.label).to_dict(),
             "seconds": {"read": read} | seconds | done.seconds,
-            "details": details | done.details | ({"doubts": {"have no geometry": doubt}} if doubt else {}),
+            "details": details
+            | done.details
+            | {"warnings": list(scan.warnings)}
+            | ({"doubts": {"have no geometry": doubt}} if doubt else {}),
         }
         image = done.image.astype(np.float16)
         if not np.isfinite(image).all():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tlseg_jax.datasets.cohort import COHORT_FILE
 from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.formats import parts_of
 from tlseg_jax.preprocess.scan import ScanFiles
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "nilearn", "tensorstore", "tlseg-jax")
@@ -21,7 +22,14 @@ def checksums_of(files: ScanFiles) -> dict[str, str]:
 
 
 def _sha256(path: Path) -> str:
-    """The file's checksum; one that cannot be read is left for the reader to explain."""
+    """The image's checksum; one that cannot be read is left for the reader to explain."""
+    parts = parts_of(path)
+    if len(parts) > 1:
+        return hashlib.sha256(" ".join(f"{p.name} {_of_file(p)}" for p in parts).encode()).hexdigest()
+    return _of_file(path)
+
+
+def _of_file(path: Path) -> str:
     try:
         with path.open("rb") as f:
             return hashlib.file_digest(f, "sha256").hexdigest()

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import write_json
+from tlseg_jax.preprocess.formats import parts_of
 from tlseg_jax.preprocess.scan import ScanFiles
 
 _SOURCE = "source_files"
@@ -83,8 +84,11 @@ def stamps_of(files: ScanFiles) -> dict[str, dict[str, int]]:
     for name, path in (("image", files.image), ("label", files.label), ("mask", files.mask)):
         with contextlib.suppress(OSError):
             if path is not None:
-                seen = path.stat()
-                stamps[name] = {"bytes": seen.st_size, "changed_ns": seen.st_mtime_ns}
+                seen = [part.stat() for part in parts_of(path)]
+                stamps[name] = {
+                    "bytes": sum(s.st_size for s in seen),
+                    "changed_ns": max(s.st_mtime_ns for s in seen),
+                }
     return stamps
 
 

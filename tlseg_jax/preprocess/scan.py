@@ -44,13 +44,15 @@ class Scan:
       label: (x, y, z) bool, the structure; None where there is no label.
       mask: (x, y, z) bool, the brain; None where the source has none.
       label_values: values of the label map that made `label`, where they were named or are one.
+      warnings: a sentence each.
     """
 
     image: NDArray[np.float32]
     affine: Affine
     label: NDArray[np.bool_] | None = None
     mask: NDArray[np.bool_] | None = None
-    label_values: tuple[int, ...] = ()
+    label_values: tuple[int | str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class ExclusionError(Exception):

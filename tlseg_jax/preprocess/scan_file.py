@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import SimpleITK as sitk
 from nibabel import imageglobals
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
@@ -31,6 +32,8 @@ def one_sentence(path: Path) -> Iterator[None]:
     logger = imageglobals.logger
     was = logger.disabled
     logger.disabled = True
+    warned = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -53,17 +56,19 @@ def one_sentence(path: Path) -> Iterator[None]:
         raise fault(path, "does not fit in memory", "use a machine with more memory or resample it") from None
     except (
         ImageFileError, HeaderDataError, HeaderTypeError, MGHError,
-        OSError, OverflowError, ValueError, TypeError, KeyError,
+        OSError, OverflowError, RuntimeError, ValueError, TypeError, KeyError,
     ) as e:  # fmt: skip
         raise fault(path, f"cannot be read ({_brief(e)})", "export the scan again as NIfTI") from None
     finally:
         logger.disabled = was
+        sitk.ProcessObject.SetGlobalWarningDisplay(warned)
 
 
 def _brief(error: BaseException) -> str:
-    """The first line of a library's message, without a full stop."""
-    lines = str(error).strip().splitlines()
-    return (lines[0][:160] if lines else type(error).__name__).rstrip(".")
+    """The telling line of a library's message, without a full stop: SimpleITK's last one, another's first."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    line = lines[-1].rpartition("]")[2].strip() if "SimpleITK" in lines[0] else lines[0]
+    return line[:160].rstrip(".")
 
 
 def is_gzipped(path: Path) -> bool:

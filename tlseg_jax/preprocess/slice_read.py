@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.preprocess.geometry import Affine
 from tlseg_jax.preprocess.header import Header, check_same_grid, no_geometry, read_header
+from tlseg_jax.preprocess.planes import Clock, check_finite, scaled, stream_planes
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.scan_file import fault
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
 from tlseg_jax.preprocess.slice_resize import Resizer, axes_of, plan_axes, resized_affine
 from tlseg_jax.preprocess.slice_scale import Scaling, Statistics, not_hounsfield, scaling_of
-from tlseg_jax.preprocess.slice_stream import Clock, LabelBits, check_finite, read_label_bits, stream_planes
+from tlseg_jax.preprocess.slice_stream import LabelBits, read_label_bits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +78,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     """
     begin, clock = time.perf_counter(), Clock()
     header = read_header(files.image, single_slice=True)
+    notes = [header.warning]
     orientation = io_orientation(header.affine)
     canonical_shape = _canonical_shape(header.shape, orientation)
     if min(canonical_shape[:2]) < 2:
@@ -85,7 +87,8 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     label, shows = None, np.zeros((canonical_shape[2], len(spec.structures)), bool)
     if files.label is not None:
         label_header = read_header(files.label, single_slice=True)
-        check_same_grid(files.image, header, files.label, label_header)
+        off_grid = check_same_grid(files.image, header, files.label, label_header)
+        notes += [label_header.warning, off_grid]
         label = read_label_bits(files.label, label_header, spec, clock)
         shows = _shown(label.bits, orientation, len(spec.structures))
     elif not every_slice:
@@ -123,6 +126,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         "have no geometry": no_geometry(files.image, header.affine),
     }
     warnings = (
+        *notes,
         f"{files.image} has {lacks}: all are taken." if lacks else "",
     )
     return SliceVolume(
@@ -228,10 +232,6 @@ def _values(path: Path, header: Header, stored: NDArray[Any]) -> NDArray[Any]:
     """A plane in the scan's units: as it is stored where that is small and unscaled, else as float32."""
     if stored.dtype.kind in "iu" and not header.scaled and stored.dtype.itemsize <= 4:
         return stored
-    with np.errstate(all="ignore"):
-        if not header.scaled:
-            values = stored.astype(np.float32)
-        else:
-            values = (stored.astype(np.float64) * header.slope + header.inter).astype(np.float32)
+    values = scaled(header, stored)
     check_finite(path, values, f"voxels of one of its {math.prod(header.shape[2:])} planes")
     return values
