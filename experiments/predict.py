@@ -83,8 +83,8 @@ def main() -> None:
     if FORMAT.value == "same" and suffix != wanted:
         raise InputError(f"--format=same and --output={output} contradict each other: end it with {wanted}.")
     once = Once(segment, model, OVERWRITE.value)
-    once.check([output])
     make_folder(output.parent)
+    once.check([output])
     try:
         made = once.make(files, output)
     except ExclusionError as e:

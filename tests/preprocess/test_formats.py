@@ -385,7 +385,7 @@ def test_segments_go_by_name_also_where_they_overlap(real: Path, tmp_path: Path)
     )  # fmt: skip
 
     def read(path: Path, *values: int | str) -> NDArray[np.bool_]:
-        found = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), values).label
+        found = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), values or "all").label
         assert found is not None
         return found
 
@@ -438,7 +438,7 @@ def test_a_label_map_with_a_scans_header_gives_the_whole_numbers_back_in_both_re
     for value in np.unique(labels)[1:]:
         got = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), (int(value),)).label
         np.testing.assert_array_equal(got, labels == value)
-    np.testing.assert_array_equal(read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path)).label, labels > 0)
+    np.testing.assert_array_equal(read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), "all").label, labels > 0)
     by_slice, plain = (
         read_volume(ScanFiles("a", real / "a_T1w.nii.gz", p), SLICES) for p in (path, real / "a_labels.nii.gz")
     )

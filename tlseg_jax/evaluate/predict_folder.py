@@ -105,8 +105,8 @@ def predict_folder(
     targets = [output_path(s, folder, same) for s in scans]
     _check_targets(scans, targets)
     once, table = Once(segment, model, overwrite), folder / "volumes.csv"
-    once.check([*targets, table])
     make_folder(folder)
+    once.check([*targets, table])
     ours = table.name in Written(folder).files() and not Written(folder).others([table.name])
     rows = {r["subject"]: r for r in read_table(table, COLUMNS)} if ours else {}
     outcomes: list[Outcome] = []
