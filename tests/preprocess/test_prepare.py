@@ -183,7 +183,7 @@ def test_data_sets_of_one_group_share_their_split(source: Path, tmp_path: Path) 
 
 
 def test_a_label_that_the_patch_does_not_hold_is_named(source: Path, tmp_path: Path) -> None:
-    write_scan(source, "sub-1", centre=19, radius=4)
+    write_scan(source, "sub-1", centre=19, radius=4, seed=1)
     tight = dataclasses.replace(SPEC, patch_size=(8, 8, 8), train_count=1, test_count=0)
     store, _ = run(source, tmp_path / "store", tight)
     (warning,) = store.manifest["warnings"]

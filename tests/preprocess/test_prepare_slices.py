@@ -161,7 +161,8 @@ def test_every_bad_volume_is_named_and_the_others_are_prepared(source: Path, tmp
         "24": "cut short",
     }.items():  # fmt: skip
         assert words in reasons[s] and f"-{s}.nii" in reasons[s] and "\n" not in reasons[s]
-    hu, fewer = store.manifest["warnings"]
+    hu, fewer, same = store.manifest["warnings"]
+    assert same.startswith("0, 26 are the same image")
     assert "volume-25" in hu and "Hounsfield" in hu and "volume-26" in fewer and "2 slice(s) with" in fewer
     text = slice_summary(store)
     assert all(r in text for r in reasons.values()) and hu in text
@@ -203,12 +204,15 @@ def test_a_list_gives_split_and_person(source: Path, tmp_path: Path) -> None:
     assert "volumes of b: 1 would train and 10 test" in store.manifest["warnings"][0]
 
 
-def test_drawn_volumes_are_marked_and_other_sides_are_named(source: Path, tmp_path: Path) -> None:
+def test_drawn_volumes_are_marked_and_a_data_set_of_the_group_keeps_its_sides(source: Path, tmp_path: Path) -> None:
     (source / COHORT_FILE).write_text("{}")
     store, _ = run(source, tmp_path / "store")
     assert store.manifest["synthetic"] and store.manifest["warnings"] == []
     other, _ = run(source, tmp_path / "store", dataclasses.replace(SPEC, name="other", test_volumes=2))
-    assert "1 volume(s), 2, are on another side" in other.manifest["warnings"][0]
+    assert other.subjects("test") == store.subjects("test") == ("10",)
+    assert "4 person(s) keep the side that they have in" in other.manifest["warnings"][0]
+    lone = dataclasses.replace(SPEC, name="lone", test_volumes=2, split_group="lone")
+    assert run(source, tmp_path / "store", lone)[0].subjects("test") == ("10", "2")
 
 
 def test_sources_with_nothing_usable_are_one_sentence(tmp_path: Path) -> None:
