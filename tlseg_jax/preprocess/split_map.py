@@ -38,8 +38,8 @@ def unite_scans(records: Records) -> list[str]:
             if r["person"] in persons:
                 r["person"] = persons[0]
         warnings.append(
-            f"{', '.join(same)} are the same image (equal checksums): they count as one person, {persons[0]}, and stand "
-            "on one side of every split; leave all but one out."
+            f"{', '.join(same)} are the same image (equal checksums): they count as one person, {persons[0]}, and "
+            "stand on one side of every split; leave all but one out."
         )
     repeats: dict[str, list[str]] = {}
     for s, r in sorted(records.items()):

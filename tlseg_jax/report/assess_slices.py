@@ -52,8 +52,8 @@ def assess_slices(
       Test set -> its summary; "seen_in_training" names volumes that the model was trained on.
 
     Raises:
-      InputError: the model is 3D, shares no structure with the store, the split has no volumes, or the model was trained
-        on one of its test volumes.
+      InputError: the model is 3D, shares no structure with the store, the split has no volumes, or the model was
+        trained on one of its test volumes.
     """
     if split == "test" and not allow_seen:
         refuse_seen(store, saved.description, str(run), ALLOW)
