@@ -43,7 +43,7 @@ def unite_scans(records: Records) -> list[str]:
         )
     repeats: dict[str, list[str]] = {}
     for s, r in sorted(records.items()):
-        if r["person"] == person_of(s) != s:
+        if r["person"] == person_of(s):
             repeats.setdefault(r["person"], []).append(s)
     several = {p: of for p, of in repeats.items() if len(of) > 1}
     if several:
