@@ -7,6 +7,7 @@ from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.splits import assign_splits
+from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess import crop
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.scan import ScanFiles
