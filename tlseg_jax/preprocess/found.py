@@ -89,7 +89,7 @@ def misplaced_dicom(source: Path) -> tuple[Exclusion, ...]:
     return tuple(out)
 
 
-REPEATS = re.compile(r"(?<=.)(?:_MR\d+|_ses-[A-Za-z0-9]+|_run-[A-Za-z0-9]+)+", re.IGNORECASE)
+REPEATS = re.compile(r"(?<=.)(?:_MR\d+|_ses-[A-Za-z0-9]+|_run-[A-Za-z0-9]+)+$", re.IGNORECASE)
 """Endings of the names of one person's repeat scans: of OASIS, and of BIDS."""
 
 
@@ -101,8 +101,7 @@ def person_of(subject: str) -> str:
     """
     if match := re.match(r"sub-[^_]+(?=_)", subject):
         subject = match.group()
-    match = REPEATS.search(subject)
-    return subject[: match.start()] if match and match.end() == len(subject) else subject
+    return REPEATS.sub("", subject)
 
 
 def unsafe_name(subject: str) -> str:
