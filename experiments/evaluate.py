@@ -25,6 +25,9 @@ SPACE = flags.DEFINE_enum(
     "space", "data", ["data", "scan"],
     "Volumes: compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict does.",
 )  # fmt: skip
+ALLOW_SEEN = flags.DEFINE_bool(
+    "allow_seen", False, "Score test scans that the model was trained on, too; without it they are refused by name."
+)
 DISTANCES = evaluation_flags.define_distances()
 TILES = evaluation_flags.define_tiles()
 for module in (evaluation_flags, cluster_flags, compilation_flags):
@@ -50,14 +53,14 @@ def main() -> None:
                     f"--space=scan goes with volumes, and {store.folder} holds slices, whose ml are the scan's own: "
                     "leave it out."
                 )
-            entries = assess_slices(run, saved, store, split=SPLIT.value, progress=bar)
+            entries = assess_slices(run, saved, store, split=SPLIT.value, progress=bar, allow_seen=ALLOW_SEEN.value)
         else:
             title = store.spec.name + ("" if SPLIT.value == "test" else f"_{SPLIT.value}")
             title += "_scan" if SPACE.value == "scan" else ""
             entries = {
                 title: assess(
                     run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles,
-                    space=evaluation_flags.space(SPACE), progress=bar,
+                    space=evaluation_flags.space(SPACE), progress=bar, allow_seen=ALLOW_SEEN.value,
                 )
             }  # fmt: skip
     processes.say(format_summary(entries))

@@ -20,7 +20,7 @@ from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.remote.address import shown
 from tlseg_jax.train.checkpoint import load_model
-from tlseg_jax.train.job import load_slice_predictor, seen_subjects
+from tlseg_jax.train.job import load_slice_predictor, refuse_seen, seen_subjects
 
 RUN = flags.DEFINE_string("run", None, "Folder of a 2D run that has trained.")
 DATASET = flags.DEFINE_string("dataset", None, "The run's data set: a name or a TOML file.")
@@ -46,12 +46,7 @@ def main() -> None:
             f"{store.folder} holds {len(train)} volume(s) that {run} trained on and {len(test)} for test, and both "
             "are needed: give the data set that the run was trained on."
         )
-    seen = seen_subjects(store, "test", saved.description)
-    if seen:
-        print(
-            f"warning: {len(seen)} test volume(s) were trained on ({', '.join(seen[:5])}): "
-            "the effect says little about new scans."
-        )
+    refuse_seen(store, saved.description, str(run))
     predictor = load_slice_predictor(saved)
     outputs, channels = saved.config.outputs, saved.config.channels
     for volumes in (train, test):  # faults of either before the work on the first
@@ -70,7 +65,6 @@ def main() -> None:
                 "store": shown(store.folder),
                 "synthetic": synthetic,
                 "train": list(train),
-                "seen_in_training": list(seen),
             },
         )
     print(f"forest of {forest.true_components} true and {forest.false_components} false components of {structure}")

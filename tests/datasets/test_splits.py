@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tlseg_jax.datasets.splits import assign_splits, labelled_subset
+from tlseg_jax.datasets.splits import Split, assign_splits, hold_out, labelled_subset, numbered
 from tlseg_jax.errors import InputError
 
 
@@ -115,3 +115,41 @@ def test_the_subset_depends_on_the_seed_and_not_on_the_names_order() -> None:
 def test_n_out_of_range_says_how_many_there_are(n: int) -> None:
     with pytest.raises(InputError, match=rf"n={n} labelled scans.*has 3.*between 1 and 3"):
         labelled_subset(["a", "b", "c"], dict(a="a", b="b", c="c"), n)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whoever_leaves_or_comes_moves_nobody_and_the_share_stays(seed: int) -> None:
+    rng = random.Random(seed)
+    persons = {f"s{i}": f"p{i}" for i in range(rng.randint(10, 60))}
+    fraction = rng.uniform(0.2, 0.8)
+    first = assign_splits(persons, {}, fraction, seed)
+    kept: dict[str, Split] = {persons[s]: side for s, side in first.items()}
+    numbers = numbered(persons.values())
+    now = {s: p for s, p in persons.items() if rng.random() < 0.8} | {f"new{i}": f"q{i}" for i in range(20)}
+    later = assign_splits(now, {}, fraction, seed, kept)
+    assert all(later[s] == first[s] for s in now if s in first)
+    assert {p: k for p, k in numbered(now.values(), numbers).items() if p in numbers} == numbers
+    held = sum(v == "test" for v in later.values())
+    was = sum(first[s] == "test" for s in now if s in first)
+    assert abs(held - fraction * len(now)) <= 1 or held in (was, was + 20)  # as near as those who are new can bring it
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_validation_never_parts_a_person_and_holds_out_no_fewer(seed: int) -> None:
+    rng = random.Random(seed)
+    persons = random_persons(rng) | {"z1": "z"}
+    subjects = labelled_subset(list(persons), persons, len(persons), seed)
+    k = rng.randint(0, len(subjects) // 3)
+    try:
+        fitted, held = hold_out(subjects, persons, k)
+    except InputError as e:
+        assert k and "leaves none to train on" in str(e)
+        return
+    assert fitted + held == subjects and k <= len(held) <= k + 3
+    assert not {persons[s] for s in fitted} & {persons[s] for s in held}
+
+
+@pytest.mark.parametrize("k", [-1, 3, 9])
+def test_validation_that_leaves_nobody_is_refused(k: int) -> None:
+    with pytest.raises(InputError, match=f"--validation={k} of 3 labelled scans of 2 person"):
+        hold_out(("a1", "b1", "b2"), {"a1": "a", "b1": "b", "b2": "b"}, k)

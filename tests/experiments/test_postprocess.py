@@ -39,7 +39,8 @@ for case in json.loads(sys.argv[1]):
 
 CASES = {
     "works": ({"train": 4}, {}, "done"),
-    "gaps": ({"samples": (0, 1, 4)}, {}, "are not consecutive"),
+    "gaps": ({"samples": (0, 1, 4)}, {"seen": ["sha0", "sha1"]}, "are not consecutive"),
+    "seen": ({"train": 2}, {}, "1 test subject(s) of tiny2d (vol-2) were trained on"),
     "unseen": ({"train": 3}, {"seen": []}, "holds 0 volume(s) that"),
     "no_test": ({"train": 3, "test": 0}, {}, "and 0 for test"),
     "volumes": ({"train": 3}, {"network": "switch8x2"}, "is a 3D run and tumours are filtered of 2D runs only"),

@@ -10,7 +10,7 @@ import pytest
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
-from tlseg_jax.preprocess.found import unsafe_name
+from tlseg_jax.preprocess.found import person_of, unsafe_name
 from tlseg_jax.preprocess.layout_pairs import role_of
 from tlseg_jax.preprocess.layouts import Found, find_scans, no_subject_left
 from tlseg_jax.preprocess.scan import ScanFiles
@@ -464,3 +464,41 @@ def test_letters_of_any_script_name_a_folder(name: str) -> None:
 @pytest.mark.parametrize("name", ["", "../a", "a/b", "-a", "a.", "\u60a3" * 90, "a" * 121, "a\u202e"])
 def test_what_cannot_name_a_folder_is_refused(name: str) -> None:
     assert "cannot name a folder" in unsafe_name(name)
+
+
+# persons
+
+REPEATS = {
+    "OAS1_0001_MR1": "OAS1_0001", "OAS1_0001_MR2": "OAS1_0001", "pat3_ses-1": "pat3", "pat3_ses-2_run-1": "pat3",
+    "sub-7_ses-a": "sub-7", "sub-7_ses-b_run-2": "sub-7", "head_run": "head_run", "case_MRI": "case_MRI",
+    "_MR1": "_MR1", "a_MR1_b_MR2": "a_MR1_b", "sub-1000": "sub-1000", "7": "7",
+}  # fmt: skip
+"""Subject -> person."""
+
+
+@pytest.mark.parametrize("layout", ["pairs", "cases", "csv", "nnunet"])
+def test_repeat_scans_are_one_person_in_every_layout(layout: str, tmp_path: Path) -> None:
+    names = [s for s in REPEATS if not s.startswith("_")]
+    if layout == "csv":
+        touch(tmp_path, *(f"{s}.nii" for s in names), *(f"l{s}.nii" for s in names))
+        listing(tmp_path, "subject,image,label\n" + "".join(f"{s},{s}.nii,l{s}.nii\n" for s in names))
+    for s in names:
+        if layout == "pairs":
+            touch(tmp_path, f"{s}_T1w.nii.gz", f"{s}_labels.nii.gz")
+        elif layout == "cases":
+            touch(tmp_path, f"{s}/artery.nii", f"{s}/label.nii")
+        elif layout == "nnunet":
+            touch(tmp_path, f"imagesTr/{s}_0000.nii.gz", f"labelsTr/{s}.nii.gz")
+    found = find_scans(tmp_path, layout)
+    assert {s.subject: s.person for s in found.scans} == {s: REPEATS[s] for s in names}
+
+
+def test_a_person_column_overrides_the_names(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{k}{i}.nii" for k in "il" for i in range(3)))
+    rows = ["subject,image,label,person", "a_MR1,i0.nii,l0.nii,x", "a_MR2,i1.nii,l1.nii,y", "a_MR3,i2.nii,l2.nii,"]
+    found = find_scans(listing(tmp_path, "\n".join(rows)))
+    assert {s.subject: s.person for s in found.scans} == {"a_MR1": "x", "a_MR2": "y", "a_MR3": "a"}
+
+
+def test_names_without_a_repeats_ending_are_persons_of_their_own() -> None:
+    assert {s: person_of(s) for s in REPEATS} == REPEATS

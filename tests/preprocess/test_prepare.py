@@ -1,5 +1,6 @@
 """A folder of small synthetic scans to a store and back: resume, settings, exclusions, splits, the command."""
 
+import collections
 import dataclasses
 import fcntl
 import json
@@ -13,15 +14,17 @@ import numpy as np
 import pytest
 import zarr
 
-from tlseg_jax.datasets.spec import DatasetSpec, get_spec
+from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec, get_spec
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess import prepare_subject
+from tlseg_jax.preprocess.folds import take_fold
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
+OASIS = DATA / "brain_oasis"
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 SPEC = DatasetSpec(
     "small", "ball", "native", (24, 24, 24), (2.0, 2.0, 2.0), (16, 16, 16),
@@ -183,7 +186,7 @@ def test_data_sets_of_one_group_share_their_split(source: Path, tmp_path: Path) 
 
 
 def test_a_label_that_the_patch_does_not_hold_is_named(source: Path, tmp_path: Path) -> None:
-    write_scan(source, "sub-1", centre=19, radius=4)
+    write_scan(source, "sub-1", centre=19, radius=4, seed=1)
     tight = dataclasses.replace(SPEC, patch_size=(8, 8, 8), train_count=1, test_count=0)
     store, _ = run(source, tmp_path / "store", tight)
     (warning,) = store.manifest["warnings"]
@@ -343,3 +346,92 @@ def test_one_caudate_of_real_scans_is_not_mirrored_and_both_are(tmp_path: Path) 
         assert store.spec.flip_left_right == (len(values) == 2)
     assert min(shares[36,]) == 1 and max(shares[37,]) == 0
     assert all(0.4 < share < 0.6 for share in shares[36, 37])
+
+
+def sides(store: Store) -> dict[str, str]:
+    return {s: store.record(s)["split"] for s in store.subjects()}
+
+
+def folds(store: Store, count: int, target: Store | None = None) -> dict[str, int]:
+    """Person -> the fold that tests it."""
+    cut = [take_fold(store, k, count, target) for k in range(count)]
+    return {store.persons[s]: k for k, c in enumerate(cut) for s in c.subjects("test")}
+
+
+def test_the_same_image_under_two_names_is_one_person_on_one_side(source: Path, tmp_path: Path) -> None:
+    for name in ("copy", "sub-1_ses-2"):  # the copy of sub-0, and a repeat scan of sub-1
+        write_scan(source, name, seed=0 if name == "copy" else 9)
+    for seed in range(4):
+        spec = dataclasses.replace(SPEC, name=f"of{seed}", split_group=f"of{seed}")
+        store, _ = run(source, tmp_path / "store", spec, split_seed=seed, test_fraction=0.5)
+        assert store.persons["copy"] == store.persons["sub-0"] == "copy"
+        assert store.persons["sub-1_ses-2"] == store.persons["sub-1"] == "sub-1"
+        for k in range(2):
+            for cut in (store, take_fold(store, k, 2)):
+                assert cut.record("copy")["split"] == cut.record("sub-0")["split"]
+                assert cut.record("sub-1_ses-2")["split"] == cut.record("sub-1")["split"]
+        same, repeats = store.manifest["warnings"]
+        assert "copy, sub-0 are the same image (equal checksums)" in same
+        assert "sub-1 (sub-1, sub-1_ses-2)" in repeats and "'person' column" in repeats
+    rows = ["subject,image,label,split"]
+    for s, side in (("sub-0", "train"), ("copy", "test")):
+        rows.append(f"{s},{s}_T1w.nii.gz,{s}_labels.nii.gz,{side}")
+    (source / "list.csv").write_text("\n".join(rows))
+    with pytest.raises(InputError, match="Person copy has scans in both train and test"):
+        run(source / "list.csv", tmp_path / "given")
+
+
+def test_an_excluded_or_added_scan_moves_nobody_in_split_and_folds(source: Path, tmp_path: Path) -> None:
+    for i in range(4, 8):
+        write_scan(source, f"sub-{i}", seed=i)
+    target, _ = run(source, tmp_path / "store", test_fraction=0.4)
+    before, fold = sides(target), folds(target, 3)
+    assert sorted(collections.Counter(fold.values()).values()) == [2, 3, 3]
+    other = dataclasses.replace(SPEC, name="other")
+    hidden = source / "hidden"
+    hidden.mkdir()
+    for gone in ("sub-0", "sub-3", "sub-5"):
+        for kind in ("T1w", "labels"):
+            (source / f"{gone}_{kind}.nii.gz").rename(hidden / f"{gone}_{kind}.nii.gz")
+        write_scan(source, f"new-{gone}", seed=100 + int(gone[-1]))
+        store, _ = run(source, tmp_path / "store", other, test_fraction=0.4)  # a pre-task without that scan
+        assert all(before[s] == side for s, side in sides(store).items() if s in before)
+        own = folds(store, 3, target)
+        assert {p: k for p, k in own.items() if p in fold} == {p: fold[p] for p in own if p in fold}
+        again, _ = run(source, tmp_path / "store", test_fraction=0.4)  # and the target without it
+        assert all(before[s] == side for s, side in sides(again).items() if s in before)
+        assert all(fold[p] == k for p, k in folds(again, 3).items() if p in fold)
+        for kind in ("T1w", "labels"):
+            (hidden / f"{gone}_{kind}.nii.gz").rename(source / f"{gone}_{kind}.nii.gz")
+    back, _ = run(source, tmp_path / "store", test_fraction=0.4)
+    assert {s: v for s, v in sides(back).items() if s in before} == before
+    everyone = folds(back, len(back.subjects()))  # leaving out one at a time still can be done
+    assert sorted(everyone.values()) == list(range(len(back.subjects())))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not OASIS.exists(), reason="no real scans")
+def test_repeats_and_copies_of_real_scans_stay_on_one_side(tmp_path: Path) -> None:
+    """Young and old OASIS brains under the names that OASIS gives two scans of a person."""
+    source = tmp_path / "source"
+    source.mkdir()
+    scans = sorted(OASIS.glob("*_T1w.nii.gz"))[:3] + sorted((OASIS.parent / "brain_oasis_old").glob("*_T1w.nii.gz"))
+    for i, scan in enumerate(scans):
+        for kind, path in (("T1w", scan), ("labels", scan.with_name(scan.name.replace("T1w", "labels")))):
+            (source / f"OAS1_{i // 2:04}_MR{i % 2 + 1}_{kind}.nii.gz").symlink_to(path)
+    for kind in ("T1w", "labels"):  # the first scan once more, under another name
+        (source / f"OAS1_0009_MR1_{kind}.nii.gz").symlink_to((source / f"OAS1_0000_MR1_{kind}.nii.gz").resolve())
+    spec = dataclasses.replace(
+        PAPER_SPECS["hdt_v"].at_spacing(4.0), space="native", random_patch=True, patch_size=(16, 16, 16),
+        label_values=(51, 52),
+    )  # fmt: skip
+    settings = PrepareSettings("skip", False, 1)
+    for seed in range(3):
+        store = prepare_dataset(
+            dataclasses.replace(spec, name=f"v{seed}", split_group=f"v{seed}"), source, tmp_path / "store", settings,
+            workers=1, test_fraction=0.4, split_seed=seed, progress=False, say=lambda _: None,
+        )  # fmt: skip
+        assert len(set(store.persons.values())) == 3 and len(store.subjects()) == 7
+        for cut in (store, *(take_fold(store, k, 3) for k in range(3))):
+            of = {(cut.persons[s], cut.record(s)["split"]) for s in cut.subjects()}
+            assert len(of) == 3 and {side for _, side in of} == {"train", "test"}

@@ -152,7 +152,7 @@ def test_every_bad_volume_is_named_and_the_others_are_prepared(source: Path, tmp
     write_pair(source, "24", image, label)
     (source / "volume-24.nii.gz").write_bytes((source / "volume-24.nii.gz").read_bytes()[:500])
     write_pair(source, "25", image + 1024, label)
-    write_pair(source, "26", image, label * (np.arange(16) < 6))
+    write_pair(source, "26", image + 1, label * (np.arange(16) < 6))
     store, _ = run(source, tmp_path / "store")
     reasons = {e["subject"]: e["reason"] for e in store.manifest["exclusions"]}
     assert list(reasons) == ["23", "20", "21", "22", "24"]
@@ -203,12 +203,15 @@ def test_a_list_gives_split_and_person(source: Path, tmp_path: Path) -> None:
     assert "volumes of b: 1 would train and 10 test" in store.manifest["warnings"][0]
 
 
-def test_drawn_volumes_are_marked_and_other_sides_are_named(source: Path, tmp_path: Path) -> None:
+def test_drawn_volumes_are_marked_and_a_data_set_of_the_group_keeps_its_sides(source: Path, tmp_path: Path) -> None:
     (source / COHORT_FILE).write_text("{}")
     store, _ = run(source, tmp_path / "store")
     assert store.manifest["synthetic"] and store.manifest["warnings"] == []
     other, _ = run(source, tmp_path / "store", dataclasses.replace(SPEC, name="other", test_volumes=2))
-    assert "1 volume(s), 2, are on another side" in other.manifest["warnings"][0]
+    assert other.subjects("test") == store.subjects("test") == ("10",)
+    assert "4 person(s) keep the side that they have in" in other.manifest["warnings"][0]
+    lone = dataclasses.replace(SPEC, name="lone", test_volumes=2, split_group="lone")
+    assert run(source, tmp_path / "store", lone)[0].subjects("test") == ("10", "2")
 
 
 def test_sources_with_nothing_usable_are_one_sentence(tmp_path: Path) -> None:

@@ -98,3 +98,20 @@ def test_natural_order() -> None:
     assert sorted(names, key=natural_order) == ["FZMC5", "FZMC042", "volume", "volume-2", "volume-2b", "volume-10", "²"]
     with_gaps = [str(i) for i in range(12)]
     assert sorted(sorted(with_gaps), key=natural_order) == with_gaps
+
+
+def test_earlier_sides_stay_and_the_rule_fills_up_what_they_lack() -> None:
+    order, samples = list("abcdef"), dict.fromkeys("abcdef", 50)
+    own = {s: s for s in order}
+    first, _ = split_volumes(order, samples, own, {}, MRI_2)
+    assert [s for s in order if first[s] == "test"] == ["e", "f"]
+    less = [s for s in order if s != "f"]
+    assert split_volumes(less, samples, own, {}, MRI_2, None, first)[0] == {s: first[s] for s in less}
+    more = [*less, "g", "h"]
+    later, _ = split_volumes(more, samples | {"g": 50, "h": 50}, {s: s for s in more}, {}, MRI_2, None, first)
+    assert {s: later[s] for s in less} == {s: first[s] for s in less}
+    assert (later["g"], later["h"]) == ("train", "test")
+    anew, (said,) = split_volumes(list("abcd"), samples, own, {}, MRI_2, None, first)  # nobody of the test set is left
+    assert [s for s in "abcd" if anew[s] == "test"] == ["c", "d"] and "split anew" in said
+    others, _ = split_volumes(order, samples, own, {}, MRI_2, None, None, {"a": "test", "f": "train"})
+    assert (others["a"], others["f"]) == ("test", "train")

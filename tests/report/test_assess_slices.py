@@ -99,9 +99,12 @@ def test_a_network_of_one_structure_is_scored_on_that(store: SliceStore, tmp_pat
 
 
 @pytest.mark.usefixtures("threshold")
-def test_volumes_that_the_model_has_seen_are_named(store: SliceStore, tmp_path: Path) -> None:
+def test_volumes_that_the_model_has_seen_are_refused_unless_asked_for(store: SliceStore, tmp_path: Path) -> None:
     model = saved(seen_images=["sha0"], seen_persons=["tiny2d:person-1", "other:person-3", "tiny2d:person-4"])
-    on_test = assess_slices(tmp_path, model, store, progress=False)
+    with pytest.raises(InputError, match=r"1 test subject\(s\) of tiny2d \(vol-4\) were trained on.*--allow_seen"):
+        assess_slices(tmp_path, model, store, progress=False)
+    assert not (tmp_path / "summary.json").exists()
+    on_test = assess_slices(tmp_path, model, store, progress=False, allow_seen=True)
     assert all(e["seen_in_training"] == ["vol-4"] for e in on_test.values())
     on_train = assess_slices(tmp_path, model, store, split="train", progress=False)
     assert list(on_train) == ["tiny2d_liver_train", "tiny2d_tumour_train"]

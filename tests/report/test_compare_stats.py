@@ -8,7 +8,17 @@ import pytest
 from scipy import stats
 
 from tlseg_jax.errors import InputError
-from tlseg_jax.report.compare_stats import conclude, forgetting, holm, mean_interval, paired_test
+from tlseg_jax.report import compare_stats
+from tlseg_jax.report.compare_stats import (
+    LEAST_UNITS,
+    conclude,
+    forgetting,
+    holm,
+    mean_interval,
+    paired_test,
+    spread_caption,
+    spread_words,
+)
 
 RNG = np.random.default_rng(3)
 
@@ -90,10 +100,11 @@ def test_degenerate_pairs() -> None:
     assert (one.low, one.wilcoxon_p, one.t_p, one.effect) == (None, None, None, None)
     assert conclude(one, None) == "cannot tell"
     equal = paired_test(named([0.2] * 7), named([0.2] * 7))
-    assert (equal.wilcoxon_p, equal.low, equal.high, equal.rank_biserial) == (1.0, 0, 0, 0)
+    assert equal.all_zero and (equal.wilcoxon_p, equal.rank_biserial) == (1.0, 0)
     assert conclude(equal, 1.0) == "cannot tell"
     constant = paired_test(named([0.25] * 7), named([0.5] * 7))
-    assert constant.t_p is None and constant.effect is None and constant.low == constant.high == 0.25
+    assert constant.t_p is None and constant.effect is None and constant.values == (0.25,) * 7
+    assert not constant.all_zero and mean_interval([0.25] * 20).low == mean_interval([0.25] * 20).high == 0.25
     nan = paired_test(named([0.2, math.nan, 0.4]), named([0.3, 0.1, 0.2]))
     assert nan.n == 2 and nan.note.startswith("1 without a score left out")
     with pytest.raises(InputError, match="volume-1"):
@@ -125,8 +136,35 @@ def test_the_interval_is_the_same_each_time_and_skips_what_is_missing() -> None:
     assert mean_interval([]).mean is None
     assert mean_interval([0.3]) == mean_interval([0.3, math.inf])
     assert mean_interval([0.3]).low is None
-    two = mean_interval([0.0, 1.0])
-    assert two.low is not None and two.high is not None and 0 <= two.low <= two.high <= 1
+
+
+@pytest.mark.parametrize("n", [2, 5, LEAST_UNITS - 1])
+def test_values_stand_for_an_interval_of_too_few_units(n: int) -> None:
+    values = [0.1 + 0.05 * i for i in range(n)]
+    few = mean_interval(values[::-1])
+    assert (few.low, few.high) == (None, None) and few.values == tuple(values)
+    assert spread_words(few, ".2f") == "each " + ", ".join(f"{v:.2f}" for v in values)
+    t = paired_test(named([0.5] * n), named([0.5 + v for v in values]))
+    assert t.low is None and t.values == pytest.approx(values) and "interval" not in spread_words(t)
+    enough = mean_interval([0.1 + 0.02 * i for i in range(LEAST_UNITS)])
+    assert enough.low is not None and enough.values == () and spread_words(enough).startswith("95% interval")
+    assert spread_caption([LEAST_UNITS]) == "95% interval" and "single values" in spread_caption([n])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "least", "most"), [(2, 0.4, 0.6), (3, 0.63, 0.78), (5, 0.75, 0.88), (12, 0.87, 0.95)])
+def test_intervals_cover_the_mean_where_they_are_shown_and_would_not_where_they_are_not(
+    n: int, least: float, most: float
+) -> None:
+    """Normal scores and two kinds of skewed ones: 500 draws of each, so that the standard error is 0.015 or less."""
+    assert LEAST_UNITS == 12
+    rng = np.random.default_rng(1)
+    for draw, truth in ((rng.normal, 0.0), (lambda: rng.beta(8, 3), 8 / 11), (lambda: rng.beta(6, 1), 6 / 7)):
+        held = []
+        for _ in range(500):
+            low, high = compare_stats._bootstrap(np.array([draw() for _ in range(n)]), "BCa")
+            held.append(low <= truth <= high)
+        assert least <= np.mean(held) <= most
 
 
 def test_holm_equals_the_definition() -> None:

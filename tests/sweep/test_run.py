@@ -219,3 +219,22 @@ def test_an_n_beyond_the_data_is_left_out_and_one_must_remain(make_sweep: MakeSw
     assert make_sweep(n=[2, 4, 5]).study.n == (2, 4)
     with pytest.raises(InputError, match="has 4 scans to train on"):
         make_sweep(n=[5])
+
+
+def test_unseen_data_of_which_scans_train_are_refused_before_any_cell(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    assert make_sweep(unseen=["source"]).data.unseen  # its test persons train nowhere
+    with pytest.raises(InputError, match=r"2 test subject\(s\) of source \(sub-4, sub-5\) were trained on.*--unseen"):
+        make_sweep(unseen=["source"], folds=2)
+    assert not (tmp_path / "work" / "sweep").exists()
+
+
+def test_a_scan_that_the_pretask_lacks_leaves_the_folds_as_they_are(small_stores: Path, make_sweep: MakeSweep) -> None:
+    data = make_sweep(folds=3, seeds=3).data
+    source = data.pretasks["source"]
+    for gone in source.subjects():
+        less = {s: r for s, r in source.manifest["subjects"].items() if s != gone}
+        data.pretasks["source"] = source.with_manifest(source.manifest | {"subjects": less})
+        data.cut.clear()
+        for fold in range(3):
+            held = data._fold(data.target, fold).subjects("test")
+            assert data._fold(data.pretasks["source"], fold).subjects("test") == tuple(s for s in held if s != gone)

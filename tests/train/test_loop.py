@@ -23,11 +23,14 @@ from tlseg_jax.preprocess.store import Store
 from tlseg_jax.train import job as job_module
 from tlseg_jax.train import loop
 from tlseg_jax.train.checkpoint import SavedModel, load_model
-from tlseg_jax.train.job import JobSettings, Pretrained, load_predictor, seen_subjects, train_job
+from tlseg_jax.train.execution import Execution
+from tlseg_jax.train.job import JobSettings, Pretrained, load_predictor, prepare_run, seen_subjects, train_job
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import step_flops
+from tlseg_jax.transfer.study import train_and_assess
+from tlseg_jax.transfer.workplace import Workplace
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -399,3 +402,29 @@ def test_patience_counts_from_the_best() -> None:
     assert not out(0.3, 0.2, 0.31)
     assert out(0.3, 0.2, 0.3)
     assert not out(0.3, 0.1, 0.1, patience=0)
+
+
+def test_a_test_set_that_will_have_been_seen_is_refused_before_training(
+    tiny_store: Store, make_store: MakeStore, settings: JobSettings, tmp_path: Path
+) -> None:
+    """By the image under any name, and then the person's other scans too."""
+    other = make_store(train=0, test=4, first=20, spec={"name": "other", "split_group": "other"})
+    records = {s: dict(r) for s, r in other.manifest["subjects"].items()}
+    records["sub-20"]["image_sha256"] = "sha1"
+    records["sub-22"]["person"] = records["sub-20"]["person"]
+    seen = other.with_manifest(other.manifest | {"subjects": records})
+    place = Workplace(tmp_path, say=lambda _: None, progress=False)
+    with pytest.raises(InputError, match=r"2 test subject\(s\) of other \(sub-20, sub-22\) were trained on"):
+        train_and_assess(place, tiny_store, settings, tmp_path / "run", None, [tiny_store, seen], Execution())
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_holds_whole_persons(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
+    records = {s: dict(r) for s, r in tiny_store.manifest["subjects"].items()}
+    for r in records.values():
+        r["person"] = "twin" if r["split"] == "train" and r["person"] in ("person-0", "person-1") else r["person"]
+    store = tiny_store.with_manifest(tiny_store.manifest | {"subjects": records})
+    for seed in range(6):
+        job = dataclasses.replace(settings, validation=1, seed=seed)
+        run = prepare_run(store, job, tmp_path / "run", say=lambda _: None)
+        assert run.held and not {store.persons[s] for s in run.fitted} & {store.persons[s] for s in run.held}

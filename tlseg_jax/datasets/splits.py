@@ -5,7 +5,8 @@ the files nor on which other scans there are, and so that a smaller n is always 
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from tlseg_jax.errors import InputError
@@ -22,15 +23,16 @@ def assign_splits(
     given: Mapping[str, str],
     test_fraction: float,
     seed: int = 0,
+    kept: Mapping[str, Split] | None = None,
 ) -> dict[str, Split]:
     """Train or test for every subject, all scans of one person on one side.
 
     Args:
       persons: subject -> person (repeat scans share a person).
-      given: subject -> "train" or "test" where the source or an earlier data set of the same group
-        says so; a person's other scans follow.
+      given: subject -> "train" or "test" where the source says so; a person's other scans follow.
       test_fraction: share of the scans to hold out among those that `given` leaves open.
       seed: which random split.
+      kept: person -> side of an earlier split, which stays whoever else has come or gone since.
 
     Raises:
       InputError: `given` puts one person on both sides, or holds another word than train and test.
@@ -55,11 +57,13 @@ def assign_splits(
             side[person] = "test"
         else:
             raise InputError(f"Subject {subjects[0]} has the split '{word}': write train or test.")
+    kept = {p: where for p, where in (kept or {}).items() if p in by_person and p not in side}
+    side |= kept
     left = sorted((p for p in by_person if p not in side), key=lambda p: _rank(seed, p))
     scans_left = sum(len(by_person[p]) for p in left)
-    wanted = round(test_fraction * scans_left)
+    held = sum(len(by_person[p]) for p, where in kept.items() if where == "test")
+    wanted = round(test_fraction * (scans_left + sum(len(by_person[p]) for p in kept)))
     both = 0 < test_fraction < 1 and len(left) > 1 and not side
-    held = 0
     for person in left:
         # Half of a person's scans past the target still counts as nearer to it than none.
         take = held + len(by_person[person]) / 2 <= wanted and held < wanted
@@ -70,10 +74,38 @@ def assign_splits(
     return {s: side[p] for s, p in persons.items()}
 
 
-def fold_numbers(persons: Sequence[str], folds: int, seed: int = 0) -> dict[str, int]:
-    """Person -> fold, 0 to `folds` - 1; folds differ by one person at most in size."""
-    order = sorted(set(persons), key=lambda p: _rank(seed, p))
-    return {p: i % folds for i, p in enumerate(order)}
+def numbered(persons: Iterable[str], known: Mapping[str, int] | None = None, seed: int = 0) -> dict[str, int]:
+    """Person -> number, from 0; who has one keeps it, and the others take the next ones in a random order.
+
+    A person's fold is its number modulo the folds.
+    """
+    numbers = dict(known or {})
+    new = sorted(set(persons) - numbers.keys(), key=lambda p: _rank(seed, p))
+    return numbers | dict(zip(new, itertools.count(max(numbers.values(), default=-1) + 1), strict=False))
+
+
+def hold_out(subjects: Sequence[str], persons: Mapping[str, str], k: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Parts labelled scans into those that train and those that validate: the last k, and the rest of their persons.
+
+    Args:
+      subjects: as `labelled_subset` orders them.
+      persons: subject -> person.
+      k: how many are to validate, at least.
+
+    Returns:
+      (train, validate); no person is in both.
+
+    Raises:
+      InputError: nobody is left to train on.
+    """
+    held = {persons[s] for s in subjects[len(subjects) - k :]}
+    fitted = tuple(s for s in subjects if persons[s] not in held)
+    if k < 0 or not fitted:
+        raise InputError(
+            f"--validation={k} of {len(subjects)} labelled scans of {len({persons[s] for s in subjects})} person(s) "
+            "leaves none to train on, as all scans of a person are on one side: give fewer."
+        )
+    return fitted, tuple(s for s in subjects if persons[s] in held)
 
 
 def labelled_subset(

@@ -2,34 +2,36 @@
 
 import copy
 
-from tlseg_jax.datasets.splits import fold_numbers
+from tlseg_jax.datasets.splits import numbered
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.prepare_cohort import training_box
 from tlseg_jax.preprocess.store import Store
 
 
-def take_fold(store: AnyStore, number: int, folds: int) -> AnyStore:
+def take_fold(store: AnyStore, number: int, folds: int, target: AnyStore | None = None) -> AnyStore:
     """The data set with the persons of one fold held out for test and all others to train on.
 
-    Whatever the split on disk, each person is held out in exactly one fold. The fixed patch is placed anew, by the
+    Whatever the split on disk, each person is held out in exactly one fold, by the number that the manifest keeps
+    ("persons"): a scan that is excluded or added later moves nobody else. The fixed patch is placed anew, by the
     labels of this fold's training scans alone. Nothing is written.
 
     Args:
       store: the prepared data set.
       number: which fold, from 0.
       folds: how many.
+      target: the data set whose folds count for the persons whom it knows, by name or by image; None: `store`'s own.
 
     Raises:
       InputError: there are fewer persons than folds, or fewer than two folds.
     """
-    persons = sorted(set(store.persons.values()))
-    if not 2 <= folds <= len(persons):
-        raise InputError(
-            f"{store.folder} has {len(persons)} persons, which cannot be split {folds} ways: "
-            f"give --folds between 2 and {len(persons)}, or 0 for the split that it was prepared with."
-        )
-    fold_of = fold_numbers(persons, folds)
+    of_target = _folds_of(target or store, folds)
+    fold_of = {p: k % folds for p, k in _numbers(store).items()} | of_target
+    images = {r["image_sha256"]: r["person"] for r in target.manifest["subjects"].values()} if target else {}
+    for subject, person in store.persons.items():
+        known = images.get(store.record(subject)["image_sha256"])
+        if known is not None:
+            fold_of[person] = of_target[known]
     manifest = copy.deepcopy(store.manifest)
     for subject, person in store.persons.items():
         manifest["subjects"][subject]["split"] = "test" if fold_of[person] == number else "train"
@@ -37,3 +39,25 @@ def take_fold(store: AnyStore, number: int, folds: int) -> AnyStore:
         box, _ = training_box(manifest["subjects"], store.spec, store.folder)
         manifest["patch_box"] = box.to_dict() if box else None
     return store.with_manifest(manifest)
+
+
+def _folds_of(store: AnyStore, folds: int) -> dict[str, int]:
+    """Person -> fold, of everyone whom the data set has ever listed.
+
+    Folds differ by one person at most in size, but for those who have left or come. Only where that would empty a fold
+    those who are there are numbered anew.
+    """
+    here = set(store.persons.values())
+    if not 2 <= folds <= len(here):
+        raise InputError(
+            f"{store.folder} has {len(here)} persons, which cannot be split {folds} ways: "
+            f"give --folds between 2 and {len(here)}, or 0 for the split that it was prepared with."
+        )
+    numbers = _numbers(store)
+    if len({numbers[p] % folds for p in here}) < folds:
+        numbers |= {p: i for i, p in enumerate(sorted(here, key=lambda p: numbers[p]))}
+    return {p: k % folds for p, k in numbers.items()}
+
+
+def _numbers(store: AnyStore) -> dict[str, int]:
+    return numbered(store.persons.values(), {p: int(e["number"]) for p, e in store.manifest.get("persons", {}).items()})

@@ -89,10 +89,19 @@ def misplaced_dicom(source: Path) -> tuple[Exclusion, ...]:
     return tuple(out)
 
 
+REPEATS = re.compile(r"(?<=.)(?:_MR\d+|_ses-[A-Za-z0-9]+|_run-[A-Za-z0-9]+)+$", re.IGNORECASE)
+"""Endings of the names of one person's repeat scans: of OASIS, and of BIDS."""
+
+
 def person_of(subject: str) -> str:
-    """Who was scanned: `sub-01` of `sub-01_ses-2`, as BIDS names repeat scans; else the subject."""
-    match = re.match(r"sub-[^_]+(?=_)", subject)
-    return match.group() if match else subject
+    """Who was scanned, by the scan's name, in every layout that does not say it: the name without its repeat's ending.
+
+    `OAS1_0001` of `OAS1_0001_MR2`, `pat3` of `pat3_ses-2_run-1`, and `sub-01` of whatever begins with `sub-01_`, as
+    BIDS has it; else the subject.
+    """
+    if match := re.match(r"sub-[^_]+(?=_)", subject):
+        subject = match.group()
+    return REPEATS.sub("", subject)
 
 
 def unsafe_name(subject: str) -> str:

@@ -87,7 +87,7 @@ def find_bids(source: Path, need_label: bool, desc: str = "") -> Found:
     names: dict[frozenset[tuple[str, str]], str] = {}
     for path in _raw_images(source):
         entities, _ = _entities(stem_of(path) or "")
-        c = images.setdefault(_key(entities), Candidates(person=f"sub-{entities.get('sub', '')}"))
+        c = images.setdefault(_key(entities), Candidates())
         names.setdefault(_key(entities), _subject(entities))
         c.images.append(path)
     stray: list[Exclusion] = []

@@ -197,11 +197,11 @@ class _Whole:
         check_any(len(records), exclusions, self.source)
         check_one_value(records, spec)
         spec, one_sided = without_mirroring(records, spec)
-        warnings = doubts_of(records) + one_sided + split_subjects(
+        persons, of_split = split_subjects(
             records, found.scans, spec, self.store_root, folder, self.test_fraction, self.split_seed
         )
         box, cut = training_box(records, spec, folder)
-        warnings += cut
+        warnings = doubts_of(records) + one_sided + of_split + cut
         warnings += [w for s in sorted(records) for w in records[s]["details"].get("warnings", ())]
         manifest = {
             "format": FORMAT,
@@ -214,6 +214,7 @@ class _Whole:
             "test_fraction": self.test_fraction,
             "split_seed": self.split_seed,
             "patch_box": box.to_dict() if box else None,
+            "persons": persons,
             "subjects": {s: records[s] for s in sorted(records)},
             "exclusions": exclusions,
             "warnings": warnings,

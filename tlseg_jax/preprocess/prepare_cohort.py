@@ -10,11 +10,10 @@ from tlseg_jax.datasets.splits import assign_splits
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess import crop
 from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.prepare_subject import read_json
 from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.split_map import NOBODY_LEFT, earlier_sides, unite_scans
 from tlseg_jax.preprocess.store import open_array
 from tlseg_jax.remote.folder import Folder
-from tlseg_jax.remote.manifests import bring_manifests
 
 _ONE_SIDED = 0.95
 """Share of a label on one side in every subject from which the structure is one of a pair: a registration is off by a
@@ -29,38 +28,36 @@ def split_subjects(
     folder: Path,
     fraction: float,
     seed: int,
-) -> list[str]:
-    """Set each record's split; subjects that a data set of the same group has split keep their side."""
-    persons = {s: str(r["person"]) for s, r in records.items()}
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Set each record's person and split; who has a side in the group's map keeps it.
+
+    Scans that could not be used count too, so that it moves nobody when they can be used.
+
+    Returns:
+      The manifest's map of persons, and warnings.
+    """
+    warnings = unite_scans(records)
     given = {f.subject: f.split for f in scans if f.subject in records and f.split}
-    warnings = []
-    bring_manifests(store_root, folder.name)
-    for path in sorted(store_root.glob("*/manifest.json")):
-        manifest = read_json(path)
-        if manifest is None or manifest.get("spec", {}).get("split_group") != spec.split_group:
-            continue
-        if path.parent == folder and (manifest.get("split_seed") != seed or manifest.get("test_fraction") != fraction):
-            continue  # another split is asked for
-        kept = [s for s in manifest["subjects"] if s in records and s not in given]
-        if kept and path.parent != folder and manifest.get("test_fraction") != fraction:
-            warnings.append(
-                f"{len(kept)} subject(s) keep the side that they have in {path.parent}, which was split with a test "
-                f"fraction of {manifest.get('test_fraction'):.3g}, not {fraction:.3g}: to split anew, remove both."
-            )
-        for subject, r in manifest["subjects"].items():
-            if subject not in records:
-                continue
-            if given.setdefault(subject, r["split"]) != r["split"] and path.parent != folder:
-                raise InputError(
-                    f"Subject {subject} is to be in {given[subject]} and is in {r['split']} in the data set "
-                    f"{path.parent}, which shares its split: put it on one side, or use another --store."
-                )
-    sides = assign_splits(persons, given, fraction, seed)
-    for subject, side in sides.items():
-        records[subject]["split"] = side
-    if fraction < 1 and "train" not in sides.values():
+
+    def same_rule(manifest: Mapping[str, Any]) -> bool:
+        ours = manifest.get("spec", {}).get("name") == spec.name
+        return manifest.get("test_fraction") == fraction and (not ours or manifest.get("split_seed") == seed)
+
+    earlier = earlier_sides(records, given, spec.split_group, store_root, folder, same_rule)
+    usable = {s: str(r["person"]) for s, r in records.items()}
+    every = {f.subject: f.person for f in scans} | usable
+    sides = assign_splits(every, given, fraction, seed, earlier.sides)
+    if 0 < fraction < 1 and len({sides[s] for s in usable}) == 1:
+        anew = assign_splits(usable, given, fraction, seed, earlier.others)
+        if len(set(anew.values())) == 2:
+            warnings += [NOBODY_LEFT] if earlier.own else []
+            sides |= anew
+    for subject, record in records.items():
+        record["split"] = sides[subject]
+    if fraction < 1 and "train" not in {sides[s] for s in usable}:
         warnings.append("No subject is left for training: every one is in the test set.")
-    return warnings
+    of_person = {person: sides[s] for s, person in every.items()} | {usable[s]: sides[s] for s in usable}
+    return earlier.new_map(every.values(), of_person), warnings + earlier.warnings
 
 
 def training_box(

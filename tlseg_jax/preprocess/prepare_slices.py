@@ -17,7 +17,6 @@ from tlseg_jax.preprocess.records import (
     doubts_of,
     json_key,
     kept_record,
-    read_json,
     source_of,
     stamps_of,
     writing,
@@ -28,8 +27,8 @@ from tlseg_jax.preprocess.slice_cap import cap, volumes_for
 from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.slice_subject import SliceJob, natural_order, origin_of, prepare_slices_of
+from tlseg_jax.preprocess.split_map import earlier_sides, unite_scans
 from tlseg_jax.preprocess.store import FORMAT
-from tlseg_jax.remote.manifests import bring_manifests
 
 _NOT_SHAPING = ("name", "max_slices", "test_slices", "test_volumes", "split_group")
 """Fields of a spec that no volume's arrays depend on."""
@@ -170,6 +169,12 @@ class _Whole:
     def fingerprint(self, checksums: Mapping[str, str]) -> str:
         return _fingerprint(self.spec, checksums)
 
+    def same_rule(self, manifest: Mapping[str, Any]) -> bool:
+        """Whether a data set was split by the rule that is asked for now."""
+        there, here = manifest.get("spec", {}), self.spec.to_dict()
+        rule = ("max_slices", "test_slices", "test_volumes")
+        return manifest.get("test_fraction") == self.test_fraction and all(there.get(k) == here[k] for k in rule)
+
     def begin(self, found: Found, overwrite: bool) -> None:
         """Make the folder ready for these volumes, on which nobody else is at work."""
         (self.folder / "subjects").mkdir(exist_ok=True)
@@ -192,13 +197,17 @@ class _Whole:
         records = {s: records[s] | {"order": i} for i, s in enumerate(order)}
         warnings = doubts_of({s: records[s] for s in order})
         warnings += [w for s in order for w in records[s]["details"]["warnings"]]
+        warnings += unite_scans(records)
+        given = {f.subject: f.split for f in found.scans if f.subject in records and f.split}
+        earlier = earlier_sides(records, given, spec.split_group, self.store_root, folder, self.same_rule)
+        persons = {s: str(records[s]["person"]) for s in order}
         sides, of_split = split_volumes(
-            order, {s: len(records[s]["samples"]) for s in order}, {s: records[s]["person"] for s in order},
-            {f.subject: f.split for f in found.scans if f.subject in records and f.split}, spec, self.test_fraction,
+            order, {s: len(records[s]["samples"]) for s in order}, persons, given, spec, self.test_fraction,
+            earlier.own, earlier.others,
         )  # fmt: skip
         for s, side in sides.items():
             records[s]["split"] = side
-        warnings += of_split + _other_side(records, spec, self.store_root, folder)
+        warnings += of_split + earlier.warnings
         manifest = {
             "format": FORMAT,
             "kind": SliceStore.kind,
@@ -208,6 +217,7 @@ class _Whole:
             "layout": found.layout,
             "synthetic": is_synthetic(self.source),
             "test_fraction": self.test_fraction,
+            "persons": earlier.new_map([], {persons[s]: sides[s] for s in order}),
             "subjects": {s: records[s] for s in order},
             "unused": unused,
             "exclusions": exclusions,
@@ -287,21 +297,3 @@ def _in_waves(
         at += count
     return records, failed, reused
 
-
-def _other_side(records: Mapping[str, dict[str, Any]], spec: SliceSpec, store_root: Path, folder: Path) -> list[str]:
-    """A warning for each data set of the same group in which a volume is on the other side."""
-    warnings = []
-    bring_manifests(store_root, folder.name)
-    for path in sorted(store_root.glob("*/manifest.json")):
-        manifest = read_json(path)
-        if path.parent == folder or manifest is None or manifest.get("spec", {}).get("split_group") != spec.split_group:
-            continue
-        theirs = manifest.get("subjects", {})
-        apart = [s for s, r in records.items() if s in theirs and theirs[s].get("split") != r["split"]]
-        if apart:
-            warnings.append(
-                f"{len(apart)} volume(s), {', '.join(apart[:5])}{' ...' if len(apart) > 5 else ''}, are on another "
-                f"side of the split in {path.parent}, which shares its subjects (split_group {spec.split_group}): "
-                "do not train on one and test on the other."
-            )
-    return warnings

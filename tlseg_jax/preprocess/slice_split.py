@@ -1,10 +1,12 @@
 """Which volumes of a data set of slices are for test: the last ones, whole, and whole persons."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.splits import Split
 from tlseg_jax.errors import InputError
+from tlseg_jax.preprocess.split_map import NOBODY_LEFT
 
 
 def split_volumes(
@@ -14,6 +16,8 @@ def split_volumes(
     given: Mapping[str, str],
     spec: SliceSpec,
     test_fraction: float | None = None,
+    own: Mapping[str, Split] | None = None,
+    others: Mapping[str, Split] | None = None,
 ) -> tuple[dict[str, Split], list[str]]:
     """Train or test for every volume, and a warning wherever that is not what the rule says.
 
@@ -28,14 +32,27 @@ def split_volumes(
       given: volume -> "train" or "test" where the source says so; it wins, for all volumes of that person.
       spec: the data set.
       test_fraction: share of the volumes that the source leaves open, the last ones, in place of the spec's rule.
+      own: person -> side of an earlier split of this data set by the same rule, which stays; the rule then fills up
+        what it lacks.
+      others: person -> side in other data sets of the group, which stays in any case.
 
     Raises:
       InputError: the source puts one person on both sides or writes another word, or nothing is left to train on
         though some is wanted.
     """
-    side_of = _given_persons(order, persons, given)
+    by_source = _given_persons(order, persons, given)
+    side_of = {**(own or {}), **(others or {}), **by_source}
+    if own:
+        with contextlib.suppress(InputError):
+            anew, said = split_volumes(order, samples, persons, given, spec, test_fraction, None, others)
+            if all(side_of.get(persons[s], anew[s]) == anew[s] for s in order):
+                return anew, said  # nobody moves
+            if len(set(anew.values())) == 2 and len({side_of.get(persons[s]) for s in order}) == 1:
+                return anew, [NOBODY_LEFT, *said]
     open_ = [s for s in order if persons[s] not in side_of]
-    test, warnings = _by_rule(open_, samples, spec, test_fraction)
+    held = [s for s in order if persons[s] not in by_source and side_of.get(persons[s]) == "test"]
+    kept = [s for s in order if persons[s] in side_of and persons[s] not in by_source]
+    test, warnings = _by_rule(open_, samples, spec, test_fraction, held, len(kept))
     for person in dict.fromkeys(persons[s] for s in open_):
         theirs = [s for s in open_ if persons[s] == person]
         tested = [s for s in theirs if s in test]
@@ -75,19 +92,23 @@ def _given_persons(order: Sequence[str], persons: Mapping[str, str], given: Mapp
 
 
 def _by_rule(
-    order: Sequence[str], samples: Mapping[str, int], spec: SliceSpec, test_fraction: float | None
-) -> tuple[set[str], list[str]]:
-    """The volumes of `order` that the rule puts, in whole or in part, on the test side."""
+    order: Sequence[str], samples: Mapping[str, int], spec: SliceSpec, test_fraction: float | None,
+    held: Sequence[str] = (), kept: int = 0,
+) -> tuple[set[str], list[str]]:  # fmt: skip
+    """The volumes of `order` that the rule puts, in whole or in part, on the test side.
+
+    Of `kept` others, which have a side already, `held` are for test.
+    """
     if test_fraction is not None:
-        count = round(test_fraction * len(order))
-        if 0 < test_fraction < 1 and len(order) > 1:  # neither side empty
+        count = min(max(round(test_fraction * (len(order) + kept)) - len(held), 0), len(order))
+        if 0 < test_fraction < 1 and len(order) > 1 and not kept:  # neither side empty
             count = min(max(count, 1), len(order) - 1)
         return set(order[len(order) - count :]), []
     if not spec.test_slices:
-        return set(order[max(len(order) - spec.test_volumes, 0) :]), []
+        return set(order[max(len(order) - max(spec.test_volumes - len(held), 0), 0) :]), []
     test: set[str] = set()
     warnings = []
-    left = spec.test_slices
+    left = spec.test_slices - sum(samples[s] for s in held)
     for s in reversed(order):
         if left <= 0:
             break

@@ -17,7 +17,9 @@ from tlseg_jax.remote.address import shown
 from tlseg_jax.report.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
-from tlseg_jax.train.job import load_predictor, seen_subjects
+from tlseg_jax.train.job import load_predictor, refuse_seen, seen_subjects
+
+ALLOW = ", or give --allow_seen to score them all the same"
 
 
 def mark_of(synthetic: bool) -> str:
@@ -43,6 +45,7 @@ def assess(
     space: ScoreSpace = "data",
     progress: bool = True,
     figures: bool = True,
+    allow_seen: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a run on a store's subjects and keep the results in the run folder.
 
@@ -60,13 +63,17 @@ def assess(
       space: see `evaluate_store`.
       progress: whether to draw a bar.
       figures: whether to draw the figure.
+      allow_seen: score test subjects that the model was trained on, too.
 
     Returns:
       The summary of this test set; "seen_in_training" names subjects that the model was trained on.
 
     Raises:
-      InputError: the store has voxels of another size than the model was trained on, or the split no subjects.
+      InputError: the store has voxels of another size than the model was trained on, or the split no subjects,
+        or the model was trained on one of its test subjects.
     """
+    if split == "test" and not allow_seen:
+        refuse_seen(store, saved.description, str(run), ALLOW)
     spec = spec_from_dict(saved.description["spec"], str(run))
     ours, theirs = spec.spacing, store.spec.spacing
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:

@@ -19,17 +19,17 @@ from tlseg_jax.evaluate.slice_results import (
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.remote.address import shown
-from tlseg_jax.report.assess import mark_of, title_of
+from tlseg_jax.report.assess import ALLOW, mark_of, title_of
 from tlseg_jax.report.contours import pick_cases
 from tlseg_jax.report.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
-from tlseg_jax.train.job import load_slice_predictor, seen_subjects
+from tlseg_jax.train.job import load_slice_predictor, refuse_seen, seen_subjects
 
 
 def assess_slices(
     run: Path, saved: SavedModel, store: SliceStore, *, split: str = "test", progress: bool = True,
-    figures: bool = True,
+    figures: bool = True, allow_seen: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a 2D run on a store's volumes and keep the results in the run folder.
 
@@ -46,13 +46,17 @@ def assess_slices(
       split: "test" or "train".
       progress: whether to draw a bar.
       figures: whether to draw the figure.
+      allow_seen: score test volumes that the model was trained on, too.
 
     Returns:
       Test set -> its summary; "seen_in_training" names volumes that the model was trained on.
 
     Raises:
-      InputError: the model is 3D, shares no structure with the store, or the split has no volumes.
+      InputError: the model is 3D, shares no structure with the store, the split has no volumes, or the model was
+        trained on one of its test volumes.
     """
+    if split == "test" and not allow_seen:
+        refuse_seen(store, saved.description, str(run), ALLOW)
     predictor = load_slice_predictor(saved)
     assert isinstance(saved.config, SliceUNetConfig)
     outputs, channels = saved.config.outputs, saved.config.channels

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tlseg_jax.report.compare_analysis import Comparison, Group
-from tlseg_jax.report.compare_stats import LEVEL, Conclusion, Forgetting, PairedTest, conclude
+from tlseg_jax.report.compare_stats import LEVEL, Conclusion, Forgetting, PairedTest, conclude, spread_words
 
 LITTLE = 0.05
 """A Dice below this on the pre-training task leaves next to nothing to forget."""
@@ -20,8 +20,8 @@ def numbers(test: PairedTest, p: float | None, unit: str, form: str = "+.3f", na
     if test.mean_difference is None:
         return f"no {unit} was measured for both"
     parts = [f"mean difference {test.mean_difference:{form}}"]
-    if test.low is not None and test.high is not None:
-        parts.append(f"95% interval {test.low:{form}} to {test.high:{form}}")
+    if spread := spread_words(test, form):
+        parts.append(spread)
     if p is not None:
         parts.append(f"{name} = {p:.2g}")
     return ", ".join([*parts, count(test.n, unit)])
@@ -33,7 +33,7 @@ def why_not(test: PairedTest, p: float | None, unit: str) -> str:
         return f"no {unit} was measured for both"
     if test.n == 1:
         return f"one {unit} has no spread to judge a difference by"
-    if test.low == test.high == 0:
+    if test.all_zero:
         return f"no {unit} differs"
     if not test.can_decide:
         reason = f"{count(test.n, unit)} cannot give less than p = {test.smallest_p:.2g} in Wilcoxon's exact test"

@@ -19,7 +19,7 @@ from tlseg_jax.report.assess import mark_of
 from tlseg_jax.report.compare_analysis import Dice, Group, analyse
 from tlseg_jax.report.compare_answers import answer_convergence, answer_forgetting, answer_target, answers
 from tlseg_jax.report.compare_runs import MODELS, CompareRun, name_n, read_run, read_scores
-from tlseg_jax.report.compare_stats import RESAMPLES
+from tlseg_jax.report.compare_stats import FEWER, RESAMPLES, spread_caption
 from tlseg_jax.report.slice_curves import draw_curves_together, draw_model_curve
 from tlseg_jax.report.slice_dice import draw_dice_by_model
 from tlseg_jax.report.slice_examples import ExampleCase, draw_examples
@@ -31,11 +31,11 @@ METHOD = f"""\
 - The units of the tests on Dice are volumes. A volume's Dice is averaged over the seeds first: seeds are tested on the
   same volumes and are no independent samples.
 - The units of the tests on convergence are seeds. Those runs share their data, so what is found holds for that data.
-- Intervals are 95% bootstrap intervals of the mean (BCa, {RESAMPLES:,} resamples). With few units they are too narrow.
+- Intervals are 95% bootstrap intervals of the mean (BCa, {RESAMPLES:,} resamples). {FEWER}
 - p is of the two-sided Wilcoxon signed-rank test; between models it is adjusted for the comparisons of one measure at
   one n (Holm), not across measures or across n.
-- "Higher" or "lower" is said only where p is below 0.05, the interval is without 0 and there are units enough for
-  this test to reach 0.05 at all (six; seven where three comparisons are adjusted). "Leaning" means that every unit
+- "Higher" or "lower" is said only where p is below 0.05, the interval, if any, is without 0 and there are units enough
+  for this test to reach 0.05 at all (six; seven where three comparisons are adjusted). "Leaning" means that every unit
   differs in one direction, which by itself shows nothing.
 - Training losses are running medians over a twentieth of the steps. Levels of loss are common to all runs of one n:
   the common loss is the highest that a run of it ended at, percentages are of the highest that one started at. The
@@ -160,12 +160,13 @@ def _page(
         answers(groups, title, lambda g: answer_forgetting(g, source)),
     ]
     shown = [
-        "model", "n", "seeds", "volumes", "dice", "dice_low", "dice_high", "iou", "precision", "recall",
+        "model", "n", "seeds", "volumes", "dice", "dice_low", "dice_high", "dice_each", "iou", "precision", "recall",
         "trained_parameters", "seconds_an_epoch", "seconds",
     ]  # fmt: skip
     parts += [
         "## Scores",
-        "Means over volumes, Dice with its 95% interval. Precision and recall count tumours, pooled over volumes "
+        f"Means over volumes, Dice with its {spread_caption(len(own) for g in groups for own in g.dice.values())}. "
+        "Precision and recall count tumours, pooled over volumes "
         "and seeds.",
         _rounded(found["summary"]).markdown(shown),
         "![Dice of each volume](figures/dice.png)",
@@ -232,8 +233,8 @@ def _tests(table: tables.Table) -> tables.Table:
     """The tests with names that a page can hold."""
     names = {
         "measure": "measure", "n": "n", "comparison": "comparison", "units": "units", "mean_difference": "difference",
-        "low": "low", "high": "high", "wilcoxon_p": "Wilcoxon p", "wilcoxon_p_holm": "Holm p", "smallest_p": "least p",
-        "t_p": "t-test p", "cohens_dz": "d_z", "rank_biserial": "r",
+        "low": "low", "high": "high", "each": "each", "wilcoxon_p": "Wilcoxon p", "wilcoxon_p_holm": "Holm p",
+        "smallest_p": "least p", "t_p": "t-test p", "cohens_dz": "d_z", "rank_biserial": "r",
     }  # fmt: skip
     rows = []
     for row in _rounded(table, 3).rows:

@@ -9,7 +9,7 @@ import numpy as np
 from tlseg_jax.report.compare_analysis import Comparison, Dice, Group
 from tlseg_jax.report.compare_convergence import FRACTIONS
 from tlseg_jax.report.compare_runs import RunTables, name_n
-from tlseg_jax.report.compare_stats import mean_interval
+from tlseg_jax.report.compare_stats import mean_interval, values_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def summary(groups: Sequence[Group], target: str) -> Table:
     found / (found + missed).
     """
     columns = (
-        "model", "n", "seeds", "volumes", "dice", "dice_low", "dice_high", "iou", "precision", "recall",
+        "model", "n", "seeds", "volumes", "dice", "dice_low", "dice_high", "dice_each", "iou", "precision", "recall",
         "tumours_found", "tumours_missed", "false_tumours", "trained_parameters", "seconds_an_epoch", "seconds",
     )  # fmt: skip
     rows = []
@@ -82,7 +82,7 @@ def summary(groups: Sequence[Group], target: str) -> Table:
             found, missed, false = (sum(int(d[k]) for d in detected) for k in ("found", "missed", "false"))
             cells = (
                 m, name_n(g.n), str(len(own)), str(dice.n), text(dice.mean), text(dice.low), text(dice.high),
-                text(iou.mean), _share(found, false), _share(found, missed),
+                values_text(dice), text(iou.mean), _share(found, false), _share(found, missed),
                 *(str(v) if detected else "" for v in (found, missed, false)),
                 _parameters(own),
                 text(float(np.mean([e.seconds for t in own for e in t.epochs]))),
@@ -105,7 +105,7 @@ def _parameters(runs: Sequence[RunTables]) -> str:
 def tests(groups: Sequence[Group], target: str, source: str | None) -> Table:
     """Every paired test: Dice over volumes, steps and area over seeds."""
     columns = (
-        "measure", "n", "comparison", "unit", "units", "mean_difference", "low", "high", "wilcoxon_p",
+        "measure", "n", "comparison", "unit", "units", "mean_difference", "low", "high", "each", "wilcoxon_p",
         "wilcoxon_p_holm", "smallest_p", "t_p", "cohens_dz", "rank_biserial", "note",
     )  # fmt: skip
     rows = []
@@ -113,11 +113,11 @@ def tests(groups: Sequence[Group], target: str, source: str | None) -> Table:
     def add(g: Group, measure: str, unit: str, found: Sequence[Comparison]) -> None:
         for c in found:
             t = c.test
-            numbers = (
-                t.mean_difference, t.low, t.high, t.wilcoxon_p, c.p, t.smallest_p, t.t_p, t.effect, t.rank_biserial
-            )  # fmt: skip
+            spread = (*(text(v) for v in (t.mean_difference, t.low, t.high)), values_text(t))
+            numbers = (t.wilcoxon_p, c.p, t.smallest_p, t.t_p, t.effect, t.rank_biserial)
             cells = (
-                measure, name_n(g.n), f"{c.second} - {c.first}", unit, str(t.n), *(text(v) for v in numbers), t.note,
+                measure, name_n(g.n), f"{c.second} - {c.first}", unit, str(t.n), *spread, *(text(v) for v in numbers),
+                t.note,
             )  # fmt: skip
             rows.append(dict(zip(columns, cells, strict=True)))
 
@@ -169,7 +169,8 @@ def over_seeds(table: Table) -> Table:
 def forgetting(groups: Sequence[Group]) -> Table:
     """Each model's Dice on the pre-training test set before and after the transfer."""
     columns = (
-        "model", "n", "seeds", "volumes", "before", "after", "change", "low", "high", "kept", "wilcoxon_p", "note",
+        "model", "n", "seeds", "volumes", "before", "after", "change", "low", "high", "each", "kept", "wilcoxon_p",
+        "note",
     )  # fmt: skip
     rows = []
     for g in groups:
@@ -177,8 +178,11 @@ def forgetting(groups: Sequence[Group]) -> Table:
             t = f.change
             # Model A is no continuation of the pre-trained model: it kept nothing, whatever it scores.
             kept = None if m == "A" else f.kept
-            numbers = (f.before.mean, f.after.mean, t.mean_difference, t.low, t.high, kept, t.wilcoxon_p)
-            cells = (m, name_n(g.n), str(g.seeds), str(t.n), *(text(v) for v in numbers), t.note)
+            numbers = (f.before.mean, f.after.mean, t.mean_difference, t.low, t.high)
+            cells = (
+                m, name_n(g.n), str(g.seeds), str(t.n), *(text(v) for v in numbers), values_text(t), text(kept),
+                text(t.wilcoxon_p), t.note,
+            )  # fmt: skip
             rows.append(dict(zip(columns, cells, strict=True)))
     return Table(columns, tuple(rows))
 

@@ -72,7 +72,7 @@ def _draw_effects(
 
 
 def draw_pair(tests: Mapping[str, Mapping[int, PairedTest]], path: Path, ylabel: str, mark: str) -> Path:
-    """Mean difference of a pair by n with its 95% interval, for each test set ("target", "unseen")."""
+    """Mean difference of a pair by n with its 95% interval or the persons' own, by test set ("target", "unseen")."""
     look = {"target": (BLUE, "o", "-", 0.97), "unseen": (VERMILLION, "s", "--", 1.03)}
     with rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.0), layout="constrained")
@@ -88,6 +88,8 @@ def draw_pair(tests: Mapping[str, Mapping[int, PairedTest]], path: Path, ylabel:
             for x, t in points:
                 if t.low is not None and t.high is not None:
                     axes.plot([x, x], [POINTS * t.low, POINTS * t.high], color=colour, linewidth=1.3)
+                each = [POINTS * v for v in t.values]
+                axes.plot([x] * len(each), each, color=colour, marker=".", markersize=3, linestyle="none", alpha=0.6)
         numbers = sorted({n for by_n in tests.values() for n in by_n})
         axes.set_xscale("log", base=2)
         axes.set_xticks(numbers, [str(n) for n in numbers])

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tlseg_jax.datasets.factors import FACTORS, Levels
-from tlseg_jax.report.compare_stats import PairedTest, paired_test
+from tlseg_jax.report.compare_stats import FEWER, PairedTest, paired_test, spread_caption
 from tlseg_jax.report.factor_figures import draw_pair
 from tlseg_jax.report.factor_scores import POINTS, runs_of
 from tlseg_jax.report.results_table import ResultRow, Role, by_person
@@ -50,18 +50,20 @@ def pair_section(rows: Iterable[ResultRow], first: Levels, second: Levels, folde
         for n, t in by_n.items():
             paragraphs.append(f"{role.capitalize()} data, n = {n}: {_said(t, now, was)}.")
             points = (None if v is None else round(POINTS * v, 3) for v in (t.mean_difference, t.low, t.high))
-            lines.append((role, n, t.n, *points, t.wilcoxon_p, t.note))
+            each = ", ".join(f"{POINTS * v:.3f}" for v in t.values) or None
+            lines.append((role, n, t.n, *points, each, t.wilcoxon_p, t.note))
     png = draw_pair(
         tests, folder / "figures" / "factor_pair.png", f"{now} \N{MINUS SIGN} {was}, IoU points", mark
     )
     persons = max(t.n for by_n in tests.values() for t in by_n.values())
+    spread = spread_caption(t.n for by_n in tests.values() for t in by_n.values())
     figure = ReportFigure(
-        png, f"{now} minus {was} in IoU points by n, means over up to {persons} persons with 95% bootstrap intervals.",
+        png, f"{now} minus {was} in IoU points by n, means over up to {persons} persons with {spread}. {FEWER}",
         "Difference of the pair by number of labelled scans",
     )  # fmt: skip
     table = ReportTable(
         "factor_pair", f"{now} minus {was} in IoU points, over persons.",
-        ("data", "n", "persons", "difference", "low", "high", "Wilcoxon signed-rank p", "note"), tuple(lines),
+        ("data", "n", "persons", "difference", "low", "high", "each", "Wilcoxon signed-rank p", "note"), tuple(lines),
     )  # fmt: skip
     return Section(f"The same data in {now} space" if factor == "space" else f"{now} for {was}", tuple(paragraphs),
                    (figure,), (table,))  # fmt: skip
@@ -72,5 +74,6 @@ def _said(t: PairedTest, now: str, was: str) -> str:
         return "no scores"
     said = f"{now} gives {POINTS * t.mean_difference:+.1f} IoU points over {was} ({t.n} person{'s' * (t.n != 1)}"
     if t.low is None or t.high is None:
-        return f"{said}: no interval)"
+        each = ", ".join(f"{POINTS * v:+.1f}" for v in t.values)
+        return f"{said}: {each})" if t.n > 1 else f"{said})"
     return f"{said}, 95% interval {POINTS * t.low:+.1f} to {POINTS * t.high:+.1f})"

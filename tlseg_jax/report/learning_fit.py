@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.report.agreement import Estimate
+from tlseg_jax.report.compare_stats import LEAST_UNITS
 
 LEAST_C, MOST_C = 0.05, 4.0
 """Bounds of c: below, a curve is a straight line in log n; above, it has risen after the first n."""
@@ -51,7 +52,7 @@ class LearningCurve:
         return np.asarray(self.a - self.b * np.asarray(n, np.float64) ** -self.c)
 
     def band(self, n: Floats) -> tuple[Floats, Floats] | None:
-        """Pointwise 95% percentile interval of the curve at `n` scans; None for one person."""
+        """Pointwise 95% percentile interval of the curve at `n` scans; None for fewer than `LEAST_UNITS` persons."""
         if not len(self.resampled):
             return None
         a, b, c = (self.resampled[:, i, None] for i in range(3))
@@ -61,7 +62,7 @@ class LearningCurve:
 
     @property
     def plateau(self) -> Estimate:
-        """`a` with its 95% percentile interval over persons."""
+        """`a` with its 95% percentile interval over persons, where they are enough for one."""
         if not len(self.resampled):
             return Estimate(self.a)
         low, high = np.percentile(self.resampled[:, 0], [2.5, 97.5])
@@ -97,7 +98,7 @@ def fit_learning_curve(scores: Mapping[int, Mapping[str, float]]) -> LearningCur
     mean = y.mean(0)
     (a, b, c), *_ = _fit(n, mean[None])
     resampled = np.empty((0, 3))
-    if len(persons) > 1:
+    if len(persons) >= LEAST_UNITS:
         rng = np.random.default_rng(0)
         drawn = rng.integers(len(persons), size=(RESAMPLES, len(persons)))
         resampled = _fit(n, y[drawn].mean(1))
@@ -146,7 +147,7 @@ class LabelsNeeded:
         only with more than the largest number tried, if the curve goes on as fitted; "not reached": the curve's
         plateau is not above it.
       n: scans; the least or largest number tried where `reach` says so; None where it is not reached.
-      low: of the 95% interval over persons; None for one person.
+      low: of the 95% interval over persons; None for fewer than `LEAST_UNITS` persons.
       high: of the same; infinite where more than 2.5% of the resamples never reach the level.
       least: fewest scans tried.
       most: most scans tried.
@@ -169,7 +170,7 @@ class LabelsNeeded:
 
     @property
     def interval(self) -> str:
-        """The interval in words, never beyond the numbers tried; "" for one person."""
+        """The interval in words, never beyond the numbers tried; "" where there is none."""
         if self.low is None or self.high is None:
             return ""
         low, high = self._limit(self.low), self._limit(self.high)

@@ -88,6 +88,8 @@ def _panel(
                 [t.test.low, t.test.high], [y, y], color=style.colour, linewidth=3, alpha=0.45, solid_capstyle="butt",
                 zorder=2,
             )  # fmt: skip
+        each = t.test.values
+        ax.plot(each, [y] * len(each), color=style.colour, marker="|", markersize=6, linestyle="none", alpha=0.45)
         ax.plot(
             t.test.mean_difference, y, color=style.colour, marker=style.marker, markersize=4.5,
             markeredgecolor="white", markeredgewidth=0.4, zorder=3,
@@ -96,6 +98,7 @@ def _panel(
 
 def _range(tests: Sequence[MethodTest]) -> tuple[float, float]:
     """Of the difference: 0, the means and their intervals over persons, with room for those over seeds."""
-    values = [0.0, *(v for t in tests for v in (t.test.mean_difference, t.test.low, t.test.high) if v is not None)]
+    of = [v for t in tests for v in (t.test.mean_difference, t.test.low, t.test.high, *t.test.values)]
+    values = [0.0, *(v for v in of if v is not None)]
     room = 0.6 * max(max(values) - min(values), 0.01)
     return min(values) - room, max(values) + room

@@ -24,7 +24,7 @@ def draw_dice_by_model(
     """Draw the Dice of each volume under each model, a panel for each n, and write a PNG.
 
     Grey lines join one volume's scores. Beside them each model's mean over the volumes with its 95%
-    bootstrap interval (none for one volume). A score that is not finite is left out.
+    bootstrap interval, where there are volumes enough for one. A score that is not finite is left out.
 
     Args:
       dice: n -> model -> volume -> Dice, 0 to 1, averaged over seeds; None stands for all volumes.

@@ -8,6 +8,7 @@ from tlseg_jax.report import study_tables as tables
 from tlseg_jax.report import study_words as words
 from tlseg_jax.report.agreement_figure import draw_agreement
 from tlseg_jax.report.assess import mark_of
+from tlseg_jax.report.compare_stats import LEAST_UNITS, spread_caption
 from tlseg_jax.report.learning_fit import LabelsNeeded, LearningCurve, NoCurve, labels_needed
 from tlseg_jax.report.method_style import MANY, MethodStyle, style_methods
 from tlseg_jax.report.remedy_figure import draw_remedies
@@ -106,7 +107,7 @@ class _Study:
             persons = _persons(scores)
             if self.many:
                 draw_many(scores, self.main, path, heading=heading, mark=self.mark)
-                caption = f"Mean IoU on {where.name} with its 95% interval by method and n ({persons})."
+                caption = f"Mean IoU on {where.name} with its {_spread(scores)} by method and n ({persons})."
             else:
                 draw_boxes(scores, self.styles, path, heading=heading, mark=self.mark)
                 caption = (
@@ -133,7 +134,8 @@ class _Study:
                     self._scores(where), self.main, self.figures / f"{stem}.png", heading=f"IoU on {where.name}",
                     mark=self.mark,
                 )  # fmt: skip
-                caption = f"Mean IoU on {where.name} with its 95% interval ({_persons(self._scores(where))})."
+                scores = self._scores(where)
+                caption = f"Mean IoU on {where.name} with its {_spread(scores)} ({_persons(scores)})."
                 figures.append(self._figure(stem, caption, f"mean IoU on {where.name} by method and n"))
         else:
             panels = {w.name: self._scores(w) for w in sets}
@@ -142,7 +144,8 @@ class _Study:
             )
             people = "; ".join(f"{name}: {_persons(scores)}" for name, scores in panels.items())
             caption = (
-                f"Mean IoU on data of a source that no model was trained on, with 95% intervals ({people}). Methods "
+                "Mean IoU on data of a source that no model was trained on, with its "
+                f"{_spread([s for scores in panels.values() for s in scores])} ({people}). Methods "
                 "are drawn side by side at each n."
             )
             figures.append(self._figure("unseen_by_n", caption, "mean IoU on unseen data by method and n"))
@@ -158,8 +161,8 @@ class _Study:
             return Section(title, tuple(f"There is no fit, as {r}." for r in reasons))
         lines = [
             "IoU(n) = a - b / n^c is fitted to the means over persons by least squares; intervals are from fits to "
-            "persons drawn with replacement. They do not count what other seeds, and so other labelled scans, would "
-            "change."
+            f"persons drawn with replacement, where there are {LEAST_UNITS} or more. They do not count what other "
+            "seeds, and so other labelled scans, would change."
         ]
         needed: list[tuple[ScoredSet, str, LearningCurve, LabelsNeeded]] = []
         levels = {where: _levels(self._scores(where)) for where in self.sets}
@@ -178,7 +181,10 @@ class _Study:
                 panels, self.styles, self.figures / "learning_curves.png", heading="Learning curves", mark=self.mark
             )
             people = "; ".join(f"{w.name}: {_persons(self._scores(w))}" for w in self.sets)
-            caption = f"Mean IoU over persons ({people}), the fitted curves and their pointwise 95% intervals."
+            caption = (
+                f"Mean IoU over persons ({people}), the fitted curves and their pointwise 95% intervals, where there "
+                f"are {LEAST_UNITS} persons or more."
+            )
             figures.append(self._figure("learning_curves", caption, "fitted mean IoU over n by method"))
         shown = (tables.curves_table(fits), *((tables.labels_table(needed),) if needed else ()))
         return Section(title, tuple(lines), tuple(figures), shown)
@@ -213,8 +219,9 @@ class _Study:
                 return None  # the levels of the factors are compared by a model of their own
             return Section(title, ("There are not two methods that were scored on the same persons.",))
         lines = [
-            "A difference is called shown only where the adjusted p is below 0.05 and both intervals, over persons and "
-            "over seeds, are without 0; of a single seed it holds for that run alone."
+            "A difference is called shown only where the adjusted p is below 0.05 and both intervals, over persons "
+            "(where there are enough for one) and over seeds, are without 0; of a single seed it holds for that run "
+            "alone."
         ]
         for where in self.sets:
             own = [t for t in tests if t.test_set == where]
@@ -259,8 +266,9 @@ class _Study:
         draw_remedies(panels, self.styles, path, heading="Remedies against their baseline", mark=self.mark)
         people = "; ".join(f"{k}, {words.persons_words(t.test.n for t in v)}" for k, v in panels.items())
         caption = (
-            f"Difference in mean IoU of each remedy to its baseline with 95% intervals over persons ({people}; thick) "
-            "and over seeds (thin, cut at the edge)."
+            "Difference in mean IoU of each remedy to its baseline with its "
+            f"{spread_caption(t.test.n for t in tests)} over persons ({people}; thick, or a stroke each) "
+            "and 95% intervals over seeds (thin, cut at the edge)."
         )
         figure = self._figure("remedies", caption, "difference of each remedy to its baseline by n and test set")
         table = tables.tests_table("remedy_tests", tests, "Each remedy against its baseline at every n")
@@ -277,6 +285,10 @@ class _Study:
 
 def _titled(where: ScoredSet) -> str:
     return f"{where.role}: {where.name}"
+
+
+def _spread(scores: Sequence[Score]) -> str:
+    return spread_caption(s.interval.n for s in scores)
 
 
 def _persons(scores: Sequence[Score]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tlseg_jax.report.agreement import Estimate
 from tlseg_jax.report.compare_answers import count
+from tlseg_jax.report.compare_stats import LEAST_UNITS, spread_caption, values_text
 from tlseg_jax.report.learning_fit import LabelsNeeded, LearningCurve, NoCurve
 from tlseg_jax.report.results_table import Measure, ResultRow, Results
 from tlseg_jax.report.sections import Cell, ReportTable
@@ -19,13 +20,13 @@ PAPER_TABLE_2 = {"hdt_v": "0.983 (0.0149)", "hdt_wb": "0.940 (0.0010)", "mal_c":
 def table_2(scores: Sequence[Score]) -> ReportTable:
     """IoU of the pre-trained models on their own test sets."""
     paper = any(s.test_set.name in PAPER_TABLE_2 for s in scores)
-    columns: tuple[str, ...] = ("pre-task", "test set", "persons", "IoU mean", "IoU std", "low", "high")
+    columns: tuple[str, ...] = ("pre-task", "test set", "persons", "IoU mean", "IoU std", "low", "high", "each")
     rows: list[tuple[Cell, ...]] = [
         (s.method, s.test_set.name, s.interval.n, _short(s.mean), _short(s.std), *_interval(s)) for s in scores
     ]
     caption = (
         "Mean and standard deviation of the IoU between persons on the pre-training tasks' own test sets "
-        f"({_people(scores)}), with the mean's 95% interval."
+        f"({_people(scores)}), with the mean's {_spread(scores)}."
     )
     if paper:
         columns = (*columns, "paper, other scans")
@@ -45,7 +46,7 @@ def scores_table(
     there = [m for m in _MEASURES if any(_key(s) in other[m] for s in shown)]
     distances = "hd95_mm" in there
     columns = (
-        "test set", "method", "n", "persons", "seeds", "IoU mean", "low", "high", "IoU std",
+        "test set", "method", "n", "persons", "seeds", "IoU mean", "low", "high", "each", "IoU std",
         *(_MEASURES[m] for m in there), *(["without a distance"] if distances else []),
     )  # fmt: skip
     rows = []
@@ -59,7 +60,7 @@ def scores_table(
             )
         )  # fmt: skip
     caption = (
-        f"Mean IoU over {_people(shown)} with its 95% interval and the standard deviation between persons"
+        f"Mean IoU over {_people(shown)} with its {_spread(shown)} and the standard deviation between persons"
         + (f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else ".")
         + (
             " Distances are means over the persons where they exist; the last column counts the predictions that have "
@@ -80,7 +81,7 @@ def _without_distance(results: Results, s: Score) -> int | None:
 def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTable:
     """Paired tests: the second method minus the first."""
     columns = (
-        "test set", "n", "first", "second", "persons", "difference", "low", "high", "Wilcoxon p", "adjusted p",
+        "test set", "n", "first", "second", "persons", "difference", "low", "high", "each", "Wilcoxon p", "adjusted p",
         "comparisons", "d_z", "seeds", "seeds low", "seeds high", "finding", "note",
     )  # fmt: skip
     rows = []
@@ -92,15 +93,16 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
         rows.append(
             (
                 t.test_set.name, t.n, t.first, t.second, t.test.n, _short(t.test.mean_difference), _short(t.test.low),
-                _short(t.test.high), _p(t.test.wilcoxon_p), _p(t.p), t.family, _short(t.test.effect, 2),
-                len(t.by_seed), _short(over[0]), _short(over[1]), verdict(t), "; ".join(notes) or None,
+                _short(t.test.high), values_text(t.test) or None, _p(t.test.wilcoxon_p), _p(t.p), t.family,
+                _short(t.test.effect, 2), len(t.by_seed), _short(over[0]), _short(over[1]), verdict(t),
+                "; ".join(notes) or None,
             )
         )  # fmt: skip
     persons = persons_words(t.test.n for t in tests)
     caption = (
-        f"{what}: difference in mean IoU, second minus first, over {persons} with its 95% interval; "
-        "two-sided Wilcoxon signed-rank test, adjusted (Holm) over the comparisons of a test set; "
-        "d_z is Cohen's; the 95% t-interval over the seeds' own differences."
+        f"{what}: difference in mean IoU, second minus first, over {persons} with its "
+        f"{spread_caption(t.test.n for t in tests)}; two-sided Wilcoxon signed-rank test, adjusted (Holm) over the "
+        "comparisons of a test set; d_z is Cohen's; the 95% t-interval over the seeds' own differences."
     )
     return ReportTable(name, caption, columns, tuple(rows))
 
@@ -124,7 +126,7 @@ def curves_table(fits: Mapping[tuple[ScoredSet, str], LearningCurve | NoCurve]) 
     return ReportTable(
         "learning_curves",
         f"Fits of IoU(n) = a - b n^-c to the means over {persons}; a is the IoU of endless data by the fit, with its "
-        "95% interval.",
+        f"95% interval where there are {LEAST_UNITS} persons or more.",
         ("test set", "method", "persons", "n", "a", "a low", "a high", "b", "c", "note"),
         tuple(rows),
     )  # fmt: skip
@@ -139,8 +141,8 @@ def labels_table(found: Sequence[tuple[ScoredSet, str, LearningCurve, LabelsNeed
     persons = persons_words(curve.persons for _, _, curve, _ in found)
     return ReportTable(
         "labels_needed",
-        f"Labelled scans at which the fitted curve reaches an IoU, with the 95% interval over {persons}; nothing is "
-        "claimed beyond the numbers tried.",
+        f"Labelled scans at which the fitted curve reaches an IoU, with the 95% interval over {persons} (from "
+        f"{LEAST_UNITS} on); nothing is claimed beyond the numbers tried.",
         ("test set", "method", "IoU", "labelled scans", "95% interval", "persons"), rows,
     )  # fmt: skip
 
@@ -210,8 +212,12 @@ def _people(scores: Sequence[Score]) -> str:
     return persons_words(s.interval.n for s in scores)
 
 
-def _interval(s: Score) -> tuple[Cell, Cell]:
-    return _short(s.interval.low), _short(s.interval.high)
+def _spread(scores: Sequence[Score]) -> str:
+    return spread_caption(s.interval.n for s in scores)
+
+
+def _interval(s: Score) -> tuple[Cell, Cell, Cell]:
+    return _short(s.interval.low), _short(s.interval.high), values_text(s.interval) or None
 
 
 def _estimate(e: Estimate | None) -> tuple[Cell, Cell, Cell]:

@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from tlseg_jax.report.compare_answers import count
-from tlseg_jax.report.compare_stats import LEVEL, Conclusion, conclude
+from tlseg_jax.report.compare_stats import FEWER, LEVEL, Conclusion, conclude, spread_words
 from tlseg_jax.report.learning_fit import LabelsNeeded
 from tlseg_jax.report.sweep_cases import FailureCount, HardPerson
 from tlseg_jax.report.sweep_stats import MethodTest, Score, VolumeAgreement
 
 UNITS = (
     "Persons are the units: a person's score is first averaged over the seeds and the person's scans. "
-    "Intervals are 95% bootstrap intervals over persons and hold for the runs that were made; where methods are "
-    "compared, an interval over the seeds tells what other runs would change."
+    f"Intervals are 95% bootstrap intervals over persons and hold for the runs that were made. {FEWER} Where methods "
+    "are compared, an interval over the seeds tells what other runs would change."
 )
 
 
@@ -27,8 +27,8 @@ def persons_words(counts: Iterable[int]) -> str:
 def score_words(score: Score) -> str:
     """Mean, interval, persons and seeds of a score."""
     i = score.interval
-    interval = "" if i.low is None or i.high is None else f"95% interval {i.low:.3f} to {i.high:.3f}, "
-    return f"{score.mean:.3f} ({interval}{count(i.n, 'person')}, {count(score.seeds, 'seed')})"
+    spread = spread_words(i)
+    return f"{score.mean:.3f} ({spread + ', ' if spread else ''}{count(i.n, 'person')}, {count(score.seeds, 'seed')})"
 
 
 def verdict(t: MethodTest) -> Conclusion:
@@ -46,10 +46,8 @@ def numbers(t: MethodTest, unit: str = "IoU") -> str:
         return "no person was scored with both"
     parts = [f"{test.mean_difference:+.3f} {unit}"]
     people = count(test.n, "person")
-    if test.low is None or test.high is None:
-        parts.append(people)
-    else:
-        parts.append(f"95% interval {test.low:+.3f} to {test.high:+.3f} over {people}")
+    spread = spread_words(test, "+.3f")
+    parts.append(f"{spread} over {people}" if spread else people)
     over = t.seed_interval
     parts.append("1 seed" if over is None else f"{over[0]:+.3f} to {over[1]:+.3f} over {len(t.by_seed)} seeds")
     if t.p is not None:
@@ -62,7 +60,7 @@ def why_open(t: MethodTest) -> str:
     test = t.test
     if test.n < 2 or test.mean_difference is None:
         return "one person has no spread to judge a difference by" if test.n else "no person was scored with both"
-    if test.low == test.high == 0:
+    if test.all_zero:
         return "no person differs"
     if t.least_p is not None and t.least_p >= LEVEL:
         return (
@@ -100,6 +98,7 @@ def turned(t: MethodTest) -> MethodTest:
     swapped = dataclasses.replace(
         test, mean_difference=minus(test.mean_difference), low=minus(test.high), high=minus(test.low),
         effect=minus(test.effect), rank_biserial=minus(test.rank_biserial),
+        values=tuple(-v for v in reversed(test.values)),
     )  # fmt: skip
     by_seed = {seed: -d for seed, d in t.by_seed.items()}
     return dataclasses.replace(t, first=t.second, second=t.first, test=swapped, by_seed=by_seed)

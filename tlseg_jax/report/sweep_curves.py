@@ -55,7 +55,7 @@ def draw_learning_curves(
                     _curve(ax, own, fits.get(m), styles[m])
             number_axis(ax, numbers)
             ax.set_title(title, fontsize=8)
-        low = min(s.mean for s in every)
+        low = min(v for s in every for v in (s.mean, *s.interval.values))
         row[0].set_ylim(max(-0.02, np.floor((low - 0.05) * 10) / 10), 1.02)
         row[0].set_ylabel("mean IoU of persons")
         figure.legend(
@@ -75,6 +75,9 @@ def _curve(ax: Axes, scores: Sequence[Score], fit: LearningCurve | NoCurve | Non
         band = fit.band(x)
         if band is not None:
             ax.fill_between(x, *band, color=style.colour, alpha=0.13, linewidth=0, zorder=1)
+    for s in scores:
+        each = s.interval.values
+        ax.plot([s.n] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.4)
     ax.plot(
         [s.n for s in scores], [s.mean for s in scores], color=style.colour, marker=style.marker,
         markersize=4.5, linestyle="none", markeredgecolor="white", markeredgewidth=0.4, zorder=3,

@@ -82,7 +82,7 @@ def draw_means(
     panels: Mapping[str, Sequence[Score]], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "",
     mark: str = "",
 ) -> None:  # fmt: skip
-    """Fig. 6: mean IoU over persons by n with its 95% interval, a panel a test set.
+    """Fig. 6: mean IoU over persons by n with its 95% interval or the persons' own, a panel a test set.
 
     Args:
       panels: title -> scores of one test set.
@@ -121,6 +121,8 @@ def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle)
         if s.interval.low is not None and s.interval.high is not None:
             span = [s.interval.low, s.interval.high]
             ax.plot([at, at], span, color=style.colour, linewidth=1.3, alpha=0.75, zorder=2)
+        each = s.interval.values
+        ax.plot([at] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.6)
 
 
 def draw_many(
@@ -154,6 +156,8 @@ def draw_many(
                 y = there.index(s.method)
                 if s.interval.low is not None and s.interval.high is not None:
                     ax.plot([s.interval.low, s.interval.high], [y, y], color="#0072B2", linewidth=1.2, alpha=0.6)
+                each = s.interval.values
+                ax.plot(each, [y] * len(each), color="#0072B2", marker="|", markersize=4, linestyle="none", alpha=0.6)
                 ax.plot(s.mean, y, color="#0072B2", marker="o", markersize=3.5)
             ax.set_title(f"n = {n}", fontsize=8)
             ax.grid(axis="both", linewidth=0.3, alpha=0.5)
@@ -188,7 +192,7 @@ def _iou_axis(ax: Axes, values: Sequence[float]) -> None:
 
 def _finish_means(figure: Figure, scores: Sequence[Score], heading: str, mark: str, handles: list) -> None:  # type: ignore[type-arg]
     first = figure.axes[0]
-    _iou_axis(first, [v for s in scores for v in (s.mean, s.interval.low) if v is not None])
+    _iou_axis(first, [v for s in scores for v in (s.mean, s.interval.low, *s.interval.values) if v is not None])
     first.set_ylabel("mean IoU of persons")
     _finish(figure, handles, heading, mark)
 

@@ -11,6 +11,7 @@ from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.report.results_table import Role
 from tlseg_jax.sweep.cells import Cell, PretrainCell
 from tlseg_jax.sweep.study import Study
+from tlseg_jax.train.job_record import refuse_seen, seen_of
 from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
 
 FEW = 2
@@ -50,7 +51,7 @@ class StudyData:
             return store
         key = (str(store.folder), fold)
         if key not in self.cut:
-            self.cut[key] = take_fold(store, fold, self.folds)
+            self.cut[key] = take_fold(store, fold, self.folds, None if store is self.target else self.target)
         return self.cut[key]
 
     def tests_of_cell(self, cell: Cell) -> tuple[AnyStore, ...]:
@@ -81,7 +82,8 @@ def open_data(place: Workplace, study: Study) -> StudyData:
     An unseen data set that the user's store lacks is left out, and said so.
 
     Raises:
-      InputError: the target or a pre-task is missing, has nothing to train or test on, or is of another kind.
+      InputError: the target or a pre-task is missing, has nothing to train or test on, or is of another kind; or an
+        unseen data set holds scans that train.
     """
     target = open_store(place, named_spec(place, study.task))
     if not study.folds and not target.subjects("test"):
@@ -115,4 +117,9 @@ def open_data(place: Workplace, study: Study) -> StudyData:
         if not store.subjects("test"):
             raise InputError(f"{store.folder} has no test subjects: prepare it with --test_fraction=1.")
         unseen.append(store)
+    # Before any cell trains; by folds everyone does, in one or another.
+    trained = [(s, s.subjects(None if study.folds else "train")) for s in (target, *pretasks.values())]
+    for store in unseen:
+        where = ", ".join(s.spec.name for s, _ in trained)
+        refuse_seen(store, seen_of(trained, {}), where, ", or leave it out of the study (--unseen)")
     return StudyData(target, tuple(unseen), pretasks, study.folds)

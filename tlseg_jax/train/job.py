@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 
-from tlseg_jax.datasets.splits import labelled_subset
+from tlseg_jax.datasets.splits import hold_out, labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
@@ -25,7 +25,7 @@ from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.dispatch import Dispatch, StagedStep, cache_room
 from tlseg_jax.train.dry_run import dry_run_report
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job_record import describe, seen_subjects, store_digest
+from tlseg_jax.train.job_record import describe, refuse_seen, seen_of, seen_subjects, store_digest
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.keep_data import Place, choose_place
 from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
@@ -53,8 +53,8 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.feature_cache import FeatureCache
 
 __all__ = [
-    "JobSettings", "Pretrained", "Run", "claim_run", "load_predictor", "load_slice_predictor", "prepare_run",
-    "seen_subjects", "store_digest", "train_job",
+    "JobSettings", "Pretrained", "Run", "check_tests", "claim_run", "load_predictor", "load_slice_predictor",
+    "prepare_run", "refuse_seen", "seen_subjects", "store_digest", "train_job",
 ]  # fmt: skip
 
 
@@ -272,6 +272,26 @@ def train_job(
         ) from None
 
 
+def _labelled(store: AnyStore, job: JobSettings) -> tuple[str, ...]:
+    """The labelled scans of a run, those that validate last."""
+    train = store.subjects("train")
+    if not train:
+        raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")
+    return labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
+
+
+def check_tests(store: AnyStore, job: JobSettings, pretrained: Pretrained | None, tests: Sequence[AnyStore]) -> None:
+    """Before a run trains: refuse test sets of which it or its start will have seen scans or persons.
+
+    Raises:
+      InputError: there are such; they are named.
+    """
+    before = pretrained.saved.description if pretrained else {}
+    description = seen_of([(store, _labelled(store, job))], before)
+    for test in tests:
+        refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.folder}")
+
+
 def prepare_run(
     store: AnyStore, job: JobSettings, folder: Path, pretrained: Pretrained | None = None, *,
     execution: Execution = Execution(),  # noqa: B008 - frozen
@@ -279,31 +299,17 @@ def prepare_run(
 ) -> Run:  # fmt: skip
     """All of a run before its first step; nothing is written. For arguments and errors see `train_job`."""
     programs = programs or Programs()
-    train = store.subjects("train")
-    if not train:
-        raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")
-    subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
-    if not 0 <= job.validation < len(subjects):
-        raise InputError(
-            f"--validation={job.validation} of {len(subjects)} labelled scans leaves none to train on: give fewer."
-        )
+    subjects = _labelled(store, job)
+    fitted, held = hold_out(subjects, store.persons, job.validation)
+    if len(held) > job.validation:
+        say(f"validation: {len(held)} scans in place of {job.validation}, as no person's scans are parted.")
     if job.patience and not job.validation:
         raise InputError("--patience needs scans to validate on: give --validation=K, K of the n labelled scans.")
-    fitted = subjects[: len(subjects) - job.validation]
-    held = subjects[len(fitted) :]
     check_remedies(job.recipe, pretrained is not None, job.network.dimensions)
     data = task_data(store, job, pretrained)
     length = data.length(fitted)
     description = describe(store, job, subjects, pretrained.saved if pretrained else None) | data.description()
-    if pretrained is not None:
-        seen = seen_subjects(store, "test", pretrained.saved.description)
-        if seen:
-            raise InputError(
-                f"{len(seen)} test subject(s) of {store.spec.name} ({', '.join(seen[:5])}) were trained on in "
-                f"{pretrained.run}, so the scores would be too good: use one split for both "
-                "(one split_group, or a split column in the CSV)."
-            )
-
+    refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.folder}")
     say(_settings_lines(data, job, length, fitted, held))
     variables, fresh = init_variables(job.network, jax.random.key(job.seed)), frozenset[str]()
     if pretrained is not None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.datasets.splits import labelled_subset
+from tlseg_jax.datasets.splits import hold_out, labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.remote.address import shown
@@ -16,6 +16,7 @@ from tlseg_jax.report.slice_examples import ExampleCase
 from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import store_digest
+from tlseg_jax.train.job_record import refuse_seen, seen_of
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.run_folder import plain, read_json
 from tlseg_jax.transfer import study
@@ -79,7 +80,7 @@ def train_all(
     _check(store, runs)
     target = store.spec.target
     saved = load_model(pretrained)
-    forgetting = _forgetting_set(place, source, saved, target)
+    forgetting = _forgetting_set(place, store, source, saved)
     for i, run in enumerate(runs):
         what = f"[{i + 1}/{len(runs)}] model {run.model}, n = {run.job.n or 'all'}, seed {run.job.seed}"
         if _is_done(run, store, saved.step):
@@ -142,7 +143,7 @@ def _check_whole_epoch(store: SliceStore, job: JobSettings) -> None:
     """Before hours of training: the comparison is by epoch, and a run of a few steps may have none."""
     train = store.subjects("train")
     subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
-    slices = len(store.samples(subjects[: max(len(subjects) - job.validation, 0)]))
+    slices = len(store.samples(hold_out(subjects, store.persons, job.validation)[0]))
     least = math.ceil(slices / job.recipe.batch_size)
     if job.steps is not None and job.steps < least:
         raise InputError(
@@ -151,7 +152,8 @@ def _check_whole_epoch(store: SliceStore, job: JobSettings) -> None:
         )
 
 
-def _forgetting_set(place: Workplace, source: SliceStore, saved: SavedModel, target: str) -> str | None:
+def _forgetting_set(place: Workplace, store: SliceStore, source: SliceStore, saved: SavedModel) -> str | None:
+    target = store.spec.target
     name = f"{source.spec.name}_{target}"
     if not source.subjects("test"):
         place.say(f"{source.spec.name} has no test volumes, so forgetting is not measured.")
@@ -159,6 +161,8 @@ def _forgetting_set(place: Workplace, source: SliceStore, saved: SavedModel, tar
     if target not in source.spec.structures or target not in saved.config.outputs:
         place.say(f"{source.spec.name} or its model does not show {target}, so forgetting is not measured.")
         return None
+    description = seen_of([(store, store.subjects("train"))], saved.description)
+    refuse_seen(source, description, f"{store.folder} or before")
     return name
 
 

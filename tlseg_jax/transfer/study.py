@@ -22,7 +22,7 @@ from tlseg_jax.report.slice_curves import draw_model_curve
 from tlseg_jax.train import processes
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import format_epochs
-from tlseg_jax.train.job import Pretrained, store_digest, train_job
+from tlseg_jax.train.job import Pretrained, check_tests, store_digest, train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.programs import Programs
@@ -128,8 +128,9 @@ def train_and_assess(
       The run folder.
 
     Raises:
-      InputError: see `train_job`, or a test set cannot be scored.
+      InputError: see `train_job`; or a test set cannot be scored, or holds scans that the model will have seen.
     """
+    check_tests(store, job, start, tests)
     # A dry run leaves no folder behind.
     with contextlib.nullcontext() if execution.dry_run else hold_run(folder):
         before = time.perf_counter()
