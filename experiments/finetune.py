@@ -3,8 +3,8 @@
     python -m experiments.finetune --pretask=hdt_v --n=16 [--task=hdt_c] [--store=DIR] [--workdir=runs]
     python -m experiments.finetune --pretask=lits --task=mri_artery --freeze=first_two
 
-Makes what is missing (built-in cohort, prepared data, pre-trained model), reuses what is there, and says
-which. `--pretask=none` trains end to end.
+Makes what is missing (built-in cohort, prepared data, pre-trained model), reuses what is there and is the same,
+and says which. `--pretask=none` trains end to end.
 """
 
 from pathlib import Path
@@ -73,7 +73,7 @@ def main() -> None:
     if source != "none" and freeze != usual:
         parts.append(f"freeze_{freeze}")
     folder = place.workdir / "finetune" / (NAME.value or training_flags.run_name(task, *parts))
-    study.finetune(place, start, target, job, folder, execution=execution)
+    study.finetune(place, start, target, job, folder, execution=execution, beside=not NAME.value)
 
 
 if __name__ == "__main__":

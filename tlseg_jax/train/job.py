@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 
-from tlseg_jax.datasets.splits import labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
@@ -25,7 +24,7 @@ from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.dispatch import Dispatch, StagedStep, cache_room
 from tlseg_jax.train.dry_run import dry_run_report
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job_record import describe, seen_subjects, store_digest
+from tlseg_jax.train.job_record import describe, labelled_scans, run_settings, seen_subjects, store_digest
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.keep_data import Place, choose_place
 from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
@@ -54,7 +53,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
 __all__ = [
     "JobSettings", "Pretrained", "Run", "claim_run", "load_predictor", "load_slice_predictor", "prepare_run",
-    "seen_subjects", "store_digest", "train_job",
+    "run_settings", "seen_subjects", "store_digest", "train_job",
 ]  # fmt: skip
 
 
@@ -69,6 +68,13 @@ class Pretrained:
     def load(cls, run: Path) -> "Pretrained":
         """Read the model of a run folder; of several processes, the chief for all."""
         return cls(run, load_shared_model(run, read=load_saved))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run that starts from it keeps of it: where it was, and what makes it this model."""
+        saved = self.saved
+        task = saved.description.get("task", "none")
+        return {"run": shown(self.run), "step": saved.step, "task": task, "weights": saved.weights}
 
 
 class TaskData(Protocol):
@@ -279,22 +285,13 @@ def prepare_run(
 ) -> Run:  # fmt: skip
     """All of a run before its first step; nothing is written. For arguments and errors see `train_job`."""
     programs = programs or Programs()
-    train = store.subjects("train")
-    if not train:
-        raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")
-    subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
-    if not 0 <= job.validation < len(subjects):
-        raise InputError(
-            f"--validation={job.validation} of {len(subjects)} labelled scans leaves none to train on: give fewer."
-        )
+    fitted, held = labelled_scans(store, job)
     if job.patience and not job.validation:
         raise InputError("--patience needs scans to validate on: give --validation=K, K of the n labelled scans.")
-    fitted = subjects[: len(subjects) - job.validation]
-    held = subjects[len(fitted) :]
     check_remedies(job.recipe, pretrained is not None, job.network.dimensions)
     data = task_data(store, job, pretrained)
     length = data.length(fitted)
-    description = describe(store, job, subjects, pretrained.saved if pretrained else None) | data.description()
+    description = describe(store, job, (*fitted, *held), pretrained.saved if pretrained else None) | data.description()
     if pretrained is not None:
         seen = seen_subjects(store, "test", pretrained.saved.description)
         if seen:
@@ -376,14 +373,7 @@ def prepare_run(
         ]
         steps = tuple(StagedStep(s.last_step, p) for s, p in zip(parts, [*early, fits.program], strict=True))
         say(f"unfreezing in {len(parts)} stages, which end at steps {', '.join(str(s.last_step) for s in parts)}.")
-    settings = {
-        "job": job.to_dict(),
-        "data": {"spec": store.spec.to_dict(), "store": store_digest(store), "subjects": list(fitted)},
-        "validation_subjects": list(held),
-        "pretrained": None
-        if pretrained is None
-        else {"run": shown(pretrained.run), "step": pretrained.saved.step, "task": description["pretask"]},
-    }
+    settings = run_settings(store, job, pretrained.record if pretrained else None)
     return Run(
         job, folder, data, fitted, held, length, description, settings, labels, state,
         iterator, place, fits, steps, make, make_planned, key, parallel,
