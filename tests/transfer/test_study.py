@@ -8,6 +8,9 @@ import pytest
 
 from tests.conftest import MakeStore
 from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.metrics import SubjectScore
+from tlseg_jax.evaluate.results import COLUMNS, SubjectRow, save_results
+from tlseg_jax.evaluate.table import read_table
 from tlseg_jax.files import write_json
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet2d import SliceUNetConfig
@@ -83,7 +86,8 @@ def test_without_the_pre_task_in_the_store_its_one_model_of_scans_is_reused(
     real = finished(tmp_path / "tiny-seed0-0123abcd", settings, synthetic=False)
     assert study.kept_pretraining(place, store.spec, JOB, plain) == real
     assert study.kept_pretraining(place, store.spec, dataclasses.replace(JOB, steps=3), plain) is None
-    assert study.kept_pretraining(dataclasses.replace(place, store=tmp_path / "elsewhere"), store.spec, JOB, plain) is None
+    there = dataclasses.replace(place, store=tmp_path / "elsewhere")
+    assert study.kept_pretraining(there, store.spec, JOB, plain) is None
     finished(tmp_path / "tiny-seed0-0123abce", settings, synthetic=False)
     with pytest.raises(InputError, match=r"several models .* name one with --pretrained"):
         study.kept_pretraining(place, store.spec, JOB, plain)
@@ -95,6 +99,19 @@ def test_a_store_of_another_description_is_refused(make_store: MakeStore, tmp_pa
     assert open_store(place, store.spec).subjects() == store.subjects()
     with pytest.raises(InputError, match="structure is 'blob' there and 'caudate' here"):
         open_store(place, dataclasses.replace(store.spec, structure="caudate"))
+
+
+def test_scores_of_an_earlier_state_of_a_model_go_with_their_rows_and_are_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    rows = [SubjectRow(name, "sub-1", "person-1", SubjectScore(0.5, 2 / 3, 1.0, 1.0)) for name in ("old", "new")]
+    for row in rows:
+        save_results(run, [row], {"weights": f"of the {row.test_set} model"})
+    said: list[str] = []
+    kept = study._kept_summary(run, "of the new model", said.append)
+    assert list(kept["test_sets"]) == ["new"] and "train_seconds" not in kept
+    assert [r["test_set"] for r in read_table(run / "subjects.csv", COLUMNS)] == ["new"]
+    assert said == [f"{run}: the scores on old were of another state of the model and are left out."]
 
 
 def test_finished_means_trained_and_scored(tmp_path: Path) -> None:
