@@ -94,12 +94,12 @@ def _changed(recipe: Recipe, values: Mapping[str, Any], where: str) -> Recipe:
     return dataclasses.replace(recipe, **values)
 
 
-def pretrain_job(study: Study, cell: PretrainCell, spec: AnySpec, built_in: bool, precision: str) -> JobSettings:
-    """Settings of a pre-training, which always trains on all scans."""
+def pretrain_job(study: Study, spec: AnySpec, built_in: bool, precision: str) -> JobSettings:
+    """Settings of a pre-training, which always trains on all scans, with seed 0."""
     recipe = recipe_of(study, spec, "pretrain")
     # What a study changes may be for fine-tuning; these make sense there only.
     recipe = dataclasses.replace(recipe, l2sp=0.0, unfreezing="at_once")
-    return dataclasses.replace(_job(study, spec, recipe, precision, "pretrain", built_in), seed=cell.seed)
+    return _job(study, spec, recipe, precision, "pretrain", built_in)
 
 
 def cell_job(study: Study, cell: Cell, spec: AnySpec, built_in: bool, precision: str) -> JobSettings:

@@ -83,7 +83,8 @@ class Sweep:
         built_in = self.place.store is None
         if isinstance(cell, Cell):
             return cell_job(self.study, cell, self.data.target.spec, built_in, self.precision)
-        return pretrain_job(self.study, cell, self.data.pretasks[cell.pretask].spec, built_in, self.precision)
+        first = pretrain_job(self.study, self.data.pretasks[cell.pretask].spec, built_in, self.precision)
+        return dataclasses.replace(first, seed=cell.seed)
 
     def store(self, cell: Cell | PretrainCell) -> AnyStore:
         """The data that a cell or a pre-training trains on."""
