@@ -112,7 +112,7 @@ def test_all_scans_are_one_n_of_their_own_however_many_each_fold_leaves(tmp_path
     results = read_results(write_rows(tmp_path / "r.csv", rows))
     numbers = results.numbers
     assert [str(n) for n in numbers] == ["2", "8", "all"] and np.array(numbers, float).tolist() == [2, 8, 8]
-    assert len(set(numbers)) == 3 and numbers[2] != 8 and 8 != numbers[2] and max(numbers[2], 8) is numbers[2]
+    assert len(set(numbers)) == 3 and numbers[2] != 8 and numbers[2] != 8 and max(numbers[2], 8) is numbers[2]
     assert {r.seed for r in results.where(n=numbers[2])} == {0, 1}
     assert all(r.n == 8 for r in results.where(n=8)) and f"n = {numbers[2]}" == "n = all"
     rows[-1]["scans"] = ""

@@ -49,13 +49,25 @@ def _claim(folder: Path, settings: dict[str, Any]) -> bool:
     if not path.exists():
         write_json(path, settings)
         return False
-    differ = differing(settings, read_json(path))
+    check_settings(folder, settings)
+    return True
+
+
+def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Make sure that a folder holds no other run than that of `settings`, or of the parts of them that are given.
+
+    Raises:
+      InputError: it does; the settings that differ are named.
+    """
+    bring(folder)
+    path = folder / "settings.json"
+    there = read_json(path) if path.exists() else settings
+    differ = differing(settings, {k: there.get(k) for k in settings})
     if differ:
         raise InputError(
             f"The run folder {folder} was made with other settings ({differ}): "
             "choose another --workdir or remove that folder."
         )
-    return True
 
 
 def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
