@@ -40,7 +40,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_folder(workdir: Path) -> Path:
-    return workdir / "finetune" / "hdt_v-to-hdt_c-n2-switch8x2-seed0"
+    return workdir / "finetune" / "hdt_v-to-hdt_c-n2-seed0"
 
 
 def test_run_folder_is_whole(workdir: Path) -> None:
@@ -75,7 +75,7 @@ def test_second_call_reuses_everything(workdir: Path) -> None:
 @pytest.mark.slow
 def test_a_start_of_other_settings_is_made_beside_and_nothing_passes_for_another(workdir: Path) -> None:
     """As if the order of the calls were the other one: each call's start is of its own settings."""
-    run, first = run_folder(workdir), workdir / "pretrain" / "hdt_v-switch8x2-seed0"
+    run, first = run_folder(workdir), workdir / "pretrain" / "hdt_v-seed0"
     before = {p: p.read_bytes() for f in (run, first) for p in f.rglob("*.csv")}
     out = command(*FINETUNE, "--learning_rate=0.3", "--pretrain_steps=3", f"--workdir={workdir}")
     assert f"{first} holds a run of other settings (job.recipe.learning_rate, job.steps" in out
