@@ -55,6 +55,7 @@ def main() -> None:
         for n in _numbers() for seed in range(SEEDS.value) for model in MODELS
     ]  # fmt: skip
     assert isinstance(store, compare.SliceStore) and isinstance(source, compare.SliceStore)
+    runs = compare.own_folders(runs, store, place.say)
     if start is None or execution.dry_run:
         compare.dry_run(place, store, start, runs, execution)
         return

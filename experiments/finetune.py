@@ -3,8 +3,8 @@
     python -m experiments.finetune --pretask=hdt_v --n=16 [--task=hdt_c] [--store=DIR] [--workdir=runs]
     python -m experiments.finetune --pretask=lits --task=mri_artery --freeze=first_two
 
-Makes what is missing (built-in cohort, prepared data, pre-trained model), reuses what is there, and says
-which. `--pretask=none` trains end to end.
+Makes what is missing (built-in cohort, prepared data, pre-trained model), reuses what is there and is the same,
+and says which. `--pretask=none` trains end to end.
 """
 
 from pathlib import Path
@@ -12,7 +12,10 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, execution_flags, pretrained, training_flags
+from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
+from tlseg_jax.train import processes
+from tlseg_jax.train.run_folder import check_settings
 from tlseg_jax.train.usual import USUAL_FREEZE
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import named_spec
@@ -43,6 +46,7 @@ def main() -> None:
     target = cli.required(TASK)
     task = named_spec(place, target)
     start: Path | None = None
+    pretask: AnySpec | None = None
     if pretrained.PRETRAINED.value:
         start = cli.run_folder(pretrained.PRETRAINED.value)
         source = start.name
@@ -57,7 +61,6 @@ def main() -> None:
                 "cannot start from the other's; choose a --pretask of the same kind."
             )
         source = pretask.name
-        start = pretrained.pretrained(place, PRETASK.value, pretask, execution)
     else:
         raise InputError(
             "--pretask is missing: name what to start from, such as --pretask=hdt_v, "
@@ -73,7 +76,11 @@ def main() -> None:
     if source != "none" and freeze != usual:
         parts.append(f"freeze_{freeze}")
     folder = place.workdir / "finetune" / (NAME.value or training_flags.run_name(task, *parts))
-    study.finetune(place, start, target, job, folder, execution=execution)
+    if NAME.value:  # before a pre-training for a run that would be refused
+        processes.chief(lambda: check_settings(folder, {"job": job.to_dict()}))
+    if pretask and PRETASK.value:
+        start = pretrained.pretrained(place, PRETASK.value, pretask, execution)
+    study.finetune(place, start, target, job, folder, execution=execution, beside=not NAME.value)
 
 
 if __name__ == "__main__":

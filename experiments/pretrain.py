@@ -6,8 +6,10 @@ python -m experiments.pretrain --pretask=hdt_v [--store=DIR] [--workdir=runs] [-
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, execution_flags, training_flags
+from tlseg_jax.train.job import run_settings
+from tlseg_jax.train.run_folder import own_folder
 from tlseg_jax.transfer import study
-from tlseg_jax.transfer.workplace import named_spec
+from tlseg_jax.transfer.workplace import named_spec, open_store
 
 PRETASK = flags.DEFINE_string(
     "pretask", None, "What to learn: hdt_v, hdt_wb, mal_c, hdt_c, lits, a data set of the store, or a TOML file."
@@ -31,7 +33,9 @@ def main() -> None:
     )
     parts = [spec.name] if N.value is None else [spec.name, f"n{N.value}"]
     folder = place.workdir / "pretrain" / training_flags.run_name(spec, *parts)
-    study.pretrain(place, pretask, job, folder, execution)
+    store = open_store(place, spec)
+    folder = own_folder(folder, run_settings(store, job, None), place.say)
+    study.pretrain(place, pretask, job, folder, execution, store)
 
 
 if __name__ == "__main__":

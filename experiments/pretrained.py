@@ -11,10 +11,12 @@ from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.train import processes
 from tlseg_jax.train.execution import Execution
+from tlseg_jax.train.job import run_settings
 from tlseg_jax.train.recipes import get_slice_recipe
 from tlseg_jax.train.remedies import without_remedies
+from tlseg_jax.train.run_folder import own_folder
 from tlseg_jax.transfer import study
-from tlseg_jax.transfer.workplace import Workplace
+from tlseg_jax.transfer.workplace import Workplace, open_store
 
 PRETRAINED = flags.DEFINE_string(
     "pretrained", None, "Run folder of a pre-trained model, in place of the pre-task's own."
@@ -32,7 +34,9 @@ PRETRAIN_LEARNING_RATE = flags.DEFINE_float(
 
 
 def pretrained(place: Workplace, pretask: str, spec: AnySpec, execution: Execution) -> Path | None:
-    """The run folder of the pre-task's model: reused if it has finished, else trained now.
+    """The run folder of the pre-task's model: that of these settings and data if it has finished, else trained now.
+
+    One of other settings stays where it is, and is not used.
 
     Of slices, --learning_rate, --batch_size and --epochs are the target's: the report trains the pre-task otherwise.
 
@@ -46,7 +50,7 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec, execution: Executi
       The folder; None where a dry run found none.
 
     Raises:
-      InputError: a finished model is there and was trained on other data, or a flag does not go with volumes.
+      InputError: the data are missing, or a flag does not go with volumes.
     """
     folder = place.workdir / "pretrain" / training_flags.run_name(spec, spec.name, remedies=False)
     # Validation and remedies are asked for on the target's scans; the pre-task trains on all of its own, as ever.
@@ -61,10 +65,19 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec, execution: Executi
         recipe = dataclasses.replace(job.recipe, learning_rate=rate, batch_size=usual.batch_size)
         job = dataclasses.replace(job, recipe=recipe)
     job = dataclasses.replace(job, recipe=without_remedies(job.recipe), validation=0, patience=0)
-    if processes.chief(lambda: study.is_finished(folder, steps or 1)):
-        study.check_same_data(place, spec, folder)
-        place.say(f"{spec.name}: reusing the pre-trained model {folder}.")
-        return folder
+    kept = study.kept_pretraining(place, spec, job, folder)
+    if kept:
+        place.say(f"{spec.name}: reusing the pre-trained model {kept}.")
+        return kept
+    # A dry run that finds none draws no cohort for it.
+    if not execution.dry_run or any(folder.parent.glob(f"{folder.name}*/settings.json")):
+        store = open_store(place, spec)
+        settings = run_settings(store, job, None)
+        folder = own_folder(folder, settings, place.say)
+        tests = [store] if store.subjects("test") else []
+        if processes.chief(lambda: study.is_done(place, folder, settings, tests)):
+            place.say(f"{spec.name}: reusing the pre-trained model {folder}.")
+            return folder
     if execution.dry_run:
         length = f"{job.steps} steps" if job.steps else f"{job.epochs} epochs"
         place.say(
@@ -72,5 +85,8 @@ def pretrained(place: Workplace, pretask: str, spec: AnySpec, execution: Executi
             f"('python -m experiments.pretrain --pretask={pretask} --dry_run' tells what that takes)."
         )  # fmt: skip
         return None
-    place.say(f"{spec.name}: no finished pre-trained model in {folder}; training one.")
-    return study.pretrain(place, pretask, job, folder, execution)
+    if processes.chief(lambda: study.is_finished(folder, 1)):
+        place.say(f"{spec.name}: the pre-trained model {folder} is scored again, as its test set is another now.")
+    else:
+        place.say(f"{spec.name}: no finished pre-trained model in {folder}; training one.")
+    return study.pretrain(place, pretask, job, folder, execution, store)

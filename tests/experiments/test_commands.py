@@ -40,7 +40,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_folder(workdir: Path) -> Path:
-    return workdir / "finetune" / "hdt_v-to-hdt_c-n2-switch8x2-seed0"
+    return workdir / "finetune" / "hdt_v-to-hdt_c-n2-seed0"
 
 
 def test_run_folder_is_whole(workdir: Path) -> None:
@@ -70,6 +70,22 @@ def test_second_call_reuses_everything(workdir: Path) -> None:
     assert "hdt_v: reusing the pre-trained model" in out
     assert "reusing the built-in cohort" in out
     assert (run / "history.csv").read_text() == before
+
+
+@pytest.mark.slow
+def test_a_start_of_other_settings_is_made_beside_and_nothing_passes_for_another(workdir: Path) -> None:
+    """As if the order of the calls were the other one: each call's start is of its own settings."""
+    run, first = run_folder(workdir), workdir / "pretrain" / "hdt_v-seed0"
+    before = {p: p.read_bytes() for f in (run, first) for p in f.rglob("*.csv")}
+    out = command(*FINETUNE, "--learning_rate=0.3", "--pretrain_steps=3", f"--workdir={workdir}")
+    assert f"{first} holds a run of other settings (job.recipe.learning_rate, job.steps" in out
+    (start,) = (p for p in first.parent.iterdir() if p.name.startswith(f"{first.name}-"))
+    (made,) = (p for p in run.parent.iterdir() if p.name.startswith(f"{run.name}-"))
+    kept = json.loads((made / "settings.json").read_text())["pretrained"]
+    assert kept["run"] == str(start) and kept["step"] == 3
+    assert {p: p.read_bytes() for p in before} == before
+    again = command(*FINETUNE, f"--workdir={workdir}")
+    assert f"hdt_v: reusing the pre-trained model {first}." in again and again.endswith(f"run: {run}\n")
 
 
 def test_other_settings_in_the_same_folder_are_refused(workdir: Path) -> None:

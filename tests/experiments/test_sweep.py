@@ -69,11 +69,11 @@ def test_two_devices_a_failed_cell_and_the_report(tmp_path: Path) -> None:
     done = run(*common, "--devices=all", "--together=1", devices=2)
     assert done.returncode == 3 and "1 run(s) failed and the rest went on: E2E-n2-seed1" in done.stderr, done.stderr
     results = read_results(tmp_path / "w" / "sweep" / "small" / "results.csv")
-    assert {r.cell for r in results} == {"source", "FT-n2-seed0", "FT-n2-seed1", "E2E-n2-seed0"}
+    assert {r.cell for r in results} == {"source-seed0", "source-seed1", "FT-n2-seed0", "FT-n2-seed1", "E2E-n2-seed0"}
     (taken / "settings.json").unlink()
     plan = run(*common, "--plan")
-    assert plan.returncode == 0 and "4 done, 1 to do" in plan.stdout
+    assert plan.returncode == 0 and "5 done, 1 to do" in plan.stdout
     again = run(*common)
-    assert again.returncode == 0 and "5 of 5 runs done" in again.stdout, again.stderr
+    assert again.returncode == 0 and "6 of 6 runs done" in again.stdout, again.stderr
     report = run("experiments.report", f"--workdir={tmp_path / 'w'}", "--viewers=1")
     assert report.returncode == 0 and (tmp_path / "w" / "report" / "small" / "report.html").exists(), report.stderr

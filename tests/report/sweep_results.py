@@ -84,7 +84,7 @@ def make_rows(
         iou = float(np.clip(iou, 0, 1))
         row = {
             "study": study, "method": method, "baseline": t.baseline, "remedy": t.remedy, "pretask": t.pretask,
-            "freeze": t.freeze if method else "", "n": str(number), "seed": str(seed),
+            "freeze": t.freeze if method else "", "n": str(number), "scans": str(number), "seed": str(seed),
             "fold": str(seed % folds) if folds else "", "role": role, "test_set": test_set, "subject": subject,
             "person": person, "iou": f"{iou:.6f}", "dice": f"{2 * iou / (1 + iou):.6f}",
             "reference_ml": f"{reference:.4f}",

@@ -101,3 +101,20 @@ def test_a_cut_line_and_columns_that_no_sweep_writes(tmp_path: Path) -> None:
     path.write_text(f"{header},factor_skull\n{rest}")
     with pytest.raises(InputError, match="lacks the column 'factor_structure'"):
         read_results(path)
+
+
+def test_all_scans_are_one_n_of_their_own_however_many_each_fold_leaves(tmp_path: Path) -> None:
+    """On an axis they stand at the mean of the folds' numbers, and are still not the n of that number."""
+    rows = make_rows(BRAIN[:1], (2, 8, 99), 2, 4)
+    for row in rows:
+        if row["n"] == "99":
+            row |= {"n": "all", "scans": str(7 + 2 * int(row["seed"]))}
+    results = read_results(write_rows(tmp_path / "r.csv", rows))
+    numbers = results.numbers
+    assert [str(n) for n in numbers] == ["2", "8", "all"] and np.array(numbers, float).tolist() == [2, 8, 8]
+    assert len(set(numbers)) == 3 and numbers[2] != 8 and numbers[2] != 8 and max(numbers[2], 8) is numbers[2]
+    assert {r.seed for r in results.where(n=numbers[2])} == {0, 1}
+    assert all(r.n == 8 for r in results.where(n=8)) and f"n = {numbers[2]}" == "n = all"
+    rows[-1]["scans"] = ""
+    with pytest.raises(InputError, match=r"line \d+: 'scans' is empty"):
+        read_results(write_rows(tmp_path / "r.csv", rows))

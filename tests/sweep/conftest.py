@@ -51,8 +51,8 @@ def make_sweep(
     monkeypatch.setattr(usual, "get_network", lambda _: tiny_network)
     monkeypatch.setattr(job_module, "init_variables", lambda config, key: he_variables(config, int(key._base_array[1])))
 
-    def make(workdir: str = "work", **changes: Any) -> Sweep:
-        place = Workplace(tmp_path / workdir, small_stores, say=lambda _: None, progress=False)
+    def make(workdir: str = "work", store: Path = small_stores, **changes: Any) -> Sweep:
+        place = Workplace(tmp_path / workdir, store, say=lambda _: None, progress=False)
         study: Study = study_from_dict(STUDY | changes, "test")
         return Sweep(place, study)
 

@@ -67,7 +67,7 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
     results = read_results(swept.folder / "results.csv")
     assert results.methods == ("FT", "E2E") and results.numbers == (2, 3)
     assert len(results.where(role="target")) == 2 * 2 * 2 * 2  # methods, n, seeds, subjects
-    assert len(results.where(role="unseen")) == 16 and len(results.where(role="pretask")) == 2
+    assert len(results.where(role="unseen")) == 16 and len(results.where(role="pretask")) == 2 * 2
     study = read_study(swept.folder / "study.json")
     assert not study.missing and not study.failed and study.stores.keys() == {"source", "target", "other"}
     assert sum("FT-n2-seed0: IoU target" in line for line in said) == 1
@@ -78,7 +78,7 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
 
     monkeypatch.setattr(run_module, "train_and_assess", refuse)
     again = make_sweep().run(AUTO, say=lambda _: None)
-    assert len(again.done) == 9 and (swept.folder / "results.csv").read_bytes() == before
+    assert len(again.done) == 10 and (swept.folder / "results.csv").read_bytes() == before
 
 
 def test_cells_scored_in_template_millilitres_are_scored_again_and_not_trained_again(make_sweep: MakeSweep) -> None:
@@ -142,12 +142,14 @@ def test_what_fails_is_named_and_the_rest_goes_on(make_sweep: MakeSweep) -> None
     write_json(taken / "settings.json", {"job": {"seed": 99}})
     swept = sweep.run(AUTO, say=lambda _: None)
     assert list(swept.failed) == ["E2E-n2-seed1"] and "other settings" in swept.failed["E2E-n2-seed1"]
-    assert {d.cell.name for d in swept.done} == {"source", "FT-n2-seed0", "FT-n2-seed1", "E2E-n2-seed0"}
+    assert {d.cell.name for d in swept.done} == {
+        "source-seed0", "source-seed1", "FT-n2-seed0", "FT-n2-seed1", "E2E-n2-seed0"
+    }  # fmt: skip
     study = read_study(swept.folder / "study.json")
     assert [f.cell for f in study.failed] == ["E2E-n2-seed1"]
     shutil.rmtree(taken)
     mended = make_sweep(n=[2], seeds=2).run(AUTO, say=lambda _: None)
-    assert not mended.failed and len(mended.done) == 5
+    assert not mended.failed and len(mended.done) == 6
 
 
 def test_a_pretraining_that_fails_takes_its_cells_along_and_no_others(
@@ -156,13 +158,13 @@ def test_a_pretraining_that_fails_takes_its_cells_along_and_no_others(
     real = run_module.train_and_assess
 
     def fail_source(*args: Any, **kwargs: Any) -> Any:
-        if args[3].name == "source":
+        if args[3].name == "source-seed0":
             raise InputError("the scans are gone")
         return real(*args, **kwargs)
 
     monkeypatch.setattr(run_module, "train_and_assess", fail_source)
     swept = make_sweep(n=[2], seeds=1).run(AUTO, say=lambda _: None)
-    assert swept.failed == {"source": "the scans are gone", "FT-n2-seed0": "its pre-training source failed"}
+    assert swept.failed == {"source-seed0": "the scans are gone", "FT-n2-seed0": "its pre-training source-seed0 failed"}
     assert [d.cell.name for d in swept.done] == ["E2E-n2-seed0"]
 
 
@@ -210,8 +212,8 @@ def test_the_plan_measures_and_writes_nothing(make_sweep: MakeSweep) -> None:
     said: list[str] = []
     sweep = make_sweep(n=[2, 50])
     plan_sweep(sweep, AUTO, 1, said.append)
-    assert sum("to do" in line for line in said) == 6  # source, and 2 methods x 2 seeds, and the last line
-    assert "5 to do" in said[-1] and "Nothing was trained" in said[-1]
+    assert sum("to do" in line for line in said) == 7  # 2 seeds of source, 2 methods x 2 seeds, and the last line
+    assert "6 to do" in said[-1] and "Nothing was trained" in said[-1]
     assert not sweep.folder.exists()
 
 

@@ -45,7 +45,7 @@ def test_cells_come_n_by_n_and_seeds_go_round_the_folds() -> None:
     cells = cells_of(study)
     assert [(c.n, c.seed, c.fold) for c in cells] == [(n, s, s % 2) for n in (2, None) for s in range(3)]
     assert [c.name for c in cells[2:4]] == ["FT-n2-seed2", "FT-all-seed0"]
-    assert {pretraining_of(c) for c in cells} == {PretrainCell("hdt_v", 0), PretrainCell("hdt_v", 1)}
+    assert {pretraining_of(c) for c in cells} == {PretrainCell("hdt_v", s, s % 2) for s in range(3)}
     assert pretraining_of(dataclasses.replace(cells[0], method=Method("E2E"))) is None
 
 

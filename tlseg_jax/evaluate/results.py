@@ -6,7 +6,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -272,6 +272,18 @@ def save_results(
     (name,) = names
     entry: dict[str, Any] = processes.chief(lambda: _save(run, name, rows, extra))
     return entry
+
+
+def keep_results(run: Path, names: Collection[str]) -> None:
+    """Take the rows of all other test sets out of a run's `subjects.csv`; its summary is the caller's.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = run / "subjects.csv"
+    rows = read_table(path, COLUMNS)
+    if any(r["test_set"] not in names for r in rows):
+        write_table(path, list(rows[0]), [r for r in rows if r["test_set"] in names])
 
 
 def _save(run: Path, name: str, rows: Sequence[SubjectRow], extra: Mapping[str, Any] | None) -> dict[str, Any]:

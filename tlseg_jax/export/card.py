@@ -10,9 +10,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
 from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.models.networks import NetworkConfig, count_parameters
 from tlseg_jax.models.unet import UNetConfig
@@ -64,7 +61,7 @@ def make_card(
         "format": FORMAT,
         "title": _title(d),
         "run": settings_digest(settings),
-        "weights": weights_digest(saved.params, saved.batch_stats),
+        "weights": saved.weights,
         "licence": licence.strip() or NOT_STATED,
         "model": public_description(d, saved.step),
         "parameters": count_parameters(saved.params),
@@ -90,16 +87,6 @@ def make_card(
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """A checksum of a run's settings, which tells two runs apart."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def weights_digest(params: Any, batch_stats: Any) -> str:
-    """A checksum of a network's parameters and running averages, with their names and types."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path({"params": params, "batch_stats": batch_stats}):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def scores_of(summary: Mapping[str, Any], step: int) -> dict[str, Any]:

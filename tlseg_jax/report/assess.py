@@ -9,15 +9,26 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.evaluate.results import KeptMasks, ScoreSpace, SubjectRow, box_for, evaluate_store, save_results
+from tlseg_jax.evaluate.results import (
+    IN_PERSON,
+    KeptMasks,
+    ScoreSpace,
+    SubjectRow,
+    box_for,
+    evaluate_store,
+    save_results,
+)
+from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.original import original_scan
+from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.remote.address import shown
 from tlseg_jax.report.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
-from tlseg_jax.train.job import load_predictor, refuse_seen, seen_subjects
+from tlseg_jax.train.job import load_predictor, refuse_seen, seen_subjects, store_digest
+from tlseg_jax.train.run_folder import read_json
 
 ALLOW = ", or give --allow_seen to score them all the same"
 
@@ -32,6 +43,36 @@ def title_of(description: Mapping[str, Any]) -> str:
     pretask = description["pretask"]
     start = "end to end" if pretask == "none" else f"pre-trained on {pretask}"
     return f"{description['task']} ({start}, n = {description['n']})"
+
+
+def scored_of(saved: SavedModel, store: AnyStore, split: str = "test") -> dict[str, str]:
+    """What a test set's scores are of, kept with them: the model's weights and the scans."""
+    return {"weights": saved.weights, "data": store_digest(store, store.subjects(split))}
+
+
+def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Tiles | None = None) -> bool:
+    """Whether a finished run has scores of its model on a store's test subjects as they are now.
+
+    Args:
+      run: the run folder.
+      store: the test set.
+      distances: whether HD95 and the average surface distance must be there.
+      tiles: how volumes of a random patch must have been predicted; None: in any way.
+    """
+    summary = read_json(run / "summary.json")
+    entry = summary.get("test_sets", {}).get(scored_name(store))
+    if entry is None or entry.get("data") != store_digest(store, store.subjects("test")):
+        return False
+    if not IN_PERSON.items() <= entry.items():  # its ml are a template's
+        return False
+    if entry.get("weights") != summary.get("weights") or (distances and not entry.get("distances", True)):
+        return False
+    return tiles is None or entry.get("tiles", tiles) == tiles
+
+
+def scored_name(store: AnyStore) -> str:
+    """The test set in the tables: of slices that of the structure that counts."""
+    return f"{store.spec.name}_{store.spec.target}" if isinstance(store, SliceStore) else store.spec.name
 
 
 def assess(
@@ -92,6 +133,7 @@ def assess(
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": shown(store.folder), "seen_in_training": list(seen)}
+    extra |= scored_of(saved, store, split) | {"distances": distances}
     if spec.random_patch:
         extra["tiles"] = tiles
     kept.gather()

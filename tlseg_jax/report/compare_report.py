@@ -153,6 +153,11 @@ def _page(
     seeds = " / ".join(str(k) for k in dict.fromkeys(g.seeds for g in groups))
     volumes = len(next(iter(groups[-1].dice.values())))
     parts.append(f"Labelled volumes: {numbers}. Seeds a model: {seeds}. Test volumes: {volumes}.")
+    if {"B", "C"} & set(_names(groups)):
+        parts.append(
+            "Models B and C of every seed start from the same pre-trained model: what is said below of pre-training "
+            "is said of this one start, and another might turn it round."
+        )
     parts += ["## Did pre-training help on the target?", answers(groups, title, lambda g: answer_target(g, target))]
     parts += ["## Does pre-training slow convergence?", answers(groups, title, answer_convergence)]
     parts += [

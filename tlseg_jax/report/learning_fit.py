@@ -87,7 +87,7 @@ def fit_learning_curve(scores: Mapping[int, Mapping[str, float]]) -> LearningCur
       scores: n -> person -> IoU, averaged over seeds and scans.
     """
     numbers = sorted(n for n, of_n in scores.items() if of_n)
-    if len(numbers) < LEAST_NUMBERS:
+    if len({int(n) for n in numbers}) < LEAST_NUMBERS:
         there = ", ".join(map(str, numbers)) or "none"
         return NoCurve(f"three parameters need scores at {LEAST_NUMBERS} or more values of n (there: {there})")
     persons = sorted(set.intersection(*(set(scores[n]) for n in numbers)))
@@ -195,7 +195,7 @@ def labels_needed(curve: LearningCurve, level: float) -> LabelsNeeded:
     """
     if not 0 < level < 1:
         raise ValueError(f"expected an IoU between 0 and 1, not {level}")
-    least, most = curve.n[0], curve.n[-1]
+    least, most = int(curve.n[0]), int(curve.n[-1])
     (n,) = _reached(np.array([[curve.a, curve.b, curve.c]]), level)
     low = high = None
     if len(curve.resampled):

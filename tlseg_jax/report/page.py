@@ -220,6 +220,8 @@ def _cell(value: Cell, numeric: bool, decimals: int | None) -> str:
         shown = f"{value:.4g}" if decimals is None else f"{round(value, decimals) + 0.0:.{decimals}f}"  # no -0.0
         return f'<td data-v="{value!r}"{_class(numeric)}>{shown}</td>'
     text = str(value)
+    if isinstance(value, int) and text != f"{int(value)}":  # "all" sorts as the number that it stands for
+        return f'<td data-v="{int(value)}"{_class(numeric)}>{text}</td>'
     kind = _class(numeric) if numeric or len(text) <= SHORT else ' class="long"'
     return f"<td{kind}>{_rich(text)}</td>"
 

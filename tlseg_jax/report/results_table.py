@@ -19,8 +19,8 @@ Role = Literal["target", "unseen", "pretask"]
 Measure = Literal["iou", "dice", "reference_ml", "predicted_ml", "volume_error_ml", "hd95_mm", "asd_mm"]
 
 COLUMNS = (
-    "study", "method", "baseline", "remedy", "pretask", "freeze", "n", "seed", "fold", "role", "test_set", "subject",
-    "person", "iou", "dice", "reference_ml", "predicted_ml", "hd95_mm", "asd_mm", "synthetic", "steps",
+    "study", "method", "baseline", "remedy", "pretask", "freeze", "n", "scans", "seed", "fold", "role", "test_set",
+    "subject", "person", "iou", "dice", "reference_ml", "predicted_ml", "hd95_mm", "asd_mm", "synthetic", "steps",
     "train_seconds", "cell",
 )  # fmt: skip
 """Columns of every results.csv, in order."""
@@ -29,7 +29,37 @@ FACTORS = ("structure", "disease", "space", "skull", "scanner", "labels")
 FACTOR_COLUMNS = tuple(f"factor_{f}" for f in FACTORS)
 """Columns that a factor study has besides."""
 
+ALL = "all"
+"""In the column n: every training scan."""
+
 REMEDY = "remove the file and run the sweep again, which writes it from its cells"
+
+
+class AllScans(int):
+    """The n of runs on every training scan: one n, called "all", however many scans each fold leaves.
+
+    As a number it is their mean, for the axis of a figure or a fit. It is no other n of that number.
+    """
+
+    def __str__(self) -> str:
+        return ALL
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AllScans) and int(self) == int(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((ALL, int(self)))
+
+    def __lt__(self, other: int) -> bool:
+        return int(self) < int(other)
+
+    def __gt__(self, other: int) -> bool:  # above the same number
+        return int(self) >= int(other) and self != other
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +73,7 @@ class ResultRow:
       remedy: "" for the paper's way, or what was done against fragility.
       pretask: data set of the pre-training; "none" for end to end.
       freeze: freezing rules.
-      n: labelled scans of the target that were trained on; 0 where it is not known (role "pretask").
+      n: labelled scans of the target that were asked for; 0 where it is not known (role "pretask").
       seed: of the run.
       fold: part of the persons that was held out; None without folds.
       role: what the test set is to the model.
@@ -201,7 +231,9 @@ def read_results(path: Path) -> Results:
         raise InputError(f"{path} cannot be read ({e}): {REMEDY}.") from None
     if not rows:
         raise InputError(f"{path} has no rows: run the sweep until a first cell is done.")
-    return Results(tuple(rows))
+    every = [int(r.n) for r in rows if isinstance(r.n, AllScans)]
+    mean = AllScans(round(math.fsum(every) / max(len(every), 1)))
+    return Results(tuple(dataclasses.replace(r, n=mean) if isinstance(r.n, AllScans) else r for r in rows))
 
 
 def _check_header(path: Path, header: tuple[str, ...]) -> None:
@@ -270,8 +302,8 @@ def _row(line: _Line) -> ResultRow:
         raise line.fault(f"'method' is '{method}' where a pre-trained model's own row has none")
     if not own:
         line.text("method")
-    n = 0 if own and not cells["n"] else line.whole("n")
-    if n == 0 and not own:
+    n = AllScans(line.whole("scans")) if cells["n"] == ALL else 0 if own and not cells["n"] else line.whole("n")
+    if int(n) == 0 and not own:
         raise line.fault("'n' is 0, and a model is trained on 1 scan or more")
     synthetic = line.text("synthetic")
     if synthetic not in ("0", "1"):

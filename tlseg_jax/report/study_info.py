@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.results import IN_PERSON
+from tlseg_jax.report.results_table import ALL
 
 REMEDY = "remove the file and run the sweep again, which writes it anew and keeps the finished cells"
 
@@ -59,7 +60,7 @@ class StudyInfo:
       kind: whether the scans are volumes (brain) or slices (liver).
       task: the target data set.
       unseen: generalisation data sets.
-      n: numbers of labelled scans, in the study's order.
+      n: numbers of labelled scans, or "all", in the study's order.
       seeds: runs a method and n.
       folds: parts that the persons are split into; 0 for one fixed test set.
       methods: in the order that figures show them.
@@ -76,7 +77,7 @@ class StudyInfo:
     kind: Literal["volumes", "slices"]
     task: str
     unseen: tuple[str, ...]
-    n: tuple[int, ...]
+    n: tuple[int | str, ...]
     seeds: int
     folds: int
     methods: tuple[StudyMethod, ...]
@@ -132,12 +133,13 @@ def read_study(path: Path) -> StudyInfo:
     if len(set(names)) < len(names):
         twice = next(x for x in names if names.count(x) > 1)
         raise InputError(f"{path}: the method '{twice}' is there twice; {REMEDY}.")
+    at = file.items_of("n")
     return StudyInfo(
         name=file.text("name"),
         kind=kind,  # type: ignore[arg-type]  # checked above
         task=file.text("task"),
         unseen=file.list_of("unseen", str),
-        n=file.list_of("n", int),
+        n=tuple(ALL if v == ALL else at.get(i, int) for i, v in at.plain.items()),
         seeds=file.whole("seeds"),
         folds=file.whole("folds"),
         methods=methods,
@@ -193,9 +195,12 @@ class _Fields:
             raise InputError(f"{self.path}: '{name}' is {json.dumps(value)[:60]}, not a time in seconds; {REMEDY}.")
         return float(value)
 
-    def list_of(self, name: str, kind: type) -> tuple[Any, ...]:
+    def items_of(self, name: str) -> "_Fields":
         values = self.get(name, list, [])
-        at = _Fields(self.path, f"{self.place}{name}.", {str(i): v for i, v in enumerate(values)})
+        return _Fields(self.path, f"{self.place}{name}.", {str(i): v for i, v in enumerate(values)})
+
+    def list_of(self, name: str, kind: type) -> tuple[Any, ...]:
+        at = self.items_of(name)
         return tuple(at.get(i, kind) for i in at.plain)
 
     def texts(self, name: str) -> dict[str, str]:

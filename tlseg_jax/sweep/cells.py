@@ -38,21 +38,25 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class PretrainCell:
-    """One pre-training, which all cells that start from it share.
+    """One pre-training, which the cells of a seed share.
+
+    Seeds that shared one would share its luck too, and no interval over seeds could tell that from a method's effect.
 
     Attributes:
       pretask: its data set.
+      seed: of the parameters and the order, and of the cells that start from it.
       fold: whose persons are held out; None for the prepared split.
     """
 
     pretask: str
+    seed: int
     fold: int | None
 
     @property
     def name(self) -> str:
         """Of its folder."""
         name = Path(self.pretask).stem
-        return name if self.fold is None else f"{name}-fold{self.fold}"
+        return f"{name}{'' if self.fold is None else f'-fold{self.fold}'}-seed{self.seed}"
 
 
 def cells_of(study: Study) -> tuple[Cell, ...]:
@@ -65,7 +69,7 @@ def cells_of(study: Study) -> tuple[Cell, ...]:
 
 def pretraining_of(cell: Cell) -> PretrainCell | None:
     """What a cell starts from; None where it starts from nothing."""
-    return None if cell.method.pretask == "none" else PretrainCell(cell.method.pretask, cell.fold)
+    return None if cell.method.pretask == "none" else PretrainCell(cell.method.pretask, cell.seed, cell.fold)
 
 
 def recipe_of(study: Study, spec: AnySpec, stage: str) -> Recipe:
@@ -91,7 +95,7 @@ def _changed(recipe: Recipe, values: Mapping[str, Any], where: str) -> Recipe:
 
 
 def pretrain_job(study: Study, spec: AnySpec, built_in: bool, precision: str) -> JobSettings:
-    """Settings of a pre-training, which always trains on all scans with seed 0."""
+    """Settings of a pre-training, which always trains on all scans, with seed 0."""
     recipe = recipe_of(study, spec, "pretrain")
     # What a study changes may be for fine-tuning; these make sense there only.
     recipe = dataclasses.replace(recipe, l2sp=0.0, unfreezing="at_once")

@@ -8,8 +8,9 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.folds import take_fold
 from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.report.assess import scored_name
 from tlseg_jax.report.results_table import Role
-from tlseg_jax.sweep.cells import Cell, PretrainCell
+from tlseg_jax.sweep.cells import Cell, PretrainCell, pretraining_of
 from tlseg_jax.sweep.study import Study
 from tlseg_jax.train.job_record import refuse_seen, seen_of
 from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
@@ -57,8 +58,9 @@ class StudyData:
     def tests_of_cell(self, cell: Cell) -> tuple[AnyStore, ...]:
         """What a cell is scored on: the target's test set, unseen data and, of slices, the pre-task's test set."""
         tests = [self.of_cell(cell), *self.unseen]
-        if isinstance(self.target, SliceStore) and cell.method.pretask != "none":
-            source = self.of_pretraining(PretrainCell(cell.method.pretask, cell.fold))
+        first = pretraining_of(cell)
+        if isinstance(self.target, SliceStore) and first:
+            source = self.of_pretraining(first)
             if source.subjects("test") and source.spec.target in self.target.spec.structures:  # type: ignore[union-attr]
                 tests.append(source)  # what was forgotten
         return tuple(tests)
@@ -68,12 +70,6 @@ def roles_of(target: AnyStore, unseen: Sequence[AnyStore]) -> dict[str, Role]:
     """Test set -> role of a cell's scores that go into results.csv."""
     roles: dict[str, Role] = {scored_name(target): "target"}
     return roles | {scored_name(s): "unseen" for s in unseen}
-
-
-def scored_name(store: AnyStore) -> str:
-    """The test set in the tables: of slices that of the structure that counts."""
-    return f"{store.spec.name}_{store.spec.target}" if isinstance(store, SliceStore) else store.spec.name
-
 
 
 def open_data(place: Workplace, study: Study) -> StudyData:

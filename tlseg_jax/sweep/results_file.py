@@ -11,7 +11,7 @@ from typing import Any
 from tlseg_jax.evaluate.results import COLUMNS as SCORES
 from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.files import write_json
-from tlseg_jax.report.results_table import COLUMNS, FACTOR_COLUMNS, Role
+from tlseg_jax.report.results_table import ALL, COLUMNS, FACTOR_COLUMNS, Role
 from tlseg_jax.sweep.cells import Cell, PretrainCell
 from tlseg_jax.train.run_folder import read_json
 
@@ -34,6 +34,11 @@ class DoneCell:
     freeze: str
     roles: Mapping[str, Role]
 
+    @property
+    def label(self) -> str:
+        """The n that was asked for: with folds of different sizes "all" is one n and several numbers of scans."""
+        return ALL if isinstance(self.cell, Cell) and self.cell.n is None else str(self.n)
+
 
 def rows_of(study: str, done: DoneCell) -> list[dict[str, str]]:
     """The rows of a finished cell.
@@ -49,9 +54,9 @@ def rows_of(study: str, done: DoneCell) -> list[dict[str, str]]:
         own |= {f"factor_{k}": v for k, v in m.factors.items()}
         seed = cell.seed
     else:
-        own, seed = {"method": "", "baseline": "", "remedy": "", "pretask": cell.pretask}, 0
+        own, seed = {"method": "", "baseline": "", "remedy": "", "pretask": cell.pretask}, cell.seed
     own |= {
-        "study": study, "freeze": done.freeze, "n": str(done.n), "seed": str(seed),
+        "study": study, "freeze": done.freeze, "n": done.label, "scans": str(done.n), "seed": str(seed),
         "fold": "" if cell.fold is None else str(cell.fold), "steps": str(summary["steps"]),
         "train_seconds": f"{summary.get('train_seconds', 0):.3f}", "cell": done.folder.name,
     }  # fmt: skip

@@ -16,20 +16,20 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.files import lock_folder
 from tlseg_jax.preprocess.any_store import AnyStore
-from tlseg_jax.remote.address import shown
 from tlseg_jax.remote.folder import recorded
-from tlseg_jax.report.results_table import Role
+from tlseg_jax.report.assess import scored_name
+from tlseg_jax.report.results_table import ALL, Role
 from tlseg_jax.sweep.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretrain_job, pretraining_of
-from tlseg_jax.sweep.data import StudyData, open_data, roles_of, scored_name
+from tlseg_jax.sweep.data import StudyData, open_data, roles_of
 from tlseg_jax.sweep.group import Group, Member, group_cells, train_group
 from tlseg_jax.sweep.results_file import DoneCell, results_of, write_results, write_study
 from tlseg_jax.sweep.study import Study
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import Pretrained, store_digest
+from tlseg_jax.train.job import Pretrained, run_settings
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.programs import Programs
-from tlseg_jax.train.run_folder import plain, read_json
-from tlseg_jax.transfer.study import is_finished, train_and_assess
+from tlseg_jax.train.run_folder import holds, read_json
+from tlseg_jax.transfer.study import is_done, is_finished, train_and_assess
 from tlseg_jax.transfer.workplace import Workplace
 
 
@@ -70,6 +70,7 @@ class Sweep:
         self.data: StudyData = open_data(place, study)
         self.study = _within(study, self.data, place.say)
         self.cells = cells_of(self.study)
+        self._records: dict[PretrainCell, dict[str, Any]] = {}
         self.pretrainings = tuple(dict.fromkeys(p for c in self.cells if (p := pretraining_of(c))))
 
     @property
@@ -82,7 +83,8 @@ class Sweep:
         built_in = self.place.store is None
         if isinstance(cell, Cell):
             return cell_job(self.study, cell, self.data.target.spec, built_in, self.precision)
-        return pretrain_job(self.study, self.data.pretasks[cell.pretask].spec, built_in, self.precision)
+        first = pretrain_job(self.study, self.data.pretasks[cell.pretask].spec, built_in, self.precision)
+        return dataclasses.replace(first, seed=cell.seed)
 
     def store(self, cell: Cell | PretrainCell) -> AnyStore:
         """The data that a cell or a pre-training trains on."""
@@ -101,29 +103,25 @@ class Sweep:
         return folder_of(self.folder, first) if first else None
 
     def is_done(self, cell: Cell | PretrainCell) -> bool:
-        """Whether the folder holds this very run, finished and scored, its masks too."""
-        folder = folder_of(self.folder, cell)
-        if not is_finished(folder, 1) or not (folder / "settings.json").exists():
+        """Whether the folder holds this very run, finished, and scored on the test sets as they are, its masks too."""
+        folder, tests, first = folder_of(self.folder, cell), self.tests(cell), None
+        if isinstance(cell, Cell) and (first := pretraining_of(cell)) and not self._trained(first):
             return False
-        settings, summary = read_json(folder / "settings.json"), read_json(folder / "summary.json")
-        names = {scored_name(s) for s in self.tests(cell)}
-        if not names <= summary["test_sets"].keys():
+        if any(not (folder / "predictions" / f"{scored_name(t)}.npz").exists() for t in tests):
             return False
-        if self.data.target.kind == "volumes" and any(
-            not IN_PERSON.items() <= summary["test_sets"][n].items() for n in names
-        ):
-            return False  # scored when a template's ml were taken for the person's: it is scored again
-        if any(not (folder / "predictions" / f"{n}.npz").exists() for n in names):
-            return False
-        there = settings["pretrained"]
-        start = self.start(cell)
-        same_start = (there is None) == (start is None) and (
-            start is None or (there["run"] == shown(start) and there["step"] == _steps_of(start))
-        )
-        same = (settings["job"], settings["data"]["store"]) == (
-            plain(self.job(cell).to_dict()), store_digest(self.store(cell)),
-        )  # fmt: skip
-        return bool(same_start and same)
+        settings = run_settings(self.store(cell), self.job(cell), self._record(first) if first else None)
+        return is_done(self.place, folder, settings, tests)
+
+    def _trained(self, first: PretrainCell) -> bool:
+        """Whether a pre-training's folder holds it, trained; it may have to be scored again."""
+        folder = folder_of(self.folder, first)
+        return is_finished(folder, 1) and holds(folder, run_settings(self.store(first), self.job(first), None))
+
+    def _record(self, first: PretrainCell) -> dict[str, Any]:
+        """What cells keep of the finished pre-training that they start from; read once."""
+        if first not in self._records:
+            self._records[first] = Pretrained.load(folder_of(self.folder, first)).record
+        return self._records[first]
 
     def member(self, cell: Cell | PretrainCell) -> Member:
         """A cell with all that its training needs."""
@@ -302,17 +300,20 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         else "the prepared test set",
         "target": str(data.target.folder),
     }
+    every = sorted({len(s.store(c).subjects("train")) for c in s.cells if c.n is None})
+    if every:
+        settings["all"] = " to ".join(str(k) for k in dict.fromkeys((every[0], every[-1]))) + " labelled scans"
     if s.pretrainings:
         first = s.job(s.pretrainings[0])
         settings["pre-training"] = (
             f"{first.steps} steps" if first.steps else f"{first.epochs} epochs"
-        ) + ", all training scans, seed 0, shared by all cells"
+        ) + ", all training scans, one for each seed"
     return {
         "name": study.name,
         "kind": data.target.spec.kind,
         "task": study.task,
         "unseen": [scored_name(u) for u in data.unseen],
-        "n": [_count(s, n) for n in study.n],
+        "n": [ALL if n is None else n for n in study.n],
         "seeds": study.seeds,
         "folds": study.folds,
         "methods": [
@@ -333,12 +334,6 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
     }
 
 
-def _count(s: Sweep, n: int | None) -> int:
-    if n is not None:
-        return n
-    return len(s.store(s.cells[0]).subjects("train"))
-
-
 def _within(study: Study, data: StudyData, say: Callable[[str], None]) -> Study:
     """The study with the n that there are scans for in every fold."""
     any_method = study.methods[0]
@@ -354,11 +349,6 @@ def _within(study: Study, data: StudyData, say: Callable[[str], None]) -> Study:
     if left:
         say(f"n = {', '.join(left)} is left out: there are {most} scans to train on.")
     return dataclasses.replace(study, n=kept)
-
-
-def _steps_of(start: Path) -> int | None:
-    path = start / "summary.json"
-    return int(read_json(path)["model_step"]) if path.exists() else None
 
 
 def _line(done: DoneCell, seconds: float) -> str:

@@ -6,6 +6,8 @@ Of several processes only the chief reads and writes; the others are told.
 import contextlib
 import dataclasses
 import errno
+import functools
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -281,6 +283,17 @@ class SavedModel:
     batch_stats: dict[str, Any]
     description: dict[str, Any]
     step: int
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """A checksum of the parameters and running averages, with their names and types."""
+        digest = hashlib.sha256()
+        tree = {"params": self.params, "batch_stats": self.batch_stats}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            array = np.asarray(leaf)
+            digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
 
 def load_model(run: Path, say: Callable[[str], None] = print) -> SavedModel:

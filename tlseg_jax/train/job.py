@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 
-from tlseg_jax.datasets.splits import hold_out, labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
@@ -25,7 +24,15 @@ from tlseg_jax.train.device_memory import format_bytes
 from tlseg_jax.train.dispatch import Dispatch, StagedStep, cache_room
 from tlseg_jax.train.dry_run import dry_run_report
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job_record import describe, refuse_seen, seen_of, seen_subjects, store_digest
+from tlseg_jax.train.job_record import (
+    describe,
+    labelled_scans,
+    refuse_seen,
+    run_settings,
+    seen_of,
+    seen_subjects,
+    store_digest,
+)
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.keep_data import Place, choose_place
 from tlseg_jax.train.loop import Fit, LoopSettings, Watch, fit
@@ -54,7 +61,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
 __all__ = [
     "JobSettings", "Pretrained", "Run", "check_tests", "claim_run", "load_predictor", "load_slice_predictor",
-    "prepare_run", "refuse_seen", "seen_subjects", "store_digest", "train_job",
+    "prepare_run", "refuse_seen", "run_settings", "seen_subjects", "store_digest", "train_job",
 ]  # fmt: skip
 
 
@@ -69,6 +76,13 @@ class Pretrained:
     def load(cls, run: Path) -> "Pretrained":
         """Read the model of a run folder; of several processes, the chief for all."""
         return cls(run, load_shared_model(run, read=load_saved))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a run that starts from it keeps of it: where it was, and what makes it this model."""
+        saved = self.saved
+        task = saved.description.get("task", "none")
+        return {"run": shown(self.run), "step": saved.step, "task": task, "weights": saved.weights}
 
 
 class TaskData(Protocol):
@@ -272,14 +286,6 @@ def train_job(
         ) from None
 
 
-def _labelled(store: AnyStore, job: JobSettings) -> tuple[str, ...]:
-    """The labelled scans of a run, those that validate last."""
-    train = store.subjects("train")
-    if not train:
-        raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")
-    return labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
-
-
 def check_tests(store: AnyStore, job: JobSettings, pretrained: Pretrained | None, tests: Sequence[AnyStore]) -> None:
     """Before a run trains: refuse test sets of which it or its start will have seen scans or persons.
 
@@ -287,7 +293,8 @@ def check_tests(store: AnyStore, job: JobSettings, pretrained: Pretrained | None
       InputError: there are such; they are named.
     """
     before = pretrained.saved.description if pretrained else {}
-    description = seen_of([(store, _labelled(store, job))], before)
+    fitted, held = labelled_scans(store, job)
+    description = seen_of([(store, (*fitted, *held))], before)
     for test in tests:
         refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.folder}")
 
@@ -299,8 +306,7 @@ def prepare_run(
 ) -> Run:  # fmt: skip
     """All of a run before its first step; nothing is written. For arguments and errors see `train_job`."""
     programs = programs or Programs()
-    subjects = _labelled(store, job)
-    fitted, held = hold_out(subjects, store.persons, job.validation)
+    fitted, held = labelled_scans(store, job)
     if len(held) > job.validation:
         say(f"validation: {len(held)} scans in place of {job.validation}, as no person's scans are parted.")
     if job.patience and not job.validation:
@@ -308,7 +314,7 @@ def prepare_run(
     check_remedies(job.recipe, pretrained is not None, job.network.dimensions)
     data = task_data(store, job, pretrained)
     length = data.length(fitted)
-    description = describe(store, job, subjects, pretrained.saved if pretrained else None) | data.description()
+    description = describe(store, job, (*fitted, *held), pretrained.saved if pretrained else None) | data.description()
     refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.folder}")
     say(_settings_lines(data, job, length, fitted, held))
     variables, fresh = init_variables(job.network, jax.random.key(job.seed)), frozenset[str]()
@@ -382,14 +388,7 @@ def prepare_run(
         ]
         steps = tuple(StagedStep(s.last_step, p) for s, p in zip(parts, [*early, fits.program], strict=True))
         say(f"unfreezing in {len(parts)} stages, which end at steps {', '.join(str(s.last_step) for s in parts)}.")
-    settings = {
-        "job": job.to_dict(),
-        "data": {"spec": store.spec.to_dict(), "store": store_digest(store), "subjects": list(fitted)},
-        "validation_subjects": list(held),
-        "pretrained": None
-        if pretrained is None
-        else {"run": shown(pretrained.run), "step": pretrained.saved.step, "task": description["pretask"]},
-    }
+    settings = run_settings(store, job, pretrained.record if pretrained else None)
     return Run(
         job, folder, data, fitted, held, length, description, settings, labels, state,
         iterator, place, fits, steps, make, make_planned, key, parallel,

@@ -7,20 +7,61 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tlseg_jax.datasets.splits import hold_out, labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.job_settings import JobSettings
 
 
-def store_digest(store: AnyStore) -> str:
-    """A checksum of what a run reads from a store: scans, labels, splits and patch or slices."""
+def store_digest(store: AnyStore, subjects: Sequence[str] | None = None) -> str:
+    """A checksum of what training on some subjects, or a score of them, depends on in a store.
+
+    That is their scans, labels, persons and split, and where the patch or the slices are; None: of all subjects.
+    """
     records = {
-        s: (r["fingerprint"], r["split"], *([r["samples"]] if "samples" in r else []))
-        for s, r in ((s, store.record(s)) for s in store.subjects())
+        s: (r["fingerprint"], r["split"], r["person"], *([r["samples"]] if "samples" in r else []))
+        for s, r in ((s, store.record(s)) for s in (store.subjects() if subjects is None else subjects))
     }
     text = json.dumps([store.manifest["spec"], store.manifest.get("patch_box"), records], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def labelled_scans(store: AnyStore, job: JobSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The labelled scans of a run: those that train, and those that validate; see `hold_out`.
+
+    Raises:
+      InputError: there are none to train on.
+    """
+    train = store.subjects("train")
+    if not train:
+        raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")
+    subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
+    return hold_out(subjects, store.persons, job.validation)
+
+
+def run_settings(store: AnyStore, job: JobSettings, start: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a run is, as its `settings.json` keeps it: the whole job, its data, and the weights that it starts from.
+
+    Two runs are the same where `run_folder.differing` finds nothing between these.
+
+    Args:
+      store: the data.
+      job: the settings.
+      start: of the pre-trained model its run, step, task and weights; None without one.
+
+    Raises:
+      InputError: see `labelled_scans`.
+    """
+    fitted, held = labelled_scans(store, job)
+    return {
+        "job": job.to_dict(),
+        "data": {
+            "spec": store.spec.to_dict(), "store": store_digest(store, (*fitted, *held)), "subjects": list(fitted)
+        },
+        "validation_subjects": list(held),
+        "pretrained": None if start is None else dict(start),
+    }  # fmt: skip
 
 
 def describe(

@@ -2,23 +2,22 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.datasets.splits import hold_out, labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.remote.address import shown
+from tlseg_jax.report.assess import is_scored
 from tlseg_jax.report.assess_slices import assess_slices, example_slice
 from tlseg_jax.report.compare_runs import MODELS
 from tlseg_jax.report.slice_examples import ExampleCase
 from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import store_digest
-from tlseg_jax.train.job_record import refuse_seen, seen_of
+from tlseg_jax.train.job import Pretrained, run_settings
+from tlseg_jax.train.job_record import labelled_scans, refuse_seen, seen_of
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.run_folder import plain, read_json
+from tlseg_jax.train.run_folder import hold_run, own_folder, read_json
 from tlseg_jax.transfer import study
 from tlseg_jax.transfer.workplace import Workplace
 
@@ -60,6 +59,20 @@ class Compared:
     synthetic: bool
 
 
+def own_folders(runs: Sequence[Planned], store: SliceStore, say: Callable[[str], None]) -> list[Planned]:
+    """The runs, each in its folder or, where that holds another run, beside it (see `own_folder`)."""
+    start = next((r.start for r in runs if r.start), None)
+    record = Pretrained.load(start).record if start else None
+
+    def own(run: Planned) -> Planned:
+        if run.model != "A" and not run.start:  # which is still to be trained, so there is nothing to compare
+            return run
+        settings = run_settings(store, run.job, record if run.start else None)
+        return dataclasses.replace(run, folder=own_folder(run.folder, settings, say))
+
+    return [own(run) for run in runs]
+
+
 def train_all(
     place: Workplace, store: SliceStore, source: SliceStore, pretrained: Path, runs: Sequence[Planned],
     execution: Execution = Execution(),  # noqa: B008 - frozen
@@ -79,11 +92,15 @@ def train_all(
     """
     _check(store, runs)
     target = store.spec.target
-    saved = load_model(pretrained)
-    forgetting = _forgetting_set(place, store, source, saved)
+    start = Pretrained.load(pretrained)
+    forgetting = _forgetting_set(place, store, source, start.saved)
+    if forgetting and (pretrained / "summary.json").exists() and not is_scored(pretrained, source):
+        place.say(f"{pretrained}: scoring it again, as the test set of {source.spec.name} is another now.")
+        with hold_run(pretrained):
+            assess_slices(pretrained, start.saved, source, progress=place.progress)
     for i, run in enumerate(runs):
         what = f"[{i + 1}/{len(runs)}] model {run.model}, n = {run.job.n or 'all'}, seed {run.job.seed}"
-        if _is_done(run, store, saved.step):
+        if _is_done(place, run, store, start.record):
             place.say(f"{what}: reusing {run.folder}.")
         else:
             place.say(f"{what}:")
@@ -91,7 +108,7 @@ def train_all(
             quiet = dataclasses.replace(place, say=place.say if i == 0 else lambda _: None)
             study.finetune(quiet, run.start, store.spec.name, run.job, run.folder, store, execution)
         scores = read_json(run.folder / "summary.json")["test_sets"]
-        if forgetting and run.start and forgetting not in scores:
+        if forgetting and run.start and not is_scored(run.folder, source):
             assess_slices(run.folder, load_model(run.folder), source, progress=place.progress)
         mean = scores[f"{store.spec.name}_{target}"]
         place.say(f"{what}: Dice {mean['dice_mean']:.3f}, IoU {mean['iou_mean']:.3f}")
@@ -116,8 +133,8 @@ def dry_run(
       InputError: as `train_all`.
     """
     _check(store, runs)
-    step = load_model(pretrained).step if pretrained else -1
-    missing = [run for run in runs if not _is_done(run, store, step)]
+    record = Pretrained.load(pretrained).record if pretrained else None
+    missing = [run for run in runs if not _is_done(place, run, store, record)]
     place.say(f"{len(runs)} runs, of which {len(runs) - len(missing)} are done and would be reused.")
     quiet = dataclasses.replace(place, progress=False)
     for model in MODELS:
@@ -141,9 +158,7 @@ def _check(store: SliceStore, runs: Sequence[Planned]) -> None:
 
 def _check_whole_epoch(store: SliceStore, job: JobSettings) -> None:
     """Before hours of training: the comparison is by epoch, and a run of a few steps may have none."""
-    train = store.subjects("train")
-    subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
-    slices = len(store.samples(hold_out(subjects, store.persons, job.validation)[0]))
+    slices = len(store.samples(labelled_scans(store, job)[0]))
     least = math.ceil(slices / job.recipe.batch_size)
     if job.steps is not None and job.steps < least:
         raise InputError(
@@ -166,15 +181,9 @@ def _forgetting_set(place: Workplace, store: SliceStore, source: SliceStore, sav
     return name
 
 
-def _is_done(run: Planned, store: SliceStore, start_step: int) -> bool:
+def _is_done(place: Workplace, run: Planned, store: SliceStore, record: dict[str, Any] | None) -> bool:
     """Whether the folder holds this very run, finished and scored."""
-    if not study.is_finished(run.folder, 1):
-        return False
-    settings, summary = read_json(run.folder / "settings.json"), read_json(run.folder / "summary.json")
-    start = settings["pretrained"] or {}
-    same: Any = (plain(run.job.to_dict()), store_digest(store), (shown(run.start), start_step) if run.start else None)
-    there = (settings["job"], settings["data"]["store"], (start["run"], start["step"]) if start else None)
-    return same == there and f"{store.spec.name}_{store.spec.target}" in summary["test_sets"]
+    return study.is_done(place, run.folder, run_settings(store, run.job, record if run.start else None), [store])
 
 
 def _examples(store: SliceStore, runs: Sequence[Planned]) -> list[ExampleCase]:

@@ -2,19 +2,19 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tlseg_jax.datasets.spec import PAPER_SPECS, AnySpec
 from tlseg_jax.errors import InputError
-from tlseg_jax.evaluate.results import format_summary
+from tlseg_jax.evaluate.results import format_summary, keep_results
 from tlseg_jax.files import write_json
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.remote.held import bring
-from tlseg_jax.report.assess import assess, mark_of, title_of
+from tlseg_jax.report.assess import assess, is_scored, mark_of, title_of
 from tlseg_jax.report.assess_slices import assess_slices
 from tlseg_jax.report.compare_runs import CompareRun, read_run
 from tlseg_jax.report.curves import draw_learning_curve
@@ -22,11 +22,11 @@ from tlseg_jax.report.slice_curves import draw_model_curve
 from tlseg_jax.train import processes
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import format_epochs
-from tlseg_jax.train.job import Pretrained, check_tests, store_digest, train_job
+from tlseg_jax.train.job import Pretrained, check_tests, run_settings, train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.programs import Programs
-from tlseg_jax.train.run_folder import hold_run, read_json
+from tlseg_jax.train.run_folder import differing, hold_run, holds, own_folder, read_json
 from tlseg_jax.train.shared_model import load_shared_model
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
 from tlseg_jax.transfer.restore import check_dimensions
@@ -37,14 +37,24 @@ UNSEEN = "oas_c"
 
 
 def pretrain(
-    place: Workplace, pretask: str, job: JobSettings, folder: Path, execution: Execution = Execution()  # noqa: B008
-) -> Path:
+    place: Workplace, pretask: str, job: JobSettings, folder: Path,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
+    store: AnyStore | None = None,
+) -> Path:  # fmt: skip
     """Train a pre-task end to end (Fig. 2) and score it on its own test set (Table 2).
+
+    Args:
+      place: where.
+      pretask: its name or TOML file.
+      job: the settings.
+      folder: the run folder to make.
+      execution: what changes the run's speed and memory, or has it told only.
+      store: its data, where they are open already.
 
     Returns:
       The run folder; of a dry run, where it would be.
     """
-    store = open_store(place, named_spec(place, pretask))
+    store = store or open_store(place, named_spec(place, pretask))
     if isinstance(store, SliceStore) and not store.subjects("test"):
         place.say(f"{store.spec.name}: no test volumes, so nothing is scored on it.")
         return train_and_assess(place, store, job, folder, None, [], execution)
@@ -54,6 +64,7 @@ def pretrain(
 def finetune(
     place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path,
     store: AnyStore | None = None, execution: Execution = Execution(),  # noqa: B008 - frozen
+    *, beside: bool = False,
 ) -> Path:  # fmt: skip
     """Train the target task from a pre-trained model, or end to end, and score it.
 
@@ -67,6 +78,7 @@ def finetune(
       folder: the run folder to make.
       store: the target's data, where they are open already.
       execution: what changes the run's speed and memory, or has it told only.
+      beside: whether a run goes beside `folder` where that holds another one (`own_folder`), or is refused.
 
     Returns:
       The run folder; of a dry run, where it would be.
@@ -81,6 +93,8 @@ def finetune(
     tests = [store] if store.subjects("test") else []
     if not tests:
         place.say(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
+    if beside:
+        folder = own_folder(folder, run_settings(store, job, start.record if start else None), place.say)
     unseen = [] if execution.dry_run else _unseen(place, store)
     return train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution)
 
@@ -144,7 +158,7 @@ def train_and_assess(
             return folder
         saved = load_shared_model(folder, place.say)
         d = saved.description
-        there = processes.chief(lambda: read_json(folder / "summary.json") if is_finished(folder, 1) else {})
+        there = processes.chief(lambda: _kept_summary(folder, saved.weights, place.say))
         summary: dict[str, Any] = {
             "task": d["task"],
             "pretask": d["pretask"],
@@ -155,12 +169,13 @@ def train_and_assess(
             "recipe": job.recipe.name,
             "steps": int(result.state.step),
             "model_step": saved.step,
+            "weights": saved.weights,
             "stopped_by": result.stopped,
             "synthetic": d["synthetic"],
-            # What `evaluate` added to a finished run stays: the same settings make the same model.
+            # What `evaluate` added stays, where it is of this very model.
             "test_sets": there.get("test_sets", {}),
             # With compiling and saving; a call that only found the run finished adds nothing.
-            "train_seconds": round(there.get("train_seconds", 0.0) if there else seconds, 3),
+            "train_seconds": round(there.get("train_seconds", seconds), 3),
         }
         labels = label_parameters(saved.params, get_rules(job.freeze))
         summary |= {
@@ -200,6 +215,19 @@ def _draw_curve(folder: Path, result: Fit, description: dict[str, Any], seed: in
         draw_learning_curve(result.losses, path, validation=result.validation or None, heading=heading, mark=mark)
 
 
+def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """What a run's summary holds already of its model; scores of an earlier state of it go."""
+    path = folder / "summary.json"
+    there = read_json(path) if path.exists() else {}
+    sets = there.get("test_sets", {})
+    kept = {name: entry for name, entry in sets.items() if entry.get("weights") == weights}
+    keep_results(folder, kept)
+    if len(kept) < len(sets):
+        gone = ", ".join(name for name in sets if name not in kept)
+        say(f"{folder}: the scores on {gone} were of another state of the model and are left out.")
+    return (there if there.get("weights") == weights else {}) | {"test_sets": kept}
+
+
 def is_finished(run: Path, steps: int) -> bool:
     """Whether a run folder holds a model that has trained for `steps`, or stopped early, and was scored."""
     bring(run)
@@ -207,25 +235,58 @@ def is_finished(run: Path, steps: int) -> bool:
         return False
     summary = read_json(run / "summary.json")
     scored = bool(summary["test_sets"]) or summary.get("untested", False)
-    return scored and (summary["steps"] >= steps or summary["stopped_by"] == "patience")
+    return scored and (summary.get("steps", 0) >= steps or summary.get("stopped_by") == "patience")
 
 
-def check_same_data(place: Workplace, spec: AnySpec, run: Path) -> None:
-    """Make sure that a finished pre-training may be reused: that its data are those of this call.
+def is_done(place: Workplace, folder: Path, settings: Mapping[str, Any], tests: Sequence[AnyStore]) -> bool:
+    """Whether a folder holds this very run, finished, with scores on all of `tests` as they are now.
 
-    Where the user's store no longer holds the pre-task, only drawn heads are told from scans.
+    Args:
+      place: how it is to have been scored.
+      folder: the run folder.
+      settings: what the run is, of `run_settings`.
+      tests: test sets.
 
     Raises:
-      InputError: the model was trained on other data.
+      InputError: a file there is damaged.
     """
-    settings, summary = processes.chief(lambda: [read_json(run / f"{n}.json") for n in ("settings", "summary")])
-    if place.store is not None and not (place.store / spec.name / "manifest.json").exists():
-        same = not summary["synthetic"]
-    else:
-        same = settings["data"]["store"] == store_digest(open_store(place, spec))
-    if not same:
+    if not is_finished(folder, 1) or not holds(folder, settings):
+        return False
+    return all(is_scored(folder, t, distances=place.distances, tiles=place.tiles) for t in tests)
+
+
+def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: Path) -> Path | None:
+    """The finished pre-training of these settings, where the user's store does not hold the pre-task (any more).
+
+    Its data cannot be compared then; only drawn heads are told from scans.
+
+    Args:
+      place: where.
+      spec: the pre-task.
+      job: the settings.
+      folder: where it would be, or beside that.
+
+    Returns:
+      The run folder; None where the store holds the pre-task, so that its data can be compared, or where there is
+      no such run.
+
+    Raises:
+      InputError: there are several.
+    """
+    if place.store is None or (place.store / spec.name / "manifest.json").exists():
+        return None
+
+    ours = {"job": job.to_dict()}
+
+    def look() -> list[str]:
+        found = [f for f in (folder, *sorted(folder.parent.glob(f"{folder.name}-????????"))) if is_finished(f, 1)]
+        real = [f for f in found if not read_json(f / "summary.json")["synthetic"]]
+        return [str(f) for f in real if not differing(ours, {"job": read_json(f / "settings.json")["job"]})]
+
+    found = processes.chief(look)
+    if len(found) > 1:
         raise InputError(
-            f"The pre-trained model {run} was trained on other data than this call's"
-            f"{' (synthetic)' if summary['synthetic'] else ''}: choose another --workdir, "
-            "or name a model with --pretrained."
+            f"{place.store} holds no data set {spec.name}, and several models were pre-trained on one "
+            f"({', '.join(found)}): name one with --pretrained."
         )
+    return Path(found[0]) if found else None
