@@ -392,7 +392,11 @@ def test_segments_go_by_name_also_where_they_overlap(real: Path, tmp_path: Path)
     for path in (one, several):
         np.testing.assert_array_equal(read(path, "Right caudate"), right)
         np.testing.assert_array_equal(read(path, "left CAUDATE", 1 if path == one else "Caudate"), right | left)
-        np.testing.assert_array_equal(read(path), right | left)
+        np.testing.assert_array_equal(
+            read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), "all").label, right | left
+        )
+        with pytest.raises(ExclusionError, match=r"none is named.*'Right caudate' 1, 'Left caudate' 2"):
+            read(path)
         with pytest.raises(ExclusionError, match=r"named 'Liver' \(it has 'Right caudate' 1, 'Left caudate' 2"):
             read(path, "Liver")
         spec = SliceSpec(
@@ -438,7 +442,7 @@ def test_a_label_map_with_a_scans_header_gives_the_whole_numbers_back_in_both_re
     for value in np.unique(labels)[1:]:
         got = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), (int(value),)).label
         np.testing.assert_array_equal(got, labels == value)
-    np.testing.assert_array_equal(read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path)).label, labels > 0)
+    np.testing.assert_array_equal(read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), "all").label, labels > 0)
     by_slice, plain = (
         read_volume(ScanFiles("a", real / "a_T1w.nii.gz", p), SLICES) for p in (path, real / "a_labels.nii.gz")
     )
