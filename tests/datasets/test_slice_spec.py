@@ -107,7 +107,7 @@ def test_every_field_survives_the_trip() -> None:
         ({"structures": list("abcdefghi"), "label_values": [[i] for i in range(9)]}, "must be 1 to 8 different names"),
         ({"structures": ["liver/tumour"]}, "'liver/tumour' is in the names of files"),
         ({"structures": ["..\\tumour"]}, "is in the names of files"),
-        ({"label_values": [1]}, "label_values = [1] must be a list of whole numbers (or names of segments) for each structure"),
+        ({"label_values": [1]}, "label_values = [1] must be a list of whole numbers (or names of segments) for each"),
         ({"label_values": [[1.5]]}, "must be a list of whole numbers (or names of segments) for each structure"),
         ({"label_values": [[True]]}, "must be a list of whole numbers (or names of segments) for each structure"),
         ({"label_values": [[1], [2]]}, "must give the values of each of tumour"),
