@@ -192,7 +192,7 @@ BAD: list[tuple[str, Any]] = [
     ("split_group", 7),
     ("label_values", 3),
     ("label_values", [1.5]),
-    ("label_values", ["a"]),
+    ("label_values", ["a", " "]),
 ]
 
 

@@ -244,6 +244,17 @@ def test_scans_of_each_format_are_segmented_alike_and_what_is_not_read_is_named(
         assert masks[0].any() and (masks[0] == masks[1]).all() and (masks[0] == masks[2]).all()
 
 
+def test_a_scan_whose_voxels_changed_in_the_file_beside_its_header_is_segmented_again(tmp_path: Path) -> None:
+    image = nib.load(write_head(tmp_path / "a.nii.gz", CODES["LAS"]).image)
+    files = ScanFiles("b", tmp_path / "b.hdr")
+    for voxels, anew in ((image.dataobj, True), (image.dataobj, False), (np.flip(image.dataobj, 0), True)):
+        nib.save(nib.Nifti1Pair(np.asarray(voxels), image.affine), files.image)
+        (outcome,) = predict_folder(
+            [files], tmp_path / "out", segmenter(bright), model={"digest": "a"}, progress=False, say=lambda _: None
+        )
+        assert outcome.anew == anew and not outcome.problem
+
+
 def test_a_network_that_fails_is_named_for_each_scan(tmp_path: Path) -> None:
     scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
 

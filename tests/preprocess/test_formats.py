@@ -392,7 +392,11 @@ def test_segments_go_by_name_also_where_they_overlap(real: Path, tmp_path: Path)
     for path in (one, several):
         np.testing.assert_array_equal(read(path, "Right caudate"), right)
         np.testing.assert_array_equal(read(path, "left CAUDATE", 1 if path == one else "Caudate"), right | left)
-        np.testing.assert_array_equal(read(path), right | left)
+        np.testing.assert_array_equal(
+            read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), "all").label, right | left
+        )
+        with pytest.raises(ExclusionError, match=r"none is named.*'Right caudate' 1, 'Left caudate' 2"):
+            read(path)
         with pytest.raises(ExclusionError, match=r"named 'Liver' \(it has 'Right caudate' 1, 'Left caudate' 2"):
             read(path, "Liver")
         spec = SliceSpec(

@@ -20,7 +20,7 @@ def original_scan(store: Store, subject: str) -> Scan:
     files = ScanFiles(subject, paths["image"], paths["label"])
     for kind, found in checksums_of(files).items():
         what = f"{paths[kind]}, the {kind} that {subject} of {store.spec.name} was prepared from,"
-        if not paths[kind].is_file():
+        if not paths[kind].exists():
             raise InputError(f"{what} is not there: put it back, or prepare the data set again from where it lies now.")
         if found != r.get(f"{kind}_sha256"):
             raise InputError(f"{what} is another file now (its checksum differs): prepare the data set again.")
