@@ -29,7 +29,7 @@ def torch_side():
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n == "switch8x2" else []) for n in NETWORKS]
+    "name", [pytest.param(n, marks=[] if n == "switch32" else [pytest.mark.slow]) for n in NETWORKS]
 )
 def test_the_pytorch_network_has_our_outputs_loss_and_gradients(name, torch_side):
     from benchmarks.compare import TOLERANCES, checked

@@ -72,9 +72,9 @@ def test_a_program_without_memory_is_left_out_and_another_fault_is_not() -> None
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("reduced", [False, True])
-def test_every_network_has_sizes(network: str, reduced: bool) -> None:
-    for size in sizes.get_sizes(network, reduced):
+@pytest.mark.parametrize("kind", sizes.KINDS)
+def test_every_network_has_sizes(network: str, kind: sizes.Kind) -> None:
+    for size in sizes.get_sizes(network, kind):
         assert len(size.shape) == NETWORKS[network].dimensions
         assert size.to_dict() == {"name": size.name} | dataclasses.asdict(size)
 

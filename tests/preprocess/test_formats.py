@@ -385,7 +385,7 @@ def test_segments_go_by_name_also_where_they_overlap(real: Path, tmp_path: Path)
     )  # fmt: skip
 
     def read(path: Path, *values: int | str) -> NDArray[np.bool_]:
-        found = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), values or "all").label
+        found = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), values).label
         assert found is not None
         return found
 

@@ -65,6 +65,7 @@ def test_each_seed_has_a_start_of_its_own_and_what_changed_is_scored_again_witho
         assert a.reference_ml == b.reference_ml and a.iou == pytest.approx(b.iou, abs=0.02)
 
 
+@pytest.mark.slow
 def test_cells_of_a_start_that_was_made_anew_are_refused_and_stay(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(n=[2], seeds=1)
     assert not sweep.run(Execution(cache="auto"), **QUIET).failed

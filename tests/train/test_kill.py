@@ -34,6 +34,7 @@ def check(tally: dict[str, Any], kills: int) -> None:
     assert tally["most_steps_lost_to_sigterm"] == 0
 
 
+@pytest.mark.slow
 def test_killed_runs_end_as_one_left_alone(tmp_path: Path) -> None:
     check(tally_of(tmp_path, "--kills=4", "--seed=3", "--kinds=every 5 steps saved", timeout=300), 4)
 
