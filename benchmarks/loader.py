@@ -74,6 +74,8 @@ def job_for(store: AnyStore, network: str, threads: int = 2, workers: int = 0) -
         recipe = get_slice_recipe("default", "pretrain" if store.spec.modality == "CT" else "finetune")
     else:
         recipe = get_recipe("default")
+    if common_flags.TINY.value:
+        recipe = dataclasses.replace(recipe, batch_size=1)
     return JobSettings(config, recipe, steps=None, threads=threads, workers=workers)
 
 
@@ -201,8 +203,8 @@ def drawn_store(folder: Path, dimensions: int, reduced: bool) -> AnyStore:
     abdomens = get_any_spec("lits")
     assert isinstance(abdomens, SliceSpec)
     abdomens = dataclasses.replace(cohort_spec(abdomens), test_volumes=TEST)
-    if not reduced:
-        abdomens = dataclasses.replace(abdomens, pixels=(256, 256))
+    if common_flags.TINY.value or not reduced:
+        abdomens = dataclasses.replace(abdomens, pixels=(32, 32) if reduced else (256, 256))
     source = write_abdomens(abdomens, folder / "abdomens", volumes=drawn + TEST)
     return prepare_slices(abdomens, source, folder / "store")
 
