@@ -60,7 +60,10 @@ MACHINE = (
 )  # fmt: skip
 """Distributions, with what they need, that a machine with a GPU is taken to have."""
 
-BROUGHT = ("absl-py", "grain", "monai", "nibabel", "SimpleITK", "tensorboardX", "threadpoolctl", "tqdm")
+BROUGHT = (
+    "absl-py", "attrs", "charset-normalizer", "grain", "monai", "nibabel", "SimpleITK", "tensorboardX", "threadpoolctl",
+    "tqdm",
+)  # fmt: skip
 """Distributions that the parts import besides those."""
 
 
