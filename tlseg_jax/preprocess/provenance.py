@@ -11,6 +11,7 @@ from tlseg_jax.datasets.cohort import COHORT_FILE
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.formats import parts_of
 from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.written import file_digest
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "nilearn", "tensorstore", "tlseg-jax")
 
@@ -31,8 +32,7 @@ def _sha256(path: Path) -> str:
 
 def _of_file(path: Path) -> str:
     try:
-        with path.open("rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
+        return file_digest(path)
     except OSError as e:
         return f"unreadable: {e.strerror}"
 
