@@ -1,14 +1,16 @@
 """How much faster is each lowering of a 3x3 or 3x3x3 convolution than XLA's own on this machine?
 
     python -m benchmarks.conv_lowering [--dtypes=float32] [--rounds=5]
+    python -m benchmarks.conv_lowering --layers= --networks=switch8x2 --steps_by=native,folded
 
 Times value and both gradients, the lowerings in turn within each round, on layers of `switch32` and `switch8x2` at
-2 mm (two 40x56x56 patches) and 1 mm, and of the 2D network (four 128x128 slices), and prints each one's ratio to
-`lax.conv_general_dilated`. Below 1 is faster.
+2 mm (two 40x56x56 patches) and 1 mm, and of the 2D network (four 128x128 slices), with each one's ratio to
+`lax.conv_general_dilated`. With --steps_by whole training steps are timed in these lowerings too.
 """
 
+import concurrent.futures
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import jax
@@ -16,11 +18,15 @@ import jax.numpy as jnp
 from absl import flags
 
 from benchmarks import flags as common_flags
-from benchmarks.measure import alternate, environment, ratio, summary, write_result
+from benchmarks.measure import alternate, cores, environment, ratio, summary, write_result
+from benchmarks.steps import assemble, runner
+from tlseg_jax.choose import choose
 from tlseg_jax.models import onednn
 from tlseg_jax.models.conv import Lowering, choose_lowering, convolution
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
+LAYERS_TIMED = flags.DEFINE_bool("layers", True, "Time layers by themselves.")
+STEPS_BY = flags.DEFINE_list("steps_by", [], "Lowerings in which the training steps of --networks are timed too.")
 
 LAYERS: dict[str, tuple[tuple[int, ...], int]] = {
     "1 to 32, 40x56x56": ((2, 40, 56, 56, 1), 32),
@@ -55,18 +61,42 @@ def program(lowering: Lowering, shape: tuple[int, ...], features: int, dtype: st
     return lambda: jax.block_until_ready(loss(x, kernel, weight))
 
 
+def times(programs: Mapping[str, Callable[[], object]]) -> dict[str, Any]:
+    """Seconds of each, and the ratio to the first, in turns; all are compiled beforehand, side by side."""
+    with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(lambda compiles: compiles(), programs.values()))
+    seconds = alternate(programs, common_flags.rounds())
+    first = next(iter(programs))
+    return {
+        "seconds": {n: summary(s) for n, s in seconds.items()},
+        f"ratio_to_{first}": {n: ratio(s, seconds[first]) for n, s in seconds.items()},
+    }
+
+
+def line(name: str, dtype: str, found: Mapping[str, Any]) -> str:
+    """Milliseconds of each lowering."""
+    told = "".join(f"{n:>10} {1e3 * s['median']:8.3g}" for n, s in found["seconds"].items())
+    return f"{name:<30}{dtype:<10}{told}"
+
+
 def main() -> None:
-    """Measure every layer, print the table and write the JSON."""
-    started, names, rounds = environment(), lowerings(), common_flags.rounds()
+    """Measure, print the table and write the JSON."""
+    started, names = environment(), lowerings()
+    steps_by = tuple(choose("lowering", n, {k: k for k in names}) for n in STEPS_BY.value)
     cases: list[dict[str, Any]] = []
-    print(f"chosen here: {choose_lowering()}\n{'layer':<22}{'':<10}" + "".join(f"{n:>10}" for n in names))
-    for layer, (shape, features) in LAYERS.items():
+    print(f"chosen here: {choose_lowering()}; milliseconds by lowering")
+    for layer, (shape, features) in LAYERS.items() if LAYERS_TIMED.value else ():
         for dtype in common_flags.dtypes(("float32",)):
-            seconds = alternate({n: program(n, shape, features, dtype) for n in names}, rounds)
-            ratios = {n: ratio(s, seconds["native"]) for n, s in seconds.items()}
-            taken = {n: summary(s) for n, s in seconds.items()}
-            cases.append({"layer": layer, "dtype": dtype, "seconds": taken, "ratio_to_native": ratios})
-            print(f"{layer:<22}{dtype:<10}" + "".join(f"{ratios[n]['median']:>10.2f}" for n in names), flush=True)
+            found = times({n: program(n, shape, features, dtype) for n in names})
+            cases.append({"layer": layer, "dtype": dtype} | found)
+            print(line(layer, dtype, found), flush=True)
+    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)) if steps_by else ():
+        for dtype in common_flags.dtypes(("float32",)):
+            of = {"dtype": dtype, "shape": size.shape, "batch": size.batch}
+            found = times({n: runner(assemble(size.network, lowering=n, **of)) for n in steps_by})
+            cases.append({"step": size.name, "dtype": dtype} | found)
+            print(line(size.name, dtype, found), flush=True)
+    rounds = common_flags.rounds()
     result = {"environment": started, "rounds": rounds, "chosen": choose_lowering(), "cases": cases}
     write_result("conv_lowering", result, common_flags.OUT.value)
 

@@ -47,6 +47,11 @@ CALLS = 3
 SMALL = (16, 16, 16)
 
 
+def calls() -> int:
+    """Calls in a block: `CALLS`, or one where nothing is really timed."""
+    return 1 if common_flags.TINY.value else CALLS
+
+
 def steps_a_call() -> tuple[int, ...]:
     """What --steps says.
 
@@ -81,7 +86,7 @@ def forms(
         def train() -> None:
             nonlocal state
             pending: collections.deque[Any] = collections.deque()
-            for _ in range(CALLS * most // steps):
+            for _ in range(calls() * most // steps):
                 state, metrics = dispatch(state, [next(stream) for _ in range(steps)])
                 pending.append(metrics)
                 if len(pending) > max(1, LAG // steps):  # as the training loop reads its losses
@@ -105,7 +110,7 @@ def measure(store: AnyStore, network: str, small: bool, steps: Sequence[int], ro
         x, y, z = (a + (n - s) // 2 for a, n, s in zip(data.box.start, data.box.size, SMALL, strict=True))
         data.box = Box((x, y, z), SMALL)
     turns = alternate(forms(data, job, subjects, steps), rounds, warmup=1)
-    seconds = {name: [s / (CALLS * max(steps)) for s in all_] for name, all_ in turns.items()}
+    seconds = {name: [s / (calls() * max(steps)) for s in all_] for name, all_ in turns.items()}
     shape = data.batch_shapes()["image"].shape
     return {
         "network": network,

@@ -16,6 +16,7 @@ reaches no registry: grain, nibabel, SimpleITK, tensorboardX, tqdm, monai and wh
 the versions that are installed here.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -104,10 +105,13 @@ def _memory(network: str, size: str, seconds: float) -> Part:
 
 
 PARTS: tuple[Part, ...] = (
-    _equality("switch8x2", 45),
+    _equality("switch8x2", 90),
     _equality("switch32", 30),
-    _equality("unet2d", 45),
-    _compare("switch8x2", "bfloat16", 120),
+    _equality("unet2d", 90),
+    Part("lowering", "conv_lowering",
+         ("--nolayers", "--networks=switch8x2", "--steps_by=native,turned,folded", "--dtypes=bfloat16,float32"), 180,
+         "does a step gain from more channels of fewer places"),
+    _compare("switch8x2", "bfloat16", 180),
     Part("kernels", "kernels", ("--networks=switch8x2,switch32,unet2d", "--dtypes=bfloat16", "--rounds=5"), 75,
          "which kernels a step's time goes to, and their share of the memory's rate"),
     _memory("unet3d256", "320x260x72", 120),
@@ -221,7 +225,9 @@ class Outcome:
         return self.state in ("measured", "was there")
 
 
-def run_part(part: Part, folder: Path, environment: Mapping[str, str], seconds: float, tiny: bool) -> Outcome:
+def run_part(
+    part: Part, folder: Path, environment: Mapping[str, str], seconds: float, tiny: bool, core: int | None = None
+) -> Outcome:
     """Run one part in a process of its own, and give its result its place once it is whole.
 
     Args:
@@ -230,6 +236,7 @@ def run_part(part: Part, folder: Path, environment: Mapping[str, str], seconds: 
       environment: of the process.
       seconds: after which it is ended, with the processes that it started.
       tiny: whether it only rehearses.
+      core: the only one that it gets; None leaves it all.
     """
     unfinished = folder / "unfinished" / f"{part.name}.json"
     unfinished.parent.mkdir(parents=True, exist_ok=True)
@@ -245,6 +252,8 @@ def run_part(part: Part, folder: Path, environment: Mapping[str, str], seconds: 
         process = subprocess.Popen(
             command, env=dict(environment), stdout=told, stderr=subprocess.STDOUT, start_new_session=True
         )
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -268,6 +277,7 @@ TOLD = 40
 """The last lines of a part that are printed."""
 
 TINY_FLAGS: Mapping[str, tuple[str, ...]] = {
+    "conv_lowering": ("--steps_by=native,folded", "--dtypes=bfloat16"),
     "memory_limits": ("--size=", "--remats=block"),
     "freezing": ("--networks=switch8x2",),
     "kernels": ("--networks=switch8x2",),
@@ -295,9 +305,14 @@ def machine() -> str:
 
 
 def run_all(parts: Sequence[Part], folder: Path, seconds: float, tiny: bool, scratch: Path) -> list[Outcome]:
-    """Run what is not there yet, as far as the time goes."""
-    begun, outcomes = time.perf_counter(), []
-    for number, part in enumerate(parts, 1):
+    """Run what is not there yet, as far as the time goes, one after the other; in a rehearsal two at once."""
+    begun = time.perf_counter()
+    # Threads of two processes that wait for each other on the same cores take many times as long: each gets one.
+    free = sorted(os.sched_getaffinity(0)) if tiny and hasattr(os, "sched_getaffinity") else []
+    at_once = min(2, len(free)) or 1
+
+    def run(numbered: tuple[int, Part]) -> Outcome:
+        number, part = numbered
         left = seconds - (time.perf_counter() - begun)
         print(f"[{number}/{len(parts)}, {left:.0f} s left] {part.name}: {part.question}?", flush=True)
         if (folder / f"{part.name}.json").is_file():
@@ -306,10 +321,14 @@ def run_all(parts: Sequence[Part], folder: Path, seconds: float, tiny: bool, scr
             outcome = Outcome(part, "no time left")
         else:
             limit = part.seconds * (SLOWER if tiny else 1)
-            outcome = run_part(part, folder, _environment(scratch, tiny), min(limit, left), tiny)
-        print(f"  {outcome.state}{': ' * bool(outcome.why)}{outcome.why}", flush=True)
-        outcomes.append(outcome)
-    return outcomes
+            core = free.pop() if at_once > 1 else None
+            outcome = run_part(part, folder, _environment(scratch, tiny), min(limit, left), tiny, core)
+            free.extend(() if core is None else (core,))
+        print(f"  {part.name} {outcome.state}{': ' * bool(outcome.why)}{outcome.why}", flush=True)
+        return outcome
+
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(run, enumerate(parts, 1)))
 
 
 def summary_text(outcomes: Sequence[Outcome], folder: Path) -> str:

@@ -153,7 +153,9 @@ def _versions() -> dict[str, str]:
 def _imported() -> list[str]:
     """The distributions that this process has imported something of, this one left out."""
     of = importlib.metadata.packages_distributions()
-    names = {name for module in list(sys.modules) if "." not in module for name in of.get(module, ())}
+    # A package without a file, such as nvidia, is shared by many distributions and says nothing of one of them.
+    whole = {name for name, module in list(sys.modules.items()) if getattr(module, "__file__", None)}
+    names = {name for module in whole if "." not in module for name in of.get(module, ())}
     return sorted(names - {"tlseg-jax", "tlseg_jax"})
 
 
@@ -184,13 +186,14 @@ def command(part: str) -> str:
     return shlex.join([*plain.split(), *(a for a in sys.argv[1:] if not a.lstrip("-").startswith("out="))])
 
 
-def write_result(part: str, result: dict[str, Any], out: str | None = None) -> Path:
+def write_result(part: str, result: dict[str, Any], out: str | None = None, quiet: bool = False) -> Path:
     """Write a part's JSON, with "part", "command" and, unless the result brings its own, "environment" before the rest.
 
     Args:
       part: the benchmark, such as "step_time".
       result: plain values.
       out: the file; None takes benchmarks/results/<machine>/<part>.json.
+      quiet: say nothing of it, where more is to come.
 
     Returns:
       The file, which is whole: it was written beside and renamed.
@@ -204,5 +207,6 @@ def write_result(part: str, result: dict[str, Any], out: str | None = None) -> P
         write_json(path, {"part": part, "command": command(part), "environment": environment()} | result)
     except OSError as e:
         raise InputError(f"{path} cannot be written ({e.strerror}): choose another --out.") from None
-    print(f"written: {path}")
+    if not quiet:
+        print(f"written: {path}")
     return path

@@ -181,7 +181,7 @@ def conv_lowering(result: Result) -> list[Table]:
     names = list(dict.fromkeys(n for c in result["cases"] for n in c["ratio_to_native"]))
     rows = [
         [
-            c["layer"],
+            c.get("layer") or c["step"],
             c["dtype"],
             *(spread(c["ratio_to_native"][n]) if n in c["ratio_to_native"] else "-" for n in names),
         ]

@@ -209,7 +209,8 @@ def _captured(step: Callable[[], Tensor]) -> Callable[[], Tensor]:
     with torch.cuda.graph(graph):
         loss = step()
 
-    def replay() -> Tensor:
+    def replay(kept: Callable[[], Tensor] = step) -> Tensor:
+        # A graph reads and writes addresses: the step's batch, network and optimiser must not be given back.
         graph.replay()
         return loss
 

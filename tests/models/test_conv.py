@@ -28,6 +28,7 @@ def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 SHAPES = [(2, 4, 6, 5, 1, 3), (1, 3, 4, 5, 3, 2), (1, 1, 2, 1, 2, 2), (2, 6, 5, 1, 3), (1, 7, 1, 4, 9), (3, 8, 4, 9, 4)]
+SHAPES += [(2, 4, 6, 8, 8, 8), (1, 3, 5, 12, 1, 8), (1, 3, 4, 6, 16, 8), (2, 5, 32, 1, 1)]  # sides that fold
 
 
 @pytest.mark.parametrize("shape", SHAPES)
