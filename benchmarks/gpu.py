@@ -78,6 +78,7 @@ class Part:
       flags: of the benchmark.
       seconds: its limit.
       question: what it answers.
+      rehearsed: whether it is rehearsed too; False where another part does the same but for a network or a type.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Part:
     flags: tuple[str, ...]
     seconds: float
     question: str
+    rehearsed: bool = True
 
 
 def _equality(network: str, seconds: float) -> Part:
@@ -95,7 +97,13 @@ def _equality(network: str, seconds: float) -> Part:
 def _compare(network: str, dtype: str, seconds: float) -> Part:
     given = (f"--networks={network}", f"--dtypes={dtype}", "--rounds=10")
     question = f"{network} in {dtype} next to PyTorch and MONAI"
-    return Part(f"compare_{network}_{dtype}", "compare", given, seconds, question)
+    return Part(f"compare_{network}_{dtype}", "compare", given, seconds, question, dtype == "bfloat16")
+
+
+def _kernels(network: str, rehearsed: bool = True) -> Part:
+    given = (f"--networks={network}", "--dtypes=bfloat16", "--rounds=5")
+    question = f"which kernels a step of {network} spends its time in, and their share of the memory's rate"
+    return Part(f"kernels_{network}", "kernels", given, 75, question, rehearsed)
 
 
 def _memory(network: str, size: str, seconds: float) -> Part:
@@ -112,11 +120,12 @@ PARTS: tuple[Part, ...] = (
          ("--nolayers", "--networks=switch8x2", "--steps_by=native,turned,folded", "--dtypes=bfloat16,float32"), 180,
          "does a step gain from more channels of fewer places"),
     _compare("switch8x2", "bfloat16", 180),
-    Part("kernels", "kernels", ("--networks=switch8x2,switch32,unet2d", "--dtypes=bfloat16", "--rounds=5"), 75,
-         "which kernels a step's time goes to, and their share of the memory's rate"),
+    _kernels("switch8x2"),
     _memory("unet3d256", "320x260x72", 120),
     _memory("switch32", "176x224x160", 90),
-    _compare("switch32", "bfloat16", 90),
+    _kernels("unet2d", rehearsed=False),
+    _kernels("switch32", rehearsed=False),
+    _compare("switch32", "bfloat16", 120),
     _compare("unet2d", "bfloat16", 120),
     Part("together", "together", ("--networks=switch8x2", "--runs=1,4,16", "--rounds=5"), 75,
          "K runs at once, --together=K"),
@@ -139,7 +148,7 @@ def chosen_parts(names: Sequence[str] | None, tiny: bool = False) -> list[Part]:
 
     Args:
       names: None takes all.
-      tiny: whether they are only rehearsed: of comparisons that differ in the type alone the first is enough.
+      tiny: whether they are only rehearsed.
 
     Raises:
       InputError: there is none of that name.
@@ -148,7 +157,7 @@ def chosen_parts(names: Sequence[str] | None, tiny: bool = False) -> list[Part]:
         if not any(part.name.startswith(name) for part in PARTS):
             choose("part", name, {p.name: p for p in PARTS})
     found = [p for p in PARTS if not names or any(p.name.startswith(n) for n in names)]
-    return [p for p in found if not (tiny and "--dtypes=float32" in p.flags)]
+    return [p for p in found if p.rehearsed or not tiny]
 
 
 def requirements(names: Iterable[str]) -> set[str]:
@@ -280,7 +289,6 @@ TINY_FLAGS: Mapping[str, tuple[str, ...]] = {
     "conv_lowering": ("--steps_by=native,folded", "--dtypes=bfloat16"),
     "memory_limits": ("--size=", "--remats=block"),
     "freezing": ("--networks=switch8x2",),
-    "kernels": ("--networks=switch8x2",),
     "together": ("--runs=1,2",),
     "device_cache": ("--steps=1,2",),
     "compare": ("--notorch_compile",),  # a form that fails is told and ends nothing, and a CPU takes minutes for it

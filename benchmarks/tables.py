@@ -240,6 +240,25 @@ def _cell(value: Any) -> str | None:
     return str(value) if isinstance(value, str | int | bool) else None
 
 
+def kernels(result: Result) -> list[Table]:
+    """The ten longest kernels of a step, a table a network."""
+    tables = []
+    for c in result["cases"]:
+        rows = [
+            [
+                k["kernel"], f"{1e3 * k['seconds']:.3f} ms", percent(k["share_of_step"]),
+                f"{k['bytes'] / 1e6:.1f}" if "bytes" in k else "-", percent(k["of_copy"]) if "of_copy" in k else "-",
+            ]
+            for k in c["kernels"][:10]
+        ]  # fmt: skip
+        title = (
+            f"Kernels of a step of {named(c)}, {c['dtype']}: {1e3 * c['step_seconds']['median']:.3g} ms, "
+            f"{percent(c['of_copy'])} of what a copy ({result['copy_rate'] / 1e9:.0f} GB/s) moves in that time"
+        )
+        tables.append(Table(title, ("kernel", "time", "of all", "MB", "of a copy's rate"), rows))
+    return tables
+
+
 def plain(result: Result) -> list[Table]:
     """Any result with a list "cases" of dicts: their values that fit a cell."""
     cells = [
@@ -251,6 +270,8 @@ def plain(result: Result) -> list[Table]:
 
 TABLES: Mapping[str, Callable[[Result], list[Table]]] = {
     f.__name__: f
-    for f in (step_time, compare, memory_limits, loader, freezing, features, conv_lowering, conv2d_step, parallel)
+    for f in (
+        step_time, compare, memory_limits, loader, freezing, features, conv_lowering, conv2d_step, parallel, kernels,
+    )  # fmt: skip
 }
 """By part; `plain` serves the others."""
