@@ -271,7 +271,16 @@ def plain(result: Result) -> list[Table]:
 TABLES: Mapping[str, Callable[[Result], list[Table]]] = {
     f.__name__: f
     for f in (
-        step_time, compare, memory_limits, loader, freezing, features, conv_lowering, conv2d_step, parallel, kernels,
-    )  # fmt: skip
+        step_time,
+        compare,
+        memory_limits,
+        loader,
+        freezing,
+        features,
+        conv_lowering,
+        conv2d_step,
+        parallel,
+        kernels,
+    )
 }
 """By part; `plain` serves the others."""
