@@ -8,10 +8,11 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli, cluster_flags
-from tlseg_jax.errors import InputError
-from tlseg_jax.export.model_folder import PROGRAM, export_model
+from tlseg_jax.checkpoints.exported import PROGRAM
+from tlseg_jax.export.model_folder import export_model
 from tlseg_jax.export.stablehlo import PLATFORMS
 from tlseg_jax.remote.address import parse_address
+from tlseg_jax.runtime.errors import InputError
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.remote.address import Address, address_of, copy_of, endpoint, parse_address, shown
+from tlseg_jax.runtime.errors import InputError
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from tests.preprocess.test_prepare import SETTINGS, SPEC, prepared_by, run, writ
 from tests.remote.bucket import Bucket
 from tests.remote.conftest import on_machine
 from tlseg_jax.preprocess.prepare import prepare_shard
-from tlseg_jax.preprocess.shards import Shard
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.shards import Shard
+from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.remote.folder import open_folder
 from tlseg_jax.remote.work_folder import work_folder
 

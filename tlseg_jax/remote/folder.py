@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorstore as ts
 
-from tlseg_jax.files import local_folder
 from tlseg_jax.remote.address import Address, address_of, parse_address
 from tlseg_jax.remote.kv import check_reachable, explained, kvstore_spec, open_bucket
+from tlseg_jax.runtime.files import local_folder
 
 
 @dataclasses.dataclass(frozen=True)

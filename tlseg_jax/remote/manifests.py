@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from tlseg_jax.files import replacing
 from tlseg_jax.remote.address import address_of
 from tlseg_jax.remote.kv import explained, open_bucket
+from tlseg_jax.runtime.files import replacing
 
 _MANIFEST = re.compile(r"[^./][^/]*/manifest\.json")
 

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tlseg_jax.files import local_folder
 from tlseg_jax.remote.address import copy_of, parse_address
 from tlseg_jax.remote.held import bring
 from tlseg_jax.remote.kv import check_reachable
+from tlseg_jax.runtime.files import local_folder
 
 
 def work_folder(text: str, *, fetch: str | None = None, say: Callable[[str], None] = print) -> Path:
