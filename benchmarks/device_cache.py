@@ -30,12 +30,12 @@ from tlseg_jax.models.networks import get_network, init_variables
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.dispatch import Dispatch, cache_room
-from tlseg_jax.train.job import TaskData, task_data
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.loop import LAG
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.patch_data import PatchData
+from tlseg_jax.train.readings import LAG
 from tlseg_jax.train.step import make_train_step
+from tlseg_jax.train.task_data import TaskData, task_data
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)

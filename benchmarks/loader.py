@@ -41,12 +41,12 @@ from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.job import task_data
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.loop import LAG
 from tlseg_jax.train.optimiser import make_optimiser
+from tlseg_jax.train.readings import LAG
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
 from tlseg_jax.train.step import make_train_step
+from tlseg_jax.train.task_data import task_data
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)

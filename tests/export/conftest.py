@@ -15,9 +15,10 @@ from tlseg_jax.checkpoints.checkpoint import Checkpoints
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.files import lock_folder, write_json
-from tlseg_jax.train import job as job_module
-from tlseg_jax.train.job import JobSettings, claim_run, prepare_run
+from tlseg_jax.train import run as run_module
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.run import claim_run, prepare_run
 
 SCORE = {
     "synthetic": False, "store": "/home/someone/store/tiny", "seen_in_training": ["sub-7"], "n": 2, "iou_mean": 0.5,
@@ -33,11 +34,11 @@ def save_run(store: AnyStore, job: JobSettings, folder: Path, start: Callable[[A
     """A run as training leaves it, but that its steps were not computed."""
     with pytest.MonkeyPatch.context() as patch, lock_folder(folder):
         # The network's own start takes seconds of compiling.
-        patch.setattr(job_module, "init_variables", lambda c, key: start(c, int(jax.random.key_data(key)[-1])))
+        patch.setattr(run_module, "init_variables", lambda c, key: start(c, int(jax.random.key_data(key)[-1])))
         run = prepare_run(store, job, folder, say=lambda _: None)
         claim_run(run, lambda _: None)
         with Checkpoints(folder / "checkpoints") as checkpoints:
-            checkpoints.save(dataclasses.replace(run.state, step=jnp.int32(2)), run.iterator, run.description)
+            checkpoints.save(dataclasses.replace(run.state, step=jnp.int32(2)), run.batches, run.description)
     write_json(folder / "summary.json", {"model_step": 2, "test_sets": {"tiny": SCORE}})
     return folder
 

@@ -23,8 +23,11 @@ from tlseg_jax.export.model_folder import export_model
 from tlseg_jax.export.stablehlo import export_network
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.train.job import JobSettings, Pretrained, prepare_run, seen_subjects
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.run import prepare_run
+from tlseg_jax.train.seen import seen_subjects
 
 
 @pytest.fixture(scope="module", autouse=True)

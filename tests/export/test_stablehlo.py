@@ -15,7 +15,7 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.models.unet3d import UNet3DConfig
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.step import make_predictor
+from tlseg_jax.train.predictors import make_predictor
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -25,11 +25,12 @@ from tlseg_jax.runtime.errors import Preempted
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.preemption import Stop
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.job import JobSettings, train_job
-from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.job import train_job
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.trainer import Fit
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,7 +86,7 @@ def test_a_command_ends_with_75_and_one_sentence() -> None:
 
 @pytest.fixture
 def job(tiny_network: UNetConfig, monkeypatch: pytest.MonkeyPatch) -> JobSettings:
-    monkeypatch.setattr(job_module, "init_variables", lambda config, key: he_variables(config))
+    monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
     recipe = get_recipe("paper")
     return JobSettings(tiny_network, recipe, 7, checkpoint_every=5, validation=1, validate_every=4)
 

@@ -12,7 +12,7 @@ from tlseg_jax.runtime.files import write_json
 from tlseg_jax.studies.study import Study, study_from_dict
 from tlseg_jax.studies.sweep import Sweep
 from tlseg_jax.studies.workplace import Workplace
-from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
 from tlseg_jax.train import usual
 
 STUDY: dict[str, Any] = {
@@ -49,7 +49,7 @@ def make_sweep(
 ) -> MakeSweep:
     """A function that opens a sweep of `STUDY`, with changes, below this test's folder."""
     monkeypatch.setattr(usual, "get_network", lambda _: tiny_network)
-    monkeypatch.setattr(job_module, "init_variables", lambda config, key: he_variables(config, int(key._base_array[1])))
+    monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config, int(key._base_array[1])))
 
     def make(workdir: str = "work", store: Path = small_stores, **changes: Any) -> Sweep:
         place = Workplace(tmp_path / workdir, store, say=lambda _: None, progress=False)

@@ -18,7 +18,7 @@ from tlseg_jax.studies import sweep as run_module
 from tlseg_jax.studies.plan import plan_sweep
 from tlseg_jax.studies.results_table import read_results
 from tlseg_jax.studies.sweep import Swept
-from tlseg_jax.train import job as job_module
+from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import Curve
 
@@ -56,8 +56,8 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
     make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[Any] = []
-    make = job_module.make_train_step
-    monkeypatch.setattr(job_module, "make_train_step", lambda *a, **k: built.append(k) or make(*a, **k))
+    make = step_maker_module.make_train_step
+    monkeypatch.setattr(step_maker_module, "make_train_step", lambda *a, **k: built.append(k) or make(*a, **k))
     said: list[str] = []
     sweep = make_sweep()
     swept: Swept = sweep.run(AUTO, say=said.append)

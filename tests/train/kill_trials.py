@@ -38,9 +38,11 @@ from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import signals
 from tlseg_jax.runtime.errors import Preempted
 from tlseg_jax.runtime.files import lock_folder, write_json
-from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
+from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.job import JobSettings, train_job
+from tlseg_jax.train.job import train_job
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 
 NETWORK = UNetConfig("tiny", ((2,),), (2,), ((2,),), (), "concatenate")
@@ -88,9 +90,9 @@ KINDS = {
 def train(store: Path, folder: Path, kind: Kind, told: int, seed: int) -> None:
     """Train into `folder`, telling each step begun on the pipe `told`."""
     draw = random.Random(seed)
-    job_module.init_variables = lambda config, key: he_variables(config)
+    run_module.init_variables = lambda config, key: he_variables(config)
     # A program with a oneDNN call is not kept from one attempt to the next.
-    job_module.make_train_step = functools.partial(job_module.make_train_step, lowering="native")  # type: ignore[assignment]
+    step_maker_module.make_train_step = functools.partial(step_maker_module.make_train_step, lowering="native")  # type: ignore[assignment]
     call = Dispatch.__call__
 
     def slowed(self: Dispatch, state: Any, batches: Any, done: int = 0) -> Any:

@@ -14,8 +14,9 @@ from tests.conftest import write_store
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import Pretrained, train_job
+from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.recipes import get_recipe
 
 NETWORK = UNetConfig("tiny", ((4,),), (4,), ((4,),), (), "concatenate")

@@ -15,10 +15,11 @@ from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.train.job import Pretrained, train_job
+from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.recipes import Recipe
+from tlseg_jax.train.trainer import Fit
 
 SIDES = (16, 20)
 NETWORK = SliceUNetConfig("tiny2d", (2, 3))

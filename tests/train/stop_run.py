@@ -16,10 +16,11 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import JobSettings, train_job
+from tlseg_jax.train.job import train_job
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 
 STEPS = 40
@@ -30,7 +31,7 @@ def main(arguments: list[str]) -> None:
     """Train."""
     cluster_flags.start()
     store, folder, *rest = arguments
-    job_module.init_variables = lambda config, key: he_variables(config)
+    run_module.init_variables = lambda config, key: he_variables(config)
     call = Dispatch.__call__
 
     def watched(self: Dispatch, state: Any, batches: Any, done: int = 0) -> Any:

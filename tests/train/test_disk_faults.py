@@ -21,13 +21,14 @@ from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import full_disk, lock_folder
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
 from tlseg_jax.train.board import Board
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.history import History
-from tlseg_jax.train.job import JobSettings, train_job
-from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.job import train_job
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.trainer import Fit
 
 READ_ONLY, LAZILY = 1, 2
 Mount = Callable[[Path, int, str], None]
@@ -125,7 +126,7 @@ def test_a_folder_that_is_gone(tmp_path: Path, description: dict[str, Any]) -> N
 def test_training_on_a_disk_that_fills_up_goes_on_exactly(
     tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "init_variables", lambda config, key: he_variables(config))
+    monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
     job = JobSettings(tiny_network, get_recipe("paper"), 6, checkpoint_every=2)
     programs = Programs()
 

@@ -19,11 +19,15 @@ from tlseg_jax.preprocess.store.store import Store, write_subject
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
+from tlseg_jax.train import run_lines as run_lines_module
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import JobSettings, load_predictor, load_slice_predictor, train_job
-from tlseg_jax.train.loop import Fit, LoopSettings
+from tlseg_jax.train.job import train_job
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.predictors import load_predictor, load_slice_predictor
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.trainer import Fit, LoopSettings
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -39,8 +43,8 @@ def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
         seed = int(jax.random.key_data(key)[-1])
         return he_variables(config, seed) if config.dimensions == 3 else first_variables(config, seed)
 
-    monkeypatch.setattr(job_module, "init_variables", start)
-    monkeypatch.setattr(job_module, "step_flops", lambda *_: 1e9)
+    monkeypatch.setattr(run_module, "init_variables", start)
+    monkeypatch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
 
 
 def train(store: AnyStore, job: JobSettings, folder: Path, execution: Execution, said: list[str] | None = None) -> Fit:
@@ -172,12 +176,12 @@ def test_a_nan_is_named_by_its_own_step_of_a_call(
 def test_a_cache_that_does_not_fit_is_one_sentence(
     tiny_store: Store, slices: SliceStore, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "cache_room", lambda *_: 3 * 4 * 16**3 - 1)
+    monkeypatch.setattr(run_module, "cache_room", lambda *_: 3 * 4 * 16**3 - 1)
     with pytest.raises(
         InputError, match=r"^--cache=device would hold 4.92e-05 GB of 4 scans .* give --cache=none[^\n]*$"
     ):
         train(tiny_store, patch_job(tiny_network), tmp_path / "patches", CACHED)
-    monkeypatch.setattr(job_module, "cache_room", lambda *_: 0)
+    monkeypatch.setattr(run_module, "cache_room", lambda *_: 0)
     with pytest.raises(InputError, match=r"of 2 scans"):
         train(slices, small_job(), tmp_path / "slices", CACHED)
     job = patch_job(tiny_network, steps=1)

@@ -23,14 +23,20 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.studies.runs import train_and_assess
 from tlseg_jax.studies.workplace import Workplace
-from tlseg_jax.train import job as job_module
-from tlseg_jax.train import loop
+from tlseg_jax.train import run as run_module
+from tlseg_jax.train import run_lines as run_lines_module
+from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import JobSettings, Pretrained, load_predictor, prepare_run, seen_subjects, train_job
-from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.job import train_job
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.patch_data import PatchData
+from tlseg_jax.train.predictors import load_predictor
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.run import prepare_run
+from tlseg_jax.train.seen import seen_subjects
 from tlseg_jax.train.step import step_flops
+from tlseg_jax.train.trainer import Fit, LoopSettings
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -45,8 +51,8 @@ def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(config: UNetConfig, key: jax.Array) -> dict[str, Any]:
         return he_variables(config, int(jax.random.key_data(key)[-1]))
 
-    monkeypatch.setattr(job_module, "init_variables", start)
-    monkeypatch.setattr(job_module, "step_flops", lambda *_: 1e9)
+    monkeypatch.setattr(run_module, "init_variables", start)
+    monkeypatch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
 
 
 @pytest.fixture
@@ -100,9 +106,9 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         counted.lower, counted.trace = step.lower, step.trace  # type: ignore[attr-defined]
         return counted
 
-    make = job_module.make_train_step
+    make = step_maker_module.make_train_step
     with monkeypatch.context() as m:
-        m.setattr(job_module, "make_train_step", lambda *a, **k: limited(*a, k))
+        m.setattr(step_maker_module, "make_train_step", lambda *a, **k: limited(*a, k))
         with pytest.raises(_PowerCut):
             yield
 
@@ -160,8 +166,8 @@ def test_a_finished_run_does_nothing_more(
     done = train(tiny_store, settings, tmp_path / "run")
     files = {p: p.read_bytes() for p in (tmp_path / "run" / "checkpoints").rglob("*") if p.is_file()}
     before = history(tmp_path / "run")
-    make = job_module.make_train_step
-    monkeypatch.setattr(job_module, "make_train_step", lambda *a, **k: _Unused(make(*a, **k)))
+    make = step_maker_module.make_train_step
+    monkeypatch.setattr(step_maker_module, "make_train_step", lambda *a, **k: _Unused(make(*a, **k)))
     again = train(tiny_store, settings, tmp_path / "run")
     assert (again.resumed_at, again.losses, again.stopped) == (STEPS, done.losses, "steps")
     assert history(tmp_path / "run") == before
@@ -376,7 +382,7 @@ def test_settings_are_saved_in_full(tiny_store: Store, settings: JobSettings, tm
 def test_what_a_run_says(
     tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "step_flops", step_flops)
+    monkeypatch.setattr(run_lines_module, "step_flops", step_flops)
     v = he_variables(settings.network)
     description = {"seen_images": [], "seen_persons": [], "task": "hdt_v"}
     before = Pretrained(tmp_path / "pre", SavedModel(settings.network, v["params"], v["batch_stats"], description, 9))
@@ -396,7 +402,7 @@ def test_what_a_run_says(
 
 def test_patience_counts_from_the_best() -> None:
     def out(*scores: float, patience: int = 2) -> bool:
-        return loop._out_of_patience(list(enumerate(scores)), patience)
+        return LoopSettings(9, patience=patience).out_of_patience(list(enumerate(scores)))
 
     assert not out(0.1, 0.2)
     assert not out(0.3, 0.2, 0.31)
@@ -427,4 +433,5 @@ def test_validation_holds_whole_persons(tiny_store: Store, settings: JobSettings
     for seed in range(6):
         job = dataclasses.replace(settings, validation=1, seed=seed)
         run = prepare_run(store, job, tmp_path / "run", say=lambda _: None)
-        assert run.held and not {store.persons[s] for s in run.fitted} & {store.persons[s] for s in run.held}
+        trained, validating = ({store.persons[s] for s in some} for some in (run.fitted, run.validating))
+        assert validating and not trained & validating

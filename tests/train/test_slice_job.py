@@ -23,13 +23,17 @@ from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
+from tlseg_jax.train import run_lines as run_lines_module
 from tlseg_jax.train import slice_data
-from tlseg_jax.train.job import Pretrained, load_predictor, load_slice_predictor, task_data
+from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.optimiser import make_optimiser
+from tlseg_jax.train.predictors import load_predictor, load_slice_predictor, make_predictor
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.slice_data import DRAW, SliceData, even_batch
-from tlseg_jax.train.step import make_predictor, make_test_loss, make_train_step
+from tlseg_jax.train.step import make_test_loss, make_train_step
+from tlseg_jax.train.task_data import task_data
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -45,8 +49,8 @@ def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def start(config: Any, key: jax.Array) -> dict[str, Any]:
         return first_variables(config, int(jax.random.key_data(key)[-1]))
 
-    monkeypatch.setattr(job_module, "init_variables", start)
-    monkeypatch.setattr(job_module, "step_flops", lambda *_: 1e9)
+    monkeypatch.setattr(run_module, "init_variables", start)
+    monkeypatch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -347,7 +351,7 @@ class _PowerCut(Exception):
 @contextmanager
 def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let a run end after so many batches, as a kill would."""
-    make = job_module.make_train_step
+    make = step_maker_module.make_train_step
 
     def limited(*args: Any, **given: Any) -> Any:
         step, count = make(*args, **given), 0
@@ -363,7 +367,7 @@ def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return counted
 
     with monkeypatch.context() as m:
-        m.setattr(job_module, "make_train_step", limited)
+        m.setattr(step_maker_module, "make_train_step", limited)
         with pytest.raises(_PowerCut):
             yield
 

@@ -15,10 +15,13 @@ from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.job import JobSettings, Pretrained, train_job
-from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.job import train_job
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.trainer import Fit
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -35,7 +38,7 @@ def moved(a: dict[str, Any], b: dict[str, Any]) -> set[str]:
 def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
     tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_module, "init_variables", lambda config, key: he_variables(config))
+    monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
     recipe = dataclasses.replace(get_recipe("default"), intensity_augmentation=False, affine_augmentation=False)
 
     programs = Programs()

@@ -17,11 +17,13 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.train import job as job_module
-from tlseg_jax.train.job import JobSettings, train_job
-from tlseg_jax.train.loop import Fit
+from tlseg_jax.train import run as run_module
+from tlseg_jax.train import run_lines as run_lines_module
+from tlseg_jax.train.job import train_job
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.trainer import Fit
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -34,8 +36,8 @@ def quick_start() -> Iterator[None]:
         return he_variables(config, int(jax.random.key_data(key)[-1]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job_module, "init_variables", start)
-        patch.setattr(job_module, "step_flops", lambda *_: 1e9)
+        patch.setattr(run_module, "init_variables", start)
+        patch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
         yield
 
 

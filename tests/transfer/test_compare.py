@@ -21,7 +21,9 @@ from tlseg_jax.studies import compare
 from tlseg_jax.studies import runs as study
 from tlseg_jax.studies.compare import Compared, Planned, train_all
 from tlseg_jax.studies.workplace import Workplace
-from tlseg_jax.train import job as job_module
+from tlseg_jax.train import run as run_module
+from tlseg_jax.train import run_lines as run_lines_module
+from tlseg_jax.train import step_maker as step_maker_module
 
 pytestmark = [pytest.mark.usefixtures("quick_compile"), pytest.mark.slow]
 
@@ -53,7 +55,7 @@ class Study:
 def quick() -> Iterator[list[list[dict[str, Any]]]]:
     """No figures and no slow starts; the batches of every training step are written down, a list a run."""
     seen: list[list[dict[str, Any]]] = []
-    make = job_module.make_train_step
+    make = step_maker_module.make_train_step
 
     def recorded(*args: Any, **given: Any) -> Any:
         step, batches = make(*args, **given), []
@@ -71,9 +73,9 @@ def quick() -> Iterator[list[list[dict[str, Any]]]]:
         return first_variables(config, int(jax.random.key_data(key)[-1]))
 
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(job_module, "make_train_step", recorded)
-        m.setattr(job_module, "init_variables", start)
-        m.setattr(job_module, "step_flops", lambda *_: 1e9)
+        m.setattr(step_maker_module, "make_train_step", recorded)
+        m.setattr(run_module, "init_variables", start)
+        m.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
         m.setattr(assess_module, "draw_examples", lambda *_, **__: None)
         m.setattr(study, "draw_model_curve", lambda *_, **__: None)
         yield seen
@@ -119,7 +121,7 @@ def no_step(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("training began")
 
     monkeypatch.setattr(study, "finetune", refuse)
-    monkeypatch.setattr(job_module, "make_train_step", refuse)
+    monkeypatch.setattr(step_maker_module, "make_train_step", refuse)
 
 
 def test_three_models_are_trained_and_say_where_they_come_from(trained: Study) -> None:

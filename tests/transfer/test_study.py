@@ -19,8 +19,9 @@ from tlseg_jax.runtime.files import write_json
 from tlseg_jax.studies import runs as study
 from tlseg_jax.studies.runs import finetune, is_finished
 from tlseg_jax.studies.workplace import Workplace, open_store
-from tlseg_jax.train.job import Pretrained, run_settings
+from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.recipes import get_recipe
 
 JOB = JobSettings(get_network("switch8x2"), get_recipe("default"), 10)

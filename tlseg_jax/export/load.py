@@ -14,7 +14,7 @@ from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.export.stablehlo import load_network
 from tlseg_jax.models.networks import NetworkConfig, config_from_dict
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.job import load_predictor, load_slice_predictor
+from tlseg_jax.train.predictors import load_predictor, load_slice_predictor
 
 Kind = Literal["run", "model", "program"]
 

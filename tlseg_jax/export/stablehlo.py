@@ -144,7 +144,7 @@ def load_network(
       where: the file, for messages.
 
     Returns:
-      As `train.step.make_predictor`'s.
+      As `train.predictors.make_predictor`'s.
 
     Raises:
       InputError: this version of JAX cannot read it, or it is not for this machine's kind of device.

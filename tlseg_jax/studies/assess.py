@@ -28,7 +28,9 @@ from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.remote.address import shown
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.job import load_predictor, refuse_seen, seen_subjects, store_digest
+from tlseg_jax.train.job_record import store_digest
+from tlseg_jax.train.predictors import load_predictor
+from tlseg_jax.train.seen import refuse_seen, seen_subjects
 
 ALLOW = ", or give --allow_seen to score them all the same"
 

@@ -24,7 +24,8 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.remote.address import shown
 from tlseg_jax.runtime import processes
 from tlseg_jax.studies.assess import ALLOW, mark_of, scored_of, title_of
-from tlseg_jax.train.job import load_slice_predictor, refuse_seen, seen_subjects
+from tlseg_jax.train.predictors import load_slice_predictor
+from tlseg_jax.train.seen import refuse_seen, seen_subjects
 
 
 def assess_slices(

@@ -18,8 +18,9 @@ from tlseg_jax.studies.assess_slices import assess_slices, example_slice
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import Pretrained, run_settings
-from tlseg_jax.train.job_record import labelled_scans, refuse_seen, seen_of
+from tlseg_jax.train.job_record import labelled_scans
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.seen import refuse_seen, seen_of
 
 EXAMPLES = 3
 """Slices to draw (Figs. 11 to 13)."""

@@ -13,7 +13,7 @@ from tlseg_jax.studies.cells import Cell, PretrainCell, pretraining_of
 from tlseg_jax.studies.results_table import Role
 from tlseg_jax.studies.study import Study
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
-from tlseg_jax.train.job_record import refuse_seen, seen_of
+from tlseg_jax.train.seen import refuse_seen, seen_of
 
 FEW = 2
 """Test heads of a pre-task in a factor study."""

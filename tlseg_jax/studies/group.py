@@ -16,9 +16,10 @@ from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.cells import Cell, PretrainCell, folder_of
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import Pretrained, Run, prepare_run
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.memory import out_of_memory
+from tlseg_jax.train.pretrained import Pretrained
+from tlseg_jax.train.run import Run, prepare_run
 from tlseg_jax.train.together import fit_together, seconds_a_step, why_not_together
 
 CANDIDATES = (2, 4, 8)

@@ -14,7 +14,8 @@ from tlseg_jax.studies.cells import Cell, PretrainCell, folder_of, pretraining_o
 from tlseg_jax.studies.sweep import Sweep
 from tlseg_jax.train.dry_run import format_duration, step_seconds
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import Pretrained, Run, prepare_run
+from tlseg_jax.train.pretrained import Pretrained
+from tlseg_jax.train.run import Run, prepare_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,4 +88,4 @@ def _measure(
 
 def _seconds(run: Run) -> list[float]:
     state = jax.tree.map(jax.numpy.array, run.state)
-    return step_seconds(run.fits.program, state, run.batch_shapes())
+    return step_seconds(run.fits.program, state, run.maker.batch)

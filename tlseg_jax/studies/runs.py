@@ -25,10 +25,12 @@ from tlseg_jax.studies.assess_slices import assess_slices
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import format_epochs
-from tlseg_jax.train.job import Pretrained, check_tests, run_settings, train_job
+from tlseg_jax.train.job import check_tests, train_job
+from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.shared_model import load_shared_model
+from tlseg_jax.train.trainer import Fit
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
 from tlseg_jax.transfer.restore import check_dimensions
 

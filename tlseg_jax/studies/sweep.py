@@ -29,8 +29,9 @@ from tlseg_jax.studies.runs import is_done, is_finished, train_and_assess
 from tlseg_jax.studies.study import Study
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import Pretrained, run_settings
+from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.pretrained import Pretrained
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -16,7 +16,7 @@ from tlseg_jax.train.step import Batch, Step, whole_step
 Metrics = dict[str, jax.Array]
 
 
-class Cache(Protocol):
+class SampleCache(Protocol):
     """A data set on the device, of samples or of features."""
 
     @property
@@ -52,7 +52,7 @@ class Dispatch:
     """
 
     def __init__(
-        self, step: Step | Sequence[StagedStep], most: int = 1, cache: Cache | None = None,
+        self, step: Step | Sequence[StagedStep], most: int = 1, cache: SampleCache | None = None,
         programs: Programs | None = None, runs: int = 0, parallel: Parallel = ONE,
     ) -> None:  # fmt: skip
         """Take `step` for batches of the stream, or, with a `cache`, for the places of its samples.

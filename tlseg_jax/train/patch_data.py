@@ -13,10 +13,11 @@ from tlseg_jax.input.augment import Augmentation, augmentation_for
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
 from tlseg_jax.train.job_settings import JobSettings, Length
-from tlseg_jax.train.loop import Watch
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.parallel import local_state
-from tlseg_jax.train.step import Inputs, Objective, make_predictor, patch_inputs
+from tlseg_jax.train.predictors import make_predictor
+from tlseg_jax.train.step import Inputs, Objective, patch_inputs
+from tlseg_jax.train.trainer import Watch
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain

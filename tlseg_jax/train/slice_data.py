@@ -19,10 +19,11 @@ from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings, Length
-from tlseg_jax.train.loop import Watch
 from tlseg_jax.train.parallel import local_state
+from tlseg_jax.train.predictors import make_predictor
 from tlseg_jax.train.slice_losses import LIVER, get_slice_loss
-from tlseg_jax.train.step import Batch, Inputs, Objective, make_predictor, make_test_loss, slice_inputs
+from tlseg_jax.train.step import Batch, Inputs, Objective, make_test_loss, slice_inputs
+from tlseg_jax.train.trainer import Watch
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain

@@ -7,10 +7,8 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
-from numpy.typing import NDArray
 
 from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.input.augment import Augmentation, augment_batch
@@ -255,36 +253,3 @@ def step_flops(step: Step, state: TrainState, batch: Batch) -> float:
     with jax.default_device(host):
         cost = step.lower(*shapes).cost_analysis()  # type: ignore[attr-defined]
     return float(cost["flops"])
-
-
-@functools.cache
-def _forward(config: NetworkConfig) -> Callable[[Any, jax.Array], jax.Array]:
-    """One jitted function a network, so that a new set of parameters compiles nothing."""
-    model = config.module()
-
-    @jax.jit
-    def probability(variables: Any, image: jax.Array) -> jax.Array:
-        if config.dimensions == 2:
-            slices: Any = model.apply(variables, image)
-            return jax.nn.sigmoid(slices)
-        logits: Any = model.apply(variables, image[..., None])
-        return jax.nn.softmax(logits)[..., 1]
-
-    return probability
-
-
-def make_predictor(
-    config: NetworkConfig, params: Any, batch_stats: Any
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
-    """The network as a plain function on NumPy arrays.
-
-    Returns:
-      Of a 3D network (batch, x, y, z) z-scored image -> (batch, x, y, z) float32 probability of output
-      1, the structure. Of a 2D network (batch, x, y, channels) -> (batch, x, y, outputs) float32.
-    """
-    variables = jax.device_put({"params": params, "batch_stats": batch_stats})
-
-    def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.asarray(_forward(config)(variables, jnp.asarray(image, jnp.float32)))
-
-    return predict

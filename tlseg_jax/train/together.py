@@ -18,7 +18,7 @@ from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.dry_run import random_batch
 from tlseg_jax.train.history import History
-from tlseg_jax.train.job import Run, claim_run
+from tlseg_jax.train.run import Run, claim_run
 
 MEASURED = 5
 """Steps that are timed, after one that waits for the compiler."""
@@ -34,7 +34,7 @@ class _Stacked:
 
 def why_not_together(run: Run) -> str | None:
     """Why a run cannot be trained with others, as words; None where it can."""
-    if run.held:
+    if run.validating:
         return "it validates while training"
     if run.length.epoch_ends:
         return "it counts in epochs"
@@ -74,7 +74,7 @@ def fit_together(runs: Sequence[Run], programs: Programs, most: int = 1) -> list
     done = 0
     while done < steps:
         count = dispatch.length(steps - done, done)
-        batches = [_join([next(run.iterator) for run in runs]) for _ in range(count)]
+        batches = [_join([next(run.batches) for run in runs]) for _ in range(count)]
         state, metrics = dispatch(state, batches, done)
         done += count
         losses.append(jnp.reshape(metrics["loss"], (count, len(runs))))
@@ -94,7 +94,7 @@ def fit_together(runs: Sequence[Run], programs: Programs, most: int = 1) -> list
 def seconds_a_step(runs: Sequence[Run], programs: Programs) -> float:
     """Median seconds of a step of these runs together, on random data; the runs stay as they were."""
     _check_same(runs)
-    batches = [random_batch(run.batch_shapes(), i) for i, run in enumerate(runs)]
+    batches = [random_batch(run.maker.batch, i) for i, run in enumerate(runs)]
     if len(runs) == 1:  # as it is trained alone, which is not a lane of one
         dispatch = Dispatch(runs[0].steps, 1, None, programs)
         state, batch = jax.tree.map(jnp.array, runs[0].state), batches[0]
@@ -145,5 +145,5 @@ def _finish(run: Run, state: Any, losses: Any, updates: Any) -> InputError | Non
                 f"in {run.folder}."
             )
         with Checkpoints(run.folder / "checkpoints") as checkpoints:
-            checkpoints.save(state, run.iterator, run.description)
+            checkpoints.save(state, run.batches, run.description)
     return None

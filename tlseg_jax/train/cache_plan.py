@@ -8,26 +8,24 @@ from tlseg_jax.runtime.device_memory import format_bytes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.execution import Cache
 
-Kept = Literal["none", "device", "features"]
-
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where the data lie.
+class CachePlan:
+    """What of the data is kept on the device.
 
     Attributes:
       kept: "none": they are read batch by batch.
       levels: of the network's first levels the features are kept; 0 where they are not.
     """
 
-    kept: Kept
+    kept: Literal["none", "device", "features"]
     levels: int = 0
 
 
-def choose_place(
+def plan_cache(
     asked: Cache, levels: int, why_not: str | None, feature_bytes: Callable[[], int], data_bytes: Callable[[], int],
     room: int, say: Callable[[str], None],
-) -> Place:  # fmt: skip
+) -> CachePlan:  # fmt: skip
     """What `--cache` comes to.
 
     Args:
@@ -42,18 +40,16 @@ def choose_place(
     Raises:
       InputError: features were asked for and cannot be kept.
     """
-    if asked == "none":
-        return Place("none")
-    if asked == "device":
-        return Place("device")
+    if asked == "none" or asked == "device":
+        return CachePlan(asked)
     if asked == "features":
         if why_not:
             raise InputError(f"--cache=features: {why_not} Give --cache=device or none.")
-        return Place("features", levels)
+        return CachePlan("features", levels)
     if why_not is None and feature_bytes() <= room:
         say(f"features of the {levels} frozen level(s) are computed once ({format_bytes(feature_bytes())}).")
-        return Place("features", levels)
+        return CachePlan("features", levels)
     reason = why_not or f"The features would take {format_bytes(feature_bytes())} of {format_bytes(room)}."
     fits = data_bytes() <= room
     say(f"{reason} {'The data are held on the device' if fits else 'Nor do the data fit: they are streamed'}.")
-    return Place("device" if fits else "none")
+    return CachePlan("device" if fits else "none")

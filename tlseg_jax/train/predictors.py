@@ -1,0 +1,76 @@
+"""A trained network as a plain function on NumPy arrays."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.checkpoints.checkpoint import SavedModel
+from tlseg_jax.evaluate.inference import Predictor
+from tlseg_jax.evaluate.slice_inference import SlicePredictor
+from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.runtime.errors import InputError
+
+
+@functools.cache
+def _forward(config: NetworkConfig) -> Callable[[Any, jax.Array], jax.Array]:
+    """One jitted function a network, so that a new set of parameters compiles nothing."""
+    model = config.module()
+
+    @jax.jit
+    def probability(variables: Any, image: jax.Array) -> jax.Array:
+        if config.dimensions == 2:
+            slices: Any = model.apply(variables, image)
+            return jax.nn.sigmoid(slices)
+        logits: Any = model.apply(variables, image[..., None])
+        return jax.nn.softmax(logits)[..., 1]
+
+    return probability
+
+
+def make_predictor(
+    config: NetworkConfig, params: Any, batch_stats: Any
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """The network as a plain function on NumPy arrays.
+
+    Returns:
+      Of a 3D network (batch, x, y, z) z-scored image -> (batch, x, y, z) float32 probability of output
+      1, the structure. Of a 2D network (batch, x, y, channels) -> (batch, x, y, outputs) float32.
+    """
+    variables = jax.device_put({"params": params, "batch_stats": batch_stats})
+
+    def predict(image: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.asarray(_forward(config)(variables, jnp.asarray(image, jnp.float32)))
+
+    return predict
+
+
+def load_predictor(saved: SavedModel) -> Predictor:
+    """The network of a 3D run as a plain function; see `make_predictor`.
+
+    Raises:
+      InputError: it is a 2D run.
+    """
+    return _loaded(saved, 3)
+
+
+def load_slice_predictor(saved: SavedModel) -> SlicePredictor:
+    """The network of a 2D run as a plain function; see `make_predictor`.
+
+    Raises:
+      InputError: it is a 3D run.
+    """
+    return _loaded(saved, 2)
+
+
+def _loaded(saved: SavedModel, dimensions: int) -> Predictor:
+    if saved.config.dimensions != dimensions:
+        raise InputError(
+            f"The model is {saved.config.dimensions}D where a {dimensions}D one is wanted: "
+            "name another run, or data of its kind."
+        )
+    return make_predictor(saved.config, saved.params, saved.batch_stats)

@@ -1,0 +1,116 @@
+"""The training steps of one run: the one that fits the memory, those of its stages, and others to compare with."""
+
+import dataclasses
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import optax
+
+from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.programs import Programs
+from tlseg_jax.train.dispatch import StagedStep
+from tlseg_jax.train.execution import Execution
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.memory import FitsIn, Plan, fit_memory
+from tlseg_jax.train.parallel import Parallel
+from tlseg_jax.train.step import Inputs, Objective, Step, make_train_step
+from tlseg_jax.transfer.stages import stages
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepMaker:
+    """What the training steps of one run are made from.
+
+    Attributes:
+      job: the settings.
+      steps: length of the run.
+      labels: tree of "trained" and "frozen", of the last stage.
+      optimiser: of the run.
+      loss: of the logits and the target that `inputs` gives.
+      inputs: what becomes of a batch before the network.
+      batch: shapes and types of a batch.
+      feature_levels: of the network's first levels a batch holds the features; 0: the image.
+      parallel: the devices.
+      key: all that the programs depend on.
+    """
+
+    job: JobSettings
+    steps: int
+    labels: Any
+    optimiser: optax.GradientTransformation
+    loss: Objective
+    inputs: Inputs
+    batch: dict[str, Any]
+    feature_levels: int
+    parallel: Parallel
+    key: Hashable
+
+    def make(
+        self, labels: Any, optimiser: optax.GradientTransformation, network: NetworkConfig | None = None, **how: Any
+    ) -> Step:
+        """The step of this run, with other labels, another optimiser, or what else `make_step_function` takes."""
+        usual: dict[str, Any] = {
+            "feature_levels": self.feature_levels, "accumulate": self.job.recipe.accumulate, "parallel": self.parallel,
+        }  # fmt: skip
+        return make_train_step(
+            network or self.job.network, optimiser, self.loss, labels,
+            inputs=self.inputs, frozen_bn=self.job.frozen_bn, **usual | how,
+        )  # fmt: skip
+
+    def planned(self, plan: Plan) -> Any:
+        """The step of this run in the precision and with the rematerialisation of a plan."""
+        network = dataclasses.replace(self.job.network, dtype=plan.precision)
+        return self.make(self.labels, self.optimiser, network, remat=plan.remat)
+
+    def fitting(self, shapes: Any, execution: Execution, programs: Programs, say: Callable[[str], None]) -> FitsIn:
+        """The step that fits the memory, the same in every process.
+
+        Args:
+          shapes: of the state.
+          execution: the memory there may be.
+          programs: where steps are kept for other runs.
+          say: prints a line.
+
+        Raises:
+          InputError: none does; see `fit_memory`.
+        """
+        job, budget = self.job, execution.memory_budget
+        fixed = execution.fixed_remat or budget is None
+        multiple = self.parallel.data * job.recipe.accumulate
+        plan = Plan(execution.remat, job.network.dtype, job.recipe.batch_size, multiple)
+        fits = programs.get(
+            ("fits", self.key, execution.remat, budget, fixed, tuple(self.batch["label"].shape)),
+            lambda: fit_memory(self.planned, shapes, self.batch, plan, budget=budget, fixed=fixed, say=say),
+        )
+        if processes.count() > 1:  # whose memories may differ, and whose programs may not
+            prediction = fits.prediction
+            agreed = dataclasses.replace(prediction.plan, remat=processes.share(prediction.plan.remat))
+            if agreed != prediction.plan:
+                prediction = dataclasses.replace(prediction, plan=agreed)
+                fits = dataclasses.replace(fits, program=self.planned(agreed), prediction=prediction)
+        return fits
+
+    def staged(
+        self, params: Any, fits: FitsIn, programs: Programs, say: Callable[[str], None]
+    ) -> Step | tuple[StagedStep, ...]:
+        """The step, or one a stage where the run unfreezes in stages.
+
+        Args:
+          params: of the network; arrays or shapes.
+          fits: the step of the last stage.
+          programs: where steps are kept for other runs.
+          say: prints a line, where there are stages.
+        """
+        parts = stages(params, self.steps, self.job.freeze, self.job.recipe.unfreezing)
+        if len(parts) == 1:
+            return fits.program  # type: ignore[no-any-return]
+        remat = fits.prediction.plan.remat
+        early = [
+            programs.get(
+                ("stage", self.key, i, remat), lambda s=s: self.make(s.labels, self.optimiser, remat=remat)  # type: ignore[misc]
+            )
+            for i, s in enumerate(parts[:-1])
+        ]  # fmt: skip
+        say(f"unfreezing in {len(parts)} stages, which end at steps {', '.join(str(s.last_step) for s in parts)}.")
+        return tuple(StagedStep(s.last_step, p) for s, p in zip(parts, [*early, fits.program], strict=True))
