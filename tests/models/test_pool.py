@@ -74,7 +74,24 @@ def test_gradient_is_the_one_of_a_plain_maximum() -> None:
     np.testing.assert_array_equal(found, jax.grad(lambda x: (plain(x) * weight).sum())(x))
 
 
-@pytest.mark.parametrize("shape", [(1, 3, 4, 4, 1), (1, 4, 5, 4, 1), (1, 4, 4, 7, 1), (4, 4, 4, 1)])
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (1, 2, 2, 1), (3, 8, 2, 5)])
+def test_planes_against_numpy(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    b, h, w, c = shape
+    x = rng.normal(size=shape).astype(np.float32)
+    corners = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 5, 2, 4).reshape(b, h // 2, w // 2, c, 4)
+    weight = rng.normal(size=corners.shape[:-1]).astype(np.float32)
+    value, back = jax.vjp(lambda x: switch_pool(x)[0], jnp.asarray(x))
+    np.testing.assert_array_equal(value, corners.max(-1))
+    np.testing.assert_array_equal(switch_pool(jnp.asarray(x))[1], corners.argmax(-1))
+    routed = np.eye(4)[corners.argmax(-1)] * weight[..., None]
+    expected = routed.reshape(b, h // 2, w // 2, c, 2, 2).transpose(0, 1, 4, 2, 5, 3).reshape(shape)
+    np.testing.assert_array_equal(back(jnp.asarray(weight))[0], expected.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 3, 4, 4, 1), (1, 4, 5, 4, 1), (1, 4, 4, 7, 1), (3, 4, 1), (1, 3, 4, 1), (1, 4, 5, 1)]
+)
 def test_odd_sides_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="even sides"):
         switch_pool(jnp.zeros(shape))

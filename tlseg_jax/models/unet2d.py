@@ -20,7 +20,7 @@ from tlseg_jax.models.layers import RUNNING_NOWHERE, Conv, Parts, Projection, Up
 from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.norm import BatchNorm
 from tlseg_jax.models.pad import crop, pad_to_multiple
-from tlseg_jax.models.pool2d import max_pool
+from tlseg_jax.models.pool import switch_pool
 from tlseg_jax.models.remat import Remat, rematerialised, rematerialised_level
 
 Init = Literal["he", "xavier"]
@@ -174,7 +174,7 @@ class SliceUNet(nn.Module):
             if i == len(c.widths) - 1:
                 return {}, block(net, "bottleneck", c.widths[-1], (x,))
             skip = block(net, f"encoder_{i}", c.widths[i], (x,))
-            return {"skip": skip}, max_pool(skip)
+            return {"skip": skip}, switch_pool(skip)[0]
 
         def level(net: nn.Module, i: int, x: Any) -> jax.Array:
             """What comes out at resolution level `i` for what goes into it."""
