@@ -11,11 +11,10 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from tlseg_jax import signals
+from tlseg_jax import elsewhere, signals
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.files import full_disk
-from tlseg_jax.remote.folder import Folder, open_folder
-from tlseg_jax.remote.work_folder import work_folder
+from tlseg_jax.remote import entry
 from tlseg_jax.train import cluster, processes
 
 EXIT_INPUT = 2
@@ -45,7 +44,8 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
             logging.set_verbosity(logging.FATAL)
         try:
             signals.listen()
-            main(argv[1:])
+            with elsewhere.using(entry.Buckets()):
+                main(argv[1:])
             cluster.finish()
         except InputError as e:
             _fail(str(e))
@@ -97,19 +97,19 @@ def workdir(text: str, fetch: str | None = None) -> Path:
 
     Args:
       text: the flag's value.
-      fetch: what is read there without a lock (see `work_folder`).
+      fetch: what is read there without a lock (see `entry.work_folder`).
 
     Raises:
-      InputError: see `work_folder`.
+      InputError: see `entry.work_folder`.
     """
-    return work_folder(text, fetch=fetch, say=functools.partial(print, flush=True))
+    return entry.work_folder(text, fetch=fetch, say=functools.partial(print, flush=True))
 
 
 def run_folder(text: str) -> Path:
     """The run, or the model made from one, that a flag names: fetched where it is in a bucket.
 
     Raises:
-      InputError: see `work_folder`; or there is nothing in the bucket.
+      InputError: see `entry.work_folder`; or there is nothing in the bucket.
     """
     above, _, name = text.rpartition("/")
     folder = workdir(above, "") / name if name.endswith(".stablehlo") and above else workdir(text, "")
@@ -118,13 +118,25 @@ def run_folder(text: str) -> Path:
     return folder
 
 
-def store(text: str) -> Folder:
-    """The folder of prepared data sets that a flag names, to read from; what is in a bucket is read there.
+def store(text: str) -> Path:
+    """The folder of prepared data sets that a flag names, to read from; arrays in a bucket are read there.
 
     Raises:
-      InputError: see `open_folder`.
+      InputError: see `entry.read_folder`.
     """
-    return open_folder(text)
+    return entry.read_folder(text)
+
+
+def local(flag: "flags.FlagHolder[str | None]") -> Path:
+    """A path that a flag must give, to be written here.
+
+    Raises:
+      InputError: it is missing, or an address.
+    """
+    text = required(flag)
+    if entry.is_address(text):
+        raise InputError(f"--{flag.name}={text} is in a bucket: give a local folder, and copy that there.")
+    return Path(text)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

@@ -12,10 +12,10 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, execution_flags, pretrained, training_flags
+from tlseg_jax import elsewhere
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder
-from tlseg_jax.remote.address import shown
 from tlseg_jax.report.compare_report import write_comparison
 from tlseg_jax.report.compare_runs import MODELS, CompareRun
 from tlseg_jax.train.job_settings import JobSettings
@@ -65,7 +65,7 @@ def main() -> None:
     with lock_folder(folder):
         done = compare.train_all(place, store, source, start, runs, execution)
         settings = {
-            "pre-trained model": shown(start), "task": shown(store.folder), "pre-task": shown(source.folder),
+            "pre-trained model": elsewhere.current().name(start), "task": store.where, "pre-task": source.where,
             "model C freezes": FREEZE.value, "seeds": SEEDS.value, "recipe": dataclasses.asdict(runs[-1].job.recipe),
             "length": f"{runs[0].job.steps} steps" if runs[0].job.steps else f"{runs[0].job.epochs} epochs",
             "sampling": runs[0].job.sampling,

@@ -11,10 +11,10 @@ from tests.remote.conftest import on_machine
 from tests.remote.gcs_server import GcsServer
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import lock_folder
+from tlseg_jax.preprocess.any_store import open_any_store
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.remote import held as module
-from tlseg_jax.remote.folder import open_folder
-from tlseg_jax.remote.work_folder import work_folder
+from tlseg_jax.remote.entry import read_folder, work_folder
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,13 @@ def test_a_data_set_is_read_there(gcs: GcsServer, tiny_store: Store) -> None:
     gcs.buckets["data"] = {
         f"stores/tiny/{p.relative_to(tiny_store.folder)}": (i + 1, p.read_bytes()) for i, p in enumerate(files)
     }
-    store = Store(open_folder("gs://data/stores") / "tiny")
+    store = open_any_store(read_folder("gs://data/stores") / "tiny")
+    assert isinstance(store, Store)
     np.testing.assert_array_equal(store.image("sub-0"), tiny_store.image("sub-0"))
     assert gcs.seen == {"Bearer TOKEN-nobody-may-see"}
     # tensorstore takes a bucket that is not there for an empty one until it is written to.
     with pytest.raises(InputError, match="There is no prepared data set in gs://nowhere/stores/tiny"):
-        Store(open_folder("gs://nowhere/stores") / "tiny")
+        open_any_store(read_folder("gs://nowhere/stores") / "tiny")
     with pytest.raises(InputError, match="There is no bucket gs://nowhere"):
         lock_folder(work_folder("gs://nowhere/runs", say=lambda _: None) / "a").__enter__()
 

@@ -18,9 +18,9 @@ from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.files import lock_folder
 from tlseg_jax.remote import held as module
 from tlseg_jax.remote import kv
+from tlseg_jax.remote.entry import work_folder
 from tlseg_jax.remote.held import bring
 from tlseg_jax.remote.listing import WHOLE
-from tlseg_jax.remote.work_folder import work_folder
 
 
 @pytest.fixture(autouse=True)
@@ -180,12 +180,13 @@ def test_one_that_was_taken_over_ends_and_sends_no_more(bucket: Bucket) -> None:
 
 OWNER = """
 import itertools, sys
+from tlseg_jax.elsewhere import using
 from tlseg_jax.files import lock_folder
 from tlseg_jax.remote import held
-from tlseg_jax.remote.work_folder import work_folder
+from tlseg_jax.remote.entry import Buckets, work_folder
 held.LOOK, held.LIFE, held.RENEW = 0.02, 2.0, 0.3
 run = work_folder(sys.argv[1], say=lambda _: None) / "a"
-with lock_folder(run):
+with using(Buckets()), lock_folder(run):
     for i in itertools.count():
         for name in ("history", "settings", f"new-{i}"):
             (run / name).write_text(f"stale {i}")

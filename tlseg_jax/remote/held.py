@@ -1,7 +1,7 @@
 """Working in a folder of a bucket: in a local copy that is brought here first and brought back meanwhile.
 
-`files.lock_folder` calls `held`, so that whoever locks a folder holds it in the bucket as well; `bring` is for those
-that only read. A folder that is nobody's copy passes through both unchanged.
+Whoever locks a folder holds it in the bucket as well (`held`); `bring` is for those that only read. A folder that is
+nobody's copy passes through both unchanged.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ def held(
     """
     folder = folder.absolute()
     address = address_of(folder)
-    if address is None or _is_held(folder):
+    if address is None or is_held(folder):
         yield
         return
     check_reachable(address)
@@ -83,7 +83,7 @@ def bring(folder: Path) -> None:
     """
     folder = folder.absolute()
     address = address_of(folder)
-    if address is None or _is_held(folder):
+    if address is None or is_held(folder):
         return
     check_reachable(address)
     with explained(address):
@@ -162,7 +162,9 @@ def _interrupt() -> None:
         signal.pthread_kill(main, signal.SIGINT)
 
 
-def _is_held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
+    """Whether this process holds a folder, or one that it is in."""
+    folder = folder.absolute()
     return any(p in _held for p in (folder, *folder.parents))
 
 

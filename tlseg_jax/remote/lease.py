@@ -19,7 +19,7 @@ from typing import Any
 
 import tensorstore as ts
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.errors import InUse
 from tlseg_jax.remote.address import Address
 from tlseg_jax.remote.kv import explained
 
@@ -39,10 +39,6 @@ RENEW = 15.0
 def _now() -> float:
     """Seconds that also pass while the machine sleeps, where the system has such a clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-class InUse(InputError):
-    """Another process holds the folder, and is alive."""
 
 
 class Lease:

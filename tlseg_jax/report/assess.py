@@ -23,7 +23,6 @@ from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.original import original_scan
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
-from tlseg_jax.remote.address import shown
 from tlseg_jax.report.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint import SavedModel
@@ -119,7 +118,7 @@ def assess(
     ours, theirs = spec.spacing, store.spec.spacing
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
         raise InputError(
-            f"{store.folder} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
+            f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
             "prepare it at the same --spacing."
         )
     box = saved.description["patch_box"]
@@ -132,7 +131,7 @@ def assess(
     name = rows[0].test_set
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
-    extra = {"synthetic": synthetic, "store": shown(store.folder), "seen_in_training": list(seen)}
+    extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split) | {"distances": distances}
     if spec.random_patch:
         extra["tiles"] = tiles

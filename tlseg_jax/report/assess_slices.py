@@ -18,7 +18,6 @@ from tlseg_jax.evaluate.slice_results import (
 )
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.remote.address import shown
 from tlseg_jax.report.assess import ALLOW, mark_of, scored_of, title_of
 from tlseg_jax.report.contours import pick_cases
 from tlseg_jax.report.slice_examples import ExampleCase, draw_examples
@@ -73,7 +72,7 @@ def assess_slices(
     synthetic = bool(store.manifest.get("synthetic", False))
     extra = {
         "synthetic": synthetic,
-        "store": shown(store.folder),
+        "store": store.where,
         "seen_in_training": list(seen_subjects(store, split, saved.description)),
         **scored_of(saved, store, split),
     }

@@ -6,7 +6,6 @@ from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.slice_results import result_name
 from tlseg_jax.preprocess.any_store import open_any_store
 from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.remote.folder import open_folder
 from tlseg_jax.report.assess import mark_of
 from tlseg_jax.report.assess_slices import example_slice
 from tlseg_jax.report.results_table import Results
@@ -43,9 +42,9 @@ def example_section(results: Results, study: StudyInfo, sweep: Path, folder: Pat
     subjects = list(dict.fromkeys(r.subject for r in rows))[:EXAMPLES]
     name = rows[0].test_set
     try:
-        store = open_any_store(open_folder(study.stores.get(name, "")))
+        store = open_any_store(study.stores.get(name, ""))
         if not isinstance(store, SliceStore):
-            raise InputError(f"{store.folder} holds no slices any more.")
+            raise InputError(f"{store.where} holds no slices any more.")
         structure = next((s for s in store.spec.structures if result_name(store, s) == name), store.spec.target)
         models: dict[str, SavedModel] = {
             r.method: load_model(sweep / "cells" / r.cell) for r in rows if r.subject == subjects[0]

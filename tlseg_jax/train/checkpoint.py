@@ -19,10 +19,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
+from tlseg_jax import elsewhere
 from tlseg_jax.errors import InputError
 from tlseg_jax.files import told
 from tlseg_jax.models.networks import NetworkConfig, config_from_dict
-from tlseg_jax.remote.held import bring
 from tlseg_jax.train import processes
 from tlseg_jax.train.checkpoint_files import (
     FORMAT,
@@ -304,7 +304,7 @@ def load_model(run: Path, say: Callable[[str], None] = print) -> SavedModel:
     Raises:
       InputError: no finished checkpoint there, or none that can be read.
     """
-    bring(run)
+    elsewhere.current().fetch(run)
     folder = (run / "checkpoints").resolve()
     steps = steps_in(folder)
     if not steps:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlseg_jax import elsewhere
 from tlseg_jax.datasets.spec import PAPER_SPECS, AnySpec
 from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.results import format_summary, keep_results
@@ -13,7 +14,7 @@ from tlseg_jax.files import write_json
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.remote.held import bring
+from tlseg_jax.preprocess.store import is_prepared
 from tlseg_jax.report.assess import assess, is_scored, mark_of, title_of
 from tlseg_jax.report.assess_slices import assess_slices
 from tlseg_jax.report.compare_runs import CompareRun, read_run
@@ -106,9 +107,9 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
         return []
     if store.spec.name == UNSEEN or store.spec.structure != spec.structure:
         return []
-    if place.store is not None and not (place.store / UNSEEN / "manifest.json").exists():
+    if place.store is not None and not is_prepared(place.store / UNSEEN):
         place.say(
-            f"{UNSEEN}: not in {place.store}, so generalisation to unseen data is not measured "
+            f"{UNSEEN}: not in {place.store_name}, so generalisation to unseen data is not measured "
             "(prepare scans of another source under that name to have it)."
         )
         return []
@@ -230,7 +231,7 @@ def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dic
 
 def is_finished(run: Path, steps: int) -> bool:
     """Whether a run folder holds a model that has trained for `steps`, or stopped early, and was scored."""
-    bring(run)
+    elsewhere.current().fetch(run)
     if not (run / "summary.json").exists():
         return False
     summary = read_json(run / "summary.json")
@@ -273,7 +274,7 @@ def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: 
     Raises:
       InputError: there are several.
     """
-    if place.store is None or (place.store / spec.name / "manifest.json").exists():
+    if place.store is None or is_prepared(place.store / spec.name):
         return None
 
     ours = {"job": job.to_dict()}
@@ -286,7 +287,7 @@ def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: 
     found = processes.chief(look)
     if len(found) > 1:
         raise InputError(
-            f"{place.store} holds no data set {spec.name}, and several models were pre-trained on one "
+            f"{place.store_name} holds no data set {spec.name}, and several models were pre-trained on one "
             f"({', '.join(found)}): name one with --pretrained."
         )
     return Path(found[0]) if found else None
