@@ -1,5 +1,6 @@
 """A prepared data set read straight from a bucket: the same voxels, and each fault in a sentence."""
 
+import pickle
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.remote.bucket import Bucket
+from tlseg_jax.elsewhere import Elsewhere, using
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.any_store import open_any_store
 from tlseg_jax.preprocess.geometry import Box
@@ -44,6 +46,14 @@ def test_the_same_voxels_as_on_the_disk(stores: str, tiny_store: Store, tmp_path
         np.testing.assert_array_equal(store.image(s), tiny_store.image(s))
         np.testing.assert_array_equal(store.label(s, box), tiny_store.label(s, box))
     assert not list(tmp_path.rglob("*.zarr"))  # nothing was copied
+
+
+def test_another_process_reads_there_too(stores: str, tiny_store: Store) -> None:
+    """Workers that read batches get the store pickled, and know nothing of how the command was started."""
+    pickled = pickle.dumps(open_tiny(stores))
+    with using(Elsewhere()):
+        store = pickle.loads(pickled)
+        np.testing.assert_array_equal(store.image("sub-0"), tiny_store.image("sub-0"))
 
 
 def test_a_chunk_that_is_missing_or_damaged_is_named(stores: str, bucket: Bucket) -> None:

@@ -44,10 +44,6 @@ class Address:
         """As the user writes it."""
         return f"{self.scheme}://{self.bucket}" + (f"/{self.path}" if self.path else "")
 
-    def __truediv__(self, name: str) -> "Address":
-        """What is below it."""
-        return dataclasses.replace(self, path="/".join(p for p in (self.path, name.strip("/")) if p))
-
 
 def parse_address(text: str) -> Address | None:
     """The address that a flag's value is; None where it is a local path.

@@ -195,6 +195,6 @@ def _parse(found: ts.KvStore.ReadResult) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read_lease(bucket: ts.KvStore, name: str = LEASE) -> dict[str, Any]:
+def read_lease(bucket: ts.KvStore) -> dict[str, Any]:
     """What a folder's lease says; empty where there is none. Raises ValueError: no way to the bucket."""
-    return _parse(bucket.read(name).result())
+    return _parse(bucket.read(LEASE).result())
