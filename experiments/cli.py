@@ -1,6 +1,5 @@
 """How every command starts and how it fails: one sentence and a non-zero exit code for the user's faults."""
 
-import functools
 import io
 import os
 import sys
@@ -15,6 +14,7 @@ from tlseg_jax import elsewhere, signals
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.files import full_disk
 from tlseg_jax.remote import entry
+from tlseg_jax.remote.address import parse_address
 from tlseg_jax.train import cluster, processes
 
 EXIT_INPUT = 2
@@ -22,6 +22,9 @@ EXIT_INPUT = 2
 
 EXIT_PREEMPTED = 75
 """Exit code of a command that a signal stopped and that goes on when it is run again (EX_TEMPFAIL): for a requeue."""
+
+workdir, store = entry.work_folder, entry.read_folder
+"""The folder that a flag's path, s3:// or gs:// address stands for: to work in, and to read prepared data from."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -92,39 +95,17 @@ def required(flag: "flags.FlagHolder[str | None]") -> str:
     return flag.value
 
 
-def workdir(text: str, fetch: str | None = None) -> Path:
-    """The folder that a flag names, to work in: a path, or the copy of what an s3:// or gs:// address names.
-
-    Args:
-      text: the flag's value.
-      fetch: what is read there without a lock (see `entry.work_folder`).
-
-    Raises:
-      InputError: see `entry.work_folder`.
-    """
-    return entry.work_folder(text, fetch=fetch, say=functools.partial(print, flush=True))
-
-
 def run_folder(text: str) -> Path:
     """The run, or the model made from one, that a flag names: fetched where it is in a bucket.
 
     Raises:
-      InputError: see `entry.work_folder`; or there is nothing in the bucket.
+      InputError: see `workdir`; or there is nothing in the bucket.
     """
     above, _, name = text.rpartition("/")
     folder = workdir(above, "") / name if name.endswith(".stablehlo") and above else workdir(text, "")
     if "://" in text and not folder.exists():
         raise InputError(f"There is nothing at {text}: give the address of a run that has trained.")
     return folder
-
-
-def store(text: str) -> Path:
-    """The folder of prepared data sets that a flag names, to read from; arrays in a bucket are read there.
-
-    Raises:
-      InputError: see `entry.read_folder`.
-    """
-    return entry.read_folder(text)
 
 
 def local(flag: "flags.FlagHolder[str | None]") -> Path:
@@ -134,7 +115,7 @@ def local(flag: "flags.FlagHolder[str | None]") -> Path:
       InputError: it is missing, or an address.
     """
     text = required(flag)
-    if entry.is_address(text):
+    if parse_address(text) is not None:
         raise InputError(f"--{flag.name}={text} is in a bucket: give a local folder, and copy that there.")
     return Path(text)
 

@@ -51,19 +51,19 @@ def test_a_data_set_is_read_there(gcs: GcsServer, tiny_store: Store) -> None:
     with pytest.raises(InputError, match="There is no prepared data set in gs://nowhere/stores/tiny"):
         open_any_store(read_folder("gs://nowhere/stores") / "tiny")
     with pytest.raises(InputError, match="There is no bucket gs://nowhere"):
-        lock_folder(work_folder("gs://nowhere/runs", say=lambda _: None) / "a").__enter__()
+        lock_folder(work_folder("gs://nowhere/runs") / "a").__enter__()
 
 
 def test_a_folder_is_held_there(gcs: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gcs.buckets["work"] = {}
-    first = work_folder("gs://work/runs", say=lambda _: None) / "a"
+    first = work_folder("gs://work/runs") / "a"
     with lock_folder(first):
         (first / "checkpoints" / "2").mkdir(parents=True)
         (first / "checkpoints" / "2" / "state").write_text("two")
         (first / "history").write_text("1")
     gcs.buckets["work"]["runs/a/checkpoints/4/state"] = (1, b"half of it")
     on_machine(monkeypatch, tmp_path / "second")
-    second = work_folder("gs://work/runs", say=lambda _: None) / "a"
+    second = work_folder("gs://work/runs") / "a"
     with lock_folder(second):
         assert (second / "checkpoints" / "2" / "state").read_text() == "two"
         assert not (second / "checkpoints" / "4").exists()

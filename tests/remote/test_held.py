@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def runs(bucket: Bucket) -> Path:
-    return work_folder(f"{bucket}/runs", say=lambda _: None)
+    return work_folder(f"{bucket}/runs")
 
 
 def write(folder: Path, **files: str) -> None:
@@ -185,7 +185,7 @@ from tlseg_jax.files import lock_folder
 from tlseg_jax.remote import held
 from tlseg_jax.remote.entry import Buckets, work_folder
 held.LOOK, held.LIFE, held.RENEW = 0.02, 2.0, 0.3
-run = work_folder(sys.argv[1], say=lambda _: None) / "a"
+run = work_folder(sys.argv[1]) / "a"
 with using(Buckets()), lock_folder(run):
     for i in itertools.count():
         for name in ("history", "settings", f"new-{i}"):

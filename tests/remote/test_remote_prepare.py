@@ -21,7 +21,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def root(bucket: Bucket) -> Path:
-    return work_folder(f"{bucket}/data", say=lambda _: None)
+    return work_folder(f"{bucket}/data")
 
 
 def from_bucket(bucket: Bucket) -> Store:

@@ -7,7 +7,6 @@ sent (`held`). Of prepared data to read from only the manifests are copied; arra
 import contextlib
 import dataclasses
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,12 @@ from tlseg_jax.remote.kv import check_reachable, explain, explained, is_damage, 
 from tlseg_jax.remote.listing import counts
 
 
-def is_address(text: str) -> bool:
-    """Whether a flag's value is no local path. Raises InputError: it is an address that is not usable."""
-    return parse_address(text) is not None
-
-
-def work_folder(text: str, *, fetch: str | None = None, say: Callable[[str], None] = print) -> Path:
-    """The local folder to work in for a path or an address.
+def work_folder(text: str, fetch: str | None = None) -> Path:
+    """The local folder to work in for a path or an address, of which a line is printed.
 
     Args:
       text: a local path, s3://BUCKET/PATH or gs://BUCKET/PATH.
       fetch: what is to be read without a lock, relative to the folder and fetched now: "" for all; None: nothing.
-      say: prints a line.
 
     Raises:
       InputError: the address or the path is not usable, or there is no way to the bucket.
@@ -40,7 +33,7 @@ def work_folder(text: str, *, fetch: str | None = None, say: Callable[[str], Non
         return local_folder(text)
     check_reachable(address)
     folder = copy_of(address)
-    say(f"{address}: worked in at {folder}, and kept up to date in the bucket.")
+    print(f"{address}: worked in at {folder}, and kept up to date in the bucket.", flush=True)
     if fetch is not None:
         bring(folder / fetch if fetch else folder)
     return folder

@@ -10,13 +10,13 @@ import fcntl
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tlseg_jax import signals
 from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.remote.address import Address, address_of
-from tlseg_jax.remote.kv import check_reachable, explain, explained, open_bucket
+from tlseg_jax.remote.kv import explain, explained, open_bucket
 from tlseg_jax.remote.lease import LEASE, LIFE, RENEW, Lease, read_lease
 from tlseg_jax.remote.listing import remote_files
 from tlseg_jax.remote.mirror import Mirror
@@ -29,16 +29,13 @@ _held: set[Path] = set()
 
 
 @contextlib.contextmanager
-def held(
-    folder: Path, *, part: str | None = None, keep_new: bool = False, say: Callable[[str], None] = print
-) -> Iterator[None]:
+def held(folder: Path, *, part: str | None = None, keep_new: bool = False) -> Iterator[None]:
     """Hold a folder's place in its bucket: fetched first, sent as it changes, and sent in full at the end.
 
     Args:
       folder: a folder that this process has locked; where it is no copy, nothing happens.
       part: hold only this part, such as one of the shards that fill the folder together; None: all of it.
       keep_new: see `Mirror`.
-      say: prints a line.
 
     Raises:
       InputError: someone else works there, took it over, or there is no way to the bucket.
@@ -49,10 +46,9 @@ def held(
     if address is None or is_held(folder):
         yield
         return
-    check_reachable(address)
     bucket = open_bucket(address)
     name = f".shards/{part}.lease" if part else LEASE
-    lease = Lease(bucket, address, folder, _interrupt, name=name, life=LIFE, renew=RENEW, say=say)
+    lease = Lease(bucket, address, folder, _interrupt, name=name, life=LIFE, renew=RENEW)
     try:
         with lease:
             with _turn(folder), explained(address):
@@ -87,7 +83,6 @@ def bring(folder: Path) -> None:
     address = address_of(folder)
     if address is None or is_held(folder):
         return
-    check_reachable(address)
     with explained(address):
         bucket, marked = open_bucket(address), _is_marked(address)
         if not folder.is_dir():

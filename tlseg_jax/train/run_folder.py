@@ -59,9 +59,8 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
       InputError: it does; the settings that differ are named.
     """
-    there = _settings_in(folder) or settings
-    differ = differing(settings, {k: there.get(k) for k in settings})
-    if differ:
+    there = _settings_in(folder)
+    if there is not None and (differ := differing(settings, {k: there.get(k) for k in settings})):
         raise InputError(
             f"The run folder {folder} was made with other settings ({differ}): "
             "choose another --workdir or remove that folder."
