@@ -10,12 +10,11 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from tlseg_jax import elsewhere, signals
-from tlseg_jax.errors import InputError, Preempted
-from tlseg_jax.files import full_disk
 from tlseg_jax.remote import entry
 from tlseg_jax.remote.address import parse_address
-from tlseg_jax.train import cluster, processes
+from tlseg_jax.runtime import cluster, elsewhere, processes, signals
+from tlseg_jax.runtime.errors import InputError, Preempted
+from tlseg_jax.runtime.files import full_disk
 
 EXIT_INPUT = 2
 """Exit code for a fault in what the user gave."""

@@ -6,7 +6,8 @@ python -m experiments.export --run=runs/finetune/NAME --output=model --licence="
 from absl import flags
 
 from experiments import cli, cluster_flags
-from tlseg_jax.export.model_folder import PROGRAM, export_model
+from tlseg_jax.checkpoints.exported import PROGRAM
+from tlseg_jax.export.model_folder import export_model
 from tlseg_jax.export.stablehlo import PLATFORMS
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")

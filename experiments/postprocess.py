@@ -10,17 +10,17 @@ false, is saved in RUN/postprocess/, and its effect on the test volumes is measu
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags
-from tlseg_jax.datasets.spec import get_any_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import load_model
+from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.evaluate.false_positives import train_forest
 from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
 from tlseg_jax.evaluate.forest_file import save_forest
-from tlseg_jax.files import lock_folder
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.any_store import open_any_store
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.store import is_prepared
-from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.preprocess.store.any_store import open_any_store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import is_prepared
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.job import load_slice_predictor, refuse_seen, seen_subjects
 
 RUN = flags.DEFINE_string("run", None, "Folder of a 2D run that has trained.")

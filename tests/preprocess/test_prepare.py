@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import zarr
 
-from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec, get_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.folds import take_fold
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"

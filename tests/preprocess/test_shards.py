@@ -15,15 +15,15 @@ from tests.preprocess import test_prepare_slices as slices
 from tests.preprocess.prepare_kill_trials import TIMES
 from tests.preprocess.slice_volumes import anatomy, write_pair
 from tests.preprocess.test_prepare import SETTINGS, SPEC, write_scan
-from tlseg_jax.elsewhere import Elsewhere
-from tlseg_jax.errors import InputError, InUse
-from tlseg_jax.files import lock_folder
 from tlseg_jax.preprocess import prepare as prepare_module
-from tlseg_jax.preprocess import shards
 from tlseg_jax.preprocess.prepare import prepare_dataset, prepare_shard
 from tlseg_jax.preprocess.prepare_slices import prepare_slices, prepare_slices_shard
-from tlseg_jax.preprocess.shards import Shard, at_work, merging, parse_shard
-from tlseg_jax.preprocess.store import BaseStore, Store
+from tlseg_jax.preprocess.store import shards
+from tlseg_jax.preprocess.store.shards import Shard, at_work, merging, parse_shard
+from tlseg_jax.preprocess.store.store import BaseStore, Store
+from tlseg_jax.runtime.elsewhere import Elsewhere
+from tlseg_jax.runtime.errors import InputError, InUse
+from tlseg_jax.runtime.files import lock_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIET: dict[str, Any] = {"workers": 1, "progress": False}

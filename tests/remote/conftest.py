@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tlseg_jax.elsewhere import using
 
 from tests.remote.bucket import Bucket
-from tlseg_jax.elsewhere import using
 from tlseg_jax.remote.entry import Buckets
 
 KEY, SECRET = "KEY-nobody-may-see", "SECRET-nobody-may-see"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.remote.address import Address, address_of, address_to_read, copy_of, endpoint, parse_address
 from tlseg_jax.remote.entry import Buckets
+from tlseg_jax.runtime.errors import InputError
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+from tlseg_jax.elsewhere import Elsewhere, using
+
 from tests.remote.bucket import Bucket
 from tlseg_jax import elsewhere
-from tlseg_jax.elsewhere import Elsewhere, using
 from tlseg_jax.remote.entry import Buckets, read_folder
 
 ROOT = Path(__file__).resolve().parents[2]

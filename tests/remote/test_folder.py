@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from tests.remote.bucket import Bucket
-from tlseg_jax.elsewhere import Elsewhere, using
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.any_store import open_any_store
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store, is_prepared
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.store.any_store import open_any_store
+from tlseg_jax.preprocess.store.store import Store, is_prepared
 from tlseg_jax.remote import kv
 from tlseg_jax.remote.entry import read_folder
+from tlseg_jax.runtime.elsewhere import Elsewhere, using
+from tlseg_jax.runtime.errors import InputError
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import pytest
 
 from tests.remote.conftest import on_machine
 from tests.remote.gcs_server import GcsServer
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
-from tlseg_jax.preprocess.any_store import open_any_store
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.any_store import open_any_store
+from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.remote import held as module
 from tlseg_jax.remote.entry import read_folder, work_folder
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ import pytest
 
 from tests.remote.bucket import Bucket
 from tests.remote.conftest import on_machine
-from tlseg_jax import signals
-from tlseg_jax.errors import InputError, Preempted
-from tlseg_jax.files import lock_folder
 from tlseg_jax.remote import held as module
 from tlseg_jax.remote import kv
 from tlseg_jax.remote.entry import work_folder
 from tlseg_jax.remote.held import bring
 from tlseg_jax.remote.listing import WHOLE
+from tlseg_jax.runtime import signals
+from tlseg_jax.runtime.errors import InputError, Preempted
+from tlseg_jax.runtime.files import lock_folder
 
 
 @pytest.fixture(autouse=True)
@@ -180,8 +180,9 @@ def test_one_that_was_taken_over_ends_and_sends_no_more(bucket: Bucket) -> None:
 
 OWNER = """
 import itertools, sys
-from tlseg_jax.elsewhere import using
-from tlseg_jax.files import lock_folder
+from tlseg_jax.runtime.elsewhere import using
+from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.remote import held
 from tlseg_jax.remote.entry import Buckets, work_folder
 held.LOOK, held.LIFE, held.RENEW = 0.02, 2.0, 0.3

@@ -13,12 +13,12 @@ sys.modules["torch"] = None  # type: ignore[assignment]  # where it is installed
 import jax  # noqa: E402
 
 from tests.conftest import he_variables  # noqa: E402
-from tlseg_jax.elsewhere import using  # noqa: E402
-from tlseg_jax.files import lock_folder  # noqa: E402
 from tlseg_jax.models.unet import UNetConfig  # noqa: E402
-from tlseg_jax.preprocess.any_store import open_any_store  # noqa: E402
+from tlseg_jax.preprocess.store.any_store import open_any_store  # noqa: E402
 from tlseg_jax.remote import held  # noqa: E402
 from tlseg_jax.remote.entry import Buckets, read_folder, work_folder  # noqa: E402
+from tlseg_jax.runtime.elsewhere import using  # noqa: E402
+from tlseg_jax.runtime.files import lock_folder  # noqa: E402
 from tlseg_jax.train import job as job_module  # noqa: E402
 from tlseg_jax.train.dispatch import Dispatch  # noqa: E402
 from tlseg_jax.train.job import JobSettings, train_job  # noqa: E402

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score
 from tlseg_jax.evaluate.results import Keep, SubjectRow, save_results
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_planes
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.train import processes
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

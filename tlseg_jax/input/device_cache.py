@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import Shape3
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.geometry import Box
+from tlseg_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.slices import Regions
-    from tlseg_jax.preprocess.any_store import AnyStore
-    from tlseg_jax.preprocess.slice_store import SliceStore
-    from tlseg_jax.preprocess.store import Store
+    from tlseg_jax.preprocess.store.any_store import AnyStore
+    from tlseg_jax.preprocess.store.slice_store import SliceStore
+    from tlseg_jax.preprocess.store.store import Store
 
 Arrays = dict[str, jax.Array]
 

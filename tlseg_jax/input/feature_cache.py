@@ -18,16 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation, mirrors
 from tlseg_jax.models.features import Features
 from tlseg_jax.models.networks import NetworkConfig, variable_shapes
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.slices import Regions
-    from tlseg_jax.preprocess.slice_store import SliceStore
-    from tlseg_jax.preprocess.store import Store
+    from tlseg_jax.preprocess.store.slice_store import SliceStore
+    from tlseg_jax.preprocess.store.store import Store
 
 Batch = dict[str, Any]
 Seed = int | jax.Array

@@ -8,10 +8,10 @@ import grain
 import numpy as np
 
 from tlseg_jax.datasets.spec import Shape3
-from tlseg_jax.errors import InputError
+from tlseg_jax.geometry import Box
 from tlseg_jax.input.stream import stream
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

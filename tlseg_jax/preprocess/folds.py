@@ -3,10 +3,10 @@
 import copy
 
 from tlseg_jax.datasets.splits import numbered
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.prepare_cohort import training_box
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 
 def take_fold(store: AnyStore, number: int, folds: int, target: AnyStore | None = None) -> AnyStore:

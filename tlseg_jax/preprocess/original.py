@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.provenance import checksums_of
-from tlseg_jax.preprocess.read import read_scan
-from tlseg_jax.preprocess.scan import ExclusionError, Scan, ScanFiles
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.reading.read import read_scan
+from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
+from tlseg_jax.preprocess.store.provenance import checksums_of
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 
 def original_scan(store: Store, subject: str) -> Scan:

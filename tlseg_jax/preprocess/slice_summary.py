@@ -2,7 +2,7 @@
 
 import statistics
 
-from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.preprocess.store.slice_store import SliceStore
 
 _SHOWN = 5
 

@@ -15,7 +15,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 SCHEMES = ("s3", "gs")
 

@@ -13,13 +13,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tlseg_jax import signals
-from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.remote.address import Address, address_of
 from tlseg_jax.remote.kv import explain, explained, open_bucket
 from tlseg_jax.remote.lease import LEASE, LIFE, RENEW, Lease, read_lease
 from tlseg_jax.remote.listing import remote_files
 from tlseg_jax.remote.mirror import Mirror
+from tlseg_jax.runtime import signals
+from tlseg_jax.runtime.errors import InputError, Preempted
 
 LOOK = 2.0
 """Seconds between looks for changed files, at least; more where looking and sending takes long."""

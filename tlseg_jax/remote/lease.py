@@ -19,9 +19,9 @@ from typing import Any
 
 import tensorstore as ts
 
-from tlseg_jax.errors import InUse
 from tlseg_jax.remote.address import Address
 from tlseg_jax.remote.kv import explained
+from tlseg_jax.runtime.errors import InUse
 
 LEASE = ".lease"
 """Name of the object in the bucket, and of the local file with what this copy wrote there last."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import tensorstore as ts
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 WHOLE = ".whole"
 """Name of the object that says that a checkpoint's folder is complete, and of what files."""

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import tensorstore as ts
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import replacing, write_json
 from tlseg_jax.remote.listing import WHOLE, Stamp, check_name, local_files, marker, remote_files, stamp_of, step_of
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import replacing, write_json
 
 STATE = ".remote.json"
 """Local file: what is known of the objects in the bucket, so that what has not changed is not fetched again."""

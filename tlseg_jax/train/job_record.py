@@ -7,10 +7,10 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.datasets.splits import hold_out, labelled_subset
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.any_store import AnyStore
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings
 
 

@@ -8,20 +8,20 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel
+from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.evaluate.slice_results import reference_mask
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.slice_store import Sample, SliceStore
-from tlseg_jax.train import processes
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Watch
 from tlseg_jax.train.parallel import local_state
 from tlseg_jax.train.slice_losses import LIVER, get_slice_loss
-from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Batch, Inputs, Objective, make_predictor, make_test_loss, slice_inputs
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
