@@ -12,10 +12,10 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, execution_flags, pretrained, training_flags
-from tlseg_jax import elsewhere
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.evaluate.run_tables import MODELS, CompareRun
 from tlseg_jax.report.compare_report import write_comparison
+from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.studies import compare

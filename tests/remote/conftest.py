@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tlseg_jax.elsewhere import using
 
 from tests.remote.bucket import Bucket
 from tlseg_jax.remote.entry import Buckets
+from tlseg_jax.runtime.elsewhere import using
 
 KEY, SECRET = "KEY-nobody-may-see", "SECRET-nobody-may-see"
 

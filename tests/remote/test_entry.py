@@ -3,11 +3,10 @@
 import re
 from pathlib import Path
 
-from tlseg_jax.elsewhere import Elsewhere, using
-
 from tests.remote.bucket import Bucket
-from tlseg_jax import elsewhere
 from tlseg_jax.remote.entry import Buckets, read_folder
+from tlseg_jax.runtime import elsewhere
+from tlseg_jax.runtime.elsewhere import Elsewhere, using
 
 ROOT = Path(__file__).resolve().parents[2]
 

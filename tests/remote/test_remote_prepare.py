@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tlseg_jax.preprocess.any_store import open_any_store
 
 from tests.preprocess.test_prepare import SETTINGS, SPEC, prepared_by, run, write_source
 from tests.remote.bucket import Bucket
 from tests.remote.conftest import on_machine
 from tlseg_jax.preprocess.prepare import prepare_shard
+from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.shards import Shard
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.remote.entry import read_folder, work_folder

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax import elsewhere
 from tlseg_jax.datasets.splits import Split, numbered
 from tlseg_jax.preprocess.layouts.found import person_of
 from tlseg_jax.preprocess.store.records import read_json
+from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
 
 NOBODY_LEFT = "Those who are left were all on one side of the earlier split, so they are split anew."

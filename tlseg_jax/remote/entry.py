@@ -10,12 +10,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.elsewhere import Elsewhere
-from tlseg_jax.files import local_folder, replacing
 from tlseg_jax.remote.address import address_of, address_to_read, copy_of, parse_address
 from tlseg_jax.remote.held import bring, held, is_held
 from tlseg_jax.remote.kv import check_reachable, explain, explained, is_damage, kvstore_spec, open_bucket
 from tlseg_jax.remote.listing import counts
+from tlseg_jax.runtime.elsewhere import Elsewhere
+from tlseg_jax.runtime.files import local_folder, replacing
 
 
 def work_folder(text: str, fetch: str | None = None) -> Path:
