@@ -240,7 +240,7 @@ def summary(store: Store) -> str:
     lines.append("seconds a scan: " + ", ".join(f"{k} {statistics.mean(v):.1f}" for k, v in times.items()))
     lines += [f"warning: {w}" for w in m["warnings"]]
     lines += [f"excluded: {e['subject']}: {e['reason']}" for e in m["exclusions"]]
-    lines.append(f"store: {store.folder}")
+    lines.append(f"store: {store.where}")
     return "\n".join(lines)
 
 

@@ -162,7 +162,7 @@ def evaluate_store(
     subjects = store.subjects(split)
     if not subjects:
         raise InputError(
-            f"The prepared data set {store.folder} has no {split} subjects to evaluate: "
+            f"The prepared data set {store.where} has no {split} subjects to evaluate: "
             "prepare it with another --test_fraction, or choose another data set."
         )
     persons = store.persons

@@ -83,7 +83,7 @@ def evaluate_slices(
     subjects = store.subjects(split)
     if not subjects:
         raise InputError(
-            f"The prepared data set {store.folder} has no {split} volumes to evaluate: "
+            f"The prepared data set {store.where} has no {split} volumes to evaluate: "
             "prepare it with other test volumes, or choose another data set."
         )
     scattered = scattered_volumes(store, subjects)
@@ -139,7 +139,7 @@ def common_structures(store: SliceStore, outputs: Sequence[str]) -> tuple[str, .
     common = tuple(s for s in store.spec.structures if s in outputs)
     if not common:
         raise InputError(
-            f"The network segments {', '.join(outputs)} and {store.folder} is labelled with "
+            f"The network segments {', '.join(outputs)} and {store.where} is labelled with "
             f"{', '.join(store.spec.structures)}: choose a data set or a run that share a structure by name."
         )
     return common

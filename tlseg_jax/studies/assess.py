@@ -25,7 +25,6 @@ from tlseg_jax.preprocess.original import original_scan
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.remote.address import shown
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_record import store_digest
@@ -121,7 +120,7 @@ def assess(
     ours, theirs = spec.spacing, store.spec.spacing
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
         raise InputError(
-            f"{store.folder} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
+            f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
             "prepare it at the same --spacing."
         )
     box = saved.description["patch_box"]
@@ -134,7 +133,7 @@ def assess(
     name = rows[0].test_set
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
-    extra = {"synthetic": synthetic, "store": shown(store.folder), "seen_in_training": list(seen)}
+    extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split) | {"distances": distances}
     if spec.random_patch:
         extra["tiles"] = tiles

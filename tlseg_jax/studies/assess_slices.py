@@ -21,7 +21,6 @@ from tlseg_jax.figures.contours import pick_cases
 from tlseg_jax.figures.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.remote.address import shown
 from tlseg_jax.runtime import processes
 from tlseg_jax.studies.assess import ALLOW, mark_of, scored_of, title_of
 from tlseg_jax.train.predictors import load_slice_predictor
@@ -74,7 +73,7 @@ def assess_slices(
     synthetic = bool(store.manifest.get("synthetic", False))
     extra = {
         "synthetic": synthetic,
-        "store": shown(store.folder),
+        "store": store.where,
         "seen_in_training": list(seen_subjects(store, split, saved.description)),
         **scored_of(saved, store, split),
     }

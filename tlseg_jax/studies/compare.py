@@ -151,7 +151,7 @@ def dry_run(
 def _check(store: SliceStore, runs: Sequence[Planned]) -> None:
     if not store.subjects("test"):
         raise InputError(
-            f"{store.folder} has no test volumes to compare models on: prepare it with --test_volumes=K, 1 or more."
+            f"{store.where} has no test volumes to compare models on: prepare it with --test_volumes=K, 1 or more."
         )
     for run in runs:
         _check_whole_epoch(store, run.job)
@@ -178,7 +178,7 @@ def _forgetting_set(place: Workplace, store: SliceStore, source: SliceStore, sav
         place.say(f"{source.spec.name} or its model does not show {target}, so forgetting is not measured.")
         return None
     description = seen_of([(store, store.subjects("train"))], saved.description)
-    refuse_seen(source, description, f"{store.folder} or before")
+    refuse_seen(source, description, f"{store.where} or before")
     return name
 
 

@@ -15,8 +15,8 @@ from tlseg_jax.figures.slice_curves import draw_model_curve
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.remote.held import bring
-from tlseg_jax.runtime import processes
+from tlseg_jax.preprocess.store.store import is_prepared
+from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.programs import Programs
@@ -108,9 +108,9 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
         return []
     if store.spec.name == UNSEEN or store.spec.structure != spec.structure:
         return []
-    if place.store is not None and not (place.store / UNSEEN / "manifest.json").exists():
+    if place.store is not None and not is_prepared(place.store / UNSEEN):
         place.say(
-            f"{UNSEEN}: not in {place.store}, so generalisation to unseen data is not measured "
+            f"{UNSEEN}: not in {place.store_name}, so generalisation to unseen data is not measured "
             "(prepare scans of another source under that name to have it)."
         )
         return []
@@ -232,7 +232,7 @@ def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dic
 
 def is_finished(run: Path, steps: int) -> bool:
     """Whether a run folder holds a model that has trained for `steps`, or stopped early, and was scored."""
-    bring(run)
+    elsewhere.current().fetch(run)
     if not (run / "summary.json").exists():
         return False
     summary = read_json(run / "summary.json")
@@ -275,7 +275,7 @@ def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: 
     Raises:
       InputError: there are several.
     """
-    if place.store is None or (place.store / spec.name / "manifest.json").exists():
+    if place.store is None or is_prepared(place.store / spec.name):
         return None
 
     ours = {"job": job.to_dict()}
@@ -288,7 +288,7 @@ def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: 
     found = processes.chief(look)
     if len(found) > 1:
         raise InputError(
-            f"{place.store} holds no data set {spec.name}, and several models were pre-trained on one "
+            f"{place.store_name} holds no data set {spec.name}, and several models were pre-trained on one "
             f"({', '.join(found)}): name one with --pretrained."
         )
     return Path(found[0]) if found else None

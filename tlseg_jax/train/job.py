@@ -133,4 +133,4 @@ def check_tests(store: AnyStore, job: JobSettings, pretrained: Pretrained | None
     fitted, validating = labelled_scans(store, job)
     description = seen_of([(store, (*fitted, *validating))], before)
     for test in tests:
-        refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.folder}")
+        refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.where}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.checkpoints.exported import load_saved
-from tlseg_jax.remote.address import shown
+from tlseg_jax.runtime import elsewhere
 from tlseg_jax.train.shared_model import load_shared_model
 
 
@@ -27,4 +27,4 @@ class Pretrained:
         """What a run that starts from it keeps of it: where it was, and what makes it this model."""
         saved = self.saved
         task = saved.description.get("task", "none")
-        return {"run": shown(self.run), "step": saved.step, "task": task, "weights": saved.weights}
+        return {"run": elsewhere.current().name(self.run), "step": saved.step, "task": task, "weights": saved.weights}

@@ -107,7 +107,7 @@ def prepare_run(
     length = data.length(fitted)
     description = describe(store, job, (*fitted, *validating), pretrained.saved if pretrained else None)
     description |= data.description()
-    refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.folder}")
+    refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.where}")
     say(settings_lines(data, job, length, fitted, validating))
     variables, fresh = _start(job, pretrained, say)
     labels = label_parameters(variables["params"], get_rules(job.freeze))

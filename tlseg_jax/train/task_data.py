@@ -84,9 +84,9 @@ def task_data(store: AnyStore, job: JobSettings, pretrained: Pretrained | None) 
     """
     if isinstance(store, SliceStore):
         if job.network.dimensions != 2:
-            raise InputError(f"{store.folder} holds slices and the network {job.network.name} is 3D: use unet2d.")
+            raise InputError(f"{store.where} holds slices and the network {job.network.name} is 3D: use unet2d.")
         return SliceData(store, job, pretrained.saved if pretrained else None)
     assert isinstance(store, Store)
     if job.network.dimensions != 3:
-        raise InputError(f"{store.folder} holds volumes and the network {job.network.name} is 2D: use a 3D one.")
+        raise InputError(f"{store.where} holds volumes and the network {job.network.name} is 2D: use a 3D one.")
     return PatchData(store, job)

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec, slice_spec_from_dict
 from tlseg_jax.preprocess.store.store import BaseStore, write_arrays
-from tlseg_jax.remote.folder import Folder
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -65,14 +64,14 @@ class SliceStore(BaseStore):
 
     kind = "slices"
 
-    def __init__(self, folder: Folder, manifest: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
         """Open `folder`, under another manifest than its own where one is given.
 
         Raises:
           InputError: there is no manifest, or not one of ours, or one of a data set of volumes.
         """
         super().__init__(folder, manifest)
-        self.spec: SliceSpec = slice_spec_from_dict(self.manifest["spec"], str(folder / "manifest.json"))
+        self.spec: SliceSpec = slice_spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
 
     def samples(self, subjects: Sequence[str]) -> tuple[Sample, ...]:
         """The samples of these volumes: the volumes as given, in each from the feet upwards."""
@@ -133,7 +132,7 @@ class SliceStore(BaseStore):
             wanted = [min(max(r["planes"][p] + k, 0), depth - 1) for k in range(-reach, reach + 1)]
             if not all(z in at for z in wanted):
                 raise InputError(
-                    f"{self.folder} holds {self.spec.neighbours} slice(s) on each side of a sample and {channels} "
+                    f"{self.where} holds {self.spec.neighbours} slice(s) on each side of a sample and {channels} "
                     f"channels need {reach}: prepare it with --neighbours={reach}."
                 )
             rows.append([at[z] for z in wanted])
