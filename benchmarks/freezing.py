@@ -15,7 +15,7 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import assemble, keep_those_that_fit, runner, step_bytes
-from tlseg_jax.train.liveness import count
+from tlseg_jax.train.liveness import count_bytes
 from tlseg_jax.train.step import step_flops
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
@@ -50,7 +50,7 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
         rows[freeze] = {
             "flops": step_flops(*counted),
             "bytes": step_bytes(*counted),
-            "kept_bytes": count(built.native.trace(built.state, built.batch).jaxpr)[1].residuals,  # type: ignore[attr-defined]
+            "kept_bytes": count_bytes(built.native.trace(built.state, built.batch).jaxpr)[1].residuals,  # type: ignore[attr-defined]
             "temporary_bytes": int(program.memory_analysis().temp_size_in_bytes),
         }
         built.step = program

@@ -46,7 +46,7 @@ from tlseg_jax.models.remat import Remat
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.device_memory import device_capacity, out_of_memory
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.liveness import count
+from tlseg_jax.train.liveness import count_bytes
 from tlseg_jax.train.memory import POLICIES
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
@@ -114,7 +114,7 @@ def abstract(case: Case, lowering: Lowering | None = None) -> tuple[Step, Any, A
 def traced(case: Case) -> dict[str, int]:
     """Bytes by the step's trace, in XLA's own operations."""
     step, state, batch = abstract(case, "native")
-    arguments, foot = count(step.trace(state, batch).jaxpr)  # type: ignore[attr-defined]
+    arguments, foot = count_bytes(step.trace(state, batch).jaxpr)  # type: ignore[attr-defined]
     return {"arguments": arguments, "residuals": foot.residuals, "trace_peak": foot.peak}
 
 

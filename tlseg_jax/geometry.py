@@ -64,7 +64,7 @@ class Grid:
         return (float(s[0]), float(s[1]), float(s[2]))
 
     @property
-    def steps(self) -> NDArray[np.float64]:
+    def voxel(self) -> NDArray[np.float64]:
         """(3, 3): from one voxel to the next in mm, a column an axis."""
         return self.affine[:3, :3]
 

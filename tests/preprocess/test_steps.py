@@ -178,9 +178,9 @@ def test_lost_voxels_are_counted() -> None:
     label = np.zeros((20, 20, 20), bool)
     label[2:8, 5:9, 10:12] = True
     assert crop.tight_box(label) == Box((2, 5, 10), (6, 4, 2))
-    assert crop.holds(Box((2, 5, 10), (6, 4, 2)), crop.tight_box(label))
+    assert crop.encloses(Box((2, 5, 10), (6, 4, 2)), crop.tight_box(label))
     cut = Box((3, 0, 0), (16, 16, 16))
-    assert not crop.holds(cut, crop.tight_box(label))
+    assert not crop.encloses(cut, crop.tight_box(label))
     assert crop.lost_voxels(label, cut) == 8
     assert crop.lost_voxels(label, Box((-3, -1, 4), (16, 16, 16))) == 0
     assert crop.centre_of_mass(label) == (4.5, 6.5, 10.5)

@@ -14,7 +14,7 @@ from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.train.liveness import Footprint, count
+from tlseg_jax.train.liveness import Footprint, count_bytes
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
@@ -39,7 +39,7 @@ def _step(config: UNetConfig, remat: Remat = "none", freeze: str = "none") -> tu
 
 def _footprint(config: UNetConfig, remat: Remat = "none", freeze: str = "none") -> Footprint:
     step, state, batch = _step(config, remat, freeze)
-    return count(step.trace(state, batch).jaxpr)[1]
+    return count_bytes(step.trace(state, batch).jaxpr)[1]
 
 
 def _layers(w: jax.Array, x: jax.Array, checkpointed: bool) -> jax.Array:
@@ -65,7 +65,7 @@ def test_residuals_are_those_that_jax_lists(checkpointed: bool, capsys: pytest.C
     def train(w: jax.Array, x: jax.Array) -> jax.Array:
         return w - jax.grad(_layers)(w, x, checkpointed)
 
-    arguments, found = count(train.trace(w, x).jaxpr)
+    arguments, found = count_bytes(train.trace(w, x).jaxpr)
     assert expected > 0
     # A list of JAX's may hold a scalar that is no array of the forward pass.
     assert abs(found.residuals - expected) <= 8
@@ -76,7 +76,7 @@ def test_the_peak_of_a_chain_is_what_is_alive_together() -> None:
     """Of a chain of sorts two arrays are alive at once; arrays that wait for the end add up; a fused one is nowhere."""
 
     def peak(f: Any) -> int:
-        return count(jax.jit(f).trace(jnp.ones(N)).jaxpr)[1].peak
+        return count_bytes(jax.jit(f).trace(jnp.ones(N)).jaxpr)[1].peak
 
     def chain(x: jax.Array) -> jax.Array:
         for _ in range(5):
@@ -99,7 +99,7 @@ def test_a_loops_body_is_looked_into() -> None:
         y = jnp.sort(jnp.concatenate([x, x, x, x]))
         return jnp.sort(y)[:N], None
 
-    found = count(jax.jit(lambda x: jax.lax.scan(body, x, length=50)[0]).trace(jnp.ones(N)).jaxpr)[1].peak
+    found = count_bytes(jax.jit(lambda x: jax.lax.scan(body, x, length=50)[0]).trace(jnp.ones(N)).jaxpr)[1].peak
     assert 2 * 4 * 4 * N <= found <= 12 * 4 * N
 
 
@@ -119,4 +119,4 @@ def test_the_peak_is_near_the_compilers(tiny_network: UNetConfig) -> None:
     step, state, batch = _step(tiny_network)
     traced = step.trace(state, batch)
     temp = traced.lower().compile().memory_analysis().temp_size_in_bytes
-    assert temp / 1.6 < count(traced.jaxpr)[1].peak < temp * 1.6
+    assert temp / 1.6 < count_bytes(traced.jaxpr)[1].peak < temp * 1.6

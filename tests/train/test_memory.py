@@ -10,7 +10,7 @@ import pytest
 from tlseg_jax.runtime.device_memory import Capacity
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train import memory
-from tlseg_jax.train.memory import Plan, Prediction, fit_memory, predict, shortage
+from tlseg_jax.train.memory import StepMemory, StepPlan, fit_memory, predict, shortage
 
 MB = 10**6
 KEPT = {"none": 8, "block": 4, "full": 2}
@@ -20,7 +20,7 @@ BATCH = {"image": jax.ShapeDtypeStruct((2, 50, 50, 100), jnp.float32)}
 """2 MB."""
 
 
-def make(plan: Plan) -> Any:
+def make(plan: StepPlan) -> Any:
     """A step that sorts its batch in so many ways and needs them all at the end."""
 
     @jax.jit
@@ -50,7 +50,7 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "AMPLE", float("inf"))
 
 
-def _fit(budget: int | None, plan: Plan = Plan(), fixed: bool = False) -> tuple[Any, list[str]]:  # noqa: B008
+def _fit(budget: int | None, plan: StepPlan = StepPlan(), fixed: bool = False) -> tuple[Any, list[str]]:  # noqa: B008
     said: list[str] = []
     return fit_memory(make, STATE, BATCH, plan, budget=budget, fixed=fixed, say=said.append), said
 
@@ -69,10 +69,10 @@ def test_the_fastest_policy_that_fits_is_taken_and_told(megabytes: int, policy: 
 @pytest.mark.usefixtures("device", "uncompiled")
 def test_a_policy_that_was_asked_for_is_only_checked() -> None:
     """Nothing else is chosen: it fits or is refused with what would."""
-    fits, _ = _fit(40 * MB, Plan("block"), fixed=True)
+    fits, _ = _fit(40 * MB, StepPlan("block"), fixed=True)
     assert fits.prediction.plan.remat == "block"
     with pytest.raises(InputError, match=r"--remat=full .*MB\)\.") as e:
-        _fit(9 * MB, Plan("block"), fixed=True)
+        _fit(9 * MB, StepPlan("block"), fixed=True)
     assert "2 samples of 50x50x100" in str(e.value) and "--memory_budget is 9 MB" in str(e.value)
 
 
@@ -100,7 +100,7 @@ def test_without_a_budget_the_device_is_the_limit(device: Any) -> None:
 
 def test_the_compiler_decides_where_the_trace_is_near_the_limit() -> None:
     """Ample room and hopeless cases are not compiled; what is compiled counts the compiler's bytes."""
-    program, plan = make(Plan()), Plan()
+    program, plan = make(StepPlan()), StepPlan()
     by_trace = predict(program, plan, STATE, BATCH, 1000 * MB)
     assert by_trace.compiled is None and by_trace.source == "by the trace"
     assert predict(program, plan, STATE, BATCH, MB).compiled is None
@@ -114,7 +114,7 @@ def test_xla_cpu_is_not_believed_to_compute_again() -> None:
     """There a policy is only worth what the compiler makes of it."""
     if jax.default_backend() != "cpu":
         pytest.skip("of the CPU backend")
-    assert predict(make(Plan("full")), Plan("full"), STATE, BATCH, 1000 * MB).compiled is not None
+    assert predict(make(StepPlan("full")), StepPlan("full"), STATE, BATCH, 1000 * MB).compiled is not None
 
 
 def test_a_program_that_the_compiler_refuses_does_not_fit() -> None:
@@ -122,7 +122,7 @@ def test_a_program_that_the_compiler_refuses_does_not_fit() -> None:
 
     class Refused:
         def trace(self, state: Any, batch: Any) -> Any:
-            traced = make(Plan()).trace(state, batch)
+            traced = make(StepPlan()).trace(state, batch)
 
             class Traced:
                 jaxpr = traced.jaxpr
@@ -132,14 +132,14 @@ def test_a_program_that_the_compiler_refuses_does_not_fit() -> None:
 
             return Traced()
 
-    found = predict(Refused(), Plan(), STATE, BATCH, 20 * MB)
+    found = predict(Refused(), StepPlan(), STATE, BATCH, 20 * MB)
     assert found.refused and not found.fits(10**15)
 
 
 @pytest.mark.usefixtures("device", "uncompiled")
 def test_running_out_all_the_same_advises_less_than_was_predicted() -> None:
     """What was predicted to fit and did not is no measure of itself."""
-    asked = Prediction(Plan(), 2 * MB, 5 * MB, 16 * MB)
+    asked = StepMemory(StepPlan(), 2 * MB, 5 * MB, 16 * MB)
     error = shortage(make, STATE, BATCH, asked, Capacity(1000 * MB, "the memory of the GPU"), failed=True)
     assert str(error).startswith("The memory ran out while training") and "it would fit with --" in str(error)
     assert "1 GB" in str(error)

@@ -61,16 +61,16 @@ def assign_splits(
     side |= kept
     left = sorted((p for p in by_person if p not in side), key=lambda p: _rank(seed, p))
     scans_left = sum(len(by_person[p]) for p in left)
-    held = sum(len(by_person[p]) for p, where in kept.items() if where == "test")
+    held_out = sum(len(by_person[p]) for p, where in kept.items() if where == "test")
     wanted = round(test_fraction * (scans_left + sum(len(by_person[p]) for p in kept)))
     both = 0 < test_fraction < 1 and len(left) > 1 and not side
     for person in left:
         # Half of a person's scans past the target still counts as nearer to it than none.
-        take = held + len(by_person[person]) / 2 <= wanted and held < wanted
+        take = held_out + len(by_person[person]) / 2 <= wanted and held_out < wanted
         side[person] = "test" if take else "train"
-        held += len(by_person[person]) if take else 0
-    if both and held in (0, scans_left):  # neither side empty: the person with the fewest scans changes over
-        side[min(left, key=lambda p: len(by_person[p]))] = "train" if held else "test"
+        held_out += len(by_person[person]) if take else 0
+    if both and held_out in (0, scans_left):  # neither side empty: the person with the fewest scans changes over
+        side[min(left, key=lambda p: len(by_person[p]))] = "train" if held_out else "test"
     return {s: side[p] for s, p in persons.items()}
 
 
@@ -98,14 +98,14 @@ def hold_out(subjects: Sequence[str], persons: Mapping[str, str], k: int) -> tup
     Raises:
       InputError: nobody is left to train on.
     """
-    held = {persons[s] for s in subjects[len(subjects) - k :]}
-    fitted = tuple(s for s in subjects if persons[s] not in held)
+    held_out = {persons[s] for s in subjects[len(subjects) - k :]}
+    fitted = tuple(s for s in subjects if persons[s] not in held_out)
     if k < 0 or not fitted:
         raise InputError(
             f"--validation={k} of {len(subjects)} labelled scans of {len({persons[s] for s in subjects})} person(s) "
             "leaves none to train on, as all scans of a person are on one side: give fewer."
         )
-    return fitted, tuple(s for s in subjects if persons[s] in held)
+    return fitted, tuple(s for s in subjects if persons[s] in held_out)
 
 
 def labelled_subset(

@@ -20,11 +20,11 @@ def save_masks(path: Path, masks: Mapping[str, Mask]) -> None:
     for subject, mask in masks.items():
         arrays[f"shape:{subject}"] = np.array(mask.shape, np.int32)
         arrays[f"bits:{subject}"] = np.packbits(mask)
-    held = io.BytesIO()
-    np.savez_compressed(held, **arrays)  # type: ignore[arg-type]
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as f:
-        f.write(held.getvalue())
+        f.write(packed.getvalue())
 
 
 def load_masks(path: Path) -> dict[str, Mask]:
@@ -34,12 +34,12 @@ def load_masks(path: Path) -> dict[str, Mask]:
       InputError: it is missing or damaged.
     """
     try:
-        with path.open("rb") as f, np.load(f, allow_pickle=False) as held:
-            subjects = [k.removeprefix("shape:") for k in held.files if k.startswith("shape:")]
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as packed:
+            subjects = [k.removeprefix("shape:") for k in packed.files if k.startswith("shape:")]
             out = {}
             for s in subjects:
-                shape = held[f"shape:{s}"]
-                bits = np.unpackbits(held[f"bits:{s}"], count=int(np.prod(shape)))
+                shape = packed[f"shape:{s}"]
+                bits = np.unpackbits(packed[f"bits:{s}"], count=int(np.prod(shape)))
                 out[s] = bits.reshape(shape).astype(np.bool_)
             return out
     except FileNotFoundError:

@@ -31,7 +31,7 @@ from tlseg_jax.datasets.spec import Spacing3
 
 Mask = Bool[np.ndarray, "*sides"]
 
-Steps = Spacing3 | NDArray[np.float64]
+Voxel = Spacing3 | NDArray[np.float64]
 """From one voxel to the next: the sides in mm, or (3, 3), a column of mm for each axis of the array, which may lie
 askew as those of a registered scan do in its person."""
 
@@ -59,13 +59,13 @@ class SubjectScore:
     distances: bool = False
 
 
-def score(predicted: Mask, reference: Mask, steps: Steps, *, distances: bool = False) -> SubjectScore:
+def score(predicted: Mask, reference: Mask, voxel: Voxel, *, distances: bool = False) -> SubjectScore:
     """Score one subject.
 
     Args:
       predicted: (x, y, z) bool.
       reference: (x, y, z) bool, the whole label: what a patch did not cover counts as missed.
-      steps: the voxels in mm of the person, for volumes and distances.
+      voxel: the voxels in mm of the person, for volumes and distances.
       distances: also compute HD95 and ASD.
 
     Raises:
@@ -78,10 +78,10 @@ def score(predicted: Mask, reference: Mask, steps: Steps, *, distances: bool = F
         )
     both = int(np.count_nonzero(predicted & reference))
     p, r = int(np.count_nonzero(predicted)), int(np.count_nonzero(reference))
-    voxel_ml = float(abs(np.linalg.det(_matrix(steps)))) / 1000
+    voxel_ml = float(abs(np.linalg.det(_matrix(voxel)))) / 1000
     hd95 = asd = None
     if distances and p and r:
-        there, back = surface_distances(predicted, reference, steps)
+        there, back = surface_distances(predicted, reference, voxel)
         hd95 = hausdorff(there, back, 95)
         asd = float((there.sum() + back.sum()) / (there.size + back.size))
     elif distances and not p and not r:
@@ -98,14 +98,14 @@ def score(predicted: Mask, reference: Mask, steps: Steps, *, distances: bool = F
 
 
 def surface_distances(
-    a: Mask, b: Mask, steps: Steps
+    a: Mask, b: Mask, voxel: Voxel
 ) -> tuple[Float64[np.ndarray, " there"], Float64[np.ndarray, " back"]]:
     """Distances in mm from each surface voxel of `a` to the surface of `b`, and the other way round.
 
     Args:
       a: (x, y, z) bool, not empty.
       b: (x, y, z) bool, not empty.
-      steps: the voxels in mm.
+      voxel: the voxels in mm.
 
     Returns:
       Two 1-D arrays, as long as `a` and `b` have surface voxels.
@@ -117,12 +117,12 @@ def surface_distances(
         raise ValueError("a surface distance needs two masks that are not empty")
     # Only the box that holds both matters; a distance map would need axes at right angles.
     (region,) = ndimage.find_objects((a | b).astype(np.uint8))
-    at_a, at_b = (np.argwhere(_surface(m[region])) @ _matrix(steps).T for m in (a, b))
+    at_a, at_b = (np.argwhere(_surface(m[region])) @ _matrix(voxel).T for m in (a, b))
     return KDTree(at_b).query(at_a)[0], KDTree(at_a).query(at_b)[0]
 
 
-def _matrix(steps: Steps) -> NDArray[np.float64]:
-    given = np.asarray(steps, np.float64)
+def _matrix(voxel: Voxel) -> NDArray[np.float64]:
+    given = np.asarray(voxel, np.float64)
     return np.diag(given) if given.ndim == 1 else given
 
 

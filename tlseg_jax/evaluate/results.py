@@ -179,10 +179,10 @@ def evaluate_store(
             predicted = on_scan = to_scan(probability, here, np.eye(4), own.shape, own.affine) > THRESHOLD
             if space == "data":
                 predicted = probability > THRESHOLD
-            steps = own.steps if space == "scan" else here.steps
+            voxel = own.voxel if space == "scan" else here.voxel
             # Coarser voxels round thin structures off: ml are counted where the label was drawn and `predict` counts.
             found = dataclasses.replace(
-                score(predicted, reference, steps, distances=distances),
+                score(predicted, reference, voxel, distances=distances),
                 reference_ml=reference_ml, predicted_ml=int(np.count_nonzero(on_scan)) * own.voxel_ml,
             )  # fmt: skip
             if keep is not None:

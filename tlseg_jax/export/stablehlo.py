@@ -116,10 +116,10 @@ def export_network(
     native = _probability(config, "native")
 
     def program(image: jax.Array) -> jax.Array:
-        held = jax.tree.map(jnp.asarray, variables)
+        constants = jax.tree.map(jnp.asarray, variables)
         if not by_platform:
-            return native(held, image)
-        return jax.lax.platform_dependent(held, image, default=native, **by_platform)  # type: ignore[no-any-return]
+            return native(constants, image)
+        return jax.lax.platform_dependent(constants, image, default=native, **by_platform)  # type: ignore[no-any-return]
 
     shape = export.symbolic_shape(input_shape(config))
     limit = jax.config.jax_traceback_in_locations_limit  # type: ignore[attr-defined]

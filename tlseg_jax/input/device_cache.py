@@ -1,7 +1,7 @@
 """A prepared data set held on the device, and its batches cut there: what reaches a step is where its samples are.
 
     cache = cache_patches(store, subjects, box)
-    batch = cache.gather(cache.arrays, places)      # inside the jitted step; places: of make_batches(..., read=False)
+    batch = cache.gather(cache.arrays, picks)      # inside the jitted step; picks: of make_batches(..., read=False)
 
 The arrays are an argument of the step and not a constant in it, which the compiler would copy and fold.
 """
@@ -38,7 +38,7 @@ class DeviceCache:
 
     Attributes:
       arrays: float16 images, uint8 labels and, where the loss needs them, bool regions.
-      gather: (arrays, places, seed, step, first=0) -> the batch that the streamed run would have read, or its part from
+      gather: (arrays, picks, seed, step, first=0) -> the batch that the streamed run would have read, or its part from
         the sample `first` on; pure, to be traced, and equal for caches that gather alike.
     """
 
@@ -63,7 +63,7 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
       room: bytes that the device has for it.
 
     Returns:
-      A cache whose places are {"index": (batch,) int32, "start": (batch, 3) int32} and whose batches are
+      A cache whose picks are {"index": (batch,) int32, "start": (batch, 3) int32} and whose batches are
       {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8}.
 
     Raises:
@@ -88,10 +88,10 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
 class _GatherPatches:
     size: Shape3
 
-    def __call__(self, arrays: Arrays, places: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
+    def __call__(self, arrays: Arrays, picks: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
         del seed, step, first
-        start = places["start"] - arrays["first"][places["index"]]
-        return {k: _cut(arrays[k], places["index"], start, self.size) for k in ("image", "label")}
+        start = picks["start"] - arrays["first"][picks["index"]]
+        return {k: _cut(arrays[k], picks["index"], start, self.size) for k in ("image", "label")}
 
 
 def cache_slices(
@@ -107,7 +107,7 @@ def cache_slices(
       room: bytes that the device has for it.
 
     Returns:
-      A cache whose places are {"sample": (batch,) int32} and whose batches are {"image": (batch, x, y, channels)
+      A cache whose picks are {"sample": (batch,) int32} and whose batches are {"image": (batch, x, y, channels)
       float16, "label": (batch, x, y) uint8 bits and with regions "region": (batch, x, y) bool}.
 
     Raises:
@@ -124,9 +124,9 @@ def cache_slices(
     return DeviceCache(jax.device_put(arrays), _gather_slices)
 
 
-def _gather_slices(arrays: Arrays, places: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
+def _gather_slices(arrays: Arrays, picks: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
     del seed, step, first
-    return {k: v[places["sample"]] for k, v in arrays.items()}
+    return {k: v[picks["sample"]] for k, v in arrays.items()}
 
 
 def _whole(shape: Shape3, size: Shape3) -> Box:

@@ -1,7 +1,7 @@
 """What the frozen first levels of a network give of a data set, computed once and held on the device.
 
     cache = cache_features(store, subjects, box, network, variables, levels, flips, room)
-    batch = cache.gather(cache.arrays, places, seed, step)   # inside the jitted step; places: see device_cache
+    batch = cache.gather(cache.arrays, picks, seed, step)   # inside the jitted step; picks: see device_cache
 
 A step on such a batch runs the network with part="rest". It trains as the whole network does, up to rounding: the
 frozen levels are the same in every step, and a patch comes in two forms at most, as it is and mirrored.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.preprocess.store.slice_store import SliceStore
     from tlseg_jax.preprocess.store.store import Store
 
-Batch = dict[str, Any]
+Rows = dict[str, Any]
 Seed = int | jax.Array
 
 SLICES = 8
@@ -43,12 +43,12 @@ class FeatureCache:
     Attributes:
       arrays: {"features": {name: (rows, ...)}, "label": (rows, *sides) uint8} and for slices, where the loss needs
         them, "region": (rows, *sides) bool. A row is a patch, then its mirror image where the data are mirrored.
-      gather: (arrays, places, seed, step, first=0) -> a batch of the same names, or its part from the sample `first`
+      gather: (arrays, picks, seed, step, first=0) -> a batch of the same names, or its part from the sample `first`
         on; pure, to be traced, and equal for caches that gather alike.
     """
 
-    arrays: Batch
-    gather: Callable[..., Batch]
+    arrays: Rows
+    gather: Callable[..., Rows]
 
     @property
     def nbytes(self) -> int:
@@ -56,7 +56,7 @@ class FeatureCache:
         return sum(int(a.nbytes) for a in jax.tree.leaves(self.arrays))
 
 
-def why_not(
+def why_no_features(
     levels: int,
     frozen_bn: Literal["running", "batch"],
     *,
@@ -141,7 +141,7 @@ def cache_features(
       room: bytes that the device has for it.
 
     Returns:
-      A cache whose places are {"index": (batch,) int32}, of `make_batches(..., read=False)`, and which mirrors what
+      A cache whose picks are {"index": (batch,) int32}, of `make_batches(..., read=False)`, and which mirrors what
       `augment_batch` mirrors at that seed and step.
 
     Raises:
@@ -179,7 +179,7 @@ def cache_slice_features(
       room: bytes that the device has for it.
 
     Returns:
-      A cache whose places are {"sample": (batch,) int32}, of `make_slice_batches(..., read=False)`.
+      A cache whose picks are {"sample": (batch,) int32}, of `make_slice_batches(..., read=False)`.
 
     Raises:
       InputError: the device has no room for it, or an array is damaged.
@@ -197,26 +197,26 @@ def cache_slice_features(
             first = min(start, count - size)
             yield first, images[first : first + size]
 
-    arrays: Batch = {"features": _compute(network, variables, levels, pixels, count, slices())}
+    arrays: Rows = {"features": _compute(network, variables, levels, pixels, count, slices())}
     arrays["label"] = jax.device_put(np.concatenate([store.volume_label(s) for s in subjects]))
     if regions is not None:
         arrays["region"] = jax.device_put(np.concatenate([regions[s] for s in subjects]))
     return FeatureCache(arrays, _gather_slices)
 
 
-def _gather(arrays: Batch, places: Batch, seed: Seed, step: jax.Array, first: Any = 0) -> Batch:
+def _gather(arrays: Rows, picks: Rows, seed: Seed, step: jax.Array, first: Any = 0) -> Rows:
     del seed, step, first
-    return _rows(arrays, places["index"])
+    return _rows(arrays, picks["index"])
 
 
-def _gather_mirrored(arrays: Batch, places: Batch, seed: Seed, step: jax.Array, first: Any = 0) -> Batch:
-    index = places["index"]
+def _gather_mirrored(arrays: Rows, picks: Rows, seed: Seed, step: jax.Array, first: Any = 0) -> Rows:
+    index = picks["index"]
     return _rows(arrays, 2 * index + mirrors(seed, step, index.shape[0], first))
 
 
-def _gather_slices(arrays: Batch, places: Batch, seed: Seed, step: jax.Array, first: Any = 0) -> Batch:
+def _gather_slices(arrays: Rows, picks: Rows, seed: Seed, step: jax.Array, first: Any = 0) -> Rows:
     del seed, step, first
-    return _rows(arrays, places["sample"])
+    return _rows(arrays, picks["sample"])
 
 
 @functools.cache
@@ -248,7 +248,7 @@ def _compute(
     return kept
 
 
-def _rows(arrays: Batch, chosen: jax.Array) -> Batch:
+def _rows(arrays: Rows, chosen: jax.Array) -> Rows:
     """The chosen rows of every array; one plain copy a row, where a gather would go value by value."""
 
     def take(v: jax.Array) -> jax.Array:

@@ -31,13 +31,13 @@ class _Shuffle(grain.transforms.Map):
     seed: int
 
     def map(self, element: Any) -> int:
-        epoch, place = divmod(int(element), self.count)
-        return int(_permutation(self.count, self.seed, epoch)[place])
+        epoch, number = divmod(int(element), self.count)
+        return int(_permutation(self.count, self.seed, epoch)[number])
 
 
 def stream(
     count: int,
-    place: grain.transforms.Map | grain.transforms.RandomMap,
+    pick: grain.transforms.Map | grain.transforms.RandomMap,
     read: grain.transforms.Map | None,
     *,
     batch_size: int,
@@ -47,9 +47,9 @@ def stream(
     process: int = 0,
     processes: int = 1,
 ) -> grain.DatasetIterator:
-    """Batches of `read` of `place` of the numbers 0 to `count` - 1, each once an epoch, reshuffled every epoch.
+    """Batches of `read` of `pick` of the numbers 0 to `count` - 1, each once an epoch, reshuffled every epoch.
 
-    The position is `iterator.get_state()`, and `set_state` goes on from there exactly. The stream of places
+    The position is `iterator.get_state()`, and `set_state` goes on from there exactly. The stream of picks
     has the order, the draws and the positions of the stream that reads: either goes on where the other was.
 
     Of several processes each reads its rows of every batch, process p of P the p-th P-th of them: their batches one
@@ -58,11 +58,11 @@ def stream(
 
     Args:
       count: elements of an epoch.
-      place: from a number to where its sample is: a dict of small arrays.
-      read: from a place to the sample, a dict of arrays; None gives the places.
+      pick: from a number to where its sample is: a dict of small arrays.
+      read: from a pick to the sample, a dict of arrays; None gives the picks.
       batch_size: elements a batch over all processes; a batch may hold the end of one epoch and the beginning of
         the next.
-      seed: of the order and of what `place` draws.
+      seed: of the order and of what `pick` draws.
       threads: that read ahead in this process.
       workers: processes that read ahead; 0 reads in this process only.
       process: which of the processes of the run this is, from 0.
@@ -77,7 +77,7 @@ def stream(
             f"give a --batch_size that {processes} divides."
         )
     numbers = grain.MapDataset.range(count * EPOCHS).seed(seed).map(_Shuffle(count, seed))
-    elements = numbers.random_map(place) if isinstance(place, grain.transforms.RandomMap) else numbers.map(place)
+    elements = numbers.random_map(pick) if isinstance(pick, grain.transforms.RandomMap) else numbers.map(pick)
     if read is not None:
         elements = elements.map(read)
     # In slices of a batch, of which each process takes every P-th: only those are read.

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Grid
 from tlseg_jax.phantoms.cohort_folder import COHORT_FILE as COHORT_FILE
-from tlseg_jax.phantoms.cohort_folder import filling_cohort, flush, holds_cohort, write_nifti
+from tlseg_jax.phantoms.cohort_folder import filling_cohort, flush_file, holds_cohort, write_nifti
 from tlseg_jax.phantoms.phantom import PhantomSettings, draw_person, grid_for, settings_for
 from tlseg_jax.runtime.errors import InputError
 
@@ -121,7 +121,7 @@ def write_cohort(
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(rows)
-            flush(f)
+            flush_file(f)
     return table
 
 

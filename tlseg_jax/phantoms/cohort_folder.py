@@ -73,7 +73,7 @@ def filling_cohort(folder: Path, parameters: dict[str, Any], note: str) -> Itera
         yield beside
         with (beside / "README.txt").open("w", encoding="utf-8") as f:
             f.write(note)
-            flush(f)
+            flush_file(f)
         write_json(beside / COHORT_FILE, parameters)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -91,10 +91,10 @@ def write_nifti(path: Path, volume: NDArray[Any], affine: Affine, code: Literal[
     with path.open("wb") as raw:
         with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as f:
             image.to_stream(f)
-        flush(raw)
+        flush_file(raw)
 
 
-def flush(f: Any) -> None:
+def flush_file(f: Any) -> None:
     """Bring an open file to the disk."""
     f.flush()
     os.fsync(f.fileno())

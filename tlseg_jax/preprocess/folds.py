@@ -3,7 +3,7 @@
 import copy
 
 from tlseg_jax.datasets.splits import numbered
-from tlseg_jax.preprocess.prepare_cohort import training_box
+from tlseg_jax.preprocess.prepare_cohort import box_of_labels
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
@@ -36,7 +36,7 @@ def take_fold(store: AnyStore, number: int, folds: int, target: AnyStore | None 
     for subject, person in store.persons.items():
         manifest["subjects"][subject]["split"] = "test" if fold_of[person] == number else "train"
     if isinstance(store, Store):
-        box, _ = training_box(manifest["subjects"], store.spec, store.folder)
+        box, _ = box_of_labels(manifest["subjects"], store.spec, store.folder)
         manifest["patch_box"] = box.to_dict() if box else None
     return store.with_manifest(manifest)
 

@@ -8,8 +8,8 @@ from typing import Any
 from tlseg_jax.datasets.spec import DatasetSpec, LabelValues
 from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare_cohort import check_one_value, split_subjects, training_box, without_mirroring
-from tlseg_jax.preprocess.prepare_subject import Job, origin, prepare_one
+from tlseg_jax.preprocess.prepare_cohort import box_of_labels, check_one_value, split_subjects, without_mirroring
+from tlseg_jax.preprocess.prepare_subject import SubjectJob, origin, prepare_one
 from tlseg_jax.preprocess.reading.read import check_values_named
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.steps import register
@@ -44,7 +44,7 @@ class Plan:
     """
 
     reused: Mapping[str, dict[str, Any]]
-    jobs: tuple[Job, ...]
+    jobs: tuple[SubjectJob, ...]
 
 
 def prepare_dataset(
@@ -200,7 +200,7 @@ class _Whole:
         persons, of_split = split_subjects(
             records, found.scans, spec, self.store_root, folder, self.test_fraction, self.split_seed
         )
-        box, cut = training_box(records, spec, folder)
+        box, cut = box_of_labels(records, spec, folder)
         warnings = doubts_of(records) + one_sided + of_split + cut
         warnings += [w for s in sorted(records) for w in records[s]["details"].get("warnings", ())]
         manifest = {
@@ -271,7 +271,7 @@ def plan_scans(scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareS
             # Where the files lie and whose they are may have changed with no change to the voxels.
             reused[files.subject] = record | origin(files)
         else:
-            jobs.append(Job(files, spec, settings, source, fingerprint, folder, store_root / REGISTRATIONS))
+            jobs.append(SubjectJob(files, spec, settings, source, fingerprint, folder, store_root / REGISTRATIONS))
     return Plan(reused, tuple(jobs))
 
 

@@ -59,7 +59,7 @@ def split_subjects(
     return earlier.new_map(every.values(), of_person), warnings + earlier.warnings
 
 
-def training_box(
+def box_of_labels(
     records: Mapping[str, dict[str, Any]], spec: DatasetSpec, folder: Path
 ) -> tuple[Box | None, list[str]]:
     """The box of the training labels, and a warning where it does not hold one of them."""
@@ -72,7 +72,7 @@ def training_box(
         return box, []  # patches come from everywhere: nothing has to fit into one
     lost = {}
     for s in train:
-        if not crop.holds(box, Box.from_dict(records[s]["label_box"])):
+        if not crop.encloses(box, Box.from_dict(records[s]["label_box"])):
             label = open_array(folder / "subjects" / f"{s}.zarr", "label").read().result() > 0
             lost[s] = (crop.lost_voxels(label, box), int(label.sum()))
     return box, [crop.box_warning(lost, spec.patch_size)] if lost else []

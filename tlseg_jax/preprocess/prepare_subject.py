@@ -16,14 +16,14 @@ from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
 from tlseg_jax.preprocess.steps import crop, register
-from tlseg_jax.preprocess.store.records import before_arrays, json_key, keep_exclusion, keep_record, read_json
+from tlseg_jax.preprocess.store.records import before_arrays, json_key, keep_exclusion, keep_record, read_json_if_any
 from tlseg_jax.preprocess.store.store import write_subject
 from tlseg_jax.runtime.errors import Preempted
 from tlseg_jax.runtime.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class SubjectJob:
     """All that a worker needs for one subject.
 
     Attributes:
@@ -55,7 +55,7 @@ def origin(files: ScanFiles) -> dict[str, Any]:
     }
 
 
-def prepare_one(job: Job) -> dict[str, Any] | str:
+def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
     """Read one subject, preprocess it and write it to the store.
 
     Returns:
@@ -121,14 +121,14 @@ def _millilitres(scan: Scan) -> float:
     return float(scan.label.sum() * abs(np.linalg.det(scan.affine[:3, :3])) / 1000)
 
 
-def _registration(job: Job, scan: Scan) -> tuple[Affine | None, dict[str, float], dict[str, Any]]:
+def _registration(job: SubjectJob, scan: Scan) -> tuple[Affine | None, dict[str, float], dict[str, Any]]:
     """The registration this scan needs, from the cache or newly made; its seconds; its figures."""
     if not needs_registration(scan, job.spec, job.settings):
         return None, {}, {}
     start = time.perf_counter()
     key = json_key({"image": job.source["image"]["sha256"], "parameters": register.PARAMETERS})
     path = job.cache / f"{key}.json"
-    kept = read_json(path)
+    kept = read_json_if_any(path)
     if kept is not None:
         with contextlib.suppress(KeyError, TypeError, ValueError):
             matrix = np.array(kept["mni_to_world"], float)

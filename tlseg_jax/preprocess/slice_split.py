@@ -50,9 +50,9 @@ def split_volumes(
             if len(set(anew.values())) == 2 and len({side_of.get(persons[s]) for s in order}) == 1:
                 return anew, [NOBODY_LEFT, *said]
     open_ = [s for s in order if persons[s] not in side_of]
-    held = [s for s in order if persons[s] not in by_source and side_of.get(persons[s]) == "test"]
+    for_test = [s for s in order if persons[s] not in by_source and side_of.get(persons[s]) == "test"]
     kept = [s for s in order if persons[s] in side_of and persons[s] not in by_source]
-    test, warnings = _by_rule(open_, samples, spec, test_fraction, held, len(kept))
+    test, warnings = _by_rule(open_, samples, spec, test_fraction, for_test, len(kept))
     for person in dict.fromkeys(persons[s] for s in open_):
         theirs = [s for s in open_ if persons[s] == person]
         tested = [s for s in theirs if s in test]
@@ -93,22 +93,22 @@ def _given_persons(order: Sequence[str], persons: Mapping[str, str], given: Mapp
 
 def _by_rule(
     order: Sequence[str], samples: Mapping[str, int], spec: SliceSpec, test_fraction: float | None,
-    held: Sequence[str] = (), kept: int = 0,
+    for_test: Sequence[str] = (), kept: int = 0,
 ) -> tuple[set[str], list[str]]:  # fmt: skip
     """The volumes of `order` that the rule puts, in whole or in part, on the test side.
 
-    Of `kept` others, which have a side already, `held` are for test.
+    Of `kept` others, which have a side already, `for_test` are for test.
     """
     if test_fraction is not None:
-        count = min(max(round(test_fraction * (len(order) + kept)) - len(held), 0), len(order))
+        count = min(max(round(test_fraction * (len(order) + kept)) - len(for_test), 0), len(order))
         if 0 < test_fraction < 1 and len(order) > 1 and not kept:  # neither side empty
             count = min(max(count, 1), len(order) - 1)
         return set(order[len(order) - count :]), []
     if not spec.test_slices:
-        return set(order[max(len(order) - max(spec.test_volumes - len(held), 0), 0) :]), []
+        return set(order[max(len(order) - max(spec.test_volumes - len(for_test), 0), 0) :]), []
     test: set[str] = set()
     warnings = []
-    left = spec.test_slices - sum(samples[s] for s in held)
+    left = spec.test_slices - sum(samples[s] for s in for_test)
     for s in reversed(order):
         if left <= 0:
             break

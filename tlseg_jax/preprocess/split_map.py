@@ -13,7 +13,7 @@ from typing import Any
 
 from tlseg_jax.datasets.splits import Split, numbered
 from tlseg_jax.preprocess.layouts.found import person_of
-from tlseg_jax.preprocess.store.records import read_json
+from tlseg_jax.preprocess.store.records import read_json_if_any
 from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
 
@@ -116,7 +116,7 @@ def earlier_sides(
     warnings = []
     elsewhere.current().fetch(store_root, "*/manifest.json")  # others may have written theirs meanwhile
     for path in sorted(store_root.glob("*/manifest.json")):
-        manifest = read_json(path)
+        manifest = read_json_if_any(path)
         if manifest is None or manifest.get("spec", {}).get("split_group") != group:
             continue
         ours, same = path.parent == folder, same_rule(manifest)

@@ -115,9 +115,9 @@ def share_arrays(tree: Any) -> Any:
 
     leaves, treedef = jax.tree.flatten(tree)
     arrays = [np.asarray(leaf) for leaf in leaves]
-    held = np.frombuffer(b"".join(a.tobytes() for a in arrays), np.uint8)
+    joined = np.frombuffer(b"".join(a.tobytes() for a in arrays), np.uint8)
     wait("arrays")  # the chief may have taken its time to read them
-    sent = np.asarray(multihost_utils.broadcast_one_to_all(held)).tobytes()
+    sent = np.asarray(multihost_utils.broadcast_one_to_all(joined)).tobytes()
     ends = [0, *itertools.accumulate(a.nbytes for a in arrays)]
     return jax.tree.unflatten(
         treedef,

@@ -72,14 +72,14 @@ def pretraining_of(cell: Cell) -> PretrainCell | None:
     return None if cell.method.pretask == "none" else PretrainCell(cell.method.pretask, cell.seed, cell.fold)
 
 
-def recipe_of(study: Study, spec: AnySpec, stage: str) -> Recipe:
-    """The recipe of a stage ("pretrain", "finetune") with what the study changes in it.
+def recipe_of(study: Study, spec: AnySpec, phase: str) -> Recipe:
+    """The recipe of a phase ("pretrain", "finetune") with what the study changes in it.
 
     Raises:
       InputError: no recipe has that name, or the recipe has no such value.
     """
     slices = isinstance(spec, SliceSpec)
-    chosen = get_slice_recipe(study.recipe, stage) if slices else get_recipe(study.recipe)
+    chosen = get_slice_recipe(study.recipe, phase) if slices else get_recipe(study.recipe)
     return _changed(chosen, study.recipe_values, f"The study {study.name}")
 
 
@@ -117,15 +117,15 @@ def cell_job(study: Study, cell: Cell, spec: AnySpec, built_in: bool, precision:
     )  # fmt: skip
 
 
-def _job(study: Study, spec: AnySpec, recipe: Recipe, precision: str, stage: str, built_in: bool) -> JobSettings:
-    first = stage == "pretrain"
+def _job(study: Study, spec: AnySpec, recipe: Recipe, precision: str, phase: str, built_in: bool) -> JobSettings:
+    first = phase == "pretrain"
     steps = study.pretrain_steps if first else study.steps
     network = network_for(spec, study.network, precision)
     if isinstance(spec, SliceSpec):  # which count in epochs
         epochs = (study.pretrain_epochs if first else study.epochs) or recipe.epochs
         return JobSettings(network, recipe, steps, epochs=epochs, watch_every=5)
     if steps is None and built_in and recipe.name == "default":
-        steps = COHORT_STEPS[stage]
+        steps = COHORT_STEPS[phase]
     return JobSettings(network, recipe, steps or (recipe.pretrain_steps if first else recipe.finetune_steps))
 
 

@@ -25,7 +25,7 @@ class SampleCache(Protocol):
 
     @property
     def gather(self) -> Callable[..., Batch]:
-        """(arrays, places, seed, step, first=0) -> batch, or its part from the sample `first` on.
+        """(arrays, picks, seed, step, first=0) -> batch, or its part from the sample `first` on.
 
         Equal for caches that gather alike, so that programs are shared.
         """
@@ -55,7 +55,7 @@ class Dispatch:
         self, step: Step | Sequence[StagedStep], most: int = 1, cache: SampleCache | None = None,
         programs: Programs | None = None, runs: int = 0, parallel: Parallel = ONE,
     ) -> None:  # fmt: skip
-        """Take `step` for batches of the stream, or, with a `cache`, for the places of its samples.
+        """Take `step` for batches of the stream, or, with a `cache`, for the picks of its samples.
 
         Args:
           step: from `make_train_step`, or one a stage of the training, in order.
@@ -141,8 +141,8 @@ def _compile(
     # A program of its own: its arrays are as long as there are scans, and a step is the same for any number of them.
     pick = jax.jit(jax.vmap(gather) if runs else gather)
 
-    def single(state: TrainState, places: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
-        return alone(state, pick(arrays, places, state.seed, state.step))
+    def single(state: TrainState, picks: Batch, arrays: Any) -> tuple[TrainState, Metrics]:
+        return alone(state, pick(arrays, picks, state.seed, state.step))
 
     return single, jax.jit(several, donate_argnums=0)
 

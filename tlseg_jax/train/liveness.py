@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
-__all__ = ["Footprint", "count"]
+__all__ = ["Footprint", "count_bytes"]
 
 INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "custom_jvp_call", "custom_vjp_call")
 """Calls whose body is looked into."""
@@ -131,7 +131,7 @@ def _bodies(params: dict[str, Any]) -> Iterator[ClosedJaxpr]:
                 yield ClosedJaxpr(v, ())
 
 
-def count(program: ClosedJaxpr) -> tuple[int, Footprint]:
+def count_bytes(program: ClosedJaxpr) -> tuple[int, Footprint]:
     """Bytes of a traced training step: (of its arguments, of the rest).
 
     Args:

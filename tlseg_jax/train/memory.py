@@ -14,9 +14,9 @@ import jax
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.runtime.device_memory import Capacity, device_capacity, format_bytes, out_of_memory, parse_bytes
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.liveness import count
+from tlseg_jax.train.liveness import count_bytes
 
-__all__ = ["FitsIn", "Plan", "Prediction", "fit_memory", "out_of_memory", "parse_bytes", "predict", "shortage"]
+__all__ = ["FitsIn", "StepMemory", "StepPlan", "fit_memory", "out_of_memory", "parse_bytes", "predict", "shortage"]
 
 POLICIES: tuple[Remat, ...] = get_args(Remat)
 """From the fastest to the smallest."""
@@ -31,7 +31,7 @@ HOPELESS = 4.0
 BUDGET = "the --memory_budget"
 
 
-class Program(Protocol):
+class Traceable(Protocol):
     """A training step that can be traced and compiled: jitted, or a `Dispatch`."""
 
     def trace(self, state: Any, batch: Any) -> Any:
@@ -39,7 +39,7 @@ class Program(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """What users can change to make a step fit.
 
     Attributes:
@@ -54,7 +54,7 @@ class Plan:
     batch_size: int = 2
     multiple: int = 1
 
-    def flags(self, before: "Plan") -> str:
+    def flags(self, before: "StepPlan") -> str:
         """The flags that lead from `before` here."""
         return " ".join(
             f"--{f.name}={getattr(self, f.name)}"
@@ -63,11 +63,11 @@ class Plan:
         )
 
 
-MakeProgram = Callable[[Plan], Program]
+MakeProgram = Callable[[StepPlan], Traceable]
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class StepMemory:
     """Bytes of one training step.
 
     Attributes:
@@ -79,7 +79,7 @@ class Prediction:
       refused: the compiler says that the program cannot fit this device.
     """
 
-    plan: Plan
+    plan: StepPlan
     arguments: int
     residuals: int
     peak: int
@@ -112,11 +112,11 @@ class FitsIn:
     """
 
     program: Any
-    prediction: Prediction
+    prediction: StepMemory
     capacity: Capacity
 
 
-def predict(program: Program, plan: Plan, state: Any, batch: Any, limit: int) -> Prediction:
+def predict(program: Traceable, plan: StepPlan, state: Any, batch: Any, limit: int) -> StepMemory:
     """The memory of a step, compiled where the trace alone cannot decide whether it is within `limit` bytes.
 
     What is compiled here need not be compiled again to run, where the state and batch are of the same kind.
@@ -129,8 +129,8 @@ def predict(program: Program, plan: Plan, state: Any, batch: Any, limit: int) ->
       limit: bytes.
     """
     traced = program.trace(_shapes(state), resized(batch, plan.batch_size))
-    arguments, foot = count(traced.jaxpr)
-    found = Prediction(plan, arguments, foot.residuals, foot.peak)
+    arguments, foot = count_bytes(traced.jaxpr)
+    found = StepMemory(plan, arguments, foot.residuals, foot.peak)
     if (found.total <= AMPLE * limit and _honest(plan)) or found.total > HOPELESS * limit:
         return found
     try:
@@ -146,13 +146,13 @@ def predict(program: Program, plan: Plan, state: Any, batch: Any, limit: int) ->
     return dataclasses.replace(found, compiled=analysis.temp_size_in_bytes + max(new, 0))
 
 
-def _honest(plan: Plan) -> bool:
+def _honest(plan: StepPlan) -> bool:
     """Whether the compiler keeps to the trace: XLA:CPU joins what is to be computed twice, and widens bfloat16."""
     return jax.default_backend() != "cpu" or (plan.remat == "none" and plan.precision == "float32")
 
 
 def fit_memory(
-    make: MakeProgram, state: Any, batch: Any, plan: Plan, *, budget: int | None = None, fixed: bool = True,
+    make: MakeProgram, state: Any, batch: Any, plan: StepPlan, *, budget: int | None = None, fixed: bool = True,
     say: Callable[[str], None] = print,
 ) -> FitsIn:  # fmt: skip
     """The step to train with: as planned, or with the first rematerialisation that fits.
@@ -174,7 +174,7 @@ def fit_memory(
         capacity = Capacity(budget, BUDGET)
     elif budget is not None:
         say(f"memory: the budget of {format_bytes(budget)} is more than there is; {capacity}.")
-    tried: list[Prediction] = []
+    tried: list[StepMemory] = []
     for remat in (plan.remat,) if fixed else POLICIES:
         wanted = dataclasses.replace(plan, remat=remat)
         program = make(wanted)
@@ -187,7 +187,7 @@ def fit_memory(
     raise shortage(make, state, batch, tried[0], capacity)
 
 
-def _chosen(found: Prediction, tried: list[Prediction], capacity: Capacity) -> str:
+def _chosen(found: StepMemory, tried: list[StepMemory], capacity: Capacity) -> str:
     more = ", ".join(f"{p.plan.remat} {format_bytes(p.total)}" for p in tried)
     why = f"the fastest that fits ({more})" if tried else "nothing need be computed again"
     return (
@@ -197,7 +197,7 @@ def _chosen(found: Prediction, tried: list[Prediction], capacity: Capacity) -> s
 
 
 def shortage(
-    make: MakeProgram, state: Any, batch: Any, asked: Prediction, capacity: Capacity, failed: bool = False
+    make: MakeProgram, state: Any, batch: Any, asked: StepMemory, capacity: Capacity, failed: bool = False
 ) -> InputError:
     """The sentence for a step that does not fit.
 
@@ -223,7 +223,7 @@ def shortage(
     return InputError(f"{fault}: {remedy}.")
 
 
-def _ways(make: MakeProgram, state: Any, batch: Any, plan: Plan, limit: int) -> Iterator[Prediction]:
+def _ways(make: MakeProgram, state: Any, batch: Any, plan: StepPlan, limit: int) -> Iterator[StepMemory]:
     """Plans that fit, the least loss first: time, then rounding, then the batch, on which the result depends."""
     for other in _alternatives(plan):
         found = predict(make(other), other, state, batch, limit)
@@ -231,7 +231,7 @@ def _ways(make: MakeProgram, state: Any, batch: Any, plan: Plan, limit: int) -> 
             yield found
 
 
-def _alternatives(plan: Plan) -> Iterator[Plan]:
+def _alternatives(plan: StepPlan) -> Iterator[StepPlan]:
     smaller = POLICIES[POLICIES.index(plan.remat) :]
     # XLA:CPU computes in float32 whatever the precision: it would be slower and no smaller.
     precisions = dict.fromkeys([plan.precision] + ([] if jax.default_backend() == "cpu" else ["bfloat16"]))
@@ -240,7 +240,7 @@ def _alternatives(plan: Plan) -> Iterator[Plan]:
     for batch_size in batches:
         for precision in precisions:
             for remat in smaller:
-                other = Plan(remat, precision, batch_size, plan.multiple)
+                other = StepPlan(remat, precision, batch_size, plan.multiple)
                 if other != plan:
                     yield other
 

@@ -100,9 +100,9 @@ class PatchData:
 
     def why_no_features(self, levels: int) -> str | None:
         """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
-        from tlseg_jax.input.feature_cache import why_not
+        from tlseg_jax.input.feature_cache import why_no_features
 
-        return why_not(
+        return why_no_features(
             levels, self.job.frozen_bn, random_patch=self.box is None, augmentation=self._augmentation()
         )
 
@@ -145,7 +145,7 @@ class PatchData:
 
             def one(s: str) -> float:
                 found = predict_volume(store.image(s), store.spec, self.box, predictor) > THRESHOLD
-                return score(found, store.label(s) > 0, store.grid(s).steps).iou
+                return score(found, store.label(s) > 0, store.grid(s).voxel).iou
 
             return float(np.mean(processes.divide(subjects, lambda some: [one(s) for s in some])))
 

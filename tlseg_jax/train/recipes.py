@@ -87,7 +87,7 @@ SLICE_RECIPES: Mapping[str, Mapping[str, Recipe]] = {
         "finetune": dataclasses.replace(_REPORT, learning_rate=5e-4, batch_size=18, epochs=8),
     },
 }
-"""For the 2D network: name -> stage -> recipe."""
+"""For the 2D network: name -> phase -> recipe."""
 
 
 def get_recipe(name: str) -> Recipe:
@@ -99,10 +99,10 @@ def get_recipe(name: str) -> Recipe:
     return choose("recipe", name, RECIPES)
 
 
-def get_slice_recipe(name: str, stage: str) -> Recipe:
+def get_slice_recipe(name: str, phase: str) -> Recipe:
     """A recipe of the 2D network by name, to "pretrain" or to "finetune".
 
     Raises:
       InputError: no recipe has that name.
     """
-    return choose("recipe for slices", name, SLICE_RECIPES)[stage]
+    return choose("recipe for slices", name, SLICE_RECIPES)[phase]

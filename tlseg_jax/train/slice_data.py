@@ -136,9 +136,9 @@ class SliceData:
 
     def why_no_features(self, levels: int) -> str | None:
         """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
-        from tlseg_jax.input.feature_cache import why_not
+        from tlseg_jax.input.feature_cache import why_no_features
 
-        return why_not(levels, self.job.frozen_bn)
+        return why_no_features(levels, self.job.frozen_bn)
 
     def feature_shapes(self, levels: int) -> dict[str, Any]:
         """Shapes and types of a batch with features in place of the image."""

@@ -39,7 +39,7 @@ def binary_cross_entropy(
     return mean_over(jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target)), axis)
 
 
-def soft_dice(
+def sigmoid_dice(
     logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
 ) -> jax.Array:
     """One minus the soft Dice overlap of each output over the whole batch, mean over outputs.
@@ -97,11 +97,11 @@ def generalised_dice(
     return 1 - 2 * jnp.sum(weights * overlap) / jnp.sum(weights * (reference + predicted))
 
 
-def cross_entropy_dice(
+def binary_cross_entropy_dice(
     logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
 ) -> jax.Array:
-    """`binary_cross_entropy` plus `soft_dice`: the first calibrates, the second minds the small structure."""
-    return binary_cross_entropy(logits, target, axis=axis) + soft_dice(logits, target, axis=axis)
+    """`binary_cross_entropy` plus `sigmoid_dice`: the first calibrates, the second minds the small structure."""
+    return binary_cross_entropy(logits, target, axis=axis) + sigmoid_dice(logits, target, axis=axis)
 
 
 def liver_cross_entropy(
@@ -152,9 +152,9 @@ def _alike(loss: SliceLoss) -> Callable[[Sequence[str]], SliceLoss]:
 
 SLICE_LOSSES: Mapping[str, Callable[[Sequence[str]], SliceLoss]] = {
     "bce": _alike(binary_cross_entropy),
-    "dice": _alike(soft_dice),
+    "dice": _alike(sigmoid_dice),
     "generalised_dice": _alike(generalised_dice),
-    "bce_dice": _alike(cross_entropy_dice),
+    "bce_dice": _alike(binary_cross_entropy_dice),
     "liver_bce": _bind_liver,
 }
 """Name -> a function from the outputs' names to the loss."""

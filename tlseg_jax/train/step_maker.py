@@ -12,7 +12,7 @@ from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import StagedStep
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.memory import FitsIn, Plan, fit_memory
+from tlseg_jax.train.memory import FitsIn, StepPlan, fit_memory
 from tlseg_jax.train.parallel import Parallel
 from tlseg_jax.train.step import Inputs, Objective, Step, make_train_step
 from tlseg_jax.transfer.stages import stages
@@ -58,7 +58,7 @@ class StepMaker:
             inputs=self.inputs, frozen_bn=self.job.frozen_bn, **usual | how,
         )  # fmt: skip
 
-    def planned(self, plan: Plan) -> Any:
+    def planned(self, plan: StepPlan) -> Any:
         """The step of this run in the precision and with the rematerialisation of a plan."""
         network = dataclasses.replace(self.job.network, dtype=plan.precision)
         return self.make(self.labels, self.optimiser, network, remat=plan.remat)
@@ -78,7 +78,7 @@ class StepMaker:
         job, budget = self.job, execution.memory_budget
         fixed = execution.fixed_remat or budget is None
         multiple = self.parallel.data * job.recipe.accumulate
-        plan = Plan(execution.remat, job.network.dtype, job.recipe.batch_size, multiple)
+        plan = StepPlan(execution.remat, job.network.dtype, job.recipe.batch_size, multiple)
         fits = programs.get(
             ("fits", self.key, execution.remat, budget, fixed, tuple(self.batch["label"].shape)),
             lambda: fit_memory(self.planned, shapes, self.batch, plan, budget=budget, fixed=fixed, say=say),

@@ -15,7 +15,7 @@ from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class BlockGroup:
     """Blocks that start to train together.
 
     Attributes:
@@ -32,10 +32,10 @@ class Group:
 STEP_DOWN = 2.6
 """Each group's rate is the one's above over this (Howard & Ruder, section 3.2)."""
 
-GROUPS: tuple[Group, ...] = (
-    Group("head", r"head$", 1.0),
-    Group("decoder", r"(decoder|up)_\d+$|final$", 1 / STEP_DOWN),
-    Group("encoder", r".*", 1 / STEP_DOWN**2),
+GROUPS: tuple[BlockGroup, ...] = (
+    BlockGroup("head", r"head$", 1.0),
+    BlockGroup("decoder", r"(decoder|up)_\d+$|final$", 1 / STEP_DOWN),
+    BlockGroup("encoder", r".*", 1 / STEP_DOWN**2),
 )
 """In the order of unfreezing; a block belongs to the first whose pattern matches, the bottleneck to the encoder."""
 

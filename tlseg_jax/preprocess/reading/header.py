@@ -230,9 +230,9 @@ def _itk(path: Path, single_slice: bool) -> Header:
     if info.components > 1 and not info.segments:
         raise fault(path, f"holds {info.components} numbers a voxel", "give one real number a voxel")
     dtype = _real(path, info.dtype)
-    held = sum(p.stat().st_size for p in parts_of(path) if p.exists())
+    size = sum(p.stat().st_size for p in parts_of(path) if p.exists())
     header = _header(
-        path, held, shape, info.affine, dtype, 0, (1, 1), (1.0, 0.0), layers=info.components, packed=True
+        path, size, shape, info.affine, dtype, 0, (1, 1), (1.0, 0.0), layers=info.components, packed=True
     )
     unsaid = f"{path} does not say which way its axes point: they are taken as left, posterior, superior."
     return dataclasses.replace(header, reader="itk", segments=info.segments, warning="" if info.oriented else unsaid)
@@ -241,9 +241,9 @@ def _itk(path: Path, single_slice: bool) -> Header:
 def _dicom(path: Path, single_slice: bool) -> Header:
     series = read_series(path)
     shape = _shape(path, list(series.size), single_slice)
-    held = sum(p.stat().st_size for p in series.files)
+    size = sum(p.stat().st_size for p in series.files)
     header = _header(
-        path, held, shape, series.affine, _real(path, series.dtype), 0, (1, 1), (1.0, 0.0), packed=True
+        path, size, shape, series.affine, _real(path, series.dtype), 0, (1, 1), (1.0, 0.0), packed=True
     )
     return dataclasses.replace(header, reader="dicom", files=series.files)
 

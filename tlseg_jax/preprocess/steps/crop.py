@@ -40,7 +40,7 @@ def patch_box(
     return Box((start[0], start[1], start[2]), patch_size)
 
 
-def holds(box: Box, inner: Box) -> bool:
+def encloses(box: Box, inner: Box) -> bool:
     """Whether `inner` lies wholly inside `box`."""
     return all(a <= b for a, b in zip(box.start, inner.start, strict=True)) and all(
         a >= b for a, b in zip(box.stop, inner.stop, strict=True)

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.preprocess.store.records import read_json
+from tlseg_jax.preprocess.store.records import read_json_if_any
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 
 
 def settings_that_differ_from(folder: Path, ours: Mapping[str, Any]) -> str:
     """In which settings what is prepared in `folder` differs from `ours`, in words; empty if in none."""
-    theirs = read_json(folder / "settings.json")
+    theirs = read_json_if_any(folder / "settings.json")
     if theirs is None:
         return ""
     return "; ".join(

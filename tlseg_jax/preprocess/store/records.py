@@ -66,7 +66,7 @@ def json_key(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
+def read_json_if_any(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is none that can be read."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ def source_of(stamps: Mapping[str, Mapping[str, int]], checksums: Mapping[str, s
 
 def kept_record(folder: Path, subject: str, fingerprint: str) -> dict[str, Any] | None:
     """A subject's record as the manifest has it, if its arrays are there and of this fingerprint; else None."""
-    record = read_json(_record(folder, subject))
+    record = read_json_if_any(_record(folder, subject))
     if record is None or record.get("fingerprint") != fingerprint or not _group(folder, subject).exists():
         return None
     return {k: v for k, v in record.items() if k != _SOURCE}
@@ -150,7 +150,7 @@ def outcome(
       fingerprint: from the files' checksums, under the settings of now.
       checksums_of: takes the checksums.
     """
-    kept = read_json(_record(folder, files.subject)), read_json(_excluded(folder, files.subject))
+    kept = read_json_if_any(_record(folder, files.subject)), read_json_if_any(_excluded(folder, files.subject))
     stamps = stamps_of(files)
     known: dict[str, str] = {}
     for record in kept:
