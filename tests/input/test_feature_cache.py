@@ -19,7 +19,7 @@ from tlseg_jax.input.feature_cache import (
     cache_slice_features,
     feature_bytes,
     feature_shapes,
-    why_not,
+    why_no_features,
 )
 from tlseg_jax.input.patches import InputSettings, make_batches
 from tlseg_jax.input.slices import SliceInput, make_slice_batches
@@ -144,13 +144,13 @@ def test_bytes_are_told_before_and_what_does_not_fit_is_refused_before_it_is_rea
 
 def test_why_features_cannot_be_kept() -> None:
     flips = Augmentation(flip_left_right=True)
-    assert why_not(4, "running", augmentation=flips) is None and why_not(1, "running") is None
+    assert why_no_features(4, "running", augmentation=flips) is None and why_no_features(1, "running") is None
     reasons = [
-        why_not(0, "batch"),
-        why_not(0, "running"),
-        why_not(4, "running", random_patch=True),
+        why_no_features(0, "batch"),
+        why_no_features(0, "running"),
+        why_no_features(4, "running", random_patch=True),
         *(
-            why_not(4, "running", augmentation=Augmentation(**{f.name: True}))
+            why_no_features(4, "running", augmentation=Augmentation(**{f.name: True}))
             for f in dataclasses.fields(Augmentation)
             if f.name != "flip_left_right"
         ),

@@ -12,7 +12,7 @@ from tests.train.slice_runs import small_store
 from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation
-from tlseg_jax.input.feature_cache import cache_features, cache_slice_features, why_not
+from tlseg_jax.input.feature_cache import cache_features, cache_slice_features, why_no_features
 from tlseg_jax.input.patches import InputSettings, make_batches
 from tlseg_jax.input.slices import SliceInput, make_slice_batches
 from tlseg_jax.models.networks import NetworkConfig
@@ -75,7 +75,7 @@ def assert_same_training(found: tuple[Any, list[float]], expected: tuple[Any, li
 def test_patches(freeze: str, tiny_store: Store, tiny_network: UNetConfig) -> None:
     mirrored = Augmentation(flip_left_right=True)
     training = Training(tiny_network, freeze, get_recipe("paper"), cross_entropy_dice, patch_inputs(mirrored))
-    assert why_not(training.levels, "running", augmentation=mirrored) is None
+    assert why_no_features(training.levels, "running", augmentation=mirrored) is None
     subjects, box, settings = tiny_store.subjects("train"), Box((1, 0, 2), (13, 16, 12)), InputSettings(2, seed=SEED)
     cache = cache_features(tiny_store, subjects, box, tiny_network, training.variables, training.levels, True, AMPLE)
     found = training.run(make_batches(tiny_store, subjects, box, settings, read=False), cache)
