@@ -152,11 +152,11 @@ def _call(predictor: Predictor, patches: NDArray[np.float32]) -> NDArray[np.floa
     probability = np.asarray(predictor(patches))
     if probability.shape != patches.shape:
         raise ValueError(f"the predictor returned {probability.shape} for patches of {patches.shape}")
-    check_output(probability)
+    check_probability(probability)
     return probability
 
 
-def check_output(probability: NDArray[np.floating]) -> None:
+def check_probability(probability: NDArray[np.floating]) -> None:
     """Check what a network gave.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.evaluate.inference import check_output
+from tlseg_jax.evaluate.inference import check_probability
 
 SlicePredictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(batch, x, y, channels) float32 planes -> (batch, x, y, outputs) float32 probability of each structure."""
@@ -128,7 +128,7 @@ def _predict(
         probability = np.asarray(predictor(full))
         if probability.ndim != 4 or probability.shape[:3] != full.shape[:3]:
             raise ValueError(f"the predictor returned {probability.shape} for planes of {full.shape}")
-        check_output(probability)
+        check_probability(probability)
         if out is None:
             out = np.empty((count, *probability.shape[1:]), np.float32)
         out[start:stop] = probability[: len(part)]

@@ -23,7 +23,6 @@ ENOUGH = 30.0
 
 def dry_run_report(
     network: NetworkConfig, state: Any, labels: Any, batch: Any, fits: FitsIn, flops_line: str, steps: int,
-    step: Any = None,
 ) -> str:  # fmt: skip
     """Lines that say what a run would take, from a few steps on random data.
 
@@ -35,11 +34,10 @@ def dry_run_report(
       fits: from `fit_memory`.
       flops_line: of the FLOPs a step.
       steps: of the whole run.
-      step: (state, batch) -> (state, metrics); None takes the one of `fits`.
     """
     trained, frozen = (count_parameters(p) for p in split_parameters(state.params, labels))
     prediction = fits.prediction
-    seconds = step_seconds(step or fits.program, state, batch)
+    seconds = step_seconds(fits.program, state, batch)
     one = statistics.median(seconds)
     rows = {
         "network": f"{network.name}, {network.dtype}, remat {prediction.plan.remat}",

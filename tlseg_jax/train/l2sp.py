@@ -17,7 +17,7 @@ class StartState(NamedTuple):
 
 
 def pull_to_start(
-    alpha: float, beta: float | None = None, fresh: frozenset[str] = frozenset()
+    alpha: float, fresh: frozenset[str] = frozenset()
 ) -> optax.GradientTransformation:
     """Add the gradient of L2-SP's penalty, alpha / 2 |w - w0|^2 + beta / 2 |v|^2.
 
@@ -26,13 +26,12 @@ def pull_to_start(
 
     Args:
       alpha: strength on w; 0 adds nothing to it.
-      beta: strength on v; None takes `FRESH_SHARE` of alpha.
       fresh: paths of v, such as "head/kernel", or "head/kernel[1]" for index 1 of its last axis only.
 
     Returns:
       A transformation whose state is w0, copied by `init` from the parameters that it is given.
     """
-    beta = FRESH_SHARE * alpha if beta is None else beta
+    beta = FRESH_SHARE * alpha
 
     def init(params: Any) -> StartState:
         # Copies: a training step gives the buffers of parameters and state away, each once.

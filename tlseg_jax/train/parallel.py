@@ -135,14 +135,14 @@ class Parallel:
         sharding = NamedSharding(self.mesh, PartitionSpec(*(None,) * lead, DATA))
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), batch)
 
-    def split_shapes(self, batch: Any, lead: int = 0) -> Any:
+    def split_shapes(self, batch: Any) -> Any:
         """The shapes of what `split` gives for the shapes of a global batch, of all processes together."""
         if self.way != "pmap":
             return batch
 
         def divided(s: Any) -> jax.ShapeDtypeStruct:
-            rows = s.shape[lead] // self.data
-            return jax.ShapeDtypeStruct((*s.shape[:lead], self.data, rows, *s.shape[lead + 1 :]), s.dtype)
+            rows = s.shape[0] // self.data
+            return jax.ShapeDtypeStruct((self.data, rows, *s.shape[1:]), s.dtype)
 
         return jax.tree.map(divided, batch)
 

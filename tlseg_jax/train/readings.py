@@ -12,9 +12,9 @@ from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.board import Board
-from tlseg_jax.train.clock import Clock
 from tlseg_jax.train.dispatch import Metrics
 from tlseg_jax.train.history import Curve, Epochs, History
+from tlseg_jax.train.step_clock import StepClock
 from tlseg_jax.train.trainer import Trainer
 
 LAG = 8
@@ -47,7 +47,7 @@ class Readings:
 
     def __init__(self, trainer: Trainer, start: int) -> None:
         """Go on after `start` steps with what the folder says of them."""
-        self._trainer, self.clock = trainer, Clock()
+        self._trainer, self.clock = trainer, StepClock()
         self._under_way: collections.deque[Call] = collections.deque()
         self.history = History(trainer.folder / "history.csv", start)
         self.epochs = Epochs(trainer.folder / "epochs.csv", start)

@@ -3,7 +3,7 @@
 import time
 
 
-class Clock:
+class StepClock:
     """Seconds of the steps, without compiling, validating and saving.
 
     An epoch some of whose steps are not timed, since a program was compiled in them or the run was resumed in the
