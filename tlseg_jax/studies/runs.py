@@ -9,9 +9,9 @@ from typing import Any
 from tlseg_jax.checkpoints.run_folder import differing, hold_run, holds, own_folder, read_json
 from tlseg_jax.datasets.spec import PAPER_SPECS, AnySpec
 from tlseg_jax.evaluate.results import format_summary, keep_results
-from tlseg_jax.evaluate.run_tables import CompareRun, read_run
+from tlseg_jax.evaluate.run_curves import read_curves
 from tlseg_jax.figures.curves import draw_learning_curve
-from tlseg_jax.figures.slice_curves import draw_model_curve
+from tlseg_jax.figures.loss_curves import draw_own_curves
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -193,7 +193,7 @@ def train_and_assess(
                     figures=figures,
                 )  # fmt: skip
         if figures and processes.is_chief():
-            _draw_curve(folder, result, d, job.seed)
+            _draw_curve(folder, result, d)
     if result.epochs:
         place.say(format_epochs(result.epochs))
     scores = processes.chief(lambda: read_json(folder / "summary.json")["test_sets"])
@@ -205,12 +205,11 @@ def train_and_assess(
     return folder
 
 
-def _draw_curve(folder: Path, result: Fit, description: dict[str, Any], seed: int) -> None:
+def _draw_curve(folder: Path, result: Fit, description: dict[str, Any]) -> None:
     path = folder / "figures" / "learning_curve.png"
     heading, mark = title_of(description), mark_of(description["synthetic"])
-    if result.epochs and (folder / "subjects.csv").exists():
-        model = "A" if description["pretask"] == "none" else "B"
-        draw_model_curve([read_run(CompareRun(model, seed, None, folder))], path, heading=heading, mark=mark)
+    if result.epochs:
+        draw_own_curves([read_curves(folder)], path, heading=heading, mark=mark)
     else:
         draw_learning_curve(result.losses, path, validation=result.validation or None, heading=heading, mark=mark)
 
