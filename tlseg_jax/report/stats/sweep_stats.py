@@ -1,7 +1,6 @@
-"""What a sweep's scores say: means with intervals, paired tests, remedies, learning curves, agreement of volumes.
+"""What a sweep's scores say: means with intervals, learning curves, agreement of volumes.
 
-Persons are the units throughout. Where two methods are compared, a person's difference is the mean over the seeds
-and scans that both methods were scored on, so that an unfinished sweep compares like with like.
+Persons are the units throughout.
 """
 
 import dataclasses
