@@ -148,7 +148,8 @@ def test_a_sweep_of_the_study_and_its_page(workdir: Path) -> None:
 def test_a_section_that_does_not_exist_is_named_before_anything_runs(tmp_path: Path) -> None:
     mine = (REPO / "experiments" / "studies" / "liver.toml").read_text().replace('"forgetting"', '"forgeting"')
     (tmp_path / "mine.toml").write_text(mine)
-    error = command(tmp_path, "experiments.sweep", f"--study={tmp_path / 'mine.toml'}", f"--workdir={tmp_path}", fails=True)
+    given = (f"--study={tmp_path / 'mine.toml'}", f"--workdir={tmp_path}")
+    error = command(tmp_path, "experiments.sweep", *given, fails=True)
     assert "There is no section of a report named 'forgeting'" in error and not (tmp_path / "cohort").exists()
 
 
