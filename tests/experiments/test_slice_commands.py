@@ -137,7 +137,7 @@ def test_a_sweep_of_the_study_and_its_page(workdir: Path) -> None:
         "Minutes an epoch (section 3.2.4)", "Paired tests between methods",
     ):  # fmt: skip
         assert f"{title}</h2>" in page
-    for figure in ("losses_n2", "losses_1", "losses_2", "losses_3", "examples"):
+    for figure in ("losses_nall", "losses_1", "losses_2", "losses_3", "examples"):
         assert png(folder / "figures" / f"{figure}.png")
     cells = sorted((sweep / "cells").iterdir())
     jobs = [json.loads((f / "settings.json").read_text())["job"] for f in cells]

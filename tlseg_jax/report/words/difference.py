@@ -103,8 +103,9 @@ def forgotten_words(f: Forgotten) -> str:
     }[conclude(t, t.wilcoxon_p)]
     spread = f", {spread_words(t, '+.3f')}" if spread_words(t) else ""
     p = "" if t.wilcoxon_p is None else f", p = {t.wilcoxon_p:.2g}"
-    share = "" if f.kept is None else f", {100 * f.kept:.0f}% of what it was"
-    little = " There was next to nothing to forget." if f.before.mean < LITTLE else ""
+    nothing = f.before.mean < LITTLE  # of which a share says nothing
+    share = "" if f.kept is None or nothing else f", {100 * f.kept:.0f}% of what it was"
+    little = " There was next to nothing to forget." if nothing else ""
     return (
         f"{f.method} at n = {f.n}: Dice on {f.test_set} {f.before.mean:.3f} before the transfer and {f.after.mean:.3f} "
         f"after it{share} ({t.mean_difference:+.3f}{spread}{p}, {count(t.n, 'person')}, {count(f.seeds, 'seed')}): "
