@@ -68,8 +68,9 @@ class StudyData:
         """Test set -> what it is to a cell's model."""
         target, *rest = map(scored_name, self.tests_of_cell(cell))
         unseen = set(map(scored_name, self.unseen))
-        roles: dict[str, Role] = {name: "unseen" if name in unseen else "pretask" for name in rest}
-        roles[target] = "target"
+        roles: dict[str, Role] = {target: "target"}
+        for name in rest:
+            roles[name] = "unseen" if name in unseen else "pretask"
         return roles
 
 
