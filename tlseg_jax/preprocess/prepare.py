@@ -21,6 +21,7 @@ from tlseg_jax.preprocess.records import (
     clear_leftovers,
     doubts_of,
     json_key,
+    keep_exclusion,
     kept_record,
     source_of,
     stamps_of,
@@ -99,7 +100,7 @@ def prepare_dataset(
         plan = plan_scans(found.scans, spec, settings, store_root)
         if plan.reused:
             say(f"{spec.name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
-        done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name)
+        done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name, keep_exclusion)
         records = {**plan.reused, **done}
         whole.write_manifest(found, records, failed)
     say(
@@ -150,7 +151,7 @@ def prepare_shard(
     with writing(folder):
         with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
             plan = plan_scans(ours.scans, spec, settings, store_root)
-            done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, f"{spec.name} {shard}")
+            done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, f"{spec.name} {shard}", keep_exclusion)
             say(
                 f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
             )
