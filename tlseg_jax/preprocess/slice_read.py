@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.preprocess.geometry import Affine
-from tlseg_jax.preprocess.header import Header, check_same_grid, no_geometry, read_header
+from tlseg_jax.preprocess.header import Header, no_geometry, read_header
 from tlseg_jax.preprocess.planes import Clock, check_finite, scaled, stream_planes
+from tlseg_jax.preprocess.same_grid import check_same_grid, turn_onto, turned
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.scan_file import fault
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
@@ -90,6 +91,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         off_grid = check_same_grid(files.image, header, files.label, label_header)
         notes += [label_header.warning, off_grid]
         label = read_label_bits(files.label, label_header, spec, clock)
+        label = dataclasses.replace(label, bits=turned(label.bits, turn_onto(header, label_header)))
         shows = _shown(label.bits, orientation, len(spec.structures))
     elif not every_slice:
         raise fault(files.image, "has no label map", "add one, or leave the scan out")
