@@ -94,9 +94,7 @@ _LOST = (
 )
 
 
-def _in_pool(
-    waiting: list[J], work: Callable[[J], Result], workers: int, take: Callable[[J, Result], None]
-) -> list[J]:
+def _in_pool(waiting: list[J], work: Callable[[J], Result], workers: int, take: Callable[[J, Result], None]) -> list[J]:
     """Do jobs in worker processes until none is waiting or a worker is killed.
 
     Args:
