@@ -370,16 +370,20 @@ def _bad_spacing(path: Path, spacing: np.ndarray[Any, Any]) -> ExclusionError:
     )
 
 
-def no_geometry(path: Path, affine: Affine) -> str:
-    """A warning where the affine is the identity, or mirrors axes alone, as in a file that was given none; else empty.
+def no_geometry(path: Path, affine: Affine, shape: Sequence[int]) -> str:
+    """A warning where the affine is one that was never set; else empty.
 
-    No scanner counts its millimetres from the middle of the first voxel.
+    That is the identity, or one that mirrors axes alone; or voxels of 1 mm about the volume's middle, which is what a
+    NIfTI with neither sform nor qform is read as. No scanner counts its millimetres from there.
     """
-    if not np.array_equal(np.abs(affine), np.eye(4)):
+    step, origin = affine[:3, :3], affine[:3, 3]
+    middle = -step @ ((np.asarray(shape, float) - 1) / 2)
+    if not np.array_equal(np.abs(step), np.eye(3)) or (origin.any() and not np.array_equal(origin, middle)):
         return ""
+    what = "1 mm about the middle" if origin.any() else "the identity"
     return (
-        f"{path} has the identity for an affine, so each voxel counts as 1 mm³ and no volume in ml or distance in mm "
-        "can be trusted: convert it again from its source, with its voxel size."
+        f"{path} has {what} for an affine, as files without a geometry have, so each voxel counts as 1 mm³ and no "
+        "volume in ml or distance in mm can be trusted: convert it again from its source, with its voxel size."
     )
 
 

@@ -61,6 +61,7 @@ def prepare_dataset(
     test_fraction: float | None = None,
     split_seed: int = 0,
     overwrite: bool = False,
+    mirror: bool | None = None,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Store:
@@ -82,6 +83,8 @@ def prepare_dataset(
       test_fraction: share of the scans held out; None takes the paper's.
       split_seed: which random split.
       overwrite: redo a store that was made with other settings.
+      mirror: whether training mirrors patches left to right; None: as the spec has it, but for a structure that lies
+        on one side of every head.
       progress: whether to show a bar.
       say: prints a line.
 
@@ -90,7 +93,7 @@ def prepare_dataset(
         maps hold several values and none is named, or the split contradicts itself.
     """
     spec = effective_spec(spec, label_values)
-    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
+    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed, mirror)
     found = find_scans(source, layout, desc=desc)
     exclusions = _exclusions(found)
     check_any(len(found.scans), exclusions, source)
@@ -123,6 +126,7 @@ def prepare_shard(
     test_fraction: float | None = None,
     split_seed: int = 0,
     overwrite: bool = False,
+    mirror: bool | None = None,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Store | None:
@@ -142,7 +146,7 @@ def prepare_shard(
       InputError: as `prepare_dataset`; or this shard is at work already, or shards of another number.
     """
     spec = effective_spec(spec, label_values)
-    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
+    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed, mirror)
     folder = whole.folder
     found = find_scans(source, layout, desc=desc)
     check_any(len(found.scans), _exclusions(found), source)
@@ -175,6 +179,7 @@ class _Whole:
     settings: PrepareSettings
     test_fraction: float
     split_seed: int
+    mirror: bool | None
 
     @property
     def folder(self) -> Path:
@@ -197,7 +202,7 @@ class _Whole:
         exclusions = _exclusions(found) + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
         check_any(len(records), exclusions, self.source)
         check_one_value(records, spec)
-        spec, one_sided = without_mirroring(records, spec)
+        spec, one_sided = without_mirroring(records, spec, self.mirror)
         persons, of_split = split_subjects(
             records, found.scans, spec, self.store_root, folder, self.test_fraction, self.split_seed
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.preprocess.geometry import Affine
 from tlseg_jax.preprocess.header import Header, no_geometry, read_header
-from tlseg_jax.preprocess.planes import Clock, check_finite, scaled, stream_planes
+from tlseg_jax.preprocess.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
 from tlseg_jax.preprocess.same_grid import check_same_grid, turn_onto, turned
 from tlseg_jax.preprocess.scan import ScanFiles
 from tlseg_jax.preprocess.scan_file import fault
@@ -45,6 +45,7 @@ class SliceVolume:
       label_ml: structure -> ml in the whole scan.
       label_slices: structure -> slices of the whole scan that show it.
       label_voxels: structure -> its voxels in the slice of each sample, in the label map's own.
+      image_voxels: checksum of the image's voxels (see `VoxelDigest`).
       seconds: "decompress" (reading and gzip) and "convert" (all else).
       warnings: a sentence each.
       doubts: of what makes every number of this volume doubtful: what is wrong, in words -> a sentence.
@@ -61,6 +62,7 @@ class SliceVolume:
     label_ml: dict[str, float]
     label_slices: dict[str, int]
     label_voxels: dict[str, list[int]]
+    image_voxels: str
     seconds: dict[str, float]
     warnings: tuple[str, ...]
     doubts: dict[str, str]
@@ -123,7 +125,8 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
             s: [int(np.count_nonzero(whole[:, :, c] >> i & 1)) for c in chosen] for i, s in enumerate(spec.structures)
         }
         del whole, label  # before the image comes
-    planes = _wanted_planes(files.image, header, orientation, z, statistics, clock)
+    digest = VoxelDigest(header.shape)
+    planes = _wanted_planes(files.image, header, orientation, z, statistics, digest, clock)
     scaling = scaling_of(files.image, statistics, spec)
     image = np.empty((len(z), *spec.pixels), np.float32)
     for n in range(len(z)):
@@ -131,7 +134,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     lacks = fewer_than_asked(chosen, shows_any, wanted, spec.without_structure)
     doubts = {
         "seem not to be in Hounsfield units": not_hounsfield(files.image, statistics, spec, labelled),
-        "have no geometry": no_geometry(files.image, header.affine),
+        "have no geometry": no_geometry(files.image, header.affine, header.shape),
     }
     warnings = (
         *notes,
@@ -142,6 +145,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         header.shape, header.affine, scaling, label_ml,
         {s: int(n) for s, n in zip(spec.structures, shows.sum(0), strict=True)} if label_ml else {},
         label_voxels,
+        digest.hex,
         {
             "decompress": round(clock.decompress, 3),
             "convert": round(time.perf_counter() - begin - clock.decompress, 3),
@@ -191,9 +195,9 @@ def _millilitres(label: LabelBits | None, header: Header, spec: SliceSpec) -> di
 
 def _wanted_planes(
     path: Path, header: Header, orientation: NDArray[Any], z: tuple[int, ...],
-    statistics: Statistics, clock: Clock,
+    statistics: Statistics, digest: VoxelDigest, clock: Clock,
 ) -> list[NDArray[Any]]:  # fmt: skip
-    """The canonical planes `z` of the image, in its own units; all planes go through `statistics`."""
+    """The canonical planes `z` of the image, in its own units; all planes go through `statistics` and `digest`."""
     depth_axis = _depth_axis(orientation)
     depth = header.shape[depth_axis]
     flipped = orientation[depth_axis, 1] < 0
@@ -204,6 +208,7 @@ def _wanted_planes(
     for k, stored in enumerate(stream_planes(path, header, clock)):
         plane = _values(path, header, stored)
         statistics.add(plane)
+        digest.add(plane)
         if depth_axis != 2:
             crossed = (plane if depth_axis == 0 else plane.T)[list(at)]
             if block is None:

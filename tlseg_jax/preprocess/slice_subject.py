@@ -78,6 +78,7 @@ def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
         **origin_of(job.files),
         "split": "train",
         **{f"{k}_sha256": job.source.get(k, {}).get("sha256") for k in ("image", "label")},
+        "image_voxels": volume.image_voxels,
         "fingerprint": job.fingerprint,
         "order": 0,
         "scan_shape": list(volume.scan_shape),

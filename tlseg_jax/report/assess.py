@@ -21,6 +21,7 @@ from tlseg_jax.evaluate.results import (
 from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.original import original_scan
+from tlseg_jax.preprocess.records import doubts_of
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.store import Store
 from tlseg_jax.remote.address import shown
@@ -48,6 +49,11 @@ def title_of(description: Mapping[str, Any]) -> str:
 def scored_of(saved: SavedModel, store: AnyStore, split: str = "test") -> dict[str, str]:
     """What a test set's scores are of, kept with them: the model's weights and the scans."""
     return {"weights": saved.weights, "data": store_digest(store, store.subjects(split))}
+
+
+def doubts_in(store: AnyStore, split: str) -> list[str]:
+    """What makes every number of a split's scans doubtful, such as an affine that was never set."""
+    return doubts_of({s: store.record(s) for s in store.subjects(split)})
 
 
 def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Tiles | None = None) -> bool:
@@ -133,7 +139,7 @@ def assess(
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": shown(store.folder), "seen_in_training": list(seen)}
-    extra |= scored_of(saved, store, split) | {"distances": distances}
+    extra |= scored_of(saved, store, split) | {"distances": distances, "doubts": doubts_in(store, split)}
     if spec.random_patch:
         extra["tiles"] = tiles
     kept.gather()

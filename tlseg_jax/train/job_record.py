@@ -10,6 +10,7 @@ from typing import Any
 from tlseg_jax.datasets.splits import hold_out, labelled_subset
 from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.any_store import AnyStore
+from tlseg_jax.preprocess.records import images_of
 from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.job_settings import JobSettings
 
@@ -95,7 +96,7 @@ def seen_of(trained: Iterable[tuple[AnyStore, Sequence[str]]], before: Mapping[s
     """
     images, persons = set(before.get("seen_images", ())), set(before.get("seen_persons", ()))
     for store, subjects in trained:
-        images |= {store.record(s)["image_sha256"] for s in subjects}
+        images |= {i for s in subjects for i in images_of(store.record(s))}
         persons |= {f"{store.spec.split_group}:{store.persons[s]}" for s in subjects}
     return {"seen_images": sorted(images), "seen_persons": sorted(persons)}
 
@@ -109,7 +110,7 @@ def seen_subjects(store: AnyStore, split: str, description: Mapping[str, Any]) -
     group = store.spec.split_group
     known = {
         person for s, person in store.persons.items()
-        if store.record(s)["image_sha256"] in images or f"{group}:{person}" in persons
+        if images_of(store.record(s)) & images or f"{group}:{person}" in persons
     }  # fmt: skip
     return tuple(s for s in store.subjects(split) if store.persons[s] in known)
 
