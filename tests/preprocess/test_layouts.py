@@ -483,6 +483,8 @@ def test_what_cannot_name_a_folder_is_refused(name: str) -> None:
 REPEATS = {
     "OAS1_0001_MR1": "OAS1_0001", "OAS1_0001_MR2": "OAS1_0001", "pat3_ses-1": "pat3", "pat3_ses-2_run-1": "pat3",
     "sub-7_ses-a": "sub-7", "sub-7_ses-b_run-2": "sub-7", "head_run": "head_run", "case_MRI": "case_MRI",
+    "p-MR1": "p", "p_session2": "p", "p_ses1": "p", "p-visit_3": "p", "p_run02": "p", "p_runner": "p_runner",
+    "case_sessions": "case_sessions", "x_visitor1": "x_visitor1",
     "_MR1": "_MR1", "a_MR1_b_MR2": "a_MR1_b", "sub-1000": "sub-1000", "7": "7",
 }  # fmt: skip
 """Subject -> person."""
