@@ -31,6 +31,10 @@ from tlseg_jax.train.checkpoint import SavedModel
 from tlseg_jax.train.job import load_predictor, refuse_seen, seen_subjects, store_digest
 from tlseg_jax.train.run_folder import read_json
 
+ON_SCAN = {"ml": "scan"}
+"""In the summary of every test set of slices whose ml are counted in the scans' own voxels; before that was looked to,
+they were counted in the prepared ones."""
+
 ALLOW = ", or give --allow_seen to score them all the same"
 
 
@@ -70,6 +74,8 @@ def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Til
     if entry is None or entry.get("data") != store_digest(store, store.subjects("test")):
         return False
     if not IN_PERSON.items() <= entry.items():  # its ml are a template's
+        return False
+    if isinstance(store, SliceStore) and not ON_SCAN.items() <= entry.items():  # or those of resized pixels
         return False
     if entry.get("weights") != summary.get("weights") or (distances and not entry.get("distances", True)):
         return False

@@ -19,7 +19,7 @@ from tlseg_jax.evaluate.slice_results import (
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.remote.address import shown
-from tlseg_jax.report.assess import ALLOW, doubts_in, mark_of, scored_of, title_of
+from tlseg_jax.report.assess import ALLOW, ON_SCAN, doubts_in, mark_of, scored_of, title_of
 from tlseg_jax.report.contours import pick_cases
 from tlseg_jax.report.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.train import processes
@@ -81,6 +81,7 @@ def assess_slices(
         "seen_in_training": list(seen_subjects(store, split, saved.description)),
         **scored_of(saved, store, split),
         "doubts": doubts_in(store, split),
+        **ON_SCAN,
     }
     entries = save_slice_results(run, results, extra)
     if not figures or not processes.is_chief():
