@@ -26,7 +26,7 @@ from benchmarks.peers.agreement import compare_arrays, compare_gradients
 from benchmarks.peers.case import Case
 from benchmarks.peers.ours import Ours
 from benchmarks.peers.worker import Worker, WorkerError
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)
 TF32 = flags.DEFINE_bool("tf32", True, "On a GPU: products of float32 rounded to TF32, on both sides or on neither.")

@@ -22,9 +22,9 @@ from benchmarks import flags as common_flags
 from benchmarks.conv_lowering import lowerings
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from benchmarks.steps import build_step
-from tlseg_jax.errors import InputError
 from tlseg_jax.models import unet2d
-from tlseg_jax.models.conv import choose_lowering
+from tlseg_jax.models.lowering.conv import choose_lowering
+from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 

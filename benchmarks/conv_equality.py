@@ -24,10 +24,10 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import cores, environment, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import equations
-from tlseg_jax.errors import InputError
-from tlseg_jax.models import onednn
-from tlseg_jax.models.conv import FEW, WIDE, Lowering, convolution
+from tlseg_jax.models.lowering import onednn
+from tlseg_jax.models.lowering.conv import FEW, WIDE, Lowering, convolution
 from tlseg_jax.models.networks import get_network, variable_shapes
+from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 

@@ -20,9 +20,9 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, cores, environment, ratio, summary, write_result
 from benchmarks.steps import assemble, runner
-from tlseg_jax.choose import choose
-from tlseg_jax.models import onednn
-from tlseg_jax.models.conv import Lowering, choose_lowering, convolution
+from tlseg_jax.models.lowering import onednn
+from tlseg_jax.models.lowering.conv import Lowering, choose_lowering, convolution
+from tlseg_jax.runtime.choose import choose
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 LAYERS_TIMED = flags.DEFINE_bool("layers", True, "Time layers by themselves.")

@@ -24,17 +24,17 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.loader import drawn_store, job_for
 from benchmarks.measure import alternate, ratio, summary, write_result
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.state import init_state
+from tlseg_jax.geometry import Box
 from tlseg_jax.models.networks import get_network, init_variables
-from tlseg_jax.preprocess.any_store import AnyStore
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.dispatch import Dispatch, cache_room
 from tlseg_jax.train.job import TaskData, task_data
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import LAG
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.patch_data import PatchData
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

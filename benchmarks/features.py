@@ -23,15 +23,15 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import STEPS, objective
+from tlseg_jax.checkpoints.state import init_state
+from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.input.device_cache import cache_patches, cache_slices
 from tlseg_jax.input.feature_cache import cache_features, cache_slice_features, feature_shapes
 from tlseg_jax.models.networks import get_network, init_variables
-from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.train.dispatch import Dispatch, cache_room
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import Step, make_train_step, patch_inputs, slice_inputs, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 from tlseg_jax.transfer.frozen_levels import frozen_levels

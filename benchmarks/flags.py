@@ -11,8 +11,8 @@ from absl import flags
 
 from benchmarks.sizes import Kind, Size, get_sizes
 from experiments import cli
-from tlseg_jax.choose import choose
 from tlseg_jax.models.networks import NETWORKS, get_network
+from tlseg_jax.runtime.choose import choose
 
 ROUNDS = flags.DEFINE_integer(
     "rounds", 20, "Timed rounds, after some to warm up; at reduced sizes 5 unless given.", lower_bound=1

@@ -37,8 +37,8 @@ from absl import flags
 from benchmarks.report import origin
 from benchmarks.tables import TABLES, plain
 from experiments import cli
-from tlseg_jax.choose import choose
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.choose import choose
+from tlseg_jax.runtime.errors import InputError
 
 MINUTES = flags.DEFINE_float("minutes", 8.0, "Time for all parts together.", lower_bound=0.1)
 CHOSEN = flags.DEFINE_list("parts", None, "Parts to run, by name or by how their names begin; default: all.")

@@ -26,7 +26,7 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, copy_rate, environment, summary, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import assemble
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 

@@ -26,25 +26,26 @@ from absl import flags
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, ratio, summary, write_result
-from tlseg_jax.datasets.abdomen import cohort_spec
-from tlseg_jax.datasets.abdomen_cohort import write_abdomens
-from tlseg_jax.datasets.cohort import write_cohort
+from tlseg_jax.checkpoints.state import init_state
+from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import DatasetSpec, get_any_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.models.networks import get_network, init_variables
-from tlseg_jax.preprocess.any_store import AnyStore, open_any_store
+from tlseg_jax.phantoms.abdomen import cohort_spec
+from tlseg_jax.phantoms.abdomen_cohort import write_abdomens
+from tlseg_jax.phantoms.cohort import write_cohort
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
-from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.job import task_data
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import LAG
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import write_json
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
 
 RESULTS = Path("benchmarks/results")
 """Where results go, from the folder that the benchmarks are started in."""

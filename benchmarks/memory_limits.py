@@ -39,17 +39,17 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, ratio, summary, write_result
 from benchmarks.sizes import PAPERS, WHOLE_HEAD, Size
 from benchmarks.steps import STEPS, assemble, keep_those_that_fit, objective, runner
-from tlseg_jax.choose import choose
-from tlseg_jax.errors import InputError
-from tlseg_jax.models.conv import Lowering
+from tlseg_jax.checkpoints.state import init_state
+from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.networks import get_network, variable_shapes
 from tlseg_jax.models.remat import Remat
-from tlseg_jax.train.device_memory import device_capacity, out_of_memory
+from tlseg_jax.runtime.choose import choose
+from tlseg_jax.runtime.device_memory import device_capacity, out_of_memory
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.liveness import count
 from tlseg_jax.train.memory import POLICIES
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import Step, make_train_step, patch_inputs, slice_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

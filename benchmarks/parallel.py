@@ -23,6 +23,7 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.collectives import collectives, count_kinds
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
+from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.models.networks import NetworkConfig, get_network, init_variables, variable_shapes
 from tlseg_jax.train.dispatch import Dispatch
@@ -30,7 +31,6 @@ from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import Batch, Step, make_train_step, patch_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import Result, named
-from tlseg_jax.files import replacing
+from tlseg_jax.runtime.files import replacing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import environment, write_result
-from tlseg_jax.datasets.spec import get_any_spec
-from tlseg_jax.files import lock_folder
+from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.figures.png import STYLE, save_png
 from tlseg_jax.models.networks import get_network
-from tlseg_jax.report.png import STYLE, save_png
+from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.transfer.workplace import Workplace, open_store
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 SEEDS = flags.DEFINE_integer("precision_seeds", 3, "Runs in each precision.", lower_bound=2)

@@ -18,8 +18,8 @@ from benchmarks.measure import RESULTS
 from benchmarks.plots import PLOTS, draw
 from benchmarks.tables import TABLES, plain
 from experiments import cli
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import replacing
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import replacing
 
 README = flags.DEFINE_string("readme", "README.md", "The file whose tables are written.")
 

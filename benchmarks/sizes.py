@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,15 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.sizes import get_size
-from tlseg_jax.models.conv import Lowering
+from tlseg_jax.checkpoints.state import TrainState, init_state
+from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.networks import NetworkConfig, get_network, init_variables
 from tlseg_jax.models.remat import Remat
-from tlseg_jax.train.device_memory import out_of_memory
+from tlseg_jax.runtime.device_memory import out_of_memory
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
 from tlseg_jax.train.slice_losses import get_slice_loss
-from tlseg_jax.train.state import TrainState, init_state
 from tlseg_jax.train.step import Batch, Objective, Step, make_train_step, patch_inputs, slice_inputs, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -17,7 +17,7 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import assemble, keep_those_that_fit
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.dispatch import Dispatch
 
 flags.adopt_module_key_flags(common_flags)

@@ -2,8 +2,8 @@
 
 from absl import flags
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.train import cluster
+from tlseg_jax.runtime import cluster
+from tlseg_jax.runtime.errors import InputError
 
 COORDINATOR = flags.DEFINE_string(
     "coordinator", None,

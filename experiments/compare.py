@@ -13,15 +13,15 @@ from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, execution_flags, pretrained, training_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
-from tlseg_jax.remote.address import shown
+from tlseg_jax.evaluate.run_tables import MODELS, CompareRun
 from tlseg_jax.report.compare_report import write_comparison
-from tlseg_jax.report.compare_runs import MODELS, CompareRun
+from tlseg_jax.runtime import elsewhere
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.studies import compare
+from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.remedies import without_remedies
-from tlseg_jax.transfer import compare
-from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
 
 STUDY = flags.DEFINE_enum("study", "liver", ["liver"], "Which paper's comparison.")
 PRETASK = flags.DEFINE_string("pretask", "lits", "What models B and C start from: a data set of slices.")
@@ -65,7 +65,7 @@ def main() -> None:
     with lock_folder(folder):
         done = compare.train_all(place, store, source, start, runs, execution)
         settings = {
-            "pre-trained model": shown(start), "task": shown(store.folder), "pre-task": shown(source.folder),
+            "pre-trained model": elsewhere.current().name(start), "task": store.where, "pre-task": source.where,
             "model C freezes": FREEZE.value, "seeds": SEEDS.value, "recipe": dataclasses.asdict(runs[-1].job.recipe),
             "length": f"{runs[0].job.steps} steps" if runs[0].job.steps else f"{runs[0].job.epochs} epochs",
             "sampling": runs[0].job.sampling,

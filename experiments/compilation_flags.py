@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from tlseg_jax.train.compilation_cache import MAX_BYTES, OFF, use_compilation_cache
+from tlseg_jax.runtime.compilation_cache import MAX_BYTES, OFF, use_compilation_cache
 
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache", None,

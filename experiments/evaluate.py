@@ -6,15 +6,16 @@ python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, evaluation_flags
-from tlseg_jax.datasets.spec import get_any_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.run_folder import hold_run
+from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.evaluate.results import format_summary
-from tlseg_jax.preprocess.any_store import open_any_store
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.report.assess import assess
-from tlseg_jax.report.assess_slices import assess_slices
-from tlseg_jax.train import processes
-from tlseg_jax.train.run_folder import hold_run
+from tlseg_jax.preprocess.store.any_store import open_any_store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import is_prepared
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.assess import assess
+from tlseg_jax.studies.assess_slices import assess_slices
 from tlseg_jax.train.shared_model import load_shared_model
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
@@ -41,8 +42,7 @@ def main() -> None:
     compilation_flags.use_cache()
     saved = load_shared_model(run)
     # A store may have been prepared under another name (prepare --name): that folder's name works too.
-    there = (root / name / "manifest.json").exists()
-    store = open_any_store(root / name if there else root / get_any_spec(name).name)
+    store = open_any_store(root / name if is_prepared(root / name) else root / get_any_spec(name).name)
     tiles, bar = evaluation_flags.tiles(TILES), processes.is_chief()
     with hold_run(run):
         if isinstance(store, SliceStore):

@@ -6,8 +6,8 @@ from typing import cast, get_args
 from absl import flags
 
 from experiments import compilation_flags
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.remat import Remat
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.execution import Cache, Execution
 from tlseg_jax.train.memory import parse_bytes
 from tlseg_jax.train.parallel import Way

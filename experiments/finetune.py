@@ -12,13 +12,13 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, execution_flags, pretrained, training_flags
+from tlseg_jax.checkpoints.run_folder import check_settings
 from tlseg_jax.datasets.spec import AnySpec
-from tlseg_jax.errors import InputError
-from tlseg_jax.train import processes
-from tlseg_jax.train.run_folder import check_settings
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies import runs as study
+from tlseg_jax.studies.workplace import named_spec
 from tlseg_jax.train.usual import USUAL_FREEZE
-from tlseg_jax.transfer import study
-from tlseg_jax.transfer.workplace import named_spec
 
 PRETASK = flags.DEFINE_string("pretask", None, "What to start from: a pre-task, or none for end to end.")
 TASK = flags.DEFINE_string("task", "hdt_c", "The target: a data set's name, one of the store, or a TOML file.")

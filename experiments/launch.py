@@ -19,7 +19,7 @@ from typing import IO, NoReturn
 from absl import flags
 
 from experiments import cli
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 EXIT_PREEMPTED = cli.EXIT_PREEMPTED
 

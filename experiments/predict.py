@@ -13,9 +13,9 @@ from typing import Any
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, evaluation_flags
+from tlseg_jax.checkpoints.run_folder import read_json
+from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.datasets.slice_spec import slice_spec_from_dict
-from tlseg_jax.datasets.spec import spec_from_dict
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.forest_file import load_forest
 from tlseg_jax.evaluate.label_map import SAME, check_output, make_folder
 from tlseg_jax.evaluate.predict import Prediction, predict_scan
@@ -23,14 +23,14 @@ from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.export.load import AnyModel, load_any_model
+from tlseg_jax.geometry import Box
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.formats import extension_of, is_dicom_folder, is_read, stem_of
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.layouts import find_scans, no_subject_left
+from tlseg_jax.preprocess.layouts.layouts import find_scans, no_subject_left
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
-from tlseg_jax.train.run_folder import read_json
-from tlseg_jax.written import file_digest
+from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, is_read, stem_of
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.written import file_digest
 
 RUN = flags.DEFINE_string(
     "run", None, "Folder of a run that has trained, folder that experiments.export made, or the model.stablehlo in one."

@@ -15,11 +15,11 @@ from absl import flags
 
 from experiments import cli, cluster_flags, slice_flags
 from tlseg_jax.datasets.fields import label_from
+from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import DatasetSpec, LabelValues, Normalise, get_any_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.spec import DatasetSpec, LabelValues, Normalise
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
-from tlseg_jax.preprocess.layouts import LAYOUTS, Found, find_scans
+from tlseg_jax.preprocess.layouts.layouts import LAYOUTS, Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import (
     check_named,
@@ -35,10 +35,11 @@ from tlseg_jax.preprocess.prepare_slices import (
     prepare_slices_shard,
     slice_settings_that_differ,
 )
-from tlseg_jax.preprocess.shards import Shard, parse_shard
 from tlseg_jax.preprocess.slice_subject import natural_order
 from tlseg_jax.preprocess.slice_summary import slice_summary
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.shards import Shard, parse_shard
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 DATASET = flags.DEFINE_string(
     "dataset", None,
@@ -244,7 +245,7 @@ def summary(store: Store) -> str:
     lines.append("seconds a scan: " + ", ".join(f"{k} {statistics.mean(v):.1f}" for k, v in times.items()))
     lines += [f"warning: {w}" for w in m["warnings"]]
     lines += [f"excluded: {e['subject']}: {e['reason']}" for e in m["exclusions"]]
-    lines.append(f"store: {store.folder}")
+    lines.append(f"store: {store.where}")
     return "\n".join(lines)
 
 

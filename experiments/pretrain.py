@@ -6,10 +6,10 @@ python -m experiments.pretrain --pretask=hdt_v [--store=DIR] [--workdir=runs] [-
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, execution_flags, training_flags
+from tlseg_jax.checkpoints.run_folder import own_folder
+from tlseg_jax.studies import runs as study
+from tlseg_jax.studies.workplace import named_spec, open_store
 from tlseg_jax.train.job import run_settings
-from tlseg_jax.train.run_folder import own_folder
-from tlseg_jax.transfer import study
-from tlseg_jax.transfer.workplace import named_spec, open_store
 
 PRETASK = flags.DEFINE_string(
     "pretask", None, "What to learn: hdt_v, hdt_wb, mal_c, hdt_c, lits, a data set of the store, or a TOML file."

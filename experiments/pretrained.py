@@ -6,17 +6,17 @@ from pathlib import Path
 from absl import flags
 
 from experiments import training_flags
+from tlseg_jax.checkpoints.run_folder import own_folder
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
-from tlseg_jax.errors import InputError
-from tlseg_jax.train import processes
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies import runs as study
+from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import run_settings
 from tlseg_jax.train.recipes import get_slice_recipe
 from tlseg_jax.train.remedies import without_remedies
-from tlseg_jax.train.run_folder import own_folder
-from tlseg_jax.transfer import study
-from tlseg_jax.transfer.workplace import Workplace, open_store
 
 PRETRAINED = flags.DEFINE_string(
     "pretrained", None, "Run folder of a pre-trained model, in place of the pre-task's own."

@@ -10,9 +10,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli, cluster_flags
-from tlseg_jax.errors import InputError
 from tlseg_jax.report.sweep_report import VIEWERS as MOST
 from tlseg_jax.report.sweep_report import write_report
+from tlseg_jax.runtime.errors import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Folder that the sweep worked in.")
 STUDY = flags.DEFINE_string("study", None, "Name of one study; none: all that were swept in the workdir.")

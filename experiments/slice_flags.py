@@ -8,7 +8,7 @@ from absl import flags
 
 from tlseg_jax.datasets.fields import label_from
 from tlseg_jax.datasets.slice_spec import SliceSpec, check_slice_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 LABELS = flags.DEFINE_string(
     "labels", None, "Slices: structures and their label values, as in liver:1+2,tumour:2; others are background."

@@ -15,12 +15,12 @@ import jax
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, evaluation_flags, execution_flags
-from tlseg_jax.errors import InputError
-from tlseg_jax.sweep.plan import plan_sweep
-from tlseg_jax.sweep.run import Sweep
-from tlseg_jax.sweep.study import Study, read_study_file
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.plan import plan_sweep
+from tlseg_jax.studies.study import Study, read_study_file
+from tlseg_jax.studies.sweep import Sweep
+from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.dry_run import format_duration
-from tlseg_jax.transfer.workplace import Workplace
 
 STUDIES = Path(__file__).parent / "studies"
 

@@ -5,9 +5,10 @@ from absl import flags
 from experiments import cli, evaluation_flags, execution_flags
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NETWORKS, NetworkConfig
-from tlseg_jax.train import processes
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
@@ -16,7 +17,6 @@ from tlseg_jax.train.slice_losses import SLICE_LOSSES
 from tlseg_jax.train.usual import COHORT_STEPS, USUAL_NETWORK, network_for
 from tlseg_jax.transfer.freeze import FREEZING
 from tlseg_jax.transfer.stages import UNFREEZING as UNFREEZING_NAMES
-from tlseg_jax.transfer.workplace import Workplace
 
 SLICE_ONLY_LOSSES = [name for name in SLICE_LOSSES if name not in LOSSES]
 

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.files import write_json
+from tlseg_jax.geometry import Box
 from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store, write_subject
+from tlseg_jax.preprocess.store.store import Store, write_subject
+from tlseg_jax.runtime.files import write_json
 
 MakeStore = Callable[..., Store]
 SIDE = 16

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import conv_equality, gpu, kernels
 from benchmarks.sizes import get_sizes
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 
 @pytest.mark.slow

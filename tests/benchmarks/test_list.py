@@ -8,8 +8,8 @@ from absl.testing import flagsaver
 
 from benchmarks import __main__ as listing
 from benchmarks import flags as common_flags
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NETWORKS
+from tlseg_jax.runtime.errors import InputError
 
 
 @pytest.fixture(autouse=True)

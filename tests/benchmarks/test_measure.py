@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import measure
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 
 def test_programs_take_turns_and_warming_up_is_not_counted() -> None:

@@ -8,8 +8,8 @@ from benchmarks.peers.carry import carry
 from benchmarks.peers.case import Case
 from benchmarks.peers.worker import Worker, WorkerError
 from benchmarks.sizes import get_size
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NETWORKS, count_parameters, get_network, variable_shapes
+from tlseg_jax.runtime.errors import InputError
 
 # A program that calls oneDNN runs, and cannot be written down for the next start.
 pytestmark = pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache entry")

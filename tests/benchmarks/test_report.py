@@ -10,7 +10,7 @@ import pytest
 from benchmarks import freezing, report, step_time
 from benchmarks.measure import RESULTS, write_result
 from benchmarks.sizes import Size
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 # Not every program of a CPU can be kept for the next start; these need not be.
 pytestmark = pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")

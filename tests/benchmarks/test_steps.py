@@ -9,8 +9,8 @@ import pytest
 from jax import lax
 
 from benchmarks import sizes, steps
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NETWORKS
+from tlseg_jax.runtime.errors import InputError
 
 # Not every program of a CPU can be kept for the next start; these need not be.
 pytestmark = pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")

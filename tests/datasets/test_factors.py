@@ -21,9 +21,10 @@ from tlseg_jax.datasets.factors import (
     signs,
 )
 from tlseg_jax.datasets.fields import check_folder_name
-from tlseg_jax.datasets.phantom import Phantom, PhantomSettings, draw_person, grid_for, settings_for
-from tlseg_jax.datasets.spec import PAPER_SPECS, get_any_spec, spec_from_dict
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_any_spec, spec_from_dict
+from tlseg_jax.datasets.spec import PAPER_SPECS
+from tlseg_jax.phantoms.phantom import Phantom, PhantomSettings, draw_person, grid_for, settings_for
+from tlseg_jax.runtime.errors import InputError
 
 EVERY = design("every")
 

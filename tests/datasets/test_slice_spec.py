@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from tlseg_jax.datasets.lookup import any_spec_from_dict, get_any_spec, get_spec
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec, slice_spec_from_dict
-from tlseg_jax.datasets.spec import PAPER_SPECS, any_spec_from_dict, get_any_spec, get_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.spec import PAPER_SPECS
+from tlseg_jax.runtime.errors import InputError
 
 LEAST: dict[str, Any] = {
     "name": "mine",

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec, get_spec, spec_from_dict
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_spec, spec_from_dict
+from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec
+from tlseg_jax.runtime.errors import InputError
 
 # name: structure, space, dimensions, spacing, patch, skull strip, flip, random patch, rotations, train, test
 TABLE_1: dict[str, tuple[Any, ...]] = {

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tlseg_jax.datasets.splits import Split, assign_splits, hold_out, labelled_subset, numbered
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 
 def random_persons(rng: random.Random, most: int = 40) -> dict[str, str]:

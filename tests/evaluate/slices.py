@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.slice_store import SliceStore, write_slices
+from tlseg_jax.preprocess.store.slice_store import SliceStore, write_slices
+from tlseg_jax.runtime.files import write_json
 
 SHAPE = (9, 32, 24)
 SPACING = (1.5, 1.25, 5.0)

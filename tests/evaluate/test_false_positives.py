@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from tests.evaluate.slices import SPACING, ball, write_slice_store
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.component_features import FEATURES, component_features
 from tlseg_jax.evaluate.false_positives import Forest, PredictedVolume, train_forest, true_components
 from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
 from tlseg_jax.evaluate.forest_file import load_forest, save_forest
+from tlseg_jax.runtime.errors import InputError
 
 SHAPE = (10, 40, 30)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.spec import get_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.evaluate.inference import predict_box, predict_tiles, predict_volume
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.geometry import Box
+from tlseg_jax.runtime.errors import InputError
 
 Patch = NDArray[np.float32]
 

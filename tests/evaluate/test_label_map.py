@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.label_map import check_output, save_label_map
-from tlseg_jax.preprocess.header import read_header
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.reading.header import read_header
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.errors import InputError
 
 SHAPE = (6, 7, 5)
 OBLIQUE = np.array(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.mask_file import load_masks, save_masks
+from tlseg_jax.runtime.errors import InputError
 
 
 def test_masks_of_any_shape_come_back(tmp_path: Path) -> None:

@@ -12,19 +12,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from tlseg_jax.datasets.spec import DatasetSpec, get_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.predict import predict_scan
 from tlseg_jax.evaluate.results import SubjectRow, evaluate_store
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.geometry import Box, Grid
+from tlseg_jax.figures.contours import ContourCase, SliceView
+from tlseg_jax.geometry import Box, Grid
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_subject import origin
-from tlseg_jax.preprocess.provenance import checksums_of
-from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.preprocess.store import Store, write_subject
-from tlseg_jax.report.contours import ContourCase, SliceView
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.store.provenance import checksums_of
+from tlseg_jax.preprocess.store.store import Store, write_subject
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SIDES = (36, 34, 32)

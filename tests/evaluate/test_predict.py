@@ -16,18 +16,19 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tlseg_jax.datasets.spec import DatasetSpec, get_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
 from tlseg_jax.evaluate.predict_folder import Outcome, output_path, predict_folder
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.layouts import find_scans
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
-from tlseg_jax.preprocess.read import read_scan
-from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.written import RECORD
+from tlseg_jax.preprocess.reading.read import read_scan
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.written import RECORD
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SPEC = DatasetSpec(

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.component_features import FEATURES
 from tlseg_jax.evaluate.false_positives import Forest
 from tlseg_jax.evaluate.predict import write_label_map
 from tlseg_jax.evaluate.predict_slices import own_values, predict_slices_scan
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.errors import InputError
 
 SPEC = SliceSpec(
     "balls", "CT", ("liver", "tumour"), ((1, 2), (2,)), (48, 56), scaling="window", window=(-100.0, 100.0),

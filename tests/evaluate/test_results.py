@@ -11,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.conftest import SIDE, MakeStore
-from tlseg_jax.datasets.spec import get_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.evaluate.metrics import SubjectScore
 from tlseg_jax.evaluate.results import KeptMasks, SubjectRow, box_for, evaluate_store, format_summary, save_results
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 WHOLE = Box((0, 0, 0), (SIDE,) * 3)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import predict_box
 from tlseg_jax.evaluate.slice_inference import neighbours_by_z, predict_planes, predict_stack, stack_channels
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.geometry import Box
+from tlseg_jax.runtime.errors import InputError
 
 Planes = NDArray[np.float32]
 

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.evaluate.slices import SPACING, ball, draw, write_slice_store
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.metrics import Mask
 from tlseg_jax.evaluate.results import SubjectRow
 from tlseg_jax.evaluate.slice_results import evaluate_slices, save_slice_results
+from tlseg_jax.runtime.errors import InputError
 
 Planes = NDArray[np.float32]
 OUTPUTS = ("tumour", "liver")  # another order than the store's

@@ -10,12 +10,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.evaluate.slice_results import SliceResults, evaluate_slices
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
-from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime.errors import InputError
 
 CHAOS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "abdomen_mr_chaos"
 SPEC = SliceSpec(

@@ -14,7 +14,7 @@ COMMAND = """
 import errno, sys
 from absl import flags
 from experiments import cli
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 KIND = flags.DEFINE_string("kind", "", "What happens.")
 

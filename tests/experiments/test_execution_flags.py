@@ -10,8 +10,9 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import execution_flags, training_flags
-from tlseg_jax.datasets.spec import AnySpec, get_any_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.execution import Execution
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,13 +13,13 @@ import pytest
 
 from tests.conftest import SIDE, blob, he_variables, write_store
 from tests.export.conftest import save_run
-from tlseg_jax.datasets.spec import spec_from_dict
+from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.evaluate.predict import predict_scan
 from tlseg_jax.export.load import load_any_model
+from tlseg_jax.geometry import Box
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.geometry import Box
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 

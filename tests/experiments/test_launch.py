@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments import cluster_flags, launch
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,9 +19,9 @@ import json, sys
 from absl import flags
 import experiments.postprocess as command
 from tests.evaluate.test_false_positives import spotted
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.models.networks import get_network
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.checkpoints.checkpoint import SavedModel
 
 command.load_slice_predictor = lambda saved: spotted
 for case in json.loads(sys.argv[1]):

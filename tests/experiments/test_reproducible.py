@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_store
-from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.checkpoints.checkpoint import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 
 TRAIN = """
 import dataclasses, json, sys
 from pathlib import Path
-from tlseg_jax.files import lock_folder
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.train.compilation_cache import use_compilation_cache
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.compilation_cache import use_compilation_cache
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings

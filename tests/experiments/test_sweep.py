@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_store
-from tlseg_jax.report.results_table import read_results
+from tlseg_jax.studies.results_table import read_results
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,9 +7,10 @@ from absl import flags
 from absl.testing import flagsaver
 
 from experiments import training_flags
-from tlseg_jax.datasets.spec import AnySpec, get_any_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.remedies import without_remedies

@@ -11,11 +11,11 @@ import pytest
 
 from tests.conftest import he_variables, write_store
 from tests.train.slice_runs import first_variables, small_job, small_store
-from tlseg_jax.files import lock_folder, write_json
+from tlseg_jax.checkpoints.checkpoint import Checkpoints
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.any_store import AnyStore
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.train import job as job_module
-from tlseg_jax.train.checkpoint import Checkpoints
 from tlseg_jax.train.job import JobSettings, claim_run, prepare_run
 from tlseg_jax.train.recipes import get_recipe
 

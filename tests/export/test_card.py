@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.export.conftest import SCORE
+from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
+from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.export.card import NOT_STATED, card_text, make_card, scores_of
 from tlseg_jax.export.stablehlo import PLATFORMS, calling_convention
-from tlseg_jax.train.checkpoint import SavedModel, load_model
-from tlseg_jax.train.run_folder import read_json
 
 
 @pytest.fixture(params=["volume_run", "slice_run"])

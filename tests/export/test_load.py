@@ -8,13 +8,13 @@ import pytest
 
 from tests.conftest import blob
 from tests.train.slice_runs import small
-from tlseg_jax.datasets.spec import spec_from_dict
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.evaluate.inference import predict_tiles, predict_volume
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.export.model_folder import export_model
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.geometry import Box
+from tlseg_jax.runtime.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

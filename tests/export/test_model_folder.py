@@ -14,16 +14,17 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_store
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import load_model
+from tlseg_jax.checkpoints.exported import load_exported
+from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.export import model_folder
 from tlseg_jax.export.load import load_any_model
-from tlseg_jax.export.model_folder import export_model, load_exported
+from tlseg_jax.export.model_folder import export_model
 from tlseg_jax.export.stablehlo import export_network
-from tlseg_jax.files import lock_folder
-from tlseg_jax.train.checkpoint import load_model
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.job import JobSettings, Pretrained, prepare_run, seen_subjects
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.run_folder import read_json
 
 
 @pytest.fixture(scope="module", autouse=True)

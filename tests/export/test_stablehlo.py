@@ -9,12 +9,12 @@ import pytest
 from jax import export
 
 from tests.models.test_features import moved_variables
-from tlseg_jax.errors import InputError
 from tlseg_jax.export.stablehlo import PLATFORMS, check_platforms, export_network, input_shape, load_network
 from tlseg_jax.models.networks import NetworkConfig, get_network
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.models.unet3d import UNet3DConfig
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.step import make_predictor
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

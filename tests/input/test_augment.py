@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.spec import PAPER_SPECS, get_spec
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import PAPER_SPECS
 from tlseg_jax.input.augment import Augmentation, augment, augment_batch, augmentation_for, sample_key
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

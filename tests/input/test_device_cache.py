@@ -9,13 +9,13 @@ import pytest
 
 from tests.conftest import MakeStore, blob
 from tests.train.slice_runs import small_store
-from tlseg_jax.errors import InputError
+from tlseg_jax.geometry import Box
 from tlseg_jax.input.device_cache import DeviceCache, cache_patches, cache_slices
 from tlseg_jax.input.patches import InputSettings, make_batches
 from tlseg_jax.input.slices import SliceInput, make_slice_batches
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.store import Store, write_subject
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store, write_subject
+from tlseg_jax.runtime.errors import InputError
 
 AMPLE = 1 << 30
 

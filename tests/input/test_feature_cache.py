@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import he_variables
 from tests.train.slice_runs import small_store
-from tlseg_jax.errors import InputError
+from tlseg_jax.geometry import Box
 from tlseg_jax.input import feature_cache
 from tlseg_jax.input.augment import Augmentation, augment_batch
 from tlseg_jax.input.feature_cache import (
@@ -25,9 +25,9 @@ from tlseg_jax.input.patches import InputSettings, make_batches
 from tlseg_jax.input.slices import SliceInput, make_slice_batches
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

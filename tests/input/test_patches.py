@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import SIDE, MakeStore
-from tlseg_jax.errors import InputError
+from tlseg_jax.geometry import Box, crop_or_pad
 from tlseg_jax.input.patches import InputSettings, make_batches, random_box, training_box
-from tlseg_jax.preprocess.geometry import Box, crop_or_pad
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 BOX = Box((2, 0, -3), (8, 16, 16))
 
@@ -127,8 +127,8 @@ PROCESSES = """
 import sys, pathlib
 from absl import app
 from tlseg_jax.input.patches import InputSettings, make_batches
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.store.store import Store
 
 def read(store, workers):
     it = make_batches(store, store.subjects(), Box((2, 0, -3), (8, 16, 16)), InputSettings(seed=4, workers=workers))

@@ -10,9 +10,9 @@ import pytest
 
 from tests.evaluate.slices import write_slice_store
 from tests.train.slice_runs import SIDES, small_store
-from tlseg_jax.errors import InputError
 from tlseg_jax.input.slices import Regions, SliceInput, make_slice_batches, sampling_order
-from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime.errors import InputError
 
 PLANES = 7
 

@@ -7,8 +7,8 @@ import pytest
 import scipy.ndimage
 from jax import lax
 
-from tlseg_jax.models import kernel_gradient, onednn
-from tlseg_jax.models.conv import LAYOUTS, Lowering, choose_lowering, convolution, convolution_of_parts
+from tlseg_jax.models.lowering import kernel_gradient, onednn
+from tlseg_jax.models.lowering.conv import LAYOUTS, Lowering, choose_lowering, convolution, convolution_of_parts
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -5,8 +5,8 @@ import json
 import jax
 import pytest
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NETWORKS, config_from_dict, get_network, init_variables, variable_shapes
+from tlseg_jax.runtime.errors import InputError
 
 
 @pytest.mark.parametrize("name", NETWORKS)

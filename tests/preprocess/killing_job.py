@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ScanFiles
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ import numpy as np
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset, prepare_shard
-from tlseg_jax.preprocess.shards import Shard
+from tlseg_jax.preprocess.store.shards import Shard
 
 MODES = ("one", "redo", "shards", "workers")
 SCANS = 4

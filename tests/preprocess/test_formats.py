@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.dry_run import check_source
-from tlseg_jax.preprocess.layouts import find_scans
+from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
-from tlseg_jax.preprocess.read import read_header, read_scan
-from tlseg_jax.preprocess.scan import ExclusionError, Scan, ScanFiles
-from tlseg_jax.preprocess.slice_read import read_volume
+from tlseg_jax.preprocess.reading.read import read_header, read_scan
+from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
+from tlseg_jax.preprocess.reading.slice_read import read_volume
+from tlseg_jax.runtime.errors import InputError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

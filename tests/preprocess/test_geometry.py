@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tlseg_jax.preprocess.geometry import Box, Grid, crop_or_pad, paste
+from tlseg_jax.geometry import Box, Grid, crop_or_pad, paste
 
 VOLUME = np.random.default_rng(0).normal(size=(5, 6, 7))
 

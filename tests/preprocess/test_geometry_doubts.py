@@ -8,10 +8,10 @@ import pytest
 
 from tests.conftest import MakeStore
 from tlseg_jax.evaluate.results import format_summary
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.header import no_geometry, read_header
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.report.assess import doubts_in
+from tlseg_jax.preprocess.reading.header import no_geometry, read_header
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.files import write_json
+from tlseg_jax.studies.assess import doubts_in
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SHAPE = (12, 9, 10)

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.preprocess.killing_job import KillingJob, be_killed
-from tlseg_jax.preprocess.jobs import run_jobs
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.jobs import run_jobs
 
 
 def test_a_killed_worker_takes_only_its_own_scan_along(tmp_path: Path) -> None:

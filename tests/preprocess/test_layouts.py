@@ -8,12 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
-from tlseg_jax.preprocess.found import person_of, unsafe_name
-from tlseg_jax.preprocess.layout_pairs import role_of
-from tlseg_jax.preprocess.layouts import Found, find_scans, no_subject_left
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.layouts.found import person_of, unsafe_name
+from tlseg_jax.preprocess.layouts.layouts import Found, find_scans, no_subject_left
+from tlseg_jax.preprocess.layouts.pairs import role_of
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.errors import InputError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

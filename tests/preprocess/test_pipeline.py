@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tlseg_jax.datasets.spec import DatasetSpec, get_spec
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
-from tlseg_jax.preprocess.resample import to_grid, to_scan
-from tlseg_jax.preprocess.scan import ExclusionError, Scan
-from tlseg_jax.preprocess.template import mni305_grid
+from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan
+from tlseg_jax.preprocess.steps.resample import to_grid, to_scan
+from tlseg_jax.preprocess.steps.template import mni305_grid
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SKIP = PrepareSettings(registration="skip", bias_correction=False)

@@ -15,13 +15,14 @@ import pytest
 import SimpleITK as sitk
 import zarr
 
-from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec, get_spec
-from tlseg_jax.errors import InputError
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.folds import take_fold
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_record import seen_of, seen_subjects
 
 ROOT = Path(__file__).resolve().parents[2]

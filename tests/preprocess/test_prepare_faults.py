@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from tests.preprocess.test_prepare import SETTINGS, SPEC, write_scan, write_source
-from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.prepare import prepare_dataset
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError, Preempted
 
 ROOT = Path(__file__).resolve().parents[2]
 REMOUNT, READ_ONLY, LAZILY = 32, 1, 2

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from tests.preprocess.slice_volumes import AFFINE, anatomy, write_pair
-from tlseg_jax.datasets.cohort import COHORT_FILE
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
-from tlseg_jax.errors import InputError
+from tlseg_jax.phantoms.cohort import COHORT_FILE
 from tlseg_jax.preprocess import slice_subject
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
-from tlseg_jax.preprocess.slice_store import SliceStore
 from tlseg_jax.preprocess.slice_summary import slice_summary
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -15,8 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import LabelValues
-from tlseg_jax.preprocess.read import check_values_named, read_header, read_scan
-from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles, UnnamedValuesError
+from tlseg_jax.preprocess.reading.read import check_values_named, read_header, read_scan
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SHAPE = (6, 7, 8)

@@ -6,12 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tlseg_jax.datasets.spec import get_spec
-from tlseg_jax.preprocess.geometry import Affine, Grid
-from tlseg_jax.preprocess.register import Registration, register
-from tlseg_jax.preprocess.resample import label_to_grid, to_grid, to_scan
-from tlseg_jax.preprocess.scan import ExclusionError
-from tlseg_jax.preprocess.template import MNI305_TO_MNI152, mni305_grid, template_image, template_mask
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.geometry import Affine, Grid
+from tlseg_jax.preprocess.reading.scan import ExclusionError
+from tlseg_jax.preprocess.steps.register import Registration, register
+from tlseg_jax.preprocess.steps.resample import label_to_grid, to_grid, to_scan
+from tlseg_jax.preprocess.steps.template import MNI305_TO_MNI152, mni305_grid, template_image, template_mask
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

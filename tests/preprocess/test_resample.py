@@ -6,8 +6,8 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
-from tlseg_jax.preprocess.geometry import Grid
-from tlseg_jax.preprocess.resample import label_to_grid, to_grid, to_scan
+from tlseg_jax.geometry import Grid
+from tlseg_jax.preprocess.steps.resample import label_to_grid, to_grid, to_scan
 
 
 def smooth(shape: tuple[int, int, int], seed: int = 0, sigma: float = 2.0) -> np.ndarray:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from tests.preprocess.test_formats import SLICES, itk, real, same_locale, write_dicom
 from tlseg_jax.preprocess.dry_run import check_source
-from tlseg_jax.preprocess.layouts import find_scans
-from tlseg_jax.preprocess.read import read_scan
-from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.preprocess.slice_read import SliceVolume, read_volume
+from tlseg_jax.preprocess.layouts.layouts import find_scans
+from tlseg_jax.preprocess.reading.read import read_scan
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
 
 __all__ = ["real", "same_locale"]  # fixtures
 

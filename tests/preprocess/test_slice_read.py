@@ -12,9 +12,9 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 
 from tests.preprocess.slice_volumes import AFFINE, anatomy, write_pair
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
-from tlseg_jax.preprocess import slice_scale
-from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
-from tlseg_jax.preprocess.slice_read import planes_to_scan, read_volume
+from tlseg_jax.preprocess.reading import slice_scale
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
+from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 CT = SliceSpec(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS
-from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_subject import natural_order
+from tlseg_jax.runtime.errors import InputError
 
 LITS = SLICE_SPECS["lits"]
 MRI = SLICE_SPECS["mri_artery"]

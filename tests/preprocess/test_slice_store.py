@@ -9,10 +9,10 @@ import zarr
 
 from tests.conftest import MakeStore
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.slice_store import Sample, SliceStore, write_slices
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore, write_slices
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
 
 SPEC = SliceSpec("few", "MR", ("liver", "tumour"), ((1, 2), (2,)), (20, 16), neighbours=1, split_group="few")
 RNG = np.random.default_rng(0)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tlseg_jax.datasets.spec import get_spec
-from tlseg_jax.preprocess import crop
-from tlseg_jax.preprocess.bias import correct_bias
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.normalise import zscore
-from tlseg_jax.preprocess.scan import ExclusionError, Scan
-from tlseg_jax.preprocess.strip import brain_mask, foreground, own_brain, strip
-from tlseg_jax.preprocess.template import MNI305_TO_MNI152, mni305_grid, native_grid, template_mask
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan
+from tlseg_jax.preprocess.steps import crop
+from tlseg_jax.preprocess.steps.bias import correct_bias
+from tlseg_jax.preprocess.steps.normalise import zscore
+from tlseg_jax.preprocess.steps.strip import brain_mask, foreground, own_brain, strip
+from tlseg_jax.preprocess.steps.template import MNI305_TO_MNI152, mni305_grid, native_grid, template_mask
 
 
 def ball(shape: tuple[int, int, int], centre: tuple[float, float, float], radius: float) -> np.ndarray:

@@ -16,10 +16,10 @@ import pytest
 import zarr
 
 from tests.conftest import SIDE, MakeStore, blob
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import local_folder, write_json
-from tlseg_jax.preprocess.geometry import Box, crop_or_pad
-from tlseg_jax.preprocess.store import Store, open_array, write_subject
+from tlseg_jax.geometry import Box, crop_or_pad
+from tlseg_jax.preprocess.store.store import Store, open_array, write_subject
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import local_folder, write_json
 
 
 def subject_files(folder: Path) -> list[Path]:

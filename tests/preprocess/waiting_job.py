@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.errors import Preempted
-from tlseg_jax.preprocess.jobs import run_jobs
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.errors import Preempted
+from tlseg_jax.runtime.jobs import run_jobs
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.remote.bucket import Bucket
-from tlseg_jax.errors import InputError
 from tlseg_jax.remote import lease as module
 from tlseg_jax.remote.address import parse_address
 from tlseg_jax.remote.kv import open_bucket
 from tlseg_jax.remote.lease import LEASE, Lease, read_lease
+from tlseg_jax.runtime.errors import InputError
 
 LIFE, RENEW = 3.0, 0.2
 

@@ -8,11 +8,11 @@ import pytest
 
 from tests.remote.bucket import Bucket
 from tests.remote.test_held import files, write
-from tlseg_jax.errors import InputError
 from tlseg_jax.remote.address import parse_address
 from tlseg_jax.remote.kv import open_bucket
 from tlseg_jax.remote.listing import WHOLE, counts, remote_files, step_of
 from tlseg_jax.remote.mirror import Mirror
+from tlseg_jax.runtime.errors import InputError
 
 
 class Recorded:

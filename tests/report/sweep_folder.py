@@ -10,9 +10,9 @@ from tests.conftest import SIDE, blob
 from tests.report.sweep_results import BRAIN, Truth, make_rows, write_rows, write_study
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.mask_file import save_masks
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import write_subject
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.store.store import write_subject
+from tlseg_jax.runtime.files import write_json
 
 
 def write_scans(folder: Path, name: str, subjects: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tlseg_jax.evaluate.results import IN_PERSON
-from tlseg_jax.report.results_table import COLUMNS, FACTOR_COLUMNS, FACTORS
+from tlseg_jax.studies.results_table import COLUMNS, FACTOR_COLUMNS, FACTORS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tlseg_jax.report.agreement import bland_altman, intraclass_correlation
+from tlseg_jax.report.stats.agreement import bland_altman, intraclass_correlation
 
 # Peak expiratory flow of 17 people by two meters (Bland & Altman, Lancet 327, 1986, first readings).
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]

@@ -12,13 +12,13 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from tests.evaluate.slices import SHAPE, SPACING, draw, write_slice_store
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.report import assess_slices as module
-from tlseg_jax.report.assess_slices import assess_slices, example_slice
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies import assess_slices as module
+from tlseg_jax.studies.assess_slices import assess_slices, example_slice
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 

@@ -7,13 +7,13 @@ import pytest
 
 from tests.evaluate.slices import SHAPE, SPACING, draw, write_slice_store
 from tests.report.sweep_results import LIVER, make_rows, study_dict, write_rows
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.mask_file import save_masks
-from tlseg_jax.files import write_json
-from tlseg_jax.report.case_figures import grid_section, make_viewers
-from tlseg_jax.report.case_scans import load_scan
-from tlseg_jax.report.results_table import Results, read_results
+from tlseg_jax.report.figures.case_figures import grid_section, make_viewers
+from tlseg_jax.report.figures.case_scans import load_scan
 from tlseg_jax.report.study_info import StudyInfo, read_study
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
+from tlseg_jax.studies.results_table import Results, read_results
 
 SET = "tiny2d_tumour"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.report.sweep_results import BRAIN, make_rows, write_rows
-from tlseg_jax.report.choose_cases import best_method, choose_cases, grid_subject
-from tlseg_jax.report.results_table import Results, by_unit, read_results
+from tlseg_jax.report.figures.choose_cases import best_method, choose_cases, grid_subject
+from tlseg_jax.studies.results_table import Results, by_unit, read_results
 
 
 @pytest.fixture

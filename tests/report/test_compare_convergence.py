@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tlseg_jax.report.compare_convergence import common_levels, convergence, smoothed
+from tlseg_jax.evaluate.convergence import common_levels, convergence, smoothed
 
 
 def falling(rate: float, steps: int = 2000, floor: float = 0.0) -> list[tuple[int, float]]:

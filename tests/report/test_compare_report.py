@@ -10,10 +10,10 @@ import pytest
 from scipy import stats
 
 from tests.report.test_compare_runs import SOURCE, TARGET, write_run
-from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.run_tables import CompareRun
+from tlseg_jax.figures.slice_examples import ExampleCase
 from tlseg_jax.report.compare_report import write_comparison
-from tlseg_jax.report.compare_runs import CompareRun
-from tlseg_jax.report.slice_examples import ExampleCase
+from tlseg_jax.runtime.errors import InputError
 
 RATE = {"A": 20, "B": 40, "C": 80}
 """Steps in which the loss falls by e: A is fastest, as the report found."""

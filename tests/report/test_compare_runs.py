@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.report.compare_runs import CompareRun, by_n, read_run, read_scores
+from tlseg_jax.evaluate.run_tables import CompareRun, by_n, read_run, read_scores
+from tlseg_jax.runtime.errors import InputError
 
 TARGET, SOURCE = "mri_artery_tumour", "lits_tumour"
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.report import compare_stats
-from tlseg_jax.report.compare_stats import (
+from tlseg_jax.report.stats import compare_stats
+from tlseg_jax.report.stats.compare_stats import (
     LEAST_UNITS,
     conclude,
     forgetting,
@@ -19,6 +18,7 @@ from tlseg_jax.report.compare_stats import (
     spread_caption,
     spread_words,
 )
+from tlseg_jax.runtime.errors import InputError
 
 RNG = np.random.default_rng(3)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from tlseg_jax.report.curves import draw_learning_curve, running_median
+from tlseg_jax.figures.curves import draw_learning_curve, running_median
 
 FALLING = [(i, float(np.exp(-i / 60))) for i in range(1, 301)]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tlseg_jax.datasets.factors import FACTORS, Levels, design, full_factorial
-from tlseg_jax.errors import InputError
-from tlseg_jax.report.effect_coding import code_effects, separable_interactions
+from tlseg_jax.report.stats.effect_coding import code_effects, separable_interactions
+from tlseg_jax.runtime.errors import InputError
 
 PAIRS = set(itertools.combinations(FACTORS, 2))
 

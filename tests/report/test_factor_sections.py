@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 
 from tests.report.sweep_results import BRAIN, Truth, write_results, write_study
 from tlseg_jax.datasets.factors import EXTRA_POINTS, Levels, design
-from tlseg_jax.report.factor_analysis import analyse
-from tlseg_jax.report.factor_pair import compare_pair, pair_section
-from tlseg_jax.report.factor_scores import shift_losses, target_scores
 from tlseg_jax.report.factor_sections import factor_sections
-from tlseg_jax.report.results_table import ResultRow, Results, by_person, read_results
-from tlseg_jax.report.sections import ReportTable, Section
+from tlseg_jax.report.figures.factor_pair import compare_pair, pair_section
+from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.stats.factor_analysis import analyse
+from tlseg_jax.report.stats.factor_scores import shift_losses, target_scores
 from tlseg_jax.report.study_info import StudyInfo, read_study
+from tlseg_jax.studies.results_table import ResultRow, Results, by_person, read_results
 
 DISEASE, SPACE, SKULL_LOSS = 0.03, -0.06, 0.05
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from tlseg_jax.report.learning_fit import LearningCurve, NoCurve, fit_learning_curve, labels_needed
+from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve, fit_learning_curve, labels_needed
 
 N = (2, 4, 8, 16, 32, 64)
 

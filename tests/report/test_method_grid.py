@@ -8,8 +8,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from tlseg_jax.report.contours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
-from tlseg_jax.report.method_grid import draw_method_grid
+from tlseg_jax.figures.contours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
+from tlseg_jax.report.figures.method_grid import draw_method_grid
 
 SHAPE = (40, 48, 30)
 AFFINE = np.diag([1.5, 1.0, 2.0, 1.0])

@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 
 from tlseg_jax.datasets.factors import FACTORS, Levels, design
-from tlseg_jax.errors import InputError
-from tlseg_jax.report import mixed_model
-from tlseg_jax.report.mixed_model import MixedFit, Observation, fit_effects
+from tlseg_jax.report.stats import mixed_model
+from tlseg_jax.report.stats.mixed_model import MixedFit, Observation, fit_effects
+from tlseg_jax.runtime.errors import InputError
 
 DISEASE, SPACE, BOTH, DOUBLING = 5.0, -4.0, 3.0, 2.0
 """Effects in points: AD - HD and native - MNI305 where the other is low, what they do together, twice the n."""

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from tlseg_jax.report.results_table import ResultRow, Results
+from tlseg_jax.report.stats.sweep_stats import compare_methods
 from tlseg_jax.report.study_info import StudyInfo, StudyMethod
-from tlseg_jax.report.study_words import verdict
-from tlseg_jax.report.sweep_stats import compare_methods
+from tlseg_jax.report.words.study_words import verdict
+from tlseg_jax.studies.results_table import ResultRow, Results
 
 STUDY = StudyInfo(
     "null", "volumes", "t", (), (4,), 5, 0, (StudyMethod("FT", "source"), StudyMethod("E2E")), synthetic=True

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.report.page import MAX_PICTURE, SYNTHETIC, write_page
-from tlseg_jax.report.png import save_figure
-from tlseg_jax.report.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.figures.png import save_figure
+from tlseg_jax.report.page.page import MAX_PICTURE, SYNTHETIC, write_page
+from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.runtime.errors import InputError
 
 TABLE = ReportTable(
     "scores", "IoU of 3 <persons>.", ("method", "n", "IoU", "p"),

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.report.test_viewer import head
-from tlseg_jax.report.page import write_page
-from tlseg_jax.report.sections import ReportTable, Section
-from tlseg_jax.report.viewer import make_viewer
+from tlseg_jax.report.page.page import write_page
+from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.page.viewer import make_viewer
 
 playwright = pytest.importorskip("playwright.sync_api")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.report.sweep_results import BRAIN, Truth, make_rows, write_results, write_rows
-from tlseg_jax.errors import InputError
-from tlseg_jax.report.results_table import by_person, by_unit, read_results
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.results_table import by_person, by_unit, read_results
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.image import imread
 
 from tests.report.test_compare_runs import write_run
-from tlseg_jax.report.compare_runs import RunTables, read_run
-from tlseg_jax.report.slice_curves import MODEL_COLOURS, band, draw_curves_together, draw_model_curve
+from tlseg_jax.evaluate.run_tables import RunTables, read_run
+from tlseg_jax.figures.slice_curves import MODEL_COLOURS, band, draw_curves_together, draw_model_curve
 
 NAN = float("nan")
 FALLING = [float(np.exp(-i / 40)) for i in range(200)]

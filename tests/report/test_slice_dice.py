@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from tlseg_jax.report.slice_dice import draw_dice_by_model
+from tlseg_jax.report.stats.slice_dice import draw_dice_by_model
 
 FOUR = {f"volume-{i}": 0.2 + 0.1 * i for i in range(4)}
 

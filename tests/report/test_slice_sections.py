@@ -8,11 +8,11 @@ import pytest
 from tests.report.sweep_results import LIVER, make_rows, study_dict, write_rows
 from tests.report.test_compare_report import losses, volumes
 from tests.report.test_compare_runs import SOURCE, write_run
-from tlseg_jax.files import write_json
-from tlseg_jax.report.results_table import Results, read_results
-from tlseg_jax.report.sections import Section
+from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.slice_sections import slice_sections
 from tlseg_jax.report.study_info import StudyInfo, read_study
+from tlseg_jax.runtime.files import write_json
+from tlseg_jax.studies.results_table import Results, read_results
 
 TARGET = "mri_artery_tumour"
 

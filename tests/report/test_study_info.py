@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.report.sweep_results import BRAIN, REMEDIES, Truth, study_dict, write_study
-from tlseg_jax.errors import InputError
 from tlseg_jax.report.study_info import Exclusion, FailedCell, read_study
+from tlseg_jax.runtime.errors import InputError
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

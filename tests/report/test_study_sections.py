@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from tests.report.sweep_results import BRAIN, LIVER, REMEDIES, Truth, make_rows, write_results, write_rows, write_study
-from tlseg_jax.errors import InputError
-from tlseg_jax.report.results_table import read_results
-from tlseg_jax.report.sections import Section
+from tlseg_jax.report.page.sections import Section
+from tlseg_jax.report.stats.sweep_stats import compare_methods, mean_scores, scored_sets
 from tlseg_jax.report.study_info import read_study
 from tlseg_jax.report.study_sections import score_sections
 from tlseg_jax.report.study_tables import scores_table
-from tlseg_jax.report.study_words import difference, turned, verdict
-from tlseg_jax.report.sweep_stats import compare_methods, mean_scores, scored_sets
+from tlseg_jax.report.words.study_words import difference, turned, verdict
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.results_table import read_results
 
 
 def sections(

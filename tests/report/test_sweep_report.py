@@ -10,9 +10,9 @@ from tests.conftest import blob
 from tests.report.sweep_folder import write_sweep
 from tests.report.sweep_results import LIVER
 from tests.report.test_page import Parsed
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.report.sweep_report import write_report
+from tlseg_jax.runtime.errors import InputError
 
 
 def report(sweep: Path, viewers: int = 2) -> tuple[Path, Parsed, list[str]]:

@@ -7,11 +7,8 @@ import pytest
 from scipy import stats
 
 from tests.report.sweep_results import BRAIN, REMEDIES, Truth, make_rows, write_results, write_rows, write_study
-from tlseg_jax.report.learning_fit import LearningCurve, NoCurve
-from tlseg_jax.report.results_table import Results, read_results
-from tlseg_jax.report.study_info import StudyInfo, read_study
-from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, worst_cases
-from tlseg_jax.report.sweep_stats import (
+from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve
+from tlseg_jax.report.stats.sweep_stats import (
     ScoredSet,
     compare_methods,
     compare_remedies,
@@ -22,6 +19,9 @@ from tlseg_jax.report.sweep_stats import (
     scored_sets,
     volume_agreement,
 )
+from tlseg_jax.report.study_info import StudyInfo, read_study
+from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, worst_cases
+from tlseg_jax.studies.results_table import Results, read_results
 
 TARGET, UNSEEN = ScoredSet("target", "hdt_c"), ScoredSet("unseen", "oas_c")
 

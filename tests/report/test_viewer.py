@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.report.contours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
-from tlseg_jax.report.viewer import MAX_BYTES, Viewer, ViewerCase, make_viewer, png_parts, reachable
+from tlseg_jax.figures.contours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.report.page.viewer import MAX_BYTES, Viewer, ViewerCase, make_viewer, png_parts, reachable
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 

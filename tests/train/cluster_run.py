@@ -15,14 +15,14 @@ from pathlib import Path
 from experiments import cli, cluster_flags
 from tests.train.slice_runs import small_job
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.train import processes
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import processes
+from tlseg_jax.studies import runs as study
+from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.transfer import study
-from tlseg_jax.transfer.workplace import Workplace
 
 NETWORK = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
 

@@ -15,17 +15,17 @@ import numpy as np
 
 from experiments import cli, cluster_flags
 from tests.conftest import he_variables
+from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.input.patches import InputSettings, make_batches, training_box
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.train import processes
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import processes
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step, patch_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -15,8 +15,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from experiments import cli, cluster_flags
-from tlseg_jax.errors import InputError, Preempted
-from tlseg_jax.train import processes
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError, Preempted
 
 
 def main(given: Sequence[str]) -> None:

@@ -31,14 +31,14 @@ from flax.traverse_util import flatten_dict
 
 import tlseg_jax.input.patches  # noqa: F401 - as above
 from tests.conftest import he_variables, write_store
-from tlseg_jax import signals
-from tlseg_jax.errors import Preempted
-from tlseg_jax.files import lock_folder, write_json
+from tlseg_jax.checkpoints.checkpoint import KEEP, load_model
+from tlseg_jax.checkpoints.checkpoint_files import UNFINISHED, read_checkpoint, steps_in
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import signals
+from tlseg_jax.runtime.errors import Preempted
+from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.train import job as job_module
-from tlseg_jax.train.checkpoint import KEEP, load_model
-from tlseg_jax.train.checkpoint_files import UNFINISHED, read_checkpoint, steps_in
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.job import JobSettings, train_job
 from tlseg_jax.train.recipes import get_recipe

@@ -11,8 +11,8 @@ import numpy as np
 
 from benchmarks.parallel import difference
 from tests.conftest import write_store
-from tlseg_jax.files import lock_folder
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import Pretrained, train_job
 from tlseg_jax.train.job_settings import JobSettings

@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks.collectives import collectives
 from benchmarks.parallel import build, compiled, difference, train
 from tests.conftest import he_variables
+from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.models import norm
 from tlseg_jax.models.networks import get_network, variable_shapes
@@ -25,7 +26,6 @@ from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel, local_state
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.slice_losses import get_slice_loss
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step, slice_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from tests.conftest import he_variables
 from tests.evaluate.slices import ball, write_slice_store
-from tlseg_jax.files import lock_folder
+from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.job import Pretrained, train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import Fit

@@ -12,11 +12,11 @@ from typing import Any
 
 from experiments import cli, cluster_flags
 from tests.conftest import he_variables
-from tlseg_jax.files import lock_folder
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train import job as job_module
-from tlseg_jax.train import processes
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import JobSettings, train_job

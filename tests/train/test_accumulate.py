@@ -9,17 +9,17 @@ import optax
 import pytest
 
 from tests.conftest import blob, he_variables
-from tlseg_jax.files import lock_folder
+from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import cross_entropy, cross_entropy_dice
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.slice_losses import binary_cross_entropy
-from tlseg_jax.train.state import TrainState, init_state
 from tlseg_jax.train.step import make_train_step, slice_inputs, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -12,14 +12,14 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILE = """
 import sys
 import jax, jax.numpy as jnp
-from tlseg_jax.datasets.spec import get_any_spec
+from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.input.augment import augmentation_for
 from tlseg_jax.models.networks import get_network, init_variables, variable_shapes
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
 from tlseg_jax.train.slice_losses import get_slice_loss
-from tlseg_jax.train.state import init_state
+from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.train.step import make_train_step, patch_inputs, slice_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -12,21 +12,21 @@ import jax
 import numpy as np
 import pytest
 
+from tests.checkpoints.test_checkpoint import Position, assert_same_bits, contents, restore, save, state_of
 from tests.conftest import he_variables
-from tests.train.test_checkpoint import Position, assert_same_bits, contents, restore, save, state_of
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import full_disk, lock_folder
+from tlseg_jax.checkpoints.checkpoint import Checkpoints
+from tlseg_jax.checkpoints.checkpoint_files import steps_in
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import full_disk, lock_folder
+from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train import job as job_module
 from tlseg_jax.train.board import Board
-from tlseg_jax.train.checkpoint import Checkpoints
-from tlseg_jax.train.checkpoint_files import steps_in
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.history import History
 from tlseg_jax.train.job import JobSettings, train_job
 from tlseg_jax.train.loop import Fit
-from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.recipes import get_recipe
 
 READ_ONLY, LAZILY = 1, 2

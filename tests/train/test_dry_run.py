@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import he_variables
+from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.dry_run import dry_run_report, format_duration, random_batch
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.memory import Plan, fit_memory
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

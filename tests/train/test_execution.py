@@ -11,14 +11,14 @@ import pytest
 
 from tests.conftest import MakeStore, blob, he_variables
 from tests.train.slice_runs import NETWORK, first_variables, small_job, small_store
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
+from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.any_store import AnyStore
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.store import Store, write_subject
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store, write_subject
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train import job as job_module
-from tlseg_jax.train.checkpoint import load_model
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import JobSettings, load_predictor, load_slice_predictor, train_job

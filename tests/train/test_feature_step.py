@@ -9,6 +9,8 @@ import pytest
 
 from tests.conftest import he_variables
 from tests.train.slice_runs import small_store
+from tlseg_jax.checkpoints.state import init_state
+from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.input.feature_cache import cache_features, cache_slice_features, why_not
 from tlseg_jax.input.patches import InputSettings, make_batches
@@ -16,14 +18,12 @@ from tlseg_jax.input.slices import SliceInput, make_slice_batches
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.losses import cross_entropy_dice
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
 from tlseg_jax.train.slice_losses import get_slice_loss
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step, patch_inputs, slice_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 from tlseg_jax.transfer.frozen_levels import frozen_levels

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train import job as job_module
 from tlseg_jax.train import memory
 from tlseg_jax.train.execution import Execution

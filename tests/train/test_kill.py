@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +50,7 @@ def test_many_killed_runs(tmp_path: Path) -> None:
 def test_a_killed_process_holds_no_folder(tmp_path: Path) -> None:
     """While it lives nobody else gets in, and what it was writing stays beside."""
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom tlseg_jax.files import lock_folder, replacing\n"
+        "import sys, time\nfrom pathlib import Path\nfrom tlseg_jax.runtime.files import lock_folder, replacing\n"
         "folder = Path(sys.argv[1])\n"
         "with lock_folder(folder), replacing(folder / 'file') as f:\n"
         "    f.write('half')\n    print('held', flush=True)\n    time.sleep(600)"

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from jax.ad_checkpoint import print_saved_residuals
 
+from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import UNetConfig
@@ -17,7 +18,6 @@ from tlseg_jax.train.liveness import Footprint, count
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -16,21 +16,21 @@ import numpy as np
 import pytest
 
 from tests.conftest import MakeStore, he_variables
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
+from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
 from tlseg_jax.models.unet import SwitchUNet, UNetConfig
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.studies.runs import train_and_assess
+from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train import job as job_module
 from tlseg_jax.train import loop
-from tlseg_jax.train.checkpoint import SavedModel, load_model
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import JobSettings, Pretrained, load_predictor, prepare_run, seen_subjects, train_job
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import step_flops
-from tlseg_jax.transfer.study import train_and_assess
-from tlseg_jax.transfer.workplace import Workplace
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -327,7 +327,7 @@ def test_a_test_subject_of_the_pre_training_is_refused(
 
 HOLD = """
 import sys, pathlib
-from tlseg_jax.files import lock_folder
+from tlseg_jax.runtime.files import lock_folder
 with lock_folder(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.losses import cross_entropy, cross_entropy_dice, get_loss, soft_dice
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.device_memory import Capacity
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train import memory
-from tlseg_jax.train.device_memory import Capacity
 from tlseg_jax.train.memory import Plan, Prediction, fit_memory, predict, shortage
 
 MB = 10**6

@@ -10,7 +10,7 @@ import optax
 import pytest
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.optimiser import learning_rate_schedule, make_optimiser, scale_by_adam_epsilon_hat
 from tlseg_jax.train.recipes import RECIPES, get_recipe
 

@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.collectives import Collective, as_kernels, collectives
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train import parallel as parallel_module
 from tlseg_jax.train.batch_sums import mean_over, sum_over
 from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
 from tlseg_jax.train.remedies import check_remedies, remedy_name, without_remedies
 

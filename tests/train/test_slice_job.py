@@ -15,20 +15,20 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.train.slice_runs import NETWORK, TUMOUR_ONLY, first_variables, pretrained, small_job, small_store, train
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import load_model
+from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train import job as job_module
 from tlseg_jax.train import slice_data
-from tlseg_jax.train.checkpoint import load_model
 from tlseg_jax.train.job import Pretrained, load_predictor, load_slice_predictor, task_data
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.slice_data import DRAW, SliceData, even_batch
-from tlseg_jax.train.state import TrainState, init_state
 from tlseg_jax.train.step import make_predictor, make_test_loss, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

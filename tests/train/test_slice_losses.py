@@ -11,7 +11,7 @@ import pytest
 import scipy.special
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.slice_losses import SLICE_LOSSES, get_slice_loss, liver_cross_entropy
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

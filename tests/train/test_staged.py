@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from tests.conftest import he_variables
-from tlseg_jax.files import lock_folder
+from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train import job as job_module
-from tlseg_jax.train.checkpoint import load_model
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.job import JobSettings, Pretrained, train_job
 from tlseg_jax.train.loop import Fit
-from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.recipes import get_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import blob, he_variables
+from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.input.augment import Augmentation, augment_batch
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.losses import cross_entropy_dice
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step, patch_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -11,13 +11,13 @@ import pytest
 from absl import flags
 
 from tests.conftest import MakeStore, he_variables
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
+from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.input.stream import _permutation
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train import job as job_module
-from tlseg_jax.train.checkpoint import load_model
 from tlseg_jax.train.job import JobSettings, train_job
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.patch_data import PatchData

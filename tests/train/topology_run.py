@@ -11,16 +11,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from tests.checkpoints.test_checkpoint import Position
 from tests.conftest import he_variables
-from tests.train.test_checkpoint import Position
+from tlseg_jax.checkpoints.checkpoint import Checkpoints
+from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.train.checkpoint import Checkpoints
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.state import TrainState, init_state
 from tlseg_jax.train.step import make_train_step, patch_inputs
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 from tests.train.slice_runs import NETWORK, TUMOUR_ONLY, first_variables, small_job, small_store
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.report import assess_slices as assess_module
+from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
+from tlseg_jax.checkpoints.run_folder import read_json
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
+from tlseg_jax.studies import assess_slices as assess_module
+from tlseg_jax.studies import compare
+from tlseg_jax.studies import runs as study
+from tlseg_jax.studies.compare import Compared, Planned, train_all
+from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train import job as job_module
-from tlseg_jax.train.checkpoint import SavedModel, load_model
-from tlseg_jax.train.run_folder import read_json
-from tlseg_jax.transfer import compare, study
-from tlseg_jax.transfer.compare import Compared, Planned, train_all
-from tlseg_jax.transfer.workplace import Workplace
 
 pytestmark = [pytest.mark.usefixtures("quick_compile"), pytest.mark.slow]
 

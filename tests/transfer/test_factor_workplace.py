@@ -6,9 +6,9 @@ import pytest
 
 from tests.conftest import write_store
 from tlseg_jax.datasets.factors import Levels
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 
 NAME = Levels("lateral ventricle", "AD", "native", "stripped", "registry", "automatic").name
 

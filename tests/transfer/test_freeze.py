@@ -10,13 +10,13 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.conftest import SIDE, blob, he_variables
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.models.networks import NETWORKS, NetworkConfig, count_parameters, get_network, variable_shapes
 from tlseg_jax.models.unet import SwitchUNet, UNetConfig
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.losses import cross_entropy_dice
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.state import TrainState, init_state
 from tlseg_jax.train.step import Step, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import (
     FREEZING,

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.transfer.restore import restore_pretrained
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tests.conftest import he_variables
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.transfer.restore import Restored, restore_pretrained
 
 BOTH = SliceUNetConfig("tiny2d", (2, 3, 4))

@@ -12,13 +12,13 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.conftest import blob, he_variables
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.models.networks import NETWORKS, get_network, variable_shapes
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.losses import cross_entropy_dice
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import Recipe, get_recipe
-from tlseg_jax.train.state import init_state
 from tlseg_jax.train.step import make_train_step
 from tlseg_jax.transfer.freeze import FREEZING, get_rules, label_parameters
 from tlseg_jax.transfer.stages import GROUPS, first_steps, label_groups, stages

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from tests.conftest import MakeStore
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel
+from tlseg_jax.checkpoints.run_folder import differing, own_folder
 from tlseg_jax.evaluate.metrics import SubjectScore
 from tlseg_jax.evaluate.results import COLUMNS, SubjectRow, save_results
 from tlseg_jax.evaluate.table import read_table
-from tlseg_jax.files import write_json
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
+from tlseg_jax.studies import runs as study
+from tlseg_jax.studies.runs import finetune, is_finished
+from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.job import Pretrained, run_settings
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.run_folder import differing, own_folder
-from tlseg_jax.transfer import study
-from tlseg_jax.transfer.study import finetune, is_finished
-from tlseg_jax.transfer.workplace import Workplace, open_store
 
 JOB = JobSettings(get_network("switch8x2"), get_recipe("default"), 10)
 

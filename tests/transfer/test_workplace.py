@@ -10,12 +10,12 @@ import pytest
 
 from tests.conftest import write_store
 from tests.evaluate.slices import SPEC, write_slice_store
+from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS
-from tlseg_jax.datasets.spec import get_any_spec
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.transfer.workplace import Workplace, named_spec, open_store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 
 
 @pytest.fixture

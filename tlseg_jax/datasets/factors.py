@@ -13,9 +13,9 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from tlseg_jax.choose import choose
 from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec, Shape3, Space
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.choose import choose
+from tlseg_jax.runtime.errors import InputError
 
 FACTORS: Mapping[str, tuple[str, ...]] = {
     "structure": ("caudate", "lateral ventricle", "whole brain"),

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Collection
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 
 def check_known(given: Collection[str], fields: Collection[str], where: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_label, is_number
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 Modality = Literal["CT", "MR"]
 Resize = Literal["pad", "fit", "spacing"]

@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 Split = Literal["train", "test"]
 

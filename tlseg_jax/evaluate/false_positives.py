@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from tlseg_jax.datasets.spec import Spacing3
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.component_features import FEATURES, component_features
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import Mask
+from tlseg_jax.runtime.errors import InputError
 
 TREES = 256
 KEEP = 0.5

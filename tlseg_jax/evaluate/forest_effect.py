@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.detection import Detection, detect, label_components, pool
 from tlseg_jax.evaluate.false_positives import Forest, PredictedVolume, true_components
 from tlseg_jax.evaluate.inference import THRESHOLD
@@ -20,8 +19,9 @@ from tlseg_jax.evaluate.metrics import Mask, score
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
 from tlseg_jax.evaluate.slice_results import common_structures, predict_subject, reference_mask, scattered_volumes
 from tlseg_jax.evaluate.table import write_table
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.slice_store import SliceStore
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
 
 ORGAN = "liver"
 """The output whose prediction distances are measured to, where a network has it besides the target."""
@@ -81,7 +81,7 @@ def predicted_volumes(
     if structure not in common_structures(store, outputs):
         raise InputError(
             f"The structure '{structure}' is not both an output of the network ({', '.join(outputs)}) and labelled "
-            f"in {store.folder} ({', '.join(store.spec.structures)}): choose another."
+            f"in {store.where} ({', '.join(store.spec.structures)}): choose another."
         )
     scattered = scattered_volumes(store, subjects)
     if scattered:

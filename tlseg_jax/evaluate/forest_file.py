@@ -17,10 +17,10 @@ import numpy as np
 import skops.io
 from sklearn.ensemble import RandomForestClassifier
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.component_features import FEATURES
 from tlseg_jax.evaluate.false_positives import KEEP, Forest
-from tlseg_jax.files import replacing, write_json
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import replacing, write_json
 
 FORMAT = 1
 CHECKED_TYPES = ("sklearn.tree._tree.Tree",)

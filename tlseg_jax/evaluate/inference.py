@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, Shape3
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.geometry import Box, crop_or_pad, paste
+from tlseg_jax.geometry import Box, crop_or_pad, paste
+from tlseg_jax.runtime.errors import InputError
 
 Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """(batch, x, y, z) float32 normalised patches -> (batch, x, y, z) float32 probability of the structure."""

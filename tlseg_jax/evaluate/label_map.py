@@ -12,13 +12,13 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import full_disk
-from tlseg_jax.preprocess.formats import META, MGH, NIFTI, NRRD, PAIR, extension_of, pair_of, parts_of
-from tlseg_jax.preprocess.geometry import Affine
-from tlseg_jax.preprocess.header import nifti_class
-from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.preprocess.scan_file import open_plain
+from tlseg_jax.geometry import Affine
+from tlseg_jax.preprocess.reading.formats import META, MGH, NIFTI, NRRD, PAIR, extension_of, pair_of, parts_of
+from tlseg_jax.preprocess.reading.header import nifti_class
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan_file import open_plain
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import full_disk
 
 SUFFIXES = (*NIFTI, *MGH, ".nrrd", ".mha")
 """What a label map is written as: formats of one file, so that it is there whole or not at all."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.files import replacing
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import replacing
 
 
 def save_masks(path: Path, masks: Mapping[str, Mask]) -> None:

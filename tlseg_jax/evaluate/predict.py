@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.label_map import save_label_map
-from tlseg_jax.preprocess.geometry import Affine, Box, Grid
-from tlseg_jax.preprocess.header import no_geometry
+from tlseg_jax.geometry import Affine, Box, Grid
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
-from tlseg_jax.preprocess.read import read_scan
-from tlseg_jax.preprocess.resample import to_scan
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.reading.header import no_geometry
+from tlseg_jax.preprocess.reading.read import read_scan
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.steps.resample import to_scan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,15 +8,15 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tlseg_jax.errors import InputError, Preempted
 from tlseg_jax.evaluate.label_map import SAME, make_folder
 from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.table import read_table
-from tlseg_jax.files import full_disk
-from tlseg_jax.preprocess.formats import extension_of, is_read, parts_of
-from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
-from tlseg_jax.written import Written
+from tlseg_jax.preprocess.reading.formats import extension_of, is_read, parts_of
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
+from tlseg_jax.runtime.errors import InputError, Preempted
+from tlseg_jax.runtime.files import full_disk
+from tlseg_jax.runtime.written import Written
 
 COLUMNS = ("subject", "input", "output", "volume_ml", "seconds", "warning", "problem")
 

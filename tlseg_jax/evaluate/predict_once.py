@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.predict import Prediction, write_label_map
 from tlseg_jax.evaluate.table import write_table
-from tlseg_jax.preprocess.provenance import checksums_of
-from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.written import Written, file_digest
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.store.provenance import checksums_of
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.written import Written, file_digest
 
 REPLACED = "it replaces what an earlier call made of another scan, by another model or with other settings"
 

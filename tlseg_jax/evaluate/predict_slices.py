@@ -12,9 +12,9 @@ from tlseg_jax.evaluate.forest_effect import ORGAN
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_stack
-from tlseg_jax.preprocess.geometry import Grid
-from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.preprocess.slice_read import planes_to_scan, read_volume
+from tlseg_jax.geometry import Grid
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
 
 
 def own_values(spec: SliceSpec) -> tuple[int, ...]:

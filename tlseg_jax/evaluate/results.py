@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
 from tlseg_jax.evaluate.table import read_table, write_table
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.resample import to_scan
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.train import processes
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.steps.resample import to_scan
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
 
 COLUMNS = ("test_set", "subject", "person", "iou", "dice", "reference_ml", "predicted_ml")
 DISTANCE_COLUMNS = ("hd95_mm", "asd_mm")
@@ -162,7 +162,7 @@ def evaluate_store(
     subjects = store.subjects(split)
     if not subjects:
         raise InputError(
-            f"The prepared data set {store.folder} has no {split} subjects to evaluate: "
+            f"The prepared data set {store.where} has no {split} subjects to evaluate: "
             "prepare it with another --test_fraction, or choose another data set."
         )
     persons = store.persons
@@ -199,7 +199,9 @@ def evaluate_store(
 def _reference(store: Store, subject: str, space: ScoreSpace) -> Mask:
     if space == "data":
         return store.label(subject) > 0
-    from tlseg_jax.preprocess.original import original_scan  # a machine that only trains may not have what it needs
+    from tlseg_jax.preprocess.original import (
+        original_scan,  # a machine that only trains may not have what it needs
+    )
 
     label = original_scan(store, subject).label
     assert label is not None

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score
 from tlseg_jax.evaluate.results import Keep, ScoreSpace, SubjectRow, save_results
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_planes
 from tlseg_jax.preprocess.slice_back import canonical_affine, planes_on_scan
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.train import processes
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,7 @@ def evaluate_slices(
     subjects = store.subjects(split)
     if not subjects:
         raise InputError(
-            f"The prepared data set {store.folder} has no {split} volumes to evaluate: "
+            f"The prepared data set {store.where} has no {split} volumes to evaluate: "
             "prepare it with other test volumes, or choose another data set."
         )
     scattered = scattered_volumes(store, subjects)
@@ -152,7 +152,7 @@ def common_structures(store: SliceStore, outputs: Sequence[str]) -> tuple[str, .
     common = tuple(s for s in store.spec.structures if s in outputs)
     if not common:
         raise InputError(
-            f"The network segments {', '.join(outputs)} and {store.folder} is labelled with "
+            f"The network segments {', '.join(outputs)} and {store.where} is labelled with "
             f"{', '.join(store.spec.structures)}: choose a data set or a run that share a structure by name."
         )
     return common

@@ -4,8 +4,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import replacing
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import replacing
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:

@@ -10,12 +10,11 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tlseg_jax.checkpoints.checkpoint import SavedModel
+from tlseg_jax.checkpoints.exported import FORMAT
 from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.models.networks import NetworkConfig, count_parameters
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.train.checkpoint import SavedModel
-
-FORMAT = 1
 
 NOT_STATED = "not stated"
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
+from tlseg_jax.checkpoints.checkpoint_files import digests
+from tlseg_jax.checkpoints.exported import CARD, PROGRAM, checked_card, load_saved
 from tlseg_jax.evaluate.inference import Predictor
-from tlseg_jax.export.model_folder import CARD, PROGRAM, checked_card, load_saved
 from tlseg_jax.export.stablehlo import load_network
 from tlseg_jax.models.networks import NetworkConfig, config_from_dict
-from tlseg_jax.train.checkpoint import SavedModel, load_model
-from tlseg_jax.train.checkpoint_files import digests
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job import load_predictor, load_slice_predictor
 
 Kind = Literal["run", "model", "program"]

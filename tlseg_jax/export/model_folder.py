@@ -7,7 +7,6 @@
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -19,8 +18,20 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.export.card import FORMAT, card_text, make_card, public_description
+from tlseg_jax.checkpoints.checkpoint import SPARE_BYTES, SavedModel, load_model
+from tlseg_jax.checkpoints.checkpoint_files import plain_path
+from tlseg_jax.checkpoints.exported import (
+    CARD,
+    CHECKPOINT,
+    PROGRAM,
+    card_digest,
+    changed_file,
+    exported_handler,
+    load_exported,
+    read_card,
+)
+from tlseg_jax.checkpoints.run_folder import plain, read_json
+from tlseg_jax.export.card import card_text, make_card, public_description
 from tlseg_jax.export.stablehlo import (
     PLATFORMS,
     calling_convention,
@@ -28,17 +39,11 @@ from tlseg_jax.export.stablehlo import (
     export_network,
     program_version,
 )
-from tlseg_jax.files import flush, lock_folder, write_json
-from tlseg_jax.models.networks import config_from_dict, variable_shapes
-from tlseg_jax.train.checkpoint import SPARE_BYTES, SavedModel, check_same, load_model
-from tlseg_jax.train.checkpoint_files import first_line, plain_path
-from tlseg_jax.train.run_folder import plain, read_json
-from tlseg_jax.written import file_digest
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import flush, lock_folder, write_json
+from tlseg_jax.runtime.written import file_digest
 
-CARD, TEXT, CHECKPOINT, PROGRAM = "card.json", "CARD.md", "checkpoint", "model.stablehlo"
-
-USED = ("format", "model", "program", "files")
-"""What of the card a prediction depends on; the rest may be edited by hand."""
+TEXT = "CARD.md"
 
 
 def export_model(
@@ -77,7 +82,7 @@ def export_model(
                 _finish_replacing(output, before)
             if _already_there(output, card):
                 say(f"{output}: this model is there already; nothing was written.")
-                return _read_card(output)
+                return read_card(output)
             _check_replaceable(output, card["run"])
             _write(beside, saved, card, chosen)
             load_exported(beside)  # what cannot be read takes nothing's place
@@ -90,118 +95,15 @@ def export_model(
             shutil.rmtree(before, ignore_errors=True)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-    return _read_card(output)
-
-
-def load_saved(folder: Path, say: Callable[[str], None] = print) -> SavedModel:
-    """The model of a run folder or of an exported one.
-
-    Raises:
-      InputError: see `load_model` and `load_exported`.
-    """
-    return load_exported(folder) if (folder / CARD).exists() else load_model(folder, say)
-
-
-def load_exported(folder: Path) -> SavedModel:
-    """The model of an exported folder, by its checkpoint.
-
-    Raises:
-      InputError: a file is missing, was changed or is of another version; it is named.
-    """
-    card = checked_card(folder, CHECKPOINT)
-    path = folder / CHECKPOINT
-    config = config_from_dict(card["model"]["network"])
-    shapes = {k: v for k, v in variable_shapes(config).items() if k in ("params", "batch_stats")}
-    target = jax.tree.map(lambda s: np.empty(s.shape, s.dtype), shapes)
-    try:
-        with plain_path(path) as where, ocp.Checkpointer(_handler()) as reader:
-            found = reader.restore(
-                where,
-                ocp.args.Composite(
-                    state=ocp.args.PyTreeRestore(
-                        target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
-                    ),
-                    description=ocp.args.JsonRestore(),
-                ),
-            )
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise InputError(f"{path} cannot be read ({first_line(e)}): export the run again.") from None
-    check_same(target, found["state"], str(path))
-    description = found["description"]
-    return SavedModel(config, found["state"]["params"], found["state"]["batch_stats"], description, description["step"])
-
-
-def _handler() -> ocp.CompositeCheckpointHandler:
-    return ocp.CompositeCheckpointHandler("state", "description")
-
-
-def checked_card(folder: Path, part: str) -> dict[str, Any]:
-    """The card of an exported model, after the files of one part of it were compared with their checksums.
-
-    Args:
-      folder: the model's.
-      part: CHECKPOINT or PROGRAM.
-
-    Raises:
-      InputError: a file is missing or was changed, or the card is damaged or of another version.
-    """
-    card = _read_card(folder)
-    fault = _fault(folder, card, part)
-    if fault:
-        raise InputError(f"{fault}: export the run again, or copy the model again.")
-    return card
-
-
-def _read_card(folder: Path) -> dict[str, Any]:
-    path = folder / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"{path} does not exist, and a model cannot be used without it: keep the exported folder together."
-        ) from None
-    except (OSError, ValueError) as e:
-        raise InputError(f"{path} cannot be read ({first_line(e)}): copy or export the model again.") from None
-    if not isinstance(card, dict) or not isinstance(card.get("files"), dict):
-        raise InputError(f"{path} is no card of an exported model: give the folder of one.")
-    if card.get("format") != FORMAT:
-        raise InputError(f"{path} was written by another version: export the run again.")
-    if card.get("digest") != _digest(card):
-        raise InputError(
-            f"{path} was changed or damaged in what predictions depend on ({', '.join(USED)}): "
-            "copy or export the model again."
-        )
-    return card
-
-
-def _digest(card: Mapping[str, Any]) -> str:
-    used = {k: card.get(k) for k in USED}
-    return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
-
-
-def _fault(folder: Path, card: Mapping[str, Any], part: str = "") -> str:
-    """The first file of a part that is not as it was written, and how; "" where all are."""
-    for name, checksum in card["files"].items():
-        if part and name != part and not name.startswith(f"{part}/"):
-            continue
-        path = folder / name
-        try:
-            found = file_digest(path)
-        except FileNotFoundError:
-            return f"{path} is missing"
-        except OSError as e:
-            return f"{path} cannot be read ({e.strerror})"
-        if found != checksum:
-            return f"{path} is not as it was exported (its checksum is another)"
-    return ""
+    return read_card(output)
 
 
 def _already_there(output: Path, card: Mapping[str, Any]) -> bool:
     try:
-        there = _read_card(output)
+        there = read_card(output)
     except InputError:
         return False
-    return all(there.get(k) == v for k, v in card.items()) and not _fault(output, there)
+    return all(there.get(k) == v for k, v in card.items()) and not changed_file(output, there)
 
 
 def _check_replaceable(output: Path, run: str) -> None:
@@ -252,7 +154,7 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
     needed = 3 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + SPARE_BYTES
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    with plain_path(folder) as where, ocp.Checkpointer(_handler()) as writer:
+    with plain_path(folder) as where, ocp.Checkpointer(exported_handler()) as writer:
         writer.save(
             where / CHECKPOINT,
             ocp.args.Composite(
@@ -271,7 +173,7 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
         checksums[path.relative_to(folder).as_posix()] = file_digest(path)
         flush(path)
     whole = card | {"files": checksums}
-    write_json(folder / CARD, whole | {"digest": _digest(whole)})
+    write_json(folder / CARD, whole | {"digest": card_digest(whole)})
     for path in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
         flush(path)
 

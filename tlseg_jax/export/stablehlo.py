@@ -12,11 +12,11 @@ import numpy as np
 from jax import export
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.models.conv import Lowering
+from tlseg_jax.checkpoints.checkpoint_files import first_line
+from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.train.checkpoint_files import first_line
+from tlseg_jax.runtime.errors import InputError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """What a program is made for where nobody says otherwise."""

@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import Shape3
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.geometry import Box
+from tlseg_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.slices import Regions
-    from tlseg_jax.preprocess.any_store import AnyStore
-    from tlseg_jax.preprocess.slice_store import SliceStore
-    from tlseg_jax.preprocess.store import Store
+    from tlseg_jax.preprocess.store.any_store import AnyStore
+    from tlseg_jax.preprocess.store.slice_store import SliceStore
+    from tlseg_jax.preprocess.store.store import Store
 
 Arrays = dict[str, jax.Array]
 
@@ -147,6 +147,6 @@ def _cut(volumes: jax.Array, index: jax.Array, start: jax.Array, size: Shape3) -
 def _check_room(store: "AnyStore", scans: int, wanted: int, room: int) -> None:
     if wanted > room:
         raise InputError(
-            f"--cache=device would hold {wanted / 1e9:.3g} GB of {scans} scans of {store.folder} on the device, which "
+            f"--cache=device would hold {wanted / 1e9:.3g} GB of {scans} scans of {store.where} on the device, which "
             f"has {max(room, 0) / 1e9:.3g} GB for them: give --cache=none, or train on fewer scans (--n)."
         )

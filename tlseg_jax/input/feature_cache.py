@@ -18,16 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation, mirrors
 from tlseg_jax.models.features import Features
 from tlseg_jax.models.networks import NetworkConfig, variable_shapes
-from tlseg_jax.preprocess.geometry import Box
+from tlseg_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.slices import Regions
-    from tlseg_jax.preprocess.slice_store import SliceStore
-    from tlseg_jax.preprocess.store import Store
+    from tlseg_jax.preprocess.store.slice_store import SliceStore
+    from tlseg_jax.preprocess.store.store import Store
 
 Batch = dict[str, Any]
 Seed = int | jax.Array
@@ -260,6 +260,6 @@ def _rows(arrays: Batch, chosen: jax.Array) -> Batch:
 def _check_room(store: "Store | SliceStore", scans: int, wanted: int, room: int) -> None:
     if wanted > room:
         raise InputError(
-            f"--cache=features would hold {wanted / 1e9:.3g} GB for {scans} scans of {store.folder} on the device, "
+            f"--cache=features would hold {wanted / 1e9:.3g} GB for {scans} scans of {store.where} on the device, "
             f"which has {max(room, 0) / 1e9:.3g} GB for them: give --cache=device or none, or train on fewer (--n)."
         )

@@ -8,10 +8,10 @@ import grain
 import numpy as np
 
 from tlseg_jax.datasets.spec import Shape3
-from tlseg_jax.errors import InputError
+from tlseg_jax.geometry import Box
 from tlseg_jax.input.stream import stream
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def training_box(store: Store) -> Box | None:
         return None
     if store.patch_box is None:
         raise InputError(
-            f"{store.folder} holds no training subjects, so it has no patch to train on: "
+            f"{store.where} holds no training subjects, so it has no patch to train on: "
             "prepare it with --test_fraction below 1."
         )
     return store.patch_box

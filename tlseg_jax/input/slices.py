@@ -9,9 +9,9 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.input.stream import stream
-from tlseg_jax.preprocess.slice_store import Sample, SliceStore
+from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore
+from tlseg_jax.runtime.errors import InputError
 
 Sampling = Literal["all", "balanced"]
 

@@ -8,7 +8,7 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 EPOCHS = 1 << 40
 """Endless in practice; grain's own endless repeat overflows with batches of one."""

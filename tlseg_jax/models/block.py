@@ -3,8 +3,8 @@
 import flax.linen as nn
 import jax
 
-from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.layers import Conv, Parts
+from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.norm import BatchNorm
 
 Widths = tuple[int, ...]

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tlseg_jax.models.conv import Lowering, convolution_of_parts
+from tlseg_jax.models.lowering.conv import Lowering, convolution_of_parts
 from tlseg_jax.models.up_conv import up_convolution
 
 Parts = Sequence[jax.Array]

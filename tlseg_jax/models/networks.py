@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.models.unet3d import UNet3DConfig
+from tlseg_jax.runtime.errors import InputError
 
 NetworkConfig = UNetConfig | UNet3DConfig | SliceUNetConfig
 

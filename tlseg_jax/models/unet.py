@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from tlseg_jax.models.block import Block, Widths
-from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.features import Features, Part, check_part, first_levels, given_level, sides_of
 from tlseg_jax.models.layers import RUNNING_NOWHERE, Parts, Projection
+from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.pad import crop, pad_to_multiple
 from tlseg_jax.models.pool import switch_pool, switch_unpool
 from tlseg_jax.models.remat import Remat, rematerialised, rematerialised_level

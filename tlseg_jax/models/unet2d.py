@@ -14,10 +14,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from tlseg_jax.models.conv import Lowering
 from tlseg_jax.models.dropout import Dropout
 from tlseg_jax.models.features import Features, Part, check_part, first_levels, given_level, sides_of
 from tlseg_jax.models.layers import RUNNING_NOWHERE, Conv, Parts, Projection, UpConv
+from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.norm import BatchNorm
 from tlseg_jax.models.pad import crop, pad_to_multiple
 from tlseg_jax.models.pool2d import max_pool

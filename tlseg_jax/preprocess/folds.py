@@ -3,11 +3,11 @@
 import copy
 
 from tlseg_jax.datasets.splits import numbered
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.any_store import AnyStore
 from tlseg_jax.preprocess.prepare_cohort import training_box
-from tlseg_jax.preprocess.records import images_of
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.records import images_of
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 
 def take_fold(store: AnyStore, number: int, folds: int, target: AnyStore | None = None) -> AnyStore:
@@ -51,7 +51,7 @@ def _folds_of(store: AnyStore, folds: int) -> dict[str, int]:
     here = set(store.persons.values())
     if not 2 <= folds <= len(here):
         raise InputError(
-            f"{store.folder} has {len(here)} persons, which cannot be split {folds} ways: "
+            f"{store.where} has {len(here)} persons, which cannot be split {folds} ways: "
             f"give --folds between 2 and {len(here)}, or 0 for the split that it was prepared with."
         )
     numbers = _numbers(store)

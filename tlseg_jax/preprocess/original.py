@@ -6,17 +6,17 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.any_store import AnyStore
-from tlseg_jax.preprocess.header import read_header
-from tlseg_jax.preprocess.planes import Clock
-from tlseg_jax.preprocess.provenance import checksums_of
-from tlseg_jax.preprocess.read import read_scan
-from tlseg_jax.preprocess.same_grid import check_same_grid, turn_onto, turned
-from tlseg_jax.preprocess.scan import ExclusionError, Scan, ScanFiles
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.slice_stream import read_label_bits
-from tlseg_jax.preprocess.store import Store
+from tlseg_jax.preprocess.reading.header import read_header
+from tlseg_jax.preprocess.reading.planes import Clock
+from tlseg_jax.preprocess.reading.read import read_scan
+from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
+from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
+from tlseg_jax.preprocess.reading.slice_stream import read_label_bits
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.provenance import checksums_of
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 
 
 def original_scan(store: Store, subject: str) -> Scan:

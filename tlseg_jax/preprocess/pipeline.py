@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.preprocess.bias import correct_bias
-from tlseg_jax.preprocess.geometry import Affine, Grid
-from tlseg_jax.preprocess.normalise import zscore
-from tlseg_jax.preprocess.register import register
-from tlseg_jax.preprocess.resample import label_to_grid, to_grid
-from tlseg_jax.preprocess.scan import ExclusionError, Scan
-from tlseg_jax.preprocess.strip import brain_mask, foreground, own_brain, strip
-from tlseg_jax.preprocess.template import mni305_grid, native_grid
+from tlseg_jax.geometry import Affine, Grid
+from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan
+from tlseg_jax.preprocess.steps.bias import correct_bias
+from tlseg_jax.preprocess.steps.normalise import zscore
+from tlseg_jax.preprocess.steps.register import register
+from tlseg_jax.preprocess.steps.resample import label_to_grid, to_grid
+from tlseg_jax.preprocess.steps.strip import brain_mask, foreground, own_brain, strip
+from tlseg_jax.preprocess.steps.template import mni305_grid, native_grid
 
 VERSION = 1
 """Raised when the steps change what they give, so that old results are not taken for new ones."""

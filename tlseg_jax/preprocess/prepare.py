@@ -6,18 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec, LabelValues
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder, write_json
-from tlseg_jax.preprocess import register
-from tlseg_jax.preprocess.jobs import run_jobs
-from tlseg_jax.preprocess.kept import check_kept, settings_that_differ_from
-from tlseg_jax.preprocess.layouts import Found, find_scans
+from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import check_one_value, split_subjects, training_box, without_mirroring
 from tlseg_jax.preprocess.prepare_subject import Job, origin, prepare_one
-from tlseg_jax.preprocess.provenance import check_any, checksums_of, is_synthetic, library_versions, now
-from tlseg_jax.preprocess.read import check_values_named
-from tlseg_jax.preprocess.records import (
+from tlseg_jax.preprocess.reading.read import check_values_named
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
+from tlseg_jax.preprocess.steps import register
+from tlseg_jax.preprocess.store.kept import check_kept, settings_that_differ_from
+from tlseg_jax.preprocess.store.provenance import check_any, checksums_of, is_synthetic, library_versions, now
+from tlseg_jax.preprocess.store.records import (
     clear_leftovers,
     doubts_of,
     json_key,
@@ -27,9 +25,11 @@ from tlseg_jax.preprocess.records import (
     stamps_of,
     writing,
 )
-from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles, UnnamedValuesError
-from tlseg_jax.preprocess.shards import Shard, at_work, collect, left_out, merging
-from tlseg_jax.preprocess.store import FORMAT, Store
+from tlseg_jax.preprocess.store.shards import Shard, at_work, collect, left_out, merging
+from tlseg_jax.preprocess.store.store import FORMAT, Store
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder, write_json
+from tlseg_jax.runtime.jobs import run_jobs
 
 REGISTRATIONS = ".registrations"
 """Folder of the store's root where registrations are kept: data sets of the same scans share them."""

@@ -7,13 +7,12 @@ from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.splits import assign_splits
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess import crop
-from tlseg_jax.preprocess.geometry import Box
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.split_map import NOBODY_LEFT, earlier_sides, unite_scans
-from tlseg_jax.preprocess.store import open_array
-from tlseg_jax.remote.folder import Folder
+from tlseg_jax.preprocess.steps import crop
+from tlseg_jax.preprocess.store.store import open_array
+from tlseg_jax.runtime.errors import InputError
 
 _ONE_SIDED = 0.95
 """Share of a label on one side in every subject from which the structure is one of a pair: a registration is off by a
@@ -61,7 +60,7 @@ def split_subjects(
 
 
 def training_box(
-    records: Mapping[str, dict[str, Any]], spec: DatasetSpec, folder: Folder
+    records: Mapping[str, dict[str, Any]], spec: DatasetSpec, folder: Path
 ) -> tuple[Box | None, list[str]]:
     """The box of the training labels, and a warning where it does not hold one of them."""
     train = [s for s in sorted(records) if records[s]["split"] == "train"]

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder, write_json
-from tlseg_jax.preprocess.jobs import run_jobs
-from tlseg_jax.preprocess.kept import check_kept, settings_that_differ_from
-from tlseg_jax.preprocess.layouts import Found, find_scans
-from tlseg_jax.preprocess.provenance import check_any, checksums_of, is_synthetic, library_versions, now
-from tlseg_jax.preprocess.records import (
+from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.slice_cap import cap, volumes_for
+from tlseg_jax.preprocess.slice_split import split_volumes
+from tlseg_jax.preprocess.slice_subject import SliceJob, natural_order, origin_of, prepare_slices_of
+from tlseg_jax.preprocess.split_map import earlier_sides, unite_scans
+from tlseg_jax.preprocess.store.kept import check_kept, settings_that_differ_from
+from tlseg_jax.preprocess.store.provenance import check_any, checksums_of, is_synthetic, library_versions, now
+from tlseg_jax.preprocess.store.records import (
     clear_leftovers,
     doubts_of,
     json_key,
@@ -22,14 +24,12 @@ from tlseg_jax.preprocess.records import (
     stamps_of,
     writing,
 )
-from tlseg_jax.preprocess.scan import ScanFiles
-from tlseg_jax.preprocess.shards import Shard, at_work, collect, left_out, merging
-from tlseg_jax.preprocess.slice_cap import cap, volumes_for
-from tlseg_jax.preprocess.slice_split import split_volumes
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.slice_subject import SliceJob, natural_order, origin_of, prepare_slices_of
-from tlseg_jax.preprocess.split_map import earlier_sides, unite_scans
-from tlseg_jax.preprocess.store import FORMAT
+from tlseg_jax.preprocess.store.shards import Shard, at_work, collect, left_out, merging
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import FORMAT
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder, write_json
+from tlseg_jax.runtime.jobs import run_jobs
 
 _NOT_SHAPING = ("name", "max_slices", "test_slices", "test_volumes", "split_group")
 """Fields of a spec that no volume's arrays depend on."""

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.errors import Preempted
-from tlseg_jax.files import write_json
-from tlseg_jax.preprocess import crop, register
-from tlseg_jax.preprocess.geometry import Affine
-from tlseg_jax.preprocess.header import no_geometry
+from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
-from tlseg_jax.preprocess.planes import digest_of
-from tlseg_jax.preprocess.read import read_scan
-from tlseg_jax.preprocess.records import before_arrays, json_key, keep_exclusion, keep_record, read_json
-from tlseg_jax.preprocess.scan import ExclusionError, Scan, ScanFiles
-from tlseg_jax.preprocess.store import write_subject
+from tlseg_jax.preprocess.reading.header import no_geometry
+from tlseg_jax.preprocess.reading.planes import digest_of
+from tlseg_jax.preprocess.reading.read import read_scan
+from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
+from tlseg_jax.preprocess.steps import crop, register
+from tlseg_jax.preprocess.store.records import before_arrays, json_key, keep_exclusion, keep_record, read_json
+from tlseg_jax.preprocess.store.store import write_subject
+from tlseg_jax.runtime.errors import Preempted
+from tlseg_jax.runtime.files import write_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.preprocess.geometry import Affine
+from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.slice_resize import axes_of
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.preprocess.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.slice_subject import first_samples
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.preprocess.geometry import Affine
+from tlseg_jax.geometry import Affine
 
 _HALF = 0.5 - 1e-5  # a share of exactly one half counts in spite of rounding
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.splits import Split
-from tlseg_jax.errors import InputError
 from tlseg_jax.preprocess.split_map import NOBODY_LEFT
+from tlseg_jax.runtime.errors import InputError
 
 
 def split_volumes(

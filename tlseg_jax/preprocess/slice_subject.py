@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.errors import Preempted
-from tlseg_jax.preprocess.records import before_arrays, keep_exclusion, keep_record
-from tlseg_jax.preprocess.scan import ExclusionError, ScanFiles
-from tlseg_jax.preprocess.slice_read import SliceVolume, read_volume
-from tlseg_jax.preprocess.slice_store import write_slices
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
+from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
+from tlseg_jax.preprocess.store.records import before_arrays, keep_exclusion, keep_record
+from tlseg_jax.preprocess.store.slice_store import write_slices
+from tlseg_jax.runtime.errors import Preempted
 
 
 @dataclasses.dataclass(frozen=True)

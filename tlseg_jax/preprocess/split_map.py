@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tlseg_jax.datasets.splits import Split, numbered
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.found import person_of
-from tlseg_jax.preprocess.records import images_of, read_json
-from tlseg_jax.remote.manifests import bring_manifests
+from tlseg_jax.preprocess.layouts.found import person_of
+from tlseg_jax.preprocess.store.records import images_of, read_json
+from tlseg_jax.runtime import elsewhere
+from tlseg_jax.runtime.errors import InputError
 
 NOBODY_LEFT = "Those who are left were all on one side of the earlier split, so they are split anew."
 
@@ -117,7 +117,7 @@ def earlier_sides(
     found: dict[bool, dict[str, set[str]]] = {True: {}, False: {}}
     own_map: dict[str, dict[str, Any]] = {}
     warnings = []
-    bring_manifests(store_root, folder.name)
+    elsewhere.current().fetch(store_root, "*/manifest.json")  # others may have written theirs meanwhile
     for path in sorted(store_root.glob("*/manifest.json")):
         manifest = read_json(path)
         if manifest is None or manifest.get("spec", {}).get("split_group") != group:

@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorstore as ts
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.remote.address import Address, endpoint
+from tlseg_jax.runtime.errors import InputError
 
 REGION = "us-east-1"
 """Of a server of one's own where AWS_REGION says nothing: such servers have no regions."""

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.report.compare_convergence import Convergence, Levels, common_levels, convergence
-from tlseg_jax.report.compare_runs import RunTables, by_n
-from tlseg_jax.report.compare_stats import Forgetting, PairedTest, forgetting, holm, paired_test
+from tlseg_jax.evaluate.convergence import Convergence, Levels, common_levels, convergence
+from tlseg_jax.evaluate.run_tables import RunTables, by_n
+from tlseg_jax.report.stats.compare_stats import Forgetting, PairedTest, forgetting, holm, paired_test
+from tlseg_jax.runtime.errors import InputError
 
 PAIRS = (("A", "B"), ("A", "C"), ("B", "C"))
 """What is compared: the second against the first. B and C against A say what pre-training did, C against B

@@ -12,18 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.run_tables import MODELS, CompareRun, name_n, read_run, read_scores
 from tlseg_jax.evaluate.table import write_table
+from tlseg_jax.figures.slice_curves import draw_curves_together, draw_model_curve
+from tlseg_jax.figures.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.report import compare_tables as tables
-from tlseg_jax.report.assess import mark_of
 from tlseg_jax.report.compare_analysis import Dice, Group, analyse
-from tlseg_jax.report.compare_answers import answer_convergence, answer_forgetting, answer_target, answers
-from tlseg_jax.report.compare_runs import MODELS, CompareRun, name_n, read_run, read_scores
-from tlseg_jax.report.compare_stats import FEWER, RESAMPLES, spread_caption
-from tlseg_jax.report.slice_curves import draw_curves_together, draw_model_curve
-from tlseg_jax.report.slice_dice import draw_dice_by_model
-from tlseg_jax.report.slice_examples import ExampleCase, draw_examples
-from tlseg_jax.written import publishing
+from tlseg_jax.report.stats.compare_stats import FEWER, RESAMPLES, spread_caption
+from tlseg_jax.report.stats.slice_dice import draw_dice_by_model
+from tlseg_jax.report.words.compare_answers import answer_convergence, answer_forgetting, answer_target, answers
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.written import publishing
+from tlseg_jax.studies.assess import mark_of
 
 PAGE = "comparison.md"
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from tlseg_jax.evaluate.convergence import FRACTIONS
+from tlseg_jax.evaluate.run_tables import RunTables, name_n
 from tlseg_jax.report.compare_analysis import Comparison, Dice, Group
-from tlseg_jax.report.compare_convergence import FRACTIONS
-from tlseg_jax.report.compare_runs import RunTables, name_n
-from tlseg_jax.report.compare_stats import mean_interval, values_text
+from tlseg_jax.report.stats.compare_stats import mean_interval, values_text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tlseg_jax.datasets.factors import EXTRA_POINTS
-from tlseg_jax.errors import InputError
-from tlseg_jax.report.assess import mark_of
-from tlseg_jax.report.effect_coding import name_of
-from tlseg_jax.report.factor_analysis import FactorAnalysis, analyse
-from tlseg_jax.report.factor_figures import draw_forest
-from tlseg_jax.report.factor_pair import pair_section
-from tlseg_jax.report.factor_scores import runs_of, shift_losses, target_scores
-from tlseg_jax.report.mixed_model import Effect
-from tlseg_jax.report.results_table import Results
-from tlseg_jax.report.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.report.figures.factor_figures import draw_forest
+from tlseg_jax.report.figures.factor_pair import pair_section
+from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.report.stats.effect_coding import name_of
+from tlseg_jax.report.stats.factor_analysis import FactorAnalysis, analyse
+from tlseg_jax.report.stats.factor_scores import runs_of, shift_losses, target_scores
+from tlseg_jax.report.stats.mixed_model import Effect
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.assess import mark_of
+from tlseg_jax.studies.results_table import Results
 
 TARGET, LOSS = "IoU on the target", "loss on unseen data"
 

@@ -2,18 +2,17 @@
 
 from pathlib import Path
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
 from tlseg_jax.evaluate.slice_results import result_name
-from tlseg_jax.preprocess.any_store import open_any_store
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.remote.folder import open_folder
-from tlseg_jax.report.assess import mark_of
-from tlseg_jax.report.assess_slices import example_slice
-from tlseg_jax.report.results_table import Results
-from tlseg_jax.report.sections import ReportFigure, Section
-from tlseg_jax.report.slice_examples import draw_examples
+from tlseg_jax.figures.slice_examples import draw_examples
+from tlseg_jax.preprocess.store.any_store import open_any_store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.report.page.sections import ReportFigure, Section
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.assess import mark_of
+from tlseg_jax.studies.assess_slices import example_slice
+from tlseg_jax.studies.results_table import Results
 
 EXAMPLES = 3
 """Volumes to draw a slice of."""
@@ -43,9 +42,9 @@ def example_section(results: Results, study: StudyInfo, sweep: Path, folder: Pat
     subjects = list(dict.fromkeys(r.subject for r in rows))[:EXAMPLES]
     name = rows[0].test_set
     try:
-        store = open_any_store(open_folder(study.stores.get(name, "")))
+        store = open_any_store(study.stores.get(name, ""))
         if not isinstance(store, SliceStore):
-            raise InputError(f"{store.folder} holds no slices any more.")
+            raise InputError(f"{store.where} holds no slices any more.")
         structure = next((s for s in store.spec.structures if result_name(store, s) == name), store.spec.target)
         models: dict[str, SavedModel] = {
             r.method: load_model(sweep / "cells" / r.cell) for r in rows if r.subject == subjects[0]

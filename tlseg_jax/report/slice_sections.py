@@ -8,16 +8,16 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.evaluate.run_tables import MODELS, CompareRun, RunTables, read_run
+from tlseg_jax.figures.slice_curves import draw_curves_together, draw_model_curve
 from tlseg_jax.report import compare_tables as tables
-from tlseg_jax.report.assess import mark_of
 from tlseg_jax.report.compare_analysis import Dice, Group, analyse
-from tlseg_jax.report.compare_answers import answer_convergence, answer_forgetting
-from tlseg_jax.report.compare_runs import MODELS, CompareRun, RunTables, read_run
-from tlseg_jax.report.results_table import Results, by_unit
-from tlseg_jax.report.sections import Cell, ReportFigure, ReportTable, Section
-from tlseg_jax.report.slice_curves import draw_curves_together, draw_model_curve
+from tlseg_jax.report.page.sections import Cell, ReportFigure, ReportTable, Section
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.words.compare_answers import answer_convergence, answer_forgetting
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.assess import mark_of
+from tlseg_jax.studies.results_table import Results, by_unit
 
 CURVES = "Losses of the liver models"
 

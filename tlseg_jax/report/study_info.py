@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.evaluate.results import IN_PERSON
-from tlseg_jax.report.results_table import ALL
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.results_table import ALL
 
 REMEDY = "remove the file and run the sweep again, which writes it anew and keeps the finished cells"
 

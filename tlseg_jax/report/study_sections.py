@@ -4,21 +4,16 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tlseg_jax.figures.method_style import MANY, MethodStyle, style_methods
 from tlseg_jax.report import study_tables as tables
-from tlseg_jax.report import study_words as words
-from tlseg_jax.report.agreement_figure import draw_agreement
-from tlseg_jax.report.assess import mark_of
-from tlseg_jax.report.compare_stats import LEAST_UNITS, spread_caption
-from tlseg_jax.report.learning_fit import LabelsNeeded, LearningCurve, NoCurve, labels_needed
-from tlseg_jax.report.method_style import MANY, MethodStyle, style_methods
-from tlseg_jax.report.remedy_figure import draw_remedies
-from tlseg_jax.report.results_table import Results
-from tlseg_jax.report.sections import ReportFigure, Section
-from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, worst_cases
-from tlseg_jax.report.sweep_curves import draw_learning_curves
-from tlseg_jax.report.sweep_figures import draw_boxes, draw_many, draw_means
-from tlseg_jax.report.sweep_stats import (
+from tlseg_jax.report.figures.agreement_figure import draw_agreement
+from tlseg_jax.report.figures.remedy_figure import draw_remedies
+from tlseg_jax.report.figures.sweep_curves import draw_learning_curves
+from tlseg_jax.report.figures.sweep_figures import draw_boxes, draw_many, draw_means
+from tlseg_jax.report.page.sections import ReportFigure, Section
+from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, spread_caption
+from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve, labels_needed
+from tlseg_jax.report.stats.sweep_stats import (
     MethodTest,
     Score,
     ScoredSet,
@@ -32,6 +27,11 @@ from tlseg_jax.report.sweep_stats import (
     scored_sets,
     volume_agreement,
 )
+from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, worst_cases
+from tlseg_jax.report.words import study_words as words
+from tlseg_jax.studies.assess import mark_of
+from tlseg_jax.studies.results_table import Results
 
 LEVELS = 3
 """IoUs for which the labelled scans needed are told."""

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 
-from tlseg_jax.report.agreement import Estimate
-from tlseg_jax.report.compare_answers import count
-from tlseg_jax.report.compare_stats import LEAST_UNITS, spread_caption, values_text
-from tlseg_jax.report.learning_fit import LabelsNeeded, LearningCurve, NoCurve
-from tlseg_jax.report.results_table import Measure, ResultRow, Results
-from tlseg_jax.report.sections import Cell, ReportTable
+from tlseg_jax.report.page.sections import Cell, ReportTable
+from tlseg_jax.report.stats.agreement import Estimate
+from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, spread_caption, values_text
+from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve
+from tlseg_jax.report.stats.sweep_stats import MethodTest, Score, ScoredSet, VolumeAgreement, mean_scores
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.study_words import persons_words, verdict
 from tlseg_jax.report.sweep_cases import FailureCount
-from tlseg_jax.report.sweep_stats import MethodTest, Score, ScoredSet, VolumeAgreement, mean_scores
+from tlseg_jax.report.words.compare_answers import count
+from tlseg_jax.report.words.study_words import persons_words, verdict
+from tlseg_jax.studies.results_table import Measure, ResultRow, Results
 
 PAPER_TABLE_2 = {"hdt_v": "0.983 (0.0149)", "hdt_wb": "0.940 (0.0010)", "mal_c": "0.837 (0.0942)"}
 """Mean (standard deviation) of Table 2, Weatheritt et al. 2020, by the data set's name here."""

@@ -3,9 +3,9 @@
 import dataclasses
 import math
 
-from tlseg_jax.report.results_table import ResultRow, Results, by_person
+from tlseg_jax.report.stats.sweep_stats import ScoredSet, grouped, method_order, scored_sets
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.sweep_stats import ScoredSet, grouped, method_order, scored_sets
+from tlseg_jax.studies.results_table import ResultRow, Results, by_person
 
 FAILURE = 0.1
 """An IoU below this has missed the structure."""

@@ -8,23 +8,23 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.files import lock_folder
-from tlseg_jax.report.assess import mark_of
-from tlseg_jax.report.case_figures import grid_section, make_viewers
-from tlseg_jax.report.curves import Curve
+from tlseg_jax.evaluate.run_tables import Curve
+from tlseg_jax.figures.method_style import MANY, style_methods
 from tlseg_jax.report.factor_sections import factor_sections
-from tlseg_jax.report.loss_curves import draw_loss_curves, read_losses
-from tlseg_jax.report.method_style import MANY, style_methods
-from tlseg_jax.report.page import write_page
-from tlseg_jax.report.results_table import Results, read_results
-from tlseg_jax.report.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.report.figures.case_figures import grid_section, make_viewers
+from tlseg_jax.report.figures.loss_curves import draw_loss_curves, read_losses
+from tlseg_jax.report.page.page import write_page
+from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section
 from tlseg_jax.report.slice_example_section import example_section
 from tlseg_jax.report.slice_sections import slice_sections
+from tlseg_jax.report.stats.sweep_stats import method_order
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.study_sections import score_sections
-from tlseg_jax.report.sweep_stats import method_order
-from tlseg_jax.written import publishing
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.written import publishing
+from tlseg_jax.studies.assess import mark_of
+from tlseg_jax.studies.results_table import Results, read_results
 
 PAGE = "report.html"
 

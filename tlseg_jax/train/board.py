@@ -4,8 +4,8 @@ import contextlib
 import time
 from pathlib import Path
 
-from tlseg_jax.files import told
-from tlseg_jax.train import processes
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.files import told
 
 
 class Board:

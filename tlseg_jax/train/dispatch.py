@@ -7,10 +7,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from tlseg_jax.train.device_memory import free_ram
+from tlseg_jax.checkpoints.state import TrainState
+from tlseg_jax.runtime.device_memory import free_ram
+from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.parallel import ONE, Parallel
-from tlseg_jax.train.programs import Programs
-from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Batch, Step, whole_step
 
 Metrics = dict[str, jax.Array]

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from tlseg_jax.models.networks import NetworkConfig, count_parameters
-from tlseg_jax.train import processes
-from tlseg_jax.train.device_memory import format_bytes
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.device_memory import format_bytes
 from tlseg_jax.train.memory import FitsIn
 from tlseg_jax.transfer.freeze import split_parameters
 

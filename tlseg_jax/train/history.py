@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import IO, Any
 
-from tlseg_jax.files import replacing, told
-from tlseg_jax.train import processes
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.files import replacing, told
 
 COLUMNS = ("loss", "validation_iou", "test_loss")
 EPOCH_COLUMNS = ("epoch", "step", "seconds", "train_loss", "test_loss")

@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel
+from tlseg_jax.checkpoints.exported import load_saved
+from tlseg_jax.checkpoints.run_folder import claim_settings
+from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
-from tlseg_jax.export.model_folder import load_saved
 from tlseg_jax.models.networks import NetworkConfig, init_variables
-from tlseg_jax.preprocess.any_store import AnyStore
-from tlseg_jax.preprocess.slice_store import SliceStore
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.remote.address import shown
-from tlseg_jax.train import processes
-from tlseg_jax.train.checkpoint import SavedModel
-from tlseg_jax.train.device_memory import format_bytes
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import elsewhere, processes
+from tlseg_jax.runtime.device_memory import format_bytes
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import Dispatch, StagedStep, cache_room
 from tlseg_jax.train.dry_run import dry_run_report
 from tlseg_jax.train.execution import Execution
@@ -40,12 +42,9 @@ from tlseg_jax.train.memory import FitsIn, Plan, fit_memory, out_of_memory, shor
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state
 from tlseg_jax.train.patch_data import PatchData
-from tlseg_jax.train.programs import Programs
 from tlseg_jax.train.remedies import check_remedies
-from tlseg_jax.train.run_folder import claim_settings
 from tlseg_jax.train.shared_model import load_shared_model
 from tlseg_jax.train.slice_data import SliceData
-from tlseg_jax.train.state import TrainState, init_state
 from tlseg_jax.train.step import Inputs, Objective, Step, make_predictor, make_train_step, step_flops
 from tlseg_jax.train.trace import Trace
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, parameter_table
@@ -82,7 +81,7 @@ class Pretrained:
         """What a run that starts from it keeps of it: where it was, and what makes it this model."""
         saved = self.saved
         task = saved.description.get("task", "none")
-        return {"run": shown(self.run), "step": saved.step, "task": task, "weights": saved.weights}
+        return {"run": elsewhere.current().name(self.run), "step": saved.step, "task": task, "weights": saved.weights}
 
 
 class TaskData(Protocol):
@@ -145,11 +144,11 @@ def task_data(store: AnyStore, job: JobSettings, pretrained: Pretrained | None) 
     """
     if isinstance(store, SliceStore):
         if job.network.dimensions != 2:
-            raise InputError(f"{store.folder} holds slices and the network {job.network.name} is 3D: use unet2d.")
+            raise InputError(f"{store.where} holds slices and the network {job.network.name} is 3D: use unet2d.")
         return SliceData(store, job, pretrained.saved if pretrained else None)
     assert isinstance(store, Store)
     if job.network.dimensions != 3:
-        raise InputError(f"{store.folder} holds volumes and the network {job.network.name} is 2D: use a 3D one.")
+        raise InputError(f"{store.where} holds volumes and the network {job.network.name} is 2D: use a 3D one.")
     return PatchData(store, job)
 
 
@@ -296,7 +295,7 @@ def check_tests(store: AnyStore, job: JobSettings, pretrained: Pretrained | None
     fitted, held = labelled_scans(store, job)
     description = seen_of([(store, (*fitted, *held))], before)
     for test in tests:
-        refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.folder}")
+        refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.where}")
 
 
 def prepare_run(
@@ -315,7 +314,7 @@ def prepare_run(
     data = task_data(store, job, pretrained)
     length = data.length(fitted)
     description = describe(store, job, (*fitted, *held), pretrained.saved if pretrained else None) | data.description()
-    refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.folder}")
+    refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.where}")
     say(_settings_lines(data, job, length, fitted, held))
     variables, fresh = init_variables(job.network, jax.random.key(job.seed)), frozenset[str]()
     if pretrained is not None:

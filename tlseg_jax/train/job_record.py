@@ -7,11 +7,11 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.datasets.splits import hold_out, labelled_subset
-from tlseg_jax.errors import InputError
-from tlseg_jax.preprocess.any_store import AnyStore
-from tlseg_jax.preprocess.records import images_of
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.records import images_of
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings
 
 
@@ -36,7 +36,7 @@ def labelled_scans(store: AnyStore, job: JobSettings) -> tuple[tuple[str, ...], 
     """
     train = store.subjects("train")
     if not train:
-        raise InputError(f"{store.folder} holds no training subjects: prepare it with --test_fraction below 1.")
+        raise InputError(f"{store.where} holds no training subjects: prepare it with --test_fraction below 1.")
     subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
     return hold_out(subjects, store.persons, job.validation)
 

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-from tlseg_jax.errors import InputError
-from tlseg_jax.train.device_memory import format_bytes
+from tlseg_jax.runtime.device_memory import format_bytes
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.execution import Cache
 
 Kept = Literal["none", "device", "features"]

@@ -14,14 +14,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from tlseg_jax import signals
-from tlseg_jax.errors import InputError, Preempted
-from tlseg_jax.train import preemption, processes
+from tlseg_jax.checkpoints.checkpoint import KEEP, Checkpoints
+from tlseg_jax.checkpoints.state import TrainState
+from tlseg_jax.runtime import preemption, processes, signals
+from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.train.board import Board
-from tlseg_jax.train.checkpoint import KEEP, Checkpoints
 from tlseg_jax.train.dispatch import Dispatch, Metrics
 from tlseg_jax.train.history import Curve, Epochs, History
-from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.trace import Trace
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import jax
 import jax.numpy as jnp
 
-from tlseg_jax.choose import choose
+from tlseg_jax.runtime.choose import choose
 from tlseg_jax.train.batch_sums import mean_over, sum_over
 
 Loss = Callable[..., jax.Array]

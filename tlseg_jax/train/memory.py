@@ -11,9 +11,9 @@ from typing import Any, Protocol, get_args
 
 import jax
 
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.remat import Remat
-from tlseg_jax.train.device_memory import Capacity, device_capacity, format_bytes, out_of_memory, parse_bytes
+from tlseg_jax.runtime.device_memory import Capacity, device_capacity, format_bytes, out_of_memory, parse_bytes
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.liveness import count
 
 __all__ = ["FitsIn", "Plan", "Prediction", "fit_memory", "out_of_memory", "parse_bytes", "predict", "shortage"]

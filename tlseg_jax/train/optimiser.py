@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tlseg_jax.choose import choose
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.choose import choose
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.l2sp import pull_to_start
 from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.transfer.stages import GROUPS, UNFREEZING, first_steps, label_groups

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.errors import InputError
 
 Way = Literal["one", "pmap", "mesh"]
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.evaluate.inference import THRESHOLD, predict_volume
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.input.augment import Augmentation, augmentation_for
-from tlseg_jax.preprocess.store import Store
-from tlseg_jax.train import processes
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import processes
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Watch
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.parallel import local_state
-from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Inputs, Objective, make_predictor, patch_inputs
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
@@ -48,7 +48,7 @@ class PatchData:
         spec, box = self.store.spec, self.box
         size = "x".join(map(str, box.size if box else spec.patch_size))
         return {
-            "data": f"{self.store.folder} ({spec.structure}, {spec.space} space)",
+            "data": f"{self.store.where} ({spec.structure}, {spec.space} space)",
             "patch": f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}"),
             "labelled scans": f"{len(subjects)}: " + ", ".join(subjects),
         }

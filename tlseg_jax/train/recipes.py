@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tlseg_jax.choose import choose
+from tlseg_jax.runtime.choose import choose
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,8 @@
 import dataclasses
 import math
 
-from tlseg_jax.choose import choose
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.choose import choose
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.transfer.stages import UNFREEZING
 

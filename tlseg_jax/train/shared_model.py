@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
 from tlseg_jax.models.networks import config_from_dict
-from tlseg_jax.train import processes
-from tlseg_jax.train.checkpoint import SavedModel, load_model
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
 
 _Tree = dict[str, Any]
 

@@ -8,20 +8,20 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel
+from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.evaluate.slice_results import reference_mask
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.slice_store import Sample, SliceStore
-from tlseg_jax.train import processes
-from tlseg_jax.train.checkpoint import SavedModel
+from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.loop import Watch
 from tlseg_jax.train.parallel import local_state
 from tlseg_jax.train.slice_losses import LIVER, get_slice_loss
-from tlseg_jax.train.state import TrainState
 from tlseg_jax.train.step import Batch, Inputs, Objective, make_predictor, make_test_loss, slice_inputs
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
@@ -50,7 +50,7 @@ class SliceData:
         assert isinstance(network, SliceUNetConfig)
         if network.outputs != store.spec.structures:
             raise InputError(
-                f"{store.folder} shows {', '.join(store.spec.structures)} and the network has the outputs "
+                f"{store.where} shows {', '.join(store.spec.structures)} and the network has the outputs "
                 f"{', '.join(network.outputs)}: they must be the same."
             )
         self.store, self.job, self.network = store, job, network
@@ -80,7 +80,7 @@ class SliceData:
         )
         size = "x".join(map(str, spec.pixels))
         return {
-            "data": f"{self.store.folder} ({spec.modality}, {', '.join(spec.structures)})",
+            "data": f"{self.store.where} ({spec.modality}, {', '.join(spec.structures)})",
             "slices": f"{len(samples)} of {size} pixels ({shows})",
             "labelled scans": f"{len(subjects)}: " + ", ".join(subjects),
         }
@@ -238,7 +238,7 @@ class SliceData:
                 self._regions[s] = self._liver(self.store.volume_image(s, self.network.channels))
         if not any(self._regions[s].any() for s in subjects):
             raise InputError(
-                f"The pre-trained model finds no liver in {len(subjects)} volume(s) of {self.store.folder}, so "
+                f"The pre-trained model finds no liver in {len(subjects)} volume(s) of {self.store.where}, so "
                 f"--loss={self.job.recipe.loss} has nowhere to count: choose another --loss or pre-trained model."
             )
         return self._regions

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tlseg_jax.choose import choose
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.choose import choose
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.batch_sums import mean_over, sum_over
 
 SliceLoss = Callable[..., jax.Array]

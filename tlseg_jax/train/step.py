@@ -12,14 +12,14 @@ import optax
 from jax.flatten_util import ravel_pytree
 from numpy.typing import NDArray
 
+from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.input.augment import Augmentation, augment_batch
-from tlseg_jax.models.conv import Lowering, choose_lowering
 from tlseg_jax.models.layers import RUNNING_NOWHERE
+from tlseg_jax.models.lowering.conv import Lowering, choose_lowering
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.parallel_step import ParallelStep
-from tlseg_jax.train.state import TrainState
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
 
 FrozenBN = Literal["running", "batch"]

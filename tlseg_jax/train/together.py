@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlseg_jax import signals
-from tlseg_jax.errors import InputError, Preempted
-from tlseg_jax.files import lock_folder
-from tlseg_jax.train.checkpoint import Checkpoints
+from tlseg_jax.checkpoints.checkpoint import Checkpoints
+from tlseg_jax.runtime import signals
+from tlseg_jax.runtime.errors import InputError, Preempted
+from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.dry_run import random_batch
 from tlseg_jax.train.history import History
 from tlseg_jax.train.job import Run, claim_run
-from tlseg_jax.train.programs import Programs
 
 MEASURED = 5
 """Steps that are timed, after one that waits for the compiler."""

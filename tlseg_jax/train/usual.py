@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
-from tlseg_jax.errors import InputError
 from tlseg_jax.models.networks import NetworkConfig, get_network
 from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.runtime.errors import InputError
 
 USUAL_NETWORK: Mapping[str, str] = {"volumes": "switch8x2", "slices": "unet2d"}
 """By kind of data."""

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tlseg_jax.choose import choose
-from tlseg_jax.errors import InputError
+from tlseg_jax.runtime.choose import choose
+from tlseg_jax.runtime.errors import InputError
 
 Part = Literal["trained", "frozen"]
 

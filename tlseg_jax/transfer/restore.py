@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tlseg_jax.errors import InputError
+from tlseg_jax.checkpoints.checkpoint import SavedModel, list_differences
 from tlseg_jax.models.networks import NetworkConfig
-from tlseg_jax.train.checkpoint import SavedModel, list_differences
+from tlseg_jax.runtime.errors import InputError
 
 Head = Literal["keep", "reset"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from tlseg_jax.choose import choose
+from tlseg_jax.runtime.choose import choose
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 

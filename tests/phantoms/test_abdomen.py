@@ -1,0 +1,230 @@
+"""Procedural abdomens: plausible in HU and in MRI, consistent in 3D, imbalanced as the report says."""
+
+import dataclasses
+import functools
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tlseg_jax.datasets.slice_spec import SLICE_SPECS, check_slice_spec
+from tlseg_jax.geometry import Grid
+from tlseg_jax.phantoms.abdomen import AbdomenScan, cohort_spec, draw_abdomen, person_of
+from tlseg_jax.phantoms.abdomen_canvas import Tissue
+from tlseg_jax.phantoms.abdomen_organs import LIVER_BOX, cavity, liver
+from tlseg_jax.phantoms.abdomen_person import draw_abdomen_person
+from tlseg_jax.phantoms.abdomen_scanner import Sampling, in_file_axes, thick_slices, thin_grid
+from tlseg_jax.phantoms.abdomen_tumours import LARGE_ENOUGH_MM, draw_lesions
+from tlseg_jax.runtime.errors import InputError
+
+CT, MR = (cohort_spec(SLICE_SPECS[name]) for name in ("lits", "mri_artery"))
+VOLUMES = range(6)
+
+
+@functools.cache
+def drawn(modality: str, volume: int) -> AbdomenScan:
+    spec = CT if modality == "CT" else MR
+    return draw_abdomen(spec, person_of(spec, volume), 0)
+
+
+def core(scan: AbdomenScan, *tissues: Tissue) -> NDArray[np.bool_]:
+    """Voxels of a tissue whose neighbours in the slice are of it too, lesions left out."""
+    near = np.ones((3, 3, 1), bool)
+    return ndimage.binary_erosion(np.isin(scan.tissue, tissues), near) & ~ndimage.binary_dilation(tumour(scan), near)
+
+
+def tumour(scan: AbdomenScan) -> NDArray[np.bool_]:
+    return scan.label == (2 if scan.image.min() < -500 else 1)  # only CT is that low
+
+
+def world(mask: NDArray[np.bool_], scan: AbdomenScan) -> NDArray[np.float64]:
+    return nib.affines.apply_affine(scan.affine, np.argwhere(mask))
+
+
+def test_reduced_specs_are_the_reports_data_sets_made_smaller() -> None:
+    assert (CT.pixels, CT.with_structure, CT.without_structure, CT.max_slices) == ((96, 96), 12, 8, 0)
+    assert (CT.test_slices, CT.test_volumes, MR.test_volumes) == (0, 3, 4)
+    assert MR.pixels == (80, 65) and tuple(4 * n for n in MR.pixels) == SLICE_SPECS["mri_artery"].pixels
+    for small, full in ((CT, SLICE_SPECS["lits"]), (MR, SLICE_SPECS["mri_artery"])):
+        check_slice_spec(small, "test")
+        assert (small.name, small.structures, small.window) == (full.name, full.structures, full.window)
+
+
+def test_other_data_sets_and_structures_are_refused() -> None:
+    with pytest.raises(InputError, match=r"no built-in cohort for the data set 'mine'.*--store"):
+        cohort_spec(dataclasses.replace(SLICE_SPECS["lits"], name="mine"))
+    with pytest.raises(InputError, match="has no label of the structure 'spleen'"):
+        cohort_spec(dataclasses.replace(SLICE_SPECS["lits"], structures=("spleen",), label_values=((1,),)))
+    with pytest.raises(InputError, match="'mri_artery' has no label of the structure 'liver'"):
+        cohort_spec(dataclasses.replace(SLICE_SPECS["mri_artery"], structures=("liver",)))
+    liver_only = dataclasses.replace(SLICE_SPECS["lits"], structures=("liver",), label_values=((1, 2),))
+    assert cohort_spec(liver_only).structures == ("liver",)
+
+
+@pytest.mark.parametrize("spec", [CT, MR], ids=["CT", "MR"])
+def test_same_seed_same_voxels_and_another_seed_another_person(spec: object) -> None:
+    a, b, c = (draw_abdomen(spec, 5, seed) for seed in (3, 3, 4))  # type: ignore[arg-type]
+    for field in dataclasses.fields(AbdomenScan):
+        np.testing.assert_array_equal(getattr(a, field.name), getattr(b, field.name))
+    assert a.image.shape != c.image.shape or (a.liver != c.liver).mean() > 0.005
+
+
+@pytest.mark.parametrize("volume", VOLUMES)
+def test_volumes_have_the_shape_and_kind_that_the_data_sets_promise(volume: int) -> None:
+    for spec, deep in ((CT, range(20, 61)), (MR, range(18, 19))):
+        s = drawn(spec.modality, volume)
+        assert s.image.shape == s.label.shape == s.liver.shape == s.tissue.shape
+        assert s.image.shape[:2] == spec.pixels and s.image.shape[2] in deep
+        assert (s.image.dtype, s.label.dtype) == (np.int16, np.uint8)
+        # The whole body is in the field of view: its sides are air.
+        assert not {int(t) for t in np.unique(s.tissue[[0, -1]])} - {Tissue.AIR, Tissue.COUCH}
+    assert len({drawn("CT", v).image.shape[2] for v in VOLUMES}) > 3, "ragged depth"
+
+
+@pytest.mark.parametrize("volume", VOLUMES)
+def test_tumours_lie_in_a_liver_of_one_piece_on_the_right(volume: int) -> None:
+    for modality in ("CT", "MR"):
+        s = drawn(modality, volume)
+        assert not (tumour(s) & ~s.liver).any()
+        parts, count = ndimage.label(s.liver)
+        assert count and np.bincount(parts.ravel())[1:].max() > 0.99 * s.liver.sum()
+        middle = np.median(world(s.tissue == Tissue.CANAL, s)[:, 0])
+        x = world(s.liver, s)[:, 0]
+        assert (x > middle).mean() > 0.7, "RAS: x grows to the right"
+        assert (world(s.tissue == Tissue.SPLEEN, s)[:, 0] < middle).all()
+        ml = s.liver.sum() * abs(np.linalg.det(s.affine)) / 1000
+        assert 400 < ml < 2600
+    assert set(np.unique(drawn("CT", volume).label)) <= {0, 1, 2}
+    np.testing.assert_array_equal(drawn("CT", volume).label > 0, drawn("CT", volume).liver)
+
+
+def test_tissues_measure_what_they_do_in_ct() -> None:
+    ranges = {
+        Tissue.AIR: (-1010, -960), Tissue.FAT: (-125, -85), Tissue.MUSCLE: (40, 75), Tissue.LIVER: (45, 125),
+        Tissue.SPLEEN: (95, 160), Tissue.CORTEX: (150, 260), Tissue.AORTA: (120, 360), Tissue.LUNG: (-900, -700),
+        Tissue.MARROW: (250, 600),
+    }  # fmt: skip
+    for v in VOLUMES:
+        s = drawn("CT", v)
+        for tissue, (low, high) in ranges.items():
+            inside = core(s, tissue)
+            if inside.sum() > 5:
+                assert low < np.median(s.image[inside]) < high, (tissue.name, v)
+        assert 300 < np.percentile(s.image[s.tissue == Tissue.BONE], 90) < 1000
+        assert 5 < s.image[core(s, Tissue.LIVER)].std() < 30
+
+
+def test_arterial_mri_shows_arteries_cortex_and_most_tumours_bright() -> None:
+    brighter = []
+    for v in VOLUMES:
+        s = drawn("MR", v)
+        signal = {t: np.median(s.image[m]) for t in Tissue if (m := core(s, t)).sum() > 5}
+        assert signal[Tissue.AIR] < 0.3 * signal[Tissue.LIVER]
+        assert signal[Tissue.SPLEEN] > 1.3 * signal[Tissue.LIVER]
+        # Aorta and cortex are thin: only their brighter half is free of partial volume.
+        assert np.percentile(s.image[s.tissue == Tissue.AORTA], 75) > 2 * signal[Tissue.LIVER]
+        assert np.percentile(s.image[s.tissue == Tissue.CORTEX], 75) > 1.4 * signal[Tissue.LIVER]
+        brighter.append(np.median(s.image[tumour(s)]) > signal[Tissue.LIVER])
+        assert s.image.min() >= 0
+    assert np.mean(brighter) > 0.7
+    gains = [np.median(drawn("MR", v).image[drawn("MR", v).liver]) for v in VOLUMES]
+    assert max(gains) > 1.5 * min(gains), "arbitrary units"
+
+
+def test_the_imbalance_is_the_reports() -> None:
+    for modality, liver_range, tumour_range in (("CT", (0.35, 0.75), (0.05, 0.4)), ("MR", (0.7, 1.0), (0.2, 0.6))):
+        scans = [drawn(modality, v) for v in VOLUMES]
+        slices = sum(s.image.shape[2] for s in scans)
+        with_liver = sum(int(s.liver.any((0, 1)).sum()) for s in scans) / slices
+        with_tumour = sum(int(tumour(s).any((0, 1)).sum()) for s in scans) / slices
+        assert liver_range[0] < with_liver < liver_range[1]
+        assert tumour_range[0] < with_tumour < min(tumour_range[1], with_liver)
+        assert 0 < sum(tumour(s).sum() for s in scans) < 0.01 * sum(s.image.size for s in scans)
+
+
+def test_every_ct_has_the_slices_that_its_spec_asks_for_and_every_mri_a_tumour() -> None:
+    for v in VOLUMES:
+        shown = drawn("CT", v).liver.any((0, 1))
+        assert shown.sum() >= CT.with_structure and (~shown).sum() >= CT.without_structure
+        assert tumour(drawn("MR", v)).any()
+    assert sum(tumour(drawn("CT", v)).any() for v in VOLUMES) > len(VOLUMES) / 2
+
+
+def test_tumours_are_not_to_be_had_with_a_threshold() -> None:
+    """No intensity (in units of each scan's liver) finds the tumours in the scan, nor quite within the liver."""
+    for modality in ("CT", "MR"):
+        scans = [drawn(modality, v) for v in VOLUMES]
+        value = [s.image / np.median(s.image[s.liver]) for s in scans]
+
+        def best(inside: list[NDArray[np.bool_]], values: list[NDArray[np.float64]], of: list[AbdomenScan]) -> float:
+            x = np.concatenate([v[m] for v, m in zip(values, inside, strict=True)])
+            y = np.concatenate([tumour(s)[m] for s, m in zip(of, inside, strict=True)])
+            masks = [m for t in np.percentile(x[y], range(0, 101, 4)) for m in (x > t, x < t)]
+            return max(2 * (m & y).sum() / (m.sum() + y.sum()) for m in masks)
+
+        assert best([np.ones(s.image.shape, bool) for s in scans], value, scans) < 0.2
+        assert best([s.liver for s in scans], value, scans) < 0.7
+
+
+def test_ct_and_mr_share_the_anatomy_of_a_person_but_no_person() -> None:
+    persons = {spec.modality: {person_of(spec, v) for v in range(50)} for spec in (CT, MR)}
+    assert not persons["CT"] & persons["MR"] and all(len(p) == 50 for p in persons.values())
+    same = draw_abdomen(MR, person_of(CT, 1), 0)
+    # The same stretch of one person has livers of one size in both, within the coarser voxels.
+    high = world(same.liver, same)
+    ct = world(drawn("CT", 1).liver, drawn("CT", 1))
+    span = [p[:, 0].max() - p[:, 0].min() for p in (high, ct)]
+    assert abs(span[0] - span[1]) < 25
+
+
+def test_no_two_livers_look_alike() -> None:
+    points = np.stack(np.meshgrid(*(np.arange(a, b, 8.0) for a, b in LIVER_BOX), indexing="ij")).astype(np.float32)
+    inside = [liver(draw_abdomen_person(p, 0), points) < 0 for p in range(5)]
+    for i in range(5):
+        assert not (inside[i] & (cavity(points) > 0)).any()
+        for j in range(i):
+            assert 0.4 < (inside[i] & inside[j]).sum() / (inside[i] | inside[j]).sum() < 0.93
+
+
+@pytest.mark.slow
+def test_tumours_vary_in_number_size_and_contrast() -> None:
+    found = [draw_lesions(draw_abdomen_person(p, 1), p, 1) for p in range(40)]
+    tumours = [[t for t in one if t.kind != "cyst"] for one in found]
+    counts = [len(t) for t in tumours]
+    assert min(counts) == 0 and max(counts) >= 4 and 1.5 < np.mean(counts) < 4
+    radii = np.array([t.radius for one in tumours for t in one])
+    assert radii.min() < 6 and radii.max() > 18 and np.median(radii) < 13
+    assert {t.kind for one in found for t in one} == {"hypodense", "hypervascular", "rim", "isodense", "cyst"}
+    ct = np.array([t.ct.core for one in tumours for t in one])
+    mr = np.array([max(t.mr.core, t.mr.rim) for one in tumours for t in one])
+    assert (ct < -15).mean() > 0.4 and (ct > 10).any() and (np.abs(ct) < 15).any() and (mr > 0).all()
+
+
+def test_a_least_number_of_tumours_is_kept_and_the_first_one_is_seen() -> None:
+    for p in range(20):
+        lesions = draw_lesions(draw_abdomen_person(p, 2), p, 2, least=1)
+        assert lesions and lesions[0].kind != "cyst" and lesions[0].radius >= LARGE_ENOUGH_MM
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "SRA"])
+def test_files_axes_keep_every_voxel_where_it_is(axes: str) -> None:
+    affine = np.diag([4.0, 3.0, 10.0, 1.0])
+    affine[:3, 3] = (-7, 5, -20)
+    sampling = Sampling(Grid((5, 6, 7), affine), axes, 2, (100.0, -50.0, 3.0))
+    values = np.arange(210).reshape(5, 6, 7)
+    turned, turned_affine = in_file_axes(values, sampling)
+    assert nib.aff2axcodes(turned_affine) == tuple(axes)
+    index = np.argwhere(turned == values[4, 0, 2])[0]
+    place = nib.affines.apply_affine(turned_affine, index)
+    np.testing.assert_allclose(place - (100, -50, 3), nib.affines.apply_affine(affine, (4, 0, 2)))
+
+
+def test_thin_slices_lie_within_the_thick_ones() -> None:
+    affine = np.diag([4.0, 4.0, 12.0, 1.0])
+    sampling = Sampling(Grid((2, 2, 3), affine), "RAS", 3, (0.0, 0.0, 0.0))
+    thin = thin_grid(sampling)
+    z = np.broadcast_to(thin.affine[2, 3] + thin.affine[2, 2] * np.arange(9), (2, 2, 9)).astype(np.float32)
+    assert thin.shape == (2, 2, 9) and thin.affine[2, 2] == 4
+    np.testing.assert_allclose(thick_slices(z, sampling)[0, 0], [0, 12, 24], atol=1e-5)

@@ -1,0 +1,242 @@
+"""A sweep end to end: what it writes, what it does again and what not, and that no shortcut changes the results."""
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.studies.conftest import STUDY, MakeSweep
+from tlseg_jax.checkpoints.run_folder import read_json
+from tlseg_jax.report.study_info import read_study
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
+from tlseg_jax.studies import group as group_module
+from tlseg_jax.studies import sweep as run_module
+from tlseg_jax.studies.plan import plan_sweep
+from tlseg_jax.studies.results_table import read_results
+from tlseg_jax.studies.sweep import Swept
+from tlseg_jax.train import job as job_module
+from tlseg_jax.train.execution import Execution
+from tlseg_jax.train.history import Curve
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+AUTO, STREAMED = Execution(cache="auto"), Execution()
+
+
+def scores(folder: Path) -> dict[tuple[str, str, str], float]:
+    """(cell, test set, subject) -> IoU."""
+    with (folder / "results.csv").open(newline="") as f:
+        return {(r["cell"], r["test_set"], r["subject"]): float(r["iou"]) for r in csv.DictReader(f)}
+
+
+def losses(folder: Path) -> dict[str, Curve]:
+    """Cell -> training loss by step."""
+    out = {}
+    for path in sorted(folder.glob("*/*/history.csv")):
+        with path.open(newline="") as f:
+            out[path.parent.name] = [(int(r["step"]), float(r["loss"])) for r in csv.DictReader(f) if r["loss"]]
+    return out
+
+
+def assert_same(a: Path, b: Path) -> None:
+    one, two = losses(a), losses(b)
+    assert one.keys() == two.keys()
+    for cell in one:
+        np.testing.assert_allclose(one[cell], two[cell], rtol=2e-4, err_msg=cell)
+    first, second = scores(a), scores(b)
+    assert first.keys() == second.keys()
+    np.testing.assert_allclose([first[k] for k in first], [second[k] for k in first], atol=0.02)
+
+
+def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Any] = []
+    make = job_module.make_train_step
+    monkeypatch.setattr(job_module, "make_train_step", lambda *a, **k: built.append(k) or make(*a, **k))
+    said: list[str] = []
+    sweep = make_sweep()
+    swept: Swept = sweep.run(AUTO, say=said.append)
+    assert not swept.failed
+    # Pre-training, fine-tuning from kept features and end to end: a program each, whatever n and seed.
+    assert len(built) == 2  # end to end and pre-training are of one length here, and so of one program
+    results = read_results(swept.folder / "results.csv")
+    assert results.methods == ("FT", "E2E") and results.numbers == (2, 3)
+    assert len(results.where(role="target")) == 2 * 2 * 2 * 2  # methods, n, seeds, subjects
+    assert len(results.where(role="unseen")) == 16 and len(results.where(role="pretask")) == 2 * 2
+    study = read_study(swept.folder / "study.json")
+    assert not study.missing and not study.failed and study.stores.keys() == {"source", "target", "other"}
+    assert sum("FT-n2-seed0: IoU target" in line for line in said) == 1
+    before = (swept.folder / "results.csv").read_bytes()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a finished cell was trained again")
+
+    monkeypatch.setattr(run_module, "train_and_assess", refuse)
+    again = make_sweep().run(AUTO, say=lambda _: None)
+    assert len(again.done) == 10 and (swept.folder / "results.csv").read_bytes() == before
+
+
+def test_cells_scored_in_template_millilitres_are_scored_again_and_not_trained_again(make_sweep: MakeSweep) -> None:
+    changes: dict[str, Any] = {"n": [2], "seeds": 1, "methods": [{"name": "E2E"}]}
+    swept = make_sweep(**changes).run(AUTO, say=lambda _: None)
+    path = swept.folder / "cells" / "E2E-n2-seed0" / "summary.json"
+    whole = read_json(path)
+    old = {name: {k: v for k, v in e.items() if k != "mm"} for name, e in whole["test_sets"].items()}
+    write_json(path, whole | {"test_sets": old})
+    assert [d.cell.name for d in make_sweep(**changes).run(AUTO, say=lambda _: None).done] == ["E2E-n2-seed0"]
+    again = read_json(path)
+    assert again["test_sets"] == whole["test_sets"] and again["train_seconds"] == whole["train_seconds"]
+
+
+@pytest.mark.slow  # tests/train/test_feature_step.py compares them step by step
+def test_features_data_on_the_device_and_streams_give_the_same(make_sweep: MakeSweep) -> None:
+    changes: dict[str, Any] = {"n": [3], "seeds": 1}
+    kept = make_sweep("a", **changes).run(AUTO, say=lambda _: None)
+    streamed = make_sweep("b", **changes).run(STREAMED, say=lambda _: None)
+    assert_same(kept.folder, streamed.folder)
+
+
+@pytest.mark.slow
+def test_cells_that_train_at_once_give_what_they_give_alone(make_sweep: MakeSweep) -> None:
+    changes: dict[str, Any] = {"n": [2], "seeds": 2, "methods": STUDY["methods"][:1]}
+    alone = make_sweep("a", **changes).run(AUTO, together=1, say=lambda _: None)
+    both = make_sweep("b", **changes).run(AUTO, together=2, say=lambda _: None)
+    assert_same(alone.folder, both.folder)
+
+
+@pytest.mark.slow  # compiles a program for each number of cells that it tries
+def test_how_many_train_at_once_is_measured_and_remembered(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_module, "WORTH", 1)
+    changes: dict[str, Any] = {"n": [2], "seeds": 3}
+    alone = make_sweep("a", **changes).run(AUTO, together=1, say=lambda _: None)
+    measured = make_sweep("c", **changes).run(AUTO, together=None, say=lambda _: None)
+    assert_same(alone.folder, measured.folder)
+    assert {v["together"] for v in read_json(measured.folder / "together.json").values()} <= {1, 2, 4, 8}
+
+
+def test_cells_that_do_not_fit_at_once_are_named_with_the_remedy(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out(*_: Any) -> None:
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
+
+    monkeypatch.setattr(group_module, "fit_together", run_out)
+    swept = make_sweep(n=[2], seeds=2, methods=[{"name": "E2E"}]).run(AUTO, together=2, say=lambda _: None)
+    assert set(swept.failed) == {"E2E-n2-seed0", "E2E-n2-seed1"}
+    assert "give a smaller --together" in swept.failed["E2E-n2-seed0"]
+
+
+@pytest.mark.slow
+def test_what_fails_is_named_and_the_rest_goes_on(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(n=[2], seeds=2)
+    # A run of other settings is in the way of one cell, and is not touched.
+    taken = sweep.folder / "cells" / "E2E-n2-seed1"
+    taken.mkdir(parents=True)
+    write_json(taken / "settings.json", {"job": {"seed": 99}})
+    swept = sweep.run(AUTO, say=lambda _: None)
+    assert list(swept.failed) == ["E2E-n2-seed1"] and "other settings" in swept.failed["E2E-n2-seed1"]
+    assert {d.cell.name for d in swept.done} == {
+        "source-seed0", "source-seed1", "FT-n2-seed0", "FT-n2-seed1", "E2E-n2-seed0"
+    }  # fmt: skip
+    study = read_study(swept.folder / "study.json")
+    assert [f.cell for f in study.failed] == ["E2E-n2-seed1"]
+    shutil.rmtree(taken)
+    mended = make_sweep(n=[2], seeds=2).run(AUTO, say=lambda _: None)
+    assert not mended.failed and len(mended.done) == 6
+
+
+def test_a_pretraining_that_fails_takes_its_cells_along_and_no_others(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = run_module.train_and_assess
+
+    def fail_source(*args: Any, **kwargs: Any) -> Any:
+        if args[3].name == "source-seed0":
+            raise InputError("the scans are gone")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(run_module, "train_and_assess", fail_source)
+    swept = make_sweep(n=[2], seeds=1).run(AUTO, say=lambda _: None)
+    assert swept.failed == {"source-seed0": "the scans are gone", "FT-n2-seed0": "its pre-training source-seed0 failed"}
+    assert [d.cell.name for d in swept.done] == ["E2E-n2-seed0"]
+
+
+def test_an_interrupted_sweep_goes_on_to_the_same_end(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: dict[str, Any] = {"n": [2], "seeds": 2, "methods": [{"name": "E2E"}]}
+    whole = make_sweep("a", **changes).run(AUTO, say=lambda _: None)
+    real, calls = run_module.train_and_assess, []
+
+    def interrupted(*args: Any, **kwargs: Any) -> Any:
+        calls.append(args[3].name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as m:
+        m.setattr(run_module, "train_and_assess", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            make_sweep("b", **changes).run(AUTO, say=lambda _: None)
+    rest = make_sweep("b", **changes)
+    assert read_study(rest.folder / "study.json").missing == ("E2E-n2-seed1",)
+    done = rest.run(AUTO, say=lambda _: None)
+    assert scores(done.folder) == scores(whole.folder)
+
+
+@pytest.mark.slow
+def test_folds_hold_each_person_out_once_and_pretraining_never_sees_them(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(n=[2], seeds=3, folds=3)
+    swept = sweep.run(AUTO, say=lambda _: None)
+    assert not swept.failed
+    results = read_results(swept.folder / "results.csv")
+    for method in ("FT", "E2E"):
+        tested = [r.person for r in results.where(role="target", method=method)]
+        assert sorted(tested) == sorted(f"person-{i}" for i in range(6))
+    for fold in range(3):
+        held = {r.person for r in results.where(role="target", seed=fold)}
+        seen = {r.person for r in results.where(role="pretask") if r.fold == fold}
+        assert held == seen  # what the pre-trained model of this fold is tested on is what its cells are tested on
+    with pytest.raises(InputError, match="cannot be split 9 ways"):
+        make_sweep(folds=9, seeds=2)
+
+
+def test_the_plan_measures_and_writes_nothing(make_sweep: MakeSweep) -> None:
+    said: list[str] = []
+    sweep = make_sweep(n=[2, 50])
+    plan_sweep(sweep, AUTO, 1, said.append)
+    assert sum("to do" in line for line in said) == 7  # 2 seeds of source, 2 methods x 2 seeds, and the last line
+    assert "6 to do" in said[-1] and "Nothing was trained" in said[-1]
+    assert not sweep.folder.exists()
+
+
+def test_an_n_beyond_the_data_is_left_out_and_one_must_remain(make_sweep: MakeSweep) -> None:
+    assert make_sweep(n=[2, 4, 5]).study.n == (2, 4)
+    with pytest.raises(InputError, match="has 4 scans to train on"):
+        make_sweep(n=[5])
+
+
+def test_unseen_data_of_which_scans_train_are_refused_before_any_cell(make_sweep: MakeSweep, tmp_path: Path) -> None:
+    assert make_sweep(unseen=["source"]).data.unseen  # its test persons train nowhere
+    with pytest.raises(InputError, match=r"2 test subject\(s\) of source \(sub-4, sub-5\) were trained on.*--unseen"):
+        make_sweep(unseen=["source"], folds=2)
+    assert not (tmp_path / "work" / "sweep").exists()
+
+
+def test_a_scan_that_the_pretask_lacks_leaves_the_folds_as_they_are(small_stores: Path, make_sweep: MakeSweep) -> None:
+    data = make_sweep(folds=3, seeds=3).data
+    source = data.pretasks["source"]
+    for gone in source.subjects():
+        less = {s: r for s, r in source.manifest["subjects"].items() if s != gone}
+        data.pretasks["source"] = source.with_manifest(source.manifest | {"subjects": less})
+        data.cut.clear()
+        for fold in range(3):
+            held = data._fold(data.target, fold).subjects("test")
+            assert data._fold(data.pretasks["source"], fold).subjects("test") == tuple(s for s in held if s != gone)

@@ -1,0 +1,124 @@
+"""The learning curve: training loss by step and, where there is one, the validation score below it."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tlseg_jax.evaluate.run_tables import Curve
+from tlseg_jax.figures.png import STYLE, save_png, watermark
+
+LOSS, VALIDATION = "#1f4e8c", "#b3441e"
+LOG_RANGE = 8.0
+"""Losses that span more than this factor are drawn on a logarithmic axis."""
+
+
+def draw_learning_curve(
+    losses: Curve,
+    path: Path,
+    *,
+    validation: Curve | None = None,
+    loss_name: str = "training loss",
+    validation_name: str = "validation IoU",
+    heading: str = "",
+    mark: str = "",
+) -> None:
+    """Draw the curve and write a PNG.
+
+    The loss of every step is drawn faintly with its running median over it, as the loss of one small
+    batch tells little. Its axis is logarithmic where all values are above 0 and span more than a
+    factor of 8. Values that are not finite leave a gap.
+
+    Args:
+      losses: of the training steps.
+      path: the PNG file.
+      validation: scores in 0 to 1, higher is better; the best is marked.
+      loss_name: label of the upper axis.
+      validation_name: label of the lower axis.
+      heading: a line above.
+      mark: a watermark, such as "synthetic".
+
+    Raises:
+      ValueError: there are no losses.
+    """
+    if not losses:
+        raise ValueError("there are no losses to draw")
+    panels = 2 if validation else 1
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 1.2 + 1.7 * panels), layout="constrained", facecolor="white")
+        axes: NDArray[np.object_] = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+        _draw_losses(axes[0], losses, loss_name)
+        if validation:
+            _draw_validation(axes[1], validation, validation_name)
+        axes[-1].set_xlabel("step")
+        axes[-1].set_xlim(left=0)
+        axes[-1].xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
+        if heading:
+            figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
+        watermark(figure, mark)
+        save_png(figure, path)
+
+
+def _sorted(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    table = np.array(sorted(curve), np.float64).reshape(-1, 2)
+    return table[:, 0], np.where(np.isfinite(table[:, 1]), table[:, 1], np.nan)
+
+
+def _draw_losses(ax: Axes, losses: Curve, name: str) -> None:
+    steps, values = _sorted(losses)
+    known = values[~np.isnan(values)]
+    middle = running_median(values)
+    few = len(steps) < 20
+    ax.plot(
+        steps, values, color=LOSS, linewidth=0.6 if not few else 1.2, alpha=1 if few else 0.35,
+        marker="o" if few else None, markersize=2.5, label="each batch",
+    )  # fmt: skip
+    if not few:
+        ax.plot(steps, middle, color=LOSS, linewidth=1.4, label="running median")
+        ax.legend(loc="upper right", fontsize=7)
+    ax.set_ylabel(name)
+    ax.grid(axis="y", linewidth=0.3, alpha=0.5)
+    if known.size and known.min() > 0 and known.max() / known.min() > LOG_RANGE:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    elif known.size and known.min() >= 0:
+        ax.set_ylim(0, max(1.06 * known.max(), 1e-12))
+
+
+def _draw_validation(ax: Axes, validation: Curve, name: str) -> None:
+    steps, values = _sorted(validation)
+    ax.plot(steps, values, color=VALIDATION, linewidth=1.4, marker="o", markersize=3)
+    ax.set_ylabel(name)
+    ax.set_ylim(0, 1.02)
+    ax.grid(axis="y", linewidth=0.3, alpha=0.5)
+    if not np.isnan(values).all():
+        best = int(np.nanargmax(values))
+        text = f"best {values[best]:.3f} at step {steps[best]:.0f}"
+        # In a corner: curves of scores rise to the right, so the lower right one is free if any is.
+        ax.text(
+            0.98, 0.05 if values[best] > 0.3 else 0.95, text, transform=ax.transAxes, fontsize=7,
+            ha="right", va="bottom" if values[best] > 0.3 else "top",
+        )  # fmt: skip
+        ax.plot(steps[best], values[best], marker="o", markersize=5.5, color=VALIDATION, fillstyle="none")
+
+
+def running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Median of about a twentieth of the steps around each; NaN stays NaN and counts nowhere else.
+
+    Args:
+      values: (steps,), NaN where there is none.
+    """
+    out = np.full(values.shape, math.nan)
+    known = ~np.isnan(values)
+    width = max(3, len(values) // 20) | 1  # odd, so that it is centred
+    if known.any():
+        out[known] = ndimage.median_filter(values[known], size=width, mode="nearest")
+    return out

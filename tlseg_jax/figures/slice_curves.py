@@ -1,0 +1,234 @@
+"""Learning curves of the liver study: each model's own (Figs. 7 to 9 of Wang & Tang 2020) and all in one (Fig. 10)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from numpy.typing import NDArray
+
+from tlseg_jax.evaluate.convergence import smoothed
+from tlseg_jax.evaluate.run_tables import MODELS, Curve, Epoch, RunTables
+from tlseg_jax.figures.curves import LOG_RANGE
+from tlseg_jax.figures.png import STYLE, save_figure, watermark
+
+MODEL_COLOURS: Mapping[str, str] = {"A": "#0072b2", "B": "#d55e00", "C": "#009e73"}
+"""Of the palette of Okabe & Ito (2008), told apart with any colour vision."""
+
+MODEL_LINES: Mapping[str, str] = {"A": "-", "B": (0, (5, 1.2)), "C": (0, (1.5, 1))}  # type: ignore[dict-item]
+"""Line styles, for print in grey."""
+
+MODEL_MARKERS: Mapping[str, str] = {"A": "o", "B": "s", "C": "^"}
+
+DRAW_COLOUR, WHOLE_COLOUR = "#7f7f7f", "#1a1a1a"
+
+BACKED: Any = {"frameon": True, "framealpha": 0.8, "edgecolor": "none"}
+"""A legend stays readable over a curve that does not fall."""
+
+WIDTH = 5.2
+"""Inches."""
+
+
+def draw_model_curve(runs: Sequence[RunTables], path: Path, *, heading: str = "", mark: str = "") -> None:
+    """Draw the losses of one model's runs and write a PNG (Figs. 7 to 9).
+
+    Faint: the training loss of every batch of every run. Strong: its running median, averaged over the
+    runs. Grey: the loss on the fixed draw of test slices. Black: the loss on the whole test set at the
+    ends of epochs, each run's and their mean. The losses that were not measured are not drawn.
+
+    Args:
+      runs: of one model, one a seed.
+      path: the PNG file.
+      heading: a line above.
+      mark: a watermark, such as "synthetic".
+
+    Raises:
+      ValueError: there are no runs, or they are of several models.
+    """
+    models = {t.run.model for t in runs}
+    if len(models) != 1:
+        raise ValueError(f"expected runs of one model, not {sorted(models)}")
+    (model,) = models
+    colour = MODEL_COLOURS[model]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained", facecolor="white")
+        ax = figure.subplots()
+        for t in runs:
+            steps, values = _finite(t.losses)
+            ax.plot(steps, values, color=colour, linewidth=0.5, alpha=max(0.12, 0.35 / len(runs)), zorder=1)
+        steps, mean, _, _ = band([smoothed(t.losses) for t in runs])
+        ax.plot(
+            steps, mean, color=colour, linewidth=1.6, label="training, running median" + _of_seeds(runs),
+            marker=_dot(steps), markersize=3, zorder=3,
+        )  # fmt: skip
+        draws = [_finite(t.draw_losses) for t in runs if _some(t.draw_losses)]
+        if draws:
+            steps, mean, low, high = band(draws)
+            ax.fill_between(steps, low, high, color=DRAW_COLOUR, alpha=0.25, linewidth=0, zorder=1.5)
+            ax.plot(
+                steps, mean, color=DRAW_COLOUR, linewidth=1.0, label="test, fixed draw of slices",
+                marker=_dot(steps), markersize=3, zorder=2,
+            )  # fmt: skip
+        whole = [_finite(t.test_losses) for t in runs if _some(t.test_losses)]
+        for own in whole:
+            ax.plot(*own, color=WHOLE_COLOUR, linestyle="none", marker="o", markersize=1.8, alpha=0.5, zorder=4)
+        if whole:
+            steps, mean, _, _ = band(whole)
+            ax.plot(
+                steps, mean, color=WHOLE_COLOUR, linewidth=1.0, linestyle=(0, (4, 2)), marker="D", markersize=3.2,
+                label="test, whole set at the epoch's end", zorder=4,
+            )  # fmt: skip
+        _finish(ax, [v for line in ax.lines for v in np.asarray(line.get_ydata(), np.float64)], "loss")
+        ax.set_xlabel("step")
+        _epoch_axis(ax, _longest(runs), ticks=True)
+        ax.legend(loc="upper right", fontsize=7, **BACKED)
+        _heading(figure, heading)
+        watermark(figure, mark)
+        save_figure(figure, path)
+
+
+def draw_curves_together(
+    runs: Mapping[str, Sequence[RunTables]], path: Path, *, heading: str = "", mark: str = ""
+) -> None:
+    """Draw the three models in one picture and write a PNG (Fig. 10).
+
+    Above: the running median of the training loss, mean over the seeds in a band from the lowest to the
+    highest. Below, where it was measured: the loss on the whole test set at the ends of epochs, or on the
+    fixed draw of test slices where only that is there.
+
+    Args:
+      runs: model -> its runs, one a seed.
+      path: the PNG file.
+      heading: a line above.
+      mark: a watermark.
+
+    Raises:
+      ValueError: there are no runs.
+    """
+    every = [t for own in runs.values() for t in own]
+    if not every:
+        raise ValueError("there are no runs to draw")
+    whole = any(_some(t.test_losses) for t in every)
+    panels = 2 if whole or any(_some(t.draw_losses) for t in every) else 1
+    with rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 1.1 + 2.0 * panels), layout="constrained", facecolor="white")
+        axes: NDArray[np.object_] = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+        _draw_bands(axes[0], {m: [smoothed(t.losses) for t in own] for m, own in runs.items()}, legend=True)
+        axes[0].set_ylabel("training loss" + ("" if len(every) == len(runs) else ", mean and range of seeds"))
+        if panels == 2:
+            below = {
+                m: [_finite(c) for t in own if _some(c := t.test_losses if whole else t.draw_losses)]
+                for m, own in runs.items()
+            }
+            _draw_bands(axes[1], below, legend=False)
+            axes[1].set_ylabel("test loss, " + ("whole set" if whole else "fixed draw of slices"))
+        axes[-1].set_xlabel("step")
+        for i, ax in enumerate(axes):
+            _epoch_axis(ax, _longest(every), ticks=i == 0)
+        _heading(figure, heading)
+        watermark(figure, mark)
+        save_figure(figure, path)
+
+
+Line = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(steps, values), steps upwards."""
+
+
+def band(lines: Sequence[Line]) -> tuple[NDArray[np.float64], ...]:
+    """Mean, lowest and highest of several lines at every step of any of them.
+
+    Between its steps a line is straight; beyond its ends it counts nowhere.
+
+    Args:
+      lines: (steps, values) of each run, finite.
+
+    Returns:
+      steps, mean, low and high, each (steps,).
+    """
+    steps = np.unique(np.concatenate([s for s, _ in lines]))
+    table = np.stack([np.interp(steps, s, v, left=np.nan, right=np.nan) for s, v in lines])
+    # Two lines that do not overlap leave a hole between them, where there is nothing to average.
+    known = np.isfinite(table).any(0)
+    steps, table = steps[known], table[:, known]
+    return steps, np.nanmean(table, 0), np.nanmin(table, 0), np.nanmax(table, 0)
+
+
+def _draw_bands(ax: Axes, lines: Mapping[str, Sequence[Line]], *, legend: bool) -> None:
+    drawn: list[float] = []
+    for model, own in lines.items():
+        if not own:
+            continue
+        steps, mean, low, high = band(own)
+        few = len(steps) < 40
+        ax.fill_between(steps, low, high, color=MODEL_COLOURS[model], alpha=0.18, linewidth=0)
+        ax.plot(
+            steps, mean, color=MODEL_COLOURS[model], linestyle=MODEL_LINES[model], linewidth=1.5,
+            marker=MODEL_MARKERS[model] if few else None, markersize=4, label=f"{model}: {MODELS[model]}",
+        )  # fmt: skip
+        drawn += [*low, *high]
+    _finish(ax, drawn, "")
+    if legend:
+        ax.legend(loc="upper right", fontsize=7, handlelength=3, **BACKED)
+
+
+def _finish(ax: Axes, drawn: Sequence[float], name: str) -> None:
+    """Scale the loss axis: logarithmic where all is above 0 and spans more than `LOG_RANGE`."""
+    ax.set_ylabel(name)
+    ax.grid(axis="y", linewidth=0.3, alpha=0.5)
+    values = np.array(drawn, np.float64)
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() / values.min() > LOG_RANGE:
+        ax.set_yscale("log")
+        wide = values.max() / values.min() > 300
+        ax.yaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    elif values.size and values.min() >= 0:
+        ax.set_ylim(0, max(1.06 * float(values.max()), 1e-12))
+
+
+def _epoch_axis(ax: Axes, epochs: Sequence[Epoch], *, ticks: bool) -> None:
+    """Thin lines at the ends of epochs and, with `ticks`, their numbers above."""
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
+    shown = epochs[:: max(1, len(epochs) // 12)] if len(epochs) > 14 else epochs
+    for e in shown:
+        ax.axvline(e.step, color="0.88", linewidth=0.5, zorder=0)
+    if ticks:
+        above = ax.secondary_xaxis("top")
+        above.set_xticks([e.step for e in shown], [str(e.epoch) for e in shown])
+        above.tick_params(length=2, labelsize=7)
+        above.set_xlabel("end of epoch", fontsize=7)
+        above.spines["top"].set_visible(False)
+
+
+def _longest(runs: Sequence[RunTables]) -> tuple[Epoch, ...]:
+    return max((t.epochs for t in runs), key=len)
+
+
+def _finite(curve: Curve) -> Line:
+    table = np.array(sorted(curve), np.float64).reshape(-1, 2)
+    table = table[np.isfinite(table[:, 1])]
+    return table[:, 0], table[:, 1]
+
+
+def _some(curve: Curve) -> bool:
+    return any(np.isfinite(v) for _, v in curve)
+
+
+def _dot(steps: NDArray[np.float64]) -> str | None:
+    """A line of one or two points would not be seen."""
+    return "o" if len(steps) < 20 else None
+
+
+def _of_seeds(runs: Sequence[RunTables]) -> str:
+    return "" if len(runs) == 1 else f" (mean of {len(runs)} seeds)"
+
+
+def _heading(figure: Figure, heading: str) -> None:
+    if heading:
+        figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")

@@ -1,0 +1,115 @@
+"""The built-in cohort of the liver report on disk: procedural abdomens as NIfTI files that `prepare` reads.
+
+    FOLDER/README.txt         what these files are, and are not
+    FOLDER/cohort.json        the parameters that they were drawn from
+    lits:         FOLDER/volume-0.nii.gz, FOLDER/segmentation-0.nii.gz, ...      (labels 1 liver, 2 tumour)
+    mri_artery:   FOLDER/case-01/artery.nii.gz, FOLDER/case-01/label.nii.gz, ... (label 1 tumour)
+"""
+
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.phantoms.abdomen import check_drawn, draw_abdomen, person_of
+from tlseg_jax.phantoms.cohort_folder import filling_cohort, holds_cohort, write_nifti
+from tlseg_jax.runtime.errors import InputError
+
+VERSION = 1
+"""Raised whenever the same parameters would draw other voxels."""
+
+VOLUMES = {"lits": 14, "mri_artery": 14}
+"""Volumes of a cohort unless told otherwise."""
+
+LARGEST_PIXELS = 256
+"""Slices of more pixels a side are refused: the shapes hold no finer detail, and whole volumes are drawn at once."""
+
+NOTE = """Synthetic abdomens drawn by a program (tlseg_jax.phantoms.abdomen).
+
+These are schematic drawings in the style of {style}. They show no real person and hold no
+patient data. They exist so that the software can be run, tested and studied where there are no scans.
+A score reached on them says nothing about how a method performs on patients.
+
+Data set: {name}. Label values: {labels}.
+CT (lits) and MRI (mri_artery) show different persons of one population.
+cohort.json has the parameters that draw the same files again.
+"""
+
+
+def write_abdomens(
+    spec: SliceSpec, folder: Path, *, volumes: int, seed: int = 0, workers: int = 2, progress: bool = True
+) -> Path:
+    """Draw a data set's abdomens into `folder`, whole or not at all; an identical cohort is reused.
+
+    More volumes add to the same first ones.
+
+    Args:
+      spec: `lits` or `mri_artery`, at the pixels to draw (see `abdomen.cohort_spec`).
+      folder: the cohort's folder, made here.
+      volumes: how many (see `VOLUMES`).
+      seed: which cohort; give CT and MRI the same one, they still share no person.
+      workers: threads.
+      progress: show a progress bar.
+
+    Returns:
+      `folder`, absolute.
+
+    Raises:
+      InputError: there is no cohort for this data set, a number is not usable, or `folder` holds
+        something else.
+    """
+    check_drawn(spec)
+    if max(spec.pixels) > LARGEST_PIXELS:
+        raise InputError(
+            f"The built-in cohort of '{spec.name}' is not drawn at {spec.pixels[0]}x{spec.pixels[1]} pixels: "
+            f"give at most {LARGEST_PIXELS} a side."
+        )
+    if volumes < 1:
+        raise InputError(f"A cohort of {volumes} volumes is not usable: ask for at least one.")
+    if seed < 0:
+        raise InputError(f"The seed {seed} is not usable: give 0 or more.")
+    folder = folder.absolute()
+    parameters = {
+        "cohort": VERSION,
+        "dataset": spec.name,
+        "modality": spec.modality,
+        "pixels": list(spec.pixels),
+        "volumes": volumes,
+        "seed": seed,
+    }
+    if holds_cohort(folder, parameters):
+        return folder
+    ct = spec.modality == "CT"
+    note = NOTE.format(
+        name=spec.name,
+        style="contrast-enhanced CT in HU" if ct else "T1-weighted MRI in the arterial phase",
+        labels="1 liver, 2 tumour" if ct else "1 tumour",
+    )
+    with filling_cohort(folder, parameters, note) as beside:
+        write = functools.partial(_write_volume, spec, beside, seed)
+        # Threads are enough: NumPy, SciPy and zlib let go of the interpreter while they work.
+        pool = ThreadPoolExecutor(max(workers, 1))
+        try:
+            done = pool.map(write, range(volumes))
+            for _ in tqdm(done, f"drawing {spec.name}", volumes, unit="volume", disable=not progress):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return folder
+
+
+def volume_files(spec: SliceSpec, volume: int) -> tuple[str, str]:
+    """Image and label of a volume (0 or more), relative to the cohort's folder."""
+    if spec.modality == "CT":
+        return f"volume-{volume}.nii.gz", f"segmentation-{volume}.nii.gz"
+    return f"case-{volume + 1:02d}/artery.nii.gz", f"case-{volume + 1:02d}/label.nii.gz"
+
+
+def _write_volume(spec: SliceSpec, folder: Path, seed: int, volume: int) -> None:
+    scan = draw_abdomen(spec, person_of(spec, volume), seed)
+    image, label = (folder / name for name in volume_files(spec, volume))
+    image.parent.mkdir(exist_ok=True)
+    write_nifti(image, scan.image, scan.affine, "scanner")
+    write_nifti(label, scan.label, scan.affine, "scanner")

@@ -1,0 +1,150 @@
+"""The built-in cohort on disk: phantom heads as NIfTI files that `prepare` reads like anyone's scans.
+
+    FOLDER/README.txt         what these files are, and are not
+    FOLDER/cohort.json        the parameters that they were drawn from
+    FOLDER/subjects.csv       subject, image, label, mask, split, person
+    FOLDER/images/hdt-000.nii.gz, FOLDER/labels/..., FOLDER/masks/...
+
+Each data set is drawn in the space that it is delivered in, so nothing has to be registered.
+"""
+
+import csv
+import functools
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.geometry import Grid
+from tlseg_jax.phantoms.cohort_folder import COHORT_FILE as COHORT_FILE
+from tlseg_jax.phantoms.cohort_folder import filling_cohort, flush, holds_cohort, write_nifti
+from tlseg_jax.phantoms.phantom import PhantomSettings, draw_person, grid_for, settings_for
+from tlseg_jax.runtime.errors import InputError
+
+VERSION = 1
+"""Raised whenever the same parameters would draw other voxels."""
+
+COLUMNS = ("subject", "image", "label", "mask", "split", "person")
+
+NOTE = """Synthetic heads drawn by a program (tlseg_jax.phantoms.phantom).
+
+These are schematic drawings in the style of T1-weighted MRI. They show no real person and hold no
+patient data. They exist so that the software can be run, tested and studied where there are no scans.
+A score reached on them says nothing about how a method performs on patients.
+
+Data set: {name}. The label marks: {structure}. Settings: {settings}.
+subjects.csv lists the files; cohort.json has the parameters that draw the same files again.
+"""
+
+
+def write_cohort(
+    spec: DatasetSpec,
+    folder: Path,
+    *,
+    train: int = 32,
+    test: int = 8,
+    spacing: float = 2.0,
+    seed: int = 0,
+    workers: int = 2,
+    progress: bool = True,
+) -> Path:
+    """Draw a data set's phantoms into `folder`, whole or not at all; an identical one is reused.
+
+    Data sets of one population (hdt_c, hdt_v, hdt_wb) show the same persons under the same names and
+    with the same split. A data set that the paper only tests on gets no training subjects.
+
+    Args:
+      spec: one of the paper's five, at any spacing.
+      folder: the cohort's folder, made here.
+      train: training subjects.
+      test: test subjects.
+      spacing: isotropic voxel size in mm.
+      seed: which cohort.
+      workers: threads.
+      progress: show a progress bar.
+
+    Returns:
+      The path of subjects.csv.
+
+    Raises:
+      InputError: there is no cohort for this data set, a count is not usable, or `folder` holds
+        something else.
+    """
+    settings = settings_for(spec)
+    folder = folder.absolute()
+    train = train if spec.train_count else 0
+    if train < 0 or test < 0 or train + test < 1:
+        raise InputError(
+            f"A cohort of {train} training and {test} test subjects is not usable: ask for at least one."
+        )
+    if seed < 0:
+        raise InputError(f"The seed {seed} is not usable: give 0 or more.")
+    sized = spec.at_spacing(spacing)
+    grid = grid_for(sized)
+    parameters = {
+        "cohort": VERSION,
+        "dataset": spec.name,
+        "settings": _plain(settings),
+        "shape": list(grid.shape),
+        "affine": grid.affine.tolist(),
+        "train": train,
+        "test": test,
+        "seed": seed,
+    }
+    table = folder / "subjects.csv"
+    if holds_cohort(folder, parameters):
+        return table
+
+    # Test subjects come first in the numbering, so that more training subjects add to the same cohort.
+    persons = range(train + test)
+    note = NOTE.format(name=spec.name, structure=spec.structure, settings=_plain(settings))
+    with filling_cohort(folder, parameters, note) as beside:
+        for kind in ("images", "labels", "masks"):
+            (beside / kind).mkdir()
+        draw = functools.partial(_write_person, beside, settings, grid, seed)
+        # Threads are enough: NumPy, SciPy and zlib let go of the interpreter while they work.
+        pool = ThreadPoolExecutor(max(workers, 1))
+        try:
+            done = pool.map(draw, persons)
+            bar = tqdm(done, f"drawing {spec.name}", len(persons), unit="head", disable=not progress)
+            rows = [
+                (name, *files, "test" if person < test else "train", name)
+                for person, (name, files) in zip(persons, bar, strict=True)
+            ]
+        finally:
+            pool.shutdown(cancel_futures=True)
+        with (beside / table.name).open("w", newline="", encoding="utf-8") as f:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows(rows)
+            flush(f)
+    return table
+
+
+def _plain(settings: PhantomSettings) -> dict[str, str]:
+    return {k: str(v) for k, v in vars(settings).items()}
+
+
+def _write_person(
+    folder: Path, settings: PhantomSettings, grid: Grid, seed: int, person: int
+) -> tuple[str, tuple[str, str, str]]:
+    """Draw and write one person; returns the name and the paths relative to `folder`."""
+    phantom = draw_person(settings, person, seed, grid)
+    name = f"{settings.population}-{person:03d}"
+    image = np.clip(np.rint(phantom.image), 0, 32767).astype(np.int16)  # whole numbers, as scanners give
+    volumes: tuple[tuple[str, NDArray[Any]], ...] = (
+        ("images", image),
+        ("labels", phantom.label),
+        ("masks", phantom.brain.astype(np.uint8)),
+    )
+    paths = []
+    for kind, volume in volumes:
+        relative = f"{kind}/{name}.nii.gz"
+        code: Literal["scanner", "aligned"] = "aligned" if settings.space == "MNI305" else "scanner"
+        write_nifti(folder / relative, volume, grid.affine, code)
+        paths.append(relative)
+    return name, (paths[0], paths[1], paths[2])

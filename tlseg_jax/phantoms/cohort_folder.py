@@ -1,0 +1,100 @@
+"""The folder of a built-in cohort: whole or not there, reused where it is the very same, never overwritten."""
+
+import contextlib
+import gzip
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nib
+from numpy.typing import NDArray
+
+from tlseg_jax.geometry import Affine
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
+
+COHORT_FILE = "cohort.json"
+"""Marks a folder of drawn scans, and holds the parameters that they were drawn from."""
+
+
+def holds_cohort(folder: Path, parameters: dict[str, Any]) -> bool:
+    """Whether `folder` already is this very cohort; False where there is nothing yet.
+
+    Raises:
+      InputError: something else is there.
+    """
+    if not folder.exists():
+        return False
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file: name a folder for the built-in cohort.")
+    if not any(folder.iterdir()):
+        return False
+    try:
+        found = json.loads((folder / COHORT_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds other files: name an empty or a new folder for the cohort.") from None
+    except (OSError, ValueError) as e:
+        raise InputError(f"{folder / COHORT_FILE} cannot be read ({e}): remove {folder}.") from None
+    if found == parameters:
+        return True
+    differs = [k for k in parameters if not isinstance(found, dict) or found.get(k) != parameters[k]]
+    raise InputError(
+        f"{folder} holds another built-in cohort (different: {', '.join(differs) or 'extra fields'}): "
+        "remove it, or name another folder."
+    )
+
+
+@contextlib.contextmanager
+def filling_cohort(folder: Path, parameters: dict[str, Any], note: str) -> Iterator[Path]:
+    """A folder to fill beside `folder`, which takes its place at the end with cohort.json and README.txt added.
+
+    Where the body fails, nothing is left.
+
+    Args:
+      folder: absolute; absent or empty.
+      parameters: for cohort.json.
+      note: for README.txt.
+
+    Raises:
+      InputError: nothing can be written there.
+    """
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        try:
+            beside.mkdir(parents=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as e:
+            raise InputError(
+                f"The built-in cohort cannot be written to {folder} ({e.strerror}): name another folder."
+            ) from None
+        yield beside
+        with (beside / "README.txt").open("w", encoding="utf-8") as f:
+            f.write(note)
+            flush(f)
+        write_json(beside / COHORT_FILE, parameters)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def write_nifti(path: Path, volume: NDArray[Any], affine: Affine, code: Literal["scanner", "aligned"]) -> None:
+    """One NIfTI-1 file: fast compression, no time stamp, flushed to the disk."""
+    image = nib.Nifti1Image(volume, affine)
+    image.set_sform(affine, code)
+    image.set_qform(affine, code)
+    image.header.set_xyzt_units("mm")
+    with path.open("wb") as raw:
+        with gzip.GzipFile(filename="", mode="wb", compresslevel=1, fileobj=raw, mtime=0) as f:
+            image.to_stream(f)
+        flush(raw)
+
+
+def flush(f: Any) -> None:
+    """Bring an open file to the disk."""
+    f.flush()
+    os.fsync(f.fileno())

@@ -1,0 +1,63 @@
+"""One subject's files and, once read and checked, its voxels."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.geometry import Affine
+
+
+@dataclasses.dataclass(frozen=True)
+class ScanFiles:
+    """Where one subject's files are, as a layout found them.
+
+    Attributes:
+      subject: unique name of this scan, such as "sub-1000".
+      image: the T1 scan.
+      label: its label map; None where only a prediction is wanted.
+      mask: a brain mask on the same grid, where the source has one.
+      split: "train" or "test" where the source says so, else "".
+      person: who was scanned; repeat scans share it.
+    """
+
+    subject: str
+    image: Path
+    label: Path | None = None
+    mask: Path | None = None
+    split: str = ""
+    person: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.person:
+            object.__setattr__(self, "person", self.subject)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan's voxels, read and checked, in the file's own axes.
+
+    Attributes:
+      image: (x, y, z) float32.
+      affine: (4, 4) voxel -> RAS mm.
+      label: (x, y, z) bool, the structure; None where there is no label.
+      mask: (x, y, z) bool, the brain; None where the source has none.
+      label_values: values of the label map that made `label`, where they were named or are one.
+      warnings: a sentence each.
+    """
+
+    image: NDArray[np.float32]
+    affine: Affine
+    label: NDArray[np.bool_] | None = None
+    mask: NDArray[np.bool_] | None = None
+    label_values: tuple[int | str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class ExclusionError(Exception):
+    """This subject cannot be used, and the others can: one sentence with the file, fault and remedy."""
+
+
+class UnnamedValuesError(ExclusionError):
+    """A label map holds several values and none is named: which one is the structure cannot be told."""

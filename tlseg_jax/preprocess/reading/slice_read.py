@@ -1,0 +1,235 @@
+"""One volume's files, read into the axial slices that the 2D network takes, and predictions back into its space.
+
+Which axis is axial is the affine's to say, not the array's: the volume is taken on the RAS axes nearest to its
+own ("canonical" below), with no interpolation between slices. Both files stream by, and of the image only the
+slices wanted are kept, so that memory stays far below the volume as float32.
+"""
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
+from numpy.typing import NDArray
+
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.geometry import Affine
+from tlseg_jax.preprocess.reading.header import Header, no_geometry, read_header
+from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
+from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan_file import fault
+from tlseg_jax.preprocess.reading.slice_scale import Scaling, Statistics, not_hounsfield, scaling_of
+from tlseg_jax.preprocess.reading.slice_stream import LabelBits, read_label_bits
+from tlseg_jax.preprocess.slice_back import canonical_affine, canonical_shape, planes_on_scan
+from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
+from tlseg_jax.preprocess.slice_resize import Resizer, plan_axes, resized_affine
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SliceVolume:
+    """A volume's slices, scaled and resized.
+
+    Attributes:
+      image: (planes, x, y) float32.
+      label: (planes, x, y) uint8, a bit a structure; None where there is no label map.
+      z: of each plane its slice of the canonical volume, counted from the feet.
+      samples: which of the planes are samples; the others are their neighbours.
+      affine: (4, 4), (x, y of a plane, slice of the canonical volume) -> RAS mm.
+      scan_shape: voxels on the file's axes.
+      scan_affine: (4, 4), voxel of the file -> RAS mm.
+      scaling: how grey values became the image's.
+      label_ml: structure -> ml in the whole scan.
+      label_slices: structure -> slices of the whole scan that show it.
+      label_voxels: structure -> its voxels in the slice of each sample, in the label map's own.
+      image_voxels: checksum of the image's voxels (see `VoxelDigest`).
+      seconds: "decompress" (reading and gzip) and "convert" (all else).
+      warnings: a sentence each.
+      doubts: of what makes every number of this volume doubtful: what is wrong, in words -> a sentence.
+    """
+
+    image: NDArray[np.float32]
+    label: NDArray[np.uint8] | None
+    z: tuple[int, ...]
+    samples: tuple[int, ...]
+    affine: Affine
+    scan_shape: tuple[int, int, int]
+    scan_affine: Affine
+    scaling: Scaling
+    label_ml: dict[str, float]
+    label_slices: dict[str, int]
+    label_voxels: dict[str, list[int]]
+    image_voxels: str
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+    doubts: dict[str, str]
+
+
+def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) -> SliceVolume:
+    """Read and check one volume and take the slices that `spec` asks for.
+
+    Args:
+      files: where the image and the label map are.
+      spec: the data set.
+      every_slice: take every slice, whatever `spec` says, as prediction does; the label map may then be missing
+        or empty.
+
+    Raises:
+      ExclusionError: a file cannot be read (see `read_header`), the grids differ, a voxel of the image is not finite
+        or all are equal, no slice shows a structure, or the label map holds other values (see `read_label_bits`).
+    """
+    begin, clock = time.perf_counter(), Clock()
+    header = read_header(files.image, single_slice=True)
+    notes = [header.warning]
+    orientation = io_orientation(header.affine)
+    sides = canonical_shape(header.affine, header.shape)
+    if min(sides[:2]) < 2:
+        text = "x".join(map(str, sides))
+        raise fault(files.image, f"is a single line of pixels in each axial slice ({text})", "give an axial volume")
+    label, shows = None, np.zeros((sides[2], len(spec.structures)), bool)
+    if files.label is not None:
+        label_header = read_header(files.label, single_slice=True)
+        off_grid = check_same_grid(files.image, header, files.label, label_header)
+        notes += [label_header.warning, off_grid]
+        label = read_label_bits(files.label, label_header, spec, clock)
+        label = dataclasses.replace(label, bits=turned(label.bits, turn_onto(header, label_header)))
+        shows = _shown(label.bits, orientation, len(spec.structures))
+    elif not every_slice:
+        raise fault(files.image, "has no label map", "add one, or leave the scan out")
+    if files.label is not None and not every_slice and not shows.any():
+        names = " or ".join(spec.structures)
+        raise fault(files.label, f"has no slice that shows {names}", "label the scan, leave it out, or check --labels")
+
+    wanted = 0 if every_slice else spec.with_structure
+    shows_any = [bool(row.any()) for row in shows]
+    chosen = choose_slices(shows_any, wanted, spec.without_structure)
+    z = chosen if every_slice else with_neighbours(chosen, sides[2], spec.neighbours)
+
+    canonical = canonical_affine(header.affine, header.shape)
+    mm = np.linalg.norm(canonical[:3, :3], axis=0)
+    axes = plan_axes(sides[:2], (float(mm[0]), float(mm[1])), spec)
+    resizer = Resizer(axes)
+    bits, label_ml = None, _millilitres(label, header, spec)
+    label_voxels: dict[str, list[int]] = {}
+    statistics, labelled = Statistics(header.shape), None
+    if label is not None:
+        labelled = statistics.sampled(label.bits) > 0
+        whole = apply_orientation(label.bits, orientation)
+        bits = np.empty((len(z), *spec.pixels), np.uint8)
+        for n, slice_ in enumerate(z):
+            bits[n] = resizer.label(whole[:, :, slice_], len(spec.structures))
+        label_voxels = {
+            s: [int(np.count_nonzero(whole[:, :, c] >> i & 1)) for c in chosen] for i, s in enumerate(spec.structures)
+        }
+        del whole, label  # before the image comes
+    digest = VoxelDigest(header.shape)
+    planes = _wanted_planes(files.image, header, orientation, z, statistics, digest, clock)
+    scaling = scaling_of(files.image, statistics, spec)
+    image = np.empty((len(z), *spec.pixels), np.float32)
+    for n in range(len(z)):
+        image[n] = resizer.image(scaling.apply(planes.pop(0)), scaling.lowest)
+    lacks = fewer_than_asked(chosen, shows_any, wanted, spec.without_structure)
+    doubts = {
+        "seem not to be in Hounsfield units": not_hounsfield(files.image, statistics, spec, labelled),
+        "have no geometry": no_geometry(files.image, header.affine, header.shape),
+    }
+    warnings = (
+        *notes,
+        f"{files.image} has {lacks}: all are taken." if lacks else "",
+    )
+    return SliceVolume(
+        image, bits, z, tuple(z.index(c) for c in chosen), resized_affine(canonical, axes),
+        header.shape, header.affine, scaling, label_ml,
+        {s: int(n) for s, n in zip(spec.structures, shows.sum(0), strict=True)} if label_ml else {},
+        label_voxels,
+        digest.hex,
+        {
+            "decompress": round(clock.decompress, 3),
+            "convert": round(time.perf_counter() - begin - clock.decompress, 3),
+        },
+        tuple(w for w in warnings if w), {k: w for k, w in doubts.items() if w},
+    )  # fmt: skip
+
+
+def planes_to_scan(planes: NDArray[np.float32], volume: SliceVolume) -> NDArray[np.float32]:
+    """Predictions of a volume's planes, linearly interpolated onto the scan's own voxels.
+
+    Args:
+      planes: (n, x, y) float32, one for each of `volume.z`, such as probabilities of one structure.
+      volume: as `read_volume` gave it.
+
+    Returns:
+      `volume.scan_shape` float32, in the file's own axes; zero where nothing was predicted.
+    """
+    out = np.zeros(volume.scan_shape, np.float32)
+    view = apply_orientation(out, io_orientation(volume.scan_affine))  # writes to it reach `out`
+    back = planes_on_scan(planes, volume.affine, volume.scan_shape, volume.scan_affine)
+    for plane, z in zip(back, volume.z, strict=True):
+        view[:, :, z] = plane
+    return out
+
+
+def _shown(bits: NDArray[np.uint8], orientation: NDArray[Any], structures: int) -> NDArray[np.bool_]:
+    """(slices, structures): which structures each slice shows, of a label map in the file's own axes."""
+    depth_axis = _depth_axis(orientation)
+    others = tuple(i for i in range(3) if i != depth_axis)
+    seen = np.bitwise_or.reduce(bits, axis=others)
+    if orientation[depth_axis, 1] < 0:
+        seen = seen[::-1]
+    return (seen[:, None] >> np.arange(structures) & 1).astype(bool)
+
+
+def _depth_axis(orientation: NDArray[Any]) -> int:
+    return int(np.flatnonzero(orientation[:, 0] == 2)[0])
+
+
+def _millilitres(label: LabelBits | None, header: Header, spec: SliceSpec) -> dict[str, float]:
+    if label is None:
+        return {}
+    voxel = abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000
+    return {s: n * voxel for s, n in zip(spec.structures, label.voxels, strict=True)}
+
+
+def _wanted_planes(
+    path: Path, header: Header, orientation: NDArray[Any], z: tuple[int, ...],
+    statistics: Statistics, digest: VoxelDigest, clock: Clock,
+) -> list[NDArray[Any]]:  # fmt: skip
+    """The canonical planes `z` of the image, in its own units; all planes go through `statistics` and `digest`."""
+    depth_axis = _depth_axis(orientation)
+    depth = header.shape[depth_axis]
+    flipped = orientation[depth_axis, 1] < 0
+    at = {depth - 1 - k if flipped else k: k for k in z}  # along the file's axis -> canonical
+    kept: dict[int, NDArray[Any]] = {}
+    block: NDArray[Any] | None = None  # (planes of the file, slices wanted, pixels), where each plane crosses them all
+    turn = _plane_orientation(orientation, depth_axis)
+    for k, stored in enumerate(stream_planes(path, header, clock)):
+        plane = _values(path, header, stored)
+        statistics.add(plane)
+        digest.add(plane)
+        if depth_axis != 2:
+            crossed = (plane if depth_axis == 0 else plane.T)[list(at)]
+            if block is None:
+                block = np.empty((header.shape[2], *crossed.shape), plane.dtype)
+            block[k] = crossed
+        elif k in at:
+            kept[at[k]] = apply_orientation(plane, turn)
+    if block is not None:
+        kept = {c: apply_orientation(block[:, n].T, turn) for n, c in enumerate(at.values())}
+    return [kept[k] for k in z]
+
+
+def _plane_orientation(orientation: NDArray[Any], depth_axis: int) -> NDArray[Any]:
+    """How a plane across the file's axis `depth_axis` is turned to be (left to right, back to front)."""
+    return np.delete(orientation, depth_axis, axis=0)
+
+
+def _values(path: Path, header: Header, stored: NDArray[Any]) -> NDArray[Any]:
+    """A plane in the scan's units: as it is stored where that is small and unscaled, else as float32."""
+    if stored.dtype.kind in "iu" and not header.scaled and stored.dtype.itemsize <= 4:
+        return stored
+    values = scaled(header, stored)
+    check_finite(path, values, f"voxels of one of its {math.prod(header.shape[2:])} planes")
+    return values

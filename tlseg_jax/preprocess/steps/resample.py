@@ -1,0 +1,136 @@
+"""Volumes from one voxel grid to another, interpolated once with every transform composed."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Shaped
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from tlseg_jax.geometry import Affine, Grid
+
+FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
+SPLINE_REACH = 12
+"""Voxels after which a cubic spline's prefilter has forgotten its boundary (0.27 ** 12 < 2e-7)."""
+
+
+def to_grid(
+    volume: Shaped[np.ndarray, "x y z"],
+    scan_affine: Affine,
+    grid: Grid,
+    space_to_world: Affine,
+    order: int = 3,
+    antialias: bool = True,
+    outside: float | None = None,
+) -> Float32[np.ndarray, "i j k"]:
+    """A scan's image on `grid`, interpolated once.
+
+    The transforms compose to one matrix: grid voxel -> space mm -> world mm -> scan voxel. Where the
+    grid is coarser than the scan, the scan is first blurred by the Gaussian that turns its voxel
+    into the grid's (widths at half height), so that fine detail does not alias.
+
+    Args:
+      volume: (x, y, z), the scan's voxels.
+      scan_affine: (4, 4) scan voxel -> world RAS mm.
+      grid: the voxels wanted; its affine gives mm in the grid's space.
+      space_to_world: (4, 4) the grid's space mm -> world RAS mm.
+      order: 1 linear, 3 cubic spline (0 to 5). The result stays within the volume's own range, as a
+        spline would otherwise overshoot at the edge of a skull-stripped brain.
+      antialias: whether to blur before a coarser grid.
+      outside: value where the scan does not reach; None takes the volume's lowest.
+
+    Returns:
+      grid.shape float32.
+    """
+    to_scan_voxel = np.linalg.inv(scan_affine) @ space_to_world @ grid.affine
+    low, high = float(volume.min()), float(volume.max())
+    out = _pull(volume, to_scan_voxel, grid.shape, order, antialias, low if outside is None else outside)
+    return np.clip(out, min(low, low if outside is None else outside), high, out=out)
+
+
+def label_to_grid(
+    label: Bool[np.ndarray, "x y z"], scan_affine: Affine, grid: Grid, space_to_world: Affine
+) -> Bool[np.ndarray, "i j k"]:
+    """A binary label on `grid`: the share of each grid voxel that is inside, cut at one half.
+
+    Linear interpolation of the mask (blurred before a coarser grid) keeps the boundary smooth and
+    where it was, which nearest-neighbour would not. Same arguments and shapes as `to_grid`.
+    """
+    return to_grid(label.astype(np.float32), scan_affine, grid, space_to_world, order=1, outside=0.0) >= 0.5
+
+
+def to_scan(
+    volume: Float[np.ndarray, "i j k"],
+    grid: Grid,
+    space_to_world: Affine,
+    scan_shape: tuple[int, int, int],
+    scan_affine: Affine,
+) -> Float32[np.ndarray, "x y z"]:
+    """A volume on `grid`, such as a map of probabilities, back on the scan's own voxels.
+
+    The inverse of `to_grid`, by linear interpolation.
+
+    Args:
+      volume: grid.shape.
+      grid: the voxels that `volume` is on.
+      space_to_world: (4, 4) the grid's space mm -> world RAS mm, as kept for this subject.
+      scan_shape: voxels of the scan on its axes.
+      scan_affine: (4, 4) scan voxel -> world RAS mm.
+
+    Returns:
+      scan_shape float32; 0 outside the grid.
+    """
+    to_grid_voxel = np.linalg.inv(space_to_world @ grid.affine) @ scan_affine
+    return _pull(volume, to_grid_voxel, scan_shape, order=1, antialias=True, outside=0.0)
+
+
+def _pull(
+    volume: Shaped[np.ndarray, "x y z"],
+    matrix: NDArray[Any],
+    shape: tuple[int, int, int],
+    order: int,
+    antialias: bool,
+    outside: float,
+) -> Float32[np.ndarray, "i j k"]:
+    """out[i] = volume[matrix @ i], `matrix` taking output voxels to input voxels."""
+    out = np.full(shape, outside, np.float32)
+    linear = matrix[:3, :3]
+    # The output voxel, carried into input voxels, is wider than one along an axis by this factor.
+    width = np.sqrt((linear**2).sum(1))
+    sigma = FWHM_TO_SIGMA * np.sqrt(np.maximum(width**2 - 1, 0)) if antialias else np.zeros(3)
+    sigma[width < 1.05] = 0  # a registration's few per cent are no reason to blur
+
+    # Only the part of the input that the output touches is filtered, and only the part of the
+    # output that the input reaches is computed.
+    margin = np.ceil(4 * sigma) + (SPLINE_REACH if order > 1 else 1)
+    src = _reach(matrix, shape, np.array(volume.shape), margin)
+    dst = _reach(np.linalg.inv(matrix), volume.shape, np.array(shape), 1 + 1 / np.maximum(width, 1e-6))
+    if src is None or dst is None:
+        return out
+    part = volume[tuple(slice(a, b) for a, b in src)].astype(np.float32)
+    if sigma.any():
+        part = ndimage.gaussian_filter(part, sigma, mode="constant", cval=outside)
+    offset = matrix[:3, 3] + linear @ dst[:, 0] - src[:, 0]
+    ndimage.affine_transform(
+        part,
+        linear,
+        offset=offset,
+        output_shape=tuple(dst[:, 1] - dst[:, 0]),
+        output=out[tuple(slice(a, b) for a, b in dst)],
+        order=order,
+        mode="grid-constant",
+        cval=outside,
+    )
+    return out
+
+
+def _reach(
+    matrix: NDArray[Any], shape: tuple[int, ...], limit: NDArray[np.int64], margin: NDArray[Any]
+) -> NDArray[np.int64] | None:
+    """First and one past the last index, (3, 2), that a box of `shape` voxels touches through `matrix`."""
+    corners = np.array([[*c, 1.0] for c in itertools.product(*[(-0.5, n - 0.5) for n in shape])])
+    at = corners @ matrix[:3].T
+    low = np.clip(np.floor(at.min(0) - margin), 0, limit)
+    high = np.clip(np.ceil(at.max(0) + margin) + 1, 0, limit)
+    return None if np.any(low >= high) else np.stack([low, high], 1).astype(np.int64)

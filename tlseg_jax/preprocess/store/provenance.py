@@ -1,0 +1,73 @@
+"""Where a prepared data set comes from: checksums, versions, and whether any scan is usable at all."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tlseg_jax.phantoms.cohort import COHORT_FILE
+from tlseg_jax.preprocess.reading.formats import parts_of
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.written import file_digest
+
+PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "nilearn", "tensorstore", "tlseg-jax")
+
+
+def checksums_of(files: ScanFiles) -> dict[str, str]:
+    """SHA-256 of a subject's files, by "image", "label" and "mask"."""
+    paths = {"image": files.image, "label": files.label, "mask": files.mask}
+    return {k: _sha256(p) for k, p in paths.items() if p is not None}
+
+
+def _sha256(path: Path) -> str:
+    """The image's checksum; one that cannot be read is left for the reader to explain."""
+    parts = parts_of(path)
+    if len(parts) > 1:
+        return hashlib.sha256(" ".join(f"{p.name} {_of_file(p)}" for p in parts).encode()).hexdigest()
+    return _of_file(path)
+
+
+def _of_file(path: Path) -> str:
+    try:
+        return file_digest(path)
+    except OSError as e:
+        return f"unreadable: {e.strerror}"
+
+
+def is_synthetic(source: Path) -> bool:
+    """Whether the scans were drawn by us, by the file beside them: they must never pass for real ones."""
+    return (source if source.is_dir() else source.parent).joinpath(COHORT_FILE).exists()
+
+
+def check_any(usable: int, exclusions: Sequence[Mapping[str, str]], source: Path) -> None:
+    """Check that a scan is left.
+
+    Raises:
+      InputError: none is; it names the first reasons.
+    """
+    if usable:
+        return
+    if not exclusions:
+        raise InputError(f"There is no scan in {source}: check --source and --layout.")
+    first = " | ".join(f"{e['subject']}: {e['reason']}" for e in exclusions[:3])
+    more = f" | and {len(exclusions) - 3} more" if len(exclusions) > 3 else ""
+    raise InputError(f"No scan of {source} can be used. {first}{more}")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that shape a prepared volume."""
+    out = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            out[name.replace("-", "_")] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            out[name.replace("-", "_")] = "not installed as a package"
+    return out
+
+
+def now() -> str:
+    """The time, in UTC, for a manifest."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,223 @@
+"""What a store keeps of each subject beside its arrays: its record, or why it is excluded.
+
+    STORE/hdt_c/subjects/sub-01.json             the record, and the files that it was made from
+    STORE/hdt_c/subjects/sub-02.excluded.json    one sentence, and the files that it is about
+
+A record is written after the arrays and taken away before they are replaced, so that wherever a process is killed a
+record means whole arrays.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from tlseg_jax.preprocess.reading.formats import parts_of
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
+
+_SOURCE = "source_files"
+"""Key of a record's file, and of no manifest, for size, time and checksum of each of the subject's files."""
+
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO)
+
+
+class HasRecord(Protocol):
+    """A job of whose outcome something is kept."""
+
+    @property
+    def files(self) -> ScanFiles:
+        """Where the subject's files are."""
+
+    @property
+    def source(self) -> Mapping[str, Mapping[str, Any]]:
+        """What `source_files` says of them, with their checksums."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the files' checksums and of the settings."""
+
+    @property
+    def folder(self) -> Path:
+        """The data set's folder in the store."""
+
+
+def doubts_of(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What makes the numbers of subjects doubtful, a sentence a kind with all that it is true of."""
+    kinds: dict[str, dict[str, str]] = {}
+    for subject, record in records.items():
+        for kind, sentence in record.get("details", {}).get("doubts", {}).items():
+            kinds.setdefault(kind, {})[subject] = sentence
+    return [
+        next(iter(of.values())) if len(of) == 1 else
+        f"{len(of)} scans {kind} ({', '.join(of)}). {next(iter(of.values()))}"
+        for kind, of in kinds.items()
+    ]  # fmt: skip
+
+
+def images_of(record: Mapping[str, Any]) -> set[str]:
+    """What a subject's image is known by: its file's checksum, and its voxels', which other files may hold as well."""
+    return {v for k in ("image_sha256", "image_voxels") if (v := record.get(k))}
+
+
+def json_key(value: Any) -> str:
+    """SHA-256 of plain values, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def stamps_of(files: ScanFiles) -> dict[str, dict[str, int]]:
+    """Size in bytes and time of change of a subject's files, by "image", "label" and "mask".
+
+    Where neither has changed, the checksum is taken to be what it was; a file that cannot be looked at has no stamp.
+    """
+    stamps = {}
+    for name, path in (("image", files.image), ("label", files.label), ("mask", files.mask)):
+        with contextlib.suppress(OSError):
+            if path is not None:
+                seen = [part.stat() for part in parts_of(path)]
+                stamps[name] = {
+                    "bytes": sum(s.st_size for s in seen),
+                    "changed_ns": max(s.st_mtime_ns for s in seen),
+                }
+    return stamps
+
+
+def source_of(stamps: Mapping[str, Mapping[str, int]], checksums: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Stamps and checksums together, as a record's file holds them. The stamps are from before the checksums."""
+    return {name: dict(stamps.get(name, {})) | {"sha256": sha} for name, sha in checksums.items()}
+
+
+def kept_record(folder: Path, subject: str, fingerprint: str) -> dict[str, Any] | None:
+    """A subject's record as the manifest has it, if its arrays are there and of this fingerprint; else None."""
+    record = read_json(_record(folder, subject))
+    if record is None or record.get("fingerprint") != fingerprint or not _group(folder, subject).exists():
+        return None
+    return {k: v for k, v in record.items() if k != _SOURCE}
+
+
+def keep_record(job: HasRecord, record: dict[str, Any]) -> dict[str, Any]:
+    """Write the record of arrays that have just been written, and return it."""
+    write_json(_record(job.folder, job.files.subject), record | {_SOURCE: job.source})
+    return record
+
+
+def keep_exclusion(job: HasRecord, reason: str) -> str:
+    """Write why a subject is excluded, for whoever merges, and return it."""
+    check_there(job.folder)
+    kept = {"subject": job.files.subject, "reason": reason, "fingerprint": job.fingerprint, _SOURCE: job.source}
+    write_json(_excluded(job.folder, job.files.subject), kept)
+    return reason
+
+
+def before_arrays(job: HasRecord) -> None:
+    """Take away what is kept of a subject, as its arrays are about to be replaced.
+
+    Raises:
+      FileNotFoundError: the store has disappeared; it is not made anew under what may be an empty mount point.
+    """
+    check_there(job.folder)
+    for path in (_record(job.folder, job.files.subject), _excluded(job.folder, job.files.subject)):
+        path.unlink(missing_ok=True)
+
+
+def check_there(folder: Path) -> None:
+    """Raise FileNotFoundError where the data set's folder has disappeared."""
+    if not (folder / "subjects").is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder any more", str(folder / "subjects"))
+
+
+def outcome(
+    folder: Path, files: ScanFiles, fingerprint: Callable[[Mapping[str, str]], str],
+    checksums_of: Callable[[ScanFiles], Mapping[str, str]],
+) -> dict[str, Any] | str | None:  # fmt: skip
+    """What is kept of a subject: its record, the reason why it is excluded, or None if neither is up to date.
+
+    Its files are read only where their stamps are not those of what is kept.
+
+    Args:
+      folder: the data set's folder.
+      files: the subject.
+      fingerprint: from the files' checksums, under the settings of now.
+      checksums_of: takes the checksums.
+    """
+    kept = read_json(_record(folder, files.subject)), read_json(_excluded(folder, files.subject))
+    stamps = stamps_of(files)
+    known: dict[str, str] = {}
+    for record in kept:
+        known = known or _unchanged((record or {}).get(_SOURCE), stamps)
+    wanted = fingerprint(known or checksums_of(files)) if any(kept) else ""
+    record = kept_record(folder, files.subject, wanted)
+    if record is not None:
+        return record
+    excluded = kept[1]
+    return str(excluded["reason"]) if excluded and excluded.get("fingerprint") == wanted else None
+
+
+def _unchanged(source: Any, stamps: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
+    """The kept checksums, if all files are what they were; else none."""
+    if not isinstance(source, dict) or source.keys() != stamps.keys():
+        return {}
+    same = all({k: v for k, v in source[n].items() if k != "sha256"} == stamps[n] for n in stamps)
+    return {n: str(source[n]["sha256"]) for n in source} if same else {}
+
+
+def clear_leftovers(folder: Path, subjects: Iterable[str]) -> None:
+    """Remove what a killed process left half written of these subjects; nobody may be at work on them."""
+    names = tuple(f".{s}.{end}." for s in subjects for end in ("zarr", "json", "excluded.json"))
+    for path in sorted((folder / "subjects").glob(".*.tmp")):
+        if path.name.startswith(names):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turn a store that cannot be written any more into one sentence; a full disk is left for the command to tell.
+
+    Raises:
+      InputError: what is written may not be, or the store has disappeared.
+    """
+    try:
+        yield
+    except OSError as e:
+        where = e.filename or folder
+        if e.errno in _NOT_WRITABLE:
+            raise InputError(
+                f"{where} cannot be written ({e.strerror}): make {folder} writable, or choose another --store; "
+                "what is done is kept."
+            ) from None
+        if e.errno in _GONE:
+            raise InputError(
+                f"{folder} disappeared while it was being written ({where}: {e.strerror}): see that its disk is "
+                "there and run the same command again, which goes on from what is done."
+            ) from None
+        raise
+
+
+def _record(folder: Path, subject: str) -> Path:
+    return folder / "subjects" / f"{subject}.json"
+
+
+def _excluded(folder: Path, subject: str) -> Path:
+    return folder / "subjects" / f"{subject}.excluded.json"
+
+
+def _group(folder: Path, subject: str) -> Path:
+    return folder / "subjects" / f"{subject}.zarr" / "zarr.json"

@@ -1,0 +1,160 @@
+"""The prepared data set of slices on disk: a Zarr v3 group a volume, one chunk a plane, and a manifest.
+
+    STORE/lits/manifest.json
+    STORE/lits/subjects/0.zarr/image      (planes, x, y) float16
+    STORE/lits/subjects/0.zarr/label      (planes, x, y) uint8, bit i set where structure i of the spec is
+
+A plane is an axial slice: x runs from left to right, y from back to front, planes from the feet up. Only some
+planes are samples; the others are stored as their neighbours, for 2.5D input.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tlseg_jax.datasets.slice_spec import SliceSpec, slice_spec_from_dict
+from tlseg_jax.preprocess.store.store import BaseStore, write_arrays
+from tlseg_jax.runtime.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One slice that the network learns from or is tested on.
+
+    Attributes:
+      subject: whose it is.
+      position: which of the volume's stored planes.
+      bits: the structures that it shows, bit i for structure i of the spec.
+    """
+
+    subject: str
+    position: int
+    bits: int
+
+
+def write_slices(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
+    """Write one volume's Zarr group, whole or not at all.
+
+    Args:
+      path: the group's folder, `....zarr`; replaced if it is there.
+      image: (planes, x, y), stored as float16.
+      label: (planes, x, y), stored as uint8 bits.
+    """
+    chunk = (1, *image.shape[1:])
+    write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, chunk, ("z", "x", "y"))
+
+
+def axial_axis(affine: NDArray[Any]) -> int:
+    """The axis of an array that runs along the body, by the affine: the one nearest to inferior-superior."""
+    import nibabel as nib  # here and not above: a machine that only trains may not have it
+
+    return int(np.flatnonzero(nib.io_orientation(np.asarray(affine, float))[:, 0] == 2)[0])
+
+
+class SliceStore(BaseStore):
+    """A prepared data set of slices, read only.
+
+    Attributes:
+      spec: the data set.
+    """
+
+    kind = "slices"
+
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+        """Open `folder`, under another manifest than its own where one is given.
+
+        Raises:
+          InputError: there is no manifest, or not one of ours, or one of a data set of volumes.
+        """
+        super().__init__(folder, manifest)
+        self.spec: SliceSpec = slice_spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
+
+    def samples(self, subjects: Sequence[str]) -> tuple[Sample, ...]:
+        """The samples of these volumes: the volumes as given, in each from the feet upwards."""
+        return tuple(
+            Sample(s, position, bits)
+            for s in subjects
+            for position, bits in zip(self.record(s)["samples"], self.record(s)["bits"], strict=True)
+        )
+
+    def image(self, subject: str, position: int, channels: int = 1) -> NDArray[np.float16]:
+        """(x, y, channels) float16: a plane in the middle of its neighbours; the volume's last plane repeats.
+
+        Args:
+          subject: the volume.
+          position: which stored plane.
+          channels: odd; 2k + 1 gives k slices on each side.
+
+        Raises:
+          InputError: a neighbour was not stored, or the array is damaged.
+        """
+        rows = self._neighbours(subject, [position], channels)[0]
+        return np.stack([self._plane(subject, "image", p) for p in rows], -1)
+
+    def label(self, subject: str, position: int) -> NDArray[np.uint8]:
+        """(x, y) uint8 bits of one stored plane."""
+        return self._plane(subject, "label", position)
+
+    def volume_image(self, subject: str, channels: int = 1) -> NDArray[np.float16]:
+        """(samples, x, y, channels) float16: the volume's samples; see `image`."""
+        rows = self._neighbours(subject, self.record(subject)["samples"], channels)
+        return np.moveaxis(self._planes(subject, "image")[rows], 1, -1)
+
+    def volume_label(self, subject: str) -> NDArray[np.uint8]:
+        """(samples, x, y) uint8 bits: the volume's samples."""
+        return self._planes(subject, "label")[self.record(subject)["samples"]]
+
+    def spacing(self, subject: str) -> tuple[float, float, float]:
+        """Voxel size of the stored planes on x, y and z, in mm."""
+        mm = np.linalg.norm(np.array(self.record(subject)["affine"], float)[:3, :3], axis=0)
+        return (float(mm[0]), float(mm[1]), float(mm[2]))
+
+    def depth(self, subject: str) -> int:
+        """Axial slices of the whole scan."""
+        r = self.record(subject)
+        return int(r["scan_shape"][axial_axis(r["scan_affine"])])
+
+    def scan_voxel_ml(self, subject: str) -> float:
+        """Volume of one voxel of the scan's own file, in ml."""
+        return float(abs(np.linalg.det(np.array(self.record(subject)["scan_affine"], float)[:3, :3])) / 1000)
+
+    def contiguous(self, subject: str) -> bool:
+        """Whether the samples are consecutive slices, so that 3D components of them make sense."""
+        r = self.record(subject)
+        z = np.array(r["planes"])[r["samples"]]
+        return bool(np.all(np.diff(z) == 1))
+
+    def _neighbours(self, subject: str, positions: Sequence[int], channels: int) -> NDArray[np.intp]:
+        """(positions, channels): the stored planes that make each sample's channels."""
+        if channels < 1 or channels % 2 == 0:
+            raise InputError(f"A slice with {channels} channels has no middle: give an odd number.")
+        r = self.record(subject)
+        depth = self.depth(subject)
+        at = {z: i for i, z in enumerate(r["planes"])}
+        reach = channels // 2
+        rows = []
+        for p in positions:
+            wanted = [min(max(r["planes"][p] + k, 0), depth - 1) for k in range(-reach, reach + 1)]
+            if not all(z in at for z in wanted):
+                raise InputError(
+                    f"{self.where} holds {self.spec.neighbours} slice(s) on each side of a sample and {channels} "
+                    f"channels need {reach}: prepare it with --neighbours={reach}."
+                )
+            rows.append([at[z] for z in wanted])
+        return np.array(rows, np.intp).reshape(-1, channels)
+
+    def _plane(self, subject: str, name: str, position: int) -> NDArray[Any]:
+        try:
+            return self._array(subject, name)[position].read().result()  # type: ignore[no-any-return]
+        except ValueError as e:
+            raise self._damaged(subject, e) from None
+
+    def _planes(self, subject: str, name: str) -> NDArray[Any]:
+        try:
+            return self._array(subject, name).read().result()  # type: ignore[no-any-return]
+        except ValueError as e:
+            raise self._damaged(subject, e) from None

@@ -1,0 +1,82 @@
+"""Which scans a reader should see: the worst, a median and the best one of the best method, seen and unseen."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from tlseg_jax.figures.contours import pick_cases
+from tlseg_jax.studies.results_table import ResultRow, Results, by_person, by_unit
+
+TITLES = ("worst", "median", "best", "only subject")
+"""Of `pick_cases`, those first that are shown where there is room for few."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ChosenCase:
+    """A scan and the run that it is shown of.
+
+    Attributes:
+      title: what it is, such as "worst".
+      row: its score by that run.
+      mean: its mean IoU over the method's runs of this n.
+      runs: how many those are.
+    """
+
+    title: str
+    row: ResultRow
+    mean: float
+    runs: int
+
+
+def best_method(results: Results) -> tuple[str, int] | None:
+    """The method with the highest mean IoU over persons on the target at the largest n; None without any score."""
+    target = results.where(role="target")
+    if not target.rows:
+        return None
+    n = max(r.n for r in target)
+    of_n = target.where(n=n)
+    means = {m: by_person(of_n.where(method=m)) for m in of_n.methods}
+    return max(means, key=lambda m: math.fsum(means[m].values()) / len(means[m])), n
+
+
+def choose_cases(results: Results, count: int = 6) -> tuple[ChosenCase, ...]:
+    """Scans of the best method at the largest n, on the target's test set and on each unseen one.
+
+    A scan's place is that of its mean over the runs; shown is the run whose score is nearest to it, so that
+    neither a lucky nor an unlucky seed is on display. Where there is room for few, the worst come first.
+
+    Args:
+      results: of a study.
+      count: at most this many.
+
+    Returns:
+      By test set, the target first; of each the worst, the median and the best.
+    """
+    chosen = best_method(results)
+    if chosen is None:
+        return ()
+    method, n = chosen
+    own = results.where(method=method, n=n)
+    sets = dict.fromkeys((r.role, r.test_set) for r in sorted(own, key=lambda r: r.role != "target"))
+    cases = [case for role, name in sets for case in _of_set(own.where(role=role, test_set=name).rows)]
+    shown = sorted(cases, key=lambda c: TITLES.index(c.title))[:count]  # stable: sets take turns
+    return tuple(c for c in cases if c in shown)
+
+
+def _of_set(rows: Sequence[ResultRow]) -> list[ChosenCase]:
+    means = by_unit(rows, lambda r: r.subject)
+    cases = []
+    for title, subject in pick_cases(means).items():
+        own = [r for r in rows if r.subject == subject]
+        row = min(own, key=lambda r: (abs(r.iou - means[subject]), r.seed))
+        cases.append(ChosenCase(title, row, means[subject], len(own)))
+    return sorted(cases, key=lambda c: TITLES.index(c.title))
+
+
+def grid_subject(results: Results) -> ResultRow | None:
+    """The scan for the grid of methods and n: the median one of the best method at the largest n on the target.
+
+    None without any score on the target.
+    """
+    cases = [c for c in choose_cases(results, len(results)) if c.row.role == "target"]
+    return next((c.row for title in ("median", "worst", "only subject") for c in cases if c.title == title), None)

@@ -1,0 +1,102 @@
+"""Figures of a factor study: effects with their intervals as a forest plot, and one pair of data sets by n."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.report.stats.compare_stats import PairedTest
+from tlseg_jax.report.stats.factor_analysis import FactorAnalysis
+from tlseg_jax.report.stats.factor_scores import POINTS
+from tlseg_jax.report.stats.mixed_model import Effect
+
+BLUE, VERMILLION = "#0072B2", "#D55E00"
+LINE_INCHES = 0.22
+
+
+def draw_forest(analyses: Sequence[FactorAnalysis], path: Path, kind: str, mark: str) -> Path:
+    """Effects of one kind, a panel a measure; a filled marker where the 95% interval leaves out 0.
+
+    Args:
+      analyses: of the same data sets.
+      path: of the PNG.
+      kind: "main" or "interaction".
+      mark: watermark; may be empty.
+    """
+
+    def of(analysis: FactorAnalysis) -> tuple[Effect, ...]:
+        return analysis.main_effects if kind == "main" else analysis.interactions
+
+    rows = list(dict.fromkeys((e.name, e.contrast) for a in analyses for e in of(a)))
+    place = {row: len(rows) - 1 - i for i, row in enumerate(rows)}
+    height = 1.2 + LINE_INCHES * len(rows) * (1 if kind == "main" else 1.6)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, height), layout="constrained")
+        panels = figure.subplots(1, len(analyses), sharey=True, squeeze=False)[0]
+        for axes, analysis in zip(panels, analyses, strict=True):
+            _draw_effects(axes, of(analysis), place, "o" if kind == "main" else "s")
+            axes.set_title(analysis.measure, fontsize=8)
+            axes.set_xlabel("difference in IoU points, 95% interval")
+        panels[0].set_yticks(list(place.values()), [_label(row, rows) for row in rows])
+        panels[0].set_ylim(-0.7, len(rows) - 0.3)
+        watermark(figure, mark)
+        save_figure(figure, path)
+    return path
+
+
+def _label(row: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
+    """An effect's name; an interaction's levels only where the factors have more than two."""
+    name, contrast = (
+        text.replace(" - ", " \N{MINUS SIGN} ").replace(" x ", " \N{MULTIPLICATION SIGN} ").replace(" or ", "\nor ")
+        for text in row
+    )
+    if " x " in row[0] and sum(other == row[0] for other, _ in rows) == 1:
+        return name
+    return f"{name}: {contrast}"
+
+
+def _draw_effects(
+    axes: Axes, effects: Sequence[Effect], place: Mapping[tuple[str, str], int], marker: str
+) -> None:
+    axes.axvline(0, color="0.6", linewidth=0.8, zorder=1)
+    for e in effects:
+        y = place[e.name, e.contrast]
+        apart = e.low > 0 or e.high < 0
+        axes.plot([e.low, e.high], [y, y], color=BLUE, linewidth=1.3, zorder=2)
+        face = BLUE if apart else "white"
+        axes.plot(e.difference, y, marker=marker, markersize=5, color=BLUE, markerfacecolor=face, zorder=3)
+    axes.tick_params(axis="y", length=0)
+
+
+def draw_pair(tests: Mapping[str, Mapping[int, PairedTest]], path: Path, ylabel: str, mark: str) -> Path:
+    """Mean difference of a pair by n with its 95% interval or the persons' own, by test set ("target", "unseen")."""
+    look = {"target": (BLUE, "o", "-", 0.97), "unseen": (VERMILLION, "s", "--", 1.03)}
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 3.0), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(0, color="0.6", linewidth=0.8, zorder=1)
+        for role, by_n in tests.items():
+            colour, marker, dash, aside = look[role]
+            points = [(n * aside, t) for n, t in sorted(by_n.items()) if t.mean_difference is not None]
+            axes.plot(
+                [x for x, _ in points], [POINTS * (t.mean_difference or 0) for _, t in points], marker=marker,
+                linestyle=dash, color=colour, label=f"{role} data", markersize=5,
+            )  # fmt: skip
+            for x, t in points:
+                if t.low is not None and t.high is not None:
+                    axes.plot([x, x], [POINTS * t.low, POINTS * t.high], color=colour, linewidth=1.3)
+                each = [POINTS * v for v in t.values]
+                axes.plot([x] * len(each), each, color=colour, marker=".", markersize=3, linestyle="none", alpha=0.6)
+        numbers = sorted({n for by_n in tests.values() for n in by_n})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(numbers, [str(n) for n in numbers])
+        axes.minorticks_off()
+        axes.set_xlabel("labelled scans, n")
+        axes.set_ylabel(ylabel)
+        axes.legend()
+        watermark(figure, mark)
+        save_figure(figure, path)
+    return path

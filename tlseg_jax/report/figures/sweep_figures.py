@@ -1,0 +1,210 @@
+"""The paper's Figs. 5 and 6 of any sweep: IoU by number of labelled scans, on the target and on unseen data."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tlseg_jax.figures.method_style import MethodStyle
+from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.report.stats.sweep_stats import Score
+
+FEW = 30
+"""Persons up to which each is drawn as a point too."""
+
+
+def draw_boxes(
+    scores: Sequence[Score], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "", mark: str = ""
+) -> None:
+    """Fig. 5: box plots of the persons' IoU, grouped by n, methods in the order of `styles`.
+
+    A box holds the middle half of the persons, its line is the median, the whiskers reach the last person within
+    1.5 box heights. Up to 30 persons are drawn as points as well, beyond that only those outside the whiskers.
+
+    Args:
+      scores: of one test set.
+      styles: of all methods of the study; those without scores leave no gap.
+      path: the PNG file; the SVG is written beside it.
+      heading: a line above.
+      mark: a watermark, such as "synthetic".
+
+    Raises:
+      ValueError: there are no scores.
+    """
+    _check(scores)
+    methods = [m for m in styles if any(s.method == m for s in scores)]
+    numbers = sorted({s.n for s in scores})
+    step = 1 / (len(methods) + 1)
+    with rc_context(STYLE | {"hatch.linewidth": 0.4}):
+        width = float(np.clip(1.0 + 0.24 * len(numbers) * (len(methods) + 1), 3.4, 11))
+        figure = Figure(figsize=(width, 3.2), layout="constrained", facecolor="white")
+        ax = figure.subplots()
+        for s in scores:
+            at = numbers.index(s.n) + (methods.index(s.method) - (len(methods) - 1) / 2) * step
+            _box(ax, at, 0.8 * step, np.array(list(s.persons.values())), styles[s.method])
+        for i in range(len(numbers) - 1):
+            ax.axvline(i + 0.5, color="0.85", linewidth=0.6, zorder=0)
+        ax.set_xlim(-0.5, len(numbers) - 0.5)
+        ax.set_xticks(range(len(numbers)), [str(n) for n in numbers])
+        ax.tick_params(axis="x", length=0)
+        ax.set_xlabel("labelled scans, n")
+        _iou_axis(ax, [v for s in scores for v in s.persons.values()])
+        ax.set_ylabel("IoU of a person")
+        _finish(figure, [styles[m].patch(m) for m in methods], heading, mark)
+        save_figure(figure, path)
+
+
+def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodStyle) -> None:
+    line = {"color": style.colour, "linewidth": 0.9}
+    few = len(values) <= FEW
+    drawn = ax.boxplot(
+        [values], positions=[at], widths=width, patch_artist=True, showfliers=not few, manage_ticks=False,
+        boxprops={"facecolor": style.colour + "40", "edgecolor": style.colour, "linewidth": 0.8},
+        medianprops={"color": style.colour, "linewidth": 1.8}, whiskerprops=line, capprops=line,
+        flierprops={"marker": style.marker, "markersize": 2, "markeredgecolor": style.colour, "markeredgewidth": 0.5},
+    )  # fmt: skip
+    for patch in drawn["boxes"]:
+        patch.set_hatch(style.hatch)
+    if few:
+        # Side by side by rank, so that equal ones do not hide one another: the same picture each time.
+        order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
+        x = at + width * 0.32 * ((order * 0.618) % 1 * 2 - 1)
+        ax.plot(
+            x, values, linestyle="none", marker=style.marker, markersize=2.6, markerfacecolor=style.colour,
+            markeredgecolor="white", markeredgewidth=0.3, zorder=4,
+        )  # fmt: skip
+
+
+def draw_means(
+    panels: Mapping[str, Sequence[Score]], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "",
+    mark: str = "",
+) -> None:  # fmt: skip
+    """Fig. 6: mean IoU over persons by n with its 95% interval or the persons' own, a panel a test set.
+
+    Args:
+      panels: title -> scores of one test set.
+      styles: of all methods of the study.
+      path: the PNG file; the SVG is written beside it.
+      heading: a line above.
+      mark: a watermark.
+
+    Raises:
+      ValueError: there are no scores.
+    """
+    every = [s for scores in panels.values() for s in scores]
+    _check(every)
+    methods = [m for m in styles if any(s.method == m for s in every)]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(4.4, 3.4 * len(panels) + 0.6), 3.2), layout="constrained", facecolor="white")
+        for ax, (title, scores) in zip(_row(figure, len(panels)), panels.items(), strict=True):
+            for i, m in enumerate(methods):
+                own = sorted((s for s in scores if s.method == m), key=lambda s: s.n)
+                # Side by side, or intervals at the same n would hide one another.
+                x = np.array([s.n for s in own]) * 2 ** (0.07 * (i - (len(methods) - 1) / 2))
+                _means(ax, x, own, styles[m])
+            number_axis(ax, sorted({s.n for s in scores}))
+            ax.set_title(title, fontsize=8)
+        _finish_means(figure, every, heading, mark, [styles[m].handle(m) for m in methods])
+        save_figure(figure, path)
+
+
+def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle) -> None:
+    mean = [s.mean for s in scores]
+    ax.plot(
+        x, mean, color=style.colour, marker=style.marker, markersize=4.5, linewidth=1.1, markeredgecolor="white",
+        markeredgewidth=0.4, zorder=3,
+    )  # fmt: skip
+    for at, s in zip(x, scores, strict=True):
+        if s.interval.low is not None and s.interval.high is not None:
+            span = [s.interval.low, s.interval.high]
+            ax.plot([at, at], span, color=style.colour, linewidth=1.3, alpha=0.75, zorder=2)
+        each = s.interval.values
+        ax.plot([at] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.6)
+
+
+def draw_many(
+    scores: Sequence[Score], methods: Sequence[str], path: Path, *, heading: str = "", mark: str = ""
+) -> None:
+    """Mean IoU with its interval of more methods than colours tell apart: a line a method, a panel for each n.
+
+    Args:
+      scores: of one test set.
+      methods: from top to bottom.
+      path: the PNG file; the SVG is written beside it.
+      heading: a line above.
+      mark: a watermark.
+
+    Raises:
+      ValueError: there are no scores.
+    """
+    _check(scores)
+    there = [m for m in methods if any(s.method == m for s in scores)]
+    numbers = sorted({s.n for s in scores})
+    with rc_context(STYLE):
+        figure = Figure(
+            figsize=(min(2.6 + 2.0 * len(numbers), 11), 0.9 + 0.17 * len(there)), layout="constrained",
+            facecolor="white",
+        )  # fmt: skip
+        row = figure.subplots(1, len(numbers), sharey=True, sharex=True, squeeze=False)[0]
+        for ax, n in zip(row, numbers, strict=True):
+            for s in scores:
+                if s.n != n:
+                    continue
+                y = there.index(s.method)
+                if s.interval.low is not None and s.interval.high is not None:
+                    ax.plot([s.interval.low, s.interval.high], [y, y], color="#0072B2", linewidth=1.2, alpha=0.6)
+                each = s.interval.values
+                ax.plot(each, [y] * len(each), color="#0072B2", marker="|", markersize=4, linestyle="none", alpha=0.6)
+                ax.plot(s.mean, y, color="#0072B2", marker="o", markersize=3.5)
+            ax.set_title(f"n = {n}", fontsize=8)
+            ax.grid(axis="both", linewidth=0.3, alpha=0.5)
+            ax.set_ylim(len(there) - 0.5, -0.5)
+            ax.set_yticks(range(len(there)), there, fontsize=6.5)
+            ax.set_xlabel("mean IoU")
+        _finish(figure, [], heading, mark)
+        save_figure(figure, path)
+
+
+def number_axis(ax: Axes, numbers: Sequence[int]) -> None:
+    """A logarithmic axis of numbers of labelled scans, marked at those that were tried."""
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(list(numbers), [str(n) for n in numbers])
+    ax.minorticks_off()
+    ax.set_xlim(min(numbers) / 1.35, max(numbers) * 1.35)
+    ax.set_xlabel("labelled scans, n")
+    ax.grid(axis="y", linewidth=0.3, alpha=0.5)
+    ax.set_axisbelow(True)
+
+
+def _row(figure: Figure, count: int) -> list[Axes]:
+    return list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
+
+
+def _iou_axis(ax: Axes, values: Sequence[float]) -> None:
+    low = min(values)
+    ax.set_ylim(max(-0.02, np.floor((low - 0.03) * 10) / 10), 1.02)
+    ax.grid(axis="y", linewidth=0.3, alpha=0.5)
+    ax.set_axisbelow(True)
+
+
+def _finish_means(figure: Figure, scores: Sequence[Score], heading: str, mark: str, handles: list) -> None:  # type: ignore[type-arg]
+    first = figure.axes[0]
+    _iou_axis(first, [v for s in scores for v in (s.mean, s.interval.low, *s.interval.values) if v is not None])
+    first.set_ylabel("mean IoU of persons")
+    _finish(figure, handles, heading, mark)
+
+
+def _finish(figure: Figure, handles: list, heading: str, mark: str) -> None:  # type: ignore[type-arg]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=7)
+    if heading:
+        figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
+    watermark(figure, mark)
+
+
+def _check(scores: Sequence[Score]) -> None:
+    if not scores:
+        raise ValueError("there are no scores to draw")

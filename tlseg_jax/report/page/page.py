@@ -1,0 +1,286 @@
+"""The report as one HTML file that needs no other: styles, script, pictures, tables and scans are inside.
+
+    FOLDER/report.html
+    FOLDER/tables/NAME.csv     the same numbers, unrounded
+"""
+
+import base64
+import csv
+import html
+import io
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from tlseg_jax.evaluate.table import write_table
+from tlseg_jax.figures.png import DPI
+from tlseg_jax.report.page.page_script import JS
+from tlseg_jax.report.page.page_style import CSS
+from tlseg_jax.report.page.sections import Cell, ReportFigure, ReportTable, Section
+from tlseg_jax.report.page.viewer import CLASSES, OPACITY, Viewer
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import replacing
+
+MAX_PICTURE = 300_000
+"""Bytes of a picture in the page."""
+
+SCALE = 120 / DPI
+"""Screen pixels for a pixel of a figure: 120 an inch, so that its small print can be read."""
+
+SYNTHETIC = (
+    "Synthetic data: these scans are drawn, not scanned. The scores show that the software works and how the methods "
+    "compare on drawings; they mean nothing for patients."
+)
+
+SHORT = 28
+"""Letters that stay on one line of a table."""
+
+POLICY = (
+    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "frame-src 'self' about:"
+)
+"""The browser itself refuses every request to a server, in the page and in its viewers."""
+
+
+def write_page(
+    path: Path,
+    title: str,
+    sections: Sequence[Section],
+    *,
+    synthetic: bool,
+    facts: Mapping[str, str],
+    viewers: Sequence[Viewer],
+) -> Path:
+    """Write the page, and each table as CSV beside it.
+
+    Text is shown as it is: `**words**` are bold, everything else is escaped.
+
+    Args:
+      path: the HTML file; tables go to "tables" beside it, which is made.
+      title: its heading.
+      sections: in order; a section without anything in it is left out.
+      synthetic: whether to say at the top that the scans are drawn.
+      facts: name -> value, listed below the heading.
+      viewers: scans to scroll through, in a section of their own at the end.
+
+    Returns:
+      `path`.
+
+    Raises:
+      InputError: a figure's file is missing or no picture.
+      ValueError: two tables have one name, or a table's rows and columns do not agree.
+    """
+    kept = [s for s in sections if s.paragraphs or s.figures or s.tables]
+    tables = path.parent / "tables"
+    tables.mkdir(parents=True, exist_ok=True)
+    named: set[str] = set()
+    for table in (t for s in kept for t in s.tables):
+        if table.name in named or not re.fullmatch(r"[\w.-]+", table.name):
+            raise ValueError(f"the table name {table.name!r} is there twice or cannot be a file's")
+        named.add(table.name)
+        write_table(tables / f"{table.name}.csv", table.columns, _csv_rows(table))
+    titles = [s.title for s in kept] + (["Look at the scans"] if viewers else [])
+    anchors = _anchors(titles)
+    body = [_section(s, a) for s, a in zip(kept, anchors, strict=False)]
+    if viewers:
+        body.append(_viewers(viewers, titles[-1], anchors[-1]))
+    contents = "".join(f'<li><a href="#{a}">{_text(t)}</a></li>' for a, t in zip(anchors, titles, strict=True))
+    listed = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
+    banner = f'<p class="banner" role="note"><strong>{SYNTHETIC}</strong></p>' if synthetic else ""
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{_text(title)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head>\n'
+        f'<body><div class="frame"><header>{banner}<h1>{_text(title)}</h1>'
+        + (f"<dl>{listed}</dl>" if listed else "")
+        + f'</header>\n<nav aria-label="Contents"><h2>Contents</h2><ul>{contents}</ul></nav>\n<main>'
+        + "\n".join(body)
+        + "</main>\n<footer><p>Not a medical device. Every table is in this file and, as CSV, in the folder "
+        f"<code>tables</code> beside it.</p></footer></div>\n<script>{JS}</script></body></html>\n"
+    )
+    with replacing(path) as f:
+        f.write(page)
+    return path
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _rich(text: str) -> str:
+    """Escaped, with `**words**` in bold."""
+    return re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", _text(text))
+
+
+def _anchors(titles: Sequence[str]) -> list[str]:
+    """A name for each heading, unlike every other."""
+    found: list[str] = []
+    for title in titles:
+        plain = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+        name = re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "section"
+        count = sum(f == name or re.fullmatch(rf"{re.escape(name)}-\d+", f) is not None for f in found)
+        found.append(name if not count else f"{name}-{count + 1}")
+    return found
+
+
+def _section(section: Section, anchor: str) -> str:
+    parts = [f'<section id="{anchor}"><h2>{_text(section.title)}</h2>']
+    parts += [f"<p>{_rich(p)}</p>" for p in section.paragraphs]
+    parts += [_figure(f) for f in section.figures]
+    parts += [_table(t) for t in section.tables]
+    return "".join(parts) + "</section>"
+
+
+def _figure(figure: ReportFigure) -> str:
+    uri, (width, height) = _picture(figure.png)
+    size = f'width="{round(width * SCALE)}" height="{round(height * SCALE)}" style="--own:{round(width * SCALE)}px"'
+    return (
+        f'<figure><div class="pan" tabindex="0" role="region" aria-label="{_text(figure.alt)}">'
+        f'<img src="{uri}" alt="{_text(figure.alt)}" {size}></div>'
+        f"<figcaption>{_rich(figure.caption)}</figcaption></figure>"
+    )
+
+
+def _picture(png: Path) -> tuple[str, tuple[int, int]]:
+    """The smaller of PNG and SVG as a data: URI, and the PNG's pixels; a PNG above `MAX_PICTURE` is made smaller."""
+    try:
+        picture = png.read_bytes()
+        svg = png.with_suffix(".svg")
+        drawing = svg.read_bytes() if svg.is_file() else None
+        with Image.open(io.BytesIO(picture)) as held:
+            size = held.size
+        if drawing is not None and len(drawing) <= min(len(picture), MAX_PICTURE):
+            return _uri("image/svg+xml", drawing), size
+        return _uri("image/png", _smaller(picture) if len(picture) > MAX_PICTURE else picture), size
+    except OSError as e:
+        raise InputError(
+            f"The figure {png} cannot be read ({e.strerror or e}): run the report again, which draws it."
+        ) from None
+
+
+def _smaller(picture: bytes) -> bytes:
+    """The same in 256 colours and, where that is not enough, with fewer pixels."""
+    with Image.open(io.BytesIO(picture)) as held:
+        full = held.convert("RGB")
+    scale = 1.0
+    while True:
+        size = (max(1, round(full.width * scale)), max(1, round(full.height * scale)))
+        out = io.BytesIO()
+        shrunk = full.resize(size, Image.Resampling.LANCZOS) if scale < 1 else full
+        shrunk.quantize(256, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+        if out.tell() <= MAX_PICTURE or min(size) == 1:
+            return out.getvalue()
+        scale *= 0.8
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def _table(table: ReportTable) -> str:
+    if any(len(row) != len(table.columns) for row in table.rows):
+        raise ValueError(f"a row of the table {table.name} has another length than its columns")
+    numeric = [
+        any(row[i] is not None for row in table.rows)
+        and all(row[i] is None or isinstance(row[i], int | float) for row in table.rows)
+        for i in range(len(table.columns))
+    ]
+    head = "".join(
+        f'<th scope="col" aria-sort="none"{_class(n)}><button type="button">{_text(c)}</button></th>'
+        for c, n in zip(table.columns, numeric, strict=True)
+    )
+    digits = [_decimals([row[i] for row in table.rows]) for i in range(len(table.columns))]
+    rows = "".join(
+        "<tr>" + "".join(_cell(v, n, d) for v, n, d in zip(row, numeric, digits, strict=True)) + "</tr>"
+        for row in table.rows
+    )
+    link = _uri("text/csv;charset=utf-8", _csv(table).encode())
+    name = f"{table.name}.csv"
+    return (
+        f'<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{_text(table.caption)}">'
+        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        f'<p>{_rich(table.caption)} <a download="{_text(name)}" href="{link}">Download {_text(name)}</a></p></div>'
+    )
+
+
+def _class(numeric: bool) -> str:
+    return ' class="num"' if numeric else ""
+
+
+def _cell(value: Cell, numeric: bool, decimals: int | None) -> str:
+    if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+        return f'<td data-empty{_class(numeric)}>\N{EN DASH}</td>'
+    if isinstance(value, float):
+        shown = f"{value:.4g}" if decimals is None else f"{round(value, decimals) + 0.0:.{decimals}f}"  # no -0.0
+        return f'<td data-v="{value!r}"{_class(numeric)}>{shown}</td>'
+    text = str(value)
+    if isinstance(value, int) and text != f"{int(value)}":  # "all" sorts as the number that it stands for
+        return f'<td data-v="{int(value)}"{_class(numeric)}>{text}</td>'
+    kind = _class(numeric) if numeric or len(text) <= SHORT else ' class="long"'
+    return f"<td{kind}>{_rich(text)}</td>"
+
+
+def _decimals(values: Sequence[Cell]) -> int | None:
+    """Decimals for a whole column, four significant digits of its largest number; None where sizes differ too much."""
+    known = [v for v in values if isinstance(v, float) and math.isfinite(v)]
+    sizes = [abs(v) for v in known if v]
+    if not sizes or min(sizes) < 1e-4 or max(sizes) >= 1e6:
+        return None
+    most = max(0, 3 - max(-1, math.floor(math.log10(max(sizes)))))
+    return next((d for d in range(most) if all(abs(round(v, d) - v) < 1e-9 for v in known)), most)
+
+
+def _csv_rows(table: ReportTable) -> list[dict[str, str]]:
+    if len(set(table.columns)) != len(table.columns):
+        raise ValueError(f"the table {table.name} has a column twice")
+    if any(len(row) != len(table.columns) for row in table.rows):
+        raise ValueError(f"a row of the table {table.name} has another length than its columns")
+    return [
+        {c: "" if v is None else str(v) for c, v in zip(table.columns, row, strict=True)} for row in table.rows
+    ]
+
+
+def _csv(table: ReportTable) -> str:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([r[c] for c in table.columns] for r in _csv_rows(table))
+    return out.getvalue()
+
+
+def _viewers(viewers: Sequence[Viewer], title: str, anchor: str) -> str:
+    how = (
+        "Scroll through the slices with the slider, the mouse wheel or the arrow keys; click into the three views to "
+        "move the cross. The subject's right is on the left."
+    )
+    return f'<section id="{anchor}"><h2>{_text(title)}</h2><p>{how}</p>' + "".join(map(_viewer, viewers)) + "</section>"
+
+
+def _viewer(viewer: Viewer) -> str:
+    name = _text(viewer.subject)
+    key = "".join(f'<li><i style="background:{colour}"></i>{words}</li>' for words, colour in CLASSES)
+    return (
+        f'<div class="viewer" data-places="{_text(json.dumps(viewer.places))}" '
+        f'data-start="{json.dumps(viewer.start)}"><h3>{_text(viewer.title)}</h3><p>{_rich(viewer.caption)}</p>'
+        '<div class="views"><div class="axial">'
+        f'<canvas tabindex="0" role="img" aria-label="Axial slice of {name}"></canvas>'
+        '<span class="right">R</span><span class="left">L</span></div>'
+        f'<iframe title="Sagittal, coronal and axial view of {name}"></iframe></div>'
+        f"<template>{_text(viewer.document)}</template>"
+        '<div class="controls">'
+        f'<label for="{_id(viewer, "slice")}">Slice</label><input id="{_id(viewer, "slice")}" class="slice" '
+        f'type="range" min="0" max="{len(viewer.places) - 1}" value="{viewer.start[2]}" disabled><output></output>'
+        f'<label for="{_id(viewer, "overlay")}">Overlay</label><input id="{_id(viewer, "overlay")}" class="overlay" '
+        f'type="range" min="0" max="100" value="{OPACITY * 100:.0f}" disabled></div>'
+        f'<ul class="key">{key}</ul></div>'
+    )
+
+
+def _id(viewer: Viewer, what: str) -> str:
+    return _anchors([f"{viewer.title} {viewer.subject} {what}"])[0]

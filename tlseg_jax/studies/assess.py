@@ -1,0 +1,179 @@
+"""Score a trained run on a prepared data set: rows, summary and the contour figure."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.checkpoints.checkpoint import SavedModel
+from tlseg_jax.checkpoints.run_folder import read_json
+from tlseg_jax.datasets.lookup import spec_from_dict
+from tlseg_jax.evaluate.inference import Tiles
+from tlseg_jax.evaluate.mask_file import save_masks
+from tlseg_jax.evaluate.metrics import Mask
+from tlseg_jax.evaluate.results import (
+    IN_PERSON,
+    KeptMasks,
+    ScoreSpace,
+    SubjectRow,
+    box_for,
+    evaluate_store,
+    save_results,
+)
+from tlseg_jax.figures.contours import ContourCase, draw_contours, pick_cases
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.original import original_scan
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.records import doubts_of
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.train.job import load_predictor, refuse_seen, seen_subjects, store_digest
+
+ON_SCAN = {"ml": "scan"}
+"""In the summary of every test set of slices whose ml are counted in the scans' own voxels; before that was looked to,
+they were counted in the prepared ones."""
+
+ALLOW = ", or give --allow_seen to score them all the same"
+
+
+def mark_of(synthetic: bool) -> str:
+    """The watermark of a figure made from drawn heads, or none."""
+    return "synthetic" if synthetic else ""
+
+
+def title_of(description: Mapping[str, Any]) -> str:
+    """A model in words: its task, its start and its number of labelled scans."""
+    pretask = description["pretask"]
+    start = "end to end" if pretask == "none" else f"pre-trained on {pretask}"
+    return f"{description['task']} ({start}, n = {description['n']})"
+
+
+def scored_of(saved: SavedModel, store: AnyStore, split: str = "test") -> dict[str, str]:
+    """What a test set's scores are of, kept with them: the model's weights and the scans."""
+    return {"weights": saved.weights, "data": store_digest(store, store.subjects(split))}
+
+
+def doubts_in(store: AnyStore, split: str) -> list[str]:
+    """What makes every number of a split's scans doubtful, such as an affine that was never set."""
+    return doubts_of({s: store.record(s) for s in store.subjects(split)})
+
+
+def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Tiles | None = None) -> bool:
+    """Whether a finished run has scores of its model on a store's test subjects as they are now.
+
+    Args:
+      run: the run folder.
+      store: the test set.
+      distances: whether HD95 and the average surface distance must be there.
+      tiles: how volumes of a random patch must have been predicted; None: in any way.
+    """
+    summary = read_json(run / "summary.json")
+    entry = summary.get("test_sets", {}).get(scored_name(store))
+    if entry is None or entry.get("data") != store_digest(store, store.subjects("test")):
+        return False
+    if not IN_PERSON.items() <= entry.items():  # its ml are a template's
+        return False
+    if isinstance(store, SliceStore) and not ON_SCAN.items() <= entry.items():  # or those of resized pixels
+        return False
+    if entry.get("weights") != summary.get("weights") or (distances and not entry.get("distances", True)):
+        return False
+    return tiles is None or entry.get("tiles", tiles) == tiles
+
+
+def scored_name(store: AnyStore) -> str:
+    """The test set in the tables: of slices that of the structure that counts."""
+    return f"{store.spec.name}_{store.spec.target}" if isinstance(store, SliceStore) else store.spec.name
+
+
+def assess(
+    run: Path,
+    saved: SavedModel,
+    store: Store,
+    *,
+    split: str = "test",
+    distances: bool = False,
+    tiles: Tiles = "gaussian",
+    space: ScoreSpace = "data",
+    progress: bool = True,
+    figures: bool = True,
+    allow_seen: bool = False,
+) -> dict[str, Any]:
+    """Evaluate a run on a store's subjects and keep the results in the run folder.
+
+    Writes `subjects.csv`, `summary.json` (test_sets), `predictions/NAME.npz` (the masks, see `mask_file`) and
+    `figures/contours_NAME.png`: the best, median and worst subject in the colours of the paper's Fig. 4.
+    The processes of a run divide the subjects, and the chief writes.
+
+    Args:
+      run: the run folder.
+      saved: its model.
+      store: the data set to test on.
+      split: "test" or "train".
+      distances: also HD95 and the average surface distance, in mm.
+      tiles: see `predict_volume`.
+      space: see `evaluate_store`.
+      progress: whether to draw a bar.
+      figures: whether to draw the figure.
+      allow_seen: score test subjects that the model was trained on, too.
+
+    Returns:
+      The summary of this test set; "seen_in_training" names subjects that the model was trained on.
+
+    Raises:
+      InputError: the store has voxels of another size than the model was trained on, or the split no subjects,
+        or the model was trained on one of its test subjects.
+    """
+    if split == "test" and not allow_seen:
+        refuse_seen(store, saved.description, str(run), ALLOW)
+    spec = spec_from_dict(saved.description["spec"], str(run))
+    ours, theirs = spec.spacing, store.spec.spacing
+    if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
+        raise InputError(
+            f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
+            "prepare it at the same --spacing."
+        )
+    box = saved.description["patch_box"]
+    place = None if box is None else box_for(store, spec, Box.from_dict(box))
+    kept = KeptMasks()
+    rows = evaluate_store(
+        store, split, spec, place, load_predictor(saved),
+        distances=distances, tiles=tiles, space=space, keep=kept, progress=progress,
+    )  # fmt: skip
+    name = rows[0].test_set
+    synthetic = bool(store.manifest.get("synthetic", False))
+    seen = seen_subjects(store, split, saved.description)
+    extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
+    extra |= scored_of(saved, store, split) | {"distances": distances, "doubts": doubts_in(store, split)}
+    if spec.random_patch:
+        extra["tiles"] = tiles
+    kept.gather()
+    if processes.is_chief():
+        save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})
+    entry = save_results(run, rows, extra)
+    if not figures or not processes.is_chief():
+        return entry
+    by_subject = {r.subject: r for r in rows}
+    picked = pick_cases({s: r.score.iou for s, r in by_subject.items()})
+    cases = [_case(store, title, by_subject[s], kept.mask(s), space) for title, s in picked.items()]
+    draw_contours(
+        cases, run / "figures" / f"contours_{name}.png",
+        heading=f"{title_of(saved.description)} tested on {name}", mark=mark_of(synthetic),
+    )  # fmt: skip
+    return entry
+
+
+def _case(store: Store, title: str, row: SubjectRow, predicted: Mask, space: ScoreSpace) -> ContourCase:
+    subject, iou, ml = row.subject, row.score.iou, (row.score.predicted_ml, row.score.reference_ml)
+    if space == "scan":
+        scan = original_scan(store, subject)
+        assert scan.label is not None
+        return ContourCase(title, subject, iou, scan.image, predicted, scan.label, scan.affine, None, ml)
+    return ContourCase(
+        title, subject, iou, store.image(subject), predicted, store.label(subject) > 0, store.grid(subject).affine,
+        store.person_grid(subject).voxel_ml, ml,
+    )  # fmt: skip
+
+
+def _mm(spacing: tuple[float, float, float]) -> str:
+    return "x".join(f"{s:g}" for s in spacing)

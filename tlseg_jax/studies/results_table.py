@@ -1,0 +1,339 @@
+"""The scores of a sweep: results.csv, one row a cell and subject, read strictly and viewed by person.
+
+The units of every statistic are persons: a person's score is first averaged over seeds and scans, as runs
+with other seeds are tested on the same persons and are no independent samples.
+"""
+
+import csv
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+from tlseg_jax.runtime.errors import InputError
+
+Role = Literal["target", "unseen", "pretask"]
+"""What a row's test set is to its model: the target's own, data of a source never trained on, or the pre-task's own."""
+
+Measure = Literal["iou", "dice", "reference_ml", "predicted_ml", "volume_error_ml", "hd95_mm", "asd_mm"]
+
+COLUMNS = (
+    "study", "method", "baseline", "remedy", "pretask", "freeze", "n", "scans", "seed", "fold", "role", "test_set",
+    "subject", "person", "iou", "dice", "reference_ml", "predicted_ml", "hd95_mm", "asd_mm", "synthetic", "steps",
+    "train_seconds", "cell",
+)  # fmt: skip
+"""Columns of every results.csv, in order."""
+
+FACTORS = ("structure", "disease", "space", "skull", "scanner", "labels")
+FACTOR_COLUMNS = tuple(f"factor_{f}" for f in FACTORS)
+"""Columns that a factor study has besides."""
+
+ALL = "all"
+"""In the column n: every training scan."""
+
+REMEDY = "remove the file and run the sweep again, which writes it from its cells"
+
+
+class AllScans(int):
+    """The n of runs on every training scan: one n, called "all", however many scans each fold leaves.
+
+    As a number it is their mean, for the axis of a figure or a fit. It is no other n of that number.
+    """
+
+    def __str__(self) -> str:
+        return ALL
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AllScans) and int(self) == int(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((ALL, int(self)))
+
+    def __lt__(self, other: int) -> bool:
+        return int(self) < int(other)
+
+    def __gt__(self, other: int) -> bool:  # above the same number
+        return int(self) >= int(other) and self != other
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultRow:
+    """One subject scored by one cell's model.
+
+    Attributes:
+      study: name of the study.
+      method: name as in the paper, such as "HDT-V-FT"; "" where role is "pretask".
+      baseline: method that a remedy is compared with; "" for none.
+      remedy: "" for the paper's way, or what was done against fragility.
+      pretask: data set of the pre-training; "none" for end to end.
+      freeze: freezing rules.
+      n: labelled scans of the target that were asked for; 0 where it is not known (role "pretask").
+      seed: of the run.
+      fold: part of the persons that was held out; None without folds.
+      role: what the test set is to the model.
+      test_set: its name.
+      subject: name of the scan.
+      person: who was scanned.
+      iou: 0 to 1.
+      dice: 0 to 1.
+      reference_ml: volume of the reference in ml.
+      predicted_ml: volume of the prediction in ml.
+      hd95_mm: None where not measured or not defined.
+      asd_mm: None where not measured or not defined.
+      synthetic: whether the scan is drawn.
+      steps: training steps.
+      train_seconds: of the training.
+      cell: name of the cell's folder.
+      factors: factor -> level; empty outside a factor study.
+    """
+
+    study: str
+    method: str
+    baseline: str
+    remedy: str
+    pretask: str
+    freeze: str
+    n: int
+    seed: int
+    fold: int | None
+    role: Role
+    test_set: str
+    subject: str
+    person: str
+    iou: float
+    dice: float
+    reference_ml: float
+    predicted_ml: float
+    hd95_mm: float | None
+    asd_mm: float | None
+    synthetic: bool
+    steps: int
+    train_seconds: float
+    cell: str
+    factors: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
+
+    @property
+    def volume_error_ml(self) -> float:
+        """Predicted minus reference volume in ml."""
+        return self.predicted_ml - self.reference_ml
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """The rows of a sweep, in the file's order.
+
+    Attributes:
+      rows: all of them.
+    """
+
+    rows: tuple[ResultRow, ...]
+
+    def __iter__(self) -> Iterator[ResultRow]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(
+        self, *, role: Role | None = None, method: str | None = None, n: int | None = None,
+        test_set: str | None = None, seed: int | None = None,
+    ) -> "Results":  # fmt: skip
+        """The rows that agree with everything given."""
+        wanted = {"role": role, "method": method, "n": n, "test_set": test_set, "seed": seed}
+        given = {k: v for k, v in wanted.items() if v is not None}
+        return Results(tuple(r for r in self.rows if all(getattr(r, k) == v for k, v in given.items())))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names in order of appearance; without the pre-trained models themselves."""
+        return tuple(dict.fromkeys(r.method for r in self.rows if r.method))
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The values of n, rising; without those of the pre-trained models themselves."""
+        return tuple(sorted({r.n for r in self.rows if r.role != "pretask"}))
+
+    @property
+    def test_sets(self) -> tuple[str, ...]:
+        """Names in order of appearance."""
+        return tuple(dict.fromkeys(r.test_set for r in self.rows))
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds, rising."""
+        return tuple(sorted({r.seed for r in self.rows}))
+
+    @property
+    def persons(self) -> tuple[str, ...]:
+        """Who was scored, by name."""
+        return tuple(sorted({r.person for r in self.rows}))
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether any scan is drawn."""
+        return any(r.synthetic for r in self.rows)
+
+
+def by_person(rows: Iterable[ResultRow], measure: Measure = "iou") -> dict[str, float]:
+    """Each person's mean over the rows' seeds and scans; persons without any value are left out.
+
+    Args:
+      rows: of one method and n, or whatever is to be averaged.
+      measure: which score.
+    """
+    return by_unit(rows, lambda r: r.person, measure)
+
+
+def by_unit(
+    rows: Iterable[ResultRow], unit: Callable[[ResultRow], str], measure: Measure = "iou"
+) -> dict[str, float]:
+    """As `by_person`, for any unit, such as the scan."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        value: float | None = getattr(row, measure)
+        if value is not None:
+            values.setdefault(unit(row), []).append(value)
+    return {k: math.fsum(v) / len(v) for k, v in sorted(values.items())}
+
+
+def read_results(path: Path) -> Results:
+    """Read and check a results.csv.
+
+    Raises:
+      InputError: it is missing, is no table of a sweep, or a row of it is not possible; the line is named.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as f:
+            reader = csv.DictReader(f)
+            header = tuple(reader.fieldnames or ())
+            _check_header(path, header)
+            rows: list[ResultRow] = []
+            seen: dict[tuple[str, str, str, str], int] = {}
+            for cells in reader:
+                row = _row(_Line(path, reader.line_num, cells))
+                key = (row.cell, row.role, row.test_set, row.subject)
+                if key in seen:
+                    raise InputError(
+                        f"{path} lines {seen[key]} and {reader.line_num} are both of subject {row.subject} of "
+                        f"{row.test_set} in cell {row.cell}: {REMEDY}."
+                    )
+                seen[key] = reader.line_num
+                rows.append(row)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: run the sweep first, which writes it.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise InputError(f"{path} cannot be read ({e}): {REMEDY}.") from None
+    if not rows:
+        raise InputError(f"{path} has no rows: run the sweep until a first cell is done.")
+    every = [int(r.n) for r in rows if isinstance(r.n, AllScans)]
+    mean = AllScans(round(math.fsum(every) / max(len(every), 1)))
+    return Results(tuple(dataclasses.replace(r, n=mean) if isinstance(r.n, AllScans) else r for r in rows))
+
+
+def _check_header(path: Path, header: tuple[str, ...]) -> None:
+    missing = [c for c in COLUMNS if c not in header]
+    some = [c for c in FACTOR_COLUMNS if c in header]
+    if some:
+        missing += [c for c in FACTOR_COLUMNS if c not in header]
+    if missing:
+        raise InputError(f"{path} lacks the column '{missing[0]}', so it is no table of a sweep: {REMEDY}.")
+    unknown = [c for c in header if c not in COLUMNS + FACTOR_COLUMNS]
+    if unknown:
+        raise InputError(f"{path} has a column '{unknown[0]}' that no sweep writes: {REMEDY}.")
+    if len(set(header)) < len(header):
+        twice = next(c for c in header if header.count(c) > 1)
+        raise InputError(f"{path} has the column '{twice}' twice: {REMEDY}.")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    """A line of the file, with what its messages name."""
+
+    path: Path
+    number: int
+    cells: Mapping[str, str | None]
+
+    def fault(self, text: str) -> InputError:
+        return InputError(f"{self.path} line {self.number}: {text}; {REMEDY}.")
+
+    def text(self, column: str) -> str:
+        value = self.cells[column]
+        if not value:
+            raise self.fault(f"'{column}' is empty")
+        return value
+
+    def whole(self, column: str) -> int:
+        value = self.text(column)
+        if not (value.isascii() and value.isdigit()):
+            raise self.fault(f"'{column}' is '{value}', not a whole number of 0 or more")
+        return int(value)
+
+    def number_of(self, column: str, most: float = math.inf) -> float:
+        value = self.text(column)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and 0 <= number <= most):
+            limits = f"between 0 and {most:g}" if math.isfinite(most) else "of 0 or more"
+            raise self.fault(f"'{column}' is '{value}', not a number {limits}")
+        return number
+
+    def optional(self, column: str) -> float | None:
+        return self.number_of(column) if self.cells[column] else None
+
+
+def _row(line: _Line) -> ResultRow:
+    cells = line.cells
+    if None in cells or None in cells.values():
+        raise line.fault("the row has another length than the header")
+    role = line.text("role")
+    if role not in get_args(Role):
+        raise line.fault(f"'role' is '{role}', not one of {', '.join(get_args(Role))}")
+    own = role == "pretask"
+    method = cells["method"] or ""
+    if own and method:
+        raise line.fault(f"'method' is '{method}' where a pre-trained model's own row has none")
+    if not own:
+        line.text("method")
+    n = AllScans(line.whole("scans")) if cells["n"] == ALL else 0 if own and not cells["n"] else line.whole("n")
+    if int(n) == 0 and not own:
+        raise line.fault("'n' is 0, and a model is trained on 1 scan or more")
+    synthetic = line.text("synthetic")
+    if synthetic not in ("0", "1"):
+        raise line.fault(f"'synthetic' is '{synthetic}', not 0 or 1")
+    iou, dice = line.number_of("iou", 1.0), line.number_of("dice", 1.0)
+    if abs(dice - 2 * iou / (1 + iou)) > 1e-3:
+        raise line.fault(f"an IoU of {iou:g} and a Dice of {dice:g} do not belong together (Dice = 2 IoU / (1 + IoU))")
+    return ResultRow(
+        study=line.text("study"),
+        method=method,
+        baseline=cells["baseline"] or "",
+        remedy=cells["remedy"] or "",
+        pretask=line.text("pretask"),
+        freeze=cells["freeze"] or "",
+        n=n,
+        seed=line.whole("seed"),
+        fold=line.whole("fold") if cells["fold"] else None,
+        role=role,  # type: ignore[arg-type]  # checked above
+        test_set=line.text("test_set"),
+        subject=line.text("subject"),
+        person=line.text("person"),
+        iou=iou,
+        dice=dice,
+        reference_ml=line.number_of("reference_ml"),
+        predicted_ml=line.number_of("predicted_ml"),
+        hd95_mm=line.optional("hd95_mm"),
+        asd_mm=line.optional("asd_mm"),
+        synthetic=synthetic == "1",
+        steps=line.whole("steps"),
+        train_seconds=line.number_of("train_seconds"),
+        cell=line.text("cell"),
+        factors={f: v for f, c in zip(FACTORS, FACTOR_COLUMNS, strict=True) if (v := cells.get(c))},
+    )

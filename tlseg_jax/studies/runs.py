@@ -1,0 +1,327 @@
+"""From what is there to a scored model: makes the cohort, the stores and the pre-trained model that are missing."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.checkpoints.run_folder import differing, hold_run, holds, own_folder, read_json
+from tlseg_jax.datasets.spec import PAPER_SPECS, AnySpec
+from tlseg_jax.evaluate.results import format_summary, keep_results
+from tlseg_jax.evaluate.run_tables import CompareRun, read_run
+from tlseg_jax.figures.curves import draw_learning_curve
+from tlseg_jax.figures.slice_curves import draw_model_curve
+from tlseg_jax.models.networks import count_parameters
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import is_prepared
+from tlseg_jax.runtime import elsewhere, processes
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
+from tlseg_jax.runtime.programs import Programs
+from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_name, title_of
+from tlseg_jax.studies.assess_slices import assess_slices
+from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
+from tlseg_jax.train.execution import Execution
+from tlseg_jax.train.history import forget_test_losses, format_epochs
+from tlseg_jax.train.job import Pretrained, check_tests, run_settings, store_digest, train_job
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.loop import Fit
+from tlseg_jax.train.shared_model import load_shared_model
+from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
+from tlseg_jax.transfer.restore import check_dimensions
+
+UNSEEN = "oas_c"
+"""The paper's generalisation set (section 2.3)."""
+
+
+def pretrain(
+    place: Workplace, pretask: str, job: JobSettings, folder: Path,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
+    store: AnyStore | None = None,
+) -> Path:  # fmt: skip
+    """Train a pre-task end to end (Fig. 2) and score it on its own test set (Table 2).
+
+    Args:
+      place: where.
+      pretask: its name or TOML file.
+      job: the settings.
+      folder: the run folder to make.
+      execution: what changes the run's speed and memory, or has it told only.
+      store: its data, where they are open already.
+
+    Returns:
+      The run folder; of a dry run, where it would be.
+    """
+    store = store or open_store(place, named_spec(place, pretask))
+    if isinstance(store, SliceStore) and not store.subjects("test"):
+        place.say(f"{store.spec.name}: no test volumes, so nothing is scored on it.")
+        return train_and_assess(place, store, job, folder, None, [], execution)
+    return train_and_assess(place, store, job, folder, None, [store], execution)
+
+
+def finetune(
+    place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path,
+    store: AnyStore | None = None, execution: Execution = Execution(),  # noqa: B008 - frozen
+    *, beside: bool = False,
+) -> Path:  # fmt: skip
+    """Train the target task from a pre-trained model, or end to end, and score it.
+
+    The test sets are the task's own and, for the generalisation of caudates, OAS-C (section 2.3).
+
+    Args:
+      place: where.
+      pretrained: a run folder; None trains end to end.
+      task: name or TOML file of the target.
+      job: the settings.
+      folder: the run folder to make.
+      store: the target's data, where they are open already.
+      execution: what changes the run's speed and memory, or has it told only.
+      beside: whether a run goes beside `folder` where that holds another one (`own_folder`), or is refused.
+
+    Returns:
+      The run folder; of a dry run, where it would be.
+
+    Raises:
+      InputError: the pre-trained model cannot be read or does not fit, or see `open_store` and `train_job`.
+    """
+    start = Pretrained.load(pretrained) if pretrained else None
+    if start:  # before any data are made
+        check_dimensions(start.saved, job.network, str(start.run))
+    store = store or open_store(place, named_spec(place, task))
+    tests = [store] if store.subjects("test") else []
+    if not tests:
+        place.say(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
+    if beside:
+        folder = own_folder(folder, run_settings(store, job, start.record if start else None), place.say)
+    unseen = [] if execution.dry_run else _unseen(place, store)
+    return train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution)
+
+
+def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
+    """OAS-C, where it is another data set than the task's and shows the same structure."""
+    spec = PAPER_SPECS[UNSEEN]
+    if isinstance(store, SliceStore):
+        return []
+    if store.spec.name == UNSEEN or store.spec.structure != spec.structure:
+        return []
+    if place.store is not None and not is_prepared(place.store / UNSEEN):
+        place.say(
+            f"{UNSEEN}: not in {place.store_name}, so generalisation to unseen data is not measured "
+            "(prepare scans of another source under that name to have it)."
+        )
+        return []
+    other = open_store(place, spec)
+    if not other.subjects("test"):
+        place.say(f"{UNSEEN}: it has no test subjects, so generalisation is not measured.")
+        return []
+    return [other]
+
+
+def train_and_assess(
+    place: Workplace, store: AnyStore, job: JobSettings, folder: Path, start: Pretrained | None,
+    tests: Sequence[AnyStore], execution: Execution, *, programs: Programs | None = None, figures: bool = True,
+    trained_seconds: float | None = None,
+) -> Path:  # fmt: skip
+    """Train one model into `folder`, or go on from what is there, and score it on each of `tests`.
+
+    Args:
+      place: how to score, and where to say what is done.
+      store: the data.
+      job: the settings.
+      folder: the run folder, which is held meanwhile; of several processes the chief alone reads and writes it.
+      start: the pre-trained model; None trains end to end.
+      tests: prepared data sets whose test subjects are scored.
+      execution: what changes the run's speed and memory, or has it told only.
+      programs: compiled steps, shared with other runs.
+      figures: whether to draw the run's own figures.
+      trained_seconds: what the training took, where it was done before this call.
+
+    Returns:
+      The run folder.
+
+    Raises:
+      InputError: see `train_job`; or a test set cannot be scored, or holds scans that the model will have seen.
+    """
+    check_tests(store, job, start, tests)
+    # A dry run leaves no folder behind.
+    with contextlib.nullcontext() if execution.dry_run else hold_run(folder):
+        if isinstance(store, SliceStore) and not execution.dry_run:
+            processes.chief(lambda: _watched_first(store, folder))
+        before = time.perf_counter()
+        result = train_job(
+            store, job, folder, start, execution=execution, programs=programs, say=place.say, progress=place.progress,
+            tell_flops=figures,
+        )  # fmt: skip
+        seconds = time.perf_counter() - before if trained_seconds is None else trained_seconds
+        if execution.dry_run:
+            place.say(f"dry run: nothing was written; the run would be in {folder}.")
+            return folder
+        if isinstance(store, SliceStore) and not processes.chief(lambda: _watched_still(store, folder, place.say)):
+            result = dataclasses.replace(result, epochs=[r | {"test_loss": ""} for r in result.epochs])
+        saved = load_shared_model(folder, place.say)
+        d = saved.description
+        there = processes.chief(lambda: _kept_summary(folder, saved.weights, place.say))
+        summary: dict[str, Any] = {
+            "task": d["task"],
+            "pretask": d["pretask"],
+            "n": d["n"],
+            "seed": job.seed,
+            "network": job.network.name,
+            "freeze": job.freeze,
+            "recipe": job.recipe.name,
+            "steps": int(result.state.step),
+            "model_step": saved.step,
+            "weights": saved.weights,
+            "stopped_by": result.stopped,
+            "synthetic": d["synthetic"],
+            # What `evaluate` added stays, where it is of this very model.
+            "test_sets": there.get("test_sets", {}),
+            # With compiling and saving; a call that only found the run finished adds nothing.
+            "train_seconds": round(there.get("train_seconds", seconds), 3),
+        }
+        labels = label_parameters(saved.params, get_rules(job.freeze))
+        summary |= {
+            "untested": not tests,
+            "parameters": count_parameters(saved.params),
+            "trained_parameters": count_parameters(split_parameters(saved.params, labels)[0]),
+        }
+        processes.chief(lambda: write_json(folder / "summary.json", summary))
+        for test in tests:
+            if isinstance(test, SliceStore):
+                assess_slices(folder, saved, test, progress=place.progress, figures=figures)
+            else:
+                assess(
+                    folder, saved, test, distances=place.distances, tiles=place.tiles, progress=place.progress,
+                    figures=figures,
+                )  # fmt: skip
+        if figures and processes.is_chief():
+            _draw_curve(folder, result, d, job.seed)
+    if result.epochs:
+        place.say(format_epochs(result.epochs))
+    scores = processes.chief(lambda: read_json(folder / "summary.json")["test_sets"])
+    if scores:
+        place.say(format_summary(scores))
+    if d["synthetic"]:
+        place.say("These are drawn, not scanned: the scores mean nothing for patients.")
+    place.say(f"run: {folder}")
+    return folder
+
+
+def _draw_curve(folder: Path, result: Fit, description: dict[str, Any], seed: int) -> None:
+    path = folder / "figures" / "learning_curve.png"
+    heading, mark = title_of(description), mark_of(description["synthetic"])
+    if result.epochs and (folder / "subjects.csv").exists():
+        model = "A" if description["pretask"] == "none" else "B"
+        draw_model_curve([read_run(CompareRun(model, seed, None, folder))], path, heading=heading, mark=mark)
+    else:
+        draw_learning_curve(result.losses, path, validation=result.validation or None, heading=heading, mark=mark)
+
+
+_WATCHED = "watched.json"
+"""In a run's folder: which test slices the losses beside training are of."""
+
+
+def _watched_first(store: SliceStore, folder: Path) -> None:
+    if not (folder / "settings.json").exists():  # a new run
+        write_json(folder / _WATCHED, {"data": store_digest(store, store.subjects("test"))})
+
+
+def _watched_still(store: SliceStore, folder: Path, say: Callable[[str], None]) -> bool:
+    """Whether the losses beside training are of the test slices that are there now; those of others go.
+
+    The states that they were measured in are gone, so they cannot be measured again.
+    """
+    path, now = folder / _WATCHED, store_digest(store, store.subjects("test"))
+    before = read_json(path).get("data") if path.exists() else None
+    if before is None and (folder / "summary.json").exists():  # of before that was kept
+        before = read_json(folder / "summary.json").get("test_sets", {}).get(scored_name(store), {}).get("data")
+    if before == now:
+        return True
+    gone = before is not None and forget_test_losses(folder)
+    if gone:
+        say(
+            f"{folder}: the test losses beside training were of other scans of {store.spec.name} than are there now, "
+            "and are left out: train anew, in another --workdir, to have them."
+        )
+    write_json(path, {"data": now})
+    return not gone
+
+
+def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """What a run's summary holds already of its model; scores of an earlier state of it go."""
+    path = folder / "summary.json"
+    there = read_json(path) if path.exists() else {}
+    sets = there.get("test_sets", {})
+    kept = {name: entry for name, entry in sets.items() if entry.get("weights") == weights}
+    keep_results(folder, kept)
+    if len(kept) < len(sets):
+        gone = ", ".join(name for name in sets if name not in kept)
+        say(f"{folder}: the scores on {gone} were of another state of the model and are left out.")
+    return (there if there.get("weights") == weights else {}) | {"test_sets": kept}
+
+
+def is_finished(run: Path, steps: int) -> bool:
+    """Whether a run folder holds a model that has trained for `steps`, or stopped early, and was scored."""
+    elsewhere.current().fetch(run)
+    if not (run / "summary.json").exists():
+        return False
+    summary = read_json(run / "summary.json")
+    scored = bool(summary["test_sets"]) or summary.get("untested", False)
+    return scored and (summary.get("steps", 0) >= steps or summary.get("stopped_by") == "patience")
+
+
+def is_done(place: Workplace, folder: Path, settings: Mapping[str, Any], tests: Sequence[AnyStore]) -> bool:
+    """Whether a folder holds this very run, finished, with scores on all of `tests` as they are now.
+
+    Args:
+      place: how it is to have been scored.
+      folder: the run folder.
+      settings: what the run is, of `run_settings`.
+      tests: test sets.
+
+    Raises:
+      InputError: a file there is damaged.
+    """
+    if not is_finished(folder, 1) or not holds(folder, settings):
+        return False
+    return all(is_scored(folder, t, distances=place.distances, tiles=place.tiles) for t in tests)
+
+
+def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: Path) -> Path | None:
+    """The finished pre-training of these settings, where the user's store does not hold the pre-task (any more).
+
+    Its data cannot be compared then; only drawn heads are told from scans.
+
+    Args:
+      place: where.
+      spec: the pre-task.
+      job: the settings.
+      folder: where it would be, or beside that.
+
+    Returns:
+      The run folder; None where the store holds the pre-task, so that its data can be compared, or where there is
+      no such run.
+
+    Raises:
+      InputError: there are several.
+    """
+    if place.store is None or is_prepared(place.store / spec.name):
+        return None
+
+    ours = {"job": job.to_dict()}
+
+    def look() -> list[str]:
+        found = [f for f in (folder, *sorted(folder.parent.glob(f"{folder.name}-????????"))) if is_finished(f, 1)]
+        real = [f for f in found if not read_json(f / "summary.json")["synthetic"]]
+        return [str(f) for f in real if not differing(ours, {"job": read_json(f / "settings.json")["job"]})]
+
+    found = processes.chief(look)
+    if len(found) > 1:
+        raise InputError(
+            f"{place.store_name} holds no data set {spec.name}, and several models were pre-trained on one "
+            f"({', '.join(found)}): name one with --pretrained."
+        )
+    return Path(found[0]) if found else None

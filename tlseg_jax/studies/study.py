@@ -1,0 +1,241 @@
+"""What a study is, as data: methods by numbers of labelled scans by seeds, read from a TOML file.
+
+    name = "clinic"            # of the sweep's folder
+    task = "hdt_c"             # the target data set
+    unseen = ["oas_c"]         # test sets of other sources
+    n = [2, 4, 8, 16]          # labelled scans; 0 for all
+    seeds = 3
+    folds = 0                  # 5: cross-validation over persons in place of the prepared split
+    network = "switch8x2"      # optional, as are recipe, steps, epochs, pretrain_steps, pretrain_epochs
+
+    [recipe_values]            # optional: what to change in the recipe
+    learning_rate = 0.01
+
+    [[methods]]
+    name = "V-FT"
+    pretask = "hdt_v"          # or "none"
+    freeze = "encoder"         # optional
+    remedies = ["l2sp"]        # optional: a further method for each, compared with this one
+"""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tlseg_jax.datasets.factors import design
+from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing
+from tlseg_jax.runtime.choose import choose
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.transfer.freeze import FREEZING
+
+L2SP = 0.01
+"""Strength of the remedy "l2sp"."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Remedy:
+    """What a remedy changes in the method that it is compared with.
+
+    Attributes:
+      freeze: freezing in place of the method's; None keeps it.
+      recipe: changes of the recipe.
+    """
+
+    freeze: str | None
+    recipe: Mapping[str, Any]
+
+
+REMEDIES: Mapping[str, Remedy] = {
+    "staged": Remedy("none", {"unfreezing": "staged"}),
+    "l2sp": Remedy("none", {"l2sp": L2SP}),
+    "randomised": Remedy(None, {"randomisation": True}),
+}
+"""Against what fine-tuned models lose on unseen data."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """One way to train.
+
+    Attributes:
+      name: as figures show it.
+      pretask: data set of the pre-training; "none" trains end to end.
+      freeze: a name of `transfer.freeze.FREEZING`; None: the kind of data's usual, and "none" without a pre-task.
+      remedy: a name of `REMEDIES`, or "".
+      baseline: method that a remedy is compared with, or "".
+      frozen_bn: see `train.step.make_step_function`.
+      head: see `transfer.restore.restore_pretrained`.
+      factors: factor -> level of the pre-task, in a factor study.
+    """
+
+    name: str
+    pretask: str = "none"
+    freeze: str | None = None
+    remedy: str = ""
+    baseline: str = ""
+    frozen_bn: str = "running"
+    head: str = "keep"
+    factors: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A grid of methods by n by seeds.
+
+    Attributes:
+      name: of the sweep's folder.
+      task: the target data set.
+      methods: in the order that figures show them.
+      n: numbers of labelled scans; None for all.
+      seeds: runs of each method and n.
+      unseen: test sets of other sources.
+      folds: 0 for the prepared split; else seed s holds out fold s modulo this.
+      network: None takes the kind of data's usual.
+      recipe: name of the recipe.
+      recipe_values: changes of the recipe, of pre-training too.
+      steps: of fine-tuning; None takes the recipe's.
+      epochs: slices: of fine-tuning.
+      pretrain_steps: of pre-training.
+      pretrain_epochs: slices: of pre-training.
+      cohort_spacing: mm, of the built-in cohort; None takes its usual.
+      cohort_train: training subjects a data set of the built-in cohort; None takes its usual number.
+      cohort_test: its test subjects.
+    """
+
+    name: str
+    task: str
+    methods: tuple[Method, ...]
+    n: tuple[int | None, ...]
+    seeds: int = 1
+    unseen: tuple[str, ...] = ()
+    folds: int = 0
+    network: str | None = None
+    recipe: str = "default"
+    recipe_values: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    steps: int | None = None
+    epochs: int | None = None
+    pretrain_steps: int | None = None
+    pretrain_epochs: int | None = None
+    cohort_spacing: float | None = None
+    cohort_train: int | None = None
+    cohort_test: int | None = None
+
+    @property
+    def pretasks(self) -> tuple[str, ...]:
+        """What has to be pre-trained, in order."""
+        return tuple(dict.fromkeys(m.pretask for m in self.methods if m.pretask != "none"))
+
+    def with_methods(self, names: Sequence[str]) -> "Study":
+        """The study with these of its methods only.
+
+        Raises:
+          InputError: it has no method of such a name.
+        """
+        known = {m.name: m for m in self.methods}
+        chosen = {choose("method of this study", n, known).name for n in names}
+        return dataclasses.replace(self, methods=tuple(m for m in self.methods if m.name in chosen))
+
+
+def read_study_file(path: Path) -> Study:
+    """A study from a TOML file (see the head of this module).
+
+    Raises:
+      InputError: the file is missing, is no TOML, or a field is missing, unknown or of the wrong kind.
+    """
+    try:
+        d = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"The study {path} does not exist: name a study, or a TOML file that is there.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+        raise InputError(f"The study {path} cannot be read ({e}): correct the file.") from None
+    return study_from_dict(d, str(path))
+
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "name": (str,), "task": (str,), "methods": (list,), "n": (list,), "seeds": (int,), "unseen": (list,),
+    "folds": (int,), "network": (str,), "recipe": (str,), "recipe_values": (dict,), "steps": (int,), "epochs": (int,),
+    "pretrain_steps": (int,), "pretrain_epochs": (int,), "cohort_spacing": (int, float), "cohort_train": (int,),
+    "cohort_test": (int,), "factors": (dict,),
+}  # fmt: skip
+_METHOD_KINDS: Mapping[str, type] = {
+    "name": str, "pretask": str, "freeze": str, "frozen_bn": str, "head": str, "remedies": list,
+}  # fmt: skip
+
+
+def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
+    """A study from plain values.
+
+    Args:
+      d: as a TOML file holds them.
+      where: their source, for messages.
+
+    Raises:
+      InputError: a field is missing, unknown or of the wrong kind; it is named.
+    """
+    check_known(d, _KINDS, where)
+    for key, value in d.items():
+        if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
+            raise InputError(f"{where}: '{key}' = {value!r} is of the wrong kind: {_KINDS[key][0].__name__} is wanted.")
+    check_none_missing([key for key in ("name", "task", "n") if key not in d], where)
+    check_folder_name(d["name"], where)
+    numbers = [v for v in d["n"] if isinstance(v, int) and not isinstance(v, bool) and v >= 0]
+    if len(numbers) < len(d["n"]) or not numbers:
+        raise InputError(f"{where}: n = {d['n']} must list whole numbers of labelled scans, as [2, 4]; 0 for all.")
+    for key in ("seeds", "steps", "epochs", "pretrain_steps", "pretrain_epochs", "cohort_train", "cohort_test"):
+        if d.get(key, 1) < 1:
+            raise InputError(f"{where}: {key} = {d[key]} must be 1 or more.")
+    methods = [m for i, given in enumerate(d.get("methods", ())) for m in _methods(given, f"{where}, method {i + 1}")]
+    if "factors" in d:
+        methods += _factor_methods(d["factors"], where)
+    if not methods:
+        raise InputError(f"{where} has no methods: add a [[methods]] table with a name and a pretask.")
+    names = [m.name for m in methods]
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice:
+        raise InputError(f"{where}: two methods are named '{twice}': give each its own name.")
+    rest = {k: v for k, v in d.items() if k not in ("methods", "n", "unseen", "factors")}
+    return Study(
+        **rest, methods=tuple(methods), n=tuple(n or None for n in dict.fromkeys(d["n"])),
+        unseen=tuple(str(u) for u in d.get("unseen", ())),
+    )  # fmt: skip
+
+
+def _methods(d: Any, where: str) -> list[Method]:
+    """A method of the file and one for each of its remedies."""
+    if not isinstance(d, dict):
+        raise InputError(f"{where} is not a table: write [[methods]] above its fields.")
+    check_known(d, _METHOD_KINDS, where)
+    for key, value in d.items():
+        if not isinstance(value, _METHOD_KINDS[key]):
+            raise InputError(f"{where}: '{key}' = {value!r} must be a {_METHOD_KINDS[key].__name__}.")
+    check_none_missing([key for key in ("name",) if key not in d], where)
+    check_folder_name(d["name"], where)
+    if "freeze" in d:
+        choose("freezing", d["freeze"], FREEZING)
+    for key, words in (("frozen_bn", ("running", "batch")), ("head", ("keep", "reset"))):
+        if d.get(key, words[0]) not in words:
+            raise InputError(f"{where}: {key} = '{d[key]}' must be one of {', '.join(words)}.")
+    plain = Method(**{k: v for k, v in d.items() if k != "remedies"})
+    if d.get("remedies") and plain.pretask == "none":
+        raise InputError(f"{where} has remedies and no pretask: remedies are for pre-trained models.")
+    found = [plain]
+    for name in d.get("remedies", ()):
+        freeze = choose("remedy", str(name), REMEDIES).freeze
+        found.append(
+            dataclasses.replace(
+                plain, name=f"{plain.name}-{name}", freeze=freeze or plain.freeze, remedy=str(name),
+                baseline=plain.name,
+            )
+        )
+    return found
+
+
+def _factor_methods(d: Mapping[str, Any], where: str) -> list[Method]:
+    """A method for each data set of a factorial design: [factors] design = "half", points = ["mal_c"]."""
+    check_known(d, ("design", "points", "freeze"), f"{where}, [factors],")
+    runs = design(str(d.get("design", "half")), tuple(str(p) for p in d.get("points", ())))
+    freeze = str(d.get("freeze", "encoder"))
+    choose("freezing", freeze, FREEZING)
+    return [Method(r.name, r.name, freeze, factors=r.to_dict()) for r in runs]

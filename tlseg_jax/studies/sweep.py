@@ -1,0 +1,357 @@
+"""Running a study: pre-trainings first, each once, then every cell that is not done, and results.csv after each."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from tqdm import tqdm
+
+from tlseg_jax.checkpoints.run_folder import holds, read_json
+from tlseg_jax.evaluate.results import IN_PERSON
+from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.runtime import elsewhere
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.programs import Programs
+from tlseg_jax.studies.assess import scored_name
+from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretrain_job, pretraining_of
+from tlseg_jax.studies.data import StudyData, open_data, roles_of
+from tlseg_jax.studies.group import Group, Member, group_cells, train_group
+from tlseg_jax.studies.results_file import DoneCell, results_of, write_results, write_study
+from tlseg_jax.studies.results_table import ALL, Role
+from tlseg_jax.studies.runs import is_done, is_finished, train_and_assess
+from tlseg_jax.studies.study import Study
+from tlseg_jax.studies.workplace import Workplace
+from tlseg_jax.train.execution import Execution
+from tlseg_jax.train.job import Pretrained, run_settings
+from tlseg_jax.train.job_settings import JobSettings
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Swept:
+    """What a call came to.
+
+    Attributes:
+      folder: of the sweep.
+      done: finished cells, of earlier calls too.
+      failed: cell -> why.
+      seconds: of this call's training and scoring.
+    """
+
+    folder: Path
+    done: tuple[DoneCell, ...]
+    failed: dict[str, str]
+    seconds: float
+
+
+class Sweep:
+    """A study with its data, and which of its cells are done."""
+
+    def __init__(self, place: Workplace, study: Study, precision: str = "float32") -> None:
+        """Open the data of `study`; the built-in cohort is made where it is missing.
+
+        Raises:
+          InputError: see `open_data`; no n is within the data; a setting is not usable.
+        """
+        if study.cohort_spacing or study.cohort_train or study.cohort_test:
+            place = dataclasses.replace(
+                place, cohort_spacing=study.cohort_spacing or place.cohort_spacing,
+                cohort_train=place.cohort_train or study.cohort_train,
+                cohort_test=place.cohort_test or study.cohort_test,
+            )  # fmt: skip
+        self.place, self.precision = place, precision
+        self.folder = place.workdir / "sweep" / study.name
+        self.data: StudyData = open_data(place, study)
+        self.study = _within(study, self.data, place.say)
+        self.cells = cells_of(self.study)
+        self._records: dict[PretrainCell, dict[str, Any]] = {}
+        self.pretrainings = tuple(dict.fromkeys(p for c in self.cells if (p := pretraining_of(c))))
+
+    @property
+    def runs(self) -> tuple[Cell | PretrainCell, ...]:
+        """Every pre-training, then every cell."""
+        return (*self.pretrainings, *self.cells)
+
+    def job(self, cell: Cell | PretrainCell) -> JobSettings:
+        """The settings of a cell or a pre-training."""
+        built_in = self.place.store is None
+        if isinstance(cell, Cell):
+            return cell_job(self.study, cell, self.data.target.spec, built_in, self.precision)
+        first = pretrain_job(self.study, self.data.pretasks[cell.pretask].spec, built_in, self.precision)
+        return dataclasses.replace(first, seed=cell.seed)
+
+    def store(self, cell: Cell | PretrainCell) -> AnyStore:
+        """The data that a cell or a pre-training trains on."""
+        return self.data.of_cell(cell) if isinstance(cell, Cell) else self.data.of_pretraining(cell)
+
+    def tests(self, cell: Cell | PretrainCell) -> tuple[AnyStore, ...]:
+        """What it is scored on."""
+        if isinstance(cell, Cell):
+            return self.data.tests_of_cell(cell)
+        store = self.store(cell)
+        return (store,) if store.subjects("test") else ()
+
+    def start(self, cell: Cell | PretrainCell) -> Path | None:
+        """The run that a cell starts from."""
+        first = pretraining_of(cell) if isinstance(cell, Cell) else None
+        return folder_of(self.folder, first) if first else None
+
+    def is_done(self, cell: Cell | PretrainCell) -> bool:
+        """Whether the folder holds this very run, finished, and scored on the test sets as they are, its masks too."""
+        folder, tests, first = folder_of(self.folder, cell), self.tests(cell), None
+        if isinstance(cell, Cell) and (first := pretraining_of(cell)) and not self._trained(first):
+            return False
+        if any(not (folder / "predictions" / f"{scored_name(t)}.npz").exists() for t in tests):
+            return False
+        settings = run_settings(self.store(cell), self.job(cell), self._record(first) if first else None)
+        return is_done(self.place, folder, settings, tests)
+
+    def _trained(self, first: PretrainCell) -> bool:
+        """Whether a pre-training's folder holds it, trained; it may have to be scored again."""
+        folder = folder_of(self.folder, first)
+        return is_finished(folder, 1) and holds(folder, run_settings(self.store(first), self.job(first), None))
+
+    def _record(self, first: PretrainCell) -> dict[str, Any]:
+        """What cells keep of the finished pre-training that they start from; read once."""
+        if first not in self._records:
+            self._records[first] = Pretrained.load(folder_of(self.folder, first)).record
+        return self._records[first]
+
+    def member(self, cell: Cell | PretrainCell) -> Member:
+        """A cell with all that its training needs."""
+        start = self.start(cell)
+        return Member(
+            cell, self.store(cell), self.job(cell), folder_of(self.folder, cell),
+            Pretrained.load(start) if start else None,
+        )  # fmt: skip
+
+    def done_cell(self, cell: Cell | PretrainCell) -> DoneCell:
+        """A finished cell as results.csv needs it."""
+        folder = folder_of(self.folder, cell)
+        roles: dict[str, Role]
+        if isinstance(cell, Cell):
+            roles = roles_of(self.data.target, self.data.unseen)
+        else:
+            roles = {scored_name(self.store(cell)): "pretask"}
+        return DoneCell(cell, folder, int(read_json(folder / "summary.json")["n"]), self.job(cell).freeze, roles)
+
+    def run(
+        self, execution: Execution, *, devices: Sequence[Any] = (), together: int | None = 1,
+        say: Callable[[str], None] = print,
+    ) -> Swept:  # fmt: skip
+        """Run all that is not done. A cell that fails is told and kept in mind, and the rest go on.
+
+        Args:
+          execution: how each run is executed.
+          devices: on which to run cells at the same time; none given: the first.
+          together: cells of one program that train in one; None measures what is fastest.
+          say: prints a line.
+        """
+        with lock_folder(self.folder):
+            return _Runner(self, execution, devices or jax.local_devices()[:1], together, say).run()
+
+
+class _Runner:
+    def __init__(
+        self, sweep: Sweep, execution: Execution, devices: Sequence[Any], together: int | None,
+        say: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.sweep, self.execution, self.devices, self.together = sweep, execution, devices, together
+        self.say = say if not sweep.place.progress else tqdm.write if say is print else say
+        self.programs = {d: Programs() for d in devices}
+        self.failed: dict[str, str] = {}
+        self.done: dict[Cell | PretrainCell, DoneCell] = {}
+        self.lock = threading.Lock()
+        self.began = time.perf_counter()
+        path = sweep.folder / "study.json"
+        self.before = float(read_json(path).get("seconds", 0)) if path.exists() else 0.0
+
+    def run(self) -> Swept:
+        s = self.sweep
+        todo: list[Cell | PretrainCell] = []
+        for cell in s.runs:
+            if s.is_done(cell):
+                self.done[cell] = s.done_cell(cell)
+            else:
+                todo.append(cell)
+        if self.done:
+            self.say(f"{s.study.name}: {len(self.done)} of {len(s.runs)} runs are done already.")
+        self._write()
+        first = [Group((p,)) for p in todo if isinstance(p, PretrainCell)]
+        bar = tqdm(total=len(todo), desc=s.study.name, unit="cell", disable=not s.place.progress, smoothing=0.1)
+        with bar:
+            self._all(first, bar)
+            ready: list[Cell] = []
+            for cell in (c for c in todo if isinstance(c, Cell)):
+                start = pretraining_of(cell)
+                if start and start.name in self.failed:
+                    self._fail(cell, f"its pre-training {start.name} failed")
+                    bar.update()
+                else:
+                    ready.append(cell)
+            self._all(group_cells(ready, s, self.together, self.devices[0], self.execution, self.say), bar)
+        return Swept(s.folder, tuple(self.done.values()), self.failed, time.perf_counter() - self.began)
+
+    def _all(self, groups: Sequence[Group], bar: "tqdm[Any]") -> None:
+        """Every group, as many at once as there are devices."""
+        free: list[Any] = list(self.devices)
+
+        def work(group: Group) -> None:
+            with self._device(free) as device:
+                self._group(group, device)
+            with self.lock:
+                bar.update(len(group.cells))
+
+        if len(self.devices) == 1:  # here, where an interruption reaches it at once
+            for group in groups:
+                work(group)
+            return
+        stop = threading.Event()
+
+        def unless_stopped(group: Group) -> None:
+            if not stop.is_set():
+                work(group)
+
+        with concurrent.futures.ThreadPoolExecutor(len(self.devices)) as pool:
+            futures = [pool.submit(unless_stopped, g) for g in groups]
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    future.result()
+            except BaseException:
+                stop.set()
+                self.say("stopping: the cells under way are finished first.")
+                raise
+
+    @contextlib.contextmanager
+    def _device(self, free: list[Any]) -> Iterator[Any]:
+        with self.lock:
+            device = free.pop()
+        try:
+            with jax.default_device(device):
+                yield device
+        finally:
+            with self.lock:
+                free.append(device)
+
+    def _group(self, group: Group, device: Any) -> None:
+        s, programs = self.sweep, self.programs[device]
+        # Bars of several cells at once would write over each other.
+        alone = s.place.progress and len(self.devices) == 1
+        quiet = dataclasses.replace(s.place, progress=alone, say=lambda _: None)
+        before = time.perf_counter()
+        shares: dict[Any, float] = {}
+        if len(group.cells) > 1:
+            faults, shares = train_group([s.member(c) for c in group.cells], self.execution, programs)
+            for cell, fault in faults.items():
+                self._fail(cell, fault)
+        for cell in group.cells:
+            if cell.name in self.failed:
+                continue
+            try:
+                m = s.member(cell)
+                train_and_assess(
+                    quiet, m.store, m.job, m.folder, m.start, s.tests(cell), self.execution, programs=programs,
+                    figures=False, trained_seconds=shares.get(cell),
+                )  # fmt: skip
+                done = s.done_cell(cell)
+            except InputError as e:
+                self._fail(cell, str(e))
+                continue
+            with self.lock:
+                self.done[cell] = done
+                self._write()
+            self.say(_line(done, time.perf_counter() - before))
+            before = time.perf_counter()
+
+    def _fail(self, cell: Cell | PretrainCell, reason: str) -> None:
+        with self.lock:
+            self.failed[cell.name] = reason
+            self._write()
+        self.say(f"{cell.name} FAILED: {reason}")
+
+    def _write(self) -> None:
+        s = self.sweep
+        order = [c for c in s.runs if c in self.done]
+        write_results(s.folder / "results.csv", results_of(s.study.name, [self.done[c] for c in order]))
+        missing = [c.name for c in s.runs if c not in self.done and c.name not in self.failed]
+        seconds = self.before + time.perf_counter() - self.began
+        write_study(s.folder / "study.json", describe_study(s, self.failed, missing, seconds))
+
+
+def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], seconds: float) -> dict[str, Any]:
+    """study.json."""
+    data, study = s.data, s.study
+    stores = [data.target, *data.unseen, *data.pretasks.values()]
+    job = s.job(s.cells[0])
+    changes = f" with {', '.join(f'{k} = {v}' for k, v in study.recipe_values.items())}" if study.recipe_values else ""
+    settings = {
+        "network": job.network.name,
+        "precision": s.precision,
+        "recipe": study.recipe + changes,
+        "length": f"{job.steps} steps" if job.steps else f"{job.epochs} epochs",
+        "test": f"{study.folds}-fold cross-validation over persons, seed s tests on fold s modulo {study.folds}"
+        if study.folds
+        else "the prepared test set",
+        "target": data.target.where,
+    }
+    every = sorted({len(s.store(c).subjects("train")) for c in s.cells if c.n is None})
+    if every:
+        settings["all"] = " to ".join(str(k) for k in dict.fromkeys((every[0], every[-1]))) + " labelled scans"
+    if s.pretrainings:
+        first = s.job(s.pretrainings[0])
+        settings["pre-training"] = (
+            f"{first.steps} steps" if first.steps else f"{first.epochs} epochs"
+        ) + ", all training scans, one for each seed"
+    return {
+        "name": study.name,
+        "kind": data.target.spec.kind,
+        "task": study.task,
+        "unseen": [scored_name(u) for u in data.unseen],
+        "n": [ALL if n is None else n for n in study.n],
+        "seeds": study.seeds,
+        "folds": study.folds,
+        "methods": [
+            {
+                "name": m.name, "pretask": m.pretask, "remedy": m.remedy, "baseline": m.baseline,
+                "freeze": next(s.job(c).freeze for c in s.cells if c.method is m), "factors": dict(m.factors),
+            }
+            for m in study.methods
+        ],
+        "synthetic": bool(data.target.manifest.get("synthetic", False)),
+        **IN_PERSON,
+        "settings": settings,
+        "stores": {scored_name(x): elsewhere.current().name(x.folder.absolute()) for x in stores},
+        "exclusions": {x.spec.name: list(x.manifest.get("exclusions", [])) for x in stores},
+        "failed": [{"cell": c, "reason": r} for c, r in failed.items()],
+        "missing": list(missing),
+        "seconds": round(seconds, 1),
+    }
+
+
+def _within(study: Study, data: StudyData, say: Callable[[str], None]) -> Study:
+    """The study with the n that there are scans for in every fold."""
+    any_method = study.methods[0]
+    folds = range(min(study.seeds, study.folds)) if study.folds else (None,)
+    most = min(len(data.of_cell(Cell(any_method, None, 0, fold)).subjects("train")) for fold in folds)
+    kept = tuple(n for n in study.n if n is None or n <= most)
+    left = [str(n) for n in study.n if n is not None and n > most]
+    if not kept:
+        raise InputError(
+            f"The study {study.name} asks for n = {', '.join(left)} and {data.target.where} has {most} scans to train "
+            "on: give --n within that."
+        )
+    if left:
+        say(f"n = {', '.join(left)} is left out: there are {most} scans to train on.")
+    return dataclasses.replace(study, n=kept)
+
+
+def _line(done: DoneCell, seconds: float) -> str:
+    sets = read_json(done.folder / "summary.json")["test_sets"]
+    scores = ", ".join(f"{name} {sets[name]['iou_mean']:.3f}" for name in done.roles if name in sets)
+    return f"{done.cell.name}: IoU {scores}; {seconds:.0f} s"

@@ -1,0 +1,160 @@
+"""Where a study works: its folders, and the data sets it finds or makes there."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from tlseg_jax.datasets.factors import is_factor_name
+from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import AnySpec, DatasetSpec
+from tlseg_jax.evaluate.inference import Tiles
+from tlseg_jax.phantoms.abdomen import cohort_spec
+from tlseg_jax.phantoms.abdomen_cohort import VOLUMES, write_abdomens
+from tlseg_jax.phantoms.cohort import write_cohort
+from tlseg_jax.preprocess.pipeline import PrepareSettings
+from tlseg_jax.preprocess.prepare import prepare_dataset
+from tlseg_jax.preprocess.prepare_slices import prepare_slices
+from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import is_prepared
+from tlseg_jax.runtime import elsewhere, processes
+from tlseg_jax.runtime.errors import InputError
+
+COHORT_SPACING = 2.0
+"""mm; usual voxel size of the built-in cohort of heads."""
+
+COHORT_TRAIN, COHORT_TEST = 24, 6
+"""Heads of the built-in cohort that train and that test."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workplace:
+    """Where things are, and how to make what is not.
+
+    Attributes:
+      workdir: runs, and the built-in cohort with its stores.
+      store: the user's prepared data sets; None uses the built-in cohort.
+      cohort_train: training subjects a data set of the built-in cohort; None takes its usual number.
+      cohort_test: its test subjects.
+      workers: processes for drawing and preparing.
+      distances: also measure HD95 and surface distance.
+      tiles: how HDT-WB volumes are predicted.
+      say: prints a line.
+      progress: whether to draw bars.
+      cohort_spacing: voxel size in mm of the built-in cohort of heads.
+    """
+
+    workdir: Path
+    store: Path | None = None
+    cohort_train: int | None = None
+    cohort_test: int | None = None
+    workers: int = 2
+    distances: bool = False
+    tiles: Tiles = "gaussian"
+    say: Callable[[str], None] = print
+    progress: bool = True
+    cohort_spacing: float = COHORT_SPACING
+
+    @property
+    def store_name(self) -> str:
+        """The user's prepared data sets, in messages."""
+        return elsewhere.current().name(self.store) if self.store else "the built-in cohort"
+
+
+def named_spec(place: Workplace, name: str) -> AnySpec:
+    """The spec of a prepared data set in the user's store, else of a name in the papers or a TOML file.
+
+    A data set may have been prepared under a name of the user's own (`prepare --name`).
+
+    Raises:
+      InputError: nothing has that name.
+    """
+    if place.store is not None and is_prepared(place.store / name):
+        return open_any_store(place.store / name).spec
+    return get_any_spec(name)
+
+
+def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
+    """The prepared data set of a spec: the user's, or the built-in cohort's, made if it is missing.
+
+    A factor data set (`datasets.factors`) is drawn where the user's store lacks it: nobody's scans are like that.
+
+    Raises:
+      InputError: the user's store lacks it, or holds another data set under its name.
+    """
+    if place.store is None:
+        return _made(lambda: _cohort(place, spec))
+    folder = place.store / spec.name
+    if not is_prepared(folder):
+        if isinstance(spec, DatasetSpec) and is_factor_name(spec.name):
+            return _made(lambda: _cohort_of_heads(place, spec))
+        raise InputError(
+            f"{place.store_name} holds no prepared data set '{spec.name}': run 'python -m experiments.prepare "
+            f"--dataset={spec.name} --source=... --store={place.store_name}' first."
+        )
+    store = open_any_store(folder)
+    if store.spec.kind != spec.kind:
+        raise InputError(
+            f"The prepared data set {store.where} is one of {store.spec.kind} and '{spec.name}' is one of {spec.kind}: "
+            "prepare it again under another name."
+        )
+    if isinstance(spec, DatasetSpec):
+        for field in ("structure", "space", "skull_strip", "random_patch", "split_group"):
+            there, asked = getattr(store.spec, field), getattr(spec, field)
+            if there != asked:
+                raise InputError(
+                    f"The prepared data set {store.where} was made from another description of '{spec.name}' "
+                    f"({field} is {there!r} there and {asked!r} here): prepare it again under another name."
+                )
+    place.say(f"{spec.name}: using the prepared data set {store.where}.")
+    return store
+
+
+def _made(make: Callable[[], AnyStore]) -> AnyStore:
+    """A store that is made; of several processes the chief makes it while the others wait, and all open it."""
+    if processes.count() == 1:
+        return make()
+    return open_any_store(processes.chief(lambda: elsewhere.current().name(make().folder.absolute())))
+
+
+def _cohort(place: Workplace, spec: AnySpec) -> AnyStore:
+    return _cohort_of_slices(place, spec) if isinstance(spec, SliceSpec) else _cohort_of_heads(place, spec)
+
+
+def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
+    folder = place.workdir / "cohort" / spec.name
+    made = folder.exists()
+    source = write_cohort(
+        spec.at_spacing(place.cohort_spacing), folder, train=place.cohort_train or COHORT_TRAIN,
+        test=place.cohort_test or COHORT_TEST, spacing=place.cohort_spacing, workers=place.workers,
+        progress=place.progress,
+    )  # fmt: skip
+    place.say(
+        f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic heads, already in "
+        f"{spec.space} space at {place.cohort_spacing:g} mm, so nothing is registered; "
+        "scores on them mean nothing for patients."
+    )
+    return prepare_dataset(
+        spec.at_spacing(place.cohort_spacing), source, place.workdir / "store",
+        PrepareSettings(registration="skip"), workers=place.workers, progress=place.progress, say=place.say,
+    )  # fmt: skip
+
+
+def _cohort_of_slices(place: Workplace, spec: SliceSpec) -> SliceStore:
+    small = cohort_spec(spec)
+    if place.cohort_test is not None:
+        small = dataclasses.replace(small, test_volumes=place.cohort_test)
+    train = VOLUMES[spec.name] - cohort_spec(spec).test_volumes if place.cohort_train is None else place.cohort_train
+    folder = place.workdir / "cohort" / spec.name
+    made = folder.exists()
+    source = write_abdomens(
+        small, folder, volumes=train + small.test_volumes, workers=place.workers, progress=place.progress
+    )
+    place.say(
+        f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic abdomens of "
+        f"{small.pixels[0]}x{small.pixels[1]} pixels ({small.modality}); scores on them mean nothing for patients."
+    )
+    return prepare_slices(
+        small, source, place.workdir / "store", workers=place.workers, progress=place.progress, say=place.say
+    )

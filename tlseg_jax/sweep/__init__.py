@@ -1,1 +1,0 @@
-"""Studies: grids of methods, numbers of labelled scans and seeds, run cell by cell."""
