@@ -47,7 +47,7 @@ def main() -> None:
     with hold_run(run):
         if isinstance(store, SliceStore):
             if DISTANCES.value:
-                raise InputError(f"--distances goes with volumes, and {store.folder} holds slices: leave it out.")
+                raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
             entries = assess_slices(
                 run, saved, store, split=SPLIT.value, progress=bar, allow_seen=ALLOW_SEEN.value,
                 space=evaluation_flags.space(SPACE),
