@@ -1,6 +1,5 @@
 """How every command starts and how it fails: one sentence and a non-zero exit code for the user's faults."""
 
-import functools
 import io
 import os
 import sys
@@ -11,9 +10,9 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from tlseg_jax.remote.folder import Folder, open_folder
-from tlseg_jax.remote.work_folder import work_folder
-from tlseg_jax.runtime import cluster, processes, signals
+from tlseg_jax.remote import entry
+from tlseg_jax.remote.address import parse_address
+from tlseg_jax.runtime import cluster, elsewhere, processes, signals
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import full_disk
 
@@ -22,6 +21,9 @@ EXIT_INPUT = 2
 
 EXIT_PREEMPTED = 75
 """Exit code of a command that a signal stopped and that goes on when it is run again (EX_TEMPFAIL): for a requeue."""
+
+workdir, store = entry.work_folder, entry.read_folder
+"""The folder that a flag's path, s3:// or gs:// address stands for: to work in, and to read prepared data from."""
 
 
 def run(main: Callable[[], None]) -> None:
@@ -44,7 +46,8 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
             logging.set_verbosity(logging.FATAL)
         try:
             signals.listen()
-            main(argv[1:])
+            with elsewhere.using(entry.Buckets()):
+                main(argv[1:])
             cluster.finish()
         except InputError as e:
             _fail(str(e))
@@ -91,24 +94,11 @@ def required(flag: "flags.FlagHolder[str | None]") -> str:
     return flag.value
 
 
-def workdir(text: str, fetch: str | None = None) -> Path:
-    """The folder that a flag names, to work in: a path, or the copy of what an s3:// or gs:// address names.
-
-    Args:
-      text: the flag's value.
-      fetch: what is read there without a lock (see `work_folder`).
-
-    Raises:
-      InputError: see `work_folder`.
-    """
-    return work_folder(text, fetch=fetch, say=functools.partial(print, flush=True))
-
-
 def run_folder(text: str) -> Path:
     """The run, or the model made from one, that a flag names: fetched where it is in a bucket.
 
     Raises:
-      InputError: see `work_folder`; or there is nothing in the bucket.
+      InputError: see `workdir`; or there is nothing in the bucket.
     """
     above, _, name = text.rpartition("/")
     folder = workdir(above, "") / name if name.endswith(".stablehlo") and above else workdir(text, "")
@@ -117,13 +107,16 @@ def run_folder(text: str) -> Path:
     return folder
 
 
-def store(text: str) -> Folder:
-    """The folder of prepared data sets that a flag names, to read from; what is in a bucket is read there.
+def local(flag: "flags.FlagHolder[str | None]") -> Path:
+    """A path that a flag must give, to be written here.
 
     Raises:
-      InputError: see `open_folder`.
+      InputError: it is missing, or an address.
     """
-    return open_folder(text)
+    text = required(flag)
+    if parse_address(text) is not None:
+        raise InputError(f"--{flag.name}={text} is in a bucket: give a local folder, and copy that there.")
+    return Path(text)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

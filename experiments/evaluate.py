@@ -11,6 +11,7 @@ from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.evaluate.results import format_summary
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import assess
@@ -23,7 +24,7 @@ STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which subjects.")
 SPACE = flags.DEFINE_enum(
     "space", "data", ["data", "scan"],
-    "Volumes: compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict does.",
+    "Compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict does.",
 )  # fmt: skip
 ALLOW_SEEN = flags.DEFINE_bool(
     "allow_seen", False, "Score test scans that the model was trained on, too; without it they are refused by name."
@@ -41,19 +42,16 @@ def main() -> None:
     compilation_flags.use_cache()
     saved = load_shared_model(run)
     # A store may have been prepared under another name (prepare --name): that folder's name works too.
-    there = (root / name / "manifest.json").exists()
-    store = open_any_store(root / name if there else root / get_any_spec(name).name)
+    store = open_any_store(root / name if is_prepared(root / name) else root / get_any_spec(name).name)
     tiles, bar = evaluation_flags.tiles(TILES), processes.is_chief()
     with hold_run(run):
         if isinstance(store, SliceStore):
             if DISTANCES.value:
-                raise InputError(f"--distances goes with volumes, and {store.folder} holds slices: leave it out.")
-            if SPACE.value == "scan":
-                raise InputError(
-                    f"--space=scan goes with volumes, and {store.folder} holds slices, whose ml are the scan's own: "
-                    "leave it out."
-                )
-            entries = assess_slices(run, saved, store, split=SPLIT.value, progress=bar, allow_seen=ALLOW_SEEN.value)
+                raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
+            entries = assess_slices(
+                run, saved, store, split=SPLIT.value, progress=bar, allow_seen=ALLOW_SEEN.value,
+                space=evaluation_flags.space(SPACE),
+            )  # fmt: skip
         else:
             title = store.spec.name + ("" if SPLIT.value == "test" else f"_{SPLIT.value}")
             title += "_scan" if SPACE.value == "scan" else ""

@@ -3,16 +3,12 @@
 python -m experiments.export --run=runs/finetune/NAME --output=model --licence="CC BY 4.0"
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from experiments import cli, cluster_flags
 from tlseg_jax.checkpoints.exported import PROGRAM
 from tlseg_jax.export.model_folder import export_model
 from tlseg_jax.export.stablehlo import PLATFORMS
-from tlseg_jax.remote.address import parse_address
-from tlseg_jax.runtime.errors import InputError
 
 RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.")
@@ -23,9 +19,7 @@ CHOSEN = flags.DEFINE_list("platforms", list(PLATFORMS), "What the StableHLO pro
 def main() -> None:
     """Parse the flags, export, and say what is there."""
     cluster_flags.refuse("export once, where the run can be read")
-    given, output = cli.required(RUN), Path(cli.required(OUTPUT))
-    if parse_address(str(OUTPUT.value)) is not None:
-        raise InputError(f"--output={OUTPUT.value} is in a bucket: give a local folder, and copy that there.")
+    given, output = cli.required(RUN), cli.local(OUTPUT)
     run = cli.run_folder(given)
     card = export_model(run, output, licence=LICENCE.value, platforms=CHOSEN.value)
     print(f"{output}: {card['title']}, step {card['model']['step']}, licence {card['licence']}.")

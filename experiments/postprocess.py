@@ -16,8 +16,9 @@ from tlseg_jax.evaluate.false_positives import train_forest
 from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
 from tlseg_jax.evaluate.forest_file import save_forest
 from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.remote.address import shown
+from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.job import load_slice_predictor, refuse_seen, seen_subjects
@@ -37,13 +38,14 @@ def main() -> None:
     saved = load_model(run)
     if not isinstance(saved.config, SliceUNetConfig):
         raise InputError(f"{run} is a {saved.config.dimensions}D run and tumours are filtered of 2D runs only.")
-    store = SliceStore(root / name if (root / name / "manifest.json").exists() else root / get_any_spec(name).name)
+    data = open_any_store(root / name if is_prepared(root / name) else root / get_any_spec(name).name)
+    store = SliceStore(data.folder, data.manifest)
     structure = STRUCTURE.value or store.spec.target
     train = seen_subjects(store, "train", saved.description)
     test = store.subjects("test")
     if not train or not test:
         raise InputError(
-            f"{store.folder} holds {len(train)} volume(s) that {run} trained on and {len(test)} for test, and both "
+            f"{store.where} holds {len(train)} volume(s) that {run} trained on and {len(test)} for test, and both "
             "are needed: give the data set that the run was trained on."
         )
     refuse_seen(store, saved.description, str(run))
@@ -62,7 +64,7 @@ def main() -> None:
             {
                 "structure": structure,
                 "dataset": store.spec.name,
-                "store": shown(store.folder),
+                "store": store.where,
                 "synthetic": synthetic,
                 "train": list(train),
             },

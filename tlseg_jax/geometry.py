@@ -4,9 +4,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from numpy.typing import NDArray
 
-Affine = NDArray[np.float64]
+Affine = Float64[np.ndarray, "4 4"]
 """A 4x4 matrix in homogeneous coordinates, RAS+ millimetres as nibabel has them."""
 
 

@@ -21,8 +21,8 @@ from tlseg_jax.preprocess.prepare_slices import prepare_slices, prepare_slices_s
 from tlseg_jax.preprocess.store import shards
 from tlseg_jax.preprocess.store.shards import Shard, at_work, merging, parse_shard
 from tlseg_jax.preprocess.store.store import BaseStore, Store
-from tlseg_jax.remote.lease import InUse
-from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.elsewhere import Elsewhere
+from tlseg_jax.runtime.errors import InputError, InUse
 from tlseg_jax.runtime.files import lock_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -227,13 +227,13 @@ def test_a_merge_on_another_machine_is_waited_for(tmp_path: Path, monkeypatch: p
     tries: list[int] = []
 
     @contextlib.contextmanager
-    def held(folder: Path, **_: object) -> Iterator[None]:
+    def held(place: Elsewhere, folder: Path, **_: object) -> Iterator[None]:
         tries.append(len(tries))
         if len(tries) < 3:
             raise InUse("s3://bucket/store is in use by another process.")
         yield
 
-    monkeypatch.setattr(shards.remote, "held", held)
+    monkeypatch.setattr(Elsewhere, "hold", held)
     monkeypatch.setattr(shards.time, "sleep", lambda _: None)
     shards._make(tmp_path)
     with merging(tmp_path) as alone:

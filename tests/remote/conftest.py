@@ -14,8 +14,17 @@ from pathlib import Path
 import pytest
 
 from tests.remote.bucket import Bucket
+from tlseg_jax.remote.entry import Buckets
+from tlseg_jax.runtime.elsewhere import using
 
 KEY, SECRET = "KEY-nobody-may-see", "SECRET-nobody-may-see"
+
+
+@pytest.fixture(autouse=True)
+def buckets() -> Iterator[None]:
+    """As within every command."""
+    with using(Buckets()):
+        yield
 
 
 @pytest.fixture(scope="session")

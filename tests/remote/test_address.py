@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tlseg_jax.remote.address import Address, address_of, copy_of, endpoint, parse_address, shown
+from tlseg_jax.remote.address import Address, address_of, address_to_read, copy_of, endpoint, parse_address
+from tlseg_jax.remote.entry import Buckets
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -75,9 +76,12 @@ def test_a_copys_path_tells_its_address(tmp_path: Path, monkeypatch: pytest.Monk
     assert copy.is_relative_to(tmp_path)
     assert address_of(copy) == address
     assert address_of(copy / "finetune" / "x") == Address("s3", "my-bucket", "runs/finetune/x")
-    assert shown(copy / "x") == "s3://my-bucket/runs/x"
+    assert Buckets().name(copy / "x") == "s3://my-bucket/runs/x"
+    assert address_to_read(copy) is None
+    read = copy_of(address, read=True)
+    assert read != copy and address_of(read) == address_to_read(read) == address
     assert address_of(tmp_path) is None and address_of(tmp_path / "runs") is None
-    assert shown(Path("runs/x")) == "runs/x"
+    assert Buckets().name(Path("runs/x")) == "runs/x"
     # A bucket of the same name on another server is another bucket.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9000")
     assert copy_of(address) != copy

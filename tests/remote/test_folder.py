@@ -1,5 +1,6 @@
 """A prepared data set read straight from a bucket: the same voxels, and each fault in a sentence."""
 
+import pickle
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,9 +12,10 @@ import pytest
 from tests.remote.bucket import Bucket
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.store.any_store import open_any_store
-from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.preprocess.store.store import Store, is_prepared
 from tlseg_jax.remote import kv
-from tlseg_jax.remote.folder import RemoteFolder, open_folder, recorded
+from tlseg_jax.remote.entry import read_folder
+from tlseg_jax.runtime.elsewhere import Elsewhere, using
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -28,8 +30,8 @@ def stores(bucket: Bucket, tiny_store: Store) -> str:
 
 
 def open_tiny(stores: str) -> Store:
-    folder = open_folder(stores) / "tiny"
-    assert isinstance(folder, RemoteFolder) and (folder / "manifest.json").exists()
+    folder = read_folder(stores) / "tiny"
+    assert is_prepared(folder)
     store = open_any_store(folder)
     assert isinstance(store, Store)
     return store
@@ -38,12 +40,20 @@ def open_tiny(stores: str) -> Store:
 def test_the_same_voxels_as_on_the_disk(stores: str, tiny_store: Store, tmp_path: Path) -> None:
     store = open_tiny(stores)
     assert store.manifest == tiny_store.manifest
-    assert str(store.folder) == recorded(store.folder) == f"{stores}/tiny"
+    assert store.where == f"{stores}/tiny"
     box = Box((2, -1, 5), (8, 8, 8))
     for s in store.subjects():
         np.testing.assert_array_equal(store.image(s), tiny_store.image(s))
         np.testing.assert_array_equal(store.label(s, box), tiny_store.label(s, box))
     assert not list(tmp_path.rglob("*.zarr"))  # nothing was copied
+
+
+def test_another_process_reads_there_too(stores: str, tiny_store: Store) -> None:
+    """Workers that read batches get the store pickled, and know nothing of how the command was started."""
+    pickled = pickle.dumps(open_tiny(stores))
+    with using(Elsewhere()):
+        store = pickle.loads(pickled)
+        np.testing.assert_array_equal(store.image("sub-0"), tiny_store.image("sub-0"))
 
 
 def test_a_chunk_that_is_missing_or_damaged_is_named(stores: str, bucket: Bucket) -> None:
@@ -61,11 +71,11 @@ def test_a_chunk_that_is_missing_or_damaged_is_named(stores: str, bucket: Bucket
 
 
 def test_no_data_set_and_no_bucket(stores: str) -> None:
-    assert not (open_folder(stores) / "other" / "manifest.json").exists()
+    assert not is_prepared(read_folder(stores) / "other")
     with pytest.raises(InputError, match=r"There is no prepared data set in s3://.*/stores/other"):
-        open_any_store(open_folder(stores) / "other")
+        open_any_store(read_folder(stores) / "other")
     with pytest.raises(InputError, match="There is no bucket s3://no-such-bucket: "):
-        open_folder("s3://no-such-bucket/stores")
+        read_folder("s3://no-such-bucket/stores")
 
 
 class _Refuses(BaseHTTPRequestHandler):
@@ -97,7 +107,7 @@ def refusing() -> Iterator[str]:
 def test_a_bucket_that_is_not_ours(refusing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", refusing)
     with pytest.raises(InputError, match="s3://our-bucket/x is not open to these credentials") as e:
-        open_folder("s3://our-bucket/x")
+        read_folder("s3://our-bucket/x")
     assert "nobody-may-see" not in str(e.value) and "\n" not in str(e.value)
 
 
@@ -106,9 +116,9 @@ def test_a_server_that_is_away(stores: str, monkeypatch: pytest.MonkeyPatch) -> 
     # Retries with their pauses are tensorstore's; one attempt shows the sentence.
     monkeypatch.setattr(kv, "FEW", 1)
     monkeypatch.setattr(kv, "PATIENCE", 1)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(kv, "endpoint", lambda: "http://127.0.0.1:9")
     with pytest.raises(InputError, match=r"cannot be reached at http://127.0.0.1:9 .*check the network"):
-        open_folder(stores)
+        read_folder(stores)
     with pytest.raises(InputError, match="cannot be reached") as e:
         store.image("sub-0")
     assert "prepare" not in str(e.value)

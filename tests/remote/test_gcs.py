@@ -9,10 +9,10 @@ import pytest
 
 from tests.remote.conftest import on_machine
 from tests.remote.gcs_server import GcsServer
+from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.remote import held as module
-from tlseg_jax.remote.folder import open_folder
-from tlseg_jax.remote.work_folder import work_folder
+from tlseg_jax.remote.entry import read_folder, work_folder
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 
@@ -43,26 +43,27 @@ def test_a_data_set_is_read_there(gcs: GcsServer, tiny_store: Store) -> None:
     gcs.buckets["data"] = {
         f"stores/tiny/{p.relative_to(tiny_store.folder)}": (i + 1, p.read_bytes()) for i, p in enumerate(files)
     }
-    store = Store(open_folder("gs://data/stores") / "tiny")
+    store = open_any_store(read_folder("gs://data/stores") / "tiny")
+    assert isinstance(store, Store)
     np.testing.assert_array_equal(store.image("sub-0"), tiny_store.image("sub-0"))
     assert gcs.seen == {"Bearer TOKEN-nobody-may-see"}
     # tensorstore takes a bucket that is not there for an empty one until it is written to.
     with pytest.raises(InputError, match="There is no prepared data set in gs://nowhere/stores/tiny"):
-        Store(open_folder("gs://nowhere/stores") / "tiny")
+        open_any_store(read_folder("gs://nowhere/stores") / "tiny")
     with pytest.raises(InputError, match="There is no bucket gs://nowhere"):
-        lock_folder(work_folder("gs://nowhere/runs", say=lambda _: None) / "a").__enter__()
+        lock_folder(work_folder("gs://nowhere/runs") / "a").__enter__()
 
 
 def test_a_folder_is_held_there(gcs: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gcs.buckets["work"] = {}
-    first = work_folder("gs://work/runs", say=lambda _: None) / "a"
+    first = work_folder("gs://work/runs") / "a"
     with lock_folder(first):
         (first / "checkpoints" / "2").mkdir(parents=True)
         (first / "checkpoints" / "2" / "state").write_text("two")
         (first / "history").write_text("1")
     gcs.buckets["work"]["runs/a/checkpoints/4/state"] = (1, b"half of it")
     on_machine(monkeypatch, tmp_path / "second")
-    second = work_folder("gs://work/runs", say=lambda _: None) / "a"
+    second = work_folder("gs://work/runs") / "a"
     with lock_folder(second):
         assert (second / "checkpoints" / "2" / "state").read_text() == "two"
         assert not (second / "checkpoints" / "4").exists()

@@ -15,9 +15,9 @@ from tests.remote.bucket import Bucket
 from tests.remote.conftest import on_machine
 from tlseg_jax.remote import held as module
 from tlseg_jax.remote import kv
+from tlseg_jax.remote.entry import work_folder
 from tlseg_jax.remote.held import bring
 from tlseg_jax.remote.listing import WHOLE
-from tlseg_jax.remote.work_folder import work_folder
 from tlseg_jax.runtime import signals
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import lock_folder
@@ -31,7 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def runs(bucket: Bucket) -> Path:
-    return work_folder(f"{bucket}/runs", say=lambda _: None)
+    return work_folder(f"{bucket}/runs")
 
 
 def write(folder: Path, **files: str) -> None:
@@ -180,12 +180,14 @@ def test_one_that_was_taken_over_ends_and_sends_no_more(bucket: Bucket) -> None:
 
 OWNER = """
 import itertools, sys
+from tlseg_jax.runtime.elsewhere import using
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.remote import held
-from tlseg_jax.remote.work_folder import work_folder
+from tlseg_jax.remote.entry import Buckets, work_folder
 held.LOOK, held.LIFE, held.RENEW = 0.02, 2.0, 0.3
-run = work_folder(sys.argv[1], say=lambda _: None) / "a"
-with lock_folder(run):
+run = work_folder(sys.argv[1]) / "a"
+with using(Buckets()), lock_folder(run):
     for i in itertools.count():
         for name in ("history", "settings", f"new-{i}"):
             (run / name).write_text(f"stale {i}")

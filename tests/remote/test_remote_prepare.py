@@ -9,10 +9,10 @@ from tests.preprocess.test_prepare import SETTINGS, SPEC, prepared_by, run, writ
 from tests.remote.bucket import Bucket
 from tests.remote.conftest import on_machine
 from tlseg_jax.preprocess.prepare import prepare_shard
+from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.shards import Shard
 from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.remote.folder import open_folder
-from tlseg_jax.remote.work_folder import work_folder
+from tlseg_jax.remote.entry import read_folder, work_folder
 
 
 @pytest.fixture
@@ -21,11 +21,13 @@ def source(tmp_path: Path) -> Path:
 
 
 def root(bucket: Bucket) -> Path:
-    return work_folder(f"{bucket}/data", say=lambda _: None)
+    return work_folder(f"{bucket}/data")
 
 
 def from_bucket(bucket: Bucket) -> Store:
-    return Store(open_folder(f"{bucket}/data") / SPEC.name)
+    store = open_any_store(read_folder(f"{bucket}/data") / SPEC.name)
+    assert isinstance(store, Store)
+    return store
 
 
 def assert_same(found: Store, expected: Store) -> None:

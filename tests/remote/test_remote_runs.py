@@ -17,7 +17,7 @@ from tests.remote.bucket import Bucket
 from tests.remote.conftest import KEY, SECRET, on_machine
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.remote.work_folder import work_folder
+from tlseg_jax.remote.entry import work_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 8

@@ -16,8 +16,8 @@ from tests.conftest import he_variables  # noqa: E402
 from tlseg_jax.models.unet import UNetConfig  # noqa: E402
 from tlseg_jax.preprocess.store.any_store import open_any_store  # noqa: E402
 from tlseg_jax.remote import held  # noqa: E402
-from tlseg_jax.remote.folder import open_folder  # noqa: E402
-from tlseg_jax.remote.work_folder import work_folder  # noqa: E402
+from tlseg_jax.remote.entry import Buckets, read_folder, work_folder  # noqa: E402
+from tlseg_jax.runtime.elsewhere import using  # noqa: E402
 from tlseg_jax.runtime.files import lock_folder  # noqa: E402
 from tlseg_jax.train import job as job_module  # noqa: E402
 from tlseg_jax.train.dispatch import Dispatch  # noqa: E402
@@ -42,9 +42,10 @@ def main(store: str, workdir: str, steps: str, last: str = "-1") -> None:
     job_module.step_flops = lambda *_: 1e9  # tracing takes seconds
     network = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
     run = work_folder(workdir) / "finetune" / "run"
-    data = open_any_store(open_folder(store) / "tiny")
-    with lock_folder(run):
-        train_job(data, JobSettings(network, get_recipe("paper"), int(steps), seed=3, checkpoint_every=2), run)
+    with using(Buckets()):
+        data = open_any_store(read_folder(store) / "tiny")
+        with lock_folder(run):
+            train_job(data, JobSettings(network, get_recipe("paper"), int(steps), seed=3, checkpoint_every=2), run)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_nothing_listens_by_itself() -> None:
 def test_a_forked_child_dies_of_it() -> None:
     """Else the workers of a command could not be ended."""
     code = (
-        "import os, signal\nfrom tlseg_jax import signals\nsignals.listen()\npid = os.fork()\n"
+        "import os, signal\nfrom tlseg_jax.runtime import signals\nsignals.listen()\npid = os.fork()\n"
         "if not pid:\n    os.kill(os.getpid(), signal.SIGTERM)\n    os._exit(0)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))"
     )

@@ -32,8 +32,7 @@ from tlseg_jax.checkpoints.checkpoint_files import (
 )
 from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.models.networks import NetworkConfig, config_from_dict
-from tlseg_jax.remote.held import bring
-from tlseg_jax.runtime import processes
+from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import told
 
@@ -304,7 +303,7 @@ def load_model(run: Path, say: Callable[[str], None] = print) -> SavedModel:
     Raises:
       InputError: no finished checkpoint there, or none that can be read.
     """
-    bring(run)
+    elsewhere.current().fetch(run)
     folder = (run / "checkpoints").resolve()
     steps = steps_in(folder)
     if not steps:

@@ -9,8 +9,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from tlseg_jax.remote.held import bring
-from tlseg_jax.runtime import processes
+from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
 
@@ -59,11 +58,8 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     Raises:
       InputError: it does; the settings that differ are named.
     """
-    bring(folder)
-    path = folder / "settings.json"
-    there = read_json(path) if path.exists() else settings
-    differ = differing(settings, {k: there.get(k) for k in settings})
-    if differ:
+    there = _settings_in(folder)
+    if there is not None and (differ := differing(settings, {k: there.get(k) for k in settings})):
         raise InputError(
             f"The run folder {folder} was made with other settings ({differ}): "
             "choose another --workdir or remove that folder."
@@ -89,9 +85,14 @@ def differing(settings: Mapping[str, Any], there: Mapping[str, Any]) -> str:
 
 def holds(folder: Path, settings: Mapping[str, Any]) -> bool:
     """Whether a folder is that of the run of these settings, however far it has come."""
-    bring(folder)
+    there = _settings_in(folder)
+    return there is not None and not differing(settings, there)
+
+
+def _settings_in(folder: Path) -> dict[str, Any] | None:
+    elsewhere.current().fetch(folder)
     path = folder / "settings.json"
-    return path.exists() and not differing(settings, read_json(path))
+    return read_json(path) if path.exists() else None
 
 
 def own_folder(folder: Path, settings: Mapping[str, Any], say: Callable[[str], None] = print) -> Path:
@@ -103,9 +104,8 @@ def own_folder(folder: Path, settings: Mapping[str, Any], say: Callable[[str], N
     beside = folder.with_name(f"{folder.name}-{digest[:8]}")
 
     def look() -> list[Any]:
-        bring(folder)
-        path = folder / "settings.json"
-        return [holds(beside, settings), differing(settings, read_json(path)) if path.exists() else ""]
+        there = _settings_in(folder)
+        return [holds(beside, settings), "" if there is None else differing(settings, there)]
 
     there, differ = processes.chief(look)
     if differ:

@@ -81,7 +81,7 @@ def predicted_volumes(
     if structure not in common_structures(store, outputs):
         raise InputError(
             f"The structure '{structure}' is not both an output of the network ({', '.join(outputs)}) and labelled "
-            f"in {store.folder} ({', '.join(store.spec.structures)}): choose another."
+            f"in {store.where} ({', '.join(store.spec.structures)}): choose another."
         )
     scattered = scattered_volumes(store, subjects)
     if scattered:

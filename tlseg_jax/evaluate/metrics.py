@@ -22,13 +22,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float64
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
 from tlseg_jax.datasets.spec import Spacing3
 
-Mask = NDArray[np.bool_]
+Mask = Bool[np.ndarray, "*sides"]
 
 Steps = Spacing3 | NDArray[np.float64]
 """From one voxel to the next: the sides in mm, or (3, 3), a column of mm for each axis of the array, which may lie
@@ -96,7 +97,9 @@ def score(predicted: Mask, reference: Mask, steps: Steps, *, distances: bool = F
     )
 
 
-def surface_distances(a: Mask, b: Mask, steps: Steps) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def surface_distances(
+    a: Mask, b: Mask, steps: Steps
+) -> tuple[Float64[np.ndarray, " there"], Float64[np.ndarray, " back"]]:
     """Distances in mm from each surface voxel of `a` to the surface of `b`, and the other way round.
 
     Args:
@@ -128,7 +131,7 @@ def _surface(mask: Mask) -> Mask:
     return mask & ~inside  # type: ignore[no-any-return]
 
 
-def hausdorff(there: NDArray[np.float64], back: NDArray[np.float64], percentile: float) -> float:
+def hausdorff(there: Float64[np.ndarray, " there"], back: Float64[np.ndarray, " back"], percentile: float) -> float:
     """The larger of the two directed percentiles in mm; percentile 100 is the Hausdorff distance."""
     return float(max(np.percentile(there, percentile), np.percentile(back, percentile)))
 
@@ -178,5 +181,5 @@ def summarise(scores: Sequence[SubjectScore]) -> dict[str, Any]:
     return summary
 
 
-def _std(values: NDArray[np.float64]) -> float | None:
+def _std(values: NDArray[np.number[Any]]) -> float | None:
     return float(values.std(ddof=1)) if values.size > 1 else None

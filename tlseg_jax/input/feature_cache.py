@@ -260,6 +260,6 @@ def _rows(arrays: Batch, chosen: jax.Array) -> Batch:
 def _check_room(store: "Store | SliceStore", scans: int, wanted: int, room: int) -> None:
     if wanted > room:
         raise InputError(
-            f"--cache=features would hold {wanted / 1e9:.3g} GB for {scans} scans of {store.folder} on the device, "
+            f"--cache=features would hold {wanted / 1e9:.3g} GB for {scans} scans of {store.where} on the device, "
             f"which has {max(room, 0) / 1e9:.3g} GB for them: give --cache=device or none, or train on fewer (--n)."
         )

@@ -44,7 +44,7 @@ def slice_summary(store: SliceStore) -> str:
     if m["unused"]:
         some = ", ".join(m["unused"][:_SHOWN]) + (" ..." if len(m["unused"]) > _SHOWN else "")
         lines.append(f"not needed for {spec.max_slices} slices: {len(m['unused'])} volume(s), {some}")
-    lines.append(f"store: {store.folder}")
+    lines.append(f"store: {store.where}")
     return "\n".join(lines)
 
 

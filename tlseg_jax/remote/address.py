@@ -4,7 +4,8 @@
     gs://BUCKET/PATH    Google Cloud Storage
 
 A copy of s3://BUCKET/runs is in CACHE/remote/s3/BUCKET/runs, CACHE being tlseg_jax's folder of the user's caches
-(XDG_CACHE_HOME, else ~/.cache), so that a local path tells its address and a run within a copy is one too.
+(XDG_CACHE_HOME, else ~/.cache), so that a local path tells its address and a run within a copy is one too. What is only
+read is in CACHE/remote/read/s3/BUCKET/runs, where copies hold next to nothing.
 """
 
 import dataclasses
@@ -17,6 +18,9 @@ from pathlib import Path
 from tlseg_jax.runtime.errors import InputError
 
 SCHEMES = ("s3", "gs")
+
+READ = "read"
+"""Folder of the copies that are only read."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
@@ -39,10 +43,6 @@ class Address:
     def __str__(self) -> str:
         """As the user writes it."""
         return f"{self.scheme}://{self.bucket}" + (f"/{self.path}" if self.path else "")
-
-    def __truediv__(self, name: str) -> "Address":
-        """What is below it."""
-        return dataclasses.replace(self, path="/".join(p for p in (self.path, name.strip("/")) if p))
 
 
 def parse_address(text: str) -> Address | None:
@@ -97,25 +97,30 @@ def copies_folder(environment: Mapping[str, str] = os.environ) -> Path:
     return base / "tlseg_jax" / "remote"
 
 
-def copy_of(address: Address) -> Path:
-    """Where this machine's copy of a folder is."""
-    return copies_folder() / _service(address.scheme) / address.bucket / address.path
+def copy_of(address: Address, read: bool = False) -> Path:
+    """Where this machine's copy of a folder is: to work in, or to read from."""
+    return copies_folder() / (READ if read else "") / _service(address.scheme) / address.bucket / address.path
 
 
 def address_of(path: Path) -> Address | None:
     """The address that a local path is a copy of; None where it is nobody's copy."""
-    try:
-        parts = Path(os.path.abspath(path)).relative_to(copies_folder()).parts  # noqa: PTH100 - links stay as named
-    except (ValueError, RuntimeError):
-        return None
+    parts = _below_copies(path)
+    parts = parts[1:] if parts[:1] == (READ,) else parts
     if len(parts) < 2 or parts[0] not in {_service(s) for s in SCHEMES}:
         return None
     return Address(parts[0].partition("@")[0], parts[1], "/".join(parts[2:]))
 
 
-def shown(path: object) -> str:
-    """A folder as a record names it, the same on every machine: a copy by its address."""
-    return str((address_of(path) if isinstance(path, Path) else None) or path)
+def address_to_read(path: Path) -> Address | None:
+    """As `address_of`, of a copy that is only read; None also where it is one to work in."""
+    return address_of(path) if _below_copies(path)[:1] == (READ,) else None
+
+
+def _below_copies(path: Path) -> tuple[str, ...]:
+    try:
+        return Path(os.path.abspath(path)).relative_to(copies_folder()).parts  # noqa: PTH100 - links stay as named
+    except (ValueError, RuntimeError):
+        return ()
 
 
 def _service(scheme: str) -> str:

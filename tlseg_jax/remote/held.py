@@ -1,19 +1,20 @@
 """Working in a folder of a bucket: in a local copy that is brought here first and brought back meanwhile.
 
-`files.lock_folder` calls `held`, so that whoever locks a folder holds it in the bucket as well; `bring` is for those
-that only read. A folder that is nobody's copy passes through both unchanged.
+Whoever locks a folder holds it in the bucket as well (`held`); `bring` is for those that only read. A folder that is
+nobody's copy passes through both unchanged.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from tlseg_jax.remote.address import Address, address_of
-from tlseg_jax.remote.kv import check_reachable, explain, explained, open_bucket
+from tlseg_jax.remote.kv import explain, explained, open_bucket
 from tlseg_jax.remote.lease import LEASE, LIFE, RENEW, Lease, read_lease
 from tlseg_jax.remote.listing import remote_files
 from tlseg_jax.remote.mirror import Mirror
@@ -28,51 +29,48 @@ _held: set[Path] = set()
 
 
 @contextlib.contextmanager
-def held(
-    folder: Path, *, part: str | None = None, keep_new: bool = False, say: Callable[[str], None] = print
-) -> Iterator[None]:
+def held(folder: Path, *, part: str | None = None, keep_new: bool = False) -> Iterator[None]:
     """Hold a folder's place in its bucket: fetched first, sent as it changes, and sent in full at the end.
 
     Args:
       folder: a folder that this process has locked; where it is no copy, nothing happens.
       part: hold only this part, such as one of the shards that fill the folder together; None: all of it.
       keep_new: see `Mirror`.
-      say: prints a line.
 
     Raises:
       InputError: someone else works there, took it over, or there is no way to the bucket.
+      Preempted: this process was asked to stop meanwhile.
     """
     folder = folder.absolute()
     address = address_of(folder)
-    if address is None or _is_held(folder):
+    if address is None or is_held(folder):
         yield
         return
-    check_reachable(address)
     bucket = open_bucket(address)
     name = f".shards/{part}.lease" if part else LEASE
-    lease = Lease(bucket, address, folder, _interrupt, name=name, life=LIFE, renew=RENEW, say=say)
+    lease = Lease(bucket, address, folder, _interrupt, name=name, life=LIFE, renew=RENEW)
     try:
         with lease:
             with _turn(folder), explained(address):
                 mirror = Mirror(folder, bucket, keep_new=keep_new, confirm=lease.confirm)
-                marked = lease.marked or part is not None or _is_marked_above(address)
+                marked = lease.marked or part is not None or _is_marked(address)
                 mirror.pull(marked)
                 if not lease.marked:
                     if not marked:
                         mirror.mark()
                     lease.mark()
-            with _Sender(mirror, address, lease, LOOK):
+            with _sending(mirror, address, lease):
                 _held.add(folder)
                 try:
                     yield
                 finally:
                     _held.discard(folder)
-    except BaseException:
+    finally:
         if lease.lost:
-            raise _taken(address) from None
-        raise
-    if lease.lost:
-        raise _taken(address)
+            raise InputError(
+                f"{address} was taken over by another process, since this one could not renew its lease in time: what "
+                "it did since was not sent; run the same command again to go on from what is there."
+            ) from None
 
 
 def bring(folder: Path) -> None:
@@ -83,12 +81,10 @@ def bring(folder: Path) -> None:
     """
     folder = folder.absolute()
     address = address_of(folder)
-    if address is None or _is_held(folder):
+    if address is None or is_held(folder):
         return
-    check_reachable(address)
     with explained(address):
-        bucket = open_bucket(address)
-        marked = _is_marked(address) or _is_marked_above(address)
+        bucket, marked = open_bucket(address), _is_marked(address)
         if not folder.is_dir():
             if not remote_files(bucket, marked):
                 return
@@ -101,50 +97,56 @@ def bring(folder: Path) -> None:
             Mirror(folder, bucket).pull(marked)
 
 
-class _Sender:
-    """Sends what changes while the body runs, from a thread, and all of it at the end; a context manager."""
+def is_held(folder: Path) -> bool:
+    """Whether this process holds a folder, or one that it is in."""
+    folder = folder.absolute()
+    return any(p in _held for p in (folder, *folder.parents))
 
-    def __init__(self, mirror: Mirror, address: Address, lease: Lease, look: float) -> None:
-        self._mirror, self._address, self._lease, self._look = mirror, address, lease, look
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._send, name="upload", daemon=True)
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+@contextlib.contextmanager
+def _sending(mirror: Mirror, address: Address, lease: Lease) -> Iterator[None]:
+    """Send what changes while the body runs, from a thread, and all of it at the end."""
+    end, error = threading.Event(), None
+    thread = threading.Thread(target=_send_changes, args=(mirror, lease, end), name="upload", daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException as e:
+        error = e
+        raise
+    finally:
         with signals.waiting():  # who is asked to stop still has the time for this
-            self._finish(error)
-        if error is None and signals.asked():
-            raise Preempted(
-                f"Stopped by {signals.asked_by()}; {self._address} is up to date: run the same command again to go on."
-            )
+            end.set()
+            thread.join()
+            _send_all(mirror, address, lease, error)
 
-    def _finish(self, error: BaseException | None) -> None:
-        self._end.set()
-        self._thread.join()
-        if self._lease.lost:
-            return
-        try:
-            if self._lease.valid or self._lease.confirm():
-                self._mirror.push(lambda: self._lease.valid or self._lease.confirm())
-        except (ValueError, OSError) as e:
-            fault = explain(self._address, e)
-            kept = f"The last results are in {self._mirror.folder} and not all in the bucket"
-            if isinstance(error, Preempted):
-                raise Preempted(f"{error} {kept}. {fault}") from None
-            if error is None or isinstance(error, KeyboardInterrupt):
-                raise InputError(f"{kept}. {fault}") from None
-            # What ended the body is what the user has to know first; the next call sends the rest.
 
-    def _send(self) -> None:
-        took = 0.0
-        while not self._end.wait(max(self._look, 10 * took)):
-            began = time.monotonic()
-            # Where the network is away for long the last attempt says so; training goes on meanwhile.
-            with contextlib.suppress(ValueError, OSError):
-                self._mirror.push(lambda: self._lease.valid and not self._end.is_set())
-            took = time.monotonic() - began
+def _send_changes(mirror: Mirror, lease: Lease, end: threading.Event) -> None:
+    took = 0.0
+    while not end.wait(max(LOOK, 10 * took)):
+        began = time.monotonic()
+        # Where the network is away for long the last attempt says so; training goes on meanwhile.
+        with contextlib.suppress(ValueError, OSError):
+            mirror.push(lambda: lease.valid and not end.is_set())
+        took = time.monotonic() - began
+
+
+def _send_all(mirror: Mirror, address: Address, lease: Lease, error: BaseException | None) -> None:
+    """Send what is left, after a body that ended with `error`. Raises InputError or Preempted: it cannot be sent."""
+
+    def ours() -> bool:
+        return lease.valid or lease.confirm()
+
+    try:
+        if not lease.lost and ours():
+            mirror.push(ours)
+    except (ValueError, OSError) as e:
+        fault = f"The last results are in {mirror.folder} and not all in the bucket. {explain(address, e)}"
+        if isinstance(error, Preempted):
+            raise Preempted(f"{error} {fault}") from None
+        if error is None or isinstance(error, KeyboardInterrupt):
+            raise InputError(fault) from None
+        # What ended the body is what the user has to know first; the next call sends the rest.
 
 
 @contextlib.contextmanager
@@ -162,23 +164,8 @@ def _interrupt() -> None:
         signal.pthread_kill(main, signal.SIGINT)
 
 
-def _is_held(folder: Path) -> bool:
-    return any(p in _held for p in (folder, *folder.parents))
-
-
 def _is_marked(address: Address) -> bool:
-    return read_lease(open_bucket(address)).get("marked", False) is True
-
-
-def _is_marked_above(address: Address) -> bool:
-    """Whether the folder is part of one that we have written, such as a cell of a sweep."""
+    """Whether we have written the folder, or one that it is part of, as a cell is of a sweep."""
     parts = address.path.split("/")
-    above = (Address(address.scheme, address.bucket, "/".join(parts[:i])) for i in range(len(parts) - 1, 0, -1))
-    return any(_is_marked(a) for a in above)
-
-
-def _taken(address: Address) -> InputError:
-    return InputError(
-        f"{address} was taken over by another process, since this one could not renew its lease in time: what it did "
-        "since was not sent; run the same command again to go on from what is there."
-    )
+    at_or_above = (dataclasses.replace(address, path="/".join(parts[:i])) for i in range(len(parts), 0, -1))
+    return any(read_lease(open_bucket(a)).get("marked") is True for a in at_or_above)

@@ -21,7 +21,7 @@ import tensorstore as ts
 
 from tlseg_jax.remote.address import Address
 from tlseg_jax.remote.kv import explained
-from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.errors import InUse
 
 LEASE = ".lease"
 """Name of the object in the bucket, and of the local file with what this copy wrote there last."""
@@ -39,10 +39,6 @@ RENEW = 15.0
 def _now() -> float:
     """Seconds that also pass while the machine sleeps, where the system has such a clock."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-class InUse(InputError):
-    """Another process holds the folder, and is alive."""
 
 
 class Lease:
@@ -199,6 +195,6 @@ def _parse(found: ts.KvStore.ReadResult) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read_lease(bucket: ts.KvStore, name: str = LEASE) -> dict[str, Any]:
+def read_lease(bucket: ts.KvStore) -> dict[str, Any]:
     """What a folder's lease says; empty where there is none. Raises ValueError: no way to the bucket."""
-    return _parse(bucket.read(name).result())
+    return _parse(bucket.read(LEASE).result())

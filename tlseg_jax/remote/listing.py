@@ -27,6 +27,11 @@ class Stamp(NamedTuple):
     time: int
 
 
+def stamp_of(stat: os.stat_result) -> Stamp:
+    """A file's stamp."""
+    return Stamp(stat.st_size, stat.st_mtime_ns)
+
+
 def step_of(name: str) -> str | None:
     """The checkpoint's folder that a file is part of, or None."""
     found = _STEP.match(name)
@@ -68,8 +73,7 @@ def _walk(folder: Path, before: str, found: dict[str, Stamp]) -> None:
                 if e.is_dir(follow_symlinks=False):
                     _walk(Path(e.path), f"{name}/", found)
                 elif e.is_file():
-                    stat = e.stat()
-                    found[name] = Stamp(stat.st_size, stat.st_mtime_ns)
+                    found[name] = stamp_of(e.stat())
     except FileNotFoundError:
         pass  # it went away meanwhile, as old checkpoints do
 

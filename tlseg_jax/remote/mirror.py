@@ -6,15 +6,14 @@ was suspended, and lost its lease, replaces nothing of the new owner's.
 """
 
 import base64
-import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import tensorstore as ts
 
-from tlseg_jax.remote.listing import WHOLE, Stamp, check_name, local_files, marker, remote_files, step_of
+from tlseg_jax.remote.listing import WHOLE, Stamp, check_name, local_files, marker, remote_files, stamp_of, step_of
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing, write_json
 
@@ -25,11 +24,10 @@ MISSING = ts.KvStore.open({"driver": "memory"}).result().read("none").result().s
 """tensorstore's generation of an object that is not there."""
 
 AT_ONCE = 32
-"""Objects under way at a time."""
+"""Files whose content is held in memory at a time; how many requests are under way is tensorstore's to limit."""
 
 
-@dataclasses.dataclass
-class Known:
+class Known(NamedTuple):
     """An object as we last saw it, and the local file that has its content."""
 
     generation: bytes
@@ -71,38 +69,38 @@ class Mirror:
           ValueError: tensorstore's, there is no way to the bucket.
           OSError: the files cannot be written here.
         """
-        there, here = remote_files(self._bucket, marked), local_files(self.folder)
-        both = [n for n in there if n in self._known and n in here]
-        changed = [n for n, read in self._read(both, ours=True) if read.state != "unspecified"]
-        new = [n for n in there if n not in self._known]
-        gone = [n for n in self._known if n not in there]
-        wanted = {*changed, *new, *(n for n in there if n not in here)}
-        if changed or new or gone:
-            known = {n: k.stamp for n, k in self._known.items()}
+        there, here, known = remote_files(self._bucket, marked), local_files(self.folder), self._known
+        both = [n for n in there if n in known and n in here]
+        theirs = there - known.keys()
+        for names in _chunks(both, AT_ONCE):
+            looks = [(n, self._bucket.read(n, if_not_equal=known[n].generation)) for n in names]
+            theirs |= {n for n, look in looks if look.result().state != "unspecified"}
+        gone = known.keys() - there
+        wanted = theirs | (there - here.keys())
+        if theirs or gone:
             if not self._keep_new:  # theirs in full: a mixture of two runs would be neither
-                wanted |= {n for n in both if here[n] != known[n]}
-            leave = gone if self._keep_new else [n for n in here if n not in there]
-            for name in leave:
+                wanted |= {n for n in both if here[n] != known[n].stamp}
+            for name in gone if self._keep_new else here.keys() - there:
                 self._path(name).unlink(missing_ok=True)
-                self._known.pop(name, None)
-        for name, read in self._read(sorted(wanted)):
-            if read.state != "value":
-                continue  # deleted since it was listed
-            path = self._path(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path, "wb") as f:
-                f.write(read.value)
-            self._know(name, read.stamp.generation, _stamp(path))
-        for name in [n for n in self._known if n not in there]:
-            del self._known[name]
+        for name in gone:
+            del known[name]
+        for names in _chunks(sorted(wanted), AT_ONCE):
+            reads = [(n, self._bucket.read(n)) for n in names]
+            for name, read in reads:
+                found = read.result()
+                if found.state == "value":  # else deleted since it was listed
+                    path = self._path(name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with replacing(path, "wb") as f:
+                        f.write(found.value)
+                    known[name] = Known(found.stamp.generation, stamp_of(path.stat()))
         self._save()
         return len(wanted)
 
     def mark(self) -> None:
         """Say of every checkpoint there that it is whole: what a user has copied to the bucket does not."""
-        steps = {s for n in self._known if (s := step_of(n))}
-        for s in sorted(steps):
-            self._mark(s, marker(s, self._files_of(s)))
+        for step, files in _by_step(self._known).items():
+            self._mark(step, marker(step, files))
 
     def push(self, go_on: Callable[[], bool] = lambda: True) -> int:
         """Bring to the bucket what changed here since.
@@ -128,10 +126,9 @@ class Mirror:
         last = {n: rest.pop(n) for n in list(rest) if _says_done(n)}
         sent = self._send(arrays, go_on) + self._send(rest, go_on)
         finished = set()
-        for step in sorted({s for n in steps if (s := step_of(n))}):
-            of_step = self._send_step(step, {n: s for n, s in steps.items() if step_of(n) == step}, go_on)
-            sent += of_step
-            if of_step:
+        for step, names in _by_step(steps).items():
+            if of_step := self._send_step(step, {n: steps[n] for n in names}, go_on):
+                sent += of_step
                 finished.add(step)
         sent += self._send(last, go_on)
         if go_on():
@@ -143,9 +140,8 @@ class Mirror:
         return sent
 
     def _send(self, files: dict[str, Stamp], go_on: Callable[[], bool]) -> int:
-        changed = [n for n in sorted(files) if n not in self._known or self._known[n].stamp != files[n]]
         sent = 0
-        for names in _chunks(changed, AT_ONCE):
+        for names in _chunks(self._changed(files), AT_ONCE):
             if not go_on():
                 break
             writes = []
@@ -154,38 +150,42 @@ class Mirror:
                     content = (self.folder / name).read_bytes()
                 except FileNotFoundError:
                     continue
-                writes.append((name, content, self._bucket.write(name, content, if_equal=self._generation(name))))
+                known = self._known[name].generation if name in self._known else MISSING
+                writes.append((name, content, self._bucket.write(name, content, if_equal=known)))
             for name, content, write in writes:
                 generation = write.result().generation or self._settle(name, content)
                 if generation:
-                    self._know(name, generation, files[name])
+                    self._known[name] = Known(generation, files[name])
                     sent += 1
         return sent
 
     def _send_step(self, step: str, files: dict[str, Stamp], go_on: Callable[[], bool]) -> int:
         """Send a checkpoint, if any of it has changed: how many files."""
-        if all(n in self._known and self._known[n].stamp == s for n, s in files.items()):
+        if not self._changed(files):
             return 0
-        if self._files_of(step):  # another one of the same step is there: not half of each
+        if step in _by_step(self._known):  # another one of the same step is there: not half of each
             self._mark(step, None)
         sent = self._send(files, go_on)
-        if all(n in self._known and self._known[n].stamp == s for n, s in files.items()):
+        if not self._changed(files):
             self._mark(step, marker(step, list(files)))
         return sent
+
+    def _changed(self, files: dict[str, Stamp]) -> list[str]:
+        """Which of these files the bucket does not have as they are."""
+        return [n for n in sorted(files) if n not in self._known or self._known[n].stamp != files[n]]
 
     def _delete(self, names: Sequence[str], finished: set[str]) -> None:
         """Delete objects; of a checkpoint that loses any of them first what says that it is whole.
 
         A checkpoint in `finished` was written anew in this very call and says so of its new files.
         """
-        steps = {s for n in names if (s := step_of(n))} - finished
-        for s in sorted(steps):
-            self._mark(s, None)
-        for chunk in _chunks(names, AT_ONCE):
-            writes = [(n, self._bucket.write(n, None, if_equal=self._generation(n))) for n in chunk]
-            for name, write in writes:
-                if write.result().generation or self._settle(name, None):
-                    del self._known[name]
+        for step in _by_step(names):
+            if step not in finished:
+                self._mark(step, None)
+        writes = [(n, self._bucket.write(n, None, if_equal=self._known[n].generation)) for n in names]
+        for name, write in writes:
+            if write.result().generation or self._settle(name, None):
+                del self._known[name]
 
     def _mark(self, step: str, content: bytes | None) -> None:
         """Write or delete what says that a checkpoint is whole."""
@@ -207,31 +207,12 @@ class Mirror:
                 return stamp.generation  # type: ignore[no-any-return]
         return None
 
-    def _generation(self, name: str) -> bytes:
-        return self._known[name].generation if name in self._known else MISSING
-
     def _path(self, name: str) -> Path:
         """Where an object is here. Raises InputError: it would be outside the folder, by its name or through a link."""
         path = self.folder / check_name(name)
         if not path.parent.resolve().is_relative_to(self.folder.resolve()):
             raise InputError(f"{path} is outside {self.folder.resolve()} through a link: remove that link.")
         return path
-
-    def _read(self, names: Sequence[str], ours: bool = False) -> Iterator[tuple[str, Any]]:
-        """Objects by name; with `ours`, "unspecified" for those that are what we know."""
-        for chunk in _chunks(names, AT_ONCE):
-            reads = [
-                self._bucket.read(n, if_not_equal=self._known[n].generation) if ours else self._bucket.read(n)
-                for n in chunk
-            ]
-            for name, read in zip(chunk, reads, strict=True):
-                yield name, read.result()
-
-    def _files_of(self, step: str) -> list[str]:
-        return [n for n in self._known if step_of(n) == step]
-
-    def _know(self, name: str, generation: bytes, stamp: Stamp) -> None:
-        self._known[name] = Known(generation, stamp)
 
     def _save(self) -> None:
         files = {
@@ -249,9 +230,13 @@ def _read_state(path: Path) -> dict[str, Known]:
         return {}
 
 
-def _stamp(path: Path) -> Stamp:
-    stat = path.stat()
-    return Stamp(stat.st_size, stat.st_mtime_ns)
+def _by_step(names: Iterable[str]) -> dict[str, list[str]]:
+    """The files among these that are part of a checkpoint, by checkpoint."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if step := step_of(name):
+            found.setdefault(step, []).append(name)
+    return found
 
 
 def _is_array(name: str) -> bool:

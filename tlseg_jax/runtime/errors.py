@@ -8,6 +8,10 @@ class InputError(Exception):
     """
 
 
+class InUse(InputError):
+    """Another process holds the folder, and is alive."""
+
+
 class Preempted(Exception):
     """The machine is being taken away, or someone asked us to stop: what was done is saved.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -99,7 +100,7 @@ def write_json(path: Path, value: Any) -> None:
 def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
     """Make `folder` and hold it for this process; the operating system frees it however we end.
 
-    The copy of a folder in a bucket is held there too (`remote.held`).
+    Where it is kept in another place too, it is held there as well (`elsewhere`).
 
     Args:
       folder: the folder.
@@ -126,8 +127,6 @@ def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
             raise InputError(
                 f"The folder {folder} is in use by another process: wait for it, or choose another --{flag}."
             ) from None
-        from tlseg_jax.remote.held import held  # which is written with this file's functions
-
         # Subjects of a data set have nothing to do with one another; the files of a run have.
-        with held(folder, keep_new=flag == "store"):
+        with elsewhere.current().hold(folder, keep_new=flag == "store"):
             yield

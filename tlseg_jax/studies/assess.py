@@ -23,12 +23,16 @@ from tlseg_jax.figures.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.original import original_scan
 from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.records import doubts_of
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.remote.address import shown
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job import load_predictor, refuse_seen, seen_subjects, store_digest
+
+ON_SCAN = {"ml": "scan"}
+"""In the summary of every test set of slices whose ml are counted in the scans' own voxels; before that was looked to,
+they were counted in the prepared ones."""
 
 ALLOW = ", or give --allow_seen to score them all the same"
 
@@ -50,6 +54,11 @@ def scored_of(saved: SavedModel, store: AnyStore, split: str = "test") -> dict[s
     return {"weights": saved.weights, "data": store_digest(store, store.subjects(split))}
 
 
+def doubts_in(store: AnyStore, split: str) -> list[str]:
+    """What makes every number of a split's scans doubtful, such as an affine that was never set."""
+    return doubts_of({s: store.record(s) for s in store.subjects(split)})
+
+
 def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Tiles | None = None) -> bool:
     """Whether a finished run has scores of its model on a store's test subjects as they are now.
 
@@ -64,6 +73,8 @@ def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Til
     if entry is None or entry.get("data") != store_digest(store, store.subjects("test")):
         return False
     if not IN_PERSON.items() <= entry.items():  # its ml are a template's
+        return False
+    if isinstance(store, SliceStore) and not ON_SCAN.items() <= entry.items():  # or those of resized pixels
         return False
     if entry.get("weights") != summary.get("weights") or (distances and not entry.get("distances", True)):
         return False
@@ -119,7 +130,7 @@ def assess(
     ours, theirs = spec.spacing, store.spec.spacing
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
         raise InputError(
-            f"{store.folder} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
+            f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
             "prepare it at the same --spacing."
         )
     box = saved.description["patch_box"]
@@ -132,8 +143,8 @@ def assess(
     name = rows[0].test_set
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
-    extra = {"synthetic": synthetic, "store": shown(store.folder), "seen_in_training": list(seen)}
-    extra |= scored_of(saved, store, split) | {"distances": distances}
+    extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
+    extra |= scored_of(saved, store, split) | {"distances": distances, "doubts": doubts_in(store, split)}
     if spec.random_patch:
         extra["tiles"] = tiles
     kept.gather()

@@ -6,6 +6,7 @@ from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.preprocess.folds import take_fold
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import scored_name
 from tlseg_jax.studies.cells import Cell, PretrainCell, pretraining_of
@@ -86,7 +87,7 @@ def open_data(place: Workplace, study: Study) -> StudyData:
     target = open_store(place, named_spec(place, study.task))
     if not study.folds and not target.subjects("test"):
         raise InputError(
-            f"{target.folder} has no test subjects, so a study has nothing to score: prepare it with a "
+            f"{target.where} has no test subjects, so a study has nothing to score: prepare it with a "
             "--test_fraction above 0, or give --folds."
         )
     pretasks = {}
@@ -105,15 +106,15 @@ def open_data(place: Workplace, study: Study) -> StudyData:
         pretasks[name] = store
     unseen = []
     for name in study.unseen:
-        if place.store is not None and not (place.store / name / "manifest.json").exists():
+        if place.store is not None and not is_prepared(place.store / name):
             place.say(
-                f"{name}: not in {place.store}, so generalisation to unseen data is not measured "
+                f"{name}: not in {place.store_name}, so generalisation to unseen data is not measured "
                 "(prepare scans of another source under that name to have it)."
             )
             continue
         store = open_store(place, named_spec(place, name))
         if not store.subjects("test"):
-            raise InputError(f"{store.folder} has no test subjects: prepare it with --test_fraction=1.")
+            raise InputError(f"{store.where} has no test subjects: prepare it with --test_fraction=1.")
         unseen.append(store)
     # Before any cell trains; by folds everyone does, in one or another.
     trained = [(s, s.subjects(None if study.folds else "train")) for s in (target, *pretasks.values())]

@@ -1,6 +1,7 @@
 """From what is there to a scored model: makes the cohort, the stores and the pre-trained model that are missing."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,17 +16,17 @@ from tlseg_jax.figures.loss_curves import draw_own_curves
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.remote.held import bring
-from tlseg_jax.runtime import processes
+from tlseg_jax.preprocess.store.store import is_prepared
+from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.studies.assess import assess, is_scored, mark_of, title_of
+from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_name, title_of
 from tlseg_jax.studies.assess_slices import assess_slices
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.history import format_epochs
-from tlseg_jax.train.job import Pretrained, check_tests, run_settings, train_job
+from tlseg_jax.train.history import forget_test_losses, format_epochs
+from tlseg_jax.train.job import Pretrained, check_tests, run_settings, store_digest, train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import Fit
 from tlseg_jax.train.shared_model import load_shared_model
@@ -106,9 +107,9 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
         return []
     if store.spec.name == UNSEEN or store.spec.structure != spec.structure:
         return []
-    if place.store is not None and not (place.store / UNSEEN / "manifest.json").exists():
+    if place.store is not None and not is_prepared(place.store / UNSEEN):
         place.say(
-            f"{UNSEEN}: not in {place.store}, so generalisation to unseen data is not measured "
+            f"{UNSEEN}: not in {place.store_name}, so generalisation to unseen data is not measured "
             "(prepare scans of another source under that name to have it)."
         )
         return []
@@ -147,6 +148,8 @@ def train_and_assess(
     check_tests(store, job, start, tests)
     # A dry run leaves no folder behind.
     with contextlib.nullcontext() if execution.dry_run else hold_run(folder):
+        if isinstance(store, SliceStore) and not execution.dry_run:
+            processes.chief(lambda: _watched_first(store, folder))
         before = time.perf_counter()
         result = train_job(
             store, job, folder, start, execution=execution, programs=programs, say=place.say, progress=place.progress,
@@ -156,6 +159,8 @@ def train_and_assess(
         if execution.dry_run:
             place.say(f"dry run: nothing was written; the run would be in {folder}.")
             return folder
+        if isinstance(store, SliceStore) and not processes.chief(lambda: _watched_still(store, folder, place.say)):
+            result = dataclasses.replace(result, epochs=[r | {"test_loss": ""} for r in result.epochs])
         saved = load_shared_model(folder, place.say)
         d = saved.description
         there = processes.chief(lambda: _kept_summary(folder, saved.weights, place.say))
@@ -214,6 +219,36 @@ def _draw_curve(folder: Path, result: Fit, description: dict[str, Any]) -> None:
         draw_learning_curve(result.losses, path, validation=result.validation or None, heading=heading, mark=mark)
 
 
+_WATCHED = "watched.json"
+"""In a run's folder: which test slices the losses beside training are of."""
+
+
+def _watched_first(store: SliceStore, folder: Path) -> None:
+    if not (folder / "settings.json").exists():  # a new run
+        write_json(folder / _WATCHED, {"data": store_digest(store, store.subjects("test"))})
+
+
+def _watched_still(store: SliceStore, folder: Path, say: Callable[[str], None]) -> bool:
+    """Whether the losses beside training are of the test slices that are there now; those of others go.
+
+    The states that they were measured in are gone, so they cannot be measured again.
+    """
+    path, now = folder / _WATCHED, store_digest(store, store.subjects("test"))
+    before = read_json(path).get("data") if path.exists() else None
+    if before is None and (folder / "summary.json").exists():  # of before that was kept
+        before = read_json(folder / "summary.json").get("test_sets", {}).get(scored_name(store), {}).get("data")
+    if before == now:
+        return True
+    gone = before is not None and forget_test_losses(folder)
+    if gone:
+        say(
+            f"{folder}: the test losses beside training were of other scans of {store.spec.name} than are there now, "
+            "and are left out: train anew, in another --workdir, to have them."
+        )
+    write_json(path, {"data": now})
+    return not gone
+
+
 def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dict[str, Any]:
     """What a run's summary holds already of its model; scores of an earlier state of it go."""
     path = folder / "summary.json"
@@ -229,7 +264,7 @@ def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dic
 
 def is_finished(run: Path, steps: int) -> bool:
     """Whether a run folder holds a model that has trained for `steps`, or stopped early, and was scored."""
-    bring(run)
+    elsewhere.current().fetch(run)
     if not (run / "summary.json").exists():
         return False
     summary = read_json(run / "summary.json")
@@ -272,7 +307,7 @@ def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: 
     Raises:
       InputError: there are several.
     """
-    if place.store is None or (place.store / spec.name / "manifest.json").exists():
+    if place.store is None or is_prepared(place.store / spec.name):
         return None
 
     ours = {"job": job.to_dict()}
@@ -285,7 +320,7 @@ def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: 
     found = processes.chief(look)
     if len(found) > 1:
         raise InputError(
-            f"{place.store} holds no data set {spec.name}, and several models were pre-trained on one "
+            f"{place.store_name} holds no data set {spec.name}, and several models were pre-trained on one "
             f"({', '.join(found)}): name one with --pretrained."
         )
     return Path(found[0]) if found else None

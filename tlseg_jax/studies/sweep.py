@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tlseg_jax.checkpoints.run_folder import holds, read_json
 from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.preprocess.store.any_store import AnyStore
-from tlseg_jax.remote.folder import recorded
+from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.programs import Programs
@@ -298,7 +298,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         "test": f"{study.folds}-fold cross-validation over persons, seed s tests on fold s modulo {study.folds}"
         if study.folds
         else "the prepared test set",
-        "target": str(data.target.folder),
+        "target": data.target.where,
     }
     every = sorted({len(s.store(c).subjects("train")) for c in s.cells if c.n is None})
     if every:
@@ -328,7 +328,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         "synthetic": bool(data.target.manifest.get("synthetic", False)),
         **IN_PERSON,
         "settings": settings,
-        "stores": {scored_name(x): recorded(x.folder) for x in stores},
+        "stores": {scored_name(x): elsewhere.current().name(x.folder.absolute()) for x in stores},
         "exclusions": {x.spec.name: list(x.manifest.get("exclusions", [])) for x in stores},
         "failed": [{"cell": c, "reason": r} for c, r in failed.items()],
         "missing": list(missing),
@@ -345,7 +345,7 @@ def _within(study: Study, data: StudyData, say: Callable[[str], None]) -> Study:
     left = [str(n) for n in study.n if n is not None and n > most]
     if not kept:
         raise InputError(
-            f"The study {study.name} asks for n = {', '.join(left)} and {data.target.folder} has {most} scans to train "
+            f"The study {study.name} asks for n = {', '.join(left)} and {data.target.where} has {most} scans to train "
             "on: give --n within that."
         )
     if left:

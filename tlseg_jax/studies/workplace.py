@@ -17,8 +17,8 @@ from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.remote.folder import Folder, open_folder, recorded
-from tlseg_jax.runtime import processes
+from tlseg_jax.preprocess.store.store import is_prepared
+from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 
 COHORT_SPACING = 2.0
@@ -46,7 +46,7 @@ class Workplace:
     """
 
     workdir: Path
-    store: Folder | None = None
+    store: Path | None = None
     cohort_train: int | None = None
     cohort_test: int | None = None
     workers: int = 2
@@ -55,6 +55,11 @@ class Workplace:
     say: Callable[[str], None] = print
     progress: bool = True
     cohort_spacing: float = COHORT_SPACING
+
+    @property
+    def store_name(self) -> str:
+        """The user's prepared data sets, in messages."""
+        return elsewhere.current().name(self.store) if self.store else "the built-in cohort"
 
 
 def named_spec(place: Workplace, name: str) -> AnySpec:
@@ -65,7 +70,7 @@ def named_spec(place: Workplace, name: str) -> AnySpec:
     Raises:
       InputError: nothing has that name.
     """
-    if place.store is not None and (place.store / name / "manifest.json").exists():
+    if place.store is not None and is_prepared(place.store / name):
         return open_any_store(place.store / name).spec
     return get_any_spec(name)
 
@@ -81,17 +86,17 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
     if place.store is None:
         return _made(lambda: _cohort(place, spec))
     folder = place.store / spec.name
-    if not (folder / "manifest.json").exists():
+    if not is_prepared(folder):
         if isinstance(spec, DatasetSpec) and is_factor_name(spec.name):
             return _made(lambda: _cohort_of_heads(place, spec))
         raise InputError(
-            f"{place.store} holds no prepared data set '{spec.name}': run 'python -m experiments.prepare "
-            f"--dataset={spec.name} --source=... --store={place.store}' first."
+            f"{place.store_name} holds no prepared data set '{spec.name}': run 'python -m experiments.prepare "
+            f"--dataset={spec.name} --source=... --store={place.store_name}' first."
         )
     store = open_any_store(folder)
     if store.spec.kind != spec.kind:
         raise InputError(
-            f"The prepared data set {folder} is one of {store.spec.kind} and '{spec.name}' is one of {spec.kind}: "
+            f"The prepared data set {store.where} is one of {store.spec.kind} and '{spec.name}' is one of {spec.kind}: "
             "prepare it again under another name."
         )
     if isinstance(spec, DatasetSpec):
@@ -99,10 +104,10 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
             there, asked = getattr(store.spec, field), getattr(spec, field)
             if there != asked:
                 raise InputError(
-                    f"The prepared data set {folder} was made from another description of '{spec.name}' "
+                    f"The prepared data set {store.where} was made from another description of '{spec.name}' "
                     f"({field} is {there!r} there and {asked!r} here): prepare it again under another name."
                 )
-    place.say(f"{spec.name}: using the prepared data set {folder}.")
+    place.say(f"{spec.name}: using the prepared data set {store.where}.")
     return store
 
 
@@ -110,7 +115,7 @@ def _made(make: Callable[[], AnyStore]) -> AnyStore:
     """A store that is made; of several processes the chief makes it while the others wait, and all open it."""
     if processes.count() == 1:
         return make()
-    return open_any_store(open_folder(processes.chief(lambda: recorded(make().folder))))
+    return open_any_store(processes.chief(lambda: elsewhere.current().name(make().folder.absolute())))
 
 
 def _cohort(place: Workplace, spec: AnySpec) -> AnyStore:

@@ -19,8 +19,7 @@ from tlseg_jax.models.networks import NetworkConfig, init_variables
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.remote.address import shown
-from tlseg_jax.runtime import processes
+from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.device_memory import format_bytes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.programs import Programs
@@ -82,7 +81,7 @@ class Pretrained:
         """What a run that starts from it keeps of it: where it was, and what makes it this model."""
         saved = self.saved
         task = saved.description.get("task", "none")
-        return {"run": shown(self.run), "step": saved.step, "task": task, "weights": saved.weights}
+        return {"run": elsewhere.current().name(self.run), "step": saved.step, "task": task, "weights": saved.weights}
 
 
 class TaskData(Protocol):
@@ -145,11 +144,11 @@ def task_data(store: AnyStore, job: JobSettings, pretrained: Pretrained | None) 
     """
     if isinstance(store, SliceStore):
         if job.network.dimensions != 2:
-            raise InputError(f"{store.folder} holds slices and the network {job.network.name} is 3D: use unet2d.")
+            raise InputError(f"{store.where} holds slices and the network {job.network.name} is 3D: use unet2d.")
         return SliceData(store, job, pretrained.saved if pretrained else None)
     assert isinstance(store, Store)
     if job.network.dimensions != 3:
-        raise InputError(f"{store.folder} holds volumes and the network {job.network.name} is 2D: use a 3D one.")
+        raise InputError(f"{store.where} holds volumes and the network {job.network.name} is 2D: use a 3D one.")
     return PatchData(store, job)
 
 
@@ -296,7 +295,7 @@ def check_tests(store: AnyStore, job: JobSettings, pretrained: Pretrained | None
     fitted, held = labelled_scans(store, job)
     description = seen_of([(store, (*fitted, *held))], before)
     for test in tests:
-        refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.folder}")
+        refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.where}")
 
 
 def prepare_run(
@@ -315,7 +314,7 @@ def prepare_run(
     data = task_data(store, job, pretrained)
     length = data.length(fitted)
     description = describe(store, job, (*fitted, *held), pretrained.saved if pretrained else None) | data.description()
-    refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.folder}")
+    refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.where}")
     say(_settings_lines(data, job, length, fitted, held))
     variables, fresh = init_variables(job.network, jax.random.key(job.seed)), frozenset[str]()
     if pretrained is not None:

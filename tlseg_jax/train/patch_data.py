@@ -48,7 +48,7 @@ class PatchData:
         spec, box = self.store.spec, self.box
         size = "x".join(map(str, box.size if box else spec.patch_size))
         return {
-            "data": f"{self.store.folder} ({spec.structure}, {spec.space} space)",
+            "data": f"{self.store.where} ({spec.structure}, {spec.space} space)",
             "patch": f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}"),
             "labelled scans": f"{len(subjects)}: " + ", ".join(subjects),
         }

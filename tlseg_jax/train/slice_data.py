@@ -50,7 +50,7 @@ class SliceData:
         assert isinstance(network, SliceUNetConfig)
         if network.outputs != store.spec.structures:
             raise InputError(
-                f"{store.folder} shows {', '.join(store.spec.structures)} and the network has the outputs "
+                f"{store.where} shows {', '.join(store.spec.structures)} and the network has the outputs "
                 f"{', '.join(network.outputs)}: they must be the same."
             )
         self.store, self.job, self.network = store, job, network
@@ -80,7 +80,7 @@ class SliceData:
         )
         size = "x".join(map(str, spec.pixels))
         return {
-            "data": f"{self.store.folder} ({spec.modality}, {', '.join(spec.structures)})",
+            "data": f"{self.store.where} ({spec.modality}, {', '.join(spec.structures)})",
             "slices": f"{len(samples)} of {size} pixels ({shows})",
             "labelled scans": f"{len(subjects)}: " + ", ".join(subjects),
         }
@@ -238,7 +238,7 @@ class SliceData:
                 self._regions[s] = self._liver(self.store.volume_image(s, self.network.channels))
         if not any(self._regions[s].any() for s in subjects):
             raise InputError(
-                f"The pre-trained model finds no liver in {len(subjects)} volume(s) of {self.store.folder}, so "
+                f"The pre-trained model finds no liver in {len(subjects)} volume(s) of {self.store.where}, so "
                 f"--loss={self.job.recipe.loss} has nowhere to count: choose another --loss or pre-trained model."
             )
         return self._regions

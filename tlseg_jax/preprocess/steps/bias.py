@@ -2,7 +2,7 @@
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float32
 
 from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.steps.strip import voxel_sizes
@@ -16,8 +16,8 @@ ITERATIONS = (25, 25, 25)
 
 
 def correct_bias(
-    image: NDArray[np.float32], affine: Affine, mask: NDArray[np.bool_]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    image: Float32[np.ndarray, "x y z"], affine: Affine, mask: Bool[np.ndarray, "x y z"]
+) -> tuple[Float32[np.ndarray, "x y z"], Float32[np.ndarray, "x y z"]]:
     """Estimate the bias field and divide it out.
 
     The paper (section 3.2) uses N3 (Sled et al. 1998); this is its successor N4 (Tustison et al.
@@ -59,7 +59,9 @@ def correct_bias(
     return (lifted / field + np.float32(low)).astype(np.float32), field
 
 
-def _enlarge(small: NDArray[np.float32], shape: tuple[int, ...], step: list[int]) -> NDArray[np.float32]:
+def _enlarge(
+    small: Float32[np.ndarray, "x y z"], shape: tuple[int, ...], step: list[int]
+) -> Float32[np.ndarray, "i j k"]:
     """A smooth volume sampled every `step` voxels, on every voxel; continued flat past its border."""
     out = small
     for axis, (n, s) in enumerate(zip(shape, step, strict=True)):

@@ -3,19 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool
 from scipy import ndimage
 
 from tlseg_jax.geometry import Box
 
 
-def centre_of_mass(label: NDArray[np.bool_]) -> tuple[float, float, float]:
+def centre_of_mass(label: Bool[np.ndarray, "x y z"]) -> tuple[float, float, float]:
     """Mean voxel coordinates of a label (x, y, z) that is not empty."""
     x, y, z = ndimage.center_of_mass(label)
     return (float(x), float(y), float(z))
 
 
-def tight_box(label: NDArray[np.bool_]) -> Box:
+def tight_box(label: Bool[np.ndarray, "x y z"]) -> Box:
     """The smallest box that holds a label (x, y, z) that is not empty."""
     (found,) = ndimage.find_objects(label.astype(np.uint8))
     a, b, c = found
@@ -47,7 +47,7 @@ def holds(box: Box, inner: Box) -> bool:
     )
 
 
-def lost_voxels(label: NDArray[np.bool_], box: Box) -> int:
+def lost_voxels(label: Bool[np.ndarray, "x y z"], box: Box) -> int:
     """How many voxels of a label (x, y, z) lie outside `box`."""
     inside = tuple(slice(max(a, 0), max(b, 0)) for a, b in zip(box.start, box.stop, strict=True))
     return int(label.sum()) - int(label[inside].sum())

@@ -1,14 +1,14 @@
 """z-scores: mean 0 and standard deviation 1."""
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float32
 
 from tlseg_jax.preprocess.reading.scan import ExclusionError
 
 
 def zscore(
-    image: NDArray[np.float32], mask: NDArray[np.bool_] | None = None, name: str = "The scan"
-) -> NDArray[np.float32]:
+    image: Float32[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"] | None = None, name: str = "The scan"
+) -> Float32[np.ndarray, "x y z"]:
     """Subtract the mean and divide by the standard deviation (Weatheritt et al., section 3.2).
 
     Args:

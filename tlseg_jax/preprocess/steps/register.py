@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from jaxtyping import Float32
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -151,7 +152,7 @@ def _starts(centre: NDArray[np.float64], head: NDArray[np.float64]) -> list[sitk
     return starts
 
 
-def register(image: NDArray[np.float32], affine: Affine, name: str = "The scan") -> Registration:
+def register(image: Float32[np.ndarray, "x y z"], affine: Affine, name: str = "The scan") -> Registration:
     """Register a T1-weighted scan to MNI305 (Weatheritt et al., section 3.2: registration comes first).
 
     Mattes mutual information within the template's brain, so that skull and scalp count for nothing.

@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Shaped
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -15,14 +16,14 @@ SPLINE_REACH = 12
 
 
 def to_grid(
-    volume: NDArray[np.generic],
+    volume: Shaped[np.ndarray, "x y z"],
     scan_affine: Affine,
     grid: Grid,
     space_to_world: Affine,
     order: int = 3,
     antialias: bool = True,
     outside: float | None = None,
-) -> NDArray[np.float32]:
+) -> Float32[np.ndarray, "i j k"]:
     """A scan's image on `grid`, interpolated once.
 
     The transforms compose to one matrix: grid voxel -> space mm -> world mm -> scan voxel. Where the
@@ -49,8 +50,8 @@ def to_grid(
 
 
 def label_to_grid(
-    label: NDArray[np.bool_], scan_affine: Affine, grid: Grid, space_to_world: Affine
-) -> NDArray[np.bool_]:
+    label: Bool[np.ndarray, "x y z"], scan_affine: Affine, grid: Grid, space_to_world: Affine
+) -> Bool[np.ndarray, "i j k"]:
     """A binary label on `grid`: the share of each grid voxel that is inside, cut at one half.
 
     Linear interpolation of the mask (blurred before a coarser grid) keeps the boundary smooth and
@@ -60,12 +61,12 @@ def label_to_grid(
 
 
 def to_scan(
-    volume: NDArray[np.floating],
+    volume: Float[np.ndarray, "i j k"],
     grid: Grid,
     space_to_world: Affine,
     scan_shape: tuple[int, int, int],
     scan_affine: Affine,
-) -> NDArray[np.float32]:
+) -> Float32[np.ndarray, "x y z"]:
     """A volume on `grid`, such as a map of probabilities, back on the scan's own voxels.
 
     The inverse of `to_grid`, by linear interpolation.
@@ -85,13 +86,13 @@ def to_scan(
 
 
 def _pull(
-    volume: NDArray[np.generic],
+    volume: Shaped[np.ndarray, "x y z"],
     matrix: NDArray[Any],
     shape: tuple[int, int, int],
     order: int,
     antialias: bool,
     outside: float,
-) -> NDArray[np.float32]:
+) -> Float32[np.ndarray, "i j k"]:
     """out[i] = volume[matrix @ i], `matrix` taking output voxels to input voxels."""
     out = np.full(shape, outside, np.float32)
     linear = matrix[:3, :3]

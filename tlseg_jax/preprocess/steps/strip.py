@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float32, Float64
 from scipy import ndimage
 
 from tlseg_jax.geometry import Affine, Grid
@@ -21,7 +21,7 @@ LEAST_BACKGROUND = 0.2
 """Share of exactly constant background below which a scan is not taken to be stripped."""
 
 
-def voxel_sizes(affine: Affine) -> NDArray[np.float64]:
+def voxel_sizes(affine: Affine) -> Float64[np.ndarray, " axis"]:
     """Length in mm of a step along each voxel axis."""
     return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(0)))
 
@@ -30,14 +30,14 @@ def _coarse_step(affine: Affine) -> tuple[int, ...]:
     return tuple(max(1, int(2.5 // s)) for s in voxel_sizes(affine))
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _largest(mask: Bool[np.ndarray, "x y z"]) -> Bool[np.ndarray, "x y z"]:
     parts, n = ndimage.label(mask)
     if n < 2:
         return mask
     return np.asarray(parts == 1 + np.bincount(parts.ravel())[1:].argmax())
 
 
-def foreground(image: NDArray[np.float32], affine: Affine) -> NDArray[np.bool_]:
+def foreground(image: Float32[np.ndarray, "x y z"], affine: Affine) -> Bool[np.ndarray, "x y z"]:
     """The head (or the brain, in a stripped scan): Otsu's threshold, largest part, holes filled.
 
     Found at about 2 mm, which is enough for a centre of mass, a mean or a bias field.
@@ -62,7 +62,7 @@ def foreground(image: NDArray[np.float32], affine: Affine) -> NDArray[np.bool_]:
     return mask[tuple(slice(0, n) for n in image.shape)]
 
 
-def own_brain(image: NDArray[np.float32], affine: Affine) -> NDArray[np.bool_] | None:
+def own_brain(image: Float32[np.ndarray, "x y z"], affine: Affine) -> Bool[np.ndarray, "x y z"] | None:
     """The brain of a scan that is already stripped, or None where the scan still has its skull.
 
     Stripped means: an exactly constant background that makes up the volume's border and at least a
@@ -95,8 +95,8 @@ def own_brain(image: NDArray[np.float32], affine: Affine) -> NDArray[np.bool_] |
 
 
 def brain_mask(
-    scan: Scan, own: NDArray[np.bool_] | None, grid: Grid, space_to_world: Affine, mni_to_world: Affine | None
-) -> tuple[NDArray[np.bool_], MaskSource]:
+    scan: Scan, own: Bool[np.ndarray, "x y z"] | None, grid: Grid, space_to_world: Affine, mni_to_world: Affine | None
+) -> tuple[Bool[np.ndarray, "i j k"], MaskSource]:
     """The brain on `grid`: the supplied mask, else the stripped scan's own region, else the template's.
 
     Args:
@@ -119,6 +119,6 @@ def brain_mask(
     return label_to_grid(mask, mni_to_world @ affine, grid, space_to_world), "template mask"
 
 
-def strip(image: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def strip(image: Float32[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:
     """The image with everything outside the mask set to 0 (Weatheritt et al., section 2, OAS-C)."""
     return np.where(mask, image, np.float32(0))

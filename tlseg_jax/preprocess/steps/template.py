@@ -3,7 +3,7 @@
 import functools
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float32
 from scipy import ndimage
 
 from tlseg_jax.datasets.spec import DatasetSpec
@@ -41,7 +41,7 @@ def mni305_grid(spec: DatasetSpec) -> Grid:
 
 
 def native_grid(
-    spec: DatasetSpec, scan_shape: tuple[int, ...], scan_affine: Affine, foreground: NDArray[np.bool_]
+    spec: DatasetSpec, scan_shape: tuple[int, ...], scan_affine: Affine, foreground: Bool[np.ndarray, "x y z"]
 ) -> Grid:
     """The spec's grid in the scan's own world mm: nothing is registered.
 
@@ -76,7 +76,7 @@ def native_grid(
 
 
 @functools.cache
-def template_image() -> tuple[NDArray[np.float32], Affine]:
+def template_image() -> tuple[Float32[np.ndarray, "x y z"], Affine]:
     """The registration target: the ICBM152 2009a T1 that nilearn packages, skull-stripped, 1 mm.
 
     Returns:
@@ -92,7 +92,7 @@ def template_image() -> tuple[NDArray[np.float32], Affine]:
 
 
 @functools.cache
-def template_mask() -> tuple[NDArray[np.bool_], Affine]:
+def template_mask() -> tuple[Bool[np.ndarray, "x y z"], Affine]:
     """The template's brain with its holes filled: (197, 233, 189) bool, and voxel -> MNI305 mm."""
     volume, to_mni152 = template_image()
     mask = np.asarray(ndimage.binary_fill_holes(ndimage.binary_closing(volume > 0, iterations=2)))

@@ -1,27 +1,23 @@
 """A prepared data set of either kind, by what its manifest says."""
 
-import json
 from pathlib import Path
 
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.remote.folder import Folder
-from tlseg_jax.remote.held import bring
+from tlseg_jax.preprocess.store.store import Store, read_manifest
+from tlseg_jax.runtime import elsewhere
 
 AnyStore = Store | SliceStore
 """A prepared data set of volumes or of slices."""
 
 
-def open_any_store(folder: Folder) -> AnyStore:
-    """Open a data set's folder, here or in a bucket.
+def open_any_store(given: Path | str) -> AnyStore:
+    """Open a data set's folder, or the one that a record names.
 
     Raises:
-      InputError: there is no manifest, or not one of ours; or there is no way to the bucket.
+      InputError: there is no manifest, or not one of ours; or there is no way to where it is kept.
     """
-    if isinstance(folder, Path):
-        bring(folder)
-    try:
-        kind = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("kind")
-    except (OSError, ValueError, AttributeError):
-        kind = None  # `Store` says what is wrong with it
-    return SliceStore(folder) if kind == SliceStore.kind else Store(folder)
+    place = elsewhere.current()
+    folder = place.find(given) if isinstance(given, str) else given
+    place.fetch(folder)
+    manifest = read_manifest(folder)
+    return (SliceStore if manifest.get("kind") == SliceStore.kind else Store)(folder, manifest)

@@ -16,9 +16,8 @@ from typing import IO, Any, TypeVar
 
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.store.records import outcome
-from tlseg_jax.remote import held as remote
-from tlseg_jax.remote.lease import InUse
-from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime import elsewhere
+from tlseg_jax.runtime.errors import InputError, InUse
 
 T = TypeVar("T")
 
@@ -27,7 +26,7 @@ _LOCKS = ".shards"
 
 
 MERGE_SECONDS = 3600.0
-"""How long a shard waits for one of another machine that merges in the same bucket."""
+"""How long a shard waits for one of another machine that merges at the same time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +99,8 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
                         )
             if not _hold(held, folder / _LOCKS / f"{shard.index}-of-{shard.count}.lock", fcntl.LOCK_EX):
                 raise InputError(f"Shard {shard} of {folder} is being prepared by another process: wait for it.")
-            held.enter_context(remote.held(folder, part=f"{shard.index}-of-{shard.count}", keep_new=True))
+            part = f"{shard.index}-of-{shard.count}"
+            held.enter_context(elsewhere.current().hold(folder, part=part, keep_new=True))
             first()
         yield
 
@@ -115,19 +115,19 @@ def merging(folder: Path) -> Iterator[bool]:
     with _turn(folder), contextlib.ExitStack() as held:
         alone = _hold(held, folder / ".lock", fcntl.LOCK_EX)
         if alone:
-            _hold_in_bucket(held, folder)
+            _hold_elsewhere(held, folder)
         yield alone
 
 
-def _hold_in_bucket(held: contextlib.ExitStack, folder: Path) -> None:
-    """Of a bucket's copy: fetch what the shards of other machines have sent; nothing where it is none.
+def _hold_elsewhere(held: contextlib.ExitStack, folder: Path) -> None:
+    """Have here what the shards of other machines have written, where the store is kept in another place too.
 
     A shard of another machine that merges at the same time may not have found ours, so it is waited for.
     """
     until = time.monotonic() + MERGE_SECONDS
     while True:
         try:
-            held.enter_context(remote.held(folder, keep_new=True))
+            held.enter_context(elsewhere.current().hold(folder, keep_new=True))
         except InUse:
             if time.monotonic() > until:
                 raise

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec, slice_spec_from_dict
 from tlseg_jax.preprocess.store.store import BaseStore, write_arrays
-from tlseg_jax.remote.folder import Folder
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -65,14 +64,14 @@ class SliceStore(BaseStore):
 
     kind = "slices"
 
-    def __init__(self, folder: Folder, manifest: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
         """Open `folder`, under another manifest than its own where one is given.
 
         Raises:
           InputError: there is no manifest, or not one of ours, or one of a data set of volumes.
         """
         super().__init__(folder, manifest)
-        self.spec: SliceSpec = slice_spec_from_dict(self.manifest["spec"], str(folder / "manifest.json"))
+        self.spec: SliceSpec = slice_spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
 
     def samples(self, subjects: Sequence[str]) -> tuple[Sample, ...]:
         """The samples of these volumes: the volumes as given, in each from the feet upwards."""
@@ -114,6 +113,15 @@ class SliceStore(BaseStore):
         mm = np.linalg.norm(np.array(self.record(subject)["affine"], float)[:3, :3], axis=0)
         return (float(mm[0]), float(mm[1]), float(mm[2]))
 
+    def depth(self, subject: str) -> int:
+        """Axial slices of the whole scan."""
+        r = self.record(subject)
+        return int(r["scan_shape"][axial_axis(r["scan_affine"])])
+
+    def scan_voxel_ml(self, subject: str) -> float:
+        """Volume of one voxel of the scan's own file, in ml."""
+        return float(abs(np.linalg.det(np.array(self.record(subject)["scan_affine"], float)[:3, :3])) / 1000)
+
     def contiguous(self, subject: str) -> bool:
         """Whether the samples are consecutive slices, so that 3D components of them make sense."""
         r = self.record(subject)
@@ -125,7 +133,7 @@ class SliceStore(BaseStore):
         if channels < 1 or channels % 2 == 0:
             raise InputError(f"A slice with {channels} channels has no middle: give an odd number.")
         r = self.record(subject)
-        depth = int(r["scan_shape"][axial_axis(r["scan_affine"])])
+        depth = self.depth(subject)
         at = {z: i for i, z in enumerate(r["planes"])}
         reach = channels // 2
         rows = []
@@ -133,7 +141,7 @@ class SliceStore(BaseStore):
             wanted = [min(max(r["planes"][p] + k, 0), depth - 1) for k in range(-reach, reach + 1)]
             if not all(z in at for z in wanted):
                 raise InputError(
-                    f"{self.folder} holds {self.spec.neighbours} slice(s) on each side of a sample and {channels} "
+                    f"{self.where} holds {self.spec.neighbours} slice(s) on each side of a sample and {channels} "
                     f"channels need {reach}: prepare it with --neighbours={reach}."
                 )
             rows.append([at[z] for z in wanted])

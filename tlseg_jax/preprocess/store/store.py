@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Box, Grid, crop_or_pad
-from tlseg_jax.remote.folder import Folder, RemoteFolder
-from tlseg_jax.remote.kv import explain, is_damage
+from tlseg_jax.runtime import elsewhere
+from tlseg_jax.runtime.elsewhere import Elsewhere
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import flush, write_json
 
@@ -31,33 +31,32 @@ FORMAT = 1
 CHUNK = 64
 
 
-def _array_spec(path: Folder, name: str) -> dict[str, Any]:
-    local = isinstance(path, Path)
-    # Resolved: tensorstore takes no "..", as in --store=../store.
-    kvstore = {"driver": "file", "path": str((path / name).resolve())} if isinstance(path, Path) else path.kvstore(name)
-    # A bucket is asked once: whether a chunk has changed since would be a request a patch.
-    once = {} if local else {"recheck_cached_data": "open", "recheck_cached_metadata": "open"}
-    return once | {
+def _array_spec(where: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **where,
         "driver": "zarr3",
-        "kvstore": kvstore,
         # Every chunk is written, zeros too, so that a chunk that went missing is a fault and not a zero.
         "store_data_equal_to_fill_value": True,
         "fill_missing_data_reads": False,
     }
 
 
-def open_array(path: Folder, name: str, context: ts.Context | None = None) -> ts.TensorStore:
+def open_array(
+    path: Path, name: str, context: ts.Context | None = None, place: Elsewhere | None = None
+) -> ts.TensorStore:
     """One array of a subject's Zarr group, to read.
 
     Args:
-      path: the group's folder, here or in a bucket.
+      path: the group's folder.
       name: "image" or "label".
       context: where read chunks are cached.
+      place: which knows where the arrays are; None: the command's.
 
     Raises:
       ValueError: it is missing or damaged.
     """
-    return ts.open(_array_spec(path, name), open=True, read=True, context=context).result()
+    where = (place or elsewhere.current()).arrays(path / name)
+    return ts.open(_array_spec(where), open=True, read=True, context=context).result()
 
 
 def write_arrays(
@@ -78,7 +77,7 @@ def write_arrays(
         for name, (volume, dtype) in arrays.items():
             sides = [min(c, n) for c, n in zip(chunk, volume.shape, strict=True)]
             array = ts.open(
-                _array_spec(beside, name)
+                _array_spec(Elsewhere().arrays(beside / name))
                 | {
                     # Flushed below, all files together: three times as fast as one by one.
                     "context": {"file_io_sync": False},
@@ -126,24 +125,27 @@ class BaseStore:
 
     Attributes:
       kind: "volumes", or "slices" for the 2D network.
-      folder: the data set's folder, with its manifest.json; it may be in a bucket.
+      folder: the data set's folder, with its manifest.json.
+      where: the same, as records and messages name it.
       manifest: what `prepare` wrote.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, folder: Folder, manifest: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
         """Open `folder`, under another manifest than its own where one is given.
 
         Raises:
           InputError: there is no manifest, or not one of ours, or one of another kind of data set.
         """
         self.folder = folder
+        self._place = elsewhere.current()  # another process that reads has been told nothing
+        self.where = self._place.name(folder)
         self.manifest = manifest or read_manifest(folder)
         kind = self.manifest.get("kind", "volumes")
         if kind != self.kind:
             raise InputError(
-                f"{folder} is a prepared data set of {kind} and {self.kind} are needed: name another data set, "
+                f"{self.where} is a prepared data set of {kind} and {self.kind} are needed: name another data set, "
                 f"or a network for {kind}."
             )
         self._context = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 30}})
@@ -171,35 +173,41 @@ class BaseStore:
         """A subject's array, opened once. Raises ValueError: it is missing or damaged."""
         key = (subject, name)
         if key not in self._arrays:
-            self._arrays[key] = open_array(self._group(subject), name, self._context)
+            self._arrays[key] = open_array(self._group(subject), name, self._context, self._place)
         return self._arrays[key]
 
-    def _group(self, subject: str) -> Folder:
+    def _group(self, subject: str) -> Path:
         return self.folder / "subjects" / f"{subject}.zarr"
 
     def _damaged(self, subject: str, error: ValueError) -> InputError:
         """The sentence for an array that cannot be read."""
         group = self._group(subject)
-        if isinstance(group, RemoteFolder) and not is_damage(error):
-            return InputError(explain(group.address, error))
         return InputError(
-            f"{self._group(subject)} is missing or damaged ({str(error).splitlines()[0][:200]}): remove that folder "
-            "and run prepare again, which redoes this subject only."
+            self._place.fault(group, error)
+            or f"{self._place.name(group)} is missing or damaged ({str(error).splitlines()[0][:200]}): remove that "
+            "folder and run prepare again, which redoes this subject only."
         )
 
 
-def read_manifest(folder: Folder) -> dict[str, Any]:
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder holds a prepared data set. Raises InputError: there is no way to where it is kept."""
+    elsewhere.current().fetch(folder)
+    return (folder / "manifest.json").exists()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a prepared data set of any kind.
 
     Raises:
       InputError: there is none, or not one of ours.
     """
-    path = folder / "manifest.json"
+    where = elsewhere.current().name(folder)
+    path = f"{where}/manifest.json"
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"There is no prepared data set in {folder} (no manifest.json): "
+            f"There is no prepared data set in {where} (no manifest.json): "
             "run 'python -m experiments.prepare' first, or check --store."
         ) from None
     except (OSError, ValueError) as e:
@@ -222,14 +230,14 @@ class Store(BaseStore):
 
     kind = "volumes"
 
-    def __init__(self, folder: Folder, manifest: dict[str, Any] | None = None) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
         """Open `folder`, under another manifest than its own where one is given.
 
         Raises:
           InputError: there is no manifest, or not one of ours, or one of a data set of slices.
         """
         super().__init__(folder, manifest)
-        self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], str(folder / "manifest.json"))
+        self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
         box = self.manifest.get("patch_box")
         self.patch_box = Box.from_dict(box) if box else None
 
@@ -270,7 +278,7 @@ class Store(BaseStore):
         r = self.record(subject)
         if key not in r:
             raise InputError(
-                f"{self.folder / 'manifest.json'} lacks the '{key}' of {subject}, so that person's own ml and mm are "
+                f"{self.where}/manifest.json lacks the '{key}' of {subject}, so that person's own ml and mm are "
                 "not known: prepare the data set again, in another --store."
             )
         return r[key]

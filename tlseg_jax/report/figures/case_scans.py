@@ -12,7 +12,6 @@ from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.remote.folder import open_folder
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.results_table import ResultRow
@@ -54,10 +53,10 @@ def load_scan(study: StudyInfo, test_set: str, subject: str) -> CaseScan:
         raise InputError(
             f"The study names no prepared data set of {test_set}: run the sweep again, which writes where it is."
         )
-    store = open_any_store(open_folder(study.stores[test_set]))
+    store = open_any_store(study.stores[test_set])
     if subject not in store.subjects():
         raise InputError(
-            f"{store.folder} holds no scan {subject} any more: it was prepared anew; run the sweep again to score it."
+            f"{store.where} holds no scan {subject} any more: it was prepared anew; run the sweep again to score it."
         )
     return _of_slices(store, test_set, subject) if isinstance(store, SliceStore) else _of_volume(store, subject)
 
@@ -73,7 +72,7 @@ def _of_slices(store: SliceStore, test_set: str, subject: str) -> CaseScan:
     named = {result_name(store, s): s for s in store.spec.structures}
     if test_set not in named:
         raise InputError(
-            f"{store.folder} is labelled with {', '.join(store.spec.structures)}, which does not make a test set "
+            f"{store.where} is labelled with {', '.join(store.spec.structures)}, which does not make a test set "
             f"{test_set}: run the sweep again with that data set."
         )
     record = store.record(subject)

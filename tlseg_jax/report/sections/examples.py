@@ -5,7 +5,6 @@ from tlseg_jax.evaluate.slice_results import result_name
 from tlseg_jax.figures.slice_examples import draw_examples
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.remote.folder import open_folder
 from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
@@ -35,9 +34,9 @@ def examples(results: Results, study: StudyInfo) -> Section | None:
     subjects = list(dict.fromkeys(r.subject for r in rows))[:EXAMPLES]
     name = rows[0].test_set
     try:
-        store = open_any_store(open_folder(study.stores.get(name, "")))
+        store = open_any_store(study.stores.get(name, ""))
         if not isinstance(store, SliceStore):
-            raise InputError(f"{store.folder} holds no slices any more.")
+            raise InputError(f"{store.where} holds no slices any more.")
         structure = next((s for s in store.spec.structures if result_name(store, s) == name), store.spec.target)
         models: dict[str, SavedModel] = {
             r.method: load_model(study.cell(r.cell)) for r in rows if r.subject == subjects[0]
