@@ -24,7 +24,7 @@ STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
 SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which subjects.")
 SPACE = flags.DEFINE_enum(
     "space", "data", ["data", "scan"],
-    "Volumes: compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict does.",
+    "Compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict does.",
 )  # fmt: skip
 ALLOW_SEEN = flags.DEFINE_bool(
     "allow_seen", False, "Score test scans that the model was trained on, too; without it they are refused by name."
@@ -48,12 +48,10 @@ def main() -> None:
         if isinstance(store, SliceStore):
             if DISTANCES.value:
                 raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
-            if SPACE.value == "scan":
-                raise InputError(
-                    f"--space=scan goes with volumes, and {store.where} holds slices, whose ml are the scan's own: "
-                    "leave it out."
-                )
-            entries = assess_slices(run, saved, store, split=SPLIT.value, progress=bar, allow_seen=ALLOW_SEEN.value)
+            entries = assess_slices(
+                run, saved, store, split=SPLIT.value, progress=bar, allow_seen=ALLOW_SEEN.value,
+                space=evaluation_flags.space(SPACE),
+            )  # fmt: skip
         else:
             title = store.spec.name + ("" if SPLIT.value == "test" else f"_{SPLIT.value}")
             title += "_scan" if SPACE.value == "scan" else ""

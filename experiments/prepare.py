@@ -73,6 +73,10 @@ TEST_FRACTION = flags.DEFINE_float(
     "test_fraction", None, "Share of the scans held out (of slices: the last volumes); none: the paper's."
 )
 SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "Which random split.")
+MIRROR = flags.DEFINE_bool(
+    "mirror", None, "Mirror patches left to right in training, or not (--nomirror); not given: as the data set has it, "
+    "but for a structure that lies on one side of every head."
+)
 SHARD = flags.DEFINE_string(
     "shard", None,
     "i/n, from 0/n to n-1/n: prepare every n-th scan only, beside the other shards; they merge, whichever ends last.",
@@ -165,6 +169,7 @@ def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -
     store = prepare(
         spec, source, root, settings, layout=LAYOUT.value, desc=DESC.value, workers=WORKERS.value,
         test_fraction=TEST_FRACTION.value, split_seed=SPLIT_SEED.value, overwrite=OVERWRITE.value,
+        mirror=MIRROR.value,
     )  # fmt: skip
     if store is not None:
         print(summary(store))

@@ -1,4 +1,4 @@
-"""A pre-task's own model, made where it is missing; what `finetune` and `compare` start from."""
+"""A pre-task's own model, made where it is missing; what `finetune` starts from."""
 
 import dataclasses
 from pathlib import Path

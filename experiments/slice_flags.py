@@ -36,7 +36,9 @@ SLICES_ONLY = (
     "labels", "window", "pixels", "resize", "pixel_mm", "test_volumes", "max_slices", "with_structure",
     "without_structure", "neighbours",
 )  # fmt: skip
-VOLUMES_ONLY = ("label_values", "spacing", "registration", "bias_correction", "normalise", "order", "split_seed")
+VOLUMES_ONLY = (
+    "label_values", "spacing", "registration", "bias_correction", "normalise", "order", "split_seed", "mirror",
+)  # fmt: skip
 
 
 def refuse(names: Sequence[str], kind: str) -> None:

@@ -15,6 +15,7 @@ import jax
 from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, evaluation_flags, execution_flags
+from tlseg_jax.report.registry import check_sections
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.plan import plan_sweep
 from tlseg_jax.studies.study import Study, read_study_file
@@ -117,6 +118,7 @@ def _study() -> Study:
         names = ", ".join(built_in)
         raise InputError(f"There is no study named '{wanted}': choose from {names}, or give a .toml file.")
     study = read_study_file(built_in.get(wanted, Path(wanted)))
+    check_sections((*study.sections, *study.titles))  # before hours of training
     if METHODS.value:
         study = study.with_methods(METHODS.value)
     if PRETASK.value:

@@ -102,7 +102,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "compare"])
+@pytest.mark.parametrize("name", ["pretrain", "finetune"])
 def test_every_training_command_lists_them(name: str) -> None:
     said = command(f"experiments.{name}", "--help").stdout
     for flag in NAMES:

@@ -16,7 +16,7 @@ RUN = "lits-to-mri_artery-all-seed0"
 # Two steps of the usual batch are one epoch of the two training volumes.
 SMALL = ("--cohort_train=2", "--cohort_test=1", "--steps=2", "--pretrain_steps=2")
 FINETUNE = ("experiments.finetune", "--pretask=lits", "--task=mri_artery", *SMALL)
-COMPARE = ("experiments.compare", "--study=liver", "--seeds=1", *SMALL)
+SWEEP = ("experiments.sweep", "--study=liver", "--seeds=1", "--n=all", *SMALL)
 
 
 def command(workdir: Path, *args: str, fails: bool = False) -> str:
@@ -121,33 +121,36 @@ def test_evaluate_adds_test_sets(workdir: Path) -> None:
 
 
 @pytest.mark.slow
-def test_compare_trains_what_is_missing_and_writes_the_comparison(workdir: Path) -> None:
-    kept = (workdir / "finetune" / RUN / "history.csv").read_text()
-    said = command(workdir, *COMPARE, f"--workdir={workdir}")
-    assert "lits: reusing the pre-trained model" in said
-    assert f"[3/3] model C, n = all, seed 0: reusing {workdir / 'finetune' / RUN}" in said
-    assert (workdir / "finetune" / RUN / "history.csv").read_text() == kept
-    folder = workdir / "compare" / "lits-to-mri_artery-seeds1"
-    page = (folder / "comparison.md").read_text()
-    assert page.strip() in said
-    for figure in ("curves", "model_A", "model_B", "model_C", "examples", "dice"):
+def test_a_sweep_of_the_study_and_its_page(workdir: Path) -> None:
+    said = command(workdir, *SWEEP, f"--workdir={workdir}")
+    assert "4 of 4 runs done" in said and "mri_artery: reusing the built-in cohort" in said
+    sweep = workdir / "sweep" / "liver"
+    rows = {(r["method"], r["role"], r["test_set"]) for r in table(sweep / "results.csv")}
+    assert {("B", "pretask", "lits_tumour"), ("C", "pretask", "lits_tumour")} < rows  # they may forget the CT
+    assert "4 runs are done already" in command(workdir, *SWEEP, f"--workdir={workdir}")
+    command(workdir, "experiments.report", f"--workdir={workdir}")
+    folder = workdir / "report" / "liver"
+    page = (folder / "report.html").read_text()
+    for title in (
+        "Did pre-training help on the target?", "Does pre-training slow convergence?", "Lesions found and missed",
+        "Does freezing keep what was learnt?", "Examples (Figs. 11 to 13)", "Losses of each model (Figs. 7 to 9)",
+        "Minutes an epoch (section 3.2.4)", "Paired tests between methods",
+    ):  # fmt: skip
+        assert f"{title}</h2>" in page
+    for figure in ("losses_nall", "losses_1", "losses_2", "losses_3", "examples"):
         assert png(folder / "figures" / f"{figure}.png")
-        assert f"figures/{figure}.png" in page
-    assert [r["model"] for r in table(folder / "volumes.csv")] == ["A", "B", "C"]
-    assert "length: 2 steps" in page
-    for model in ("lits-to-mri_artery-all-freeze_none-seed0", RUN):  # B and C may forget the CT
-        sets = json.loads((workdir / "finetune" / model / "summary.json").read_text())["test_sets"]
-        assert set(sets) == {"mri_artery_tumour", "lits_tumour"}
-    job = [json.loads((f / "settings.json").read_text())["job"] for f in sorted((workdir / "finetune").iterdir())]
-    assert len(job) == 3
-    assert all(j | {"freeze": ""} == job[0] | {"freeze": ""} for j in job)
+    cells = sorted((sweep / "cells").iterdir())
+    jobs = [json.loads((f / "settings.json").read_text())["job"] for f in cells]
+    assert len(jobs) == 3
+    assert all(j | {"freeze": ""} == jobs[0] | {"freeze": ""} for j in jobs)
 
 
-@pytest.mark.slow
-def test_compare_refuses_runs_of_less_than_an_epoch_before_it_trains(workdir: Path) -> None:
-    error = command(workdir, *COMPARE, f"--workdir={workdir}", "--batch_size=4", "--seeds=2", fails=True)
-    assert "--steps=2 of 4 slices is less than one epoch" in error and "give 9 or more" in error
-    assert not (workdir / "finetune" / "lits-to-mri_artery-all-seed1").exists()
+def test_a_section_that_does_not_exist_is_named_before_anything_runs(tmp_path: Path) -> None:
+    mine = (REPO / "experiments" / "studies" / "liver.toml").read_text().replace('"forgetting"', '"forgeting"')
+    (tmp_path / "mine.toml").write_text(mine)
+    given = (f"--study={tmp_path / 'mine.toml'}", f"--workdir={tmp_path}")
+    error = command(tmp_path, "experiments.sweep", *given, fails=True)
+    assert "There is no section of a report named 'forgeting'" in error and not (tmp_path / "cohort").exists()
 
 
 # One process imports the command, and a copy of it makes each call: importing takes longer than refusing.

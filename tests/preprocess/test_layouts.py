@@ -150,11 +150,23 @@ def test_csv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["subject;image;label\ns;a.nii;b.nii\n", "\ufeffsubject,image,label\r\ns,a.nii,b.nii\r\n"]
+    "text",
+    [
+        "subject;image;label\ns;a.nii;b.nii\n",
+        "\ufeffsubject,image,label\r\ns,a.nii,b.nii\r\n",
+        "sep=;\r\nsubject;image;label\r\ns;a.nii;b.nii\r\n",
+        "\ufeffSEP=,\nsubject,image,label\ns,a.nii,b.nii\n",
+    ],
 )
 def test_csv_as_spreadsheets_write_it(text: str, tmp_path: Path) -> None:
     touch(tmp_path, "a.nii", "b.nii")
     assert subjects(find_scans(listing(tmp_path, text))) == ["s"]
+
+
+def test_the_line_of_a_fault_is_the_file_s_under_a_line_for_excel(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii", "b.nii")
+    found = find_scans(listing(tmp_path, "sep=,\nsubject,image,label\ns,a.nii,gone.nii\n"))
+    assert "cohort.csv line 3 (s): the label" in found.exclusions[0].reason
 
 
 def test_csv_exclusions(tmp_path: Path) -> None:
@@ -207,7 +219,7 @@ def test_bad_csv(text: str, words: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
-@pytest.mark.parametrize("name", ["list.csv", "LIST.CSV"])
+@pytest.mark.parametrize("name", ["list.csv", "LIST.CSV", "list.tsv"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 def test_a_list_as_spreadsheets_write_it(encoding: str, name: str, delimiter: str, tmp_path: Path) -> None:
     touch(tmp_path, "José.NII.GZ", "b.nii", "other_T1w.nii", "other_seg.nii")
@@ -471,6 +483,8 @@ def test_what_cannot_name_a_folder_is_refused(name: str) -> None:
 REPEATS = {
     "OAS1_0001_MR1": "OAS1_0001", "OAS1_0001_MR2": "OAS1_0001", "pat3_ses-1": "pat3", "pat3_ses-2_run-1": "pat3",
     "sub-7_ses-a": "sub-7", "sub-7_ses-b_run-2": "sub-7", "head_run": "head_run", "case_MRI": "case_MRI",
+    "p-MR1": "p", "p_session2": "p", "p_ses1": "p", "p-visit_3": "p", "p_run02": "p", "p_runner": "p_runner",
+    "case_sessions": "case_sessions", "x_visitor1": "x_visitor1",
     "_MR1": "_MR1", "a_MR1_b_MR2": "a_MR1_b", "sub-1000": "sub-1000", "7": "7",
 }  # fmt: skip
 """Subject -> person."""

@@ -1,5 +1,6 @@
 """Scans and masks of slices come out as volumes, in the place along the body that the store says."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from tests.evaluate.slices import SHAPE, SPACING, draw, write_slice_store
 from tests.report.sweep_results import LIVER, make_rows, study_dict, write_rows
 from tlseg_jax.evaluate.mask_file import save_masks
-from tlseg_jax.report.figures.case_figures import grid_section, make_viewers
 from tlseg_jax.report.figures.case_scans import load_scan
+from tlseg_jax.report.sections.cases import cases, make_viewers
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
@@ -49,7 +50,7 @@ def test_samples_apart_are_a_stack(tmp_path: Path) -> None:
     results, study = liver(tmp_path, [1, 2, 5, 8])
     scan = load_scan(study, SET, "vol-2")
     assert scan.stack and scan.numbers == (1, 2, 5, 8) and scan.image.shape == (*SHAPE[1:], 4)
-    (viewer,), notes = make_viewers(results, study, tmp_path, 3)
+    (viewer,), notes = make_viewers(results, study, 3)
     assert notes == () and viewer.places[2] == "slice 5 (3 of 4)" and "no neighbours" in viewer.caption
 
 
@@ -62,9 +63,9 @@ def test_a_run_of_slices_keeps_its_height(tmp_path: Path) -> None:
 
 def test_the_grid_and_the_viewer_show_slices(tmp_path: Path) -> None:
     results, study = liver(tmp_path)
-    section = grid_section(results, study, tmp_path, tmp_path / "figures")
+    section = cases(results, dataclasses.replace(study, figures=tmp_path / "figures"))
     assert section.figures[0].png.is_file() and section.paragraphs == ()
-    (viewer,), notes = make_viewers(results, study, tmp_path, 3)
+    (viewer,), notes = make_viewers(results, study, 3)
     assert notes == () and viewer.title.startswith("Only subject of the target tiny2d_tumour: vol-2")
 
 

@@ -11,7 +11,6 @@ from tlseg_jax.report.stats import compare_stats
 from tlseg_jax.report.stats.compare_stats import (
     LEAST_UNITS,
     conclude,
-    forgetting,
     holm,
     mean_interval,
     paired_test,
@@ -171,12 +170,3 @@ def test_holm_equals_the_definition() -> None:
     found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": None})
     assert found == {"a": pytest.approx(0.03), "c": pytest.approx(0.06), "b": pytest.approx(0.06), "d": None}
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
-
-
-def test_forgetting_is_paired_by_volume() -> None:
-    before, after = {"v": 0.8, "w": 0.6, "x": math.nan}, {"x": 0.3, "w": 0.3, "v": 0.2}
-    found = forgetting(before, after)
-    assert found.before.mean == pytest.approx(0.7) and found.after.mean == pytest.approx(0.25)
-    assert found.change.mean_difference == pytest.approx(-0.45)
-    assert found.kept == pytest.approx(0.25 / 0.7)
-    assert forgetting({"v": 0.0}, {"v": 0.1}).kept is None

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from tests.report.sweep_results import BRAIN, Truth, write_results, write_study
 from tlseg_jax.datasets.factors import EXTRA_POINTS, Levels, design
-from tlseg_jax.report.factor_sections import factor_sections
-from tlseg_jax.report.figures.factor_pair import compare_pair, pair_section
 from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.sections.factor_pair import compare_pair, pair_section
+from tlseg_jax.report.sections.factors import factor_effects, factor_interactions, factor_pair
 from tlseg_jax.report.stats.factor_analysis import analyse
 from tlseg_jax.report.stats.factor_scores import shift_losses, target_scores
 from tlseg_jax.report.study_info import StudyInfo, read_study
@@ -32,6 +32,13 @@ def methods(data_sets: Sequence[Levels]) -> list[Truth]:
         )
         for i, x in enumerate(data_sets)
     ]  # fmt: skip
+
+
+def factor_sections(results: Results, folder: Path, study: StudyInfo) -> tuple[Section, ...]:
+    """The three sections, without those that the study has nothing for; figures go to FOLDER/figures."""
+    study = dataclasses.replace(study, figures=folder / "figures")
+    found = (make(results, study) for make in (factor_effects, factor_interactions, factor_pair))
+    return tuple(s for s in found if s is not None)
 
 
 def study_of(folder: Path, truths: Sequence[Truth], **settings: Any) -> tuple[Results, StudyInfo]:
@@ -90,7 +97,7 @@ def test_figures_are_there_with_their_mark(
         said.append(s)
 
     monkeypatch.setattr(Figure, "text", text)
-    pair_section(results, EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"], tmp_path, "synthetic")
+    pair_section(results, EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"], tmp_path / "pair.png", "synthetic")
     assert said == ["synthetic"] and study.synthetic
 
 
@@ -176,4 +183,4 @@ def test_a_pair_needs_both(tmp_path: Path) -> None:
     assert set(compare_pair(results, native, mni, "target")) == {2, 8}
     one = [r for r in results if r.pretask == mni.name or r.n == 2]
     assert set(compare_pair(one, native, mni, "target")) == {2}
-    assert pair_section([r for r in results if r.pretask == mni.name], native, mni, tmp_path, "") is None
+    assert pair_section([r for r in results if r.pretask == mni.name], native, mni, tmp_path / "p.png", "") is None

@@ -4,9 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from tlseg_jax.report.stats.sweep_stats import compare_methods
+from tlseg_jax.report.stats.method_tests import compare_methods
 from tlseg_jax.report.study_info import StudyInfo, StudyMethod
-from tlseg_jax.report.words.study_words import verdict
 from tlseg_jax.studies.results_table import ResultRow, Results
 
 STUDY = StudyInfo(
@@ -34,7 +33,7 @@ def said(shared_start: bool) -> float:
                     for p, v in enumerate(iou)
                 ]
         (test,) = compare_methods(Results(tuple(rows)), STUDY)
-        called += verdict(test) in ("higher", "lower")
+        called += test.verdict in ("higher", "lower")
     return called / STUDIES
 
 

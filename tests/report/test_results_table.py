@@ -58,7 +58,7 @@ Edit = Callable[[list[dict[str, str]]], object]
         (lambda r: r[20].update(synthetic="yes"), "'synthetic' is 'yes', not 0 or 1"),
         (lambda r: r[20].update(dice="0.1"), "do not belong together"),
         (lambda r: r[20].update(method=""), "'method' is empty"),
-        (lambda r: r[0].update(method="X"), "where a pre-trained model's own row has none"),
+        (lambda r: r[0].update(method="X"), "'n' is 0, and a model is trained on 1 scan or more"),
         (lambda r: r.insert(21, dict(r[20])), "lines 22 and 23 are both of subject hdt_c-02 of hdt_c in cell"),
         (lambda r: r.clear(), "has no rows"),
     ],

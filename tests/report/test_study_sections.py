@@ -11,21 +11,31 @@ import pytest
 
 from tests.report.sweep_results import BRAIN, LIVER, REMEDIES, Truth, make_rows, write_results, write_rows, write_study
 from tlseg_jax.report.page.sections import Section
-from tlseg_jax.report.stats.sweep_stats import compare_methods, mean_scores, scored_sets
+from tlseg_jax.report.registry import SECTIONS, USUAL, make_sections
+from tlseg_jax.report.stats.method_tests import compare_methods
+from tlseg_jax.report.stats.sweep_stats import mean_scores, scored_sets
 from tlseg_jax.report.study_info import read_study
-from tlseg_jax.report.study_sections import score_sections
 from tlseg_jax.report.study_tables import scores_table
-from tlseg_jax.report.words.study_words import difference, turned, verdict
+from tlseg_jax.report.words.difference import difference
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.results_table import read_results
+from tlseg_jax.studies.study import read_study_file
+
+STUDIES = Path(__file__).parents[2] / "experiments" / "studies"
+
+
+SCORES = ["pretasks", "target", "unseen", "learning", "volumes", "method_tests", "remedies", "worst"]
+"""Sections that need nothing but results.csv."""
+
+BRAIN_TITLES = read_study_file(STUDIES / "brain.toml").titles
 
 
 def sections(
     folder: Path, methods: tuple[Truth, ...] = BRAIN, study: dict[str, Any] | None = None, **settings: object
 ) -> dict[str, Section]:
     results = read_results(write_results(folder / "results.csv", methods, **settings))
-    info = read_study(write_study(folder / "study.json", methods, **(study or {})))
-    return {s.title: s for s in score_sections(results, folder / "report", info)}
+    info = read_study(write_study(folder / "study.json", methods, **({"sections": SCORES} | (study or {}))))
+    return {s.title: s for s in make_sections(results, dataclasses.replace(info, figures=folder / "report/figures"))}
 
 
 def check_whole(found: dict[str, Section], folder: Path) -> None:
@@ -44,7 +54,8 @@ def check_whole(found: dict[str, Section], folder: Path) -> None:
 
 
 def test_a_brain_study_has_the_papers_parts(tmp_path: Path) -> None:
-    found = sections(tmp_path, (*BRAIN, *REMEDIES), persons=5, seeds=2, distances=True)
+    titles = {"titles": {k: v for k, v in BRAIN_TITLES.items() if k in SCORES}}
+    found = sections(tmp_path, (*BRAIN, *REMEDIES), titles, persons=5, seeds=2, distances=True)
     check_whole(found, tmp_path)
     assert list(found) == [
         "Pre-trained models (Table 2)", "Target data by number of labelled scans (Fig. 5)", "Unseen data (Fig. 6)",
@@ -89,12 +100,28 @@ def test_the_smallest_unfinished_sweep_says_what_it_cannot_say(tmp_path: Path) -
 def test_pretraining_alone_is_a_report_too(tmp_path: Path) -> None:
     rows = [r for r in make_rows() if r["role"] == "pretask"]
     results = read_results(write_rows(tmp_path / "results.csv", rows))
-    found = score_sections(results, tmp_path, read_study(write_study(tmp_path / "study.json")))
-    assert [s.title for s in found] == ["Pre-trained models (Table 2)"]
+    study = read_study(write_study(tmp_path / "study.json"))
+    found = {name: SECTIONS[name](results, study) for name in SCORES}
+    assert [name for name, s in found.items() if s is not None] == ["pretasks"]
+
+
+def test_a_study_has_the_sections_that_it_asks_for_in_its_order(tmp_path: Path) -> None:
+    found = sections(tmp_path, BRAIN[:2], {"sections": ["worst", "pretasks"], "titles": {"worst": "Where it hurts"}})
+    assert list(found) == ["Where it hurts", "Pre-trained models"]
+    for wrong in ({"sections": ["worst", "scroes"]}, {"titles": {"scroes": "X"}}):
+        with pytest.raises(InputError, match="There is no section of a report named 'scroes': choose from pretasks"):
+            sections(tmp_path, BRAIN[:2], wrong)
+
+
+def test_the_built_in_studies_ask_for_sections_that_exist() -> None:
+    for path in STUDIES.glob("*.toml"):
+        study = read_study_file(path)
+        assert study.sections and {*study.sections, *study.titles} <= SECTIONS.keys()
+    assert set(USUAL) < SECTIONS.keys()
 
 
 def test_a_liver_study_and_many_methods(tmp_path: Path) -> None:
-    study = {"kind": "slices", "task": "mri", "unseen": []}
+    study: dict[str, Any] = {"kind": "slices", "task": "mri", "unseen": []}
     liver = sections(tmp_path / "liver", LIVER, study, n=(4, 9), persons=4, task="mri", unseen=())
     check_whole(liver, tmp_path / "liver")
     assert not any("Fig." in title or "Table" in title for title in liver)
@@ -112,15 +139,15 @@ def test_sentences_say_no_more_than_the_tests(tmp_path: Path) -> None:
     results = read_results(write_results(tmp_path / "r.csv", persons=12, seeds=5, noise=0.005))
     study = read_study(write_study(tmp_path / "s.json"))
     t = compare_methods(results, study)[0]
-    assert verdict(t) == "lower" and verdict(turned(t)) == "higher"
-    assert difference(turned(t)).startswith("MAL-C-FT scored higher than HDT-V-FT on hdt_c at n = 2 (+0.1")
+    assert t.verdict == "lower" and t.turned().verdict == "higher"
+    assert difference(t.turned()).startswith("MAL-C-FT's IoU was higher than HDT-V-FT's on hdt_c at n = 2 (+0.1")
     assert "over 12 persons" in difference(t) and "over 5 seeds" in difference(t)
     luck = dataclasses.replace(t, by_seed={0: -0.5, 1: 0.2})
-    assert verdict(luck) == "cannot tell" and "other runs could turn it round" in difference(luck)
+    assert luck.verdict == "cannot tell" and "other runs could turn it round" in difference(luck)
     small = read_results(write_results(tmp_path / "r.csv", persons=5, seeds=2, noise=0.005))
     t = compare_methods(small, study)[0]
-    assert verdict(t) == "leans lower"
-    assert "5 persons and 24 comparisons cannot give an adjusted p below 1" in difference(t)
+    assert t.verdict == "leans lower"
+    assert "5 persons and 24 comparisons cannot give a p below 1" in difference(t)
 
 
 def test_scores_tell_how_many_predictions_have_no_distance(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tlseg_jax.train import history as history_module
-from tlseg_jax.train.history import Epochs, History, format_epochs
+from tlseg_jax.train.history import Epochs, History, forget_test_losses, format_epochs
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -134,3 +134,14 @@ def test_the_table_of_epochs_adds_up_and_shows_what_was_not_measured() -> None:
         ["all", "3.8"],
     ]
     assert len({len(line) for line in table[:3]}) == 1
+
+
+def test_losses_of_another_test_set_go_and_the_rest_stays(tmp_path: Path) -> None:
+    (tmp_path / "history.csv").write_text("step,loss,validation_iou,test_loss\n1,0.5,,\n1,,,0.7\n2,0.4,,\n2,,0.3,\n")
+    (tmp_path / "epochs.csv").write_text("epoch,step,seconds,train_loss,test_loss\n1,2,3.0,0.45,0.6\n")
+    assert forget_test_losses(tmp_path)
+    assert (tmp_path / "history.csv").read_text().splitlines()[1:] == ["1,0.5,,", "2,0.4,,", "2,,0.3,"]
+    assert (tmp_path / "epochs.csv").read_text().splitlines()[1:] == ["1,2,3.0,0.45,"]
+    before = [(tmp_path / f).read_bytes() for f in ("history.csv", "epochs.csv")]
+    assert not forget_test_losses(tmp_path)
+    assert [(tmp_path / f).read_bytes() for f in ("history.csv", "epochs.csv")] == before

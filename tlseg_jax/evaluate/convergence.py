@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tlseg_jax.evaluate.run_tables import Curve
+from tlseg_jax.evaluate.run_curves import Curve
 
 FRACTIONS = (0.5, 0.25, 0.1)
 """Of the highest first loss among the runs."""

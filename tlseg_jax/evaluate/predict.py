@@ -93,7 +93,7 @@ def predict_scan(
         details=dict(prepared.details),
         warnings=(
             *scan.warnings,
-            *filter(None, [no_geometry(files.image, scan.affine)]),
+            *filter(None, [no_geometry(files.image, scan.affine, scan.image.shape)]),
             *_warnings(spec, probability > THRESHOLD, None if spec.random_patch else box),
         ),
     )

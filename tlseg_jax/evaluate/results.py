@@ -313,7 +313,7 @@ def _read_summary(path: Path) -> dict[str, Any]:
 
 
 def format_summary(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    """An aligned text table, one line a test set, for the terminal."""
+    """An aligned text table, one line a test set, for the terminal; what makes its numbers doubtful stands below."""
     distances = any("distances_n" in s for s in summaries.values())
     lines: list[tuple[str, ...]] = [("test set", "n", "IoU mean", "IoU std", "Dice mean", "predicted / reference ml")]
     if distances:
@@ -326,6 +326,8 @@ def format_summary(summaries: Mapping[str, Mapping[str, Any]]) -> str:
             hd95, left_out = s.get("hd95_mm_mean"), s.get("distances_undefined")
             lines[-1] += ("-" if hd95 is None else f"{hd95:.2f}", "-" if left_out is None else str(left_out))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    doubts = dict.fromkeys(d for s in summaries.values() for d in s.get("doubts", ()))
     return "\n".join(
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines
+        ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines]
+        + [f"warning: {d}" for d in doubts]
     )

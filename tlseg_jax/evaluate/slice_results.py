@@ -1,7 +1,8 @@
 """Scores of a 2D network over the volumes of a prepared data set of slices, one test set a structure.
 
 The slices of a volume are scored together as one 3D mask, over its samples: where the data set takes only
-some of a volume's slices, so do the scores and the volumes in ml.
+some of a volume's slices, so do the scores and the volumes in ml. Volumes are counted in the scan's own voxels, as
+`predict` does and as the label file has them; the prepared pixels round outlines off.
 """
 
 import dataclasses
@@ -16,8 +17,9 @@ from tqdm import tqdm
 from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score
-from tlseg_jax.evaluate.results import Keep, SubjectRow, save_results
+from tlseg_jax.evaluate.results import Keep, ScoreSpace, SubjectRow, save_results
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_planes
+from tlseg_jax.preprocess.slice_back import canonical_affine, planes_on_scan
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
@@ -56,6 +58,7 @@ def evaluate_slices(
     batch: int = BATCH,
     progress: bool = True,
     keep: Keep | None = None,
+    space: ScoreSpace = "data",
 ) -> SliceResults:
     """Predict and score each volume of a split, for every structure that the network and the store name alike.
 
@@ -73,11 +76,13 @@ def evaluate_slices(
       batch: slices a call.
       progress: show a bar on stderr.
       keep: called for each structure and volume with the row and the predicted mask (samples, x, y), in the
-        process that predicted it. The row's test set is "STORE_STRUCTURE", with "_train" behind it for that split.
+        process that predicted it. The row's test set is that of `result_name`.
+      space: "scan" takes the probability to the scan's own pixels, as `predict` does, and compares it there with the
+        label file that was prepared.
 
     Raises:
       InputError: no structure in common, no volumes in the split, or a volume cannot be read or
-        predicted (it is named).
+        predicted (it is named), or see `original_planes`.
     """
     structures = common_structures(store, outputs)
     subjects = store.subjects(split)
@@ -89,17 +94,25 @@ def evaluate_slices(
     scattered = scattered_volumes(store, subjects)
 
     def row(subject: str, structure: str, found: SubjectScore) -> SubjectRow:
-        return SubjectRow(result_name(store, structure, split), subject, store.persons[subject], found)
+        return SubjectRow(result_name(store, structure, split, space), subject, store.persons[subject], found)
 
     def results(some: Sequence[str]) -> list[dict[str, Any]]:
         out = []
         for subject in tqdm(some, desc=f"evaluate {store.spec.name}", unit="volume", disable=not progress, leave=None):
             predicted, reference = predict_subject(store, subject, predictor, channels, batch)
+            drawn = _drawn(store, subject) if space == "scan" else reference
             of_subject = {}
             for s in structures:
-                ours = predicted[..., outputs.index(s)] > THRESHOLD
-                theirs = reference_mask(store, reference, s)
-                found = score(ours, theirs, _steps(store, subject))
+                theirs = reference_mask(store, drawn, s)
+                probability = predicted[..., outputs.index(s)]
+                ours = on_scan = _on_scan(store, subject, probability)
+                if space == "data":
+                    ours = probability > THRESHOLD
+                found = score(ours, theirs, _steps(store, subject, space))
+                reference_ml = label_ml(store, subject, s)
+                if reference_ml is not None:
+                    predicted_ml = int(np.count_nonzero(on_scan)) * store.scan_voxel_ml(subject)
+                    found = dataclasses.replace(found, reference_ml=reference_ml, predicted_ml=predicted_ml)
                 if keep is not None:
                     keep(row(subject, s, found), ours)
                 tumours = None if scattered else dataclasses.asdict(detect(ours, theirs))
@@ -145,9 +158,20 @@ def common_structures(store: SliceStore, outputs: Sequence[str]) -> tuple[str, .
     return common
 
 
-def result_name(store: SliceStore, structure: str, split: str = "test") -> str:
-    """Name of a structure's test set in the tables."""
-    return f"{store.spec.name}_{structure}" + ("" if split == "test" else f"_{split}")
+def result_name(store: SliceStore, structure: str, split: str = "test", space: ScoreSpace = "data") -> str:
+    """Name of a structure's test set in the tables: STORE_STRUCTURE, then "_train" and "_scan" where they are those."""
+    name = f"{store.spec.name}_{structure}" + ("" if split == "test" else f"_{split}")
+    return name + ("_scan" if space == "scan" else "")
+
+
+def label_ml(store: SliceStore, subject: str, structure: str) -> float | None:
+    """A structure's ml in the slices that are samples, counted in the label file; None where the store lacks it."""
+    r = store.record(subject)
+    if structure in r.get("label_voxels", {}):
+        return float(sum(r["label_voxels"][structure]) * store.scan_voxel_ml(subject))
+    # Prepared before that was kept: of every slice it is what the whole file holds.
+    every = len(r["samples"]) == store.depth(subject)
+    return float(r["label_ml"][structure]) if every and structure in r.get("label_ml", {}) else None
 
 
 def reference_mask(store: SliceStore, bits: NDArray[np.uint8], structure: str) -> Mask:
@@ -191,6 +215,23 @@ def save_slice_results(
     }
 
 
-def _steps(store: SliceStore, subject: str) -> NDArray[np.float64]:
-    """(3, 3): from one stored voxel to the next in mm of the scan, in the order of the arrays: z, x, y."""
-    return np.array(store.record(subject)["affine"], np.float64)[:3, [2, 0, 1]]
+def _on_scan(store: SliceStore, subject: str, probability: NDArray[np.float32]) -> Mask:
+    """Where a structure is on the scan's own pixels, (samples, x, y), as `predict` finds it."""
+    r = store.record(subject)
+    affine, scan_affine = np.array(r["affine"], np.float64), np.array(r["scan_affine"], np.float64)
+    return np.stack([p > THRESHOLD for p in planes_on_scan(probability, affine, r["scan_shape"], scan_affine)])
+
+
+def _drawn(store: SliceStore, subject: str) -> NDArray[np.uint8]:
+    from tlseg_jax.preprocess.original import original_planes  # a machine that only trains may not have what it needs
+
+    return original_planes(store, subject)
+
+
+def _steps(store: SliceStore, subject: str, space: ScoreSpace) -> NDArray[np.float64]:
+    """(3, 3): from one voxel to the next in mm of the scan, in the order of the arrays: z, x, y."""
+    r = store.record(subject)
+    affine = np.array(r["affine"], np.float64)
+    if space == "scan":
+        affine = canonical_affine(np.array(r["scan_affine"], np.float64), r["scan_shape"])
+    return affine[:3, [2, 0, 1]]

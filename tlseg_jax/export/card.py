@@ -19,7 +19,8 @@ from tlseg_jax.models.unet import UNetConfig
 NOT_STATED = "not stated"
 
 PASSED_ON = (
-    "network", "spec", "prepare", "synthetic", "pretask", "task", "n", "seed", "seen_images", "versions", "patch_box",
+    "network", "spec", "prepare", "synthetic", "pretask", "task", "n", "seed", "seen_images", "seen_voxels",
+    "versions", "patch_box",
 )  # fmt: skip
 """What of a checkpoint's description goes with the model: not the persons, whose names may tell who they are."""
 
@@ -153,8 +154,8 @@ def _limits(d: Mapping[str, Any], config: NetworkConfig, summary: Mapping[str, A
     if d.get("patch_box"):
         lines.append("It sees one fixed patch of the prepared volume: structure outside of it is never found.")
     lines += [
-        "Scans that it has seen are known by their files' checksums alone: another file of the same scan, or another "
-        "scan of the same person, is not recognised.",
+        "Scans that it has seen are known by checksums of their files and voxels alone: another scan of the same "
+        "person is not recognised.",
         "JAX promises to read the program (StableHLO) for six months; the checkpoint does not expire.",
         "Program and checkpoint differ by rounding." + (
             " Where two values of a pooling cell are equal but for that, what is un-pooled may move by a voxel."

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tlseg_jax.evaluate.run_tables import Curve
+from tlseg_jax.evaluate.run_curves import Curve
 from tlseg_jax.figures.png import STYLE, save_png, watermark
 
 LOSS, VALIDATION = "#1f4e8c", "#b3441e"

@@ -10,6 +10,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#0
 """Okabe & Ito's colours: blue, orange, green, vermillion, purple, sky, black."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES: tuple[str | tuple[int, tuple[float, ...]], ...] = ("-", (0, (5, 1.2)), (0, (1.5, 1)), (0, (6, 1, 1.5, 1)))
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "----", "++++", "oooo")
 
 MANY = 8
@@ -23,6 +24,7 @@ class MethodStyle:
     colour: str
     marker: str
     hatch: str
+    line: str | tuple[int, tuple[float, ...]] = "-"
 
     def handle(self, label: str) -> Line2D:
         """A legend's entry of lines and markers."""
@@ -39,6 +41,8 @@ def style_methods(methods: Sequence[str]) -> dict[str, MethodStyle]:
     Beyond seven methods colours come again, with other markers.
     """
     return {
-        m: MethodStyle(COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], HATCHES[i % len(HATCHES)])
+        m: MethodStyle(
+            COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)], HATCHES[i % len(HATCHES)], LINES[i % len(LINES)]
+        )
         for i, m in enumerate(methods)
     }

@@ -11,7 +11,8 @@ import numpy as np
 
 from tlseg_jax.datasets.spec import LabelValues
 from tlseg_jax.preprocess.layouts.layouts import Found
-from tlseg_jax.preprocess.reading.header import Header, check_same_grid, places_of, read_header
+from tlseg_jax.preprocess.reading.header import Header, places_of, read_header
+from tlseg_jax.preprocess.reading.same_grid import check_same_grid
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
 

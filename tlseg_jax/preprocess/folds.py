@@ -5,6 +5,7 @@ import copy
 from tlseg_jax.datasets.splits import numbered
 from tlseg_jax.preprocess.prepare_cohort import box_of_labels
 from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.records import images_of
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 
@@ -27,9 +28,9 @@ def take_fold(store: AnyStore, number: int, folds: int, target: AnyStore | None 
     """
     of_target = _folds_of(target or store, folds)
     fold_of = {p: k % folds for p, k in _numbers(store).items()} | of_target
-    images = {r["image_sha256"]: r["person"] for r in target.manifest["subjects"].values()} if target else {}
+    images = {i: r["person"] for r in target.manifest["subjects"].values() for i in images_of(r)} if target else {}
     for subject, person in store.persons.items():
-        known = images.get(store.record(subject)["image_sha256"])
+        known = next((images[i] for i in sorted(images_of(store.record(subject))) if i in images), None)
         if known is not None:
             fold_of[person] = of_target[known]
     manifest = copy.deepcopy(store.manifest)

@@ -2,9 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation
+from numpy.typing import NDArray
+
+from tlseg_jax.preprocess.reading.header import read_header
+from tlseg_jax.preprocess.reading.planes import Clock
 from tlseg_jax.preprocess.reading.read import read_scan
+from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
+from tlseg_jax.preprocess.reading.slice_stream import read_label_bits
+from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.provenance import checksums_of
+from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 
@@ -15,6 +25,32 @@ def original_scan(store: Store, subject: str) -> Scan:
     Raises:
       InputError: a file is not there any more, is not the one that was prepared, or cannot be read.
     """
+    try:
+        return read_scan(_files(store, subject), store.spec.label_values)
+    except ExclusionError as e:
+        raise InputError(str(e)) from None
+
+
+def original_planes(store: SliceStore, subject: str) -> NDArray[np.uint8]:
+    """(samples, x, y) uint8 bits of a volume's samples on the scan's own pixels, as its label file holds them.
+
+    Raises:
+      InputError: a file is not there any more, is not the one that was prepared, or cannot be read.
+    """
+    files, r = _files(store, subject), store.record(subject)
+    assert files.label is not None
+    try:
+        header, of_label = (read_header(p, single_slice=True) for p in (files.image, files.label))
+        check_same_grid(files.image, header, files.label, of_label)
+        bits = turned(read_label_bits(files.label, of_label, store.spec, Clock()).bits, turn_onto(header, of_label))
+    except ExclusionError as e:
+        raise InputError(str(e)) from None
+    whole = apply_orientation(bits, io_orientation(header.affine))
+    return np.stack([whole[:, :, r["planes"][p]] for p in r["samples"]])
+
+
+def _files(store: AnyStore, subject: str) -> ScanFiles:
+    """Where they are, checked."""
     r = store.record(subject)
     paths = {kind: Path(r.get(kind) or "") for kind in ("image", "label")}
     files = ScanFiles(subject, paths["image"], paths["label"])
@@ -24,7 +60,4 @@ def original_scan(store: Store, subject: str) -> Scan:
             raise InputError(f"{what} is not there: put it back, or prepare the data set again from where it lies now.")
         if found != r.get(f"{kind}_sha256"):
             raise InputError(f"{what} is another file now (its checksum differs): prepare the data set again.")
-    try:
-        return read_scan(files, store.spec.label_values)
-    except ExclusionError as e:
-        raise InputError(str(e)) from None
+    return files

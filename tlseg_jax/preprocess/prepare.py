@@ -19,6 +19,7 @@ from tlseg_jax.preprocess.store.records import (
     clear_leftovers,
     doubts_of,
     json_key,
+    keep_exclusion,
     kept_record,
     source_of,
     stamps_of,
@@ -60,6 +61,7 @@ def prepare_dataset(
     test_fraction: float | None = None,
     split_seed: int = 0,
     overwrite: bool = False,
+    mirror: bool | None = None,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Store:
@@ -81,6 +83,8 @@ def prepare_dataset(
       test_fraction: share of the scans held out; None takes the paper's.
       split_seed: which random split.
       overwrite: redo a store that was made with other settings.
+      mirror: whether training mirrors patches left to right; None: as the spec has it, but for a structure that lies
+        on one side of every head.
       progress: whether to show a bar.
       say: prints a line.
 
@@ -89,7 +93,7 @@ def prepare_dataset(
         maps hold several values and none is named, or the split contradicts itself.
     """
     spec = effective_spec(spec, label_values)
-    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
+    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed, mirror)
     found = find_scans(source, layout, desc=desc)
     exclusions = _exclusions(found)
     check_any(len(found.scans), exclusions, source)
@@ -99,7 +103,7 @@ def prepare_dataset(
         plan = plan_scans(found.scans, spec, settings, store_root)
         if plan.reused:
             say(f"{spec.name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
-        done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name)
+        done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name, keep_exclusion)
         records = {**plan.reused, **done}
         whole.write_manifest(found, records, failed)
     say(
@@ -122,6 +126,7 @@ def prepare_shard(
     test_fraction: float | None = None,
     split_seed: int = 0,
     overwrite: bool = False,
+    mirror: bool | None = None,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> Store | None:
@@ -141,7 +146,7 @@ def prepare_shard(
       InputError: as `prepare_dataset`; or this shard is at work already, or shards of another number.
     """
     spec = effective_spec(spec, label_values)
-    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed)
+    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed, mirror)
     folder = whole.folder
     found = find_scans(source, layout, desc=desc)
     check_any(len(found.scans), _exclusions(found), source)
@@ -150,7 +155,7 @@ def prepare_shard(
     with writing(folder):
         with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
             plan = plan_scans(ours.scans, spec, settings, store_root)
-            done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, f"{spec.name} {shard}")
+            done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, f"{spec.name} {shard}", keep_exclusion)
             say(
                 f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
             )
@@ -174,6 +179,7 @@ class _Whole:
     settings: PrepareSettings
     test_fraction: float
     split_seed: int
+    mirror: bool | None
 
     @property
     def folder(self) -> Path:
@@ -196,7 +202,7 @@ class _Whole:
         exclusions = _exclusions(found) + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
         check_any(len(records), exclusions, self.source)
         check_one_value(records, spec)
-        spec, one_sided = without_mirroring(records, spec)
+        spec, one_sided = without_mirroring(records, spec, self.mirror)
         persons, of_split = split_subjects(
             records, found.scans, spec, self.store_root, folder, self.test_fraction, self.split_seed
         )

@@ -93,11 +93,23 @@ def check_one_value(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) ->
         )
 
 
-def without_mirroring(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) -> tuple[DatasetSpec, list[str]]:
+def without_mirroring(
+    records: Mapping[str, dict[str, Any]], spec: DatasetSpec, mirror: bool | None = None
+) -> tuple[DatasetSpec, list[str]]:
     """The spec, and a warning, with no mirroring where the structure lies on one side in every subject.
 
-    A mirrored head looks like any other, and its mirrored label would be on the side that is to be left alone.
+    A mirrored head looks like any other, and its mirrored label would be on the side that is to be left alone. A lesion
+    that happens to be on one side in a few scans may lie on either: that is the user's to say.
+
+    Args:
+      records: of the subjects.
+      spec: the data set.
+      mirror: whether to mirror, whatever the labels say; None: they decide.
     """
+    if mirror is not None:
+        return dataclasses.replace(
+            spec, flip_left_right=mirror, random_rotations=mirror and spec.random_rotations
+        ), []
     right = [r["label_right"] for r in records.values() if r.get("label_right") is not None]
     side = "right" if min(right, default=0) > _ONE_SIDED else "left" if max(right, default=1) < 1 - _ONE_SIDED else ""
     if not side or not (spec.flip_left_right or spec.random_rotations):
@@ -108,5 +120,6 @@ def without_mirroring(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) 
     )  # fmt: skip
     return dataclasses.replace(spec, flip_left_right=False, random_rotations=False), [
         f"The {spec.structure} lies on the {side} in every subject, so training patches will not be {what}, as "
-        f"{spec.name} has it: where both sides are meant, name the values of both with --label_values."
+        f"{spec.name} has it: where both sides are meant, name the values of both with --label_values, and where "
+        "it may lie on either (a lesion), give --mirror."
     ]

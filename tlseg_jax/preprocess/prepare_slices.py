@@ -18,6 +18,7 @@ from tlseg_jax.preprocess.store.records import (
     clear_leftovers,
     doubts_of,
     json_key,
+    keep_exclusion,
     kept_record,
     source_of,
     stamps_of,
@@ -134,7 +135,8 @@ def prepare_slices_shard(
     with writing(folder):
         with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
             plan = plan_slices(ours.scans, spec, folder)
-            done, failed = run_jobs(plan.jobs, prepare_slices_of, workers, progress, f"{spec.name} {shard}")
+            title = f"{spec.name} {shard}"
+            done, failed = run_jobs(plan.jobs, prepare_slices_of, workers, progress, title, keep_exclusion)
             say(
                 f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
             )
@@ -290,7 +292,7 @@ def _in_waves(
                 break
             count = volumes_for(spec.max_slices - have, have, len(records), spec, workers)
         plan = plan_slices(scans[at : at + count], spec, folder)
-        done, no = run_jobs(plan.jobs, prepare_slices_of, workers, progress, spec.name)
+        done, no = run_jobs(plan.jobs, prepare_slices_of, workers, progress, spec.name, keep_exclusion)
         records |= {**plan.reused, **done}
         failed |= no
         reused |= set(plan.reused)

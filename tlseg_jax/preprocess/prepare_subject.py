@@ -13,6 +13,7 @@ from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
 from tlseg_jax.preprocess.reading.header import no_geometry
+from tlseg_jax.preprocess.reading.planes import digest_of
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
 from tlseg_jax.preprocess.steps import crop, register
@@ -71,7 +72,7 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
         known, seconds, details = _registration(job, scan)
         done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
         assert done.label is not None
-        doubt = no_geometry(job.files.image, scan.affine)
+        doubt = no_geometry(job.files.image, scan.affine, scan.image.shape)
         record = {
             **origin(job.files),
             "split": "train",
@@ -81,6 +82,7 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
             "scan_shape": list(scan.image.shape),
             "scan_affine": np.asarray(scan.affine, float).tolist(),
             **{f"{k}_sha256": job.source.get(k, {}).get("sha256") for k in ("image", "label", "mask")},
+            "image_voxels": digest_of(scan.image),
             "fingerprint": job.fingerprint,
             "label_voxels": int(done.label.sum()),
             "label_ml": _millilitres(scan),

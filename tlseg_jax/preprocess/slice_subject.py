@@ -78,6 +78,7 @@ def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
         **origin_of(job.files),
         "split": "train",
         **{f"{k}_sha256": job.source.get(k, {}).get("sha256") for k in ("image", "label")},
+        "image_voxels": volume.image_voxels,
         "fingerprint": job.fingerprint,
         "order": 0,
         "scan_shape": list(volume.scan_shape),
@@ -89,6 +90,7 @@ def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
         "bits": bits,
         "label_ml": volume.label_ml,
         "label_slices": volume.label_slices,
+        "label_voxels": volume.label_voxels,
         "seconds": dict(volume.seconds),
         "details": {"scaling": volume.scaling.to_dict(), "label_pixels": pixels, "warnings": list(volume.warnings),
                     "doubts": volume.doubts},
@@ -98,9 +100,11 @@ def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
 def first_samples(record: dict[str, Any], count: int) -> dict[str, Any]:
     """The record with its first `count` samples alone; the arrays keep what they hold."""
     pixels = {s: n[:count] for s, n in record["details"]["label_pixels"].items()}
+    voxels = {s: n[:count] for s, n in record.get("label_voxels", {}).items()}
     return record | {
         "samples": record["samples"][:count],
         "bits": record["bits"][:count],
+        **({"label_voxels": voxels} if voxels else {}),
         "details": record["details"] | {"label_pixels": pixels},
     }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tlseg_jax.datasets.splits import Split, numbered
 from tlseg_jax.preprocess.layouts.found import person_of
-from tlseg_jax.preprocess.store.records import read_json_if_any
+from tlseg_jax.preprocess.store.records import images_of, read_json_if_any
 from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
 
@@ -23,7 +23,7 @@ Records = Mapping[str, dict[str, Any]]
 
 
 def unite_scans(records: Records) -> list[str]:
-    """Give scans of one image (equal checksums) one person, in the records; say whose scans are one person's.
+    """Give scans of one image (equal voxels) one person, in the records; say whose scans are one person's.
 
     Returns:
       Warnings: who was made one by the files, and who is one by the endings of the names.
@@ -31,14 +31,17 @@ def unite_scans(records: Records) -> list[str]:
     warnings = []
     of_image: dict[str, list[str]] = {}
     for s in sorted(records):
-        of_image.setdefault(records[s]["image_sha256"], []).append(s)
-    for same in (of for of in of_image.values() if len(of) > 1):
+        for image in images_of(records[s]):
+            of_image.setdefault(image, []).append(s)
+    groups = {tuple(of) for of in of_image.values() if len(of) > 1}
+    # Of some records only the file's checksum is known: a group of one file may be part of one of its voxels.
+    for same in sorted(g for g in groups if not any(set(g) < set(other) for other in groups)):
         persons = sorted({records[s]["person"] for s in same})
         for r in records.values():
             if r["person"] in persons:
                 r["person"] = persons[0]
         warnings.append(
-            f"{', '.join(same)} are the same image (equal checksums): they count as one person, {persons[0]}, and "
+            f"{', '.join(same)} are the same image (equal voxels): they count as one person, {persons[0]}, and "
             "stand on one side of every split; leave all but one out."
         )
     repeats: dict[str, list[str]] = {}
@@ -110,7 +113,7 @@ def earlier_sides(
       InputError: the source puts a scan on another side than a data set of the group.
     """
     names = {r["person"] for r in records.values()}
-    by_image = {r["image_sha256"]: r["person"] for r in records.values()}
+    by_image = {i: r["person"] for r in records.values() for i in images_of(r)}
     found: dict[bool, dict[str, set[str]]] = {True: {}, False: {}}
     own_map: dict[str, dict[str, Any]] = {}
     warnings = []
@@ -126,7 +129,7 @@ def earlier_sides(
             if (p in names or ours) and "split" in e:
                 kept.setdefault(p, set()).add(e["split"])
         for s, r in manifest.get("subjects", {}).items():
-            them = {by_image.get(r.get("image_sha256")), records[s]["person"] if s in records else None}
+            them = {by_image.get(i) for i in images_of(r)} | {records[s]["person"] if s in records else None}
             them |= {r.get("person")} & names
             for p in them - {None}:
                 kept.setdefault(str(p), set()).add(r["split"])

@@ -71,6 +71,10 @@ class StudyInfo:
       failed: cells that failed.
       missing: names of cells not done yet.
       seconds: wall-clock time so far.
+      sections: of the report, by name and in order; empty: the usual ones.
+      titles: section -> heading in place of its own.
+      folder: of the sweep, with the cells.
+      figures: where a report's figures go.
     """
 
     name: str
@@ -88,6 +92,14 @@ class StudyInfo:
     failed: tuple[FailedCell, ...] = ()
     missing: tuple[str, ...] = ()
     seconds: float = 0.0
+    sections: tuple[str, ...] = ()
+    titles: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    folder: Path = Path()
+    figures: Path = Path("figures")
+
+    def cell(self, name: str) -> Path:
+        """The run folder of a cell."""
+        return self.folder / "cells" / name
 
     def method(self, name: str) -> StudyMethod | None:
         """The method of that name, if the study has it."""
@@ -156,6 +168,9 @@ def read_study(path: Path) -> StudyInfo:
         failed=tuple(FailedCell(f.text("cell"), f.text("reason")) for f in file.each("failed")),
         missing=file.list_of("missing", str),
         seconds=file.seconds("seconds"),
+        sections=file.list_of("sections", str),
+        titles=file.texts("titles"),
+        folder=path.parent,
     )
 
 
@@ -209,9 +224,7 @@ class _Fields:
         return {k: at.text(k) for k in values}
 
     def each(self, name: str) -> "list[_Fields]":
-        return [
-            _Fields(self.path, f"{self.place}{name}.{i}.", v) for i, v in enumerate(self.list_of(name, dict))
-        ]
+        return [_Fields(self.path, f"{self.place}{name}.{i}.", v) for i, v in enumerate(self.list_of(name, dict))]
 
 
 _WORDS: Mapping[type, str] = {

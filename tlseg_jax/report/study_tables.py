@@ -6,11 +6,11 @@ from tlseg_jax.report.page.sections import Cell, ReportTable
 from tlseg_jax.report.stats.agreement import Estimate
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, spread_caption, values_text
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve
-from tlseg_jax.report.stats.sweep_stats import MethodTest, Score, ScoredSet, VolumeAgreement, mean_scores
+from tlseg_jax.report.stats.method_tests import MethodTest
+from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, VolumeAgreement, mean_scores
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.sweep_cases import FailureCount
-from tlseg_jax.report.words.compare_answers import count
-from tlseg_jax.report.words.study_words import persons_words, verdict
+from tlseg_jax.report.words.study_words import count, persons_words
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results
 
 PAPER_TABLE_2 = {"hdt_v": "0.983 (0.0149)", "hdt_wb": "0.940 (0.0010)", "mal_c": "0.837 (0.0942)"}
@@ -64,7 +64,9 @@ def scores_table(
         + (f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else ".")
         + (
             " Distances are means over the persons where they exist; the last column counts the predictions that have "
-            "none, as they or their reference are empty." if distances else ""
+            "none, as they or their reference are empty."
+            if distances
+            else ""
         )
     )
     return ReportTable(name, caption, columns, tuple(rows))
@@ -79,30 +81,36 @@ def _without_distance(results: Results, s: Score) -> int | None:
 
 
 def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTable:
-    """Paired tests: the second method minus the first."""
+    """Paired tests: the second method minus the first; of scores, or of runs where the units are seeds."""
+    over_seeds = tests[0].unit == "seed"
+    unit = tests[0].unit + "s"
     columns = (
-        "test set", "n", "first", "second", "persons", "difference", "low", "high", "each", "Wilcoxon p", "adjusted p",
-        "comparisons", "d_z", "seeds", "seeds low", "seeds high", "finding", "note",
+        "measure", "test set", "n", "first", "second", unit, "difference", "low", "high", "each", "Wilcoxon p",
+        "adjusted p", "comparisons", "t-test p", "d_z", "rank-biserial r",
+        *(() if over_seeds else ("seeds", "seeds low", "seeds high")), "finding", "note",
     )  # fmt: skip
     rows = []
     for t in tests:
-        over = t.seed_interval or (None, None)
+        low, high = t.seed_interval or (None, None)
         notes = [t.test.note] if t.test.note else []
         if t.left_out:
             notes.append(f"{count(t.left_out, 'person')} scored with one of the two only")
         rows.append(
             (
-                t.test_set.name, t.n, t.first, t.second, t.test.n, _short(t.test.mean_difference), _short(t.test.low),
-                _short(t.test.high), values_text(t.test) or None, _p(t.test.wilcoxon_p), _p(t.p), t.family,
-                _short(t.test.effect, 2), len(t.by_seed), _short(over[0]), _short(over[1]), verdict(t),
+                t.measure, t.test_set.name, t.n, t.first, t.second, t.test.n, _short(t.test.mean_difference),
+                _short(t.test.low), _short(t.test.high), values_text(t.test) or None, _p(t.test.wilcoxon_p), _p(t.p),
+                t.family, _p(t.test.t_p), _short(t.test.effect, 2), _short(t.test.rank_biserial, 2),
+                *(() if over_seeds else (len(t.by_seed), _short(low), _short(high))), t.verdict,
                 "; ".join(notes) or None,
             )
         )  # fmt: skip
-    persons = persons_words(t.test.n for t in tests)
+    units = sorted({t.test.n for t in tests})
+    counted = f"{units[0]} {unit}" if len(units) == 1 else f"{units[0]} to {units[-1]} {unit}"
     caption = (
-        f"{what}: difference in mean IoU, second minus first, over {persons} with its "
+        f"{what}: mean difference, second minus first, over {counted} with its "
         f"{spread_caption(t.test.n for t in tests)}; two-sided Wilcoxon signed-rank test, adjusted (Holm) over the "
-        "comparisons of a test set; d_z is Cohen's; the 95% t-interval over the seeds' own differences."
+        "comparisons of a measure and test set; paired t-test; d_z is Cohen's, r the matched-pairs rank-biserial "
+        "correlation" + ("." if over_seeds else "; the 95% t-interval over the seeds' own differences.")
     )
     return ReportTable(name, caption, columns, tuple(rows))
 

@@ -5,13 +5,14 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tlseg_jax.runtime import signals
-from tlseg_jax.runtime.errors import InputError, Preempted
+from tlseg_jax.runtime.errors import Preempted
 
 
 class HasSubject(Protocol):
@@ -20,6 +21,10 @@ class HasSubject(Protocol):
     @property
     def subject(self) -> str:
         """Unique name."""
+
+    @property
+    def image(self) -> Path:
+        """The scan."""
 
 
 class Job(Protocol):
@@ -36,12 +41,19 @@ Result = dict[str, Any] | str
 
 
 def run_jobs(
-    jobs: Sequence[J], work: Callable[[J], Result], workers: int, progress: bool, title: str
+    jobs: Sequence[J],
+    work: Callable[[J], Result],
+    workers: int,
+    progress: bool,
+    title: str,
+    lost: Callable[[J, str], str] = lambda job, reason: reason,
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """Do the jobs.
 
     Interrupted, it lets the scans in flight be finished and kept; pre-empted, it ends the workers at once. Killed, it
-    takes the workers with it, so that none of them is still writing when the same command runs again.
+    takes the workers with it, so that none of them is still writing when the same command runs again. Where a worker is
+    killed, the scans that were in flight are tried again one at a time, with the memory for themselves: the one whose
+    worker is killed again is left out, and the others go on.
 
     Args:
       jobs: one a subject.
@@ -49,12 +61,12 @@ def run_jobs(
       workers: processes; 1 stays in this one.
       progress: whether to show a bar.
       title: of the bar.
+      lost: told of a job whose worker was killed, and why it failed; gives the reason back.
 
     Returns:
       Subject -> record, and subject -> reason for those that failed.
 
     Raises:
-      InputError: a worker process was killed.
       Preempted: as it comes from the command's signals.
     """
     from tqdm import tqdm
@@ -79,27 +91,67 @@ def run_jobs(
             for job in jobs:
                 take(job, work(job))
             return records, failed
-        context = multiprocessing.get_context("spawn")
-        # Nobody ever writes to this pipe: that its only writing end is closed is what the workers listen for.
-        ours, theirs = context.Pipe(duplex=False)
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _begin, (ours,))
-        try:
-            futures: dict[Future[Result], J] = {pool.submit(work, j): j for j in jobs}
-            for future in as_completed(futures):
-                take(futures[future], future.result())
-        except BrokenProcessPool:
-            raise InputError(
-                "A worker process was killed, most likely for want of memory: run the same command again "
-                "with --workers=1; what is done is kept."
-            ) from None
-        except Preempted:
-            theirs.close()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            theirs.close()
-            ours.close()
+        waiting = list(jobs)
+        while waiting:
+            for suspect in _in_pool(waiting, work, min(workers, len(waiting)), take):
+                alone = [suspect]
+                if _in_pool(alone, work, 1, take):
+                    take(suspect, lost(suspect, _LOST.format(suspect.files.image)))
     return records, failed
+
+
+_LOST = (
+    "{} ended the process that prepared it, twice, most likely for want of memory: free some, or resample the scan to "
+    "fewer voxels, and run the same command again."
+)
+
+
+def _in_pool(waiting: list[J], work: Callable[[J], Result], workers: int, take: Callable[[J, Result], None]) -> list[J]:
+    """Do jobs in worker processes until none is waiting or a worker is killed.
+
+    Args:
+      waiting: the jobs; each is taken out as it begins.
+      work: what to do.
+      workers: processes.
+      take: given each job's result.
+
+    Returns:
+      The jobs that were in flight when a worker was killed, whichever of them it was at; none where none was.
+    """
+    context = multiprocessing.get_context("spawn")
+    # Nobody ever writes to this pipe: that its only writing end is closed is what the workers listen for.
+    ours, theirs = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, _begin, (ours,))
+    futures: dict[Future[Result], J] = {}
+    suspects: list[J] = []
+    whole = True
+    try:
+        while (waiting and whole) or futures:
+            # No more than there are workers: what a pool holds ready counts as begun, and would be suspected with them.
+            while waiting and whole and len(futures) < workers:
+                job = waiting.pop(0)
+                try:
+                    futures[pool.submit(work, job)] = job
+                except BrokenProcessPool:
+                    waiting.insert(0, job)  # it never began
+                    whole = False
+            for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                job = futures.pop(future)
+                try:
+                    result = future.result()
+                except BrokenProcessPool:
+                    suspects.append(job)
+                    whole = False
+                else:
+                    take(job, result)
+    except Preempted:
+        theirs.close()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        theirs.close()
+        ours.close()
+    return suspects
 
 
 def _begin(parent: "Connection[None, None]") -> None:

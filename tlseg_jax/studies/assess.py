@@ -23,6 +23,7 @@ from tlseg_jax.figures.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.original import original_scan
 from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.store.records import doubts_of
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
@@ -30,6 +31,10 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_record import store_digest
 from tlseg_jax.train.predictors import load_predictor
 from tlseg_jax.train.seen import refuse_seen, seen_subjects
+
+ON_SCAN = {"ml": "scan"}
+"""In the summary of every test set of slices whose ml are counted in the scans' own voxels; before that was looked to,
+they were counted in the prepared ones."""
 
 ALLOW = ", or give --allow_seen to score them all the same"
 
@@ -51,6 +56,11 @@ def scored_of(saved: SavedModel, store: AnyStore, split: str = "test") -> dict[s
     return {"weights": saved.weights, "data": store_digest(store, store.subjects(split))}
 
 
+def doubts_in(store: AnyStore, split: str) -> list[str]:
+    """What makes every number of a split's scans doubtful, such as an affine that was never set."""
+    return doubts_of({s: store.record(s) for s in store.subjects(split)})
+
+
 def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Tiles | None = None) -> bool:
     """Whether a finished run has scores of its model on a store's test subjects as they are now.
 
@@ -65,6 +75,8 @@ def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Til
     if entry is None or entry.get("data") != store_digest(store, store.subjects("test")):
         return False
     if not IN_PERSON.items() <= entry.items():  # its ml are a template's
+        return False
+    if isinstance(store, SliceStore) and not ON_SCAN.items() <= entry.items():  # or those of resized pixels
         return False
     if entry.get("weights") != summary.get("weights") or (distances and not entry.get("distances", True)):
         return False
@@ -134,7 +146,7 @@ def assess(
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
-    extra |= scored_of(saved, store, split) | {"distances": distances}
+    extra |= scored_of(saved, store, split) | {"distances": distances, "doubts": doubts_in(store, split)}
     if spec.random_patch:
         extra["tiles"] = tiles
     kept.gather()

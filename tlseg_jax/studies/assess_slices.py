@@ -8,7 +8,7 @@ import numpy as np
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.evaluate.results import KeptMasks, SubjectRow
+from tlseg_jax.evaluate.results import KeptMasks, ScoreSpace, SubjectRow
 from tlseg_jax.evaluate.slice_results import (
     common_structures,
     evaluate_slices,
@@ -22,14 +22,14 @@ from tlseg_jax.figures.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime import processes
-from tlseg_jax.studies.assess import ALLOW, mark_of, scored_of, title_of
+from tlseg_jax.studies.assess import ALLOW, ON_SCAN, doubts_in, mark_of, scored_of, title_of
 from tlseg_jax.train.predictors import load_slice_predictor
 from tlseg_jax.train.seen import refuse_seen, seen_subjects
 
 
 def assess_slices(
     run: Path, saved: SavedModel, store: SliceStore, *, split: str = "test", progress: bool = True,
-    figures: bool = True, allow_seen: bool = False,
+    figures: bool = True, allow_seen: bool = False, space: ScoreSpace = "data",
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a 2D run on a store's volumes and keep the results in the run folder.
 
@@ -47,6 +47,8 @@ def assess_slices(
       progress: whether to draw a bar.
       figures: whether to draw the figure.
       allow_seen: score test volumes that the model was trained on, too.
+      space: see `evaluate_slices`; the masks of "scan" are on the scans' own pixels, the figure in any case on the
+        prepared ones.
 
     Returns:
       Test set -> its summary; "seen_in_training" names volumes that the model was trained on.
@@ -60,12 +62,14 @@ def assess_slices(
     predictor = load_slice_predictor(saved)
     assert isinstance(saved.config, SliceUNetConfig)
     outputs, channels = saved.config.outputs, saved.config.channels
-    masks = {result_name(store, s, split): KeptMasks() for s in common_structures(store, outputs)}
+    masks = {result_name(store, s, split, space): KeptMasks() for s in common_structures(store, outputs)}
 
     def keep(row: SubjectRow, mask: Mask) -> None:
         masks[row.test_set](row, mask)
 
-    results = evaluate_slices(store, split, predictor, outputs, channels, progress=progress, keep=keep)
+    results = evaluate_slices(
+        store, split, predictor, outputs, channels, progress=progress, keep=keep, space=space
+    )
     for name, kept in masks.items():
         kept.gather()
         if processes.is_chief():
@@ -76,6 +80,8 @@ def assess_slices(
         "store": store.where,
         "seen_in_training": list(seen_subjects(store, split, saved.description)),
         **scored_of(saved, store, split),
+        "doubts": doubts_in(store, split),
+        **ON_SCAN,
     }
     entries = save_slice_results(run, results, extra)
     if not figures or not processes.is_chief():

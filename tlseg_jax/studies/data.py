@@ -1,7 +1,6 @@
 """The prepared data sets that a study needs: found or made, and cut into folds."""
 
 import dataclasses
-from collections.abc import Sequence
 
 from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.preprocess.folds import take_fold
@@ -66,11 +65,14 @@ class StudyData:
                 tests.append(source)  # what was forgotten
         return tuple(tests)
 
-
-def roles_of(target: AnyStore, unseen: Sequence[AnyStore]) -> dict[str, Role]:
-    """Test set -> role of a cell's scores that go into results.csv."""
-    roles: dict[str, Role] = {scored_name(target): "target"}
-    return roles | {scored_name(s): "unseen" for s in unseen}
+    def roles_of_cell(self, cell: Cell) -> dict[str, Role]:
+        """Test set -> what it is to a cell's model."""
+        target, *rest = map(scored_name, self.tests_of_cell(cell))
+        unseen = set(map(scored_name, self.unseen))
+        roles: dict[str, Role] = {target: "target"}
+        for name in rest:
+            roles[name] = "unseen" if name in unseen else "pretask"
+        return roles
 
 
 def open_data(place: Workplace, study: Study) -> StudyData:

@@ -14,7 +14,9 @@ from typing import Literal, get_args
 from tlseg_jax.runtime.errors import InputError
 
 Role = Literal["target", "unseen", "pretask"]
-"""What a row's test set is to its model: the target's own, data of a source never trained on, or the pre-task's own."""
+"""What a row's test set is to its model: the target's own, data of a source never trained on, or the pre-task's own.
+
+The last is of the pre-trained models themselves, whose rows have no method, and of what was fine-tuned from them."""
 
 Measure = Literal["iou", "dice", "reference_ml", "predicted_ml", "volume_error_ml", "hd95_mm", "asd_mm"]
 
@@ -68,12 +70,12 @@ class ResultRow:
 
     Attributes:
       study: name of the study.
-      method: name as in the paper, such as "HDT-V-FT"; "" where role is "pretask".
+      method: name as in the paper, such as "HDT-V-FT"; "" of the pre-trained models themselves.
       baseline: method that a remedy is compared with; "" for none.
       remedy: "" for the paper's way, or what was done against fragility.
       pretask: data set of the pre-training; "none" for end to end.
       freeze: freezing rules.
-      n: labelled scans of the target that were asked for; 0 where it is not known (role "pretask").
+      n: labelled scans of the target that were asked for; 0 where it is not known (method "").
       seed: of the run.
       fold: part of the persons that was held out; None without folds.
       role: what the test set is to the model.
@@ -190,9 +192,7 @@ def by_person(rows: Iterable[ResultRow], measure: Measure = "iou") -> dict[str, 
     return by_unit(rows, lambda r: r.person, measure)
 
 
-def by_unit(
-    rows: Iterable[ResultRow], unit: Callable[[ResultRow], str], measure: Measure = "iou"
-) -> dict[str, float]:
+def by_unit(rows: Iterable[ResultRow], unit: Callable[[ResultRow], str], measure: Measure = "iou") -> dict[str, float]:
     """As `by_person`, for any unit, such as the scan."""
     values: dict[str, list[float]] = {}
     for row in rows:
@@ -296,10 +296,8 @@ def _row(line: _Line) -> ResultRow:
     role = line.text("role")
     if role not in get_args(Role):
         raise line.fault(f"'role' is '{role}', not one of {', '.join(get_args(Role))}")
-    own = role == "pretask"
     method = cells["method"] or ""
-    if own and method:
-        raise line.fault(f"'method' is '{method}' where a pre-trained model's own row has none")
+    own = role == "pretask" and not method
     if not own:
         line.text("method")
     n = AllScans(line.whole("scans")) if cells["n"] == ALL else 0 if own and not cells["n"] else line.whole("n")

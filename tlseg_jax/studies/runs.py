@@ -1,6 +1,7 @@
 """From what is there to a scored model: makes the cohort, the stores and the pre-trained model that are missing."""
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 from tlseg_jax.checkpoints.run_folder import differing, hold_run, holds, own_folder, read_json
 from tlseg_jax.datasets.spec import PAPER_SPECS, AnySpec
 from tlseg_jax.evaluate.results import format_summary, keep_results
-from tlseg_jax.evaluate.run_tables import CompareRun, read_run
+from tlseg_jax.evaluate.run_curves import read_curves
 from tlseg_jax.figures.curves import draw_learning_curve
-from tlseg_jax.figures.slice_curves import draw_model_curve
+from tlseg_jax.figures.loss_curves import draw_own_curves
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -20,13 +21,13 @@ from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.studies.assess import assess, is_scored, mark_of, title_of
+from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_name, title_of
 from tlseg_jax.studies.assess_slices import assess_slices
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.history import format_epochs
+from tlseg_jax.train.history import forget_test_losses, format_epochs
 from tlseg_jax.train.job import check_tests, train_job
-from tlseg_jax.train.job_record import run_settings
+from tlseg_jax.train.job_record import run_settings, store_digest
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.shared_model import load_shared_model
@@ -149,6 +150,8 @@ def train_and_assess(
     check_tests(store, job, start, tests)
     # A dry run leaves no folder behind.
     with contextlib.nullcontext() if execution.dry_run else hold_run(folder):
+        if isinstance(store, SliceStore) and not execution.dry_run:
+            processes.chief(lambda: _watched_first(store, folder))
         before = time.perf_counter()
         result = train_job(
             store, job, folder, start, execution=execution, programs=programs, say=place.say, progress=place.progress,
@@ -158,6 +161,8 @@ def train_and_assess(
         if execution.dry_run:
             place.say(f"dry run: nothing was written; the run would be in {folder}.")
             return folder
+        if isinstance(store, SliceStore) and not processes.chief(lambda: _watched_still(store, folder, place.say)):
+            result = dataclasses.replace(result, epochs=[r | {"test_loss": ""} for r in result.epochs])
         saved = load_shared_model(folder, place.say)
         d = saved.description
         there = processes.chief(lambda: _kept_summary(folder, saved.weights, place.say))
@@ -195,7 +200,7 @@ def train_and_assess(
                     figures=figures,
                 )  # fmt: skip
         if figures and processes.is_chief():
-            _draw_curve(folder, result, d, job.seed)
+            _draw_curve(folder, result, d)
     if result.epochs:
         place.say(format_epochs(result.epochs))
     scores = processes.chief(lambda: read_json(folder / "summary.json")["test_sets"])
@@ -207,14 +212,43 @@ def train_and_assess(
     return folder
 
 
-def _draw_curve(folder: Path, result: Fit, description: dict[str, Any], seed: int) -> None:
+def _draw_curve(folder: Path, result: Fit, description: dict[str, Any]) -> None:
     path = folder / "figures" / "learning_curve.png"
     heading, mark = title_of(description), mark_of(description["synthetic"])
-    if result.epochs and (folder / "subjects.csv").exists():
-        model = "A" if description["pretask"] == "none" else "B"
-        draw_model_curve([read_run(CompareRun(model, seed, None, folder))], path, heading=heading, mark=mark)
+    if result.epochs:
+        draw_own_curves([read_curves(folder)], path, heading=heading, mark=mark)
     else:
         draw_learning_curve(result.losses, path, validation=result.validation or None, heading=heading, mark=mark)
+
+
+_WATCHED = "watched.json"
+"""In a run's folder: which test slices the losses beside training are of."""
+
+
+def _watched_first(store: SliceStore, folder: Path) -> None:
+    if not (folder / "settings.json").exists():  # a new run
+        write_json(folder / _WATCHED, {"data": store_digest(store, store.subjects("test"))})
+
+
+def _watched_still(store: SliceStore, folder: Path, say: Callable[[str], None]) -> bool:
+    """Whether the losses beside training are of the test slices that are there now; those of others go.
+
+    The states that they were measured in are gone, so they cannot be measured again.
+    """
+    path, now = folder / _WATCHED, store_digest(store, store.subjects("test"))
+    before = read_json(path).get("data") if path.exists() else None
+    if before is None and (folder / "summary.json").exists():  # of before that was kept
+        before = read_json(folder / "summary.json").get("test_sets", {}).get(scored_name(store), {}).get("data")
+    if before == now:
+        return True
+    gone = before is not None and forget_test_losses(folder)
+    if gone:
+        say(
+            f"{folder}: the test losses beside training were of other scans of {store.spec.name} than are there now, "
+            "and are left out: train anew, in another --workdir, to have them."
+        )
+    write_json(path, {"data": now})
+    return not gone
 
 
 def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dict[str, Any]:

@@ -7,6 +7,10 @@
     seeds = 3
     folds = 0                  # 5: cross-validation over persons in place of the prepared split
     network = "switch8x2"      # optional, as are recipe, steps, epochs, pretrain_steps, pretrain_epochs
+    sections = ["target"]      # optional: of the report, by name and in order; none: the usual ones
+
+    [titles]                   # optional: headings of sections in place of their own
+    target = "Our clinic"
 
     [recipe_values]            # optional: what to change in the recipe
     learning_rate = 0.01
@@ -102,6 +106,8 @@ class Study:
       cohort_spacing: mm, of the built-in cohort; None takes its usual.
       cohort_train: training subjects a data set of the built-in cohort; None takes its usual number.
       cohort_test: its test subjects.
+      sections: of the report, by the names of `report.registry.SECTIONS`; empty takes the usual ones.
+      titles: section -> heading in place of its own.
     """
 
     name: str
@@ -121,6 +127,8 @@ class Study:
     cohort_spacing: float | None = None
     cohort_train: int | None = None
     cohort_test: int | None = None
+    sections: tuple[str, ...] = ()
+    titles: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
     def pretasks(self) -> tuple[str, ...]:
@@ -157,7 +165,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "name": (str,), "task": (str,), "methods": (list,), "n": (list,), "seeds": (int,), "unseen": (list,),
     "folds": (int,), "network": (str,), "recipe": (str,), "recipe_values": (dict,), "steps": (int,), "epochs": (int,),
     "pretrain_steps": (int,), "pretrain_epochs": (int,), "cohort_spacing": (int, float), "cohort_train": (int,),
-    "cohort_test": (int,), "factors": (dict,),
+    "cohort_test": (int,), "factors": (dict,), "sections": (list,), "titles": (dict,),
 }  # fmt: skip
 _METHOD_KINDS: Mapping[str, type] = {
     "name": str, "pretask": str, "freeze": str, "frozen_bn": str, "head": str, "remedies": list,
@@ -195,10 +203,11 @@ def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
         raise InputError(f"{where}: two methods are named '{twice}': give each its own name.")
-    rest = {k: v for k, v in d.items() if k not in ("methods", "n", "unseen", "factors")}
+    rest = {k: v for k, v in d.items() if k not in ("methods", "n", "unseen", "factors", "sections", "titles")}
     return Study(
         **rest, methods=tuple(methods), n=tuple(n or None for n in dict.fromkeys(d["n"])),
-        unseen=tuple(str(u) for u in d.get("unseen", ())),
+        unseen=tuple(str(u) for u in d.get("unseen", ())), sections=tuple(str(s) for s in d.get("sections", ())),
+        titles={k: str(v) for k, v in d.get("titles", {}).items()},
     )  # fmt: skip
 
 

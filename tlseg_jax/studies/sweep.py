@@ -21,7 +21,7 @@ from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import scored_name
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretrain_job, pretraining_of
-from tlseg_jax.studies.data import StudyData, open_data, roles_of
+from tlseg_jax.studies.data import StudyData, open_data
 from tlseg_jax.studies.group import Group, Member, group_cells, train_group
 from tlseg_jax.studies.results_file import DoneCell, results_of, write_results, write_study
 from tlseg_jax.studies.results_table import ALL, Role
@@ -137,7 +137,7 @@ class Sweep:
         folder = folder_of(self.folder, cell)
         roles: dict[str, Role]
         if isinstance(cell, Cell):
-            roles = roles_of(self.data.target, self.data.unseen)
+            roles = self.data.roles_of_cell(cell)
         else:
             roles = {scored_name(self.store(cell)): "pretask"}
         return DoneCell(cell, folder, int(read_json(folder / "summary.json")["n"]), self.job(cell).freeze, roles)
@@ -324,6 +324,8 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
             }
             for m in study.methods
         ],
+        "sections": list(study.sections),
+        "titles": dict(study.titles),
         "synthetic": bool(data.target.manifest.get("synthetic", False)),
         **IN_PERSON,
         "settings": settings,

@@ -117,6 +117,33 @@ class Epochs:
             writer.writerows(self.rows)
 
 
+def forget_test_losses(run: Path) -> bool:
+    """Empty the test losses of a run's files, as they are of a test set that is no longer what it was.
+
+    Returns:
+      Whether there were any.
+    """
+    gone = False
+    for name in ("history.csv", "epochs.csv"):
+        path = run / name
+        if not path.exists():
+            continue
+        with path.open(newline="") as f:
+            reader = csv.DictReader(f)
+            columns, rows = reader.fieldnames or (), list(reader)
+        if not any(r.get("test_loss") for r in rows):
+            continue
+        gone = True
+        kept = [r | {"test_loss": ""} for r in rows]
+        if name == "history.csv":  # a row has one value
+            kept = [r for r in kept if any(r[c] for c in COLUMNS)]
+        with told(run), replacing(path, newline="") as f:
+            writer = csv.DictWriter(f, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+    return gone
+
+
 def format_epochs(rows: list[dict[str, str]]) -> str:
     """The rows of epochs.csv as an aligned table, with the seconds in all; an empty cell is a dash."""
 

@@ -3,6 +3,7 @@
 import codecs
 import csv
 import io
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,11 @@ from tlseg_jax.preprocess.reading.formats import plain_name
 from tlseg_jax.runtime.errors import InputError
 
 EXPECTED = "a CSV file with the columns subject, image, label (and optionally mask, split, person)"
+
+LISTS = (".csv", ".tsv")
+"""Endings of a list, in lower case."""
+
+_SEP = re.compile(r"\s*sep=([,;\t])\s*?(?:\r?\n|\r)", re.IGNORECASE)
 
 Rows = list[tuple[int, list[str]]]
 
@@ -36,11 +42,14 @@ def _read(path: Path) -> tuple[list[str], Rows]:
     """The column names, in lower case, and (line number, values) of every row that is not blank."""
     try:
         text = _text(path.read_bytes())
-        first = text.lstrip().split("\n", 1)[0]
+        said = _SEP.match(text)  # a line for Excel, before the header
+        body = text[said.end() :] if said else text
+        first = body.lstrip().split("\n", 1)[0]
         # Spreadsheets write semicolons where the comma is the decimal sign.
-        delimiter = max(",;\t", key=first.count)
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        rows = [(reader.line_num, [v.strip() for v in row]) for row in reader]
+        delimiter = said.group(1) if said else max(",;\t", key=first.count)
+        reader = csv.reader(io.StringIO(body, newline=""), delimiter=delimiter, strict=True)
+        before = text[: said.end()].count("\n") if said else 0
+        rows = [(reader.line_num + before, [v.strip() for v in row]) for row in reader]
     except (OSError, ValueError, csv.Error) as e:
         raise InputError(f"The list {path} cannot be read as CSV ({e}): save it as CSV in UTF-8.") from None
     rows = [(line, row) for line, row in rows if any(row)]
@@ -50,14 +59,14 @@ def _read(path: Path) -> tuple[list[str], Rows]:
 
 
 def lists_in(source: Path) -> list[Path]:
-    """The CSV files of a folder whose header makes them a list of scans.
+    """The CSV and TSV files of a folder whose header makes them a list of scans.
 
     Raises:
       InputError: one of them cannot be read, and might be or by its first bytes is a list.
     """
     lists = []
-    for path in sorted(source.glob("*.[cC][sS][vV]")):
-        if path.name.startswith("."):
+    for path in sorted(source.iterdir()):
+        if path.name.startswith(".") or path.suffix.lower() not in LISTS or path.is_dir():
             continue
         try:
             columns, _ = _read(path)

@@ -89,8 +89,10 @@ def misplaced_dicom(source: Path) -> tuple[Exclusion, ...]:
     return tuple(out)
 
 
-REPEATS = re.compile(r"(?<=.)(?:_MR\d+|_ses-[A-Za-z0-9]+|_run-[A-Za-z0-9]+)+$", re.IGNORECASE)
-"""Endings of the names of one person's repeat scans: of OASIS, and of BIDS."""
+REPEATS = re.compile(
+    r"(?<=.)(?:[_-]MR\d+|[_-](?:ses|session|run|visit)(?:-[A-Za-z0-9]+|[_-]?\d+))+$", re.IGNORECASE
+)
+"""Endings of the names of one person's repeat scans: of OASIS, of BIDS, and as people write them."""
 
 
 def person_of(subject: str) -> str:

@@ -74,7 +74,7 @@ def _find(source: Path, layout: str, need_label: bool, desc: str) -> Found:
 
 
 def _one_file(source: Path, layout: str, need_label: bool) -> Found:
-    if source.suffix.lower() == ".csv" and layout in ("auto", "csv"):
+    if source.suffix.lower() in csv_list.LISTS and layout in ("auto", "csv"):
         return csv_list.find_csv(source, need_label)
     stem = source.stem if is_dicom(source) else stem_of(source)
     if stem is None or layout not in ("auto", "pairs"):

@@ -43,10 +43,6 @@ SMALLEST_MM, LARGEST_MM = 0.05, 20.0
 """Voxel sizes outside this range are a unit or header error, not a scan of a person."""
 
 _HEAD_BYTES = 544  # a NIfTI-2 header and its extension flag, the longest of the formats
-_CORNER_MM = 1e-3
-
-OFF_GRID = 0.05
-"""Part of a voxel by which a label map's grid may be off its image's: no outline is drawn that well."""
 
 _ANALYZE_AXES = {0: "LAS", 1: "LSA", 2: "ASL"}
 """Analyze 7.5's `orient` (transverse, coronal, sagittal; each unflipped) -> where its axes point, by Mayo."""
@@ -374,42 +370,21 @@ def _bad_spacing(path: Path, spacing: np.ndarray[Any, Any]) -> ExclusionError:
     )
 
 
-def no_geometry(path: Path, affine: Affine) -> str:
-    """A warning where the affine is the identity, or mirrors axes alone, as in a file that was given none; else empty.
+def no_geometry(path: Path, affine: Affine, shape: Sequence[int]) -> str:
+    """A warning where the affine is one that was never set; else empty.
 
-    No scanner counts its millimetres from the middle of the first voxel.
+    That is the identity, or one that mirrors axes alone; or voxels of 1 mm about the volume's middle, which is what a
+    NIfTI with neither sform nor qform is read as. No scanner counts its millimetres from there.
     """
-    if not np.array_equal(np.abs(affine), np.eye(4)):
+    step, origin = affine[:3, :3], affine[:3, 3]
+    middle = -step @ ((np.asarray(shape, float) - 1) / 2)
+    if not np.array_equal(np.abs(step), np.eye(3)) or (origin.any() and not np.array_equal(origin, middle)):
         return ""
+    what = "1 mm about the middle" if origin.any() else "the identity"
     return (
-        f"{path} has the identity for an affine, so each voxel counts as 1 mm³ and no volume in ml or distance in mm "
-        "can be trusted: convert it again from its source, with its voxel size."
+        f"{path} has {what} for an affine, as files without a geometry have, so each voxel counts as 1 mm³ and no "
+        "volume in ml or distance in mm can be trusted: convert it again from its source, with its voxel size."
     )
-
-
-def check_same_grid(image_path: Path, image: Header, path: Path, other: Header) -> str:
-    """Check that a label map or mask lies on its image's voxels.
-
-    Returns:
-      A warning where a corner voxel is more than 0.001 mm and less than 5 % of a voxel off the image's; else empty.
-
-    Raises:
-      ExclusionError: the shapes differ, or a corner voxel is more than that off.
-    """
-    remedy = f"resample it to the grid of {image_path.name}"
-    if other.shape != image.shape:
-        a, b = ("x".join(map(str, h.shape)) for h in (other, image))
-        raise fault(path, f"has {a} voxels and its image has {b}", remedy)
-    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in image.shape], [1], indexing="ij"), -1).reshape(-1, 4)
-    apart = float(np.linalg.norm(corners @ (other.affine - image.affine).T, axis=1).max())
-    if apart <= _CORNER_MM:
-        return ""
-    in_voxels = corners @ (np.linalg.inv(image.affine) @ other.affine - np.eye(4)).T
-    off = float(np.linalg.norm(in_voxels, axis=1).max())
-    what = f"lies up to {apart:.3g} mm away from its image"
-    if off >= OFF_GRID:
-        raise fault(path, f"{what} (another affine)", remedy)
-    return f"{path} {what}, {off:.2%} of a voxel: it is taken to be on the image's voxels."
 
 
 def places_of(path: Path, header: Header, value: int | str) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """An image's voxels, whatever its format: a plane at a time along the slowest axis, and as numbers that are meant."""
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,30 @@ def scaled(header: Header, stored: NDArray[Any]) -> NDArray[np.float32]:
         if not header.scaled:
             return stored.astype(np.float32)
         return (stored.astype(np.float64) * header.slope + header.inter).astype(np.float32)
+
+
+class VoxelDigest:
+    """SHA-256 of an image's voxels as float32, in the file's order; the same whatever the format and its packing."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._sha = hashlib.sha256(" ".join(map(str, shape)).encode())
+
+    def add(self, plane: NDArray[Any]) -> None:
+        """Take the next plane (i, j), or (i, j, k) of several, in the image's units."""
+        self._sha.update((np.asarray(plane, np.float32) + np.float32(0)).T.tobytes())  # no minus nought
+
+    @property
+    def hex(self) -> str:
+        """Of what was taken."""
+        return self._sha.hexdigest()
+
+
+def digest_of(image: NDArray[Any]) -> str:
+    """The digest of a whole image (i, j, k)."""
+    digest = VoxelDigest((image.shape[0], image.shape[1], image.shape[2]))
+    for k in range(image.shape[2]):
+        digest.add(image[:, :, k])
+    return digest.hex
 
 
 def rounding_of(header: Header) -> float:

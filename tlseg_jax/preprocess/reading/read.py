@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.label_names import values_in_words
 from tlseg_jax.datasets.spec import LabelValues
-from tlseg_jax.preprocess.reading.header import Header, check_same_grid, places_of, read_header, with_name
+from tlseg_jax.preprocess.reading.header import Header, places_of, read_header, with_name
 from tlseg_jax.preprocess.reading.planes import check_finite, rounding_of, scaled, stream_planes, whole_numbers
+from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import Scan, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.reading.scan_file import fault
 
@@ -31,7 +32,7 @@ def read_scan(files: ScanFiles, label_values: LabelValues = (), structure: str =
       structure: what they make, for messages.
 
     Returns:
-      image (x, y, z) float32, label and mask (x, y, z) bool, all in the file's own axes. A mask is
+      image (x, y, z) float32, label and mask (x, y, z) bool, all on the axes of the image's file. A mask is
       every voxel above 0, so that a skull-stripped scan (FreeSurfer's brainmask) serves as one.
 
     Raises:
@@ -49,9 +50,10 @@ def read_scan(files: ScanFiles, label_values: LabelValues = (), structure: str =
     label = mask = None
     if files.label is not None:
         label, label_values = _read_label(files.label, others[files.label], label_values, structure)
+        label = turned(label, turn_onto(header, others[files.label]))
     image = _read_image(files.image, header)
     if files.mask is not None:
-        mask = _read_mask(files.mask, others[files.mask])
+        mask = turned(_read_mask(files.mask, others[files.mask]), turn_onto(header, others[files.mask]))
     values = () if label_values == "all" else label_values
     return Scan(image, header.affine, label, mask, values, tuple(w for w in warnings if w))
 

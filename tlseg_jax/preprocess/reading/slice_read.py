@@ -11,21 +11,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.geometry import Affine
-from tlseg_jax.preprocess.reading.header import Header, check_same_grid, no_geometry, read_header
-from tlseg_jax.preprocess.reading.planes import Clock, check_finite, scaled, stream_planes
+from tlseg_jax.preprocess.reading.header import Header, no_geometry, read_header
+from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
+from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
 from tlseg_jax.preprocess.reading.slice_scale import Scaling, Statistics, not_hounsfield, scaling_of
 from tlseg_jax.preprocess.reading.slice_stream import LabelBits, read_label_bits
+from tlseg_jax.preprocess.slice_back import canonical_affine, canonical_shape, planes_on_scan
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
-from tlseg_jax.preprocess.slice_resize import Resizer, axes_of, plan_axes, resized_affine
+from tlseg_jax.preprocess.slice_resize import Resizer, plan_axes, resized_affine
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class SliceVolume:
       scaling: how grey values became the image's.
       label_ml: structure -> ml in the whole scan.
       label_slices: structure -> slices of the whole scan that show it.
+      label_voxels: structure -> its voxels in the slice of each sample, in the label map's own.
+      image_voxels: checksum of the image's voxels (see `VoxelDigest`).
       seconds: "decompress" (reading and gzip) and "convert" (all else).
       warnings: a sentence each.
       doubts: of what makes every number of this volume doubtful: what is wrong, in words -> a sentence.
@@ -58,6 +61,8 @@ class SliceVolume:
     scaling: Scaling
     label_ml: dict[str, float]
     label_slices: dict[str, int]
+    label_voxels: dict[str, list[int]]
+    image_voxels: str
     seconds: dict[str, float]
     warnings: tuple[str, ...]
     doubts: dict[str, str]
@@ -80,16 +85,17 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     header = read_header(files.image, single_slice=True)
     notes = [header.warning]
     orientation = io_orientation(header.affine)
-    canonical_shape = _canonical_shape(header.shape, orientation)
-    if min(canonical_shape[:2]) < 2:
-        text = "x".join(map(str, canonical_shape))
+    sides = canonical_shape(header.affine, header.shape)
+    if min(sides[:2]) < 2:
+        text = "x".join(map(str, sides))
         raise fault(files.image, f"is a single line of pixels in each axial slice ({text})", "give an axial volume")
-    label, shows = None, np.zeros((canonical_shape[2], len(spec.structures)), bool)
+    label, shows = None, np.zeros((sides[2], len(spec.structures)), bool)
     if files.label is not None:
         label_header = read_header(files.label, single_slice=True)
         off_grid = check_same_grid(files.image, header, files.label, label_header)
         notes += [label_header.warning, off_grid]
         label = read_label_bits(files.label, label_header, spec, clock)
+        label = dataclasses.replace(label, bits=turned(label.bits, turn_onto(header, label_header)))
         shows = _shown(label.bits, orientation, len(spec.structures))
     elif not every_slice:
         raise fault(files.image, "has no label map", "add one, or leave the scan out")
@@ -100,13 +106,14 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     wanted = 0 if every_slice else spec.with_structure
     shows_any = [bool(row.any()) for row in shows]
     chosen = choose_slices(shows_any, wanted, spec.without_structure)
-    z = chosen if every_slice else with_neighbours(chosen, canonical_shape[2], spec.neighbours)
+    z = chosen if every_slice else with_neighbours(chosen, sides[2], spec.neighbours)
 
     canonical = canonical_affine(header.affine, header.shape)
     mm = np.linalg.norm(canonical[:3, :3], axis=0)
-    axes = plan_axes(canonical_shape[:2], (float(mm[0]), float(mm[1])), spec)
+    axes = plan_axes(sides[:2], (float(mm[0]), float(mm[1])), spec)
     resizer = Resizer(axes)
     bits, label_ml = None, _millilitres(label, header, spec)
+    label_voxels: dict[str, list[int]] = {}
     statistics, labelled = Statistics(header.shape), None
     if label is not None:
         labelled = statistics.sampled(label.bits) > 0
@@ -114,8 +121,12 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         bits = np.empty((len(z), *spec.pixels), np.uint8)
         for n, slice_ in enumerate(z):
             bits[n] = resizer.label(whole[:, :, slice_], len(spec.structures))
+        label_voxels = {
+            s: [int(np.count_nonzero(whole[:, :, c] >> i & 1)) for c in chosen] for i, s in enumerate(spec.structures)
+        }
         del whole, label  # before the image comes
-    planes = _wanted_planes(files.image, header, orientation, z, statistics, clock)
+    digest = VoxelDigest(header.shape)
+    planes = _wanted_planes(files.image, header, orientation, z, statistics, digest, clock)
     scaling = scaling_of(files.image, statistics, spec)
     image = np.empty((len(z), *spec.pixels), np.float32)
     for n in range(len(z)):
@@ -123,7 +134,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     lacks = fewer_than_asked(chosen, shows_any, wanted, spec.without_structure)
     doubts = {
         "seem not to be in Hounsfield units": not_hounsfield(files.image, statistics, spec, labelled),
-        "have no geometry": no_geometry(files.image, header.affine),
+        "have no geometry": no_geometry(files.image, header.affine, header.shape),
     }
     warnings = (
         *notes,
@@ -133,6 +144,8 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         image, bits, z, tuple(z.index(c) for c in chosen), resized_affine(canonical, axes),
         header.shape, header.affine, scaling, label_ml,
         {s: int(n) for s, n in zip(spec.structures, shows.sum(0), strict=True)} if label_ml else {},
+        label_voxels,
+        digest.hex,
         {
             "decompress": round(clock.decompress, 3),
             "convert": round(time.perf_counter() - begin - clock.decompress, 3),
@@ -153,26 +166,10 @@ def planes_to_scan(planes: NDArray[np.float32], volume: SliceVolume) -> NDArray[
     """
     out = np.zeros(volume.scan_shape, np.float32)
     view = apply_orientation(out, io_orientation(volume.scan_affine))  # writes to it reach `out`
-    canonical = canonical_affine(volume.scan_affine, volume.scan_shape)
-    target = (planes.shape[1], planes.shape[2])
-    left, right = (
-        a.inverse.linear() for a in axes_of(volume.affine, canonical, (view.shape[0], view.shape[1]), target)
-    )
-    for plane, z in zip(planes, volume.z, strict=True):
-        view[:, :, z] = (left @ plane) @ right.T
+    back = planes_on_scan(planes, volume.affine, volume.scan_shape, volume.scan_affine)
+    for plane, z in zip(back, volume.z, strict=True):
+        view[:, :, z] = plane
     return out
-
-
-def canonical_affine(affine: Affine, shape: tuple[int, int, int]) -> Affine:
-    """The affine of the volume on the RAS axes nearest to its own."""
-    return np.asarray(affine @ inv_ornt_aff(nib.io_orientation(affine), shape), np.float64)
-
-
-def _canonical_shape(shape: tuple[int, int, int], orientation: NDArray[Any]) -> tuple[int, int, int]:
-    sides = [0, 0, 0]
-    for axis, n in zip(orientation[:, 0], shape, strict=True):
-        sides[int(axis)] = n
-    return (sides[0], sides[1], sides[2])
 
 
 def _shown(bits: NDArray[np.uint8], orientation: NDArray[Any], structures: int) -> NDArray[np.bool_]:
@@ -198,9 +195,9 @@ def _millilitres(label: LabelBits | None, header: Header, spec: SliceSpec) -> di
 
 def _wanted_planes(
     path: Path, header: Header, orientation: NDArray[Any], z: tuple[int, ...],
-    statistics: Statistics, clock: Clock,
+    statistics: Statistics, digest: VoxelDigest, clock: Clock,
 ) -> list[NDArray[Any]]:  # fmt: skip
-    """The canonical planes `z` of the image, in its own units; all planes go through `statistics`."""
+    """The canonical planes `z` of the image, in its own units; all planes go through `statistics` and `digest`."""
     depth_axis = _depth_axis(orientation)
     depth = header.shape[depth_axis]
     flipped = orientation[depth_axis, 1] < 0
@@ -211,6 +208,7 @@ def _wanted_planes(
     for k, stored in enumerate(stream_planes(path, header, clock)):
         plane = _values(path, header, stored)
         statistics.add(plane)
+        digest.add(plane)
         if depth_axis != 2:
             crossed = (plane if depth_axis == 0 else plane.T)[list(at)]
             if block is None:

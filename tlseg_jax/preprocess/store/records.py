@@ -52,13 +52,18 @@ def doubts_of(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """What makes the numbers of subjects doubtful, a sentence a kind with all that it is true of."""
     kinds: dict[str, dict[str, str]] = {}
     for subject, record in records.items():
-        for kind, sentence in record["details"].get("doubts", {}).items():
+        for kind, sentence in record.get("details", {}).get("doubts", {}).items():
             kinds.setdefault(kind, {})[subject] = sentence
     return [
         next(iter(of.values())) if len(of) == 1 else
         f"{len(of)} scans {kind} ({', '.join(of)}). {next(iter(of.values()))}"
         for kind, of in kinds.items()
     ]  # fmt: skip
+
+
+def images_of(record: Mapping[str, Any]) -> set[str]:
+    """What a subject's image is known by: its file's checksum, and its voxels', which other files may hold as well."""
+    return {v for k in ("image_sha256", "image_voxels") if (v := record.get(k))}
 
 
 def json_key(value: Any) -> str:

@@ -113,6 +113,15 @@ class SliceStore(BaseStore):
         mm = np.linalg.norm(np.array(self.record(subject)["affine"], float)[:3, :3], axis=0)
         return (float(mm[0]), float(mm[1]), float(mm[2]))
 
+    def depth(self, subject: str) -> int:
+        """Axial slices of the whole scan."""
+        r = self.record(subject)
+        return int(r["scan_shape"][axial_axis(r["scan_affine"])])
+
+    def scan_voxel_ml(self, subject: str) -> float:
+        """Volume of one voxel of the scan's own file, in ml."""
+        return float(abs(np.linalg.det(np.array(self.record(subject)["scan_affine"], float)[:3, :3])) / 1000)
+
     def contiguous(self, subject: str) -> bool:
         """Whether the samples are consecutive slices, so that 3D components of them make sense."""
         r = self.record(subject)
@@ -124,7 +133,7 @@ class SliceStore(BaseStore):
         if channels < 1 or channels % 2 == 0:
             raise InputError(f"A slice with {channels} channels has no middle: give an odd number.")
         r = self.record(subject)
-        depth = int(r["scan_shape"][axial_axis(r["scan_affine"])])
+        depth = self.depth(subject)
         at = {z: i for i, z in enumerate(r["planes"])}
         reach = channels // 2
         rows = []

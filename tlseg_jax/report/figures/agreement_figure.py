@@ -63,13 +63,19 @@ def _panel(ax: Axes, one: VolumeAgreement, style: MethodStyle) -> None:
         markeredgecolor="white", markeredgewidth=0.4, zorder=3,
     )  # fmt: skip
     if one.limits is not None:
-        for estimate, line in ((one.limits.bias, "-"), (one.limits.lower, "--"), (one.limits.upper, "--")):
+        # The three lines may lie close together, so their numbers stand apart: beside, below and above.
+        places = (
+            (one.limits.bias, "-", 0, "bottom"),
+            (one.limits.lower, "--", 1, "top"),
+            (one.limits.upper, "--", 1, "bottom"),
+        )
+        for estimate, line, x, below in places:
             ax.axhline(estimate.value, color=style.colour, linewidth=1.1, linestyle=line, zorder=2)
             if estimate.low is not None and estimate.high is not None:
                 ax.axhspan(estimate.low, estimate.high, color=style.colour, alpha=0.12, linewidth=0, zorder=1)
             ax.annotate(
-                f"{estimate.value:+.2f}", (1, estimate.value), xycoords=("axes fraction", "data"), fontsize=6,
-                ha="right", va="bottom",
+                f"{estimate.value:+.2f}", (x, estimate.value), xycoords=("axes fraction", "data"), fontsize=6,
+                ha="right" if x else "left", va=below,
             )  # fmt: skip
     people = f"{len(both)} person" + ("" if len(both) == 1 else "s")
     ax.set_title(f"{one.method}, n = {one.n}\n{people}", fontsize=7.5)

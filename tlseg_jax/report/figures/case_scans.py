@@ -1,7 +1,6 @@
 """The scan, the truth and the predictions of a case, from the prepared data set and the cells of a sweep."""
 
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,13 +86,13 @@ def _of_slices(store: SliceStore, test_set: str, subject: str) -> CaseScan:
     return CaseScan(image, truth, affine, stack, tuple(planes))
 
 
-def load_prediction(sweep: Path, study: StudyInfo, row: ResultRow) -> Mask:
+def load_prediction(study: StudyInfo, row: ResultRow) -> Mask:
     """What a cell's model predicted for a row's scan: (x, y, z) bool.
 
     Raises:
       InputError: the cell's file of masks is missing or damaged, or lacks the scan.
     """
-    path = sweep / "cells" / row.cell / "predictions" / f"{row.test_set}.npz"
+    path = study.cell(row.cell) / "predictions" / f"{row.test_set}.npz"
     masks = load_masks(path)
     if row.subject not in masks:
         raise InputError(f"{path} holds no mask of {row.subject}: remove it and run the sweep again.")

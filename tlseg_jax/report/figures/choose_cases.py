@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 
 from tlseg_jax.figures.contours import pick_cases
-from tlseg_jax.studies.results_table import ResultRow, Results, by_person, by_unit
+from tlseg_jax.studies.results_table import ResultRow, Results, Role, by_person, by_unit
 
 TITLES = ("worst", "median", "best", "only subject")
 """Of `pick_cases`, those first that are shown where there is room for few."""
@@ -57,7 +57,8 @@ def choose_cases(results: Results, count: int = 6) -> tuple[ChosenCase, ...]:
         return ()
     method, n = chosen
     own = results.where(method=method, n=n)
-    sets = dict.fromkeys((r.role, r.test_set) for r in sorted(own, key=lambda r: r.role != "target"))
+    order: tuple[Role, ...] = ("target", "unseen")
+    sets = [(role, name) for role in order for name in own.where(role=role).test_sets]
     cases = [case for role, name in sets for case in _of_set(own.where(role=role, test_set=name).rows)]
     shown = sorted(cases, key=lambda c: TITLES.index(c.title))[:count]  # stable: sets take turns
     return tuple(c for c in cases if c in shown)

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MethodStyle
 from tlseg_jax.figures.png import STYLE, save_figure, watermark
-from tlseg_jax.report.stats.sweep_stats import MethodTest
+from tlseg_jax.report.stats.method_tests import MethodTest
 
 
 def draw_remedies(

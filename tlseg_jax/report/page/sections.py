@@ -40,7 +40,7 @@ class ReportFigure:
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A part of the report.
+    """A part of the report, which a function of `report.registry.SECTIONS` makes.
 
     Attributes:
       title: its heading.

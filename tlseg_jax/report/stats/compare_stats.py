@@ -1,7 +1,7 @@
-"""Paired comparison of two models over the volumes of a test set, and of one model before and after.
+"""Means with their intervals, paired tests over units, and what may be concluded from one.
 
-Volumes are the units: a volume's score is first averaged over the seeds. Runs with other seeds are tested
-on the same volumes, so counting each (volume, seed) as a sample would make the interval too narrow.
+Persons are the units of scores: a person's score is first averaged over the seeds. Runs with other seeds are tested
+on the same persons, so counting each (person, seed) as a sample would make the interval too narrow.
 """
 
 import dataclasses
@@ -155,7 +155,7 @@ def paired_test(a: Mapping[str, float], b: Mapping[str, float]) -> PairedTest:
     """Test whether the second score differs from the first.
 
     Args:
-      a: unit -> first score, as volume -> Dice averaged over seeds; not finite where there is none.
+      a: unit -> first score, as person -> IoU averaged over seeds; not finite where there is none.
       b: unit -> second score.
 
     Returns:
@@ -260,37 +260,3 @@ def conclude(test: PairedTest, p: float | None) -> Conclusion:
     if test.same_sign:
         return "leans higher" if up else "leans lower"
     return "cannot tell"
-
-
-@dataclasses.dataclass(frozen=True)
-class Forgetting:
-    """Scores on the pre-training test set before and after the transfer.
-
-    Attributes:
-      before: mean over the volumes.
-      after: mean over the volumes.
-      kept: after / before; None where the pre-trained model scored 0.
-      change: after - before, paired by volume.
-    """
-
-    before: Interval
-    after: Interval
-    kept: float | None
-    change: PairedTest
-
-
-def forgetting(before: Mapping[str, float], after: Mapping[str, float]) -> Forgetting:
-    """What a model kept of the pre-training task.
-
-    Args:
-      before: volume -> Dice of the pre-trained model.
-      after: volume -> Dice of the transferred model, averaged over seeds.
-
-    Raises:
-      InputError: the volumes differ.
-    """
-    change = paired_test(before, after)
-    both = [k for k in sorted(before) if math.isfinite(before[k]) and math.isfinite(after[k])]
-    first, second = mean_interval([before[k] for k in both]), mean_interval([after[k] for k in both])
-    kept = second.mean / first.mean if first.mean and second.mean is not None else None
-    return Forgetting(first, second, kept, change)

@@ -1,19 +1,22 @@
 """What a sweep found, in sentences that are made from the numbers and say no more than they do."""
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 
-from tlseg_jax.report.stats.compare_stats import FEWER, LEVEL, Conclusion, conclude, spread_words
+from tlseg_jax.report.stats.compare_stats import FEWER, spread_words
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded
-from tlseg_jax.report.stats.sweep_stats import MethodTest, Score, VolumeAgreement
+from tlseg_jax.report.stats.sweep_stats import Score, VolumeAgreement
 from tlseg_jax.report.sweep_cases import FailureCount, HardPerson
-from tlseg_jax.report.words.compare_answers import count
 
 UNITS = (
     "Persons are the units: a person's score is first averaged over the seeds and the person's scans. "
     f"Intervals are 95% bootstrap intervals over persons and hold for the runs that were made. {FEWER} Where methods "
     "are compared, an interval over the seeds tells what other runs would change."
 )
+
+
+def count(n: int, unit: str) -> str:
+    """ "1 volume", "4 volumes"."""
+    return f"{n} {unit}" + ("" if n == 1 else "s")
 
 
 def persons_words(counts: Iterable[int]) -> str:
@@ -31,79 +34,6 @@ def score_words(score: Score) -> str:
     return f"{score.mean:.3f} ({spread + ', ' if spread else ''}{count(i.n, 'person')}, {count(score.seeds, 'seed')})"
 
 
-def verdict(t: MethodTest) -> Conclusion:
-    """What may be said of the second method; "higher" and "lower" also need an interval over seeds without 0."""
-    found = conclude(t.test, t.p)
-    if found in ("higher", "lower") and t.seeds_differ:
-        return "cannot tell"
-    return found
-
-
-def numbers(t: MethodTest, unit: str = "IoU") -> str:
-    """Mean difference, interval, persons, seeds and adjusted p of a test."""
-    test = t.test
-    if test.mean_difference is None:
-        return "no person was scored with both"
-    parts = [f"{test.mean_difference:+.3f} {unit}"]
-    people = count(test.n, "person")
-    spread = spread_words(test, "+.3f")
-    parts.append(f"{spread} over {people}" if spread else people)
-    over = t.seed_interval
-    parts.append("1 seed" if over is None else f"{over[0]:+.3f} to {over[1]:+.3f} over {len(t.by_seed)} seeds")
-    if t.p is not None:
-        parts.append(f"adjusted p = {t.p:.2g}")
-    return ", ".join(parts)
-
-
-def why_open(t: MethodTest) -> str:
-    """Why a test decides nothing."""
-    test = t.test
-    if test.n < 2 or test.mean_difference is None:
-        return "one person has no spread to judge a difference by" if test.n else "no person was scored with both"
-    if test.all_zero:
-        return "no person differs"
-    if t.least_p is not None and t.least_p >= LEVEL:
-        return (
-            f"{count(test.n, 'person')} and {count(t.family, 'comparison')} cannot give an adjusted p below "
-            f"{t.least_p:.2g}"
-        )
-    if test.low is not None and test.high is not None and test.low <= 0 <= test.high:
-        return "the interval includes 0"
-    if t.p is None or t.p >= LEVEL:
-        return f"the adjusted p is not below {LEVEL:g}"
-    return "the interval over the seeds includes 0, so other runs could turn it round"
-
-
-def difference(t: MethodTest) -> str:
-    """One sentence on the second method against the first."""
-    found = verdict(t)
-    at = f"on {t.test_set.name} at n = {t.n}"
-    if found in ("higher", "lower"):
-        return f"{t.second} scored {found} than {t.first} {at} ({numbers(t)})."
-    if found == "cannot tell":
-        return f"It cannot be told whether {t.second} and {t.first} differ {at} ({numbers(t)}): {why_open(t)}."
-    return (
-        f"Not shown, but leaning: {t.second} scored {found.removeprefix('leans ')} than {t.first} {at} in every person "
-        f"({numbers(t)}); {why_open(t)}."
-    )
-
-
-def turned(t: MethodTest) -> MethodTest:
-    """The same comparison the other way round: the first method minus the second."""
-    test = t.test
-
-    def minus(x: float | None) -> float | None:
-        return None if x is None else -x
-
-    swapped = dataclasses.replace(
-        test, mean_difference=minus(test.mean_difference), low=minus(test.high), high=minus(test.low),
-        effect=minus(test.effect), rank_biserial=minus(test.rank_biserial),
-        values=tuple(-v for v in reversed(test.values)),
-    )  # fmt: skip
-    by_seed = {seed: -d for seed, d in t.by_seed.items()}
-    return dataclasses.replace(t, first=t.second, second=t.first, test=swapped, by_seed=by_seed)
-
-
 def best_words(scores: Sequence[Score]) -> list[str]:
     """Which method had the highest mean on a test set at the fewest and at the most labelled scans."""
     lines = []
@@ -116,14 +46,6 @@ def best_words(scores: Sequence[Score]) -> list[str]:
             line += f"; the lowest was {lowest.method}'s, {score_words(lowest)}"
         lines.append(line + ".")
     return lines
-
-
-def shown_words(tests: Sequence[MethodTest], what: str) -> str:
-    """How many of a test set's comparisons showed a difference."""
-    name = tests[0].test_set.name
-    shown = sum(verdict(t) in ("higher", "lower") for t in tests)
-    persons = persons_words(t.test.n for t in tests)
-    return f"On {name}, {shown} of {count(len(tests), what)} showed a difference ({persons})."
 
 
 def needed_words(method: str, name: str, needed: LabelsNeeded, persons: int) -> str:

@@ -1,4 +1,4 @@
-"""Learning curves of the liver study: each model's own (Figs. 7 to 9 of Wang & Tang 2020) and all in one (Fig. 10)."""
+"""Losses over the steps of runs: one method's own (Figs. 7 to 9 of Wang & Tang 2020), and all in one (Fig. 10)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +12,10 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodF
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.convergence import smoothed
-from tlseg_jax.evaluate.run_tables import MODELS, Curve, Epoch, RunTables
+from tlseg_jax.evaluate.run_curves import Curve, Epoch, RunCurves
 from tlseg_jax.figures.curves import LOG_RANGE
+from tlseg_jax.figures.method_style import COLOURS, MethodStyle
 from tlseg_jax.figures.png import STYLE, save_figure, watermark
-
-MODEL_COLOURS: Mapping[str, str] = {"A": "#0072b2", "B": "#d55e00", "C": "#009e73"}
-"""Of the palette of Okabe & Ito (2008), told apart with any colour vision."""
-
-MODEL_LINES: Mapping[str, str] = {"A": "-", "B": (0, (5, 1.2)), "C": (0, (1.5, 1))}  # type: ignore[dict-item]
-"""Line styles, for print in grey."""
-
-MODEL_MARKERS: Mapping[str, str] = {"A": "o", "B": "s", "C": "^"}
 
 DRAW_COLOUR, WHOLE_COLOUR = "#7f7f7f", "#1a1a1a"
 
@@ -33,27 +26,27 @@ WIDTH = 5.2
 """Inches."""
 
 
-def draw_model_curve(runs: Sequence[RunTables], path: Path, *, heading: str = "", mark: str = "") -> None:
-    """Draw the losses of one model's runs and write a PNG (Figs. 7 to 9).
+def draw_own_curves(
+    runs: Sequence[RunCurves], path: Path, *, colour: str = COLOURS[0], heading: str = "", mark: str = ""
+) -> None:
+    """Draw the losses of one method's runs and write a PNG (Figs. 7 to 9).
 
     Faint: the training loss of every batch of every run. Strong: its running median, averaged over the
     runs. Grey: the loss on the fixed draw of test slices. Black: the loss on the whole test set at the
     ends of epochs, each run's and their mean. The losses that were not measured are not drawn.
 
     Args:
-      runs: of one model, one a seed.
+      runs: one a seed.
       path: the PNG file.
+      colour: of the training loss.
       heading: a line above.
       mark: a watermark, such as "synthetic".
 
     Raises:
-      ValueError: there are no runs, or they are of several models.
+      ValueError: there are no runs.
     """
-    models = {t.run.model for t in runs}
-    if len(models) != 1:
-        raise ValueError(f"expected runs of one model, not {sorted(models)}")
-    (model,) = models
-    colour = MODEL_COLOURS[model]
+    if not runs:
+        raise ValueError("there are no runs to draw")
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained", facecolor="white")
         ax = figure.subplots()
@@ -92,17 +85,19 @@ def draw_model_curve(runs: Sequence[RunTables], path: Path, *, heading: str = ""
 
 
 def draw_curves_together(
-    runs: Mapping[str, Sequence[RunTables]], path: Path, *, heading: str = "", mark: str = ""
-) -> None:
-    """Draw the three models in one picture and write a PNG (Fig. 10).
+    runs: Mapping[str, Sequence[RunCurves]], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "",
+    mark: str = "",
+) -> None:  # fmt: skip
+    """Draw several methods in one picture and write a PNG (Fig. 10).
 
     Above: the running median of the training loss, mean over the seeds in a band from the lowest to the
     highest. Below, where it was measured: the loss on the whole test set at the ends of epochs, or on the
     fixed draw of test slices where only that is there.
 
     Args:
-      runs: model -> its runs, one a seed.
-      path: the PNG file.
+      runs: method -> its runs, one a seed.
+      styles: how methods look in all figures of a study.
+      path: the PNG file; the SVG is written beside it.
       heading: a line above.
       mark: a watermark.
 
@@ -117,14 +112,14 @@ def draw_curves_together(
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.1 + 2.0 * panels), layout="constrained", facecolor="white")
         axes: NDArray[np.object_] = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-        _draw_bands(axes[0], {m: [smoothed(t.losses) for t in own] for m, own in runs.items()}, legend=True)
+        _draw_bands(axes[0], {m: [smoothed(t.losses) for t in own] for m, own in runs.items()}, styles, legend=True)
         axes[0].set_ylabel("training loss" + ("" if len(every) == len(runs) else ", mean and range of seeds"))
         if panels == 2:
             below = {
                 m: [_finite(c) for t in own if _some(c := t.test_losses if whole else t.draw_losses)]
                 for m, own in runs.items()
             }
-            _draw_bands(axes[1], below, legend=False)
+            _draw_bands(axes[1], below, styles, legend=False)
             axes[1].set_ylabel("test loss, " + ("whole set" if whole else "fixed draw of slices"))
         axes[-1].set_xlabel("step")
         for i, ax in enumerate(axes):
@@ -157,22 +152,25 @@ def band(lines: Sequence[Line]) -> tuple[NDArray[np.float64], ...]:
     return steps, np.nanmean(table, 0), np.nanmin(table, 0), np.nanmax(table, 0)
 
 
-def _draw_bands(ax: Axes, lines: Mapping[str, Sequence[Line]], *, legend: bool) -> None:
+def _draw_bands(
+    ax: Axes, lines: Mapping[str, Sequence[Line]], styles: Mapping[str, MethodStyle], *, legend: bool
+) -> None:
     drawn: list[float] = []
-    for model, own in lines.items():
+    for method, own in lines.items():
         if not own:
             continue
         steps, mean, low, high = band(own)
         few = len(steps) < 40
-        ax.fill_between(steps, low, high, color=MODEL_COLOURS[model], alpha=0.18, linewidth=0)
+        style = styles[method]
+        ax.fill_between(steps, low, high, color=style.colour, alpha=0.18, linewidth=0)
         ax.plot(
-            steps, mean, color=MODEL_COLOURS[model], linestyle=MODEL_LINES[model], linewidth=1.5,
-            marker=MODEL_MARKERS[model] if few else None, markersize=4, label=f"{model}: {MODELS[model]}",
+            steps, mean, color=style.colour, linestyle=style.line, linewidth=1.5,
+            marker=style.marker if few else None, markersize=4, label=f"{method} ({len(own)})",
         )  # fmt: skip
         drawn += [*low, *high]
     _finish(ax, drawn, "")
     if legend:
-        ax.legend(loc="upper right", fontsize=7, handlelength=3, **BACKED)
+        ax.legend(loc="upper right", fontsize=7, title="method (runs)", title_fontsize=7, handlelength=3, **BACKED)
 
 
 def _finish(ax: Axes, drawn: Sequence[float], name: str) -> None:
@@ -198,7 +196,7 @@ def _epoch_axis(ax: Axes, epochs: Sequence[Epoch], *, ticks: bool) -> None:
     shown = epochs[:: max(1, len(epochs) // 12)] if len(epochs) > 14 else epochs
     for e in shown:
         ax.axvline(e.step, color="0.88", linewidth=0.5, zorder=0)
-    if ticks:
+    if ticks and shown:
         above = ax.secondary_xaxis("top")
         above.set_xticks([e.step for e in shown], [str(e.epoch) for e in shown])
         above.tick_params(length=2, labelsize=7)
@@ -206,7 +204,7 @@ def _epoch_axis(ax: Axes, epochs: Sequence[Epoch], *, ticks: bool) -> None:
         above.spines["top"].set_visible(False)
 
 
-def _longest(runs: Sequence[RunTables]) -> tuple[Epoch, ...]:
+def _longest(runs: Sequence[RunCurves]) -> tuple[Epoch, ...]:
     return max((t.epochs for t in runs), key=len)
 
 
@@ -225,7 +223,7 @@ def _dot(steps: NDArray[np.float64]) -> str | None:
     return "o" if len(steps) < 20 else None
 
 
-def _of_seeds(runs: Sequence[RunTables]) -> str:
+def _of_seeds(runs: Sequence[RunCurves]) -> str:
     return "" if len(runs) == 1 else f" (mean of {len(runs)} seeds)"
 
 

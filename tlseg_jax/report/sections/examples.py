@@ -1,16 +1,14 @@
-"""Examples beside the truth (Figs. 11 to 13 of Wang & Tang 2020), predicted anew by the models of a sweep's cells."""
-
-from pathlib import Path
+"""Section: slices beside the truth (Figs. 11 to 13 of Wang & Tang 2020), predicted anew by the models of the cells."""
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
 from tlseg_jax.evaluate.slice_results import result_name
 from tlseg_jax.figures.slice_examples import draw_examples
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.report.page.sections import ReportFigure, Section
+from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.view import View
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies.assess import mark_of
 from tlseg_jax.studies.assess_slices import example_slice
 from tlseg_jax.studies.results_table import Results
 
@@ -20,18 +18,12 @@ EXAMPLES = 3
 TITLE = "Examples"
 
 
-def example_section(results: Results, study: StudyInfo, sweep: Path, folder: Path) -> Section | None:
-    """The slices that show most of the structure in some test volumes, with each model's probability.
+def examples(results: Results, study: StudyInfo) -> Section | None:
+    """The slices that show most of the structure in some test volumes, with the probability by each model.
 
-    Args:
-      results: of the study; of the largest n, the models of the lowest seed are shown.
-      study: it.
-      sweep: its folder, with the cells.
-      folder: of the report; the figure goes to "figures" in it.
-
-    Returns:
-      None where nothing was scored on the target; where a model or the data set is gone, a section that says so.
+    The models are those of the largest n and its lowest seed. Where one or the data set is gone, a sentence says so.
     """
+    v = View(results, study)
     rows = list(results.where(role="target"))
     if not rows:
         return None
@@ -47,15 +39,14 @@ def example_section(results: Results, study: StudyInfo, sweep: Path, folder: Pat
             raise InputError(f"{store.where} holds no slices any more.")
         structure = next((s for s in store.spec.structures if result_name(store, s) == name), store.spec.target)
         models: dict[str, SavedModel] = {
-            r.method: load_model(sweep / "cells" / r.cell) for r in rows if r.subject == subjects[0]
+            r.method: load_model(study.cell(r.cell)) for r in rows if r.subject == subjects[0]
         }
         cases = [example_slice(store, s, structure, s, models) for s in subjects]
     except InputError as e:
         return Section(TITLE, (f"Not shown: {e}",))
-    png = folder / "figures" / "examples.png"
-    draw_examples(cases, png, heading=f"{name}, n = {most}, seed {seed}", mark=mark_of(study.synthetic))
+    draw_examples(cases, v.png("examples"), heading=f"{name}, n = {most}, seed {seed}", mark=v.mark)
     caption = (
         f"The slice that shows most of the structure in {len(subjects)} test volume(s) of {name}: the image, the "
         f"truth and the probability by each model (n = {most}, seed {seed}). Examples are illustrations, not results."
     )
-    return Section(TITLE, (), (ReportFigure(png, caption, "slices with truth and probability by model"),))
+    return Section(TITLE, (), (v.figure("examples", caption, "slices with truth and probability by model"),))

@@ -29,7 +29,7 @@ def compare_pair(rows: Iterable[ResultRow], first: Levels, second: Levels, role:
     return out
 
 
-def pair_section(rows: Iterable[ResultRow], first: Levels, second: Levels, folder: Path, mark: str) -> Section | None:
+def pair_section(rows: Iterable[ResultRow], first: Levels, second: Levels, png: Path, mark: str) -> Section | None:
     """What the one factor in which two data sets differ does, by n; None where the study lacks one of them."""
     rows = list(rows)
     tests: dict[str, dict[int, PairedTest]] = {
@@ -52,9 +52,7 @@ def pair_section(rows: Iterable[ResultRow], first: Levels, second: Levels, folde
             points = (None if v is None else round(POINTS * v, 3) for v in (t.mean_difference, t.low, t.high))
             each = ", ".join(f"{POINTS * v:.3f}" for v in t.values) or None
             lines.append((role, n, t.n, *points, each, t.wilcoxon_p, t.note))
-    png = draw_pair(
-        tests, folder / "figures" / "factor_pair.png", f"{now} \N{MINUS SIGN} {was}, IoU points", mark
-    )
+    draw_pair(tests, png, f"{now} \N{MINUS SIGN} {was}, IoU points", mark)
     persons = max(t.n for by_n in tests.values() for t in by_n.values())
     spread = spread_caption(t.n for by_n in tests.values() for t in by_n.values())
     figure = ReportFigure(

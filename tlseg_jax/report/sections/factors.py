@@ -1,42 +1,34 @@
-"""The part of a report on a factor study: what each property of the pre-training data does, from results.csv alone."""
+"""Sections of a factor study: what each property of the pre-training data does."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import functools
 
 from tlseg_jax.datasets.factors import EXTRA_POINTS
 from tlseg_jax.report.figures.factor_figures import draw_forest
-from tlseg_jax.report.figures.factor_pair import pair_section
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.report.sections.factor_pair import pair_section
 from tlseg_jax.report.stats.effect_coding import name_of
 from tlseg_jax.report.stats.factor_analysis import FactorAnalysis, analyse
 from tlseg_jax.report.stats.factor_scores import runs_of, shift_losses, target_scores
 from tlseg_jax.report.stats.mixed_model import Effect
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.view import View
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import mark_of
-from tlseg_jax.studies.results_table import Results
+from tlseg_jax.studies.results_table import ResultRow, Results
 
 TARGET, LOSS = "IoU on the target", "loss on unseen data"
 
 
-def factor_sections(results: Results, folder: Path, study: StudyInfo) -> tuple[Section, ...]:
-    """Effects of the factors on target IoU and on the loss under domain shift, and the MAL-C pair by n.
+@functools.lru_cache(maxsize=1)  # two sections ask for the same fits
+def _analyses(rows: tuple[ResultRow, ...]) -> tuple[tuple[FactorAnalysis, ...], tuple[str, ...]]:
+    """What can be estimated of target IoU and of the loss under domain shift, and why the rest cannot.
 
-    Args:
-      results: of the study; rows without all six factors, and remedies, take no part.
-      folder: of the report; figures go to its `figures/`.
-      study: what was asked for.
-
-    Returns:
-      No section for a study without factors. Where effects cannot be estimated, a section says why not.
+    Rows without all six factors, and remedies, take no part.
     """
-    if not runs_of(results.rows, "target"):
-        return ()
-    mark = mark_of(study.synthetic)
     found: list[FactorAnalysis] = []
     said: list[str] = []
-    losses, left_out = shift_losses(results.rows)
-    for measure, observations in ((TARGET, target_scores(results.rows)), (LOSS, losses)):
+    losses, left_out = shift_losses(rows)
+    for measure, observations in ((TARGET, target_scores(rows)), (LOSS, losses)):
         try:
             found.append(analyse(measure, observations))
         except InputError as e:
@@ -45,17 +37,17 @@ def factor_sections(results: Results, folder: Path, study: StudyInfo) -> tuple[S
         said.append(
             f"The {LOSS} is not known for {left_out} pre-trained model(s) and n: not all persons are scored yet."
         )
-    sections = [_main_section(found, said, folder, mark)]
-    if any(a.interactions for a in found):
-        sections.append(_interaction_section([a for a in found if a.interactions], folder, mark))
-    pair = pair_section(results.rows, EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"], folder, mark)
-    return (*sections, pair) if pair else tuple(sections)
+    return tuple(found), tuple(said)
 
 
-def _main_section(found: Sequence[FactorAnalysis], said: Sequence[str], folder: Path, mark: str) -> Section:
-    title = "What the pre-training data changes"
+def factor_effects(results: Results, study: StudyInfo) -> Section | None:
+    """Main effects of the properties of the pre-training data; nothing for a study without factors."""
+    if not runs_of(results.rows, "target"):
+        return None
+    v, title = View(results, study), "What the pre-training data changes"
+    found, said = _analyses(results.rows)
     if not found:
-        return Section(title, tuple(said))
+        return Section(title, said)
     paragraphs = [
         "Each pre-trained model saw data of its own levels of structure, disease, space, skull, scanner and labels; "
         "all are then fine-tuned on the same target scans. An effect is the difference between the means of two "
@@ -68,7 +60,7 @@ def _main_section(found: Sequence[FactorAnalysis], said: Sequence[str], folder: 
     for a in found:
         paragraphs += _sentences(a)
     paragraphs += said
-    png = draw_forest(found, folder / "figures" / "factor_effects.png", "main", mark)
+    png = draw_forest(found, v.png("factor_effects"), "main", v.mark)
     caption = f"Main effects of the pre-training data's factors with 95% intervals ({_counts(found[0])})."
     loss = any(a.measure == LOSS for a in found)
     figure = ReportFigure(
@@ -88,7 +80,14 @@ def _main_section(found: Sequence[FactorAnalysis], said: Sequence[str], folder: 
     return Section(title, tuple(paragraphs), (figure,), (effects, parts))
 
 
-def _interaction_section(found: Sequence[FactorAnalysis], folder: Path, mark: str) -> Section:
+def factor_interactions(results: Results, study: StudyInfo) -> Section | None:
+    """Two-way interactions of the factors, where they can be estimated."""
+    if not runs_of(results.rows, "target"):
+        return None
+    v = View(results, study)
+    found = [a for a in _analyses(results.rows)[0] if a.interactions]
+    if not found:
+        return None
     paragraphs = [
         "An interaction is a difference of differences, in IoU points: how much more the first factor's change does "
         "when the second factor is changed too.",
@@ -109,7 +108,7 @@ def _interaction_section(found: Sequence[FactorAnalysis], folder: Path, mark: st
             f"On the {a.measure}, {len(apart)} of {len(a.interactions)} intervals leave out 0 ({_counts(a)}; "
             f"{df} degrees of freedom)" + (f": {'; '.join(_said(e) for e in apart)}." if apart else ".")
         )
-    png = draw_forest(found, folder / "figures" / "factor_interactions.png", "interaction", mark)
+    png = draw_forest(found, v.png("factor_interactions"), "interaction", v.mark)
     figure = ReportFigure(
         png, f"Two-way interactions with 95% intervals ({_counts(found[0])}).", "Forest plot of interactions"
     )
@@ -118,6 +117,12 @@ def _interaction_section(found: Sequence[FactorAnalysis], folder: Path, mark: st
         tuple(_row(a.measure, e) for a in found for e in a.interactions),
     )  # fmt: skip
     return Section("Whether factors depend on each other", tuple(paragraphs), (figure,), (table,))
+
+
+def factor_pair(results: Results, study: StudyInfo) -> Section | None:
+    """The paper's MAL-C against its twin in MNI305 space, by n."""
+    png, mark = study.figures / "factor_pair.png", mark_of(study.synthetic)
+    return pair_section(results.rows, EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"], png, mark)
 
 
 _HEADINGS = ("measure", "effect", "contrast", "difference", "low", "high", "degrees of freedom")

@@ -7,16 +7,20 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from tests.report.test_compare_runs import write_run
-from tlseg_jax.evaluate.run_tables import RunTables, read_run
-from tlseg_jax.figures.slice_curves import MODEL_COLOURS, band, draw_curves_together, draw_model_curve
+from tests.report.test_run_curves import write_run
+from tlseg_jax.evaluate.run_curves import RunCurves, read_curves
+from tlseg_jax.figures.loss_curves import band, draw_curves_together, draw_own_curves
+from tlseg_jax.figures.method_style import style_methods
 
 NAN = float("nan")
 FALLING = [float(np.exp(-i / 40)) for i in range(200)]
 
 
-def runs(folder: Path, model: str, seeds: int = 2, **more: Any) -> list[RunTables]:
-    return [read_run(write_run(folder / f"{model}{s}", model=model, seed=s, **more)) for s in range(seeds)]
+STYLES = style_methods("ABC")
+
+
+def runs(folder: Path, model: str, seeds: int = 2, **more: Any) -> list[RunCurves]:
+    return [read_curves(write_run(folder / f"{model}{s}", **more)) for s in range(seeds)]
 
 
 def has_colour(path: Path, colour: str) -> bool:
@@ -35,6 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "zero": {"losses": [0.0] * 30, "epochs": [(30, 1.0, 0.0)]},
     "below zero": {"losses": [-0.1 * i for i in range(30)], "epochs": [(30, 1.0, -1.0)]},
     "wide": {"losses": [10.0 ** (-i / 20) for i in range(120)], "epochs": [(120, 1.0, 1e-5)]},
+    "no epochs": {"losses": FALLING, "epochs": []},
     "many epochs": {"losses": FALLING, "epochs": [(5 * i, 1.0, 0.1) for i in range(1, 41)]},
 }
 
@@ -43,23 +48,23 @@ CASES: dict[str, dict[str, Any]] = {
 def test_any_runs_are_drawn_without_a_warning(tmp_path: Path, name: str) -> None:
     models = {m: runs(tmp_path, m, **CASES[name]) for m in "ABC"}
     out = tmp_path / "figures"
-    draw_model_curve(models["B"], out / "model_B.png", heading="Model B", mark="synthetic")
-    draw_curves_together(models, out / "curves.png", heading="Models A, B and C")
+    draw_own_curves(models["B"], out / "model_B.png", colour=STYLES["B"].colour, heading="Model B", mark="synthetic")
+    draw_curves_together(models, STYLES, out / "curves.png", heading="Models A, B and C")
     assert sorted(p.name for p in out.iterdir()) == ["curves.png", "curves.svg", "model_B.png", "model_B.svg"]
-    assert has_colour(out / "model_B.png", MODEL_COLOURS["B"])
-    assert all(has_colour(out / "curves.png", c) for c in MODEL_COLOURS.values())
+    assert has_colour(out / "model_B.png", STYLES["B"].colour)
+    assert all(has_colour(out / "curves.png", s.colour) for s in STYLES.values())
     tall = imread(out / "curves.png").shape[0] > 800
-    assert tall == (name != "no test loss" and name != "not a number")
+    assert tall == (name not in ("no test loss", "not a number", "no epochs"))
 
 
 def test_a_model_may_be_absent_and_nothing_at_all_is_refused(tmp_path: Path) -> None:
     own = runs(tmp_path, "A")
-    draw_curves_together({"A": own}, tmp_path / "curves.png")
-    assert not has_colour(tmp_path / "curves.png", MODEL_COLOURS["C"])
+    draw_curves_together({"A": own}, STYLES, tmp_path / "curves.png")
+    assert not has_colour(tmp_path / "curves.png", STYLES["C"].colour)
     with pytest.raises(ValueError, match="no runs"):
-        draw_curves_together({}, tmp_path / "none.png")
-    with pytest.raises(ValueError, match="one model"):
-        draw_model_curve([*own, *runs(tmp_path, "B")], tmp_path / "none.png")
+        draw_curves_together({}, STYLES, tmp_path / "none.png")
+    with pytest.raises(ValueError, match="no runs"):
+        draw_own_curves([], tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
 
 

@@ -1,0 +1,70 @@
+"""Whether a label map or mask lies on its image's voxels, in whatever order its file has them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, inv_ornt_aff
+from numpy.typing import NDArray
+
+from tlseg_jax.preprocess.reading.header import Header
+from tlseg_jax.preprocess.reading.scan_file import fault
+
+_CORNER_MM = 1e-3
+
+OFF_GRID = 0.05
+"""Part of a voxel by which a label map's grid may be off its image's: no outline is drawn that well."""
+
+Turn = NDArray[Any]
+"""(3, 2), as nibabel has it: the image's axis that each axis of the file lies along, and -1 where it runs backwards."""
+
+
+def turn_onto(image: Header, other: Header) -> Turn:
+    """How a file's axes must be reordered and reversed to run as its image's do.
+
+    Converters reverse axes, as dcm2niix does with DICOM's rows: the voxels are the same, in another order.
+    """
+    return np.asarray(nib.io_orientation(np.linalg.inv(image.affine) @ other.affine))
+
+
+def turned(array: NDArray[Any], turn: Turn) -> NDArray[Any]:
+    """A file's voxels (i, j, k) on its image's axes; a view, and itself where nothing is to be turned."""
+    return array if _stays(turn) else np.asarray(apply_orientation(array, turn))
+
+
+def check_same_grid(image_path: Path, image: Header, path: Path, other: Header) -> str:
+    """Check that a label map or mask lies on its image's voxels, whichever way its axes run.
+
+    Returns:
+      A warning where a corner voxel is more than 0.001 mm and less than 5 % of a voxel off the image's; else empty.
+
+    Raises:
+      ExclusionError: the shapes differ, or a corner voxel is more than that off.
+    """
+    remedy = f"resample it to the grid of {image_path.name}"
+    a, b = ("x".join(map(str, h.shape)) for h in (other, image))
+    turn = turn_onto(image, other)
+    if not _stays(turn):
+        sides = [0, 0, 0]
+        for (axis, _), n in zip(turn, other.shape, strict=True):
+            sides[int(axis)] = n
+        affine = np.asarray(other.affine @ inv_ornt_aff(turn, other.shape), np.float64)
+        other = dataclasses.replace(other, shape=(sides[0], sides[1], sides[2]), affine=affine)
+    if other.shape != image.shape:
+        raise fault(path, f"has {a} voxels and its image has {b}", remedy)
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in image.shape], [1], indexing="ij"), -1).reshape(-1, 4)
+    apart = float(np.linalg.norm(corners @ (other.affine - image.affine).T, axis=1).max())
+    if apart <= _CORNER_MM:
+        return ""
+    in_voxels = corners @ (np.linalg.inv(image.affine) @ other.affine - np.eye(4)).T
+    off = float(np.linalg.norm(in_voxels, axis=1).max())
+    what = f"lies up to {apart:.3g} mm away from its image"
+    if off >= OFF_GRID:
+        raise fault(path, f"{what} (another affine)", remedy)
+    return f"{path} {what}, {off:.2%} of a voxel: it is taken to be on the image's voxels."
+
+
+def _stays(turn: Turn) -> bool:
+    return np.array_equal(turn, [[0, 1], [1, 1], [2, 1]])

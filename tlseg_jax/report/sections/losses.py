@@ -1,0 +1,61 @@
+"""Sections: losses over the steps of training, of all methods in one figure and of each in its own."""
+
+from collections.abc import Mapping
+
+from tlseg_jax.evaluate.run_curves import RunCurves
+from tlseg_jax.figures.loss_curves import draw_curves_together, draw_own_curves
+from tlseg_jax.figures.method_style import MANY
+from tlseg_jax.report.cell_files import read_losses
+from tlseg_jax.report.page.sections import ReportFigure, Section
+from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.view import View
+from tlseg_jax.report.words.study_words import count
+from tlseg_jax.studies.results_table import Results
+
+
+def losses(results: Results, study: StudyInfo) -> Section | None:
+    """All methods at the largest n (Fig. 10 of Wang & Tang 2020)."""
+    v, title = View(results, study), "Training losses"
+    if not results.numbers:
+        return None
+    if len(v.order) > MANY:
+        return Section(title, (f"Not shown: {len(v.order)} methods are more than one figure can tell apart.",))
+    n = results.numbers[-1]
+    found, notes = read_losses(results.where(n=n), study)
+    if not found:
+        return Section(title, tuple(f"Not shown: {note}" for note in notes))
+    return Section(title, notes, (draw_together(v, n, found[n], "losses"),))
+
+
+def draw_together(v: View, n: int, runs: Mapping[str, Mapping[int, RunCurves]], stem: str) -> ReportFigure:
+    """The figure of all methods at one n."""
+    curves = {m: list(own.values()) for m, own in runs.items()}
+    draw_curves_together(curves, v.styles, v.png(stem), heading=f"{v.study.task}, n = {n}", mark=v.mark)
+    caption = (
+        f"Running median of the training loss with {count(n, 'labelled scan')}, and below it the test loss where it "
+        "was measured; line: mean over the runs, band: from the lowest to the highest."
+    )
+    return v.figure(stem, caption, f"losses by method, n = {n}")
+
+
+def losses_by_method(results: Results, study: StudyInfo) -> Section | None:
+    """Each method's own losses at the largest n (Figs. 7 to 9 of Wang & Tang 2020)."""
+    v, title = View(results, study), "Losses of each method"
+    if not results.numbers:
+        return None
+    if v.many:
+        return Section(title, (f"Not shown: {len(v.main)} methods are too many to look at one by one.",))
+    n = results.numbers[-1]
+    found, notes = read_losses(results.where(n=n), study, v.main)
+    if not found:
+        return Section(title, tuple(f"Not shown: {note}" for note in notes))
+    figures = []
+    for i, (method, own) in enumerate(found[n].items(), 1):
+        stem = f"losses_{i}"
+        draw_own_curves(
+            list(own.values()), v.png(stem), colour=v.styles[method].colour,
+            heading=f"{method} on {study.task}, n = {n}", mark=v.mark,
+        )  # fmt: skip
+        caption = f"{method} with {count(n, 'labelled scan')}, {count(len(own), 'seed')}."
+        figures.append(v.figure(stem, caption, f"losses of {method}"))
+    return Section(title, notes, tuple(figures))

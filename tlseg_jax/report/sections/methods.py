@@ -1,0 +1,31 @@
+"""Section: what was done: methods, settings and scans that were left out."""
+
+from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.words.study_words import count
+from tlseg_jax.studies.results_table import Results
+
+
+def methods(results: Results, study: StudyInfo) -> Section:
+    """Methods, settings and what was left out of the data."""
+    left_out = tuple((name, e.subject, e.reason) for name, own in study.exclusions.items() for e in own)
+    rows = tuple((m.name, m.pretask, m.freeze or None, m.remedy or None, m.baseline or None) for m in study.methods)
+    tables = [
+        ReportTable(
+            "methods", f"The {len(rows)} methods.",
+            ("method", "pre-trained on", "frozen", "remedy", "compared with"), rows,
+        )
+    ]  # fmt: skip
+    if study.settings:
+        tables.append(
+            ReportTable("settings", "What all runs share.", ("setting", "value"), tuple(study.settings.items()))
+        )
+    if left_out:
+        tables.append(
+            ReportTable(
+                "exclusions", f"Scans that were left out of the data, {len(left_out)}.", ("data set", "scan", "reason"),
+                left_out,
+            )
+        )  # fmt: skip
+    line = f"{count(len(left_out), 'scan')} left out of the data." if left_out else "No scan was left out of the data."
+    return Section("Methods, settings and exclusions", (line,), tables=tuple(tables))

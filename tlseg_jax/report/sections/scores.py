@@ -1,0 +1,76 @@
+"""Sections: scores by method and number of labelled scans, on the target's test set and on unseen data."""
+
+from tlseg_jax.report import study_tables as tables
+from tlseg_jax.report.figures.sweep_figures import draw_boxes, draw_many, draw_means
+from tlseg_jax.report.page.sections import Section
+from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.view import View, persons_of, spread_of
+from tlseg_jax.report.words import study_words as words
+from tlseg_jax.studies.results_table import Results
+
+
+def target(results: Results, study: StudyInfo) -> Section | None:
+    """Scores by method and n on the target's test set (Fig. 5 of Weatheritt et al. 2020)."""
+    v = View(results, study)
+    if not v.sets:
+        return None
+    sets = v.of_role("target")
+    title = "Target data by number of labelled scans"
+    if not sets:
+        return Section(title, ("No model was scored on the target's test set yet.",))
+    lines, figures = [words.UNITS], []
+    for where in sets:
+        scores = v.scores_on(where)
+        lines += words.best_words(scores)
+        stem = f"iou_by_n_{where.name}"
+        path, heading = v.png(stem), f"IoU on {where.name}"
+        persons = persons_of(scores)
+        if v.many:
+            draw_many(scores, v.main, path, heading=heading, mark=v.mark)
+            caption = f"Mean IoU on {where.name} with its {spread_of(scores)} by method and n ({persons})."
+        else:
+            draw_boxes(scores, v.styles, path, heading=heading, mark=v.mark)
+            caption = (
+                f"IoU of {persons} on {where.name}, averaged over seeds, by number of labelled scans; boxes in the "
+                f"order {', '.join(m for m in v.main if any(s.method == m for s in scores))}. A box holds the "
+                "middle half of the persons, its line is the median, whiskers reach the last person within 1.5 "
+                "box heights."
+            )
+        figures.append(v.figure(stem, caption, f"IoU on {where.name} by method and n"))
+    table = tables.scores_table("target_scores", results, study, v.scores, sets)
+    return Section(title, tuple(lines), tuple(figures), (table,))
+
+
+def unseen(results: Results, study: StudyInfo) -> Section | None:
+    """The same on data of sources that no model was trained on (Fig. 6)."""
+    v = View(results, study)
+    if not v.sets:
+        return None
+    sets = v.of_role("unseen")
+    title = "Unseen data"
+    if not sets:
+        return Section(title, ("No data of another source were scored, so nothing is said of generalisation.",))
+    lines = [line for where in sets for line in words.best_words(v.scores_on(where))]
+    figures = []
+    if v.many:
+        for where in sets:
+            stem = f"unseen_by_n_{where.name}"
+            draw_many(
+                v.scores_on(where), v.main, v.png(stem), heading=f"IoU on {where.name}",
+                mark=v.mark,
+            )  # fmt: skip
+            scores = v.scores_on(where)
+            caption = f"Mean IoU on {where.name} with its {spread_of(scores)} ({persons_of(scores)})."
+            figures.append(v.figure(stem, caption, f"mean IoU on {where.name} by method and n"))
+    else:
+        panels = {w.name: v.scores_on(w) for w in sets}
+        draw_means(panels, v.styles, v.png("unseen_by_n"), heading="Mean IoU on unseen data", mark=v.mark)
+        people = "; ".join(f"{name}: {persons_of(scores)}" for name, scores in panels.items())
+        caption = (
+            "Mean IoU on data of a source that no model was trained on, with its "
+            f"{spread_of([s for scores in panels.values() for s in scores])} ({people}). Methods "
+            "are drawn side by side at each n."
+        )
+        figures.append(v.figure("unseen_by_n", caption, "mean IoU on unseen data by method and n"))
+    table = tables.scores_table("unseen_scores", results, study, v.scores, sets)
+    return Section(title, tuple(lines), tuple(figures), (table,))

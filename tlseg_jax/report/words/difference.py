@@ -1,0 +1,113 @@
+"""The one wording of a difference between two methods: a sentence that says no more than its test does."""
+
+from collections.abc import Sequence
+
+from tlseg_jax.report.stats.compare_stats import LEVEL, Conclusion, PairedTest, conclude, spread_words
+from tlseg_jax.report.stats.forgotten import Forgotten
+from tlseg_jax.report.stats.method_tests import MethodTest
+from tlseg_jax.report.stats.speed import AREA, STEPS
+from tlseg_jax.report.words.study_words import count, persons_words
+
+LITTLE = 0.05
+"""A Dice below this on the pre-task leaves next to nothing to forget."""
+
+
+def numbers(t: MethodTest) -> str:
+    """Mean difference, interval, units, seeds and adjusted p of a test."""
+    test, form = t.test, "+.0f" if t.measure == STEPS else "+.3f"
+    if test.mean_difference is None:
+        return f"no {t.unit} was measured with both"
+    units, spread = count(test.n, t.unit), spread_words(test, form)
+    parts = [f"{test.mean_difference:{form}}", f"{spread} over {units}" if spread else units]
+    if t.unit != "seed":
+        over = t.seed_interval
+        parts.append("1 seed" if over is None else f"{over[0]:{form}} to {over[1]:{form}} over {len(t.by_seed)} seeds")
+    if t.p is not None:
+        parts.append(f"adjusted p = {t.p:.2g}")
+    return ", ".join(parts)
+
+
+def why_open(test: PairedTest, unit: str, p: float | None, least_p: float | None = None, family: int = 1) -> str:
+    """Why a test over `unit`s decides nothing; p is adjusted over `family` comparisons, which `least_p` is of too."""
+    if test.n < 2 or test.mean_difference is None:
+        return f"one {unit} has no spread to judge a difference by" if test.n else f"no {unit} was measured with both"
+    if test.all_zero:
+        return f"no {unit} differs"
+    least = test.smallest_p if least_p is None else least_p
+    if least is not None and least >= LEVEL:
+        many = f" and {count(family, 'comparison')}" if family > 1 else ""
+        return f"{count(test.n, unit)}{many} cannot give a p below {least:.2g}"
+    if test.low is not None and test.high is not None and test.low <= 0 <= test.high:
+        return "the interval includes 0"
+    if p is None or p >= LEVEL:
+        return f"p is not below {LEVEL:g}"
+    return "the interval over the seeds includes 0, so other runs could turn it round"
+
+
+def difference(t: MethodTest) -> str:
+    """One sentence on the second method against the first."""
+    found, why = t.verdict, why_open(t.test, t.unit, t.p, t.least_p, t.family)
+    at = f"on {t.test_set.name} at n = {t.n}"
+    if found in ("higher", "lower"):
+        return f"{t.second}'s {t.measure} was {found} than {t.first}'s {at} ({numbers(t)})."
+    if found == "cannot tell":
+        return (
+            f"It cannot be told whether the {t.measure} of {t.second} and {t.first} differs {at} ({numbers(t)}): {why}."
+        )
+    return (
+        f"Not shown, but leaning: {t.second}'s {t.measure} was {found.removeprefix('leans ')} than {t.first}'s {at} "
+        f"for every {t.unit} ({numbers(t)}); {why}."
+    )
+
+
+def shown_words(tests: Sequence[MethodTest]) -> str:
+    """How many of a test set's comparisons showed a difference."""
+    shown = sum(t.verdict in ("higher", "lower") for t in tests)
+    persons = persons_words(t.test.n for t in tests)
+    name = tests[0].test_set.name
+    return f"On {name}, {shown} of {count(len(tests), 'comparison')} showed a difference ({persons})."
+
+
+_SIGNS: dict[Conclusion, int] = {"higher": 1, "leans higher": 1, "lower": -1, "leans lower": -1, "cannot tell": 0}
+
+
+def speed_words(steps: MethodTest, area: MethodTest) -> str:
+    """Whether the second method converges more slowly than the first, which needs both measures to say so."""
+    a, b = _SIGNS[steps.verdict], _SIGNS[area.verdict]
+    who, at = f"{steps.second} converged {{}} than {steps.first}", f"at n = {steps.n}"
+    both = f"{STEPS}: {numbers(steps)}; {AREA}: {numbers(area)}"
+    word = "more slowly" if a > 0 else "faster"
+    if a == b != 0:
+        open_one = next((t for t in (steps, area) if t.verdict.startswith("leans")), None)
+        if open_one is None:
+            return f"{who.format(word)} {at} ({both})."
+        why = why_open(open_one.test, open_one.unit, open_one.p, open_one.least_p, open_one.family)
+        return f"Not shown, but leaning: {who.format(word)} {at} with every seed ({both}); {why}."
+    t = area if a else steps
+    why = "the two measures disagree" if a * b < 0 else why_open(t.test, t.unit, t.p, t.least_p, t.family)
+    return f"It cannot be told whether {who.format('more slowly or faster')} {at} ({both}): {why}."
+
+
+def forgotten_words(f: Forgotten) -> str:
+    """What one method kept of its pre-task."""
+    t = f.change
+    if f.before.mean is None or f.after.mean is None:  # which no row of results.csv gives
+        return f"{f.method} has no scores on {f.test_set}."
+    why = why_open(t, "person", t.wilcoxon_p)
+    said = {
+        "lower": "it forgot",
+        "higher": "it got better there",
+        "leans lower": f"lower for every person, but {why}",
+        "leans higher": f"higher for every person, but {why}",
+        "cannot tell": f"it cannot be told whether it forgot: {why}",
+    }[conclude(t, t.wilcoxon_p)]
+    spread = f", {spread_words(t, '+.3f')}" if spread_words(t) else ""
+    p = "" if t.wilcoxon_p is None else f", p = {t.wilcoxon_p:.2g}"
+    nothing = f.before.mean < LITTLE  # of which a share says nothing
+    share = "" if f.kept is None or nothing else f", {100 * f.kept:.0f}% of what it was"
+    little = " There was next to nothing to forget." if nothing else ""
+    return (
+        f"{f.method} at n = {f.n}: Dice on {f.test_set} {f.before.mean:.3f} before the transfer and {f.after.mean:.3f} "
+        f"after it{share} ({t.mean_difference:+.3f}{spread}{p}, {count(t.n, 'person')}, {count(f.seeds, 'seed')}): "
+        f"{said}.{little}"
+    )
