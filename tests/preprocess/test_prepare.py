@@ -23,7 +23,7 @@ from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.job_record import seen_of, seen_subjects
+from tlseg_jax.train.seen import seen_of, seen_subjects
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
