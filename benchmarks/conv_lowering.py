@@ -1,7 +1,7 @@
 """How much faster is each lowering of a 3x3 or 3x3x3 convolution than XLA's own on this machine?
 
     python -m benchmarks.conv_lowering [--dtypes=float32] [--rounds=5]
-    python -m benchmarks.conv_lowering --layers= --networks=switch8x2 --steps_by=native,folded
+    python -m benchmarks.conv_lowering --nolayers --networks=switch8x2 --steps_by=native,folded
 
 Times value and both gradients, the lowerings in turn within each round, on layers of `switch32` and `switch8x2` at
 2 mm (two 40x56x56 patches) and 1 mm, and of the 2D network (four 128x128 slices), with each one's ratio to
@@ -26,7 +26,7 @@ from tlseg_jax.runtime.choose import choose
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 LAYERS_TIMED = flags.DEFINE_bool("layers", True, "Time layers by themselves.")
-STEPS_BY = flags.DEFINE_list("steps_by", [], "Lowerings in which the training steps of --networks are timed too.")
+STEPS_BY = flags.DEFINE_list("steps_by", [], "Lowerings that the steps of --networks are timed in too, besides native.")
 
 LAYERS: dict[str, tuple[tuple[int, ...], int]] = {
     "1 to 32, 40x56x56": ((2, 40, 56, 56, 1), 32),
@@ -62,14 +62,13 @@ def program(lowering: Lowering, shape: tuple[int, ...], features: int, dtype: st
 
 
 def times(programs: Mapping[str, Callable[[], object]]) -> dict[str, Any]:
-    """Seconds of each, and the ratio to the first, in turns; all are compiled beforehand, side by side."""
+    """Seconds of each, and the ratio to "native", in turns; all are compiled beforehand, side by side."""
     with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
         list(pool.map(lambda compiles: compiles(), programs.values()))
     seconds = alternate(programs, common_flags.rounds())
-    first = next(iter(programs))
     return {
         "seconds": {n: summary(s) for n, s in seconds.items()},
-        f"ratio_to_{first}": {n: ratio(s, seconds[first]) for n, s in seconds.items()},
+        "ratio_to_native": {n: ratio(s, seconds["native"]) for n, s in seconds.items()},
     }
 
 
@@ -82,7 +81,8 @@ def line(name: str, dtype: str, found: Mapping[str, Any]) -> str:
 def main() -> None:
     """Measure, print the table and write the JSON."""
     started, names = environment(), lowerings()
-    steps_by = tuple(choose("lowering", n, {k: k for k in names}) for n in STEPS_BY.value)
+    asked = [choose("lowering", n, {k: k for k in names}) for n in STEPS_BY.value]
+    steps_by = tuple(dict.fromkeys(("native", *asked))) if asked else ()
     cases: list[dict[str, Any]] = []
     print(f"chosen here: {choose_lowering()}; milliseconds by lowering")
     for layer, (shape, features) in LAYERS.items() if LAYERS_TIMED.value else ():

@@ -7,11 +7,9 @@ from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags, evaluation_flags
 from tlseg_jax.checkpoints.run_folder import hold_run
-from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.evaluate.results import format_summary
-from tlseg_jax.preprocess.store.any_store import open_any_store
+from tlseg_jax.preprocess.store.any_store import open_named_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import assess
@@ -41,8 +39,7 @@ def main() -> None:
     run, name, root = cli.run_folder(cli.required(RUN)), cli.required(DATASET), cli.store(cli.required(STORE))
     compilation_flags.use_cache()
     saved = load_shared_model(run)
-    # A store may have been prepared under another name (prepare --name): that folder's name works too.
-    store = open_any_store(root / name if is_prepared(root / name) else root / get_any_spec(name).name)
+    store = open_named_store(root, name)
     tiles, bar = evaluation_flags.tiles(TILES), processes.is_chief()
     with hold_run(run):
         if isinstance(store, SliceStore):

@@ -11,17 +11,16 @@ from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags
 from tlseg_jax.checkpoints.checkpoint import load_model
-from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.evaluate.false_positives import train_forest
 from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
 from tlseg_jax.evaluate.forest_file import save_forest
 from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.preprocess.store.any_store import open_any_store
+from tlseg_jax.preprocess.store.any_store import open_named_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.train.job import load_slice_predictor, refuse_seen, seen_subjects
+from tlseg_jax.train.predictors import load_slice_predictor
+from tlseg_jax.train.seen import refuse_seen, seen_subjects
 
 RUN = flags.DEFINE_string("run", None, "Folder of a 2D run that has trained.")
 DATASET = flags.DEFINE_string("dataset", None, "The run's data set: a name or a TOML file.")
@@ -38,7 +37,7 @@ def main() -> None:
     saved = load_model(run)
     if not isinstance(saved.config, SliceUNetConfig):
         raise InputError(f"{run} is a {saved.config.dimensions}D run and tumours are filtered of 2D runs only.")
-    data = open_any_store(root / name if is_prepared(root / name) else root / get_any_spec(name).name)
+    data = open_named_store(root, name)
     store = SliceStore(data.folder, data.manifest)
     structure = STRUCTURE.value or store.spec.target
     train = seen_subjects(store, "train", saved.description)

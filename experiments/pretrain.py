@@ -9,7 +9,7 @@ from experiments import cli, cluster_flags, compilation_flags, execution_flags, 
 from tlseg_jax.checkpoints.run_folder import own_folder
 from tlseg_jax.studies import runs as study
 from tlseg_jax.studies.workplace import named_spec, open_store
-from tlseg_jax.train.job import run_settings
+from tlseg_jax.train.job_record import run_settings
 
 PRETASK = flags.DEFINE_string(
     "pretask", None, "What to learn: hdt_v, hdt_wb, mal_c, hdt_c, lits, a data set of the store, or a TOML file."

@@ -14,7 +14,7 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies import runs as study
 from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job import run_settings
+from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.recipes import get_slice_recipe
 from tlseg_jax.train.remedies import without_remedies
 

@@ -13,8 +13,7 @@ from jax import export
 from numpy.typing import NDArray
 
 from tlseg_jax.checkpoints.checkpoint_files import first_line
-from tlseg_jax.models.lowering.conv import Lowering
-from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.networks import NetworkConfig, probability
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.runtime.errors import InputError
 
@@ -81,19 +80,6 @@ def _sides(config: NetworkConfig) -> str:
     )
 
 
-def _probability(config: NetworkConfig, lowering: Lowering) -> Callable[[Any, jax.Array], jax.Array]:
-    module = config.module(lowering=lowering)
-
-    def of(variables: Any, image: jax.Array) -> jax.Array:
-        if config.dimensions == 2:
-            planes: Any = module.apply(variables, image)
-            return jax.nn.sigmoid(planes)
-        logits: Any = module.apply(variables, image[..., None])
-        return jax.nn.softmax(logits)[..., 1]
-
-    return of
-
-
 def export_network(
     config: NetworkConfig, params: Any, batch_stats: Any, platforms: Sequence[str] = PLATFORMS
 ) -> bytes:
@@ -112,8 +98,8 @@ def export_network(
       (batch, *sides) or (batch, *sides, channels) float32 -> probability, as `calling_convention` says.
     """
     variables = {"params": params, "batch_stats": batch_stats}
-    by_platform = {"cpu": _probability(config, "planes")} if "cpu" in platforms else {}
-    native = _probability(config, "native")
+    by_platform = {"cpu": probability(config, "planes")} if "cpu" in platforms else {}
+    native = probability(config, "native")
 
     def program(image: jax.Array) -> jax.Array:
         constants = jax.tree.map(jnp.asarray, variables)

@@ -297,11 +297,16 @@ def _draw_close(ax: Axes, view: SliceView, k: int, window: tuple[float, float], 
 
 def _draw_whole(ax: Axes, view: SliceView, k: int, window: tuple[float, float]) -> None:
     draw_slice(ax, view, k)
+    show_whole(ax, view, window, "#ffd23f")
+
+
+def show_whole(ax: Axes, view: SliceView, window: tuple[float, float], colour: str) -> None:
+    """Let a drawn slice be seen whole, with its sides' letters and a frame around the structure."""
     w, h = view.size_mm
     ax.set_xlim(w, 0)
     ax.set_ylim(0, h)
     (x0, x1), (y0, y1) = view.frame(window)
-    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor="#ffd23f", linewidth=0.7))
+    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=0.7))
     label_axes(ax, 0.03, 0.5, "R", "left", "center")
     label_axes(ax, 0.97, 0.5, "L", "right", "center")
 

@@ -1,11 +1,12 @@
 """Every network by name, 3D and 2D, and what is done alike with each: start, rebuild, count."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
+from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.models.unet3d import UNet3DConfig
@@ -78,6 +79,25 @@ def init_variables(config: NetworkConfig, key: jax.Array) -> dict[str, Any]:
 def variable_shapes(config: NetworkConfig) -> dict[str, Any]:
     """Shapes and dtypes of what `init_variables` makes, at no cost."""
     return dict(jax.eval_shape(config.module().init, jax.random.key(0), config.example()))
+
+
+def probability(config: NetworkConfig, lowering: Lowering | None = None) -> Callable[[Any, jax.Array], jax.Array]:
+    """A network's probabilities, to be jitted or exported.
+
+    Returns:
+      (variables, image) -> probabilities: of a 3D network (batch, x, y, z) -> (batch, x, y, z) of output 1, the
+      structure; of a 2D network (batch, x, y, channels) -> (batch, x, y, outputs).
+    """
+    module = config.module(lowering=lowering)
+
+    def of(variables: Any, image: jax.Array) -> jax.Array:
+        if config.dimensions == 2:
+            planes: Any = module.apply(variables, image)
+            return jax.nn.sigmoid(planes)
+        logits: Any = module.apply(variables, image[..., None])
+        return jax.nn.softmax(logits)[..., 1]
+
+    return of
 
 
 def count_parameters(params: Any) -> int:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from tlseg_jax.report.stats.sweep_stats import ScoredSet, grouped, method_order, scored_sets
+from tlseg_jax.report.stats.sweep_stats import ScoredSet, cells_in_order, grouped, scored_sets
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.studies.results_table import ResultRow, Results, by_person
 
@@ -45,17 +45,12 @@ class FailureCount:
 
 def count_failures(results: Results, study: StudyInfo) -> tuple[FailureCount, ...]:
     """Failures by test set, method and n; those without any are there with 0."""
-    rows = grouped((r for r in results if r.role != "pretask"), lambda r: (r.role, r.test_set, r.method, r.n))
     out = []
-    for where in scored_sets(results):
-        for method in method_order(results, study):
-            for n in results.numbers:
-                own = rows.get((where.role, where.name, method, n), [])
-                if own:
-                    failed = [r for r in own if r.iou < FAILURE]
-                    empty = sum(r.predicted_ml == 0 for r in failed)
-                    persons = tuple(sorted({r.person for r in failed}))
-                    out.append(FailureCount(where, method, n, len(failed), empty, len(own), persons))
+    for where, method, n, own in cells_in_order(results, study):
+        failed = [r for r in own if r.iou < FAILURE]
+        empty = sum(r.predicted_ml == 0 for r in failed)
+        persons = tuple(sorted({r.person for r in failed}))
+        out.append(FailureCount(where, method, n, len(failed), empty, len(own), persons))
     return tuple(out)
 
 

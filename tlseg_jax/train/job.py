@@ -13,21 +13,16 @@ from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.dry_run import dry_run_report
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.job_record import labelled_scans, run_settings
+from tlseg_jax.train.job_record import labelled_scans
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.loop import fit
 from tlseg_jax.train.memory import out_of_memory, shortage
-from tlseg_jax.train.predictors import load_slice_predictor
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.run import Run, claim_run, prepare_run
 from tlseg_jax.train.run_lines import flops_line
-from tlseg_jax.train.seen import refuse_seen, seen_of, seen_subjects
+from tlseg_jax.train.seen import refuse_seen, seen_of
 from tlseg_jax.train.trace import Trace
 from tlseg_jax.train.trainer import Fit, Hooks, LoopSettings, Trainer
-
-__all__ = [
-    "Pretrained", "check_tests", "load_slice_predictor", "refuse_seen", "run_settings", "seen_subjects", "train_job",
-]  # fmt: skip
 
 
 def train_job(

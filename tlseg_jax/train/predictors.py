@@ -12,24 +12,14 @@ from numpy.typing import NDArray
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
-from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.networks import NetworkConfig, probability
 from tlseg_jax.runtime.errors import InputError
 
 
 @functools.cache
 def _forward(config: NetworkConfig) -> Callable[[Any, jax.Array], jax.Array]:
     """One jitted function a network, so that a new set of parameters compiles nothing."""
-    model = config.module()
-
-    @jax.jit
-    def probability(variables: Any, image: jax.Array) -> jax.Array:
-        if config.dimensions == 2:
-            slices: Any = model.apply(variables, image)
-            return jax.nn.sigmoid(slices)
-        logits: Any = model.apply(variables, image[..., None])
-        return jax.nn.softmax(logits)[..., 1]
-
-    return probability
+    return jax.jit(probability(config))
 
 
 def make_predictor(

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.preprocess.store.store import Store, read_manifest
+from tlseg_jax.preprocess.store.store import Store, is_prepared, read_manifest
 from tlseg_jax.runtime import elsewhere
 
 AnyStore = Store | SliceStore
@@ -21,3 +22,14 @@ def open_any_store(given: Path | str) -> AnyStore:
     place.fetch(folder)
     manifest = read_manifest(folder)
     return (SliceStore if manifest.get("kind") == SliceStore.kind else Store)(folder, manifest)
+
+
+def open_named_store(root: Path, name: str) -> AnyStore:
+    """Open the data set of a name or a TOML file in a folder of prepared ones.
+
+    A store may have been prepared under another name (`prepare --name`): that folder's name works too.
+
+    Raises:
+      InputError: see `open_any_store` and `get_any_spec`.
+    """
+    return open_any_store(root / (name if is_prepared(root / name) else get_any_spec(name).name))

@@ -8,11 +8,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.metrics import Mask, score
-from tlseg_jax.figures.contours import ContourCase, SliceView, draw_slice, error_legend, label_axes, outline
+from tlseg_jax.figures.contours import ContourCase, SliceView, draw_slice, error_legend, label_axes, outline, show_whole
 from tlseg_jax.figures.png import STYLE, save_figure, watermark
 from tlseg_jax.geometry import Affine
 
@@ -133,13 +132,7 @@ def _reference(ax: Axes, view: SliceView, k: int, window: tuple[float, float]) -
 def _whole(ax: Axes, view: SliceView, k: int, window: tuple[float, float]) -> None:
     """The whole slice, with a frame where the panels are; not stretched to their shape."""
     _bare(ax, view, k)
-    w, h = view.size_mm
-    ax.set_xlim(w, 0)
-    ax.set_ylim(0, h)
-    (x0, x1), (y0, y1) = view.frame(window)
-    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=REFERENCE, linewidth=0.7))
-    label_axes(ax, 0.03, 0.5, "R", "left", "center")
-    label_axes(ax, 0.97, 0.5, "L", "right", "center")
+    show_whole(ax, view, window, REFERENCE)
 
 
 def _bare(ax: Axes, view: SliceView, k: int) -> None:

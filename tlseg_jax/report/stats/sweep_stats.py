@@ -6,7 +6,7 @@ Persons are the units throughout.
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -86,17 +86,21 @@ class Score:
 @functools.lru_cache(maxsize=8)  # several sections ask for the same, and each interval takes a bootstrap
 def mean_scores(results: Results, study: StudyInfo, measure: Measure = "iou") -> tuple[Score, ...]:
     """Means by test set, method and n, in that order; nothing where there are no rows."""
+    return tuple(
+        _score(where, method, n, persons, len({r.seed for r in own}))
+        for where, method, n, own in cells_in_order(results, study)
+        if (persons := by_person(own, measure))
+    )
+
+
+def cells_in_order(results: Results, study: StudyInfo) -> Iterator[tuple[ScoredSet, str, int, list[ResultRow]]]:
+    """The rows of each test set, method and n, in that order, where there are any."""
     rows = grouped((r for r in results if r.role != "pretask"), lambda r: (r.role, r.test_set, r.method, r.n))
-    out = []
     for where in scored_sets(results):
         for method in method_order(results, study):
             for n in results.numbers:
-                own = rows.get((where.role, where.name, method, n), [])
-                persons = by_person(own, measure)
-                if persons:
-                    seeds = len({r.seed for r in own})
-                    out.append(_score(where, method, n, persons, seeds))
-    return tuple(out)
+                if own := rows.get((where.role, where.name, method, n)):
+                    yield where, method, n, own
 
 
 def _score(where: ScoredSet, method: str, n: int, persons: Mapping[str, float], seeds: int) -> Score:
