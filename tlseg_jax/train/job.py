@@ -360,14 +360,15 @@ def prepare_run(
     def make_planned(plan: Plan) -> Any:
         return make(labels, optimiser, dataclasses.replace(job.network, dtype=plan.precision), remat=plan.remat)
 
-    fixed = execution.fixed_remat or execution.memory_budget is None
+    asked = execution.remat or "none"
+    fixed = execution.remat is not None or execution.memory_budget is None
     shapes = jax.eval_shape(lambda: state)
     batch = data.feature_shapes(place.levels) if place.levels else data.batch_shapes()
     fits = programs.get(
-        ("fits", key, execution.remat, execution.memory_budget, fixed, tuple(batch["label"].shape)),
+        ("fits", key, asked, execution.memory_budget, fixed, tuple(batch["label"].shape)),
         lambda: fit_memory(
             make_planned, shapes, batch, Plan(
-                execution.remat, job.network.dtype, job.recipe.batch_size, parallel.data * accumulate
+                asked, job.network.dtype, job.recipe.batch_size, parallel.data * accumulate
             ),
             budget=execution.memory_budget, fixed=fixed, say=say,
         ),
