@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from tlseg_jax.commands.flags import flags_for
 from tlseg_jax.remote.folder import Folder, open_folder
 from tlseg_jax.remote.work_folder import work_folder
 from tlseg_jax.runtime import cluster, processes, signals
@@ -47,7 +48,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
             main(argv[1:])
             cluster.finish()
         except InputError as e:
-            _fail(str(e))
+            _fail(flags_for(e))
         except Preempted as e:
             tells = processes.is_chief() or not e.everywhere
             if e.everywhere:  # the chief may have had to write longer than the others

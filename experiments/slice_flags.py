@@ -1,14 +1,12 @@
 """The flags of `prepare` that only data sets of slices have."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from absl import flags
 
 from tlseg_jax.commands import flags as settings_flags
-from tlseg_jax.datasets.fields import label_from
-from tlseg_jax.datasets.slice_spec import SliceSpec, check_slice_spec
+from tlseg_jax.datasets.slice_changes import changed_slices
+from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.runtime.errors import InputError
 
 FIELDS = (
@@ -41,45 +39,10 @@ def refuse(names: Sequence[str], kind: str) -> None:
 
 
 def with_flags(spec: SliceSpec, name: str | None) -> SliceSpec:
-    """The data set with what the flags change.
-
-    Args:
-      spec: the data set.
-      name: its folder in the store, where not its own.
+    """The data set with what the flags change, under another name where one is given.
 
     Raises:
       InputError: a flag's value cannot be read, or the values do not fit each other.
     """
-    changes: dict[str, Any] = {}
-    if name:
-        changes["name"] = name
-    if LABELS.value is not None:
-        changes |= labels_from(LABELS.value) | {"other_values": "background"}
-    given = CHANGES.given()
-    changes |= given
-    if "window" in given:
-        changes["scaling"] = "window"
-    if "pixel_mm" in given and not 0.05 <= given["pixel_mm"] <= 20:
-        raise InputError(f"--pixel_mm={given['pixel_mm']:g} is no size of a pixel: give mm between 0.05 and 20.")
-    if "test_volumes" in given:
-        changes["test_slices"] = 0  # the rule that was asked for is the one that counts
-    spec = dataclasses.replace(spec, **changes)
-    if "pixel_mm" in given and spec.resize != "spacing":
-        raise InputError(f"--pixel_mm is for --resize=spacing, and it is {spec.resize}: give that, or leave it out.")
-    return check_slice_spec(spec, f"--dataset={flags.FLAGS['dataset'].value}")
-
-
-def labels_from(text: str) -> dict[str, Any]:
-    """`structures` and `label_values` from text such as "liver:1+2,tumour:2"; segments go by name as well.
-
-    Raises:
-      InputError: it is not of that form.
-    """
-    structures, values = [], []
-    for part in text.split(","):
-        name, _, numbers = part.partition(":")
-        values.append(tuple(label_from(n) for n in numbers.split("+")))
-        if "" in values[-1] or not name.strip():
-            raise InputError(f"--labels={text} cannot be read at '{part}': write it as in liver:1+2,tumour:2.")
-        structures.append(name.strip())
-    return {"structures": tuple(structures), "label_values": tuple(values)}
+    given = CHANGES.given() | ({"name": name} if name else {})
+    return changed_slices(spec, given, LABELS.value, f"--dataset={flags.FLAGS['dataset'].value}")

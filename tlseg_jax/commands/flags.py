@@ -103,6 +103,14 @@ def adopt(*modules: types.ModuleType) -> None:
         flags.adopt_module_key_flags(module)
 
 
+def flags_for(error: InputError) -> str:
+    """The sentence of an error, with the fields that it names written as flags."""
+    text = str(error)
+    for field in error.fields:
+        text = re.sub(rf"(?<![\w-]){field}\b", f"--{field}", text)
+    return text
+
+
 def attribute_lines(of: type) -> dict[str, str]:
     """Attribute -> what a class's docstring says of it under "Attributes:", as one line."""
     doc = inspect.cleandoc(of.__doc__ or "")
