@@ -14,8 +14,8 @@ def workplace() -> Workplace:
     Raises:
       InputError: a folder cannot be had.
     """
-    store = PLACE.value("store")
+    workdir, store = PLACE.text("workdir") or "runs", PLACE.text("store")
     return PLACE.settings(
-        workdir=cli.workdir(str(PLACE.value("workdir"))), store=cli.store(store) if store else None,
-        say=processes.say, progress=processes.is_chief(),
+        workdir=cli.workdir(workdir), store=cli.store(store) if store else None, say=processes.say,
+        progress=processes.is_chief(),
     )  # fmt: skip

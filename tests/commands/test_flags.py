@@ -120,6 +120,13 @@ def test_only_what_was_given_changes_something_else(made: flags.Flags[Cake]) -> 
         assert "zz_eggs" not in made.given()
 
 
+def test_an_address_is_had_as_it_was_written(made: flags.Flags[Cake]) -> None:
+    """`Path` would take one of its slashes."""
+    with flagsaver.flagsaver():
+        absl_flags.FLAGS(["command", "--zz_box=gs://bucket/runs"])
+        assert made.text("zz_box") == "gs://bucket/runs" and made.text("zz_eggs") is None
+
+
 def test_a_message_names_the_field_and_a_command_the_flag() -> None:
     error = InputError("n=3 and epochs do not go together: leave an epoch out.", fields=("n", "epochs"))
     assert flags.flags_for(error) == "--n=3 and --epochs do not go together: leave an epoch out."

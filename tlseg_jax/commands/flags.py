@@ -54,6 +54,11 @@ class Flags(Generic[S]):
             return self._defaults[field]
         return _value(self._kinds[field], holder.value, holder.name)
 
+    def text(self, field: str) -> str | None:
+        """What was written, unread: an address such as gs://bucket/runs is no `Path`. None: nothing was."""
+        written = self.holders[field].value
+        return None if written is None else str(written)
+
     def values(self) -> dict[str, Any]:
         """Field -> value, of all fields that have flags; for errors see `value`."""
         return {field: self.value(field) for field in self.holders}
