@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from tlseg_jax.commands.flags import flags_for
 from tlseg_jax.remote import entry
 from tlseg_jax.remote.address import parse_address
 from tlseg_jax.runtime import cluster, elsewhere, processes, signals
@@ -50,7 +51,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
                 main(argv[1:])
             cluster.finish()
         except InputError as e:
-            _fail(str(e))
+            _fail(flags_for(e))
         except Preempted as e:
             tells = processes.is_chief() or not e.everywhere
             if e.everywhere:  # the chief may have had to write longer than the others

@@ -3,59 +3,70 @@
 python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=DIR
 """
 
-from absl import flags
+import dataclasses
+from typing import Literal
 
-from experiments import cli, cluster_flags, compilation_flags, evaluation_flags
+from experiments import cli, cluster_flags, compilation_flags
 from tlseg_jax.checkpoints.run_folder import hold_run
-from tlseg_jax.evaluate.results import format_summary
+from tlseg_jax.commands import flags
+from tlseg_jax.commands.settings import Named
+from tlseg_jax.evaluate.results import ScoreSpace, format_summary
 from tlseg_jax.preprocess.store.any_store import open_named_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import assess
 from tlseg_jax.studies.assess_slices import assess_slices
+from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.shared_model import load_shared_model
 
-RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
-DATASET = flags.DEFINE_string("dataset", None, "A data set's name or a TOML file.")
-STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
-SPLIT = flags.DEFINE_enum("split", "test", ["test", "train"], "Which subjects.")
-SPACE = flags.DEFINE_enum(
-    "space", "data", ["data", "scan"],
-    "Compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict does.",
-)  # fmt: skip
-ALLOW_SEEN = flags.DEFINE_bool(
-    "allow_seen", False, "Score test scans that the model was trained on, too; without it they are refused by name."
-)
-DISTANCES = evaluation_flags.define_distances()
-TILES = evaluation_flags.define_tiles()
-for module in (evaluation_flags, cluster_flags, compilation_flags):
-    flags.adopt_module_key_flags(module)  # so that --help lists them
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+    """Which scans are scored, and where.
+
+    Attributes:
+      split: which subjects.
+      space: volumes: compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict
+        does.
+      allow_seen: score test scans that the model was trained on, too; without it they are refused by name.
+    """
+
+    split: Literal["test", "train"] = "test"
+    space: ScoreSpace = "data"
+    allow_seen: bool = False
+
+
+NAMED = flags.define(Named)
+SCORING = flags.define(Scoring)
+MEASURED = flags.define(Workplace, only=("distances", "tiles"))
+flags.adopt(cluster_flags, compilation_flags)
 
 
 def main() -> None:
     """Parse the flags, score, and print the summary."""
     cluster_flags.start()
-    run, name, root = cli.run_folder(cli.required(RUN)), cli.required(DATASET), cli.store(cli.required(STORE))
+    named, scoring, measured = NAMED.settings(), SCORING.settings(), MEASURED.values()
+    run, name, root = cli.run_folder(named.run), named.dataset, cli.store(named.store)
     compilation_flags.use_cache()
     saved = load_shared_model(run)
     store = open_named_store(root, name)
-    tiles, bar = evaluation_flags.tiles(TILES), processes.is_chief()
+    bar = processes.is_chief()
     with hold_run(run):
         if isinstance(store, SliceStore):
-            if DISTANCES.value:
+            if measured["distances"]:
                 raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
             entries = assess_slices(
-                run, saved, store, split=SPLIT.value, progress=bar, allow_seen=ALLOW_SEEN.value,
-                space=evaluation_flags.space(SPACE),
+                run, saved, store, split=scoring.split, progress=bar, allow_seen=scoring.allow_seen,
+                space=scoring.space,
             )  # fmt: skip
         else:
-            title = store.spec.name + ("" if SPLIT.value == "test" else f"_{SPLIT.value}")
-            title += "_scan" if SPACE.value == "scan" else ""
+            title = store.spec.name + ("" if scoring.split == "test" else f"_{scoring.split}")
+            title += "_scan" if scoring.space == "scan" else ""
             entries = {
                 title: assess(
-                    run, saved, store, split=SPLIT.value, distances=DISTANCES.value, tiles=tiles,
-                    space=evaluation_flags.space(SPACE), progress=bar, allow_seen=ALLOW_SEEN.value,
+                    run, saved, store, split=scoring.split, space=scoring.space, progress=bar,
+                    allow_seen=scoring.allow_seen, **measured,
                 )
             }  # fmt: skip
     processes.say(format_summary(entries))

@@ -7,10 +7,12 @@ from absl import flags
 
 from experiments import cli, cluster_flags
 from tlseg_jax.checkpoints.exported import PROGRAM
+from tlseg_jax.commands import flags as settings_flags
+from tlseg_jax.commands.settings import Named
 from tlseg_jax.export.model_folder import export_model
 from tlseg_jax.export.stablehlo import PLATFORMS
 
-RUN = flags.DEFINE_string("run", None, "Folder of a run that has trained.")
+NAMED = settings_flags.define(Named, only=("run",))
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.")
 LICENCE = flags.DEFINE_string("licence", "", "Under which licence the model is handed on, in words, for its card.")
 CHOSEN = flags.DEFINE_list("platforms", list(PLATFORMS), "What the StableHLO program is for: cpu, cuda, rocm, tpu.")
@@ -19,7 +21,7 @@ CHOSEN = flags.DEFINE_list("platforms", list(PLATFORMS), "What the StableHLO pro
 def main() -> None:
     """Parse the flags, export, and say what is there."""
     cluster_flags.refuse("export once, where the run can be read")
-    given, output = cli.required(RUN), cli.local(OUTPUT)
+    given, output = NAMED.value("run"), cli.local(OUTPUT)
     run = cli.run_folder(given)
     card = export_model(run, output, licence=LICENCE.value, platforms=CHOSEN.value)
     print(f"{output}: {card['title']}, step {card['model']['step']}, licence {card['licence']}.")

@@ -7,10 +7,12 @@ false, is saved in RUN/postprocess/, and its effect on the test volumes is measu
 (effect.csv, effect.json).
 """
 
-from absl import flags
+import dataclasses
 
 from experiments import cli, cluster_flags, compilation_flags
 from tlseg_jax.checkpoints.checkpoint import load_model
+from tlseg_jax.commands import flags
+from tlseg_jax.commands.settings import Named
 from tlseg_jax.evaluate.false_positives import train_forest
 from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
 from tlseg_jax.evaluate.forest_file import save_forest
@@ -22,24 +24,35 @@ from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.predictors import load_slice_predictor
 from tlseg_jax.train.seen import refuse_seen, seen_subjects
 
-RUN = flags.DEFINE_string("run", None, "Folder of a 2D run that has trained.")
-DATASET = flags.DEFINE_string("dataset", None, "The run's data set: a name or a TOML file.")
-STORE = flags.DEFINE_string("store", None, "Folder of the prepared data sets.")
-STRUCTURE = flags.DEFINE_string("structure", None, "What to clean; none: the data set's last structure.")
-flags.adopt_module_key_flags(compilation_flags)  # so that --help lists it
+
+@dataclasses.dataclass(frozen=True)
+class Cleaning:
+    """What the forest is for.
+
+    Attributes:
+      structure: what to clean; not given: the data set's last structure.
+    """
+
+    structure: str | None = None
+
+
+NAMED = flags.define(Named)
+CLEANING = flags.define(Cleaning)
+flags.adopt(compilation_flags)
 
 
 def main() -> None:
     """Parse the flags, train the forest, measure it, and print the table."""
     cluster_flags.refuse("train the forest once, where the run can be read")
-    run, name, root = cli.run_folder(cli.required(RUN)), cli.required(DATASET), cli.store(cli.required(STORE))
+    named = NAMED.settings()
+    run, name, root = cli.run_folder(named.run), named.dataset, cli.store(named.store)
     compilation_flags.use_cache()
     saved = load_model(run)
     if not isinstance(saved.config, SliceUNetConfig):
         raise InputError(f"{run} is a {saved.config.dimensions}D run and tumours are filtered of 2D runs only.")
     data = open_named_store(root, name)
     store = SliceStore(data.folder, data.manifest)
-    structure = STRUCTURE.value or store.spec.target
+    structure = CLEANING.settings().structure or store.spec.target
     train = seen_subjects(store, "train", saved.description)
     test = store.subjects("test")
     if not train or not test:

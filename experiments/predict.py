@@ -12,8 +12,9 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli, cluster_flags, compilation_flags, evaluation_flags
+from experiments import cli, cluster_flags, compilation_flags
 from tlseg_jax.checkpoints.run_folder import read_json
+from tlseg_jax.commands import flags as settings_flags
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.datasets.slice_spec import slice_spec_from_dict
 from tlseg_jax.evaluate.forest_file import load_forest
@@ -31,6 +32,7 @@ from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, 
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.written import file_digest
+from tlseg_jax.studies.workplace import Workplace
 
 RUN = flags.DEFINE_string(
     "run", None, "Folder of a run that has trained, folder that experiments.export made, or the model.stablehlo in one."
@@ -52,9 +54,8 @@ POSTPROCESS = flags.DEFINE_bool(
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace label maps and volumes.csv that are there, whoever wrote or changed them."
 )
-TILES = evaluation_flags.define_tiles()
-for module in (evaluation_flags, compilation_flags):
-    flags.adopt_module_key_flags(module)  # so that --help lists them
+TILES = settings_flags.define(Workplace, only=("tiles",))
+settings_flags.adopt(compilation_flags)
 REGISTRATION = flags.DEFINE_enum(
     "registration", None, ["auto", "skip"],
     "skip: the scans are in the data set's space already; none: as in the run's preprocessing.",
@@ -71,7 +72,8 @@ def main() -> None:
         print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
     segment = _slice_segmenter(run, saved) if saved.config.dimensions == 2 else _volume_segmenter(run, saved)
     forest = file_digest(run / "postprocess" / "forest.json") if POSTPROCESS.value else None
-    model = {"digest": saved.digest, "tiles": TILES.value, "registration": REGISTRATION.value, "forest": forest}
+    tiles = TILES.value("tiles")
+    model = {"digest": saved.digest, "tiles": tiles, "registration": REGISTRATION.value, "forest": forest}
     if not source.exists():
         raise InputError(f"--input={source} does not exist: check the path.")
     if (source.is_dir() and not is_dicom_folder(source)) or source.suffix.lower() == ".csv":
@@ -100,7 +102,7 @@ def _volume_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Predi
     """A 3D network with the preprocessing of its training data."""
     if POSTPROCESS.value:
         raise InputError(f"--postprocess goes with 2D runs, and {run} is 3D: leave it out.")
-    tiles = evaluation_flags.tiles(TILES)
+    tiles = TILES.value("tiles")
     d = saved.description
     spec = spec_from_dict(d["spec"], str(run))
     box = Box.from_dict(d["patch_box"]) if d["patch_box"] else None

@@ -100,7 +100,7 @@ def _spec() -> DatasetSpec | SliceSpec:
         raise InputError(f"--name={NAME.value} names a folder: use letters, digits, '-' and '_'.")
     if isinstance(spec, SliceSpec):
         slice_flags.refuse(slice_flags.VOLUMES_ONLY, "slices")
-        if slice_flags.TEST_VOLUMES.value is not None and TEST_FRACTION.value is not None:
+        if "test_volumes" in slice_flags.CHANGES.given() and TEST_FRACTION.value is not None:
             raise InputError("--test_volumes and --test_fraction both say what is for test: give one of them.")
         return slice_flags.with_flags(spec, NAME.value)
     slice_flags.refuse(slice_flags.SLICES_ONLY, "volumes")

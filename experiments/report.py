@@ -10,11 +10,13 @@ from pathlib import Path
 from absl import flags
 
 from experiments import cli, cluster_flags
+from tlseg_jax.commands import flags as settings_flags
 from tlseg_jax.report.sweep_report import VIEWERS as MOST
 from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.workplace import Workplace
 
-WORKDIR = flags.DEFINE_string("workdir", "runs", "Folder that the sweep worked in.")
+PLACE = settings_flags.define(Workplace, only=("workdir",), defaults={"workdir": "runs"})
 STUDY = flags.DEFINE_string("study", None, "Name of one study; none: all that were swept in the workdir.")
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the reports, one folder a study; none: WORKDIR/report.")
 VIEWERS = flags.DEFINE_integer("viewers", MOST, "Scans to scroll through on each page, at most.", lower_bound=0)
@@ -23,7 +25,7 @@ VIEWERS = flags.DEFINE_integer("viewers", MOST, "Scans to scroll through on each
 def main() -> None:
     """Parse the flags and write the reports."""
     cluster_flags.refuse("report once, when the runs are done")
-    workdir = cli.workdir(WORKDIR.value, f"sweep/{STUDY.value}" if STUDY.value else "sweep")
+    workdir = cli.workdir(PLACE.text("workdir") or "runs", f"sweep/{STUDY.value}" if STUDY.value else "sweep")
     output = Path(OUTPUT.value) if OUTPUT.value else workdir / "report"
     for sweep in _sweeps(workdir, STUDY.value):
         page = write_report(sweep, output / sweep.name, viewers=VIEWERS.value)

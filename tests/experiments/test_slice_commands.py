@@ -182,7 +182,7 @@ MRI = ("--pretask=lits", "--task=mri_artery")
 REFUSED = {
     "volumes into slices": (("--pretask=hdt_v", "--task=mri_artery"), "hdt_v is a data set of volumes and mri_artery"),
     "slices into volumes": (("--pretask=lits", "--task=hdt_c"), "lits is a data set of slices and hdt_c one of vol"),
-    "no such loss": ((*MRI, "--loss=dice_typo"), "--loss=dice_typo: value should be one of"),
+    "no such loss": ((*MRI, "--loss=dice_typo"), "--loss=dice_typo does not go with slices such as mri_artery: choose"),
     "a loss for volumes": ((*MRI, "--loss=cross_entropy_dice"), "--loss=cross_entropy_dice does not go with slices"),
     "even channels": ((*MRI, "--slice_channels=2"), "--slice_channels=2 has no middle slice"),
     "epochs of volumes": (("--pretask=none", "--task=hdt_c", "--epochs=2"), "--epochs does not go with volumes"),

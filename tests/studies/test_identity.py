@@ -82,7 +82,7 @@ def test_cells_of_a_start_that_was_made_anew_are_refused_and_stay(make_sweep: Ma
 @pytest.mark.slow
 def test_all_is_one_n_where_folds_leave_different_numbers_of_scans(make_sweep: MakeSweep) -> None:
     """Six persons in four folds: two hold out two persons, two hold out one."""
-    sweep = make_sweep(n=[2, 3, 0], seeds=4, folds=4, methods=[{"name": "E2E"}])
+    sweep = make_sweep(n=[2, 3, "all"], seeds=4, folds=4, methods=[{"name": "E2E"}])
     assert not sweep.run(Execution(cache="auto"), **QUIET).failed
     results, study = (read(sweep.folder / f) for read, f in ((read_results, "results.csv"), (read_study, "study.json")))
     assert [str(n) for n in results.numbers] == ["2", "3", "all"] and study.n == (2, 3, "all")

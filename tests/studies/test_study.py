@@ -7,11 +7,13 @@ import pytest
 
 from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, pretrain_job, pretraining_of
+from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, pretraining_of
 from tlseg_jax.studies.study import Method, Study, read_study_file, study_from_dict
+from tlseg_jax.studies.workplace import Workplace
 
+PLACE = Workplace(Path("runs"), Path("store"))
 STUDIES = Path(__file__).parents[2] / "experiments" / "studies"
-MINIMAL = {"name": "mine", "task": "hdt_c", "n": [2, 0], "methods": [{"name": "FT", "pretask": "hdt_v"}]}
+MINIMAL = {"name": "mine", "task": "hdt_c", "n": [2, "all"], "methods": [{"name": "FT", "pretask": "hdt_v"}]}
 
 
 def test_the_papers_grids() -> None:
@@ -24,11 +26,13 @@ def test_the_papers_grids() -> None:
     assert brain.n == (2, 4, 8, 16, 32, 64, 128, 256, 306) and brain.seeds == 5 and brain.unseen == ("oas_c",)
     liver = read_study_file(STUDIES / "liver.toml")
     spec = get_any_spec("mri_artery")
-    jobs = {m.name: cell_job(liver, Cell(m, 2, 0, None), spec, False, "float32") for m in liver.methods}
+    jobs = {m.name: cell_job(liver, Cell(m, 2, 0, None), PLACE, spec, "float32") for m in liver.methods}
     assert {k: j.freeze for k, j in jobs.items()} == {"A": "none", "B": "none", "C": "first_two"}
     # Section 3.2.2: batches of 18, rate 5e-4 on the target.
     assert {(j.recipe.batch_size, j.recipe.learning_rate) for j in jobs.values()} == {(18, 5e-4)}
-    assert pretrain_job(liver, get_any_spec("lits"), False, "float32").recipe.learning_rate == 1e-4
+    first = cell_job(liver, PretrainCell("lits", 0, None), PLACE, get_any_spec("lits"), "float32")
+    assert first.recipe.learning_rate == 1e-4
+    assert liver.n == (1, 2, 4, 8, None)
 
 
 def test_a_factor_study_has_a_method_for_each_point_of_its_design() -> None:
@@ -53,7 +57,7 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
     methods = [{"name": "FT", "pretask": "hdt_v", "remedies": ["staged", "l2sp", "randomised"]}]
     study = study_from_dict(MINIMAL | {"methods": methods}, "here")
     spec = get_any_spec("hdt_c")
-    plain, *others = (cell_job(study, Cell(m, 2, 0, None), spec, False, "float32") for m in study.methods)
+    plain, *others = (cell_job(study, Cell(m, 2, 0, None), PLACE, spec, "float32") for m in study.methods)
     assert [(m.name, m.baseline) for m in study.methods[1:]] == [
         ("FT-staged", "FT"), ("FT-l2sp", "FT"), ("FT-randomised", "FT"),
     ]  # fmt: skip
@@ -65,7 +69,7 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
         default = getattr(plain.recipe, changed)
         assert getattr(job.recipe, changed) != default
         assert dataclasses.replace(job.recipe, **{changed: default}) == plain.recipe
-    assert pretrain_job(study, spec, False, "float32").recipe == plain.recipe
+    assert cell_job(study, PretrainCell("hdt_v", 0, None), PLACE, spec, "float32").recipe == plain.recipe
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,10 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
     [
         ({"metods": []}, "did you mean methods"),
         ({"n": []}, "whole numbers"),
-        ({"n": [-1]}, "whole numbers"),
+        ({"n": [-1]}, "give 1 or more, or all"),
+        ({"n": [2, 0]}, "0 no longer means all labelled scans: write all"),
+        ({"n": ["most"]}, "'most' is no number of labelled scans"),
+        ({"n": [True]}, "whole numbers"),
         ({"seeds": "3"}, "seeds"),
         ({"seeds": 0}, "1 or more"),
         ({"methods": []}, "no methods"),
@@ -103,7 +110,7 @@ def test_a_file_that_is_no_study(tmp_path: Path, text: str | None, says: str) ->
 def test_a_value_that_no_recipe_has() -> None:
     study = Study("mine", "hdt_c", (Method("E2E"),), (2,), recipe_values={"learning_rte": 0.1})
     with pytest.raises(InputError, match="learning_rte"):
-        cell_job(study, cells_of(study)[0], get_any_spec("hdt_c"), False, "float32")
+        cell_job(study, cells_of(study)[0], PLACE, get_any_spec("hdt_c"), "float32")
     study = dataclasses.replace(study, recipe_values={"learning_rate": "fast"})
     with pytest.raises(InputError, match="float is wanted"):
-        cell_job(study, cells_of(study)[0], get_any_spec("hdt_c"), False, "float32")
+        cell_job(study, cells_of(study)[0], PLACE, get_any_spec("hdt_c"), "float32")

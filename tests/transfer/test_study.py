@@ -17,6 +17,7 @@ from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.studies import runs as study
+from tlseg_jax.studies.pretrained import kept_pretraining
 from tlseg_jax.studies.runs import finetune, is_finished
 from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.job_record import run_settings
@@ -83,15 +84,15 @@ def test_without_the_pre_task_in_the_store_its_one_model_of_scans_is_reused(
     place = Workplace(tmp_path, store=tmp_path / "without", say=lambda _: None)
     settings, plain = run_settings(store, JOB, None), tmp_path / "tiny-seed0"
     finished(plain, settings, synthetic=True)
-    assert study.kept_pretraining(place, store.spec, JOB, plain) is None
+    assert kept_pretraining(place, store.spec, JOB, plain) is None
     real = finished(tmp_path / "tiny-seed0-0123abcd", settings, synthetic=False)
-    assert study.kept_pretraining(place, store.spec, JOB, plain) == real
-    assert study.kept_pretraining(place, store.spec, dataclasses.replace(JOB, steps=3), plain) is None
+    assert kept_pretraining(place, store.spec, JOB, plain) == real
+    assert kept_pretraining(place, store.spec, dataclasses.replace(JOB, steps=3), plain) is None
     there = dataclasses.replace(place, store=tmp_path / "elsewhere")
-    assert study.kept_pretraining(there, store.spec, JOB, plain) is None
+    assert kept_pretraining(there, store.spec, JOB, plain) is None
     finished(tmp_path / "tiny-seed0-0123abce", settings, synthetic=False)
     with pytest.raises(InputError, match=r"several models .* name one with --pretrained"):
-        study.kept_pretraining(place, store.spec, JOB, plain)
+        kept_pretraining(place, store.spec, JOB, plain)
 
 
 def test_a_store_of_another_description_is_refused(make_store: MakeStore, tmp_path: Path) -> None:

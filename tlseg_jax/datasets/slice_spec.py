@@ -3,9 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_label, is_number
+from tlseg_jax.runtime.bounds import Bound, Count
 from tlseg_jax.runtime.errors import InputError
 
 Modality = Literal["CT", "MR"]
@@ -31,20 +32,20 @@ class SliceSpec:
       structures: what the label shows, one output of the network each, in order; the last is the target.
       label_values: for each structure the values of the label map, or names of a `.seg.nrrd`'s segments, that make
         it; a value may serve several, as a tumour is also liver.
-      pixels: of a prepared slice: x (left to right), y (back to front).
-      resize: how a slice comes to `pixels`: "pad" keeps its pixels and crops or pads about the middle; "fit"
-        resamples its field of view; "spacing" resamples to `pixel_mm`, then crops or pads.
-      pixel_mm: side of a pixel in mm for "spacing".
+      pixels: of a prepared slice: x (left to right), y (back to front), as in 512,512.
+      resize: how a slice comes to its pixels: pad keeps them and crops or pads about the middle; fit resamples its
+        field of view; spacing resamples to pixel_mm, then crops or pads.
+      pixel_mm: side of a pixel in mm, for resize=spacing.
       other_values: whether a label value that no structure names excludes the volume or is background.
       scaling: "window" clips to `window` and scales it to -1 to 1; "zscore" clips to the 0.5 and 99.5
         percentiles of the volume and standardises it.
-      window: lowest and highest value (HU for CT).
-      with_structure: slices of a volume that show a structure, evenly spaced; 0 takes every slice of it.
-      without_structure: nearest slices of a volume that show none.
+      window: lowest and highest value (HU for CT), as in -160,240.
+      with_structure: of a volume that show a structure, evenly spaced; 0 takes every slice of it.
+      without_structure: of a volume, nearest to those, that show none.
       max_slices: of the whole data set, in the volumes' order; 0 has no limit.
-      neighbours: slices on each side of a sample that are stored with it, for 2.5D input.
+      neighbours: on each side of a sample that are stored with it, for 2.5D input.
       test_slices: the last slices in order are for test; rounded to whole volumes.
-      test_volumes: the last volumes are for test, where `test_slices` is 0.
+      test_volumes: so many of the last volumes are for test, in place of the last slices.
       split_group: data sets of one group share subjects.
     """
 
@@ -60,12 +61,12 @@ class SliceSpec:
     other_values: OtherValues = "refuse"
     scaling: Scaling = "zscore"
     window: tuple[float, float] | None = None
-    with_structure: int = 0
-    without_structure: int = 0
-    max_slices: int = 0
-    neighbours: int = 1
-    test_slices: int = 0
-    test_volumes: int = 0
+    with_structure: Count = 0
+    without_structure: Count = 0
+    max_slices: Count = 0
+    neighbours: Annotated[int, Bound(0, 16)] = 1
+    test_slices: Count = 0
+    test_volumes: Count = 0
     split_group: str = ""
 
     @property

@@ -1,17 +1,15 @@
 """The cells of a study: one training run each, with its settings and its place."""
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
-from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.jobs import labelled_name, make_job, make_pretrain_job
+from tlseg_jax.studies.settings import Missing, Precision, Start, Training
 from tlseg_jax.studies.study import REMEDIES, Method, Study
+from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
-from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, network_for
+from tlseg_jax.transfer.freeze import Freeze
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Cell:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.method.name}-{'all' if self.n is None else f'n{self.n}'}-seed{self.seed}"
+        return f"{self.method.name}-{labelled_name(self.n)}-seed{self.seed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,61 +70,34 @@ def pretraining_of(cell: Cell) -> PretrainCell | None:
     return None if cell.method.pretask == "none" else PretrainCell(cell.method.pretask, cell.seed, cell.fold)
 
 
-def recipe_of(study: Study, spec: AnySpec, phase: str) -> Recipe:
-    """The recipe of a phase ("pretrain", "finetune") with what the study changes in it.
+def cell_job(
+    study: Study, cell: Cell | PretrainCell, place: Workplace, spec: AnySpec, precision: Precision
+) -> JobSettings:
+    """The settings of a cell or of a pre-training, by the one builder of runs (`jobs`).
+
+    Args:
+      study: of the cell.
+      cell: which.
+      place: where the study works.
+      spec: of the data that it trains on.
+      precision: of the activations.
 
     Raises:
-      InputError: no recipe has that name, or the recipe has no such value.
+      InputError: see `make_job`.
     """
-    slices = isinstance(spec, SliceSpec)
-    chosen = get_slice_recipe(study.recipe, phase) if slices else get_recipe(study.recipe)
-    return _changed(chosen, study.recipe_values, f"The study {study.name}")
-
-
-def _changed(recipe: Recipe, values: Mapping[str, Any], where: str) -> Recipe:
-    known = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name != "name"}
-    for key, value in values.items():
-        if key not in known:
-            raise InputError(f"{where} changes '{key}', which no recipe has: choose from {', '.join(known)}.")
-        kind = type(known[key])
-        if not (isinstance(value, kind) or (kind is float and type(value) is int)):
-            raise InputError(f"{where} sets {key} = {value!r} in the recipe: a {kind.__name__} is wanted.")
-    return dataclasses.replace(recipe, **values)
-
-
-def pretrain_job(study: Study, spec: AnySpec, built_in: bool, precision: str) -> JobSettings:
-    """Settings of a pre-training, which always trains on all scans, with seed 0."""
-    recipe = recipe_of(study, spec, "pretrain")
-    # What a study changes may be for fine-tuning; these make sense there only.
-    recipe = dataclasses.replace(recipe, l2sp=0.0, unfreezing="at_once")
-    return _job(study, spec, recipe, precision, "pretrain", built_in)
-
-
-def cell_job(study: Study, cell: Cell, spec: AnySpec, built_in: bool, precision: str) -> JobSettings:
-    """Settings of a cell."""
-    method = cell.method
-    recipe = recipe_of(study, spec, "finetune")
-    if method.remedy:
-        recipe = _changed(recipe, REMEDIES[method.remedy].recipe, f"The remedy {method.remedy}")
-    job = _job(study, spec, recipe, precision, "finetune", built_in)
-    freeze = "none" if method.pretask == "none" else method.freeze or USUAL_FREEZE[spec.kind]
-    return dataclasses.replace(
-        job, n=cell.n, seed=cell.seed, freeze=freeze,
-        frozen_bn="batch" if method.frozen_bn == "batch" else "running",
-        head="reset" if method.head == "reset" else "keep",
+    training = Training(
+        seed=cell.seed, network=study.network, recipe=study.recipe, recipe_values=study.recipe_values,
+        precision=precision, steps=study.steps, epochs=study.epochs,
     )  # fmt: skip
-
-
-def _job(study: Study, spec: AnySpec, recipe: Recipe, precision: str, phase: str, built_in: bool) -> JobSettings:
-    first = phase == "pretrain"
-    steps = study.pretrain_steps if first else study.steps
-    network = network_for(spec, study.network, precision)
-    if isinstance(spec, SliceSpec):  # which count in epochs
-        epochs = (study.pretrain_epochs if first else study.epochs) or recipe.epochs
-        return JobSettings(network, recipe, steps, epochs=epochs, watch_every=5)
-    if steps is None and built_in and recipe.name == "default":
-        steps = COHORT_STEPS[phase]
-    return JobSettings(network, recipe, steps or (recipe.pretrain_steps if first else recipe.finetune_steps))
+    if isinstance(cell, PretrainCell):
+        return make_pretrain_job(place, spec, training, Missing(study.pretrain_steps, study.pretrain_epochs))
+    method = cell.method
+    if method.remedy:
+        changes = REMEDIES[method.remedy].recipe
+        training = dataclasses.replace(training, recipe_values={**study.recipe_values, **changes})
+    freeze: Freeze | None = "none" if method.pretask == "none" else method.freeze
+    start = Start(freeze, method.frozen_bn, method.head)
+    return make_job(place, spec, "finetune", dataclasses.replace(training, n=cell.n), start)
 
 
 def folder_of(sweep: Path, cell: Cell | PretrainCell) -> Path:

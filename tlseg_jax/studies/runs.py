@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.checkpoints.run_folder import differing, hold_run, holds, own_folder, read_json
-from tlseg_jax.datasets.spec import PAPER_SPECS, AnySpec
+from tlseg_jax.checkpoints.run_folder import hold_run, holds, own_folder, read_json
+from tlseg_jax.datasets.spec import PAPER_SPECS
 from tlseg_jax.evaluate.results import format_summary, keep_results
 from tlseg_jax.evaluate.run_curves import read_curves
 from tlseg_jax.figures.curves import draw_learning_curve
@@ -18,7 +18,6 @@ from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
-from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_name, title_of
@@ -289,40 +288,3 @@ def is_done(place: Workplace, folder: Path, settings: Mapping[str, Any], tests: 
     if not is_finished(folder, 1) or not holds(folder, settings):
         return False
     return all(is_scored(folder, t, distances=place.distances, tiles=place.tiles) for t in tests)
-
-
-def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: Path) -> Path | None:
-    """The finished pre-training of these settings, where the user's store does not hold the pre-task (any more).
-
-    Its data cannot be compared then; only drawn heads are told from scans.
-
-    Args:
-      place: where.
-      spec: the pre-task.
-      job: the settings.
-      folder: where it would be, or beside that.
-
-    Returns:
-      The run folder; None where the store holds the pre-task, so that its data can be compared, or where there is
-      no such run.
-
-    Raises:
-      InputError: there are several.
-    """
-    if place.store is None or is_prepared(place.store / spec.name):
-        return None
-
-    ours = {"job": job.to_dict()}
-
-    def look() -> list[str]:
-        found = [f for f in (folder, *sorted(folder.parent.glob(f"{folder.name}-????????"))) if is_finished(f, 1)]
-        real = [f for f in found if not read_json(f / "summary.json")["synthetic"]]
-        return [str(f) for f in real if not differing(ours, {"job": read_json(f / "settings.json")["job"]})]
-
-    found = processes.chief(look)
-    if len(found) > 1:
-        raise InputError(
-            f"{place.store_name} holds no data set {spec.name}, and several models were pre-trained on one "
-            f"({', '.join(found)}): name one with --pretrained."
-        )
-    return Path(found[0]) if found else None

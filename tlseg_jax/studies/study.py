@@ -3,7 +3,7 @@
     name = "clinic"            # of the sweep's folder
     task = "hdt_c"             # the target data set
     unseen = ["oas_c"]         # test sets of other sources
-    n = [2, 4, 8, 16]          # labelled scans; 0 for all
+    n = [2, 4, 8, "all"]       # labelled scans
     seeds = 3
     folds = 0                  # 5: cross-validation over persons in place of the prepared split
     network = "switch8x2"      # optional, as are recipe, steps, epochs, pretrain_steps, pretrain_epochs
@@ -30,9 +30,12 @@ from typing import Any
 
 from tlseg_jax.datasets.factors import design
 from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing
+from tlseg_jax.runtime.bounds import Count, Labelled, Positive, read_labelled
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.transfer.freeze import FREEZING
+from tlseg_jax.train.step import FrozenBN
+from tlseg_jax.transfer.freeze import FREEZING, Freeze
+from tlseg_jax.transfer.restore import Head
 
 L2SP = 0.01
 """Strength of the remedy "l2sp"."""
@@ -47,7 +50,7 @@ class Remedy:
       recipe: changes of the recipe.
     """
 
-    freeze: str | None
+    freeze: Freeze | None
     recipe: Mapping[str, Any]
 
 
@@ -76,11 +79,11 @@ class Method:
 
     name: str
     pretask: str = "none"
-    freeze: str | None = None
+    freeze: Freeze | None = None
     remedy: str = ""
     baseline: str = ""
-    frozen_bn: str = "running"
-    head: str = "keep"
+    frozen_bn: FrozenBN = "running"
+    head: Head = "keep"
     factors: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
 
@@ -92,13 +95,14 @@ class Study:
       name: of the sweep's folder.
       task: the target data set.
       methods: in the order that figures show them.
-      n: numbers of labelled scans; None for all.
+      n: numbers of labelled scans, as in 2,4,8,all; None for all.
       seeds: runs of each method and n.
       unseen: test sets of other sources.
-      folds: 0 for the prepared split; else seed s holds out fold s modulo this.
+      folds: cross-validation over persons: seed s is tested on fold s modulo this; 0: the prepared split.
       network: None takes the kind of data's usual.
       recipe: name of the recipe.
-      recipe_values: changes of the recipe, of pre-training too.
+      recipe_values: changes of the recipe; of pre-training too, but for remedies and, of slices, the learning rate and
+        the batch size, which are the target's (`jobs.make_pretrain_job`).
       steps: of fine-tuning; None takes the recipe's.
       epochs: slices: of fine-tuning.
       pretrain_steps: of pre-training.
@@ -113,10 +117,10 @@ class Study:
     name: str
     task: str
     methods: tuple[Method, ...]
-    n: tuple[int | None, ...]
-    seeds: int = 1
+    n: tuple[Labelled, ...]
+    seeds: Positive = 1
     unseen: tuple[str, ...] = ()
-    folds: int = 0
+    folds: Count = 0
     network: str | None = None
     recipe: str = "default"
     recipe_values: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
@@ -188,9 +192,12 @@ def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
             raise InputError(f"{where}: '{key}' = {value!r} is of the wrong kind: {_KINDS[key][0].__name__} is wanted.")
     check_none_missing([key for key in ("name", "task", "n") if key not in d], where)
     check_folder_name(d["name"], where)
-    numbers = [v for v in d["n"] if isinstance(v, int) and not isinstance(v, bool) and v >= 0]
-    if len(numbers) < len(d["n"]) or not numbers:
-        raise InputError(f"{where}: n = {d['n']} must list whole numbers of labelled scans, as [2, 4]; 0 for all.")
+    if not d["n"] or any(isinstance(v, bool) for v in d["n"]):
+        raise InputError(f'{where}: n = {d["n"]} must list whole numbers of labelled scans, as [2, 4, "all"].')
+    try:
+        numbers = tuple(dict.fromkeys(read_labelled(str(v)) for v in d["n"]))
+    except InputError as e:
+        raise InputError(f"{where}: n = {d['n']}: {e}") from None
     for key in ("seeds", "steps", "epochs", "pretrain_steps", "pretrain_epochs", "cohort_train", "cohort_test"):
         if d.get(key, 1) < 1:
             raise InputError(f"{where}: {key} = {d[key]} must be 1 or more.")
@@ -205,7 +212,7 @@ def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
         raise InputError(f"{where}: two methods are named '{twice}': give each its own name.")
     rest = {k: v for k, v in d.items() if k not in ("methods", "n", "unseen", "factors", "sections", "titles")}
     return Study(
-        **rest, methods=tuple(methods), n=tuple(n or None for n in dict.fromkeys(d["n"])),
+        **rest, methods=tuple(methods), n=numbers,
         unseen=tuple(str(u) for u in d.get("unseen", ())), sections=tuple(str(s) for s in d.get("sections", ())),
         titles={k: str(v) for k, v in d.get("titles", {}).items()},
     )  # fmt: skip
@@ -245,6 +252,6 @@ def _factor_methods(d: Mapping[str, Any], where: str) -> list[Method]:
     """A method for each data set of a factorial design: [factors] design = "half", points = ["mal_c"]."""
     check_known(d, ("design", "points", "freeze"), f"{where}, [factors],")
     runs = design(str(d.get("design", "half")), tuple(str(p) for p in d.get("points", ())))
-    freeze = str(d.get("freeze", "encoder"))
-    choose("freezing", freeze, FREEZING)
+    freeze: Freeze = d.get("freeze", "encoder")
+    choose("freezing", str(freeze), FREEZING)
     return [Method(r.name, r.name, freeze, factors=r.to_dict()) for r in runs]

@@ -20,12 +20,13 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import scored_name
-from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretrain_job, pretraining_of
+from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretraining_of
 from tlseg_jax.studies.data import StudyData, open_data
 from tlseg_jax.studies.group import Group, Member, group_cells, train_group
 from tlseg_jax.studies.results_file import DoneCell, results_of, write_results, write_study
 from tlseg_jax.studies.results_table import ALL, Role
 from tlseg_jax.studies.runs import is_done, is_finished, train_and_assess
+from tlseg_jax.studies.settings import Precision
 from tlseg_jax.studies.study import Study
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.execution import Execution
@@ -54,7 +55,7 @@ class Swept:
 class Sweep:
     """A study with its data, and which of its cells are done."""
 
-    def __init__(self, place: Workplace, study: Study, precision: str = "float32") -> None:
+    def __init__(self, place: Workplace, study: Study, precision: Precision = "float32") -> None:
         """Open the data of `study`; the built-in cohort is made where it is missing.
 
         Raises:
@@ -81,11 +82,8 @@ class Sweep:
 
     def job(self, cell: Cell | PretrainCell) -> JobSettings:
         """The settings of a cell or a pre-training."""
-        built_in = self.place.store is None
-        if isinstance(cell, Cell):
-            return cell_job(self.study, cell, self.data.target.spec, built_in, self.precision)
-        first = pretrain_job(self.study, self.data.pretasks[cell.pretask].spec, built_in, self.precision)
-        return dataclasses.replace(first, seed=cell.seed)
+        store = self.data.target if isinstance(cell, Cell) else self.data.pretasks[cell.pretask]
+        return cell_job(self.study, cell, self.place, store.spec, self.precision)
 
     def store(self, cell: Cell | PretrainCell) -> AnyStore:
         """The data that a cell or a pre-training trains on."""

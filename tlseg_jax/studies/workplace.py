@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.datasets.lookup import get_any_spec
@@ -19,6 +20,7 @@ from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
+from tlseg_jax.runtime.bounds import Bound, Positive
 from tlseg_jax.runtime.errors import InputError
 
 COHORT_SPACING = 2.0
@@ -33,13 +35,13 @@ class Workplace:
     """Where things are, and how to make what is not.
 
     Attributes:
-      workdir: runs, and the built-in cohort with its stores.
-      store: the user's prepared data sets; None uses the built-in cohort.
-      cohort_train: training subjects a data set of the built-in cohort; None takes its usual number.
-      cohort_test: its test subjects.
-      workers: processes for drawing and preparing.
-      distances: also measure HD95 and surface distance.
-      tiles: how HDT-WB volumes are predicted.
+      workdir: folder of the runs, and of the built-in cohort with its stores where it is used.
+      store: folder of your prepared data sets; not given: the built-in synthetic cohort.
+      cohort_train: training subjects of the built-in cohort; not given: 24 heads, 10 or 11 abdomens.
+      cohort_test: test subjects of the built-in cohort; not given: 6 heads, 3 or 4 abdomens.
+      workers: processes that draw and prepare the built-in cohort.
+      distances: volumes: also measure HD95 and the average surface distance, in mm.
+      tiles: whole-brain volumes: overlapping tiles, or the paper's without overlap.
       say: prints a line.
       progress: whether to draw bars.
       cohort_spacing: voxel size in mm of the built-in cohort of heads.
@@ -47,9 +49,9 @@ class Workplace:
 
     workdir: Path
     store: Path | None = None
-    cohort_train: int | None = None
-    cohort_test: int | None = None
-    workers: int = 2
+    cohort_train: Annotated[int, Bound(2)] | None = None
+    cohort_test: Positive | None = None
+    workers: Positive = 2
     distances: bool = False
     tiles: Tiles = "gaussian"
     say: Callable[[str], None] = print

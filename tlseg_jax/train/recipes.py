@@ -2,9 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
+from tlseg_jax.runtime.bounds import Positive, Rate
 from tlseg_jax.runtime.choose import choose
+
+Schedule = Literal["constant", "cosine"]
+Unfreezing = Literal["at_once", "staged"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,34 +17,38 @@ class Recipe:
 
     Attributes:
       name: what users call it.
-      loss: a name of `losses.LOSSES`.
+      loss: of volumes cross_entropy, dice or cross_entropy_dice (`losses`); of slices bce, dice, generalised_dice,
+        bce_dice or liver_bce (`slice_losses`).
       learning_rate: the highest rate.
       epsilon: Adam's smoothing term.
       epsilon_hat: whether epsilon is TensorFlow 1.15's, outside the bias correction.
       b1: decay of the first moment.
       b2: decay of the second moment.
-      schedule: "constant" or "cosine" (linear warm-up, then down to 1% of the rate).
+      schedule: of the rate: constant, or cosine (linear warm-up, then down to 1% of the rate).
       warmup_steps: of the cosine schedule.
-      batch_size: patches a step.
+      batch_size: patches or slices a step.
       pretrain_steps: default length of pre-training, and of end-to-end pre-tasks.
       finetune_steps: default length of fine-tuning.
-      intensity_augmentation: random contrast, brightness, bias field and noise, beyond Table 1.
-      affine_augmentation: small random rotation, scaling and shift, beyond Table 1.
+      intensity_augmentation: volumes: random contrast, brightness, bias field and noise, beyond Table 1.
+      affine_augmentation: volumes: small random rotation, scaling and shift, beyond Table 1.
       epochs: default length for slices, which count in epochs.
-      l2sp: strength alpha of the pull towards the pre-trained parameters (`train.l2sp`); 0 for none.
-      unfreezing: "at_once", or "staged": head, then decoder, then the rest (`transfer.stages`).
-      randomisation: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
-        (`input.randomise`), in place of `intensity_augmentation`.
-      accumulate: micro-batches that a batch is computed in, one after the other (`step.make_step_function`).
+      l2sp: fine-tuning: strength alpha of the pull to the pre-trained parameters (L2-SP, `train.l2sp`), such as 0.01;
+        0 for none.
+      unfreezing: fine-tuning: at_once, or staged: the head, then the decoder, then the rest, a third of the run each,
+        at rates that fall by 2.6 from one to the next (`transfer.stages`).
+      randomisation: volumes: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
+        (`input.randomise`), in place of intensity_augmentation; a pre-training that is missing is made without.
+      accumulate: micro-batches that a batch is computed in, one after the other, to save memory; batch norms see
+        micro-batches, and Dice losses are their mean (`step.make_step_function`).
     """
 
     name: str
     loss: str
-    learning_rate: float
-    epsilon: float
+    learning_rate: Rate
+    epsilon: Rate
     epsilon_hat: bool
-    schedule: str
-    batch_size: int = 2
+    schedule: Schedule
+    batch_size: Positive = 2
     b1: float = 0.9
     b2: float = 0.999
     warmup_steps: int = 20
@@ -49,10 +57,10 @@ class Recipe:
     intensity_augmentation: bool = False
     affine_augmentation: bool = False
     epochs: int = 0
-    l2sp: float = 0.0
-    unfreezing: str = "at_once"
+    l2sp: Rate = 0.0
+    unfreezing: Unfreezing = "at_once"
     randomisation: bool = False
-    accumulate: int = 1
+    accumulate: Positive = 1
 
     def override(self, **given: Any) -> "Recipe":
         """A copy with every value of `given` that is not None."""

@@ -76,11 +76,11 @@ class StepMaker:
           InputError: none does; see `fit_memory`.
         """
         job, budget = self.job, execution.memory_budget
-        fixed = execution.fixed_remat or budget is None
+        asked, fixed = execution.remat or "none", execution.remat is not None or budget is None
         multiple = self.parallel.data * job.recipe.accumulate
-        plan = StepPlan(execution.remat, job.network.dtype, job.recipe.batch_size, multiple)
+        plan = StepPlan(asked, job.network.dtype, job.recipe.batch_size, multiple)
         fits = programs.get(
-            ("fits", self.key, execution.remat, budget, fixed, tuple(self.batch["label"].shape)),
+            ("fits", self.key, asked, budget, fixed, tuple(self.batch["label"].shape)),
             lambda: fit_memory(self.planned, shapes, self.batch, plan, budget=budget, fixed=fixed, say=say),
         )
         if processes.count() > 1:  # whose memories may differ, and whose programs may not

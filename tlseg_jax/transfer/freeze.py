@@ -11,6 +11,7 @@ from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 
 Part = Literal["trained", "frozen"]
+Freeze = Literal["encoder", "encoder_without_bottleneck", "first_two", "first_two_convolutions", "none"]
 
 
 @dataclasses.dataclass(frozen=True)

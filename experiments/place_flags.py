@@ -1,0 +1,21 @@
+"""The flags of where a command works: part of every command that trains."""
+
+from experiments import cli
+from tlseg_jax.commands import flags
+from tlseg_jax.runtime import processes
+from tlseg_jax.studies.workplace import Workplace
+
+PLACE = flags.define(Workplace, leave_out=("say", "progress", "cohort_spacing"), defaults={"workdir": "runs"})
+
+
+def workplace() -> Workplace:
+    """Where the flags have this command work.
+
+    Raises:
+      InputError: a folder cannot be had.
+    """
+    workdir, store = PLACE.text("workdir") or "runs", PLACE.text("store")
+    return PLACE.settings(
+        workdir=cli.workdir(workdir), store=cli.store(store) if store else None, say=processes.say,
+        progress=processes.is_chief(),
+    )  # fmt: skip

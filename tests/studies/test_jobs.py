@@ -1,0 +1,175 @@
+"""The one builder of runs: what is usual for volumes and for slices, what goes with which, and what a run is called."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job
+from tlseg_jax.studies.jobs import Stage, make_job, make_pretrain_job, run_name
+from tlseg_jax.studies.settings import Missing, Start, Training
+from tlseg_jax.studies.study import Method, Study
+from tlseg_jax.studies.workplace import Workplace
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.losses import LOSSES
+from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.slice_losses import SLICE_LOSSES
+from tlseg_jax.train.usual import COHORT_STEPS
+
+CT, MRI, HEADS = (get_any_spec(name) for name in ("lits", "mri_artery", "hdt_c"))
+DRAWN, STORE = Workplace(Path("runs")), Workplace(Path("runs"), Path("somewhere"))
+NONE = Start("none")
+REMEDIES: dict[str, Any] = {"l2sp": 0.01, "unfreezing": "staged", "randomisation": True}
+
+
+def job(spec: AnySpec, stage: Stage = "finetune", training: Training = Training(), **values: Any) -> JobSettings:  # noqa: B008
+    return make_job(DRAWN, spec, stage, dataclasses.replace(training, recipe_values=values))
+
+
+def test_the_report_s_settings_are_usual_for_slices() -> None:
+    before, after = job(CT, "pretrain"), job(MRI)
+    assert (before.recipe.learning_rate, before.recipe.batch_size, before.epochs) == (1e-4, 10, 5)
+    assert (after.recipe.learning_rate, after.recipe.batch_size, after.epochs) == (5e-4, 18, 8)
+    for made in (before, after):
+        assert (made.recipe.loss, made.recipe.schedule, made.steps, made.sampling) == ("bce", "constant", None, "all")
+        assert not (made.recipe.intensity_augmentation or made.recipe.affine_augmentation)
+    assert isinstance(before.network, SliceUNetConfig)
+    assert (before.network.outputs, before.network.channels) == (("liver", "tumour"), 1)
+    assert after.network.outputs == ("tumour",)  # type: ignore[union-attr]
+
+
+def test_volumes_have_a_network_a_recipe_and_a_length_of_their_own() -> None:
+    made = job(HEADS)
+    assert (made.network.name, made.network.dimensions, made.recipe.batch_size) == ("switch8x2", 3, 2)
+    assert made.steps == COHORT_STEPS["finetune"]
+    assert (made.epochs, made.watch_every) == (0, 0)
+    assert make_job(STORE, HEADS, "pretrain", Training()).steps == made.recipe.pretrain_steps
+    assert make_job(STORE, CT, "pretrain", Training()).steps is None  # slices go by epochs there as here
+
+
+@pytest.mark.parametrize("spec", [CT, HEADS], ids=["slices", "volumes"])
+def test_settings_reach_the_job(spec: AnySpec) -> None:
+    values = {"learning_rate": 0.25, "batch_size": 3, "schedule": "cosine", "epsilon": 0.1, "epsilon_hat": True}
+    training = Training(n=2, seed=7, steps=11, recipe_values=values | {"accumulate": 3}, input_workers=1)
+    made = make_job(DRAWN, spec, "pretrain", training, Start("encoder", "batch", "reset"))
+    r = made.recipe
+    assert (r.learning_rate, r.batch_size, r.schedule, r.epsilon, r.epsilon_hat) == (0.25, 3, "cosine", 0.1, True)
+    assert r.accumulate == 3
+    found = (made.steps, made.n, made.seed, made.freeze, made.frozen_bn, made.head, made.workers)
+    assert found == (11, 2, 7, "encoder", "batch", "reset", 1)
+
+
+def test_slices_have_epochs_channels_and_sampling() -> None:
+    made = job(CT, "pretrain", Training(epochs=4, slice_channels=3, sampling="balanced", watch_every=2))
+    assert (made.epochs, made.sampling, made.watch_every) == (4, "balanced", 2)
+    assert made.network.channels == 3  # type: ignore[union-attr]
+
+
+def test_every_loss_goes_with_its_own_kind_of_data() -> None:
+    for name in {*LOSSES, *SLICE_LOSSES}:
+        for spec, table in ((HEADS, LOSSES), (MRI, SLICE_LOSSES)):
+            if name in table:
+                assert job(spec, loss=name).recipe.loss == name
+            else:
+                with pytest.raises(InputError, match=f"loss={name} does not go with {spec.kind} such as {spec.name}"):
+                    job(spec, loss=name)
+
+
+@pytest.mark.parametrize(("spec", "training", "name"), [
+    (HEADS, Training(epochs=3), "epochs"), (HEADS, Training(sampling="balanced"), "sampling"),
+    (HEADS, Training(slice_channels=3), "slice_channels"), (HEADS, Training(watch_every=2), "watch_every"),
+    (MRI, Training(recipe_values={"intensity_augmentation": True}), "intensity_augmentation"),
+    (MRI, Training(recipe_values={"intensity_augmentation": False}), "intensity_augmentation"),
+    (MRI, Training(recipe_values={"affine_augmentation": True}), "affine_augmentation"),
+    (MRI, Training(recipe_values={"randomisation": True}), "randomisation"),
+])  # fmt: skip
+def test_what_would_do_nothing_is_refused(spec: AnySpec, training: Training, name: str) -> None:
+    with pytest.raises(InputError, match=f"^{name} does not go with {spec.kind} such as {spec.name}: leave") as e:
+        make_job(DRAWN, spec, "finetune", training)
+    assert e.value.fields == (name,)
+
+
+@pytest.mark.parametrize("change", [{"distances": True}, {"tiles": "paper"}])
+def test_scores_that_only_volumes_have_are_refused_of_slices(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"^{next(iter(change))} does not go with slices such as mri_artery"):
+        make_job(dataclasses.replace(DRAWN, **change), MRI, "finetune", Training())
+
+
+@pytest.mark.parametrize(("spec", "change", "says"), [
+    (MRI, {"slice_channels": 2}, "slice_channels=2 has no middle slice"),
+    (MRI, {"network": "switch32"}, "switch32 is 3D and mri_artery is a data set of slices: choose --network=unet2d"),
+    (HEADS, {"network": "unet2d"}, "unet2d is 2D and hdt_c is a data set of volumes: choose --network=switch8x2"),
+    (HEADS, {"network": "unet9"}, "no network named 'unet9'"),
+    (MRI, {"recipe": "paper"}, "no recipe for slices named 'paper'"),
+    (HEADS, {"recipe": "report"}, "no recipe named 'report'"),
+    (MRI, {"n": 0}, "n=0 labelled scans is not usable"),
+    (MRI, {"recipe_values": {"learning_rte": 1.0}}, "changes 'learning_rte', which no recipe has"),
+    (MRI, {"recipe_values": {"learning_rate": "fast"}}, "learning_rate = 'fast': a float is wanted"),
+])  # fmt: skip
+def test_what_does_not_fit_is_one_sentence(spec: AnySpec, change: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says) as caught:
+        make_job(DRAWN, spec, "finetune", Training(**change))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("spec", "training", "name"), [
+    (MRI, Training(), "a-all-seed0"),
+    (MRI, Training(network="unet2d", recipe="default", sampling="all", slice_channels=1), "a-all-seed0"),
+    (HEADS, Training(network="switch8x2", recipe_values={"accumulate": 1}), "a-all-seed0"),
+    (HEADS, Training(recipe_values={"accumulate": 2}), "a-all-accumulate2-seed0"),
+    (HEADS, Training(network="switch32", recipe="paper", seed=4), "a-all-switch32-paper-seed4"),
+    (HEADS, Training(precision="bfloat16"), "a-all-bfloat16-seed0"),
+    (MRI, Training(sampling="balanced", slice_channels=5, recipe_values={"loss": "dice"}),
+     "a-all-dice-balanced-5channels-seed0"),
+    (HEADS, Training(recipe_values=REMEDIES), "a-all-l2sp0.01-staged-randomised-seed0"),
+    (HEADS, Training(recipe_values={"l2sp": 0.0, "unfreezing": "at_once", "randomisation": False}), "a-all-seed0"),
+])  # fmt: skip
+def test_a_run_is_named_by_what_is_not_usual(spec: AnySpec, training: Training, name: str) -> None:
+    assert run_name(spec, training, "a", "all") == name
+
+
+def test_a_run_s_name_may_end_otherwise_and_leave_out_remedies() -> None:
+    assert run_name(MRI, Training(seed=3), "a", ending="seeds5") == "a-seeds5"
+    assert run_name(HEADS, Training(recipe_values=REMEDIES), "a", remedies=False) == "a-seed0"
+
+
+def test_a_pre_training_is_on_all_scans_and_without_what_is_for_the_target() -> None:
+    training = Training(
+        n=2, seed=3, steps=9, validation=1, patience=4, recipe_values=REMEDIES | {"learning_rate": 0.3}
+    )
+    first = make_pretrain_job(DRAWN, HEADS, training, Missing())
+    assert (first.n, first.seed, first.steps, first.validation, first.patience) == (None, 3, 200, 0, 0)
+    assert first.recipe == get_recipe("default").override(learning_rate=0.3)
+    assert make_pretrain_job(DRAWN, HEADS, training, Missing(pretrain_steps=5)).steps == 5
+
+
+def test_of_slices_rate_and_batch_are_the_target_s_and_a_pre_training_has_its_own() -> None:
+    training = Training(recipe_values={"learning_rate": 0.3, "batch_size": 4, "loss": "dice"})
+    first = make_pretrain_job(DRAWN, CT, training, Missing(pretrain_epochs=2))
+    assert (first.recipe.learning_rate, first.recipe.batch_size, first.recipe.loss) == (1e-4, 10, "dice")
+    assert first.epochs == 2
+    rate = make_pretrain_job(DRAWN, CT, training, Missing(pretrain_learning_rate=0.5)).recipe.learning_rate
+    assert rate == 0.5
+    for missing in (Missing(pretrain_epochs=2), Missing(pretrain_learning_rate=0.5)):
+        with pytest.raises(InputError, match=r"^pretrain_\w+ does not go with volumes such as hdt_c"):
+            make_pretrain_job(DRAWN, HEADS, training, missing)
+
+
+@pytest.mark.parametrize("spec", [MRI, HEADS], ids=["slices", "volumes"])
+def test_a_sweep_s_runs_are_those_of_the_single_commands(spec: AnySpec) -> None:
+    """Of the same settings, a cell and `finetune`, and their pre-trainings, are the same run."""
+    values = {"learning_rate": 0.3}
+    method = Method("FT", "lits" if spec is MRI else "hdt_v", frozen_bn="batch", head="reset")
+    study = Study("s", spec.name, (method,), (2,), recipe_values=values, steps=7, pretrain_steps=8)
+    training = Training(n=2, seed=5, steps=7, recipe_values=values)
+    alone = make_job(DRAWN, spec, "finetune", training, Start(frozen_bn="batch", head="reset"))
+    assert cell_job(study, Cell(method, 2, 5, None), DRAWN, spec, "float32") == alone
+    first = make_pretrain_job(DRAWN, spec, training, Missing(pretrain_steps=8))
+    assert cell_job(study, PretrainCell(method.pretask, 5, None), DRAWN, spec, "float32") == first
+    end_to_end = dataclasses.replace(method, pretask="none")
+    assert cell_job(study, Cell(end_to_end, 2, 5, None), DRAWN, spec, "float32").freeze == "none"

@@ -1,0 +1,202 @@
+"""Flags made from the fields of settings: name, type, default and help are the field's, so that each exists once."""
+
+import dataclasses
+import inspect
+import re
+import types
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from absl import flags
+
+from tlseg_jax.runtime.bounds import Bound, Read
+from tlseg_jax.runtime.errors import InputError
+
+flags.disclaim_key_flags()  # a flag belongs to the module that asks for it, whose --help lists it
+
+S = TypeVar("S")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kind:
+    """A field's type, taken apart: what remains of it besides None, and what is said of its values."""
+
+    plain: Any
+    bound: Bound
+    read: Callable[[str], Any] | None
+
+
+class Flags(Generic[S]):
+    """The flags of some fields of a settings dataclass.
+
+    Attributes:
+      of: the dataclass.
+      holders: field -> its flag.
+    """
+
+    def __init__(
+        self, of: type[S], holders: Mapping[str, "flags.FlagHolder[Any]"], kinds: Mapping[str, _Kind],
+        defaults: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.of, self.holders, self._kinds, self._defaults = of, holders, kinds, defaults
+
+    def value(self, field: str) -> Any:
+        """The value of a field's flag, or its default.
+
+        Raises:
+          InputError: it cannot be read, or is missing and has no default.
+        """
+        holder = self.holders[field]
+        if holder.value is None:
+            if self._defaults[field] is dataclasses.MISSING:
+                raise InputError(f"--{holder.name} is missing: see --help.")
+            return self._defaults[field]
+        return _value(self._kinds[field], holder.value, holder.name)
+
+    def text(self, field: str) -> str | None:
+        """What was written, unread: an address such as gs://bucket/runs is no `Path`. None: nothing was."""
+        written = self.holders[field].value
+        return None if written is None else str(written)
+
+    def values(self) -> dict[str, Any]:
+        """Field -> value, of all fields that have flags; for errors see `value`."""
+        return {field: self.value(field) for field in self.holders}
+
+    def given(self) -> dict[str, Any]:
+        """Field -> value, of the fields whose flags have one; for errors see `value`."""
+        return {field: self.value(field) for field, holder in self.holders.items() if holder.value is not None}
+
+    def settings(self, **more: Any) -> S:
+        """The settings, with `more` for what has no flag or is made of a flag's value; for errors see `value`."""
+        return self.of(**{field: self.value(field) for field in self.holders if field not in more}, **more)
+
+
+def define(
+    of: type[S], *, only: Collection[str] | None = None, leave_out: Collection[str] = (),
+    absent: Collection[str] | Literal["all"] = (), defaults: Mapping[str, Any] | None = None,
+    before: str = "", after: str = "",
+) -> Flags[S]:  # fmt: skip
+    """Define a flag for each field of a settings dataclass.
+
+    Args:
+      of: the dataclass, whose docstring has a line for each of these fields under "Attributes:".
+      only: its fields that get a flag; None: all but those of `leave_out`.
+      leave_out: its fields that get none.
+      absent: fields that a command leaves as something else has them: their flags' default is None.
+      defaults: field -> this command's default, in place of the field's.
+      before: what each help text begins with.
+      after: what it ends with.
+    """
+    lines, hints = attribute_lines(of), get_type_hints(of, include_extras=True)
+    holders, kinds, kept = {}, {}, {}
+    for field in dataclasses.fields(of):  # type: ignore[arg-type]
+        if field.name in leave_out or (only is not None and field.name not in only):
+            continue
+        default = (defaults or {}).get(field.name, field.default)
+        if absent == "all" or field.name in absent:
+            default = None
+        kind = _kind_of(hints[field.name])
+        text = _help(before + lines[field.name] + after, kind)
+        holders[field.name], kinds[field.name], kept[field.name] = _flag(field.name, kind, default, text), kind, default
+    return Flags(of, holders, kinds, kept)
+
+
+def adopt(*modules: types.ModuleType) -> None:
+    """Have the --help of the module that calls this list the flags of others, too."""
+    for module in modules:
+        flags.adopt_module_key_flags(module)
+
+
+def flags_for(error: InputError) -> str:
+    """The sentence of an error, with the fields that it names written as flags."""
+    text = str(error)
+    for field in error.fields:
+        text = re.sub(rf"(?<![\w-]){field}\b", f"--{field}", text)
+    return text
+
+
+def attribute_lines(of: type) -> dict[str, str]:
+    """Attribute -> what a class's docstring says of it under "Attributes:", as one line."""
+    doc = inspect.cleandoc(of.__doc__ or "")
+    section = re.search(r"^Attributes:\n((?:[ ]{2}.*\n?|\n)+)", doc, re.MULTILINE)
+    lines: dict[str, str] = {}
+    for entry in re.finditer(r"^  (\w+): ((?:.+)(?:\n {4}.+)*)", section.group(1) if section else "", re.MULTILINE):
+        lines[entry.group(1)] = re.sub(r"\s+", " ", entry.group(2)).strip()
+    return lines
+
+
+def _kind_of(hint: Any) -> _Kind:
+    """A type such as `Annotated[int, Bound(1)] | None`, taken apart."""
+    bound, read = Bound(), None
+    while True:
+        if get_origin(hint) is Annotated:
+            hint, *said = get_args(hint)
+            bound = next((s for s in said if isinstance(s, Bound)), bound)
+            read = next((s.read for s in said if isinstance(s, Read)), read)
+        elif get_origin(hint) in (Union, types.UnionType):
+            parts = [p for p in get_args(hint) if p is not type(None)]
+            if len(parts) > 1:
+                return _Kind(str, bound, read)
+            hint = parts[0]
+        else:
+            return _Kind(hint, bound, read)
+
+
+def _help(line: str, kind: _Kind) -> str:
+    """A docstring's line for users: without the places in the code, and beginning as a sentence does."""
+    text = re.sub(r"(?: \(`[^)]*`\)|, `[^`]*`(?=\)))", "", line)
+    begins_with_a_value = get_origin(kind.plain) is Literal and text.split(":")[0] in get_args(kind.plain)
+    return text if begins_with_a_value else text[0].upper() + text[1:]
+
+
+def _flag(name: str, kind: _Kind, default: Any, text: str) -> "flags.FlagHolder[Any]":
+    shown = None if default is dataclasses.MISSING else default
+    if get_origin(kind.plain) is tuple:
+        return flags.DEFINE_list(name, None, text)  # a default that is shown would be a value that was given
+    if kind.read:
+        return flags.DEFINE_string(name, None if shown is None else str(shown), text)
+    if get_origin(kind.plain) is Literal:
+        return flags.DEFINE_enum(name, shown, get_args(kind.plain), text)
+    if kind.plain is bool:
+        return flags.DEFINE_bool(name, shown, text)
+    if kind.plain in (int, float):
+        define: Any = flags.DEFINE_integer if kind.plain is int else flags.DEFINE_float
+        return define(name, shown, text, lower_bound=kind.bound.least, upper_bound=kind.bound.most)  # type: ignore[no-any-return]
+    return flags.DEFINE_string(name, None if shown is None else str(shown), text)
+
+
+def _value(kind: _Kind, given: Any, name: str) -> Any:
+    if get_origin(kind.plain) is tuple:
+        return _tuple(kind, given, name)
+    if kind.read:
+        return _read(kind.read, given, name, given)
+    return Path(given) if kind.plain is Path else given
+
+
+def _tuple(kind: _Kind, given: list[str], name: str) -> tuple[Any, ...]:
+    """The parts between commas, each of its own type, or of one."""
+    parts = get_args(kind.plain)
+    text = ",".join(given)
+    if parts[-1] is Ellipsis:
+        parts = (parts[0],) * len(given)
+    elif len(parts) != len(given):
+        raise InputError(f"--{name}={text} must be {len(parts)} numbers, with a comma between them.")
+    found = []
+    for hint, part in zip(parts, given, strict=True):
+        each = _kind_of(hint)
+        if each.read:
+            found.append(_read(each.read, part, name, text))
+            continue
+        try:
+            found.append(each.plain(part))
+        except ValueError:
+            raise InputError(f"--{name}={text} must be {len(parts)} numbers, with a comma between them.") from None
+    return tuple(found)
+
+
+def _read(read: Callable[[str], Any], part: str, name: str, text: str) -> Any:
+    try:
+        return read(part)
+    except InputError as e:
+        raise InputError(f"--{name}={text}: {e}") from None

@@ -1,0 +1,165 @@
+"""The one builder of runs: from what a user says (`settings`) and the data to a training's settings and its name."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.settings import Missing, Start, Training
+from tlseg_jax.studies.workplace import Workplace
+from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.losses import LOSSES
+from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
+from tlseg_jax.train.remedies import remedy_name, without_remedies
+from tlseg_jax.train.slice_losses import SLICE_LOSSES
+from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, USUAL_NETWORK, network_for
+
+Stage = Literal["pretrain", "finetune"]
+
+SLICES_ONLY = ("epochs", "sampling", "slice_channels", "watch_every")
+"""Fields of `Training` that would do nothing with volumes."""
+
+VOLUMES_ONLY = ("intensity_augmentation", "affine_augmentation", "randomisation")
+"""Fields of `Recipe` that would do nothing with slices."""
+
+
+def make_job(
+    place: Workplace, spec: AnySpec, stage: Stage, training: Training, start: Start | None = None
+) -> JobSettings:
+    """The settings of one training run.
+
+    Args:
+      place: where; the built-in cohort has lengths of its own.
+      spec: of the data.
+      stage: which of the recipe's lengths and, of slices, which recipe of its name.
+      training: how to train.
+      start: what becomes of a pre-trained start; None: there is none.
+
+    Raises:
+      InputError: nothing has a name that was given, or a value does not go with this kind of data.
+    """
+    if training.n is not None and training.n < 1:
+        raise InputError(f"n={training.n} labelled scans is not usable: give 1 or more.", fields=("n",))
+    recipe = recipe_for(spec, stage, training.recipe, training.recipe_values)
+    _refuse_idle(place, spec, training)
+    slices = isinstance(spec, SliceSpec)
+    network = network_for(spec, training.network, training.precision, training.slice_channels)
+    steps = training.steps if slices else training.steps or _usual_steps(place, stage, recipe)
+    freeze = "none" if start is None else start.freeze or USUAL_FREEZE[spec.kind]
+    start = start or Start()
+    return JobSettings(
+        network, recipe, steps, n=training.n, seed=training.seed, freeze=freeze, frozen_bn=start.frozen_bn,
+        head=start.head, validation=training.validation, validate_every=training.validate_every,
+        patience=training.patience, checkpoint_every=training.checkpoint_every, threads=training.threads,
+        workers=training.input_workers, epochs=(training.epochs or recipe.epochs) if slices else 0,
+        sampling=training.sampling, watch_every=training.watch_every if slices else 0,
+    )  # fmt: skip
+
+
+def make_pretrain_job(place: Workplace, spec: AnySpec, training: Training, missing: Missing) -> JobSettings:
+    """The settings of the pre-training that a run of `training` starts from.
+
+    It trains on all scans, and without what is asked for on the target's: validation and remedies. Of slices,
+    learning rate, batch size and epochs of `training` are the target's: the report trains the pre-task otherwise.
+
+    Args:
+      place: where.
+      spec: of the pre-task.
+      training: of the run that starts from it.
+      missing: in what it is otherwise.
+
+    Raises:
+      InputError: see `make_job`.
+    """
+    values = dict(training.recipe_values)
+    if isinstance(spec, SliceSpec):
+        values = {k: v for k, v in values.items() if k not in ("learning_rate", "batch_size")}
+        if missing.pretrain_learning_rate is not None:
+            values["learning_rate"] = missing.pretrain_learning_rate
+    else:
+        for name in ("pretrain_epochs", "pretrain_learning_rate"):
+            if getattr(missing, name) is not None:
+                raise _idle(name, spec)
+    first = dataclasses.replace(
+        training, n=None, steps=missing.pretrain_steps, epochs=missing.pretrain_epochs, recipe_values=values,
+        validation=0, patience=0,
+    )  # fmt: skip
+    job = make_job(place, spec, "pretrain", first)
+    return dataclasses.replace(job, recipe=without_remedies(job.recipe))
+
+
+def recipe_for(spec: AnySpec, stage: Stage, name: str, values: Mapping[str, Any]) -> Recipe:
+    """A recipe for a kind of data and a stage, with some of its values changed.
+
+    Raises:
+      InputError: no recipe has that name or such a value, or a value is of the wrong kind or for other data.
+    """
+    slices = isinstance(spec, SliceSpec)
+    chosen = get_slice_recipe(name, stage) if slices else get_recipe(name)
+    known = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(chosen) if f.name != "name"}
+    losses = SLICE_LOSSES if slices else LOSSES
+    for key, value in values.items():
+        if key not in known:
+            raise InputError(f"recipe_values changes '{key}', which no recipe has: choose from {', '.join(known)}.")
+        kind = type(known[key])
+        if not (isinstance(value, kind) or (kind is float and type(value) is int)):
+            raise InputError(f"recipe_values sets {key} = {value!r}: a {kind.__name__} is wanted.")
+        if slices and key in VOLUMES_ONLY:
+            raise _idle(key, spec)
+        if key == "loss" and value not in losses:
+            raise InputError(
+                f"loss={value} does not go with {spec.kind} such as {spec.name}: choose from {', '.join(losses)}.",
+                fields=("loss",),
+            )
+    return dataclasses.replace(chosen, **values)
+
+
+def run_name(spec: AnySpec, training: Training, *parts: str, ending: str | None = None, remedies: bool = True) -> str:
+    """A run folder's name; what is not the default and makes another model is in it.
+
+    Args:
+      spec: of the data.
+      training: how it is trained.
+      parts: that it begins with.
+      ending: in place of the seed.
+      remedies: whether the remedies (`train.remedies`) of `training` are for this run.
+    """
+    values = training.recipe_values
+    accumulate = values.get("accumulate", 1)
+    usual = (
+        (training.network, USUAL_NETWORK[spec.kind]), (training.recipe, "default"), (values.get("loss"), None),
+        (training.sampling, "all"), (f"{training.slice_channels}channels", "1channels"),
+        (training.precision, "float32"), (f"accumulate{accumulate}", "accumulate1"),
+    )  # fmt: skip
+    extra = [v for v, default in usual if v is not None and v != default]
+    asked = {k: v for k, v in values.items() if k in ("l2sp", "unfreezing", "randomisation")}
+    if remedies and (name := remedy_name(get_recipe("default").override(**asked))):
+        extra.append(name)
+    return "-".join([*parts, *extra, ending or f"seed{training.seed}"])
+
+
+def labelled_name(n: int | None) -> str:
+    """Of a number of labelled scans, in names of runs."""
+    return "all" if n is None else f"n{n}"
+
+
+def _usual_steps(place: Workplace, stage: Stage, recipe: Recipe) -> int:
+    if place.store is None and recipe.name == "default":
+        return COHORT_STEPS[stage]
+    return recipe.pretrain_steps if stage == "pretrain" else recipe.finetune_steps
+
+
+def _refuse_idle(place: Workplace, spec: AnySpec, training: Training) -> None:
+    """Refuse what was given and would do nothing with this kind of data."""
+    if isinstance(spec, SliceSpec):
+        idle = [name for name, given in (("distances", place.distances), ("tiles", place.tiles != "gaussian")) if given]
+    else:
+        idle = [name for name in SLICES_ONLY if getattr(training, name) != getattr(Training, name)]
+    if idle:
+        raise _idle(idle[0], spec)
+
+
+def _idle(name: str, spec: AnySpec) -> InputError:
+    return InputError(f"{name} does not go with {spec.kind} such as {spec.name}: leave it out.", fields=(name,))
