@@ -52,10 +52,13 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
     programs = {"step": runner(built)} | {name: form(augmentation) for name, augmentation in FORMS.items()}
     seconds = alternate(keep_those_that_fit(programs), rounds, warmup=1)
     return {
-        "network": size.network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype,
+        "network": size.network,
+        "batch": size.batch,
+        "shape": list(size.shape),
+        "dtype": dtype,
         **{f"seconds_{name}": summary(s) for name, s in seconds.items()},
         **{f"ratio_{name}_to_step": ratio(s, seconds["step"]) for name, s in seconds.items() if name != "step"},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

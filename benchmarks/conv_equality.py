@@ -140,8 +140,10 @@ def measure(size: Size, dtypes: tuple[str, ...], most: int | None = None) -> Ite
     """The figures of every convolution of a network at a size, or of so many; one that fails says how in "failed"."""
     cases = [
         Convolution(image, kernel, dtype, lowering)
-        for image, kernel in shapes(size) for dtype in dtypes for lowering in lowerings(kernel)
-    ]  # fmt: skip
+        for image, kernel in shapes(size)
+        for dtype in dtypes
+        for lowering in lowerings(kernel)
+    ]
     cases = cases[:most]
     with concurrent.futures.ThreadPoolExecutor(cores()) as pool:
         for case, program in zip(cases, [pool.submit(_program, c) for c in cases], strict=True):

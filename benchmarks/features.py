@@ -156,10 +156,11 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
             step(0, lowering="native"), state, label | {"image": jax.ShapeDtypeStruct((*shape, *channels), np.float16)}
         ),
         "kept": step_flops(
-            step(levels, lowering="native"), state,
+            step(levels, lowering="native"),
+            state,
             label | {"features": feature_shapes(config, levels, size.shape, size.batch)},
         ),
-    }  # fmt: skip
+    }
     return {
         "network": size.network,
         "batch": size.batch,

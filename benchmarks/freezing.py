@@ -20,10 +20,7 @@ from tlseg_jax.train.step import step_flops
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 
-FREEZINGS = {
-    3: ("none", "encoder", "encoder_without_bottleneck"),
-    2: ("none", "first_two", "first_two_convolutions"),
-}
+FREEZINGS = {3: ("none", "encoder", "encoder_without_bottleneck"), 2: ("none", "first_two", "first_two_convolutions")}
 """Dimensions -> names of `FREEZING`; the first is what the others are compared with."""
 
 COUNTED = ("flops", "bytes", "kept_bytes", "temporary_bytes")

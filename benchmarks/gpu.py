@@ -56,15 +56,35 @@ LEAST = 15.0
 """Seconds that must be left for a part to begin."""
 
 MACHINE = (
-    "jax", "flatbuffers", "flax", "optax", "orbax-checkpoint", "torch", "tensorstore", "scipy", "scikit-learn",
-    "matplotlib", "psutil", "pip", "setuptools", "wheel",
-)  # fmt: skip
+    "jax",
+    "flatbuffers",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "torch",
+    "tensorstore",
+    "scipy",
+    "scikit-learn",
+    "matplotlib",
+    "psutil",
+    "pip",
+    "setuptools",
+    "wheel",
+)
 """Distributions, with what they need, that a machine with a GPU is taken to have."""
 
 BROUGHT = (
-    "absl-py", "attrs", "charset-normalizer", "grain", "monai", "nibabel", "SimpleITK", "tensorboardX", "threadpoolctl",
+    "absl-py",
+    "attrs",
+    "charset-normalizer",
+    "grain",
+    "monai",
+    "nibabel",
+    "SimpleITK",
+    "tensorboardX",
+    "threadpoolctl",
     "tqdm",
-)  # fmt: skip
+)
 """Distributions that the parts import besides those."""
 
 
@@ -116,9 +136,13 @@ PARTS: tuple[Part, ...] = (
     _equality("switch8x2", 90),
     _equality("switch32", 30),
     _equality("unet2d", 90),
-    Part("lowering", "conv_lowering",
-         ("--nolayers", "--networks=switch8x2", "--steps_by=native,turned,folded", "--dtypes=bfloat16,float32"), 180,
-         "does a step gain from more channels of fewer places"),
+    Part(
+        "lowering",
+        "conv_lowering",
+        ("--nolayers", "--networks=switch8x2", "--steps_by=native,turned,folded", "--dtypes=bfloat16,float32"),
+        180,
+        "does a step gain from more channels of fewer places",
+    ),
     _compare("switch8x2", "bfloat16", 180),
     _kernels("switch8x2"),
     _memory("unet3d256", "320x260x72", 120),
@@ -127,19 +151,39 @@ PARTS: tuple[Part, ...] = (
     _kernels("switch32", rehearsed=False),
     _compare("switch32", "bfloat16", 120),
     _compare("unet2d", "bfloat16", 120),
-    Part("together", "together", ("--networks=switch8x2", "--runs=1,4,16", "--rounds=5"), 75,
-         "K runs at once, --together=K"),
-    Part("feeding", "device_cache", ("--networks=switch8x2,unet2d", "--steps=1,4,16", "--rounds=3"), 120,
-         "data streamed from a store, cached on the device, held there, and --steps_per_call=K"),
-    Part("freezing", "freezing", ("--networks=switch8x2,unet2d", "--dtypes=bfloat16", "--rounds=10"), 75,
-         "a frozen step against a full one"),
-    Part("augmentation", "augmentation", ("--networks=switch8x2", "--rounds=10"), 45,
-         "augmenting and generating images alone"),
+    Part(
+        "together",
+        "together",
+        ("--networks=switch8x2", "--runs=1,4,16", "--rounds=5"),
+        75,
+        "K runs at once, --together=K",
+    ),
+    Part(
+        "feeding",
+        "device_cache",
+        ("--networks=switch8x2,unet2d", "--steps=1,4,16", "--rounds=3"),
+        120,
+        "data streamed from a store, cached on the device, held there, and --steps_per_call=K",
+    ),
+    Part(
+        "freezing",
+        "freezing",
+        ("--networks=switch8x2,unet2d", "--dtypes=bfloat16", "--rounds=10"),
+        75,
+        "a frozen step against a full one",
+    ),
+    Part(
+        "augmentation",
+        "augmentation",
+        ("--networks=switch8x2", "--rounds=10"),
+        45,
+        "augmenting and generating images alone",
+    ),
     _compare("switch8x2", "float32", 120),
     _compare("switch32", "float32", 90),
     _compare("unet2d", "float32", 120),
     _equality("unet3d256", 60),
-)  # fmt: skip
+)
 """From the most to the least important; float32 was compared before, so it comes late."""
 
 
@@ -349,9 +393,7 @@ def summary_text(outcomes: Sequence[Outcome], folder: Path) -> str:
             tables = TABLES.get(result["part"], plain)(result)
             blocks += [f"{outcome.part.name}: {origin(result)}", *(t.markdown() for t in tables if t.rows)]
     width = max(len(o.part.name) for o in outcomes)
-    blocks.append("\n".join(
-        f"{o.part.name:<{width}}  {o.state:<18}{o.seconds:>5.0f} s  {o.why}" for o in outcomes
-    ))  # fmt: skip
+    blocks.append("\n".join(f"{o.part.name:<{width}}  {o.state:<18}{o.seconds:>5.0f} s  {o.why}" for o in outcomes))
     return "\n\n".join(blocks)
 
 

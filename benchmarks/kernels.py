@@ -39,9 +39,20 @@ KEPT = 50
 """Rows of a case; what the other kernels take together is a row more."""
 
 WIDTHS = {
-    "pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4,
-    "s64": 8, "u64": 8, "f64": 8,
-}  # fmt: skip
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "s16": 2,
+    "u16": 2,
+    "f16": 2,
+    "bf16": 2,
+    "s32": 4,
+    "u32": 4,
+    "f32": 4,
+    "s64": 8,
+    "u64": 8,
+    "f64": 8,
+}
 """Bytes of a value, by XLA's name of its type; others, such as tokens, hold none."""
 
 INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (\(.*?\)|\S+) ([\w-]+)\((.*)$")
@@ -155,13 +166,16 @@ def measure(size: Size, dtype: str, copied: float, rounds: int) -> dict[str, Any
     rest = kernels[KEPT:]
     others = {"kernel": f"{len(rest)} others"} | {w: sum(k[w] for k in rest) for w in ("seconds", "share_of_step")}
     return {
-        "network": size.network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype,
+        "network": size.network,
+        "batch": size.batch,
+        "shape": list(size.shape),
+        "dtype": dtype,
         "step_seconds": whole,
         "kernel_seconds": sum(seconds.values()) / STEPS,
         "bytes": sum(k["bytes"] for k in counted),
         "of_copy": sum(k["bytes"] for k in counted) / whole["median"] / copied,
         "kernels": kernels[:KEPT] + [others] * bool(rest),
-    }  # fmt: skip
+    }
 
 
 def table(case: Mapping[str, Any]) -> str:

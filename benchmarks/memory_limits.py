@@ -84,9 +84,13 @@ class Case:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "name": self.size.name, "network": self.size.network, "shape": list(self.size.shape),
-            "batch": self.size.batch, "dtype": self.dtype, "remat": self.remat,
-        }  # fmt: skip
+            "name": self.size.name,
+            "network": self.size.network,
+            "shape": list(self.size.shape),
+            "batch": self.size.batch,
+            "dtype": self.dtype,
+            "remat": self.remat,
+        }
 
 
 def abstract(case: Case, lowering: Lowering | None = None) -> tuple[Step, Any, Any]:
@@ -127,9 +131,7 @@ def compiled(case: Case, sharding: Any = None) -> int | None:
     """
     step, state, batch = abstract(case, "native" if sharding else None)
     if sharding:
-        state, batch = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), (state, batch)
-        )
+        state, batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), (state, batch))
     try:
         found = step.lower(state, batch).compile().memory_analysis()  # type: ignore[attr-defined]
     except Exception as error:
@@ -149,8 +151,11 @@ def _apart(arguments: list[str], **environment: str) -> Any:
     """What this module prints last, as JSON, with these arguments in another process."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory_limits", *arguments],
-        capture_output=True, text=True, env=os.environ | environment, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
     if done.returncode:
         raise InputError(f"A case failed in its own process ({' '.join(arguments)}):\n{done.stderr[-1500:]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -257,11 +262,12 @@ def remat_time(size: Size, dtype: str, remats: list[Remat]) -> dict[str, Any]:
     seconds = alternate(fitting, common_flags.rounds())
     base = seconds.get("none")
     return {
-        "name": size.name, "dtype": dtype,
+        "name": size.name,
+        "dtype": dtype,
         "seconds": {n: summary(s) for n, s in seconds.items()},
         "ratio_to_none": {n: ratio(s, base) for n, s in seconds.items()} if base else None,
         "does_not_fit": [n for n in programs if n not in fitting],
-    }  # fmt: skip
+    }
 
 
 def tpu_case(case: Case, tpu: str) -> int | None:
@@ -277,15 +283,22 @@ def tpu_row(case: Case, tpu: str) -> dict[str, Any]:
     """One case on one TPU, compiled in a process of its own."""
     given = json.dumps(dataclasses.asdict(case))
     temp = _apart(
-        ["--case", given, f"--tpu={tpu}"], JAX_PLATFORMS="cpu", TPU_SKIP_MDS_QUERY="1",
-        TPU_ACCELERATOR_TYPE=f"{tpu}-1", TPU_WORKER_HOSTNAMES="localhost",
+        ["--case", given, f"--tpu={tpu}"],
+        JAX_PLATFORMS="cpu",
+        TPU_SKIP_MDS_QUERY="1",
+        TPU_ACCELERATOR_TYPE=f"{tpu}-1",
+        TPU_WORKER_HOSTNAMES="localhost",
         ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # no chip is taken, so no lock is needed
-    )  # fmt: skip
+    )
     total = None if temp is None else temp + _arguments(case)
     chip = TOPOLOGIES[tpu][1]
     return case.to_dict() | {
-        "tpu": tpu, "chip_bytes": chip, "compiled": temp, "total": total, "fits": total is not None and total <= chip
-    }  # fmt: skip
+        "tpu": tpu,
+        "chip_bytes": chip,
+        "compiled": temp,
+        "total": total,
+        "fits": total is not None and total <= chip,
+    }
 
 
 def _print_case(row: dict[str, Any]) -> None:
@@ -318,9 +331,14 @@ def main() -> None:
     if not sizes:
         raise InputError(f"--size={SIZE.value} is part of no size's name of {', '.join(networks)}.")
     result: dict[str, Any] = {
-        "sizes": "tiny" if tiny else "papers", "unit": "bytes", "compiled_by": jax.default_backend(),
-        "cases": [], "limits": [], "remat_time": [], "tpu": [],
-    }  # fmt: skip
+        "sizes": "tiny" if tiny else "papers",
+        "unit": "bytes",
+        "compiled_by": jax.default_backend(),
+        "cases": [],
+        "limits": [],
+        "remat_time": [],
+        "tpu": [],
+    }
     path: Path | None = None
 
     def add(kind: str, row: dict[str, Any]) -> None:
@@ -340,8 +358,10 @@ def main() -> None:
         add("cases", row)
     for row in (limits(c, float(g), gpu and float(g) * 1e9 <= memory) for c in chosen for g in GB.value):
         result["limits"].append(row)
-        print(f"{row['name']:<28}{row['dtype']:<10}{row['remat']:<7}{row['gb']:>5g} GB"
-              f"  side {row['largest_side']}, batch {row['largest_batch']} ({row['found_by']})")  # fmt: skip
+        print(
+            f"{row['name']:<28}{row['dtype']:<10}{row['remat']:<7}{row['gb']:>5g} GB"
+            f"  side {row['largest_side']}, batch {row['largest_batch']} ({row['found_by']})"
+        )
     write_result("memory_limits", result, common_flags.OUT.value)
     for size in sizes if gpu else []:
         for dtype in common_flags.dtypes():

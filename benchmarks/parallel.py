@@ -60,9 +60,12 @@ def ways(devices: Sequence[jax.Device]) -> dict[str, Parallel]:
 
 
 def build(
-    config: NetworkConfig, parallel: Parallel, freeze: str = "none", variables: Any = None,
+    config: NetworkConfig,
+    parallel: Parallel,
+    freeze: str = "none",
+    variables: Any = None,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
-) -> tuple[Step, Any]:  # fmt: skip
+) -> tuple[Step, Any]:
     """(step, first state or its shapes) of a 3D network, in XLA's own operations.
 
     Args:
@@ -77,9 +80,14 @@ def build(
     recipe = get_recipe("default").override(epsilon=1e-3)
     optimiser = make_optimiser(recipe, STEPS, labels)
     step = make_train_step(
-        config, optimiser, get_loss(recipe.loss), labels, inputs=patch_inputs(augmentation), lowering="native",
+        config,
+        optimiser,
+        get_loss(recipe.loss),
+        labels,
+        inputs=patch_inputs(augmentation),
+        lowering="native",
         parallel=parallel,
-    )  # fmt: skip
+    )
     if variables is None:
         return step, jax.eval_shape(lambda v: init_state(v, optimiser), like)
     return step, init_state(jax.tree.map(jnp.array, variables), optimiser)
@@ -96,15 +104,22 @@ def noise(shape: Sequence[int], seed: int) -> Batch:
 def compiled(step: Step, state: Any, shape: Sequence[int]) -> Any:
     """The compiled step for batches of `shape`."""
     batch = {
-        "image": jax.ShapeDtypeStruct(tuple(shape), np.float16), "label": jax.ShapeDtypeStruct(tuple(shape), np.uint8)
-    }  # fmt: skip
+        "image": jax.ShapeDtypeStruct(tuple(shape), np.float16),
+        "label": jax.ShapeDtypeStruct(tuple(shape), np.uint8),
+    }
     return step.lower(state, batch).compile()  # type: ignore[attr-defined]
 
 
 def train(
-    config: NetworkConfig, variables: Any, parallel: Parallel, shape: Sequence[int], freeze: str = "none",
-    most: int = 1, steps: int = STEPS, augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
-) -> dict[str, Any]:  # fmt: skip
+    config: NetworkConfig,
+    variables: Any,
+    parallel: Parallel,
+    shape: Sequence[int],
+    freeze: str = "none",
+    most: int = 1,
+    steps: int = STEPS,
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+) -> dict[str, Any]:
     """{"losses", "params", "batch_stats"} after some steps, as NumPy arrays.
 
     Args:

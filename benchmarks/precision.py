@@ -135,9 +135,11 @@ def main() -> None:
             )
     result = {
         "question": "loss curves of bfloat16 and float32 on the built-in cohort of drawn heads (synthetic)",
-        "sizes": "reduced" if reduced else "full", "cases": cases, "environment": before,
+        "sizes": "reduced" if reduced else "full",
+        "cases": cases,
+        "environment": before,
         "curves": {n: {p: np.round(v, 5).tolist() for p, v in found.items()} for n, found in drawn},
-    }  # fmt: skip
+    }
     path = write_result("precision", result, common_flags.OUT.value)
     for network, found in drawn:
         draw(found, f"{network}, built-in cohort (synthetic)", path.with_name(f"{path.stem}_{network}.png"))

@@ -26,9 +26,19 @@ README = flags.DEFINE_string("readme", "README.md", "The file whose tables are w
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 ORDER = (
-    "step_time", "compare", "memory_limits", "loader", "freezing", "features", "together", "sweep", "parallel",
-    "device_cache", "startup", "precision",
-)  # fmt: skip
+    "step_time",
+    "compare",
+    "memory_limits",
+    "loader",
+    "freezing",
+    "features",
+    "together",
+    "sweep",
+    "parallel",
+    "device_cache",
+    "startup",
+    "precision",
+)
 """Of the parts; the others follow by name."""
 
 SHOWN = ("jax", "jaxlib", "torch", "monai")

@@ -68,9 +68,7 @@ def start(workdir: Path, cache: str) -> dict[str, float]:
     """
     name = "startup"
     shutil.rmtree(workdir / "finetune" / name, ignore_errors=True)
-    done = _run(
-        ["-c", CHILD, *SETTINGS, f"--workdir={workdir}", f"--name={name}", f"--compilation_cache={cache}"],
-    )
+    done = _run(["-c", CHILD, *SETTINGS, f"--workdir={workdir}", f"--name={name}", f"--compilation_cache={cache}"])
     shutil.rmtree(workdir / "finetune" / name, ignore_errors=True)
     lines = [line for line in done.splitlines() if line.startswith("STARTED ")]
     if not lines:
@@ -101,9 +99,13 @@ def measure(workdir: Path, rounds: int) -> dict[str, Any]:
 def _run(arguments: list[str]) -> str:
     env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
         env=env | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     if done.returncode:
         raise RuntimeError(f"The command failed: {done.stderr[-2000:]}")
     return done.stdout
@@ -123,13 +125,14 @@ def main() -> None:
         {
             "question": "seconds of the imports, and from there to the first step, by what the compilation cache held",
             "settings": SETTINGS,
-            "cases": [{"start": name} | {k: round(v["median"], 2) for k, v in row.items()}
-                      for name, row in starts.items()],
+            "cases": [
+                {"start": name} | {k: round(v["median"], 2) for k, v in row.items()} for name, row in starts.items()
+            ],
             "starts": starts,
             "environment": before,
         },
         common_flags.OUT.value,
-    )  # fmt: skip
+    )
     print(f"written to {path.parent}")
 
 

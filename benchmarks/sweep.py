@@ -29,9 +29,15 @@ STEPS, PRETRAIN_STEPS = 40, 40
 COMMON = ("--network=switch8x2", "--cohort_train=8", "--cohort_test=2")
 PLAIN = ("--nointensity_augmentation", "--noaffine_augmentation")
 SWEEP = (
-    "experiments.sweep", "--study=brain", "--methods=HDT-V-FT,HDT-C-E2E", f"--n={','.join(map(str, N))}",
-    f"--seeds={len(SEEDS)}", f"--steps={STEPS}", f"--pretrain_steps={PRETRAIN_STEPS}", *COMMON,
-)  # fmt: skip
+    "experiments.sweep",
+    "--study=brain",
+    "--methods=HDT-V-FT,HDT-C-E2E",
+    f"--n={','.join(map(str, N))}",
+    f"--seeds={len(SEEDS)}",
+    f"--steps={STEPS}",
+    f"--pretrain_steps={PRETRAIN_STEPS}",
+    *COMMON,
+)
 
 
 def run(module: str, *arguments: str) -> float:
@@ -63,15 +69,24 @@ def measure(workdir: Path) -> dict[str, Any]:
         for seed in SEEDS:
             for method, given in (("HDT-V-FT", f"--pretrained={start}"), ("HDT-C-E2E", "--pretask=none")):
                 alone[f"{method}, n = {n}, seed {seed}"] = run(
-                    "experiments.finetune", given, f"--n={n}", f"--seed={seed}", f"--steps={STEPS}", place, *COMMON,
+                    "experiments.finetune",
+                    given,
+                    f"--n={n}",
+                    f"--seed={seed}",
+                    f"--steps={STEPS}",
+                    place,
+                    *COMMON,
                     *PLAIN,
-                )  # fmt: skip
+                )
     total = sum(alone.values())
     return {
-        "runs": len(alone), "steps": STEPS, "sweep_seconds": round(together, 1),
+        "runs": len(alone),
+        "steps": STEPS,
+        "sweep_seconds": round(together, 1),
         "one_at_a_time_seconds": round(total, 1),
-        "ratio": round(together / total, 3), "each": {k: round(v, 1) for k, v in alone.items()},
-    }  # fmt: skip
+        "ratio": round(together / total, 3),
+        "each": {k: round(v, 1) for k, v in alone.items()},
+    }
 
 
 def main() -> None:

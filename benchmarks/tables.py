@@ -59,8 +59,14 @@ def named(case: Mapping[str, Any]) -> str:
 def step_time(result: Result) -> list[Table]:
     """Seconds a step and how near it is to the machine's limits."""
     columns = (
-        "network", "form", "seconds a step (p90)", "patches a second", "of matrix products", "of copying", "of roofline"
-    )  # fmt: skip
+        "network",
+        "form",
+        "seconds a step (p90)",
+        "patches a second",
+        "of matrix products",
+        "of copying",
+        "of roofline",
+    )
     rows = []
     for case in result["cases"]:
         for form, row in case["forms"].items():
@@ -93,17 +99,26 @@ def freezing(result: Result) -> list[Table]:
 def compare(result: Result) -> list[Table]:
     """Our step against PyTorch's."""
     columns = (
-        "network", "type", "ours (p90)", "PyTorch (p90)", "ours / PyTorch", "ours / MONAI's UNet", "ours / BasicUNet",
+        "network",
+        "type",
+        "ours (p90)",
+        "PyTorch (p90)",
+        "ours / PyTorch",
+        "ours / MONAI's UNet",
+        "ours / BasicUNet",
         "fastest PyTorch",
-    )  # fmt: skip
+    )
     rows = [
         [
-            named(c), c["dtype"], seconds(c["seconds_ours"]), seconds(c["seconds_pytorch"]),
+            named(c),
+            c["dtype"],
+            seconds(c["seconds_ours"]),
+            seconds(c["seconds_pytorch"]),
             *(spread(c[f"ratio_to_{n}"]) if f"ratio_to_{n}" in c else "-" for n in ("pytorch", "monai", "monai_basic")),
             c["best_pytorch"],
         ]
         for c in result["cases"]
-    ]  # fmt: skip
+    ]
     return [Table("The same network in PyTorch, and MONAI's networks as users run them", columns, rows)]
 
 
@@ -162,17 +177,30 @@ def loader(result: Result) -> list[Table]:
 def features(result: Result) -> list[Table]:
     """The frozen step on kept features against the one that computes them."""
     columns = (
-        "network", "type", "frozen", "seconds a step (p90)", "kept / computed", "FLOPs", "MB a scan",
+        "network",
+        "type",
+        "frozen",
+        "seconds a step (p90)",
+        "kept / computed",
+        "FLOPs",
+        "MB a scan",
         "paid for by steps a scan",
-    )  # fmt: skip
+    )
     rows = []
     for c in result["cases"]:
         pay = c["steps_to_pay_a_scan"]
-        rows.append([
-            named(c), c["dtype"], c["frozen"], seconds(c["step_seconds"]["kept"]), spread(c["ratio_kept_to_computed"]),
-            percent(c["share_of_flops"]), f"{c['feature_bytes_a_scan'] / 1e6:.3g}",
-            "no gain" if pay is None else f"{pay:.2g}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                named(c),
+                c["dtype"],
+                c["frozen"],
+                seconds(c["step_seconds"]["kept"]),
+                spread(c["ratio_kept_to_computed"]),
+                percent(c["share_of_flops"]),
+                f"{c['feature_bytes_a_scan'] / 1e6:.3g}",
+                "no gain" if pay is None else f"{pay:.2g}",
+            ]
+        )
     return [Table("Features of the frozen levels, kept on the device against computed in each step", columns, rows)]
 
 
@@ -209,15 +237,20 @@ def parallel(result: Result) -> list[Table]:
         name = case["network"]
         rows = [
             [way, freeze, *(f"{row[k]:.0e}" for k in ("losses", "params", "batch_stats"))]
-            for freeze, ways in case["equality"].items() for way, row in ways.items()
-        ]  # fmt: skip
+            for freeze, ways in case["equality"].items()
+            for way, row in ways.items()
+        ]
         title = f"{name}: largest relative difference from one device after {case['steps']} steps"
         tables.append(Table(title, ("way", "frozen", "losses", "parameters", "running averages"), rows))
         rows = [
-            [way, f"{row['temporary_bytes'] / 2**20:.0f} MiB", f"{row['times_less']:.2f}",
-             ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items()) or "none"]
+            [
+                way,
+                f"{row['temporary_bytes'] / 2**20:.0f} MiB",
+                f"{row['times_less']:.2f}",
+                ", ".join(f"{n} {kind}" for kind, n in row["collectives"].items()) or "none",
+            ]
             for way, row in case["memory"].items()
-        ]  # fmt: skip
+        ]
         title = f"{name}: the compiler's temporary memory of a device, batch {'x'.join(map(str, case['memory_shape']))}"
         tables.append(Table(title, ("way", "a device", "times less", "exchanges"), rows))
         rows = [[way, spread(row)] for way, row in case["time_to_one"].items()]
@@ -246,11 +279,14 @@ def kernels(result: Result) -> list[Table]:
     for c in result["cases"]:
         rows = [
             [
-                k["kernel"], f"{1e3 * k['seconds']:.3f} ms", percent(k["share_of_step"]),
-                f"{k['bytes'] / 1e6:.1f}" if "bytes" in k else "-", percent(k["of_copy"]) if "of_copy" in k else "-",
+                k["kernel"],
+                f"{1e3 * k['seconds']:.3f} ms",
+                percent(k["share_of_step"]),
+                f"{k['bytes'] / 1e6:.1f}" if "bytes" in k else "-",
+                percent(k["of_copy"]) if "of_copy" in k else "-",
             ]
             for k in c["kernels"][:10]
-        ]  # fmt: skip
+        ]
         title = (
             f"Kernels of a step of {named(c)}, {c['dtype']}: {1e3 * c['step_seconds']['median']:.3g} ms, "
             f"{percent(c['of_copy'])} of what a copy ({result['copy_rate'] / 1e9:.0f} GB/s) moves in that time"

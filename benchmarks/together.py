@@ -55,10 +55,13 @@ def measure(size: Size, freeze: str, rounds: int, runs: Sequence[int] = (1, 2, 4
     seconds = alternate(keep_those_that_fit({str(n): turn(n) for n in runs}), rounds)
     each = {n: [s / int(n) for s in taken] for n, taken in seconds.items()}
     return {
-        "network": size.network, "batch": size.batch, "shape": list(size.shape), "frozen": freeze,
+        "network": size.network,
+        "batch": size.batch,
+        "shape": list(size.shape),
+        "frozen": freeze,
         "step_seconds_a_run": {n: summary(v) for n, v in each.items()},
         **{f"ratio_{n}_runs_to_one": ratio(each[n], each["1"]) for n in each if n != "1"},
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -74,8 +74,9 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
             if cluster.lost_another(e):
                 _end(
                     f"Process {processes.index()} lost another process of the run: what that one said last, or its "
-                    "machine's log, tells why; the same command goes on from the last checkpoint.", EXIT_PREEMPTED,
-                )  # fmt: skip
+                    "machine's log, tells why; the same command goes on from the last checkpoint.",
+                    EXIT_PREEMPTED,
+                )
             _end(traceback.format_exc().rstrip(), 1)
 
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a name is no reason to end

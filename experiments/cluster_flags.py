@@ -6,9 +6,10 @@ from tlseg_jax.runtime import cluster
 from tlseg_jax.runtime.errors import InputError
 
 COORDINATOR = flags.DEFINE_string(
-    "coordinator", None,
+    "coordinator",
+    None,
     "Several processes of one run: HOST:PORT of process 0; none given: what SLURM, Open MPI, Cloud TPU or GKE says.",
-)  # fmt: skip
+)
 NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Several processes of one run: how many.")
 PROCESS_ID = flags.DEFINE_integer("process_id", None, "Several processes of one run: which this is, from 0.")
 
@@ -44,6 +45,4 @@ def refuse(instead: str) -> None:
     """
     found = find()
     if found is not None:
-        raise InputError(
-            f"This command is done by one process, and {found.count} are told {found.source}: {instead}."
-        )
+        raise InputError(f"This command is done by one process, and {found.count} are told {found.source}: {instead}.")

@@ -5,10 +5,11 @@ from absl import flags
 from tlseg_jax.runtime.compilation_cache import MAX_BYTES, OFF, use_compilation_cache
 
 COMPILATION_CACHE = flags.DEFINE_string(
-    "compilation_cache", None,
+    "compilation_cache",
+    None,
     f"Folder of compiled programs, which only you should be able to write; '{OFF}': keep none; none given: "
     f"tlseg_jax/xla in your cache folder, at most {MAX_BYTES / 2**30:g} GiB.",
-)  # fmt: skip
+)
 
 
 def use_cache() -> None:

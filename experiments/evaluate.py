@@ -57,18 +57,23 @@ def main() -> None:
             if measured["distances"]:
                 raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
             entries = assess_slices(
-                run, saved, store, split=scoring.split, progress=bar, allow_seen=scoring.allow_seen,
-                space=scoring.space,
-            )  # fmt: skip
+                run, saved, store, split=scoring.split, progress=bar, allow_seen=scoring.allow_seen, space=scoring.space
+            )
         else:
             title = store.spec.name + ("" if scoring.split == "test" else f"_{scoring.split}")
             title += "_scan" if scoring.space == "scan" else ""
             entries = {
                 title: assess(
-                    run, saved, store, split=scoring.split, space=scoring.space, progress=bar,
-                    allow_seen=scoring.allow_seen, **measured,
+                    run,
+                    saved,
+                    store,
+                    split=scoring.split,
+                    space=scoring.space,
+                    progress=bar,
+                    allow_seen=scoring.allow_seen,
+                    **measured,
                 )
-            }  # fmt: skip
+            }
     processes.say(format_summary(entries))
     entry = next(iter(entries.values()))
     seen = entry["seen_in_training"]

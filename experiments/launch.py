@@ -78,9 +78,11 @@ def host_environments(
     out = []
     for i in range(hosts):
         own = {
-            "JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": str(hosts), "JAX_PROCESS_ID": str(i),
+            "JAX_COORDINATOR_ADDRESS": f"localhost:{port}",
+            "JAX_NUM_PROCESSES": str(hosts),
+            "JAX_PROCESS_ID": str(i),
             "PYTHONUNBUFFERED": "1",
-        }  # fmt: skip
+        }
         if platform == "cpu":
             own |= {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
         else:
@@ -111,9 +113,13 @@ def run_hosts(command: Sequence[str], environments: Sequence[Mapping[str, str]])
         for i, environment in enumerate(environments):
             # In sessions of their own: a terminal's Ctrl-C reaches them through us alone, once.
             child = subprocess.Popen(
-                list(command), env=dict(environment), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE, start_new_session=True,
-            )  # fmt: skip
+                list(command),
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
             children.append(child)
             for source, target in ((child.stdout, sys.stdout), (child.stderr, sys.stderr)):
                 assert source is not None

@@ -16,6 +16,8 @@ def workplace() -> Workplace:
     """
     workdir, store = PLACE.text("workdir") or "runs", PLACE.text("store")
     return PLACE.settings(
-        workdir=cli.workdir(workdir), store=cli.store(store) if store else None, say=processes.say,
+        workdir=cli.workdir(workdir),
+        store=cli.store(store) if store else None,
+        say=processes.say,
         progress=processes.is_chief(),
-    )  # fmt: skip
+    )

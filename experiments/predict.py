@@ -44,9 +44,11 @@ OUTPUT = flags.DEFINE_string(
     "output", None, "The label map to write (.nii.gz, .nii, .mgz, .nrrd, .mha), or a folder for several scans."
 )
 FORMAT = flags.DEFINE_enum(
-    "format", "nifti", ["nifti", "same"],
+    "format",
+    "nifti",
+    ["nifti", "same"],
     "Of the label maps of several scans: NIfTI, or each as its scan (NIfTI for DICOM and .hdr/.img).",
-)  # fmt: skip
+)
 MASK = flags.DEFINE_string("mask", None, "Brain mask on the same grid as the single scan, where there is one.")
 POSTPROCESS = flags.DEFINE_bool(
     "postprocess", False, "2D runs: drop components that the run's forest (experiments.postprocess) takes to be false."
@@ -57,9 +59,11 @@ OVERWRITE = flags.DEFINE_bool(
 TILES = settings_flags.define(Workplace, only=("tiles",))
 settings_flags.adopt(compilation_flags)
 REGISTRATION = flags.DEFINE_enum(
-    "registration", None, ["auto", "skip"],
+    "registration",
+    None,
+    ["auto", "skip"],
     "skip: the scans are in the data set's space already; none: as in the run's preprocessing.",
-)  # fmt: skip
+)
 
 
 def main() -> None:

@@ -42,15 +42,18 @@ from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 
 DATASET = flags.DEFINE_string(
-    "dataset", None,
+    "dataset",
+    None,
     "A data set of the papers (hdt_c, mal_c, hdt_v, hdt_wb, oas_c; of slices: lits, mri_artery) or a TOML file.",
-)  # fmt: skip
+)
 SOURCE = flags.DEFINE_string("source", None, "Folder with the scans and labels, or a CSV file that lists them.")
 STORE = flags.DEFINE_string("store", None, "Folder that holds the prepared data sets, one folder each.")
 NAME = flags.DEFINE_string("name", None, "Name of the prepared data set, where it is not the data set's own.")
 LABEL_VALUES = flags.DEFINE_list(
-    "label_values", [], "Values of the label map, or names of a .seg.nrrd's segments, that make the structure, or all, "
-    "for every one above 0; none: the data set's, and else the one value that each map holds."
+    "label_values",
+    [],
+    "Values of the label map, or names of a .seg.nrrd's segments, that make the structure, or all, "
+    "for every one above 0; none: the data set's, and else the one value that each map holds.",
 )
 LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the source is laid out.")
 DESC = flags.DEFINE_string(
@@ -74,13 +77,16 @@ TEST_FRACTION = flags.DEFINE_float(
 )
 SPLIT_SEED = flags.DEFINE_integer("split_seed", 0, "Which random split.")
 MIRROR = flags.DEFINE_bool(
-    "mirror", None, "Mirror patches left to right in training, or not (--nomirror); not given: as the data set has it, "
-    "but for a structure that lies on one side of every head."
+    "mirror",
+    None,
+    "Mirror patches left to right in training, or not (--nomirror); not given: as the data set has it, "
+    "but for a structure that lies on one side of every head.",
 )
 SHARD = flags.DEFINE_string(
-    "shard", None,
+    "shard",
+    None,
     "i/n, from 0/n to n-1/n: prepare every n-th scan only, beside the other shards; they merge, whichever ends last.",
-)  # fmt: skip
+)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Redo a data set that was prepared with other settings.")
 
 for module in (slice_flags, cluster_flags):
@@ -152,9 +158,15 @@ def _slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> N
         return
     prepare = prepare_slices if shard is None else functools.partial(prepare_slices_shard, shard)
     store = prepare(
-        spec, source, root, layout=LAYOUT.value, desc=DESC.value, workers=WORKERS.value,
-        test_fraction=TEST_FRACTION.value, overwrite=OVERWRITE.value,
-    )  # fmt: skip
+        spec,
+        source,
+        root,
+        layout=LAYOUT.value,
+        desc=DESC.value,
+        workers=WORKERS.value,
+        test_fraction=TEST_FRACTION.value,
+        overwrite=OVERWRITE.value,
+    )
     if store is not None:
         print(slice_summary(store))
 
@@ -167,10 +179,18 @@ def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -
         return
     prepare = prepare_dataset if shard is None else functools.partial(prepare_shard, shard)
     store = prepare(
-        spec, source, root, settings, layout=LAYOUT.value, desc=DESC.value, workers=WORKERS.value,
-        test_fraction=TEST_FRACTION.value, split_seed=SPLIT_SEED.value, overwrite=OVERWRITE.value,
+        spec,
+        source,
+        root,
+        settings,
+        layout=LAYOUT.value,
+        desc=DESC.value,
+        workers=WORKERS.value,
+        test_fraction=TEST_FRACTION.value,
+        split_seed=SPLIT_SEED.value,
+        overwrite=OVERWRITE.value,
         mirror=MIRROR.value,
-    )  # fmt: skip
+    )
     if store is not None:
         print(summary(store))
 

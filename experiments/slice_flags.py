@@ -10,9 +10,16 @@ from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.runtime.errors import InputError
 
 FIELDS = (
-    "window", "pixels", "resize", "pixel_mm", "test_volumes", "max_slices", "with_structure", "without_structure",
+    "window",
+    "pixels",
+    "resize",
+    "pixel_mm",
+    "test_volumes",
+    "max_slices",
+    "with_structure",
+    "without_structure",
     "neighbours",
-)  # fmt: skip
+)
 """Of a data set of slices, that flags change."""
 
 LABELS = flags.DEFINE_string(
@@ -22,8 +29,15 @@ CHANGES = settings_flags.define(SliceSpec, only=FIELDS, absent="all", before="Sl
 
 SLICES_ONLY = ("labels", *FIELDS)
 VOLUMES_ONLY = (
-    "label_values", "spacing", "registration", "bias_correction", "normalise", "order", "split_seed", "mirror",
-)  # fmt: skip
+    "label_values",
+    "spacing",
+    "registration",
+    "bias_correction",
+    "normalise",
+    "order",
+    "split_seed",
+    "mirror",
+)
 
 
 def refuse(names: Sequence[str], kind: str) -> None:

@@ -9,12 +9,22 @@ TRAINING = flags.define(Training, leave_out=("n", "recipe_values"))
 RECIPE = flags.define(
     Recipe,
     only=(
-        "loss", "learning_rate", "epsilon", "epsilon_hat", "schedule", "batch_size", "accumulate",
-        "intensity_augmentation", "affine_augmentation", "l2sp", "unfreezing", "randomisation",
+        "loss",
+        "learning_rate",
+        "epsilon",
+        "epsilon_hat",
+        "schedule",
+        "batch_size",
+        "accumulate",
+        "intensity_augmentation",
+        "affine_augmentation",
+        "l2sp",
+        "unfreezing",
+        "randomisation",
     ),
     absent="all",
     after=" Not given: as the recipe has it.",
-)  # fmt: skip
+)
 flags.adopt(place_flags)
 
 

@@ -40,9 +40,16 @@ def write_store(
 ) -> Store:
     """A store of blobs: sub-0.. train, then test; `poison` names a subject whose image holds a NaN."""
     values = DatasetSpec(
-        "tiny", "blob", "native", (SIDE,) * 3, (1.0, 1.0, 1.0), (SIDE,) * 3,
-        train_count=train, test_count=test, split_group="tiny",
-    ).to_dict() | dict(spec or {})  # fmt: skip
+        "tiny",
+        "blob",
+        "native",
+        (SIDE,) * 3,
+        (1.0, 1.0, 1.0),
+        (SIDE,) * 3,
+        train_count=train,
+        test_count=test,
+        split_group="tiny",
+    ).to_dict() | dict(spec or {})
     records = {}
     for i in range(first, first + train + test):
         name = f"sub-{i}"

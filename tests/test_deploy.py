@@ -89,9 +89,8 @@ def linter(name: str) -> str:
 )
 def test_a_linter_finds_nothing(name: str, arguments: list[str], paths: list[Path]) -> None:
     done = subprocess.run(
-        [linter(name), *arguments, *(str(p.relative_to(ROOT)) for p in paths)],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        [linter(name), *arguments, *(str(p.relative_to(ROOT)) for p in paths)], cwd=ROOT, capture_output=True, text=True
+    )
     assert paths and done.returncode == 0, done.stdout + done.stderr
 
 
@@ -170,10 +169,17 @@ def cluster(tmp_path: Path) -> dict[str, str]:
         (folder / name).write_text(f'#!/usr/bin/env bash\necho "{name} $*" >>"${{CALLS}}"\n{end}\n')
         (folder / name).chmod(0o755)
     return {
-        "PATH": f"{folder}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "SLURM_SUBMIT_DIR": str(ROOT),
-        "SLURM_JOB_ID": "77", "SLURM_CPUS_PER_TASK": "3", "STORE": "/a store", "WORKDIR": "/runs",
-        "DATASET": "hdt_v", "SOURCE": "/scans", "CODE": "0",
-    }  # fmt: skip
+        "PATH": f"{folder}:{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls"),
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": "77",
+        "SLURM_CPUS_PER_TASK": "3",
+        "STORE": "/a store",
+        "WORKDIR": "/runs",
+        "DATASET": "hdt_v",
+        "SOURCE": "/scans",
+        "CODE": "0",
+    }
 
 
 def run(script: str, environment: dict[str, str], *arguments: str) -> tuple[int, list[str], str]:
@@ -188,8 +194,10 @@ def run(script: str, environment: dict[str, str], *arguments: str) -> tuple[int,
 
 def array(environment: dict[str, str], task: int, most: int) -> dict[str, str]:
     return environment | {
-        "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_MAX": str(most),
-    }  # fmt: skip
+        "SLURM_ARRAY_JOB_ID": "70",
+        "SLURM_ARRAY_TASK_ID": str(task),
+        "SLURM_ARRAY_TASK_MAX": str(most),
+    }
 
 
 def test_every_task_of_the_array_is_another_run(cluster: dict[str, str]) -> None:
@@ -232,9 +240,12 @@ def test_a_script_that_is_signalled_too_still_requeues(cluster: dict[str, str]) 
         '#!/usr/bin/env bash\ntrap "exit 75" TERM\necho "srun $*" >>"${CALLS}"\nwhile :; do sleep 0.05; done\n'
     )
     process = subprocess.Popen(
-        ["bash", str(DEPLOY / "slurm_multihost.sh")], env=cluster, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ["bash", str(DEPLOY / "slurm_multihost.sh")],
+        env=cluster,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         while not calls.exists() or not calls.read_text().endswith("\n"):
             assert process.poll() is None

@@ -87,8 +87,7 @@ def crop_or_pad(volume: NDArray[Any], box: Box, mode: str = "edge") -> NDArray[A
       mode: "edge" repeats the border, "constant" gives zeros.
     """
     inner = tuple(
-        slice(min(max(a, 0), n), max(min(b, n), 0))
-        for a, b, n in zip(box.start, box.stop, volume.shape, strict=True)
+        slice(min(max(a, 0), n), max(min(b, n), 0)) for a, b, n in zip(box.start, box.stop, volume.shape, strict=True)
     )
     part = volume[inner]
     pad = [

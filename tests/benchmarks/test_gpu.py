@@ -22,8 +22,10 @@ def test_every_part_is_rehearsed_on_a_cpu() -> None:
     pytest.importorskip("monai")
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--minutes=30"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
@@ -87,8 +89,10 @@ def test_every_parts_flags_are_its_benchmarks_own() -> None:
         given = next(p.flags for p in gpu.PARTS if p.module == module)
         told = subprocess.run(
             [sys.executable, "-m", f"benchmarks.{module}", *given, "--helpshort"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert "Unknown command line flag" not in told.stderr and "flags:" in told.stdout, told.stderr[-500:]
 
 

@@ -26,9 +26,13 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("README.md").write_text(README, encoding="utf-8")
     ratio = {"median": 1.5, "low": 1.25, "high": 2.0}
     loader = {
-        "data": "heads", "network": "switch32", "batch": 2, "shape": [8, 8, 8],
-        "samples_a_second_in_training": 12.0, "ratio_store_to_held": ratio,
-    }  # fmt: skip
+        "data": "heads",
+        "network": "switch32",
+        "batch": 2,
+        "shape": [8, 8, 8],
+        "samples_a_second_in_training": 12.0,
+        "ratio_store_to_held": ratio,
+    }
     write_result("loader", {"sizes": "reduced", "cases": [loader]}, str(RESULTS / "some-machine" / "loader.json"))
     other = {"cases": [{"network": "unet2d", "gain": ratio, "steps_per_call": 8, "losses": [0.1, 0.2]}]}
     write_result("device_cache", other, str(RESULTS / "some-machine" / "device_cache.json"))

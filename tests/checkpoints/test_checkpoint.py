@@ -39,9 +39,12 @@ def state_of(step: int, seed: int = 7) -> TrainState:
     kernel[0, 0, 0, 0, 0] = -0.0
     moments = (np.int32(step), rng.normal(size=6).astype(np.float32))
     return TrainState(
-        np.int32(step), {"head": {"kernel": kernel}}, {"norm": {"mean": np.full(4, step, np.float32)}}, moments,
+        np.int32(step),
+        {"head": {"kernel": kernel}},
+        {"norm": {"mean": np.full(4, step, np.float32)}},
+        moments,
         np.uint32(seed),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -245,6 +248,7 @@ def test_a_name_that_is_no_step(tmp_path: Path, description: dict[str, Any]) -> 
     (tmp_path / "checkpoints" / "notes").mkdir()
     assert steps_in(tmp_path / "checkpoints") == [1]
     assert steps_in(tmp_path / "nowhere") == []
+
 
 @pytest.mark.parametrize("name", ["a[1]b", "a*b?", "a\\b", "50% of #1 ä"])
 def test_the_folder_may_have_any_name(tmp_path: Path, description: dict[str, Any], name: str) -> None:

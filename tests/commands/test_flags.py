@@ -79,19 +79,29 @@ def test_none_given_is_the_settings_defaults(given: Given) -> None:
 
 def test_all_given_is_read_as_the_fields_types(given: Given) -> None:
     cake = given(
-        "--zz_name=a", "--zz_eggs=3", "--zz_shape=square", "--zz_sugar=0.25", "--zz_box=b", "--zz_candles=4",
-        "--zz_guests=2,all", "--zz_size=3,4", "--zz_cut",
-    )  # fmt: skip
+        "--zz_name=a",
+        "--zz_eggs=3",
+        "--zz_shape=square",
+        "--zz_sugar=0.25",
+        "--zz_box=b",
+        "--zz_candles=4",
+        "--zz_guests=2,all",
+        "--zz_size=3,4",
+        "--zz_cut",
+    )
     assert cake == Cake("a", 3, "square", 0.25, Path("b"), 4, (2, None), (3, 4), True)
 
 
-@pytest.mark.parametrize(("argument", "says"), [
-    ("--zz_eggs=2", "--zz_name is missing: see --help"),
-    ("--zz_candles=3", "--zz_candles=3: it is odd: give an even number"),
-    ("--zz_guests=2,0", "--zz_guests=2,0: 0 no longer means all labelled scans: write all"),
-    ("--zz_size=3", "--zz_size=3 must be 2 numbers, with a comma"),
-    ("--zz_size=3,x", "--zz_size=3,x must be 2 numbers, with a comma"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--zz_eggs=2", "--zz_name is missing: see --help"),
+        ("--zz_candles=3", "--zz_candles=3: it is odd: give an even number"),
+        ("--zz_guests=2,0", "--zz_guests=2,0: 0 no longer means all labelled scans: write all"),
+        ("--zz_size=3", "--zz_size=3 must be 2 numbers, with a comma"),
+        ("--zz_size=3,x", "--zz_size=3,x must be 2 numbers, with a comma"),
+    ],
+)
 def test_what_cannot_be_read_is_one_sentence_that_names_the_flag(given: Given, argument: str, says: str) -> None:
     name = () if "missing" in says else ("--zz_name=a",)
     with pytest.raises(InputError, match=re.escape(says)):
@@ -108,9 +118,10 @@ def test_help_is_the_docstring_s_line(made: flags.Flags[Cake]) -> None:
     del made
     said = {name: absl_flags.FLAGS[name].help for name in ("zz_eggs", "zz_shape", "zz_cut")}
     assert said == {
-        "zz_eggs": "Eggs: how many, of two lines.", "zz_shape": "<round|square>: round: as the moon; square: as a box.",
+        "zz_eggs": "Eggs: how many, of two lines.",
+        "zz_shape": "<round|square>: round: as the moon; square: as a box.",
         "zz_cut": "Whether it is cut.",
-    }  # fmt: skip
+    }
 
 
 def test_only_what_was_given_changes_something_else(made: flags.Flags[Cake]) -> None:

@@ -44,16 +44,27 @@ def test_the_phantom_has_the_levels_of_the_name() -> None:
     for levels in EVERY:
         settings = settings_for(factor_spec(levels))
         assert settings == PhantomSettings(
-            POPULATION, levels.structure, levels.disease, levels.space, levels.skull, levels.scanner, levels.labels  # type: ignore[arg-type]
+            POPULATION,
+            levels.structure,
+            levels.disease,
+            levels.space,
+            levels.skull,
+            levels.scanner,
+            levels.labels,  # type: ignore[arg-type]
         )
     others = {settings_for(spec).population for spec in PAPER_SPECS.values()}
     assert POPULATION not in others  # so that no person of a test set is in a pre-training data set
 
 
-@pytest.mark.parametrize(("levels", "paper"), [
-    (Levels(), "hdt_c"), (MAL_C, "mal_c"), (Levels("lateral ventricle"), "hdt_v"),
-    (Levels("whole brain", space="native"), "hdt_wb"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("levels", "paper"),
+    [
+        (Levels(), "hdt_c"),
+        (MAL_C, "mal_c"),
+        (Levels("lateral ventricle"), "hdt_v"),
+        (Levels("whole brain", space="native"), "hdt_wb"),
+    ],
+)
 def test_volume_and_patch_are_the_paper_s(levels: Levels, paper: str) -> None:
     ours, theirs = factor_spec(levels).to_dict(), PAPER_SPECS[paper].to_dict()
     own = {"name", "train_count", "test_count", "split_group"}

@@ -18,10 +18,13 @@ def test_maps_of_organs_that_count_from_one_are_neither(count: int) -> None:
 @pytest.mark.parametrize(
     ("values", "table"),
     [
-        ({11, 50}, "FreeSurfer"), ({36, 37}, "Neuromorphometrics"), ({11}, ""), (set(), ""),
+        ({11, 50}, "FreeSurfer"),
+        ({36, 37}, "Neuromorphometrics"),
+        ({11}, ""),
+        (set(), ""),
         ({4, 43, 1001, 2035}, "FreeSurfer"),
     ],
-)  # fmt: skip
+)
 def test_a_pair_is_enough_to_tell_a_table(values: set[int], table: str) -> None:
     assert table_of(values) == table
 

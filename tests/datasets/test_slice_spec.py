@@ -71,10 +71,24 @@ def test_a_base_gives_what_is_not_said(kind: dict[str, str], tmp_path: Path) -> 
 
 def test_every_field_survives_the_trip() -> None:
     spec = SliceSpec(
-        "all", "CT", ("liver", "a cyst", "tumour"), ((1, 2, 3), (3,), (2,)), (96, 80), resize="spacing", pixel_mm=1.5,
-        other_values="background", scaling="window", window=(-50.0, 250.5), with_structure=7, without_structure=3,
-        max_slices=99, neighbours=2, test_slices=11, test_volumes=2, split_group="group",
-    )  # fmt: skip
+        "all",
+        "CT",
+        ("liver", "a cyst", "tumour"),
+        ((1, 2, 3), (3,), (2,)),
+        (96, 80),
+        resize="spacing",
+        pixel_mm=1.5,
+        other_values="background",
+        scaling="window",
+        window=(-50.0, 250.5),
+        with_structure=7,
+        without_structure=3,
+        max_slices=99,
+        neighbours=2,
+        test_slices=11,
+        test_volumes=2,
+        split_group="group",
+    )
     defaults = {f.name: f.default for f in dataclasses.fields(SliceSpec)}
     assert all(getattr(spec, k) != v for k, v in defaults.items())
     assert slice_spec_from_dict(json.loads(json.dumps(spec.to_dict())), "x") == spec
@@ -96,7 +110,7 @@ def test_every_field_survives_the_trip() -> None:
         ({"name": 5}, "name = 5 must be text"),
         ({"name": ""}, "names a folder"),
         ({"name": "a/b"}, "names a folder"),
-        ({"name": "..", }, "names a folder"),
+        ({"name": ".."}, "names a folder"),
         ({"name": "a b"}, "names a folder"),
         ({"split_group": 1}, "split_group = 1 must be text"),
         ({"modality": "PET"}, "modality = 'PET' must be one of CT, MR"),
@@ -139,7 +153,7 @@ def test_every_field_survives_the_trip() -> None:
         ({"neighbours": True}, "must be a whole number, 0 or more"),
         ({"test_slices": None, "test_volumes": [4]}, "test_volumes = [4] must be a whole number, 0 or more"),
     ],
-)  # fmt: skip
+)
 def test_every_bad_field_is_one_sentence(changed: dict[str, Any], said: str) -> None:
     values = {k: v for k, v in (LEAST | {"kind": "slices"} | changed).items() if v is not None}
     with pytest.raises(InputError) as e:

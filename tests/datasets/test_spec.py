@@ -14,71 +14,11 @@ from tlseg_jax.runtime.errors import InputError
 
 # name: structure, space, dimensions, spacing, patch, skull strip, flip, random patch, rotations, train, test
 TABLE_1: dict[str, tuple[Any, ...]] = {
-    "hdt_c": (
-        "caudate",
-        "MNI305",
-        (172, 220, 156),
-        (1, 1, 1),
-        (72, 112, 112),
-        False,
-        True,
-        False,
-        False,
-        306,
-        76,
-    ),
-    "mal_c": (
-        "caudate",
-        "native",
-        (192, 192, 160),
-        None,
-        (80, 112, 112),
-        False,
-        True,
-        False,
-        False,
-        544,
-        118,
-    ),
-    "hdt_v": (
-        "ventricle",
-        "MNI305",
-        (172, 220, 156),
-        (1, 1, 1),
-        (96, 136, 112),
-        False,
-        True,
-        False,
-        False,
-        306,
-        76,
-    ),
-    "hdt_wb": (
-        "brain",
-        "native",
-        (256, 256, 192),
-        (1, 1, 1.2),
-        (64, 64, 64),
-        False,
-        None,
-        True,
-        True,
-        306,
-        76,
-    ),
-    "oas_c": (
-        "caudate",
-        "MNI305",
-        (172, 220, 156),
-        (1, 1, 1),
-        (72, 112, 112),
-        True,
-        False,
-        False,
-        False,
-        0,
-        39,
-    ),
+    "hdt_c": ("caudate", "MNI305", (172, 220, 156), (1, 1, 1), (72, 112, 112), False, True, False, False, 306, 76),
+    "mal_c": ("caudate", "native", (192, 192, 160), None, (80, 112, 112), False, True, False, False, 544, 118),
+    "hdt_v": ("ventricle", "MNI305", (172, 220, 156), (1, 1, 1), (96, 136, 112), False, True, False, False, 306, 76),
+    "hdt_wb": ("brain", "native", (256, 256, 192), (1, 1, 1.2), (64, 64, 64), False, None, True, True, 306, 76),
+    "oas_c": ("caudate", "MNI305", (172, 220, 156), (1, 1, 1), (72, 112, 112), True, False, False, False, 0, 39),
 }
 
 
@@ -262,9 +202,7 @@ def test_at_spacing_keeps_the_field_of_view(name: str, mm: float) -> None:
     old, new = get_spec(name), get_spec(name).at_spacing(mm)
     before = old.spacing or (1.0, 1.0, 1.0)
     assert new.spacing == (mm, mm, mm)
-    for d0, d1, p0, p1, s in zip(
-        old.dimensions, new.dimensions, old.patch_size, new.patch_size, before, strict=True
-    ):
+    for d0, d1, p0, p1, s in zip(old.dimensions, new.dimensions, old.patch_size, new.patch_size, before, strict=True):
         assert abs(d1 * mm - d0 * s) <= mm / 2 + 1e-9
         assert p1 % 8 == 0
         assert p0 * s <= p1 * mm + 1e-6 < p0 * s + 8 * mm + 1e-5

@@ -12,9 +12,7 @@ from tlseg_jax.runtime.errors import InputError
 def random_persons(rng: random.Random, most: int = 40) -> dict[str, str]:
     """Subject -> person, one to four scans each, in a random order."""
     pairs = [
-        (f"sub-{p}-{scan}", f"p{p}")
-        for p in range(rng.randint(1, most))
-        for scan in range(rng.choice([1, 1, 1, 2, 4]))
+        (f"sub-{p}-{scan}", f"p{p}") for p in range(rng.randint(1, most)) for scan in range(rng.choice([1, 1, 1, 2, 4]))
     ]
     rng.shuffle(pairs)
     return dict(pairs)

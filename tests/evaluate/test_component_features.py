@@ -140,9 +140,17 @@ def test_what_does_not_exist_is_nan_and_the_rest_is_finite() -> None:
     f = features(whole, liver=np.zeros_like(whole))
     absent = {k for k, v in f.items() if np.isnan(v[0])}
     assert absent == {
-        "probability_shell", "shell_mean", "shell_std", "contrast", "edge_nearest_mm", "edge_mean_mm",
-        "centre_x_mm", "centre_y_mm", "centre_z_mm", "centre_distance_mm",
-    }  # fmt: skip
+        "probability_shell",
+        "shell_mean",
+        "shell_std",
+        "contrast",
+        "edge_nearest_mm",
+        "edge_mean_mm",
+        "centre_x_mm",
+        "centre_y_mm",
+        "centre_z_mm",
+        "centre_distance_mm",
+    }
     labels, table = component_features(*[np.zeros((2, 4, 4), np.bool_)] * 3, SPACING, None)
     assert labels.max() == 0 and table.shape == (0, len(FEATURES)) == (0, 36)
 

@@ -121,8 +121,12 @@ def test_nothing_there() -> None:
     false = detect(one, empty())
     assert false == Detection(0, 0, 1) and false.precision == 0 and false.recall is None
     assert json.loads(json.dumps(nothing.to_dict())) == {
-        "found": 0, "missed": 0, "false": 0, "precision": None, "recall": None,
-    }  # fmt: skip
+        "found": 0,
+        "missed": 0,
+        "false": 0,
+        "precision": None,
+        "recall": None,
+    }
 
 
 def test_pooling_counts_tumours_and_not_volumes() -> None:

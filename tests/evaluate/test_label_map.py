@@ -14,9 +14,7 @@ from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
 
 SHAPE = (6, 7, 5)
-OBLIQUE = np.array(
-    [[-1.0, 0.1, 0.0, 20.0], [0.1, 0.9, 0.2, -30.0], [0.0, -0.2, 1.5, 12.0], [0, 0, 0, 1]]
-)  # fmt: skip
+OBLIQUE = np.array([[-1.0, 0.1, 0.0, 20.0], [0.1, 0.9, 0.2, -30.0], [0.0, -0.2, 1.5, 12.0], [0, 0, 0, 1]])
 VOXELS = np.random.default_rng(0).random(SHAPE)
 MASK = VOXELS > 0.6
 

@@ -54,19 +54,32 @@ def phantom(tmp_path: Path) -> Store:
     files = ScanFiles("a", paths["image"], paths["label"])
     folder = tmp_path / "store" / "balls"
     write_subject(
-        folder / "subjects" / "a.zarr", ball(TEMPLATE, TO_PERSON, RADII["predicted"]),
+        folder / "subjects" / "a.zarr",
+        ball(TEMPLATE, TO_PERSON, RADII["predicted"]),
         ball(TEMPLATE, TO_PERSON, RADII["reference"]),
-    )  # fmt: skip
+    )
     record = origin(files) | {
-        "split": "test", "shape": list(SIDES), "affine": TEMPLATE.affine.tolist(),
-        "space_to_world": TO_PERSON.tolist(), "scan_shape": list(SCAN.shape), "scan_affine": SCAN.affine.tolist(),
-        "label_ml": float(ball(SCAN, np.eye(4), RADII["reference"]).sum()) * SCAN.voxel_ml, "fingerprint": "f",
+        "split": "test",
+        "shape": list(SIDES),
+        "affine": TEMPLATE.affine.tolist(),
+        "space_to_world": TO_PERSON.tolist(),
+        "scan_shape": list(SCAN.shape),
+        "scan_affine": SCAN.affine.tolist(),
+        "label_ml": float(ball(SCAN, np.eye(4), RADII["reference"]).sum()) * SCAN.voxel_ml,
+        "fingerprint": "f",
         **{f"{k}_sha256": v for k, v in checksums_of(files).items()},
-    }  # fmt: skip
+    }
     spec = DatasetSpec(
-        "balls", "ball", "MNI305", SIDES, (1.5, 1.0, 1.2), (32, 32, 32), train_count=0, test_count=1,
+        "balls",
+        "ball",
+        "MNI305",
+        SIDES,
+        (1.5, 1.0, 1.2),
+        (32, 32, 32),
+        train_count=0,
+        test_count=1,
         split_group="balls",
-    )  # fmt: skip
+    )
     write_json(
         folder / "manifest.json",
         {"format": 1, "spec": spec.to_dict(), "parameters": {}, "patch_box": None, "subjects": {"a": record}},
@@ -164,9 +177,16 @@ def test_a_real_scan_s_volumes_are_its_label_file_s_and_those_of_predict(tmp_pat
             (tmp_path / "scans" / f"{subject}_{part}.nii.gz").symlink_to(source / f"{subject}_{part}.nii.gz")
     spec, settings = get_spec("hdt_c").at_spacing(2.0), PrepareSettings(bias_correction=False)
     store = prepare_dataset(
-        spec, tmp_path / "scans", tmp_path / "store", settings, label_values=(36, 37), workers=1, test_fraction=1.0,
-        progress=False, say=lambda _: None,
-    )  # fmt: skip
+        spec,
+        tmp_path / "scans",
+        tmp_path / "store",
+        settings,
+        label_values=(36, 37),
+        workers=1,
+        test_fraction=1.0,
+        progress=False,
+        say=lambda _: None,
+    )
     box = Box((23, 40, 11), store.spec.patch_size)
     both: dict[str, dict[str, SubjectRow]] = {}
     for space in ("data", "scan"):

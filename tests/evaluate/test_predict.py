@@ -32,9 +32,17 @@ from tlseg_jax.runtime.written import RECORD
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SPEC = DatasetSpec(
-    "ball", "ball", "native", (40, 40, 40), (1.0, 1.0, 1.0), (16, 16, 16),
-    random_patch=True, train_count=1, test_count=1, split_group="ball",
-)  # fmt: skip
+    "ball",
+    "ball",
+    "native",
+    (40, 40, 40),
+    (1.0, 1.0, 1.0),
+    (16, 16, 16),
+    random_patch=True,
+    train_count=1,
+    test_count=1,
+    split_group="ball",
+)
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 CODES = {"LAS": np.diag([-1.2, 1.0, 1.5, 1]), "RAS": np.diag([1.2, 1.0, 1.5, 1])}
 TURNED = np.array([[0, 0, 1.2, 0], [-1.0, 0, 0, 0], [0, 1.5, 0, 0], [0, 0, 0, 1]])
@@ -176,7 +184,10 @@ def test_a_folder_that_was_stopped_anywhere_goes_on_and_makes_nothing_twice(
     tables = []
     for folder in folders.values():
         assert {n for n in contents(folder) if not n.startswith(".")} == {
-            "s0_seg.nii.gz", "s1_seg.nii.gz", "volumes.csv", RECORD
+            "s0_seg.nii.gz",
+            "s1_seg.nii.gz",
+            "volumes.csv",
+            RECORD,
         }
         tables.append([(r["subject"], r["volume_ml"], r["warning"]) for r in rows(folder / "volumes.csv")])
     assert tables[0] == tables[1]
@@ -234,9 +245,7 @@ def test_scans_of_each_format_are_segmented_alike_and_what_is_not_read_is_named(
     found = find_scans(source, need_label=False)
     for same, ends in ((False, [".nii.gz"] * 3), (True, [".nii.gz", ".nrrd", ".mha"])):
         out = tmp_path / f"out{same}"
-        outcomes = predict_folder(
-            found.scans, out, segmenter(bright), same=same, progress=False, say=lambda s: None
-        )
+        outcomes = predict_folder(found.scans, out, segmenter(bright), same=same, progress=False, say=lambda s: None)
         assert [o.subject for o in outcomes] == ["a", "b", "c", "d", "e"]
         made = [out / f"{s}_seg{e}" for s, e in zip("abc", ends, strict=True)]
         assert [o.output for o in outcomes] == [*made, None, None]
@@ -319,9 +328,17 @@ def test_a_folder_never_overwrites_an_input(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=word):
             predict_folder(scans, folder, segmenter(bright), progress=False)
     for name, same in (
-        ("b.MGZ", ".mgz"), ("b.nii", ".nii"), ("b.Nii.Gz", ".nii.gz"), ("b.nrrd", ".nrrd"), ("b.nhdr", ".nrrd"),
-        ("b.mha", ".mha"), ("b.MHD", ".mha"), ("b.hdr", ".nii.gz"), ("dicom", ".nii.gz"), ("b.mnc", ".nii.gz"),
-    ):  # fmt: skip
+        ("b.MGZ", ".mgz"),
+        ("b.nii", ".nii"),
+        ("b.Nii.Gz", ".nii.gz"),
+        ("b.nrrd", ".nrrd"),
+        ("b.nhdr", ".nrrd"),
+        ("b.mha", ".mha"),
+        ("b.MHD", ".mha"),
+        ("b.hdr", ".nii.gz"),
+        ("dicom", ".nii.gz"),
+        ("b.mnc", ".nii.gz"),
+    ):
         files = ScanFiles("b", Path(name))
         assert output_path(files, Path("o")) == Path("o/b_seg.nii.gz")
         assert output_path(files, Path("o"), same=True) == Path(f"o/b_seg{same}")

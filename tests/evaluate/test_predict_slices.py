@@ -18,9 +18,15 @@ from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
 
 SPEC = SliceSpec(
-    "balls", "CT", ("liver", "tumour"), ((1, 2), (2,)), (48, 56), scaling="window", window=(-100.0, 100.0),
+    "balls",
+    "CT",
+    ("liver", "tumour"),
+    ((1, 2), (2,)),
+    (48, 56),
+    scaling="window",
+    window=(-100.0, 100.0),
     split_group="balls",
-)  # fmt: skip
+)
 SIDES = {"R": 1.5, "A": 1.25, "S": 4.0}
 EXTENT = {"R": 40, "A": 50, "S": 14}
 """mm and voxels on each axis of the body, whatever the file's order of axes is."""
@@ -101,10 +107,15 @@ def test_a_scan_of_any_orientation_is_segmented_on_its_own_voxels(tmp_path: Path
     assert np.array_equal(np.asarray(made.dataobj), truth)
 
 
-@pytest.mark.parametrize("change", [
-    {"resize": "fit", "pixels": (64, 40)}, {"resize": "fit", "pixels": (30, 40)},
-    {"resize": "spacing", "pixel_mm": 1.0, "pixels": (64, 64)},
-], ids=["fit finer", "fit coarser", "spacing"])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resize": "fit", "pixels": (64, 40)},
+        {"resize": "fit", "pixels": (30, 40)},
+        {"resize": "spacing", "pixel_mm": 1.0, "pixels": (64, 64)},
+    ],
+    ids=["fit finer", "fit coarser", "spacing"],
+)
 @pytest.mark.parametrize("code", ["LPS", "AIL"])
 def test_a_resized_slice_comes_back_onto_the_scans_pixels(tmp_path: Path, code: str, change: dict[str, object]) -> None:
     files, truth = write_body(tmp_path / "body.nii.gz", code)

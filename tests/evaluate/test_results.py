@@ -119,8 +119,9 @@ def test_results_merge_with_other_test_sets_and_replace_their_own(tmp_path: Path
     text = format_summary(summary["test_sets"])
     assert [line.split()[-2:] for line in text.splitlines()[1:]] == [["-", "-"], ["1.50", "1"]]  # HD95, without one
     assert [line.split()[:4] for line in text.splitlines()[1:]] == [
-        ["hdt_c", "1", "0.800", "-"], ["oas_c", "2", "0.300", "0.424"],
-    ]  # fmt: skip
+        ["hdt_c", "1", "0.800", "-"],
+        ["oas_c", "2", "0.300", "0.424"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,17 @@ from tlseg_jax.runtime.errors import InputError
 
 CHAOS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "abdomen_mr_chaos"
 SPEC = SliceSpec(
-    "coarse", "MR", ("liver",), ((1,),), (40, 44), resize="fit", scaling="zscore", other_values="background",
-    test_volumes=1, split_group="coarse",
-)  # fmt: skip
+    "coarse",
+    "MR",
+    ("liver",),
+    ((1,),),
+    (40, 44),
+    resize="fit",
+    scaling="zscore",
+    other_values="background",
+    test_volumes=1,
+    split_group="coarse",
+)
 Planes = NDArray[np.float32]
 
 

@@ -121,7 +121,11 @@ def test_a_terminal_that_cannot_show_a_name_is_no_reason_to_end() -> None:
     code = 'from experiments import cli; cli.run(lambda: print("Zo\\u00eb \\udcfc done"))'
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(root)},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        cwd=root,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0 and done.stdout == "Zo\\xeb \\udcfc done\n", done.stderr

@@ -24,9 +24,15 @@ def command(*args: str, fails: bool = False) -> str:
 
 
 FINETUNE = (
-    "experiments.finetune", "--pretask=hdt_v", "--n=2", "--cohort_train=2", "--cohort_test=1", "--steps=2",
-    "--pretrain_steps=2", "--network=switch8x2",
-)  # fmt: skip
+    "experiments.finetune",
+    "--pretask=hdt_v",
+    "--n=2",
+    "--cohort_train=2",
+    "--cohort_test=1",
+    "--steps=2",
+    "--pretrain_steps=2",
+    "--network=switch8x2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +95,9 @@ def test_a_start_of_other_settings_is_made_beside_and_nothing_passes_for_another
 
 
 def test_other_settings_in_the_same_folder_are_refused(workdir: Path) -> None:
-    error = command(*FINETUNE, f"--workdir={workdir}", "--learning_rate=0.5", "--name=" + run_folder(workdir).name,
-                    fails=True)  # fmt: skip
+    error = command(
+        *FINETUNE, f"--workdir={workdir}", "--learning_rate=0.5", "--name=" + run_folder(workdir).name, fails=True
+    )
     assert "learning_rate" in error
     assert error.count("\n") <= 3
 
@@ -103,8 +110,14 @@ def test_n_larger_than_the_training_set(workdir: Path) -> None:
 
 def test_evaluate_adds_a_test_set(workdir: Path) -> None:
     run = run_folder(workdir)
-    out = command("experiments.evaluate", f"--run={run}", "--dataset=hdt_c", f"--store={workdir / 'store'}",
-                  "--split=train", "--distances")  # fmt: skip
+    out = command(
+        "experiments.evaluate",
+        f"--run={run}",
+        "--dataset=hdt_c",
+        f"--store={workdir / 'store'}",
+        "--split=train",
+        "--distances",
+    )
     assert "were trained on" in out
     assert set(json.loads((run / "summary.json").read_text())["test_sets"]) == {"hdt_c", "oas_c", "hdt_c_train"}
     command(*FINETUNE, f"--workdir={workdir}")  # and calling the finished run again loses nothing
@@ -117,8 +130,9 @@ def test_unknown_data_set_suggests_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_store_without_the_data_set(tmp_path: Path) -> None:
-    error = command("experiments.finetune", "--pretask=none", f"--store={tmp_path}", f"--workdir={tmp_path}",
-                    fails=True)  # fmt: skip
+    error = command(
+        "experiments.finetune", "--pretask=none", f"--store={tmp_path}", f"--workdir={tmp_path}", fails=True
+    )
     assert "experiments.prepare" in error
 
 
@@ -127,8 +141,13 @@ def test_predict_a_real_scan_in_its_own_space(workdir: Path, tmp_path: Path) -> 
     if not scan.exists():
         pytest.skip("no real scans here")
     out = tmp_path / "seg.nii.gz"
-    said = command("experiments.predict", f"--run={run_folder(workdir)}", f"--input={scan}", f"--output={out}",
-                   "--registration=auto")  # fmt: skip
+    said = command(
+        "experiments.predict",
+        f"--run={run_folder(workdir)}",
+        f"--input={scan}",
+        f"--output={out}",
+        "--registration=auto",
+    )
     assert "only seen synthetic scans" in said
     source, made = nib.load(scan), nib.load(out)
     assert made.shape == source.shape
@@ -137,7 +156,13 @@ def test_predict_a_real_scan_in_its_own_space(workdir: Path, tmp_path: Path) -> 
     ml = np.asarray(made.dataobj).sum() * abs(np.linalg.det(source.affine[:3, :3])) / 1000
     assert f"{ml:.2f} ml" in said
     out.write_bytes(before := out.read_bytes() + b"corrected by hand")
-    error = command("experiments.predict", f"--run={run_folder(workdir)}", f"--input={scan}", f"--output={out}",
-                    "--registration=auto", fails=True)  # fmt: skip
+    error = command(
+        "experiments.predict",
+        f"--run={run_folder(workdir)}",
+        f"--input={scan}",
+        f"--output={out}",
+        "--registration=auto",
+        fails=True,
+    )
     assert f"{out} is there and was not written by this command, or was changed since" in error
     assert out.read_bytes() == before

@@ -15,9 +15,17 @@ from tlseg_jax.train.execution import Execution
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
-    "precision", "remat", "memory_budget", "cache", "steps_per_call", "profile", "dry_run", "compilation_cache",
-    "parallel", "mesh",
-)  # fmt: skip
+    "precision",
+    "remat",
+    "memory_budget",
+    "cache",
+    "steps_per_call",
+    "profile",
+    "dry_run",
+    "compilation_cache",
+    "parallel",
+    "mesh",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -56,11 +64,14 @@ def test_devices_are_asked_for() -> None:
     assert execution_flags.execution() == Execution(parallel="mesh", mesh="data:2,space:4")
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (("--memory_budget=much",), "memory_budget|much"),
-    (("--profile=",), "--profile=: it names no folder"),
-    (("--dry_run", "--profile=d"), "dry_run stops before the steps that profile would trace"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--memory_budget=much",), "memory_budget|much"),
+        (("--profile=",), "--profile=: it names no folder"),
+        (("--dry_run", "--profile=d"), "dry_run stops before the steps that profile would trace"),
+    ],
+)
 def test_what_cannot_be_meant_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:
     given(*arguments)
     with pytest.raises(InputError, match=says) as caught:

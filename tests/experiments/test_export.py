@@ -28,9 +28,14 @@ REPO = Path(__file__).resolve().parents[2]
 
 def command(*args: str, code: int = 0, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", *args], cwd=REPO, capture_output=True, text=True, timeout=300, check=False,
+        [sys.executable, "-m", *args],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
         env=os.environ | environment,
-    )  # fmt: skip
+    )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr if code else done.stdout
@@ -67,9 +72,12 @@ def expected(run: Path, scan: Path) -> np.ndarray:
     model = load_any_model(run)
     d = model.description
     found = predict_scan(
-        ScanFiles("blob", scan), spec_from_dict(d["spec"], "here"), Box.from_dict(d["patch_box"]),
-        PrepareSettings.from_dict(d["prepare"]), model.predictor(),
-    )  # fmt: skip
+        ScanFiles("blob", scan),
+        spec_from_dict(d["spec"], "here"),
+        Box.from_dict(d["patch_box"]),
+        PrepareSettings.from_dict(d["prepare"]),
+        model.predictor(),
+    )
     assert 0 < found.label.sum() < SIDE**3
     return found.label > 0
 
@@ -94,9 +102,7 @@ def test_all_three_segment_alike(run: Path, scan: Path, exported: tuple[Path, st
 @pytest.mark.slow
 def test_faults_are_one_sentence(run: Path, exported: tuple[Path, str], tmp_path: Path) -> None:
     model, _ = exported
-    assert "there already" in command(
-        "experiments.export", f"--run={run}", f"--output={model}", "--licence=CC BY 4.0"
-    )
+    assert "there already" in command("experiments.export", f"--run={run}", f"--output={model}", "--licence=CC BY 4.0")
     for arguments, fault in (
         ((f"--run={run}", f"--output={run}"), "is no export of this run"),
         ((f"--run={run}", f"--output={tmp_path / 'm'}", "--platforms=gpu"), "choose from cpu, cuda, tpu"),

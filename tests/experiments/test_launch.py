@@ -25,9 +25,13 @@ def hosts(script: str, count: int = 2) -> int:
 def test_each_host_knows_its_place_and_devices() -> None:
     found = launch.host_environments(2, 3, "cpu", 1234, {"HOME": "/h", "JAX_PLATFORMS": "cuda"})
     common = {
-        "HOME": "/h", "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "3", "JAX_NUM_PROCESSES": "2",
-        "JAX_COORDINATOR_ADDRESS": "localhost:1234", "PYTHONUNBUFFERED": "1",
-    }  # fmt: skip
+        "HOME": "/h",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_NUM_CPU_DEVICES": "3",
+        "JAX_NUM_PROCESSES": "2",
+        "JAX_COORDINATOR_ADDRESS": "localhost:1234",
+        "PYTHONUNBUFFERED": "1",
+    }
     assert found == [common | {"JAX_PROCESS_ID": "0"}, common | {"JAX_PROCESS_ID": "1"}]
 
 
@@ -103,9 +107,13 @@ def test_signals_are_passed_on(number: signal.Signals, capfd: pytest.CaptureFixt
 
 def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "experiments.launch", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100,
+        [sys.executable, "-m", "experiments.launch", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
         check=False,
-    )  # fmt: skip
+    )
 
 
 def test_the_command_is_behind_two_dashes() -> None:

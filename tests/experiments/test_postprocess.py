@@ -62,8 +62,12 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
         calls.append(call | {"flags": flags + call["flags"]})  # type: ignore[operator]
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps(calls)],
-        cwd=REPO, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     printed: list[list[str]] = [[]]
     for line in done.stdout.splitlines():

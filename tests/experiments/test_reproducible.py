@@ -42,8 +42,12 @@ def train(store: Path, folder: Path, kept: Path, **settings: Any) -> dict[str, A
     """The parameters, batch statistics and losses of a run in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-c", TRAIN, str(store), str(folder), str(kept), json.dumps(settings)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     saved = load_model(folder)
     losses = [line.split(",")[1] for line in (folder / "history.csv").read_text().splitlines()]
@@ -59,11 +63,14 @@ def assert_equal_bits(a: Any, b: Any) -> None:
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="promised on a CPU")
-@pytest.mark.parametrize("settings", [
-    pytest.param({}, id="streamed", marks=pytest.mark.slow),
-    pytest.param({"cache": "device", "steps_per_call": 2}, id="cached", marks=pytest.mark.slow),
-    pytest.param({"dtype": "bfloat16", "remat": "block"}, id="bfloat16", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="streamed", marks=pytest.mark.slow),
+        pytest.param({"cache": "device", "steps_per_call": 2}, id="cached", marks=pytest.mark.slow),
+        pytest.param({"dtype": "bfloat16", "remat": "block"}, id="bfloat16", marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_seed_gives_the_same_bits(tmp_path: Path, settings: dict[str, Any]) -> None:
     store = write_store(tmp_path / "store").folder
     # The second process takes the programs that the first compiled, where they can be kept.

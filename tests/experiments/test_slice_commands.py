@@ -26,9 +26,14 @@ def command(workdir: Path, *args: str, fails: bool = False) -> str:
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }
     done = subprocess.run(
-        [sys.executable, "-m", *args], cwd=REPO, env=os.environ | kept,
-        capture_output=True, text=True, timeout=900, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", *args],
+        cwd=REPO,
+        env=os.environ | kept,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == (2 if fails else 0), done.stdout + done.stderr
     return done.stderr if fails else done.stdout
@@ -132,10 +137,15 @@ def test_a_sweep_of_the_study_and_its_page(workdir: Path) -> None:
     folder = workdir / "report" / "liver"
     page = (folder / "report.html").read_text()
     for title in (
-        "Did pre-training help on the target?", "Does pre-training slow convergence?", "Lesions found and missed",
-        "Does freezing keep what was learnt?", "Examples (Figs. 11 to 13)", "Losses of each model (Figs. 7 to 9)",
-        "Minutes an epoch (section 3.2.4)", "Paired tests between methods",
-    ):  # fmt: skip
+        "Did pre-training help on the target?",
+        "Does pre-training slow convergence?",
+        "Lesions found and missed",
+        "Does freezing keep what was learnt?",
+        "Examples (Figs. 11 to 13)",
+        "Losses of each model (Figs. 7 to 9)",
+        "Minutes an epoch (section 3.2.4)",
+        "Paired tests between methods",
+    ):
         assert f"{title}</h2>" in page
     for figure in ("losses_nall", "losses_1", "losses_2", "losses_3", "examples"):
         assert png(folder / "figures" / f"{figure}.png")
@@ -203,8 +213,12 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
     calls = [[*arguments, f"--workdir={folder / 'runs'}"] for arguments, _ in REFUSED.values()]
     done = subprocess.run(
         [sys.executable, "-c", CALLS, json.dumps(calls), str(folder / "stderr")],
-        cwd=REPO, capture_output=True, text=True, timeout=600, check=False,
-    )  # fmt: skip
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     codes = json.loads(done.stdout.splitlines()[-1])
     texts = [(folder / f"stderr{i}").read_text() for i in range(len(calls))]

@@ -21,13 +21,33 @@ from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.run import claim_run, prepare_run
 
 SCORE = {
-    "synthetic": False, "store": "/home/someone/store/tiny", "seen_in_training": ["sub-7"], "n": 2, "iou_mean": 0.5,
-    "iou_std": 0.1, "iou_median": 0.5, "iou_min": 0.4, "iou_max": 0.6, "dice_mean": 0.6, "dice_std": 0.1,
-    "reference_ml_mean": 3.0, "predicted_ml_mean": 2.0, "volume_error_ml_mean": -1.0, "volume_error_ml_std": 0.5,
-    "empty_predictions": 0, "mm": "person",
-    "detection": {"overlap": 0.5, "found": 1, "missed": 2, "false": 3, "precision": 0.25, "recall": 0.3,
-                  "volumes": {"vol-3": {"found": 1}}},
-}  # fmt: skip
+    "synthetic": False,
+    "store": "/home/someone/store/tiny",
+    "seen_in_training": ["sub-7"],
+    "n": 2,
+    "iou_mean": 0.5,
+    "iou_std": 0.1,
+    "iou_median": 0.5,
+    "iou_min": 0.4,
+    "iou_max": 0.6,
+    "dice_mean": 0.6,
+    "dice_std": 0.1,
+    "reference_ml_mean": 3.0,
+    "predicted_ml_mean": 2.0,
+    "volume_error_ml_mean": -1.0,
+    "volume_error_ml_std": 0.5,
+    "empty_predictions": 0,
+    "mm": "person",
+    "detection": {
+        "overlap": 0.5,
+        "found": 1,
+        "missed": 2,
+        "false": 3,
+        "precision": 0.25,
+        "recall": 0.3,
+        "volumes": {"vol-3": {"found": 1}},
+    },
+}
 
 
 def save_run(store: AnyStore, job: JobSettings, folder: Path, start: Callable[[Any, int], Any]) -> Path:

@@ -94,8 +94,11 @@ def test_the_weights_checksum_sees_one_bit(volume_run: Path) -> None:
 
 def test_volumes_counted_on_a_template_are_left_out_of_the_card_and_it_says_so(volume_run: Path) -> None:
     old = {k: v for k, v in SCORE.items() if k not in ("mm", "detection")} | {
-        "hd95_mm_mean": 9.0, "hd95_mm_std": 1.0, "distances_n": 1, "distances_undefined": 1,
-    }  # fmt: skip
+        "hd95_mm_mean": 9.0,
+        "hd95_mm_std": 1.0,
+        "distances_n": 1,
+        "distances_undefined": 1,
+    }
     new = old | {"mm": "person"}
     card = card_of(volume_run, test_sets={"old": old, "new": new})
     assert not any("_ml_" in k or "_mm_" in k for k in card["scores"]["old"]) and card["scores"]["old"]["n"] == 2

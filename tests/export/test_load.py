@@ -64,9 +64,12 @@ def test_what_is_no_model_is_said(slice_run: Path, tmp_path: Path) -> None:
     shutil.copy(program, alone)
     (tmp_path / "scan.nii").write_bytes(b"")
     for path, fault in (
-        (renamed, "call it model.stablehlo again"), (alone, "keep the exported folder together"),
-        (tmp_path / "none.stablehlo", "does not exist"), (tmp_path / "scan.nii", "is no model"),
-        (tmp_path / "none", "no trained model"), (tmp_path, "no trained model"),
-    ):  # fmt: skip
+        (renamed, "call it model.stablehlo again"),
+        (alone, "keep the exported folder together"),
+        (tmp_path / "none.stablehlo", "does not exist"),
+        (tmp_path / "scan.nii", "is no model"),
+        (tmp_path / "none", "no trained model"),
+        (tmp_path, "no trained model"),
+    ):
         with pytest.raises(InputError, match=fault):
             load_any_model(path)

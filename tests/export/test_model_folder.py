@@ -62,10 +62,13 @@ def files(folder: Path) -> dict[str, tuple[int, int, str]]:
     """Inode, time and checksum of every file."""
     return {
         p.relative_to(folder).as_posix(): (
-            p.stat().st_ino, p.stat().st_mtime_ns, hashlib.sha256(p.read_bytes()).hexdigest()
+            p.stat().st_ino,
+            p.stat().st_mtime_ns,
+            hashlib.sha256(p.read_bytes()).hexdigest(),
         )
-        for p in sorted(folder.rglob("*")) if p.is_file()
-    }  # fmt: skip
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def only(folder: Path, name: str) -> bool:
@@ -76,9 +79,7 @@ def only(folder: Path, name: str) -> bool:
 def test_the_checkpoint_is_the_runs(model: Path, volume_run: Path) -> None:
     ours, theirs = load_model(volume_run), load_exported(model)
     assert (theirs.config, theirs.step) == (ours.config, ours.step)
-    jax.tree.map(
-        np.testing.assert_array_equal, (ours.params, ours.batch_stats), (theirs.params, theirs.batch_stats)
-    )
+    jax.tree.map(np.testing.assert_array_equal, (ours.params, ours.batch_stats), (theirs.params, theirs.batch_stats))
     for key in ("spec", "prepare", "patch_box", "seen_images", "synthetic", "n"):
         assert theirs.description[key] == ours.description[key]
 

@@ -65,9 +65,7 @@ def test_nothing_in_it_is_of_one_platform_or_one_machine(made: tuple[NetworkConf
 def test_every_network_is_lowered_for_every_platform(name: str) -> None:
     config = get_network(name)
     variables = moved_variables(config)
-    exported = export.deserialize(
-        bytearray(export_network(config, variables["params"], variables["batch_stats"]))
-    )
+    exported = export.deserialize(bytearray(export_network(config, variables["params"], variables["batch_stats"])))
     (taken,), (given,) = exported.in_avals, exported.out_avals
     symbols = [s for s in taken.shape if not isinstance(s, int)]
     assert len(symbols) == 1 + config.dimensions

@@ -54,9 +54,7 @@ def test_patches(box: Box | None, mixed: Store) -> None:
     assert cache.arrays["image"].shape == cache.arrays["label"].shape == (4, *size)
     assert cache.nbytes == 4 * np.prod(size) * 3 + cache.arrays["first"].nbytes
     assert_same_stream(
-        cache,
-        make_batches(mixed, subjects, box, settings, read=False),
-        make_batches(mixed, subjects, box, settings),
+        cache, make_batches(mixed, subjects, box, settings, read=False), make_batches(mixed, subjects, box, settings)
     )
 
 

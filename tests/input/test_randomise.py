@@ -54,9 +54,17 @@ def quiet() -> Look:
     """A look that changes nothing."""
     zero = jnp.zeros(())
     return Look(
-        jnp.ones(SEGMENTS), jnp.zeros((4, 4, 4)), jnp.zeros(3), jnp.int32(0), jnp.ones(()), zero, zero,
-        jax.random.key(0), jnp.ones(()), zero,
-    )  # fmt: skip
+        jnp.ones(SEGMENTS),
+        jnp.zeros((4, 4, 4)),
+        jnp.zeros(3),
+        jnp.int32(0),
+        jnp.ones(()),
+        zero,
+        zero,
+        jax.random.key(0),
+        jnp.ones(()),
+        zero,
+    )
 
 
 def replaced(**given: Any) -> Look:

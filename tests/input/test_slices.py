@@ -47,9 +47,7 @@ def test_every_slice_once_an_epoch_in_a_new_order(batch_size: int, store: SliceS
     count = 3 * PLANES
     seen = shown(store, 4 * count // batch_size, batch_size)
     epochs = [seen[i : i + count] for i in range(0, 4 * count, count)]
-    expected = {
-        (i, store.image(s, p).tobytes()) for i, s in enumerate(store.subjects("train")) for p in range(PLANES)
-    }
+    expected = {(i, store.image(s, p).tobytes()) for i, s in enumerate(store.subjects("train")) for p in range(PLANES)}
     assert len(expected) == count
     assert all(set(e) == expected and len(e) == count for e in epochs)
     assert len({tuple(e) for e in epochs}) == 4

@@ -18,12 +18,7 @@ LOWERINGS: list[Lowering] = ["native", "turned", "planes", *(["onednn"] if onedn
 def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """The convolution as XLA has it, in full precision."""
     return lax.conv_general_dilated(
-        x,
-        kernel,
-        (1,) * (x.ndim - 2),
-        "SAME",
-        dimension_numbers=LAYOUTS[x.ndim],
-        precision=lax.Precision.HIGHEST,
+        x, kernel, (1,) * (x.ndim - 2), "SAME", dimension_numbers=LAYOUTS[x.ndim], precision=lax.Precision.HIGHEST
     )
 
 

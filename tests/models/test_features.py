@@ -87,10 +87,15 @@ def trained(
 
     def loss(rest: Any, x: Any) -> Any:
         y, moved = model.apply(
-            {"params": rest | frozen, "batch_stats": variables["batch_stats"]}, x, train=True,
-            running=frozen_batch_norms(labels), part=part, levels=levels, mutable=["batch_stats"],
+            {"params": rest | frozen, "batch_stats": variables["batch_stats"]},
+            x,
+            train=True,
+            running=frozen_batch_norms(labels),
+            part=part,
+            levels=levels,
+            mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(3)},
-        )  # fmt: skip
+        )
         return jnp.sum(jnp.sin(y)), moved["batch_stats"]
 
     step = jax.jit(jax.grad(loss, has_aux=True))

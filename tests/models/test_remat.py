@@ -18,9 +18,12 @@ def forward(config: NetworkConfig, remat: Remat, variables: dict[str, Any], x: j
 
     def loss(params: Any) -> Any:
         y, moved = config.module(remat, "native").apply(
-            {"params": params, "batch_stats": variables["batch_stats"]}, x, train=True, mutable=["batch_stats"],
+            {"params": params, "batch_stats": variables["batch_stats"]},
+            x,
+            train=True,
+            mutable=["batch_stats"],
             rngs={"dropout": jax.random.key(7)},
-        )  # fmt: skip
+        )
         return jnp.sum(jnp.sin(y)), (y, moved)
 
     return loss

@@ -164,10 +164,15 @@ def program(config: SliceUNetConfig, running: frozenset[str]) -> Any:
     """Logits, moved averages and every block's output, in training."""
     return jax.jit(
         lambda v, x, key: SliceUNet(config).apply(
-            v, x, train=True, running=running, rngs={"dropout": key}, mutable=["batch_stats", "intermediates"],
+            v,
+            x,
+            train=True,
+            running=running,
+            rngs={"dropout": key},
+            mutable=["batch_stats", "intermediates"],
             capture_intermediates=lambda m, _: type(m).__name__ == "ResidualBlock",
         )
-    )  # fmt: skip
+    )
 
 
 def applied(config: SliceUNetConfig, variables: Any, x: jax.Array, seed: int, running: frozenset[str]) -> Any:

@@ -102,10 +102,16 @@ def test_tumours_lie_in_a_liver_of_one_piece_on_the_right(volume: int) -> None:
 
 def test_tissues_measure_what_they_do_in_ct() -> None:
     ranges = {
-        Tissue.AIR: (-1010, -960), Tissue.FAT: (-125, -85), Tissue.MUSCLE: (40, 75), Tissue.LIVER: (45, 125),
-        Tissue.SPLEEN: (95, 160), Tissue.CORTEX: (150, 260), Tissue.AORTA: (120, 360), Tissue.LUNG: (-900, -700),
+        Tissue.AIR: (-1010, -960),
+        Tissue.FAT: (-125, -85),
+        Tissue.MUSCLE: (40, 75),
+        Tissue.LIVER: (45, 125),
+        Tissue.SPLEEN: (95, 160),
+        Tissue.CORTEX: (150, 260),
+        Tissue.AORTA: (120, 360),
+        Tissue.LUNG: (-900, -700),
         Tissue.MARROW: (250, 600),
-    }  # fmt: skip
+    }
     for v in VOLUMES:
         s = drawn("CT", v)
         for tissue, (low, high) in ranges.items():

@@ -30,10 +30,7 @@ def test_files_are_what_the_list_says(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "hdt_c"
     rows = write("hdt_c", folder)
     assert [r["split"] for r in rows] == ["test", "train", "train"]
-    assert (
-        "nothing" in (folder / "README.txt").read_text()
-        and "Synthetic" in (folder / "README.txt").read_text()
-    )
+    assert "nothing" in (folder / "README.txt").read_text() and "Synthetic" in (folder / "README.txt").read_text()
     spec = PAPER_SPECS["hdt_c"].at_spacing(COARSE)
     phantom = draw_person(settings_for(spec), 1, 0, grid_for(spec))
     image, label, mask = (nib.load(folder / rows[1][k]) for k in ("image", "label", "mask"))
@@ -75,9 +72,7 @@ def test_more_training_subjects_keep_the_others(tmp_path: Path) -> None:
     assert many[: len(few)] == few
 
 
-def test_an_identical_cohort_is_reused_and_another_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_identical_cohort_is_reused_and_another_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = write("hdt_c", tmp_path / "c")
     monkeypatch.setattr(cohort, "draw_person", lambda *a: pytest.fail("drew again"))
     assert write("hdt_c", tmp_path / "c") == rows

@@ -124,9 +124,7 @@ def test_disease_acts_on_the_structures_that_it_should() -> None:
     def mean(disease: str, structure: str) -> float:
         return float(np.mean([ml(varied(p, disease=disease, structure=structure), grid) for p in PERSONS]))
 
-    healthy, hd, ad = (
-        {s: mean(d, s) for s in ("caudate", "lateral ventricle")} for d in ("healthy", "HD", "AD")
-    )
+    healthy, hd, ad = ({s: mean(d, s) for s in ("caudate", "lateral ventricle")} for d in ("healthy", "HD", "AD"))
     assert 0.5 < hd["caudate"] / healthy["caudate"] < 0.8
     assert 0.85 < ad["caudate"] / healthy["caudate"] < 1.0
     assert (
@@ -202,9 +200,7 @@ def test_stripping_changes_nothing_inside_the_brain() -> None:
 
 def test_label_quality_orders_the_agreement_with_the_truth() -> None:
     scores = {
-        q: np.mean(
-            [iou(varied(p, label_quality="exact").label, varied(p, label_quality=q).label) for p in PERSONS]
-        )
+        q: np.mean([iou(varied(p, label_quality="exact").label, varied(p, label_quality=q).label) for p in PERSONS])
         for q in ("manual", "automatic")
     }
     assert 0.85 < scores["manual"] < 1

@@ -54,9 +54,7 @@ def _prepare(settings: PrepareSettings, workers: int = 1) -> Call:
 
 def _shard(index: int) -> Call:
     def call(source: Path, root: Path) -> None:
-        prepare_shard(
-            Shard(index, 2), SPEC, source, root, SETTINGS, workers=1, progress=False, say=lambda _: None
-        )
+        prepare_shard(Shard(index, 2), SPEC, source, root, SETTINGS, workers=1, progress=False, say=lambda _: None)
 
     return call
 

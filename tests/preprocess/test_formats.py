@@ -27,9 +27,17 @@ from tlseg_jax.runtime.errors import InputError
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPEC = DatasetSpec(
-    "small", "caudate", "native", (24, 24, 24), (3.0, 3.0, 3.0), (16, 16, 16),
-    train_count=1, test_count=0, split_group="small", label_values=(36, 37),
-)  # fmt: skip
+    "small",
+    "caudate",
+    "native",
+    (24, 24, 24),
+    (3.0, 3.0, 3.0),
+    (16, 16, 16),
+    train_count=1,
+    test_count=0,
+    split_group="small",
+    label_values=(36, 37),
+)
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 SLICES = SliceSpec(
     "small", "MR", ("right", "left"), ((36,), (37,)), (64, 64), other_values="background", split_group="small"
@@ -93,10 +101,14 @@ def write_dicom(image: sitk.Image, folder: Path, uid: str = "1.2.3.4", what: str
         one = image[:, :, k]
         place = image.TransformIndexToPhysicalPoint((0, 0, k))
         tags = {
-            "0008|0060": "MR", "0008|103e": what, "0020|000d": "1.2.3", "0020|000e": uid, "0020|0013": str(k),
+            "0008|0060": "MR",
+            "0008|103e": what,
+            "0020|000d": "1.2.3",
+            "0020|000e": uid,
+            "0020|0013": str(k),
             "0020|0032": "\\".join(f"{v:.9f}" for v in place),
             "0020|0037": "\\".join(f"{v:.12f}" for v in (d[0], d[3], d[6], d[1], d[4], d[7])),
-        }  # fmt: skip
+        }
         for key, value in tags.items():
             one.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{prefix}{k * 29 % 101:03d}"))
@@ -143,10 +155,18 @@ def ras_nrrd(source: Path, stem: Path) -> Path:
 
 
 FORMATS = {
-    "nrrd": through_itk(".nrrd"), "nrrd_gzip": through_itk(".nrrd", True), "nhdr": through_itk(".nhdr"),
-    "mha": through_itk(".mha"), "mha_zlib": through_itk(".mha", True), "mhd": through_itk(".mhd"),
-    "mhd_zlib": through_itk(".mhd", True), "ras_nrrd": ras_nrrd, "pair": nifti_pair, "dicom": dicom, "upper": upper,
-}  # fmt: skip
+    "nrrd": through_itk(".nrrd"),
+    "nrrd_gzip": through_itk(".nrrd", True),
+    "nhdr": through_itk(".nhdr"),
+    "mha": through_itk(".mha"),
+    "mha_zlib": through_itk(".mha", True),
+    "mhd": through_itk(".mhd"),
+    "mhd_zlib": through_itk(".mhd", True),
+    "ras_nrrd": ras_nrrd,
+    "pair": nifti_pair,
+    "dicom": dicom,
+    "upper": upper,
+}
 
 
 def canonical(scan: Scan, volume: NDArray[Any] | None) -> Any:
@@ -168,8 +188,10 @@ def test_a_real_scan_and_its_labels_are_in_each_format_what_they_are_in_nifti(
         a, b = canonical(got, volume), canonical(want, reference)
         np.testing.assert_array_equal(np.asarray(a.dataobj), np.asarray(b.dataobj))
         np.testing.assert_allclose(a.affine, b.affine, atol=2e-4)
-    slices = [read_volume(ScanFiles("a", i, la), SLICES) for i, la in (
-        (image, label), (real / "a_T1w.nii.gz", real / "a_labels.nii.gz"))]  # fmt: skip
+    slices = [
+        read_volume(ScanFiles("a", i, la), SLICES)
+        for i, la in ((image, label), (real / "a_T1w.nii.gz", real / "a_labels.nii.gz"))
+    ]
     np.testing.assert_array_equal(slices[0].image, slices[1].image)
     np.testing.assert_array_equal(slices[0].label, slices[1].label)
     np.testing.assert_allclose(slices[0].affine, slices[1].affine, atol=2e-4)
@@ -268,7 +290,7 @@ BROKEN: dict[str, tuple[Callable[[Path, Path], Path], str]] = {
     "colour nrrd": (lambda r, t: many(t, (6, 7, 8, 3), vector=True), "3 numbers a voxel"),
     "text": (lambda r, t: Path(shutil.copy(__file__, t / "x.nrrd")), "cannot be read"),
     "minc": (lambda r, t: shutil.copy(r, t / "x.mnc"), "not read (MINC)"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -359,11 +381,16 @@ def seg_nrrd(path: Path, layers: NDArray[np.uint8], segments: list[tuple[str, in
     axes = " ".join("(" + ",".join(f"{v:.12g}" for v in lps[:3, i]) + ")" for i in range(3))
     several = len(layers) > 1
     head = [
-        "NRRD0004", "type: unsigned char", f"dimension: {4 if several else 3}", "space: left-posterior-superior",
+        "NRRD0004",
+        "type: unsigned char",
+        f"dimension: {4 if several else 3}",
+        "space: left-posterior-superior",
         f"sizes: {f'{len(layers)} ' * several}{' '.join(map(str, layers.shape[1:]))}",
-        f"space directions: {'none ' * several}{axes}", f"kinds: {'list ' * several}domain domain domain",
-        "encoding: raw", "space origin: (" + ",".join(f"{v:.12g}" for v in lps[:3, 3]) + ")",
-    ]  # fmt: skip
+        f"space directions: {'none ' * several}{axes}",
+        f"kinds: {'list ' * several}domain domain domain",
+        "encoding: raw",
+        "space origin: (" + ",".join(f"{v:.12g}" for v in lps[:3, 3]) + ")",
+    ]
     for i, (name, value, layer) in enumerate(segments):
         head += [f"Segment{i}_Name:={name}", f"Segment{i}_LabelValue:={value}", f"Segment{i}_Layer:={layer}"]
     voxels = layers if several else layers[0]
@@ -376,13 +403,17 @@ def test_segments_go_by_name_also_where_they_overlap(real: Path, tmp_path: Path)
     right, left = (label == v for v in (36, 37))
     both = (right | left).astype(np.uint8)
     one = seg_nrrd(
-        tmp_path / "one.seg.nrrd", (right * 1 + left * 2).astype(np.uint8)[None],
-        [("Right caudate", 1, 0), ("Left caudate", 2, 0)], image.affine,
-    )  # fmt: skip
+        tmp_path / "one.seg.nrrd",
+        (right * 1 + left * 2).astype(np.uint8)[None],
+        [("Right caudate", 1, 0), ("Left caudate", 2, 0)],
+        image.affine,
+    )
     several = seg_nrrd(
-        tmp_path / "several.seg.nrrd", np.stack([(right * 1 + left * 2).astype(np.uint8), both]),
-        [("Right caudate", 1, 0), ("Left caudate", 2, 0), ("Caudate", 1, 1)], image.affine,
-    )  # fmt: skip
+        tmp_path / "several.seg.nrrd",
+        np.stack([(right * 1 + left * 2).astype(np.uint8), both]),
+        [("Right caudate", 1, 0), ("Left caudate", 2, 0), ("Caudate", 1, 1)],
+        image.affine,
+    )
 
     def read(path: Path, *values: int | str) -> NDArray[np.bool_]:
         found = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), values).label
@@ -392,17 +423,20 @@ def test_segments_go_by_name_also_where_they_overlap(real: Path, tmp_path: Path)
     for path in (one, several):
         np.testing.assert_array_equal(read(path, "Right caudate"), right)
         np.testing.assert_array_equal(read(path, "left CAUDATE", 1 if path == one else "Caudate"), right | left)
-        np.testing.assert_array_equal(
-            read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), "all").label, right | left
-        )
+        np.testing.assert_array_equal(read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), "all").label, right | left)
         with pytest.raises(ExclusionError, match=r"none is named.*'Right caudate' 1, 'Left caudate' 2"):
             read(path)
         with pytest.raises(ExclusionError, match=r"named 'Liver' \(it has 'Right caudate' 1, 'Left caudate' 2"):
             read(path, "Liver")
         spec = SliceSpec(
-            "s", "MR", ("right", "all"), (("Right caudate",), ("Right caudate", "Left caudate")), (64, 64),
-            other_values="background" if path == several else "refuse", split_group="s",
-        )  # fmt: skip
+            "s",
+            "MR",
+            ("right", "all"),
+            (("Right caudate",), ("Right caudate", "Left caudate")),
+            (64, 64),
+            other_values="background" if path == several else "refuse",
+            split_group="s",
+        )
         bits = read_volume(ScanFiles("a", real / "a_T1w.nii.gz", path), spec)
         values = SliceSpec(
             "s", "MR", ("right", "all"), ((36,), (36, 37)), (64, 64), other_values="background", split_group="s"
@@ -513,14 +547,25 @@ def series(folder: Path, *names: str) -> None:
 
 def test_every_layout_finds_every_format(tmp_path: Path) -> None:
     pairs = touch(
-        tmp_path / "pairs", "a_T1w.NRRD", "a.seg.nrrd", "b.mha", "b_seg.mhd", "b_seg.raw", "c.HDR", "c.IMG",
-        "c_seg.nii.gz", "d_seg.nrrd",
-    )  # fmt: skip
+        tmp_path / "pairs",
+        "a_T1w.NRRD",
+        "a.seg.nrrd",
+        "b.mha",
+        "b_seg.mhd",
+        "b_seg.raw",
+        "c.HDR",
+        "c.IMG",
+        "c_seg.nii.gz",
+        "d_seg.nrrd",
+    )
     series(pairs / "d")
     found = find_scans(pairs)
     assert [(s.image.name, s.label and s.label.name) for s in found.scans] == [
-        ("a_T1w.NRRD", "a.seg.nrrd"), ("b.mha", "b_seg.mhd"), ("c.HDR", "c_seg.nii.gz"), ("d", "d_seg.nrrd"),
-    ]  # fmt: skip
+        ("a_T1w.NRRD", "a.seg.nrrd"),
+        ("b.mha", "b_seg.mhd"),
+        ("c.HDR", "c_seg.nii.gz"),
+        ("d", "d_seg.nrrd"),
+    ]
     assert not found.exclusions
     cases = touch(tmp_path / "cases", "1/artery.mha", "1/label.nrrd", "2/label.nii")
     series(cases / "2", "IM1.dcm", "IM2.dcm")

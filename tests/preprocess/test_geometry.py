@@ -27,9 +27,7 @@ def test_crop_or_pad_is_an_index_into_a_widely_padded_volume(mode: str) -> None:
     margin = 20
     wide = np.pad(VOLUME, margin, mode=mode)  # type: ignore[call-overload]
     for box in random_boxes(200):
-        expected = wide[
-            tuple(slice(a + margin, b + margin) for a, b in zip(box.start, box.stop, strict=True))
-        ]
+        expected = wide[tuple(slice(a + margin, b + margin) for a, b in zip(box.start, box.stop, strict=True))]
         np.testing.assert_array_equal(crop_or_pad(VOLUME, box, mode), expected)
 
 

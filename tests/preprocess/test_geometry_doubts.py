@@ -51,7 +51,12 @@ def test_the_doubt_stands_below_the_scores(make_store: MakeStore) -> None:
     store = Store(store.folder)
     assert doubts_in(store, "test") == ["sub-4 cannot be trusted."] and doubts_in(store, "train") == []
     entry = {
-        "n": 2, "iou_mean": 0.5, "iou_std": 0.1, "dice_mean": 0.6, "predicted_ml_mean": 1.0, "reference_ml_mean": 2.0,
-    }  # fmt: skip
+        "n": 2,
+        "iou_mean": 0.5,
+        "iou_std": 0.1,
+        "dice_mean": 0.6,
+        "predicted_ml_mean": 1.0,
+        "reference_ml_mean": 2.0,
+    }
     lines = format_summary({"a": entry | {"doubts": doubts_in(store, "test")}, "b": entry}).splitlines()
     assert lines[-1] == "warning: sub-4 cannot be trusted." and len(lines) == 4

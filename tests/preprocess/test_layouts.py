@@ -83,10 +83,7 @@ def test_pairs(tmp_path: Path) -> None:
 def test_pairs_repeat_scans_share_a_person(tmp_path: Path) -> None:
     names = [f"sub-1_ses-{s}_{r}.nii.gz" for s in (1, 2) for r in ("T1w", "labels")]
     found = find_scans(touch(tmp_path, *names))
-    assert [(s.subject, s.person) for s in found.scans] == [
-        ("sub-1_ses-1", "sub-1"),
-        ("sub-1_ses-2", "sub-1"),
-    ]
+    assert [(s.subject, s.person) for s in found.scans] == [("sub-1_ses-1", "sub-1"), ("sub-1_ses-2", "sub-1")]
 
 
 def test_pairs_exclusions(tmp_path: Path) -> None:
@@ -135,12 +132,7 @@ def test_csv(tmp_path: Path) -> None:
     )
     want = (
         ScanFiles(
-            "s1",
-            tmp_path / "scans/a.nii.gz",
-            tmp_path / "labels/a.nii.gz",
-            tmp_path / "m.nii.gz",
-            "train",
-            "p1",
+            "s1", tmp_path / "scans/a.nii.gz", tmp_path / "labels/a.nii.gz", tmp_path / "m.nii.gz", "train", "p1"
         ),
         ScanFiles("s2", tmp_path / "scans/a,b.nii.gz", tmp_path / "labels/b.nii.gz", None, "test", "s2"),
     )
@@ -185,9 +177,7 @@ def test_csv_exclusions(tmp_path: Path) -> None:
     )
     found = find_scans(path)
     assert subjects(found) == ["ok"] and len(found.exclusions) == 7
-    assert f"{path} line 3 (gone): the image {tmp_path / 'nowhere.nii'} does not exist" in reason(
-        found, "gone"
-    )
+    assert f"{path} line 3 (gone): the image {tmp_path / 'nowhere.nii'} does not exist" in reason(found, "gone")
     assert "line 4 (unlabelled) has no label" in reason(found, "unlabelled")
     assert all("on lines 5, 6" in e.reason for e in found.exclusions if e.subject == "twice")
     assert "line 8 has no subject" in reason(found, "line 8")
@@ -278,9 +268,7 @@ def test_two_lists_are_too_many_and_another_table_is_none(tmp_path: Path) -> Non
 
 
 def test_bids(tmp_path: Path) -> None:
-    touch(
-        tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_T2w.nii.gz", "dataset_description.json"
-    )
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/anat/sub-01_T2w.nii.gz", "dataset_description.json")
     touch(tmp_path, *(f"sub-02/ses-{s}/anat/sub-02_ses-{s}_run-1_T1w.nii.gz" for s in "ab"))
     touch(tmp_path, "sub-03/anat/sub-03_T1w.nii.gz", "sub-04/anat/sub-04_T1w.nii.gz")
     d = "derivatives/manual/"
@@ -323,10 +311,7 @@ def test_nnunet(tmp_path: Path) -> None:
     assert "no label map" in reason(found, "p_002") and len(found.exclusions) == 1
     assert subjects(find_scans(tmp_path, need_label=False)) == ["p_001", "p_002", "p_009"]
     touch(tmp_path, "labelsTs/p_009.nii.gz")
-    assert [(s.subject, s.split) for s in find_scans(tmp_path).scans] == [
-        ("p_001", "train"),
-        ("p_009", "test"),
-    ]
+    assert [(s.subject, s.split) for s in find_scans(tmp_path).scans] == [("p_001", "train"), ("p_009", "test")]
 
 
 def test_decathlon(tmp_path: Path) -> None:
@@ -372,12 +357,7 @@ def test_bad_sources(tmp_path: Path) -> None:
         find_scans(tmp_path, "pair")
     with pytest.raises(InputError, match=r"looked for pairs.*CSV.*BIDS.*nnU-Net"):
         find_scans(tmp_path)
-    for layout, words in (
-        ("pairs", "_labels"),
-        ("bids", "derivatives"),
-        ("nnunet", "imagesTr"),
-        ("csv", "CSV"),
-    ):
+    for layout, words in (("pairs", "_labels"), ("bids", "derivatives"), ("nnunet", "imagesTr"), ("csv", "CSV")):
         with pytest.raises(InputError, match=words):
             find_scans(tmp_path, layout)
     touch(tmp_path, "a_T1w.nii.gz", "b.txt")
@@ -481,12 +461,27 @@ def test_what_cannot_name_a_folder_is_refused(name: str) -> None:
 # persons
 
 REPEATS = {
-    "OAS1_0001_MR1": "OAS1_0001", "OAS1_0001_MR2": "OAS1_0001", "pat3_ses-1": "pat3", "pat3_ses-2_run-1": "pat3",
-    "sub-7_ses-a": "sub-7", "sub-7_ses-b_run-2": "sub-7", "head_run": "head_run", "case_MRI": "case_MRI",
-    "p-MR1": "p", "p_session2": "p", "p_ses1": "p", "p-visit_3": "p", "p_run02": "p", "p_runner": "p_runner",
-    "case_sessions": "case_sessions", "x_visitor1": "x_visitor1",
-    "_MR1": "_MR1", "a_MR1_b_MR2": "a_MR1_b", "sub-1000": "sub-1000", "7": "7",
-}  # fmt: skip
+    "OAS1_0001_MR1": "OAS1_0001",
+    "OAS1_0001_MR2": "OAS1_0001",
+    "pat3_ses-1": "pat3",
+    "pat3_ses-2_run-1": "pat3",
+    "sub-7_ses-a": "sub-7",
+    "sub-7_ses-b_run-2": "sub-7",
+    "head_run": "head_run",
+    "case_MRI": "case_MRI",
+    "p-MR1": "p",
+    "p_session2": "p",
+    "p_ses1": "p",
+    "p-visit_3": "p",
+    "p_run02": "p",
+    "p_runner": "p_runner",
+    "case_sessions": "case_sessions",
+    "x_visitor1": "x_visitor1",
+    "_MR1": "_MR1",
+    "a_MR1_b_MR2": "a_MR1_b",
+    "sub-1000": "sub-1000",
+    "7": "7",
+}
 """Subject -> person."""
 
 

@@ -30,9 +30,16 @@ DATA = ROOT.parent / "shared" / "data"
 OASIS = DATA / "brain_oasis"
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 SPEC = DatasetSpec(
-    "small", "ball", "native", (24, 24, 24), (2.0, 2.0, 2.0), (16, 16, 16),
-    train_count=3, test_count=1, split_group="shared",
-)  # fmt: skip
+    "small",
+    "ball",
+    "native",
+    (24, 24, 24),
+    (2.0, 2.0, 2.0),
+    (16, 16, 16),
+    train_count=3,
+    test_count=1,
+    split_group="shared",
+)
 
 
 def write_scan(folder: Path, subject: str, centre: int = 12, radius: int = 3, seed: int = 0) -> None:
@@ -346,9 +353,12 @@ def test_one_caudate_of_real_scans_is_not_mirrored_and_both_are(tmp_path: Path) 
     shares = {}
     for values in ((36,), (37,), (36, 37)):
         store, _ = run(
-            tmp_path / "source", tmp_path / "store", dataclasses.replace(spec, name=f"v{len(shares)}"),
-            label_values=values, settings=PrepareSettings(bias_correction=False),
-        )  # fmt: skip
+            tmp_path / "source",
+            tmp_path / "store",
+            dataclasses.replace(spec, name=f"v{len(shares)}"),
+            label_values=values,
+            settings=PrepareSettings(bias_correction=False),
+        )
         shares[values] = [store.record(s)["label_right"] for s in store.subjects()]
         assert store.spec.flip_left_right == (len(values) == 2)
     assert min(shares[36,]) == 1 and max(shares[37,]) == 0
@@ -453,15 +463,25 @@ def test_repeats_and_copies_of_real_scans_stay_on_one_side(tmp_path: Path) -> No
     for kind in ("T1w", "labels"):  # the first scan once more, under another name
         (source / f"OAS1_0009_MR1_{kind}.nii.gz").symlink_to((source / f"OAS1_0000_MR1_{kind}.nii.gz").resolve())
     spec = dataclasses.replace(
-        PAPER_SPECS["hdt_v"].at_spacing(4.0), space="native", random_patch=True, patch_size=(16, 16, 16),
+        PAPER_SPECS["hdt_v"].at_spacing(4.0),
+        space="native",
+        random_patch=True,
+        patch_size=(16, 16, 16),
         label_values=(51, 52),
-    )  # fmt: skip
+    )
     settings = PrepareSettings("skip", False, 1)
     for seed in range(3):
         store = prepare_dataset(
-            dataclasses.replace(spec, name=f"v{seed}", split_group=f"v{seed}"), source, tmp_path / "store", settings,
-            workers=1, test_fraction=0.4, split_seed=seed, progress=False, say=lambda _: None,
-        )  # fmt: skip
+            dataclasses.replace(spec, name=f"v{seed}", split_group=f"v{seed}"),
+            source,
+            tmp_path / "store",
+            settings,
+            workers=1,
+            test_fraction=0.4,
+            split_seed=seed,
+            progress=False,
+            say=lambda _: None,
+        )
         assert len(set(store.persons.values())) == 3 and len(store.subjects()) == 7
         for cut in (store, *(take_fold(store, k, 3) for k in range(3))):
             of = {(cut.persons[s], cut.record(s)["split"]) for s in cut.subjects()}

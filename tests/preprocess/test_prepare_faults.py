@@ -178,9 +178,14 @@ def test_sigterm_ends_the_command_with_the_code_for_a_requeue(tmp_path: Path) ->
         "spacing = [2, 2, 2]\npatch_size = [16, 16, 16]\ntrain_count = 50\ntest_count = 10\n"
     )
     command = [
-        sys.executable, "-m", "experiments.prepare", f"--dataset={toml}", f"--source={source}",
-        f"--store={tmp_path / 'store'}", "--workers=2",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "experiments.prepare",
+        f"--dataset={toml}",
+        f"--source={source}",
+        f"--store={tmp_path / 'store'}",
+        "--workers=2",
+    ]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "store").glob("mine/subjects/*.json")):
         assert process.poll() is None

@@ -19,11 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 def trials(kills: int, seed: int, modes: tuple[str, ...]) -> dict[str, Any]:
     done = subprocess.run(
         [
-            sys.executable, "-m", "tests.preprocess.prepare_kill_trials", f"--kills={kills}", f"--seed={seed}",
+            sys.executable,
+            "-m",
+            "tests.preprocess.prepare_kill_trials",
+            f"--kills={kills}",
+            f"--seed={seed}",
             f"--modes={','.join(modes)}",
         ],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     tally: dict[str, Any] = json.loads(done.stdout)
     print(json.dumps(tally))
@@ -61,8 +67,11 @@ def alive(group: int) -> list[int]:
 def test_no_worker_outlives_its_parent(stop: str, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.preprocess.waiting_job", str(tmp_path)],
-        cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
         while len(list(tmp_path.glob("*.began"))) < 2:
             assert process.poll() is None, process.communicate()

@@ -25,9 +25,15 @@ from tlseg_jax.runtime.errors import InputError
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
 SPEC = dataclasses.replace(
-    SLICE_SPECS["lits"], name="few", pixels=(24, 20), with_structure=4, without_structure=2, max_slices=0,
-    test_slices=0, test_volumes=1,
-)  # fmt: skip
+    SLICE_SPECS["lits"],
+    name="few",
+    pixels=(24, 20),
+    with_structure=4,
+    without_structure=2,
+    max_slices=0,
+    test_slices=0,
+    test_volumes=1,
+)
 
 
 @pytest.fixture
@@ -157,9 +163,12 @@ def test_every_bad_volume_is_named_and_the_others_are_prepared(source: Path, tmp
     reasons = {e["subject"]: e["reason"] for e in store.manifest["exclusions"]}
     assert list(reasons) == ["23", "20", "21", "22", "24"]
     for s, words in {
-        "20": "no slice that shows liver or tumour", "21": "label value 5", "22": "its image has", "23": "no label map",
+        "20": "no slice that shows liver or tumour",
+        "21": "label value 5",
+        "22": "its image has",
+        "23": "no label map",
         "24": "cut short",
-    }.items():  # fmt: skip
+    }.items():
         assert words in reasons[s] and f"-{s}.nii" in reasons[s] and "\n" not in reasons[s]
     hu, fewer = store.manifest["warnings"]
     assert "volume-25" in hu and "Hounsfield" in hu and "volume-26" in fewer and "2 slice(s) with" in fewer
@@ -260,10 +269,20 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command(source: Path, tmp_path: Path) -> None:
     where = [f"--source={source}", f"--store={tmp_path / 'store'}", "--workers=1"]
     wanted = [
-        "--dataset=lits", "--name=mine", "--labels=tumour:2", "--window=-100,200", "--pixels=32,16", "--resize=spacing",
-        "--pixel_mm=1", "--with_structure=1", "--without_structure=2", "--neighbours=2", "--max_slices=10",
-        "--test_volumes=1", *where,
-    ]  # fmt: skip
+        "--dataset=lits",
+        "--name=mine",
+        "--labels=tumour:2",
+        "--window=-100,200",
+        "--pixels=32,16",
+        "--resize=spacing",
+        "--pixel_mm=1",
+        "--with_structure=1",
+        "--without_structure=2",
+        "--neighbours=2",
+        "--max_slices=10",
+        "--test_volumes=1",
+        *where,
+    ]
     dry = command(*wanted, "--dry_run")
     assert dry.returncode == 0, dry.stderr
     assert (
@@ -274,10 +293,22 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     store = SliceStore(tmp_path / "store" / "mine")
     assert store.spec == dataclasses.replace(
-        SLICE_SPECS["lits"], name="mine", structures=("tumour",), label_values=((2,),), other_values="background",
-        window=(-100.0, 200.0), pixels=(32, 16), resize="spacing", pixel_mm=1.0, with_structure=1, without_structure=2,
-        neighbours=2, max_slices=10, test_slices=0, test_volumes=1,
-    )  # fmt: skip
+        SLICE_SPECS["lits"],
+        name="mine",
+        structures=("tumour",),
+        label_values=((2,),),
+        other_values="background",
+        window=(-100.0, 200.0),
+        pixels=(32, 16),
+        resize="spacing",
+        pixel_mm=1.0,
+        with_structure=1,
+        without_structure=2,
+        neighbours=2,
+        max_slices=10,
+        test_slices=0,
+        test_volumes=1,
+    )
     assert "mine: 3 volumes (9 slices) for training, 1 volumes (1 slices) for test" in done.stdout
     assert "tumour: in 3 of 10 slices (30.0%)" in done.stdout and "seconds a volume: decompress" in done.stdout
 

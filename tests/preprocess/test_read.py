@@ -189,9 +189,7 @@ def colour(d: Path) -> Path:
 
 def patched(offset: int, fmt: str, *values: float, name: str = "x.nii.gz") -> Callable[[Path], Path]:
     def make(d: Path) -> Path:
-        path = save(
-            d / name, volume(), kind=nib.MGHImage if name.endswith(("mgz", "mgh")) else nib.Nifti1Image
-        )
+        path = save(d / name, volume(), kind=nib.MGHImage if name.endswith(("mgz", "mgh")) else nib.Nifti1Image)
         patch_header(path, offset, fmt, *values)
         return path
 
@@ -332,9 +330,7 @@ def test_a_gzip_that_goes_on_past_its_voxels_is_refused(tmp_path: Path) -> None:
         read_scan(ScanFiles("s", path))
 
 
-def read_label(
-    d: Path, label: NDArray[Any], values: LabelValues = (), affine: NDArray[Any] = AFFINE
-) -> Any:
+def read_label(d: Path, label: NDArray[Any], values: LabelValues = (), affine: NDArray[Any] = AFFINE) -> Any:
     image = save(d / "x.nii.gz", volume())
     return read_scan(ScanFiles("s", image, save(d / "y.nii.gz", label, affine)), values).label
 
@@ -469,14 +465,22 @@ def test_real_scan_agrees_with_nibabel() -> None:
 @pytest.mark.parametrize(
     ("folder", "label", "structure", "words"),
     [
-        ("brain_oasis", "sub-1000_labels.nii.gz", "lateral ventricle",
-         "Neuromorphometrics's names 51 Right Lateral Ventricle, 52 Left Lateral Ventricle, 4 3rd Ventricle"),
-        ("brain_freesurfer/sample_ecog", "aparc+aseg.mgz", "caudate",
-         "FreeSurfer's names 11 Left Caudate, 50 Right Caudate, 2 Left Cerebral White Matter"),
+        (
+            "brain_oasis",
+            "sub-1000_labels.nii.gz",
+            "lateral ventricle",
+            "Neuromorphometrics's names 51 Right Lateral Ventricle, 52 Left Lateral Ventricle, 4 3rd Ventricle",
+        ),
+        (
+            "brain_freesurfer/sample_ecog",
+            "aparc+aseg.mgz",
+            "caudate",
+            "FreeSurfer's names 11 Left Caudate, 50 Right Caudate, 2 Left Cerebral White Matter",
+        ),
         ("brain_labelmaps", "seg_01.nii.gz", "caudate", "FreeSurfer's names 11 Left Caudate, 50 Right Caudate, 2 "),
         ("abdomen_mr_chaos", "l*_1.nii.gz", "liver", "(it holds 1-4)"),
     ],
-)  # fmt: skip
+)
 def test_values_of_a_real_map_are_listed_where_none_is_named(
     folder: str, label: str, structure: str, words: str
 ) -> None:

@@ -110,9 +110,7 @@ def oasis() -> dict[str, tuple[np.ndarray, Affine, Registration]]:
     return out
 
 
-def test_ventricles_of_registered_people_overlap(
-    oasis: dict[str, tuple[np.ndarray, Affine, Registration]],
-) -> None:
+def test_ventricles_of_registered_people_overlap(oasis: dict[str, tuple[np.ndarray, Affine, Registration]]) -> None:
     grid = mni305_grid(get_spec("hdt_v").at_spacing(2.0))
     after, before = [], []
     for labels, affine, found in oasis.values():

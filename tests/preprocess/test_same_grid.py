@@ -20,9 +20,7 @@ from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
 
 __all__ = ["real", "same_locale"]  # fixtures
 
-ORDERS = [
-    (axes, signs) for axes in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
-]  # fmt: skip
+ORDERS = [(axes, signs) for axes in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)]
 
 
 def write_ordered(source: Path, target: Path, axes: tuple[int, ...], signs: tuple[int, ...]) -> Path:

@@ -125,9 +125,7 @@ def test_other_settings_are_refused_in_every_shard(source: Path, tmp_path: Path)
     with pytest.raises(InputError, match="order was 1 and is now 0"):
         prepare_shard(Shard(1, 2), SPEC, source, tmp_path, other, **QUIET)
     for i in (1, 0):
-        store = prepare_shard(
-            Shard(i, 2), SPEC, source, tmp_path, other, overwrite=True, say=lambda _: None, **QUIET
-        )
+        store = prepare_shard(Shard(i, 2), SPEC, source, tmp_path, other, overwrite=True, say=lambda _: None, **QUIET)
     assert store is not None and store.manifest["parameters"]["order"] == 0
 
 
@@ -135,12 +133,14 @@ def test_who_may_work_beside_whom(tmp_path: Path) -> None:
     folder = tmp_path / "store" / "small"
     begun: list[str] = []
     with at_work(folder, Shard(0, 2), lambda: begun.append("0/2")):
-        with pytest.raises(InputError, match=r"Shard 0/2 of .* by another process"), at_work(
-            folder, Shard(0, 2), lambda: begun.append("twice")
+        with (
+            pytest.raises(InputError, match=r"Shard 0/2 of .* by another process"),
+            at_work(folder, Shard(0, 2), lambda: begun.append("twice")),
         ):
             pass
-        with pytest.raises(InputError, match="prepared in 2 shards, not 3"), at_work(
-            folder, Shard(1, 3), lambda: begun.append("1/3")
+        with (
+            pytest.raises(InputError, match="prepared in 2 shards, not 3"),
+            at_work(folder, Shard(1, 3), lambda: begun.append("1/3")),
         ):
             pass
         with pytest.raises(InputError, match="in use by another process"), lock_folder(folder, "store"):
@@ -151,16 +151,19 @@ def test_who_may_work_beside_whom(tmp_path: Path) -> None:
             assert not alone
     with merging(folder) as alone:
         assert alone
-    with lock_folder(folder, "store"), pytest.raises(InputError, match="prepares all of it"), at_work(
-        folder, Shard(0, 2), lambda: begun.append("beside all")
+    with (
+        lock_folder(folder, "store"),
+        pytest.raises(InputError, match="prepares all of it"),
+        at_work(folder, Shard(0, 2), lambda: begun.append("beside all")),
     ):
         pass
     with at_work(folder, Shard(2, 3), lambda: begun.append("2/3")):  # nobody holds anything any more
         pass
     assert begun == ["0/2", "1/2", "2/3"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"), at_work(
-        tmp_path / "file" / "small", Shard(0, 1), lambda: None
+    with (
+        pytest.raises(InputError, match="cannot be written"),
+        at_work(tmp_path / "file" / "small", Shard(0, 1), lambda: None),
     ):
         pass
 
@@ -177,8 +180,7 @@ def test_shards_of_slices_are_capped_by_the_merge(tmp_path: Path) -> None:
     assert [e["subject"] for e in one.manifest["exclusions"]] == ["1"]
     lines: list[str] = []
     stores = [
-        prepare_slices_shard(Shard(i, 3), spec, folder, tmp_path / "many", say=lines.append, **QUIET)
-        for i in (1, 2, 0)
+        prepare_slices_shard(Shard(i, 3), spec, folder, tmp_path / "many", say=lines.append, **QUIET) for i in (1, 2, 0)
     ]
     assert stores[:2] == [None, None] and stores[2] is not None
     assert without_times(stores[2].manifest) == without_times(one.manifest)
@@ -204,9 +206,15 @@ def test_shards_at_the_same_time_merge_once_all_are_done(source: Path, tmp_path:
         "spacing = [2, 2, 2]\npatch_size = [16, 16, 16]\ntrain_count = 3\ntest_count = 1\n"
     )
     command = [
-        sys.executable, "-m", "experiments.prepare", f"--dataset={toml}", f"--source={source}",
-        f"--store={tmp_path / 'store'}", "--nobias_correction", "--workers=1",
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "experiments.prepare",
+        f"--dataset={toml}",
+        f"--source={source}",
+        f"--store={tmp_path / 'store'}",
+        "--nobias_correction",
+        "--workers=1",
+    ]
     running = [
         subprocess.Popen(
             [*command, f"--shard={i}/2"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -18,9 +18,16 @@ from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 CT = SliceSpec(
-    "ct", "CT", ("liver", "tumour"), ((1, 2), (2,)), (24, 20), scaling="window", window=(-160.0, 240.0),
-    neighbours=1, split_group="ct",
-)  # fmt: skip
+    "ct",
+    "CT",
+    ("liver", "tumour"),
+    ((1, 2), (2,)),
+    (24, 20),
+    scaling="window",
+    window=(-160.0, 240.0),
+    neighbours=1,
+    split_group="ct",
+)
 MR = dataclasses.replace(CT, name="mr", modality="MR", scaling="zscore", window=None)
 ALL_AXES = [
     "".join(c) for order in itertools.permutations(("LR", "PA", "IS")) for c in itertools.product(*order)

@@ -26,10 +26,15 @@ def store(tmp_path: Path) -> SliceStore:
     folder = tmp_path / "few"
     write_slices(folder / "subjects" / "a.zarr", IMAGE, LABEL)
     record: dict[str, Any] = {
-        "split": "train", "person": "p", "planes": PLANES, "samples": SAMPLES, "bits": [1, 3, 0, 2],
-        "scan_shape": [DEPTH, 30, 25], "scan_affine": [[0, 0, -1, 0], [0, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 1]],
+        "split": "train",
+        "person": "p",
+        "planes": PLANES,
+        "samples": SAMPLES,
+        "bits": [1, 3, 0, 2],
+        "scan_shape": [DEPTH, 30, 25],
+        "scan_affine": [[0, 0, -1, 0], [0, 2, 0, 0], [3, 0, 0, 0], [0, 0, 0, 1]],
         "affine": [[-1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]],
-    }  # fmt: skip
+    }
     manifest = {"format": 1, "kind": "slices", "spec": SPEC.to_dict(), "subjects": {"a": record}}
     write_json(folder / "manifest.json", manifest)
     return SliceStore(folder)

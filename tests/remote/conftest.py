@@ -37,8 +37,9 @@ def server() -> Iterator[str]:
     # Silent on purpose: a pipe that nobody reads would fill up.
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     try:
         for _ in range(600):
             assert process.poll() is None, "the server did not start"

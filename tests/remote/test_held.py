@@ -64,9 +64,11 @@ def test_what_changes_is_sent_meanwhile_and_all_of_it_at_the_end(bucket: Bucket)
             path.unlink()
         (run / "checkpoints" / "2").rmdir()
         write(run, **{".half.tmp": "x", "checkpoints__6.orbax-checkpoint-tmp__state": "x"})
-    assert bucket.results("runs/a") == {"history", "checkpoints/4/state", "summary"} == {
-        n for n in files(run) if "tmp" not in n
-    }
+    assert (
+        bucket.results("runs/a")
+        == {"history", "checkpoints/4/state", "summary"}
+        == {n for n in files(run) if "tmp" not in n}
+    )
     assert bucket.get("runs/a/history") == b"1,2"
     assert f"runs/a/checkpoints/2/{WHOLE}" not in bucket.names()
 
@@ -152,9 +154,7 @@ def test_a_part_of_what_is_held_is_held(bucket: Bucket, tmp_path: Path, monkeypa
     assert files(cell) == {"checkpoints/2/state": "two"}
 
 
-def test_another_machine_is_refused_meanwhile(
-    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_machine_is_refused_meanwhile(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lock_folder(runs(bucket) / "a"):
         on_machine(monkeypatch, tmp_path / "second")
         monkeypatch.setattr(module, "_held", set())  # what another process knows of ours
@@ -220,9 +220,7 @@ def test_an_owner_that_was_suspended_past_its_lease_replaces_nothing_of_the_next
         owner.wait()
 
 
-def test_what_could_not_be_sent_is_an_error_and_is_sent_later(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_could_not_be_sent_is_an_error_and_is_sent_later(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kv, "PATIENCE", 1)
     run = runs(bucket) / "a"
     with lock_folder(run):

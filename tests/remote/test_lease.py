@@ -22,9 +22,14 @@ def lease(bucket: Bucket, copy: Path, lines: list[str] | None = None, lost: thre
     assert address is not None
     copy.mkdir(exist_ok=True)
     return Lease(
-        open_bucket(address), address, copy, (lost or threading.Event()).set, life=LIFE, renew=RENEW,
+        open_bucket(address),
+        address,
+        copy,
+        (lost or threading.Event()).set,
+        life=LIFE,
+        renew=RENEW,
         say=(lines if lines is not None else []).append,
-    )  # fmt: skip
+    )
 
 
 def stored(bucket: Bucket) -> dict[str, object]:

@@ -53,8 +53,12 @@ def test_a_checkpoint_follows_its_history_and_deletions_come_last(bucket: Bucket
     store.written.clear()
     mirror.push()
     assert store.order == [
-        "history", "checkpoints/4/state", f"checkpoints/4/{WHOLE}", f"-checkpoints/2/{WHOLE}", "-checkpoints/2/state",
-    ]  # fmt: skip
+        "history",
+        "checkpoints/4/state",
+        f"checkpoints/4/{WHOLE}",
+        f"-checkpoints/2/{WHOLE}",
+        "-checkpoints/2/state",
+    ]
 
 
 def test_arrays_come_before_the_record_of_their_subject(bucket: Bucket, tmp_path: Path) -> None:
@@ -90,9 +94,10 @@ def test_cut_off_at_any_write_the_bucket_holds_no_half(bucket: Bucket, tmp_path:
     found = files(second)
     steps = {s: {n: t for n, t in found.items() if step_of(n) == s} for s in map(step_of, found) if s}
     assert steps.get("checkpoints/2") in (
-        None, {"checkpoints/2/state": "two", "checkpoints/2/input": "in"},
+        None,
+        {"checkpoints/2/state": "two", "checkpoints/2/input": "in"},
         {"checkpoints/2/state": "TWO", "checkpoints/2/digest": "d"},
-    )  # fmt: skip
+    )
     assert steps.get("checkpoints/4") in (None, {"checkpoints/4/state": "four"})
     assert found["history"] == ("1,2" if writes else "1")
     mirror = Mirror(run, Recorded(bucket))  # type: ignore[arg-type]
@@ -112,16 +117,28 @@ def test_a_checkpoint_that_lost_a_file_is_none(bucket: Bucket, tmp_path: Path) -
 
 def test_what_counts() -> None:
     assert counts("a/b.json") and counts("checkpoints/20/state/d/abc")
-    for name in (".lock", "a/.x.json.12.tmp", "subjects/.s.zarr.3.tmp/image/zarr.json", "x.tmp",
-                 "checkpoints/20.orbax-checkpoint-tmp-5/state/x"):  # fmt: skip
+    for name in (
+        ".lock",
+        "a/.x.json.12.tmp",
+        "subjects/.s.zarr.3.tmp/image/zarr.json",
+        "x.tmp",
+        "checkpoints/20.orbax-checkpoint-tmp-5/state/x",
+    ):
         assert not counts(name)
     assert step_of("a/checkpoints_best/20/state/x") == "a/checkpoints_best/20"
     assert step_of("checkpoints/20") is None and step_of("checkpoints/abc/x") is None
 
 
 BAD = (
-    "a/../../../planted", "../planted", "a//planted", "/planted", "./planted", "a/./planted", "..", "checkpoints/2/..",
-)  # fmt: skip
+    "a/../../../planted",
+    "../planted",
+    "a//planted",
+    "/planted",
+    "./planted",
+    "a/./planted",
+    "..",
+    "checkpoints/2/..",
+)
 
 
 @pytest.mark.parametrize("marked", [False, True])

@@ -34,9 +34,12 @@ def start() -> Iterator[Start]:
     def begin(store: str, workdir: str, log: Path, *more: str) -> "subprocess.Popen[bytes]":
         with log.open("wb") as out:
             child = subprocess.Popen(
-                [sys.executable, "-m", "tests.remote.train_there", store, workdir, str(STEPS), *more], cwd=ROOT,
-                stdout=out, stderr=subprocess.STDOUT, env=os.environ | {"JAX_PLATFORMS": "cpu"},
-            )  # fmt: skip
+                [sys.executable, "-m", "tests.remote.train_there", store, workdir, str(STEPS), *more],
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            )
         children.append(child)
         return child
 
@@ -92,9 +95,14 @@ def test_killed_and_gone_on_with_elsewhere(
 def command(log: Path, name: str, *flags: str, code: int = 0) -> str:
     """What a command prints; `log` takes both of its streams too."""
     done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{name}", *flags], cwd=ROOT, capture_output=True, text=True, timeout=900,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", f"experiments.{name}", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        check=False,
+    )
     with log.open("a") as out:
         out.write(done.stdout + done.stderr)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stdout + done.stderr

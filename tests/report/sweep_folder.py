@@ -18,27 +18,48 @@ from tlseg_jax.runtime.files import write_json
 def write_scans(folder: Path, name: str, subjects: Sequence[str]) -> None:
     """A prepared data set of blobs with these names, all for test."""
     spec = DatasetSpec(
-        name, "blob", "native", (SIDE,) * 3, (2.0, 2.0, 2.0), (SIDE,) * 3,
-        train_count=0, test_count=len(subjects), split_group=name,
-    )  # fmt: skip
+        name,
+        "blob",
+        "native",
+        (SIDE,) * 3,
+        (2.0, 2.0, 2.0),
+        (SIDE,) * 3,
+        train_count=0,
+        test_count=len(subjects),
+        split_group=name,
+    )
     records = {}
     for i, subject in enumerate(subjects):
         write_subject(folder / "subjects" / f"{subject}.zarr", *blob(i))
         records[subject] = {
-            "split": "test", "person": subject, "shape": [SIDE] * 3, "affine": np.diag([2.0, 2.0, 2.0, 1]).tolist(),
+            "split": "test",
+            "person": subject,
+            "shape": [SIDE] * 3,
+            "affine": np.diag([2.0, 2.0, 2.0, 1]).tolist(),
             "space_to_world": np.eye(4).tolist(),
-        }  # fmt: skip
+        }
     manifest = {
-        "format": 1, "spec": spec.to_dict(), "parameters": {}, "subjects": records,
+        "format": 1,
+        "spec": spec.to_dict(),
+        "parameters": {},
+        "subjects": records,
         "patch_box": Box((0, 0, 0), (SIDE,) * 3).to_dict(),
-    }  # fmt: skip
+    }
     write_json(folder / "manifest.json", manifest)
 
 
 def write_sweep(
-    workdir: Path, name: str = "brain", methods: Sequence[Truth] = BRAIN[:2], *, n: Sequence[int] = (2, 4, 8),
-    seeds: int = 2, persons: int = 4, cells: bool = True, fields: dict[str, Any] | None = None, **given: Any,
-) -> Path:  # fmt: skip
+    workdir: Path,
+    name: str = "brain",
+    methods: Sequence[Truth] = BRAIN[:2],
+    *,
+    n: Sequence[int] = (2, 4, 8),
+    seeds: int = 2,
+    persons: int = 4,
+    cells: bool = True,
+    fields: dict[str, Any] | None = None,
+    **given: Any,
+) -> Path:
     """WORKDIR/sweep/NAME with study.json and results.csv and, with `cells`, masks, losses and scans.
 
     Every prediction is the truth moved by a voxel; `fields` replace some of study.json.

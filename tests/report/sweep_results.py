@@ -78,21 +78,45 @@ def make_rows(
     rows: list[dict[str, str]] = []
 
     def add(
-        t: Truth, number: int, seed: int, role: str, test_set: str, subject: str, person: str, iou: float,
-        reference: float, cell: str, method: str,
-    ) -> None:  # fmt: skip
+        t: Truth,
+        number: int,
+        seed: int,
+        role: str,
+        test_set: str,
+        subject: str,
+        person: str,
+        iou: float,
+        reference: float,
+        cell: str,
+        method: str,
+    ) -> None:
         iou = float(np.clip(iou, 0, 1))
         row = {
-            "study": study, "method": method, "baseline": t.baseline, "remedy": t.remedy, "pretask": t.pretask,
-            "freeze": t.freeze if method else "", "n": str(number), "scans": str(number), "seed": str(seed),
-            "fold": str(seed % folds) if folds else "", "role": role, "test_set": test_set, "subject": subject,
-            "person": person, "iou": f"{iou:.6f}", "dice": f"{2 * iou / (1 + iou):.6f}",
+            "study": study,
+            "method": method,
+            "baseline": t.baseline,
+            "remedy": t.remedy,
+            "pretask": t.pretask,
+            "freeze": t.freeze if method else "",
+            "n": str(number),
+            "scans": str(number),
+            "seed": str(seed),
+            "fold": str(seed % folds) if folds else "",
+            "role": role,
+            "test_set": test_set,
+            "subject": subject,
+            "person": person,
+            "iou": f"{iou:.6f}",
+            "dice": f"{2 * iou / (1 + iou):.6f}",
             "reference_ml": f"{reference:.4f}",
             "predicted_ml": f"{max(reference + bias_ml + rng.normal(0, 0.3), 0):.4f}",
             "hd95_mm": f"{6 * (1 - iou):.4f}" if distances else "",
             "asd_mm": f"{2 * (1 - iou):.4f}" if distances else "",
-            "synthetic": str(int(synthetic)), "steps": "100", "train_seconds": "12.5", "cell": cell,
-        }  # fmt: skip
+            "synthetic": str(int(synthetic)),
+            "steps": "100",
+            "train_seconds": "12.5",
+            "cell": cell,
+        }
         if any(m.factors for m in methods):
             row |= {c: t.factors.get(f, "") for f, c in zip(FACTORS, FACTOR_COLUMNS, strict=True)}
         rows.append(row)
@@ -101,9 +125,18 @@ def make_rows(
         for i in range(persons):
             name = f"{pretask}-{i:02d}"
             add(
-                Truth("", pretask), 0, 0, "pretask", pretask, name, name, 0.8 + rng.normal(0, 0.05),
-                rng.uniform(5, 9), f"pretrain_{pretask}", "",
-            )  # fmt: skip
+                Truth("", pretask),
+                0,
+                0,
+                "pretask",
+                pretask,
+                name,
+                name,
+                0.8 + rng.normal(0, 0.05),
+                rng.uniform(5, 9),
+                f"pretrain_{pretask}",
+                "",
+            )
     for t in methods:
         for number in n:
             for seed in range(seeds):
@@ -119,9 +152,18 @@ def make_rows(
                             person = f"{test_set}-{i:02d}"
                             subject = f"{person}_scan{k}" if scans > 1 else person
                             add(
-                                t, number, seed, role, test_set, subject, person, iou, size[test_set, i, k], cell,
+                                t,
+                                number,
+                                seed,
+                                role,
+                                test_set,
+                                subject,
+                                person,
+                                iou,
+                                size[test_set, i, k],
+                                cell,
                                 t.name,
-                            )  # fmt: skip
+                            )
     return rows
 
 
@@ -156,19 +198,33 @@ def study_dict(
 ) -> dict[str, Any]:
     """A study.json as plain values; `fields` replace or add some."""
     return {
-        "name": study, "kind": kind, "task": task, "unseen": list(unseen), "n": list(n), "seeds": seeds,
+        "name": study,
+        "kind": kind,
+        "task": task,
+        "unseen": list(unseen),
+        "n": list(n),
+        "seeds": seeds,
         "folds": folds,
         "methods": [
             {
-                "name": t.name, "pretask": t.pretask, "freeze": t.freeze, "remedy": t.remedy, "baseline": t.baseline,
+                "name": t.name,
+                "pretask": t.pretask,
+                "freeze": t.freeze,
+                "remedy": t.remedy,
+                "baseline": t.baseline,
                 "factors": dict(t.factors),
             }
             for t in methods
         ],
-        "synthetic": synthetic, **IN_PERSON, "settings": {"network": "switch32", "steps": "100"}, "stores": {},
-        "exclusions": {task: [{"subject": "sub-99", "reason": "the label is empty"}]}, "failed": [], "missing": [],
+        "synthetic": synthetic,
+        **IN_PERSON,
+        "settings": {"network": "switch32", "steps": "100"},
+        "stores": {},
+        "exclusions": {task: [{"subject": "sub-99", "reason": "the label is empty"}]},
+        "failed": [],
+        "missing": [],
         "seconds": 123.4,
-    } | fields  # fmt: skip
+    } | fields
 
 
 def write_study(path: Path, methods: Sequence[Truth] = BRAIN, **settings: Any) -> Path:

@@ -67,11 +67,13 @@ def test_intraclass_correlation_of_the_published_judges() -> None:
     assert found.consistency.value == pytest.approx(0.7148, abs=5e-5)
     # The intervals that R's psych::ICC prints for these data.
     assert (found.agreement.low, found.agreement.high) == (
-        pytest.approx(0.019, abs=5e-4), pytest.approx(0.761, abs=5e-4),
-    )  # fmt: skip
+        pytest.approx(0.019, abs=5e-4),
+        pytest.approx(0.761, abs=5e-4),
+    )
     assert (found.consistency.low, found.consistency.high) == (
-        pytest.approx(0.342, abs=5e-4), pytest.approx(0.946, abs=5e-4),
-    )  # fmt: skip
+        pytest.approx(0.342, abs=5e-4),
+        pytest.approx(0.946, abs=5e-4),
+    )
 
 
 def test_intraclass_correlation_equals_the_anova_of_statsmodels() -> None:

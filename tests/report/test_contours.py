@@ -80,9 +80,7 @@ def test_the_subjects_right_is_on_the_left(tmp_path: Path) -> None:
 @pytest.mark.parametrize("codes", ["LAS", "LPS", "LIA", "PSR"])
 def test_the_picture_does_not_depend_on_how_the_voxels_are_stored(tmp_path: Path, codes: str) -> None:
     plain = case(MOVED, BOX)
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
-    )
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes))
 
     def stored(volume: NDArray[np.generic]) -> NDArray[np.generic]:
         return np.asarray(nib.orientations.apply_orientation(volume, turn))

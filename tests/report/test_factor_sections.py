@@ -26,12 +26,16 @@ def methods(data_sets: Sequence[Levels]) -> list[Truth]:
     rng = np.random.default_rng(0)
     return [
         Truth(
-            f"F{i:02d}-FT", x.name,
+            f"F{i:02d}-FT",
+            x.name,
             0.8 + DISEASE * (x.disease == "AD") + SPACE * (x.space == "native") + rng.normal(0, 0.005),
-            0.3, 0.6, 0.1 + SKULL_LOSS * (x.skull == "stripped"), factors=x.to_dict(),
+            0.3,
+            0.6,
+            0.1 + SKULL_LOSS * (x.skull == "stripped"),
+            factors=x.to_dict(),
         )
         for i, x in enumerate(data_sets)
-    ]  # fmt: skip
+    ]
 
 
 def factor_sections(results: Results, folder: Path, study: StudyInfo) -> tuple[Section, ...]:
@@ -70,10 +74,12 @@ def test_planted_effects_are_found(half: tuple[Results, StudyInfo, tuple[Section
     rows = {row[:2]: row[3:] for row in table_of(sections, "factor_main_effects").rows}
     assert len(rows) == 2 * 7
     for measure, effect, truth in (
-        ("IoU on the target", "disease", 100 * DISEASE), ("IoU on the target", "space", 100 * SPACE),
-        ("IoU on the target", "scanner", 0.0), ("loss on unseen data", "skull", 100 * SKULL_LOSS),
+        ("IoU on the target", "disease", 100 * DISEASE),
+        ("IoU on the target", "space", 100 * SPACE),
+        ("IoU on the target", "scanner", 0.0),
+        ("loss on unseen data", "skull", 100 * SKULL_LOSS),
         ("loss on unseen data", "disease", 0.0),
-    ):  # fmt: skip
+    ):
         difference, low, high, df = rows[measure, effect]
         assert low < difference < high and abs(difference - truth) < high - low < 3.0
         assert df == 33 - 1 - 6 - 15
@@ -126,9 +132,10 @@ def test_scores_are_means_over_seeds(half: tuple[Results, StudyInfo, tuple[Secti
     assert len(scores) == 33 * 2 * 5
     one = scores[0]
     rows = [
-        r for r in results
+        r
+        for r in results
         if (r.pretask, r.n, r.person, r.role, r.remedy) == (one.model, one.n, one.person, "target", "")
-    ]  # fmt: skip
+    ]
     assert len(rows) == 2 and one.score == pytest.approx(50 * (rows[0].iou + rows[1].iou))
 
 

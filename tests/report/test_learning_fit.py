@@ -12,14 +12,18 @@ N = (2, 4, 8, 16, 32, 64)
 
 
 def scores(
-    a: float, b: float, c: float, persons: int = 12, noise: float = 0.0, spread: float = 0.02, n: tuple[int, ...] = N,
+    a: float,
+    b: float,
+    c: float,
+    persons: int = 12,
+    noise: float = 0.0,
+    spread: float = 0.02,
+    n: tuple[int, ...] = N,
     seed: int = 0,
-) -> dict[int, dict[str, float]]:  # fmt: skip
+) -> dict[int, dict[str, float]]:
     rng = np.random.default_rng(seed)
     own = rng.normal(0, spread, persons)
-    return {
-        k: {f"p{i}": float(a - b * k**-c + own[i] + rng.normal(0, noise)) for i in range(persons)} for k in n
-    }
+    return {k: {f"p{i}": float(a - b * k**-c + own[i] + rng.normal(0, noise)) for i in range(persons)} for k in n}
 
 
 def fitted(found: LearningCurve | NoCurve) -> LearningCurve:
@@ -30,8 +34,10 @@ def fitted(found: LearningCurve | NoCurve) -> LearningCurve:
 def test_a_known_curve_is_found() -> None:
     curve = fitted(fit_learning_curve(scores(0.9, 0.5, 0.7, spread=0.0)))
     assert (curve.a, curve.b, curve.c) == (
-        pytest.approx(0.9, abs=1e-4), pytest.approx(0.5, abs=1e-3), pytest.approx(0.7, abs=2e-3),
-    )  # fmt: skip
+        pytest.approx(0.9, abs=1e-4),
+        pytest.approx(0.5, abs=1e-3),
+        pytest.approx(0.7, abs=2e-3),
+    )
     assert curve.at(np.array(N)) == pytest.approx(curve.mean, abs=1e-4)
     assert curve.persons == 12 and curve.n == N
 

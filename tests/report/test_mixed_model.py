@@ -18,9 +18,13 @@ DISEASE, SPACE, BOTH, DOUBLING = 5.0, -4.0, 3.0, 2.0
 
 
 def simulate(
-    rng: np.random.Generator, data_sets: Sequence[Levels] = design("quarter"), n: Sequence[int] = (2, 8),
-    persons: int = 5, model_sd: float = 2.0, run_sd: float = 1.0,
-) -> list[Observation]:  # fmt: skip
+    rng: np.random.Generator,
+    data_sets: Sequence[Levels] = design("quarter"),
+    n: Sequence[int] = (2, 8),
+    persons: int = 5,
+    model_sd: float = 2.0,
+    run_sd: float = 1.0,
+) -> list[Observation]:
     own = rng.normal(0, 2, persons)
     out = []
     for levels in data_sets:
@@ -55,9 +59,11 @@ def test_a_balanced_design_gives_the_analysis_of_variance() -> None:
     ms_persons = 2 * models * ((y.mean((0, 1)) - y.mean()) ** 2).sum() / (persons - 1)
     assert ms_models > ms_runs > ms_left < ms_persons
     wanted = {
-        "pre-trained model": (ms_models - ms_runs) / (2 * persons), "fine-tuned model": (ms_runs - ms_left) / persons,
-        "person": (ms_persons - ms_left) / (2 * models), "residual": ms_left,
-    }  # fmt: skip
+        "pre-trained model": (ms_models - ms_runs) / (2 * persons),
+        "fine-tuned model": (ms_runs - ms_left) / persons,
+        "person": (ms_persons - ms_left) / (2 * models),
+        "residual": ms_left,
+    }
     assert {k: pytest.approx(v**0.5, rel=2e-3) for k, v in wanted.items()} == fit.deviations
     half = stats.t.ppf(0.975, models - 7) * 2 * np.sqrt(ms_models / len(data))
     for b, factor in zip(beta[1:], FACTORS, strict=True):
@@ -74,8 +80,11 @@ def test_a_balanced_design_gives_the_analysis_of_variance() -> None:
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng(1)
     truth = {f: 0.0 for f in FACTORS} | {
-        "disease": DISEASE + BOTH / 2, "space": SPACE + BOTH / 2, "disease x space": BOTH, "labelled scans": DOUBLING,
-    }  # fmt: skip
+        "disease": DISEASE + BOTH / 2,
+        "space": SPACE + BOTH / 2,
+        "disease x space": BOTH,
+        "labelled scans": DOUBLING,
+    }
     held = []
     for _ in range(25):
         fit = fit_effects(simulate(rng, persons=3), [("disease", "space")])
@@ -101,20 +110,23 @@ def test_persons_tested_by_some_runs_only_do_not_shift_effects() -> None:
     # The easy person is tested by the AD models only: a plain mean would take that for an effect.
     kept = [
         Observation(o.score + 40 * (o.person == "p0"), o.model, o.cell, o.n, o.levels, o.person)
-        for o in data if o.person != "p0" or o.levels["disease"] == "AD"
-    ]  # fmt: skip
+        for o in data
+        if o.person != "p0" or o.levels["disease"] == "AD"
+    ]
     assert effect(fit_effects(kept), "disease").difference == pytest.approx(DISEASE + BOTH / 2, abs=1.0)
 
 
 def test_three_levels_are_each_compared_with_the_first() -> None:
     data = [
         Observation(50.0 + 10 * i + d, f"{level}{d}", f"{level}{d}", 4, Levels(scanner=level).to_dict())
-        for i, level in enumerate(("trial", "registry", "survey")) for d in (-1, 0, 1)
-    ]  # fmt: skip
+        for i, level in enumerate(("trial", "registry", "survey"))
+        for d in (-1, 0, 1)
+    ]
     fit = fit_effects(data)
     assert [(e.contrast, round(e.difference, 9)) for e in fit.effects] == [
-        ("registry - trial", 10.0), ("survey - trial", 20.0),
-    ]  # fmt: skip
+        ("registry - trial", 10.0),
+        ("survey - trial", 20.0),
+    ]
     # One score a model: ordinary least squares, with its t interval.
     half = stats.t.ppf(0.975, 6) * np.sqrt(1.0 * 2 / 3)
     assert fit.effects[0].high - 10 == pytest.approx(half)

@@ -17,9 +17,11 @@ from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section
 from tlseg_jax.runtime.errors import InputError
 
 TABLE = ReportTable(
-    "scores", "IoU of 3 <persons>.", ("method", "n", "IoU", "p"),
-    (("HDT-V-FT", 2, 0.123456789, None), ("A & <b>B</b>", 16, float("nan"), 1e-6), ("C, \"quoted\"", 4, 0.5, 1.0)),
-)  # fmt: skip
+    "scores",
+    "IoU of 3 <persons>.",
+    ("method", "n", "IoU", "p"),
+    (("HDT-V-FT", 2, 0.123456789, None), ("A & <b>B</b>", 16, float("nan"), 1e-6), ('C, "quoted"', 4, 0.5, 1.0)),
+)
 
 
 class Parsed(HTMLParser):

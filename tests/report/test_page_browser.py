@@ -15,9 +15,13 @@ from tlseg_jax.report.page.viewer import make_viewer
 playwright = pytest.importorskip("playwright.sync_api")
 
 ARGUMENTS = [
-    "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run", "--disable-gpu",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-gpu",
+]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 PLACES = [-3.5, 120.0, 8.0, None, 1e-7]
 
@@ -94,9 +98,7 @@ def test_slices_change_by_slider_wheel_keys_and_click(opened: Opened) -> None:
     seen = [(place.text_content(), opened.pixels(box))]
 
     def moved(expected: str) -> None:
-        opened.page.wait_for_function(
-            "([e, t]) => e.textContent.startsWith(t)", arg=[place.element_handle(), expected]
-        )
+        opened.page.wait_for_function("([e, t]) => e.textContent.startsWith(t)", arg=[place.element_handle(), expected])
         seen.append((place.text_content(), opened.pixels(box)))
         assert seen[-1][1] != seen[-2][1]
 

@@ -58,10 +58,15 @@ def test_a_brain_study_has_the_papers_parts(tmp_path: Path) -> None:
     found = sections(tmp_path, (*BRAIN, *REMEDIES), titles, persons=5, seeds=2, distances=True)
     check_whole(found, tmp_path)
     assert list(found) == [
-        "Pre-trained models (Table 2)", "Target data by number of labelled scans (Fig. 5)", "Unseen data (Fig. 6)",
-        "Learning curves and labels needed", "Volume agreement", "Paired tests between methods",
-        "Remedies against fragility on unseen data", "Worst cases and failures",
-    ]  # fmt: skip
+        "Pre-trained models (Table 2)",
+        "Target data by number of labelled scans (Fig. 5)",
+        "Unseen data (Fig. 6)",
+        "Learning curves and labels needed",
+        "Volume agreement",
+        "Paired tests between methods",
+        "Remedies against fragility on unseen data",
+        "Worst cases and failures",
+    ]
     table = found["Pre-trained models (Table 2)"].tables[0]
     assert [row[0] for row in table.rows] == ["mal_c", "hdt_v", "hdt_wb"] and table.columns[-1] == "paper, other scans"
     scores = found["Target data by number of labelled scans (Fig. 5)"].tables[0]

@@ -59,9 +59,7 @@ def test_scores_come_from_the_table_alone(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_sweep_says_what_is_missing(tmp_path: Path) -> None:
-    fields = {
-        "missing": ["HDT-V-FT_n8_s1"], "failed": [{"cell": "HDT-V-FT_n8_s0", "reason": "no memory <left>"}],
-    }  # fmt: skip
+    fields = {"missing": ["HDT-V-FT_n8_s1"], "failed": [{"cell": "HDT-V-FT_n8_s0", "reason": "no memory <left>"}]}
     sweep = write_sweep(tmp_path, cells=False, fields=fields)
     lines = (sweep / "results.csv").read_text().splitlines()
     (sweep / "results.csv").write_text("\n".join(x for x in lines if "HDT-V-FT_n8" not in x) + "\n")
@@ -131,9 +129,15 @@ def test_folds_and_a_single_n(tmp_path: Path) -> None:
 
 def test_slices_without_their_cells(tmp_path: Path) -> None:
     sweep = write_sweep(
-        tmp_path, "liver", LIVER, n=(2, 4), cells=False, task="mri_artery_tumour", unseen=(),
+        tmp_path,
+        "liver",
+        LIVER,
+        n=(2, 4),
+        cells=False,
+        task="mri_artery_tumour",
+        unseen=(),
         fields={"kind": "slices", "task": "mri_artery", "sections": ["losses_by_method", "convergence", "epochs"]},
-    )  # fmt: skip
+    )
     _, parsed, _ = report(sweep)
     assert parsed.text.count("Not shown: 12 runs cannot be read") == 2  # at both n
     assert parsed.text.count("Not shown: 6 runs cannot be read") == 1

@@ -34,9 +34,8 @@ def volumes(base: float, count: int, more: float) -> dict[str, float]:
 
 
 def sweep(
-    folder: Path, seeds: int = 3, folds: int = 0, count: int = 8, start: float = 0.6,
-    kept: Mapping[str, float] = KEPT,
-) -> tuple[Results, StudyInfo]:  # fmt: skip
+    folder: Path, seeds: int = 3, folds: int = 0, count: int = 8, start: float = 0.6, kept: Mapping[str, float] = KEPT
+) -> tuple[Results, StudyInfo]:
     """Models A, B and C; on `count` volumes of the pre-task B and C have 0.01 more Dice a seed and a volume."""
     rows = make_rows(LIVER, (2, 4), seeds, 4, study="liver", task=TARGET, unseen=(), folds=folds)
     rows = [r for r in rows if r["role"] != "pretask"]
@@ -53,10 +52,11 @@ def sweep(
         score(like, volumes(start, count, 0.01), method="", freeze="", cell=f"lits-seed{seed}")
     for (model, n, seed), row in cells.items():
         write_run(
-            folder / "cells" / row["cell"], losses=losses(model, seed),
+            folder / "cells" / row["cell"],
+            losses=losses(model, seed),
             epochs=[(300, 60.0 + seed, 0.5), (600, 30.0, 0.1)],
             detection={TARGET: {"found": 2 + seed, "missed": 1, "false": 3}},
-        )  # fmt: skip
+        )
         if model in kept:
             score(row, volumes(kept[model] + 0.01 * seed, count, 0.012 if model == "C" else 0.01), n=str(n))
     study = study_dict(LIVER, (2, 4), seeds, study="liver", task="mri_artery", unseen=(), folds=folds, kind="slices")

@@ -26,9 +26,14 @@ def head(side: int = 40, mm: float = 2.0, seed: int = 0) -> ViewerCase:
     reference[24:30, 16:24, 18:23] = True
     predicted = np.roll(reference, 2, axis=1)
     return ViewerCase(
-        "Worst", "sub-1 by HDT-V-FT.", "sub-1", image.astype(np.float32), reference, predicted,
+        "Worst",
+        "sub-1 by HDT-V-FT.",
+        "sub-1",
+        image.astype(np.float32),
+        reference,
+        predicted,
         np.diag([mm, mm, mm, 1.0]),
-    )  # fmt: skip
+    )
 
 
 def overlay(viewer: Viewer) -> NDArray[np.uint8]:
@@ -103,9 +108,7 @@ def test_a_large_scan_is_made_small_and_says_so() -> None:
 def test_a_large_scan_comes_closer_before_its_voxels_grow() -> None:
     case = head(120, 1.0)
     noise = np.random.default_rng(1).normal(0, 1, case.image.shape).astype(np.float32)
-    viewer = make_viewer(
-        ViewerCase("Best", "", "s", case.image + noise, case.reference, case.predicted, case.affine)
-    )
+    viewer = make_viewer(ViewerCase("Best", "", "s", case.image + noise, case.reference, case.predicted, case.affine))
     assert viewer.caption == "" and len(viewer.places) < 70
     assert count(overlay(viewer), TRUE_POSITIVE) == 6 * 6 * 5
 
@@ -113,9 +116,14 @@ def test_a_large_scan_comes_closer_before_its_voxels_grow() -> None:
 def test_thick_slices_become_even_voxels() -> None:
     case = head()
     thick = ViewerCase(
-        "Best", "", "sub-3", case.image[:, :, ::4], case.reference[:, :, ::4], case.predicted[:, :, ::4],
+        "Best",
+        "",
+        "sub-3",
+        case.image[:, :, ::4],
+        case.reference[:, :, ::4],
+        case.predicted[:, :, ::4],
         np.diag([2.0, 2.0, 8.0, 1.0]),
-    )  # fmt: skip
+    )
     viewer = make_viewer(thick)
     assert 30 <= len(viewer.places) <= 40
     found = count(overlay(viewer), TRUE_POSITIVE)
@@ -126,9 +134,16 @@ def test_slices_that_are_no_neighbours_stay_single() -> None:
     case = head()
     some = [3, 17, 20, 22, 39]
     stack = ViewerCase(
-        "Best", "", "v-1", case.image[..., some], case.reference[..., some], case.predicted[..., some],
-        np.diag([2.0, 2.0, 7.7, 1.0]), stack=True, numbers=(4, 18, 21, 23, 40),
-    )  # fmt: skip
+        "Best",
+        "",
+        "v-1",
+        case.image[..., some],
+        case.reference[..., some],
+        case.predicted[..., some],
+        np.diag([2.0, 2.0, 7.7, 1.0]),
+        stack=True,
+        numbers=(4, 18, 21, 23, 40),
+    )
     viewer = make_viewer(stack)
     assert viewer.places == tuple(f"slice {n} ({i} of 5)" for i, n in enumerate((4, 18, 21, 23, 40), 1))
     assert viewer.start[2] in (2, 3) and "no neighbours" in viewer.caption
@@ -141,9 +156,7 @@ def test_masks_may_be_empty(empty: str) -> None:
     none = np.zeros_like(case.reference)
     reference = none if empty in ("reference", "both") else case.reference
     predicted = none if empty in ("predicted", "both") else case.predicted
-    viewer = make_viewer(
-        ViewerCase("t", "", "s", case.image, reference, predicted, case.affine)
-    )
+    viewer = make_viewer(ViewerCase("t", "", "s", case.image, reference, predicted, case.affine))
     assert int((overlay(viewer)[..., 3] > 0).sum()) == int((reference | predicted).sum())
 
 
@@ -175,10 +188,15 @@ def test_a_real_scan() -> None:
     reference = np.isin(np.asarray(label.dataobj), (36, 37))
     viewer = make_viewer(
         ViewerCase(
-            "t", "", "sub-1000", image.get_fdata(dtype=np.float32), reference, np.roll(reference, 3, 1),
+            "t",
+            "",
+            "sub-1000",
+            image.get_fdata(dtype=np.float32),
+            reference,
+            np.roll(reference, 3, 1),
             np.asarray(image.affine, float),
         )
-    )  # fmt: skip
+    )
     assert len(viewer.document) <= MAX_BYTES
     mm = float(viewer.caption.split("voxels of ")[1].split(" mm")[0])
     ml = count(overlay(viewer), TRUE_POSITIVE) * mm**3 / 1000

@@ -48,9 +48,14 @@ def run(
     if cache:
         mine |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return subprocess.run(
-        [*MODULE, *(launch if hosts else ()), *arguments], cwd=ROOT, env={**os.environ, **mine, **environment},
-        capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        [*MODULE, *(launch if hosts else ()), *arguments],
+        cwd=ROOT,
+        env={**os.environ, **mine, **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
 
 
 def lines(text: str, process: int) -> list[str]:
@@ -92,9 +97,13 @@ def test_what_does_not_go_together(
 
 
 SLURM = {
-    "SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "2", "SLURM_PROCID": "1",
-    "SLURM_LOCALID": "0", "SLURM_STEP_NUM_TASKS": "2",
-}  # fmt: skip
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "n[1-2]",
+    "SLURM_NTASKS": "2",
+    "SLURM_PROCID": "1",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_NUM_TASKS": "2",
+}
 
 
 @pytest.mark.parametrize(
@@ -106,13 +115,16 @@ SLURM = {
         ({k: v for k, v in SLURM.items() if k != "SLURM_STEP_NUM_TASKS"}, None),
         (
             {
-                "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911", "OMPI_COMM_WORLD_SIZE": "3",
-                "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0",
-            }, (3, 2, "by Open MPI"),
+                "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911",
+                "OMPI_COMM_WORLD_SIZE": "3",
+                "OMPI_COMM_WORLD_RANK": "2",
+                "OMPI_COMM_WORLD_LOCAL_RANK": "0",
+            },
+            (3, 2, "by Open MPI"),
         ),
         ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, None),
     ],
-)  # fmt: skip
+)
 def test_schedulers_are_heard_as_jax_hears_them(
     environment: dict[str, str], found: tuple[int, int, str] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,9 +167,7 @@ def test_processes_tell_one_another_and_end_together() -> None:
         assert t["chief"] == "fine"
         assert t["each"] == "The scan x is empty."
         assert t["divide"] == [[0, 0], [1, 1], [2, 2], [3, 0], [4, 1]]
-        assert t["arrays"] == {
-            "a": ["float32", [4], expected.tobytes().hex()], "b": ["int8", [2, 3], bytes(6).hex()]
-        }  # fmt: skip
+        assert t["arrays"] == {"a": ["float32", [4], expected.tobytes().hex()], "b": ["int8", [2, 3], bytes(6).hex()]}
     assert [t["bytes"] for t in told] == [[1, 2, 3], [], []]
     assert "error: The scan y is empty: copy it again." in lines(done.stderr, 1)
     assert "Traceback" not in done.stderr
@@ -277,8 +287,10 @@ def test_two_processes_train_on_slices_as_one(tmp_path: Path) -> None:
     parts = run((*given, str(tmp_path / "two"), "8", "slices"), hosts=2, devices=2)
     assert parts.returncode == 0, parts.stderr
     check_same(tmp_path / "one" / "run", tmp_path / "two" / "run")
-    tested = {r["test_set"]: json.loads((tmp_path / "two/run/summary.json").read_text())["test_sets"][r["test_set"]]
-              for r in rows(tmp_path / "two/run/subjects.csv")}  # fmt: skip
+    tested = {
+        r["test_set"]: json.loads((tmp_path / "two/run/summary.json").read_text())["test_sets"][r["test_set"]]
+        for r in rows(tmp_path / "two/run/subjects.csv")
+    }
     assert all(list(entry["detection"]["volumes"]) == list(store.subjects("test")) for entry in tested.values())
     whole, of_two = (rows(tmp_path / w / "run" / "epochs.csv") for w in ("one", "two"))
     assert [r["step"] for r in whole] == [r["step"] for r in of_two] == ["6"]
@@ -301,9 +313,12 @@ def test_a_pretrained_start_of_twenty_steps_and_evaluate(tmp_path: Path) -> None
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "two" / "run" / "subjects.csv").read_bytes() == before
     command = (
-        "experiments.evaluate", f"--run={tmp_path / 'two' / 'run'}", "--dataset=tiny", f"--store={tmp_path}",
+        "experiments.evaluate",
+        f"--run={tmp_path / 'two' / 'run'}",
+        "--dataset=tiny",
+        f"--store={tmp_path}",
         "--split=train",
-    )  # fmt: skip
+    )
     scored = run(command, hosts=2)
     assert scored.returncode == 0, scored.stderr
     ours = rows(tmp_path / "two" / "run" / "subjects.csv")

@@ -41,9 +41,13 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def call(*arguments: str, home: Path, **environment: str) -> list[str]:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XDG_"))}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True, timeout=120,
+        [sys.executable, "-c", PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
         env=env | {"HOME": str(home), "PYTHONPATH": str(ROOT)} | environment,
-    )  # fmt: skip
+    )
     assert done.stderr == ""
     return done.stdout.split(maxsplit=2)
 

@@ -12,11 +12,20 @@ from tlseg_jax.runtime.errors import InputError
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("11GB", 11 * 10**9), ("11 gb", 11 * 10**9), ("11G", 11 * 10**9), ("10.5GiB", int(10.5 * 2**30)),
-        ("800MB", 8 * 10**8), (" 512MiB ", 2**29), ("2TB", 2 * 10**12), ("11e9", 11 * 10**9), ("123456", 123456),
-        (".5GB", 5 * 10**8), ("4KiB", 4096), ("7B", 7),
+        ("11GB", 11 * 10**9),
+        ("11 gb", 11 * 10**9),
+        ("11G", 11 * 10**9),
+        ("10.5GiB", int(10.5 * 2**30)),
+        ("800MB", 8 * 10**8),
+        (" 512MiB ", 2**29),
+        ("2TB", 2 * 10**12),
+        ("11e9", 11 * 10**9),
+        ("123456", 123456),
+        (".5GB", 5 * 10**8),
+        ("4KiB", 4096),
+        ("7B", 7),
     ],
-)  # fmt: skip
+)
 def test_amounts_are_read_as_written(text: str, size: int) -> None:
     """Units of 1000 and of 1024, any case, with or without a space."""
     assert parse_bytes(text) == size

@@ -75,10 +75,7 @@ def test_a_forked_child_dies_of_it() -> None:
 
 
 def test_a_command_ends_with_75_and_one_sentence() -> None:
-    code = (
-        "import os, signal\nfrom experiments import cli\n"
-        "cli.run(lambda: os.kill(os.getpid(), signal.SIGUSR1))"
-    )  # fmt: skip
+    code = "import os, signal\nfrom experiments import cli\ncli.run(lambda: os.kill(os.getpid(), signal.SIGUSR1))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 75
     assert ended.stderr == "stopped: Stopped by SIGUSR1: run the same command again to go on from what is done.\n"
@@ -93,9 +90,7 @@ def job(tiny_network: UNetConfig, monkeypatch: pytest.MonkeyPatch) -> JobSetting
 
 def train(store: Store, job: JobSettings, folder: Path, programs: Programs) -> Fit:
     with lock_folder(folder):
-        return train_job(
-            store, job, folder, programs=programs, say=lambda _: None, progress=False, tell_flops=False
-        )  # fmt: skip
+        return train_job(store, job, folder, programs=programs, say=lambda _: None, progress=False, tell_flops=False)
 
 
 @pytest.mark.usefixtures("quick_compile", "listening")
@@ -226,9 +221,14 @@ def test_two_processes_stop_at_one_step_and_one_goes_on(sent: str, place: int, t
     def run(folder: str, *signal_of: str, hosts: bool = False) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", *(launch if hosts else ()), "tests.train.stop_run", str(tmp_path / "store")]
         return subprocess.run(
-            [*command, str(tmp_path / folder), *signal_of], cwd=ROOT, env=environment, capture_output=True, text=True,
-            timeout=300, check=False,
-        )  # fmt: skip
+            [*command, str(tmp_path / folder), *signal_of],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
 
     stopped = run("run", sent, "3", str(place), hosts=True)
     said = stopped.stdout + stopped.stderr

@@ -16,10 +16,16 @@ from tlseg_jax.train import run as run_module
 from tlseg_jax.train import usual
 
 STUDY: dict[str, Any] = {
-    "name": "small", "task": "target", "unseen": ["other"], "n": [2, 3], "seeds": 2, "steps": 4, "pretrain_steps": 4,
+    "name": "small",
+    "task": "target",
+    "unseen": ["other"],
+    "n": [2, 3],
+    "seeds": 2,
+    "steps": 4,
+    "pretrain_steps": 4,
     "recipe_values": {"intensity_augmentation": False, "affine_augmentation": False},
     "methods": [{"name": "FT", "pretask": "source"}, {"name": "E2E"}],
-}  # fmt: skip
+}
 
 MakeSweep = Callable[..., Sweep]
 
@@ -30,9 +36,12 @@ def small_stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("stores")
     for name, train, test, first in (("source", 4, 2, 0), ("target", 4, 2, 0), ("other", 0, 2, 10)):
         store = write_store(
-            root / name, train=train, test=test, first=first,
+            root / name,
+            train=train,
+            test=test,
+            first=first,
             spec={"name": name, "flip_left_right": True, "split_group": "other" if name == "other" else "tiny"},
-        )  # fmt: skip
+        )
         manifest = store.manifest
         for subject, record in manifest["subjects"].items():
             # Same anatomy, other label file: the two tasks show the same scans.

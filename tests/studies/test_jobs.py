@@ -80,14 +80,19 @@ def test_every_loss_goes_with_its_own_kind_of_data() -> None:
                     job(spec, loss=name)
 
 
-@pytest.mark.parametrize(("spec", "training", "name"), [
-    (HEADS, Training(epochs=3), "epochs"), (HEADS, Training(sampling="balanced"), "sampling"),
-    (HEADS, Training(slice_channels=3), "slice_channels"), (HEADS, Training(watch_every=2), "watch_every"),
-    (MRI, Training(recipe_values={"intensity_augmentation": True}), "intensity_augmentation"),
-    (MRI, Training(recipe_values={"intensity_augmentation": False}), "intensity_augmentation"),
-    (MRI, Training(recipe_values={"affine_augmentation": True}), "affine_augmentation"),
-    (MRI, Training(recipe_values={"randomisation": True}), "randomisation"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "training", "name"),
+    [
+        (HEADS, Training(epochs=3), "epochs"),
+        (HEADS, Training(sampling="balanced"), "sampling"),
+        (HEADS, Training(slice_channels=3), "slice_channels"),
+        (HEADS, Training(watch_every=2), "watch_every"),
+        (MRI, Training(recipe_values={"intensity_augmentation": True}), "intensity_augmentation"),
+        (MRI, Training(recipe_values={"intensity_augmentation": False}), "intensity_augmentation"),
+        (MRI, Training(recipe_values={"affine_augmentation": True}), "affine_augmentation"),
+        (MRI, Training(recipe_values={"randomisation": True}), "randomisation"),
+    ],
+)
 def test_what_would_do_nothing_is_refused(spec: AnySpec, training: Training, name: str) -> None:
     with pytest.raises(InputError, match=f"^{name} does not go with {spec.kind} such as {spec.name}: leave") as e:
         make_job(DRAWN, spec, "finetune", training)
@@ -100,35 +105,48 @@ def test_scores_that_only_volumes_have_are_refused_of_slices(change: dict[str, A
         make_job(dataclasses.replace(DRAWN, **change), MRI, "finetune", Training())
 
 
-@pytest.mark.parametrize(("spec", "change", "says"), [
-    (MRI, {"slice_channels": 2}, "slice_channels=2 has no middle slice"),
-    (MRI, {"network": "switch32"}, "switch32 is 3D and mri_artery is a data set of slices: choose --network=unet2d"),
-    (HEADS, {"network": "unet2d"}, "unet2d is 2D and hdt_c is a data set of volumes: choose --network=switch8x2"),
-    (HEADS, {"network": "unet9"}, "no network named 'unet9'"),
-    (MRI, {"recipe": "paper"}, "no recipe for slices named 'paper'"),
-    (HEADS, {"recipe": "report"}, "no recipe named 'report'"),
-    (MRI, {"n": 0}, "n=0 labelled scans is not usable"),
-    (MRI, {"recipe_values": {"learning_rte": 1.0}}, "changes 'learning_rte', which no recipe has"),
-    (MRI, {"recipe_values": {"learning_rate": "fast"}}, "learning_rate = 'fast': a float is wanted"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "change", "says"),
+    [
+        (MRI, {"slice_channels": 2}, "slice_channels=2 has no middle slice"),
+        (
+            MRI,
+            {"network": "switch32"},
+            "switch32 is 3D and mri_artery is a data set of slices: choose --network=unet2d",
+        ),
+        (HEADS, {"network": "unet2d"}, "unet2d is 2D and hdt_c is a data set of volumes: choose --network=switch8x2"),
+        (HEADS, {"network": "unet9"}, "no network named 'unet9'"),
+        (MRI, {"recipe": "paper"}, "no recipe for slices named 'paper'"),
+        (HEADS, {"recipe": "report"}, "no recipe named 'report'"),
+        (MRI, {"n": 0}, "n=0 labelled scans is not usable"),
+        (MRI, {"recipe_values": {"learning_rte": 1.0}}, "changes 'learning_rte', which no recipe has"),
+        (MRI, {"recipe_values": {"learning_rate": "fast"}}, "learning_rate = 'fast': a float is wanted"),
+    ],
+)
 def test_what_does_not_fit_is_one_sentence(spec: AnySpec, change: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         make_job(DRAWN, spec, "finetune", Training(**change))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("spec", "training", "name"), [
-    (MRI, Training(), "a-all-seed0"),
-    (MRI, Training(network="unet2d", recipe="default", sampling="all", slice_channels=1), "a-all-seed0"),
-    (HEADS, Training(network="switch8x2", recipe_values={"accumulate": 1}), "a-all-seed0"),
-    (HEADS, Training(recipe_values={"accumulate": 2}), "a-all-accumulate2-seed0"),
-    (HEADS, Training(network="switch32", recipe="paper", seed=4), "a-all-switch32-paper-seed4"),
-    (HEADS, Training(precision="bfloat16"), "a-all-bfloat16-seed0"),
-    (MRI, Training(sampling="balanced", slice_channels=5, recipe_values={"loss": "dice"}),
-     "a-all-dice-balanced-5channels-seed0"),
-    (HEADS, Training(recipe_values=REMEDIES), "a-all-l2sp0.01-staged-randomised-seed0"),
-    (HEADS, Training(recipe_values={"l2sp": 0.0, "unfreezing": "at_once", "randomisation": False}), "a-all-seed0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec", "training", "name"),
+    [
+        (MRI, Training(), "a-all-seed0"),
+        (MRI, Training(network="unet2d", recipe="default", sampling="all", slice_channels=1), "a-all-seed0"),
+        (HEADS, Training(network="switch8x2", recipe_values={"accumulate": 1}), "a-all-seed0"),
+        (HEADS, Training(recipe_values={"accumulate": 2}), "a-all-accumulate2-seed0"),
+        (HEADS, Training(network="switch32", recipe="paper", seed=4), "a-all-switch32-paper-seed4"),
+        (HEADS, Training(precision="bfloat16"), "a-all-bfloat16-seed0"),
+        (
+            MRI,
+            Training(sampling="balanced", slice_channels=5, recipe_values={"loss": "dice"}),
+            "a-all-dice-balanced-5channels-seed0",
+        ),
+        (HEADS, Training(recipe_values=REMEDIES), "a-all-l2sp0.01-staged-randomised-seed0"),
+        (HEADS, Training(recipe_values={"l2sp": 0.0, "unfreezing": "at_once", "randomisation": False}), "a-all-seed0"),
+    ],
+)
 def test_a_run_is_named_by_what_is_not_usual(spec: AnySpec, training: Training, name: str) -> None:
     assert run_name(spec, training, "a", "all") == name
 
@@ -139,9 +157,7 @@ def test_a_run_s_name_may_end_otherwise_and_leave_out_remedies() -> None:
 
 
 def test_a_pre_training_is_on_all_scans_and_without_what_is_for_the_target() -> None:
-    training = Training(
-        n=2, seed=3, steps=9, validation=1, patience=4, recipe_values=REMEDIES | {"learning_rate": 0.3}
-    )
+    training = Training(n=2, seed=3, steps=9, validation=1, patience=4, recipe_values=REMEDIES | {"learning_rate": 0.3})
     first = make_pretrain_job(DRAWN, HEADS, training, Missing())
     assert (first.n, first.seed, first.steps, first.validation, first.patience) == (None, 3, 200, 0, 0)
     assert first.recipe == get_recipe("default").override(learning_rate=0.3)

@@ -32,9 +32,16 @@ METHODS = [
     for m in read_study_file(LIVER).methods
 ]
 STUDY: dict[str, Any] = {
-    "name": "liver", "task": "tinymr", "n": [2], "seeds": 1, "epochs": 1, "pretrain_epochs": 1, "methods": METHODS,
-    "recipe_values": {"batch_size": 4}, "sections": list(read_study_file(LIVER).sections),
-}  # fmt: skip
+    "name": "liver",
+    "task": "tinymr",
+    "n": [2],
+    "seeds": 1,
+    "epochs": 1,
+    "pretrain_epochs": 1,
+    "methods": METHODS,
+    "recipe_values": {"batch_size": 4},
+    "sections": list(read_study_file(LIVER).sections),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +121,10 @@ def test_what_was_forgotten_is_in_the_table_and_the_report_has_its_sections(trai
     results, study = read_results(folder / "results.csv"), read_study(folder / "study.json")
     scored = {(r.method, r.role, r.test_set) for r in results}
     assert scored == {
-        ("", "pretask", "tinyct_tumour"), *((m, "target", "tinymr_tumour") for m in "ABC"),
+        ("", "pretask", "tinyct_tumour"),
+        *((m, "target", "tinymr_tumour") for m in "ABC"),
         *((m, "pretask", "tinyct_tumour") for m in "BC"),
-    }  # fmt: skip
+    }
     study = dataclasses.replace(study, figures=tmp_path)
     found = {name: SECTIONS[name](results, study) for name in study.sections}
     for name in ("target", "convergence", "losses_by_method", "examples", "cases"):

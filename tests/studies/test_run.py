@@ -143,8 +143,12 @@ def test_what_fails_is_named_and_the_rest_goes_on(make_sweep: MakeSweep) -> None
     swept = sweep.run(AUTO, say=lambda _: None)
     assert list(swept.failed) == ["E2E-n2-seed1"] and "other settings" in swept.failed["E2E-n2-seed1"]
     assert {d.cell.name for d in swept.done} == {
-        "source-seed0", "source-seed1", "FT-n2-seed0", "FT-n2-seed1", "E2E-n2-seed0"
-    }  # fmt: skip
+        "source-seed0",
+        "source-seed1",
+        "FT-n2-seed0",
+        "FT-n2-seed1",
+        "E2E-n2-seed0",
+    }
     study = read_study(swept.folder / "study.json")
     assert [f.cell for f in study.failed] == ["E2E-n2-seed1"]
     shutil.rmtree(taken)
@@ -168,9 +172,7 @@ def test_a_pretraining_that_fails_takes_its_cells_along_and_no_others(
     assert [d.cell.name for d in swept.done] == ["E2E-n2-seed0"]
 
 
-def test_an_interrupted_sweep_goes_on_to_the_same_end(
-    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_sweep_goes_on_to_the_same_end(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     changes: dict[str, Any] = {"n": [2], "seeds": 2, "methods": [{"name": "E2E"}]}
     whole = make_sweep("a", **changes).run(AUTO, say=lambda _: None)
     real, calls = run_module.train_and_assess, []

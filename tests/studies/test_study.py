@@ -21,8 +21,11 @@ def test_the_papers_grids() -> None:
     brain = read_study_file(STUDIES / "brain.toml")
     papers = [m for m in brain.methods if not m.remedy]
     assert [(m.name, m.pretask) for m in papers] == [
-        ("MAL-C-FT", "mal_c"), ("HDT-V-FT", "hdt_v"), ("HDT-WB-FT", "hdt_wb"), ("HDT-C-E2E", "none"),
-    ]  # fmt: skip
+        ("MAL-C-FT", "mal_c"),
+        ("HDT-V-FT", "hdt_v"),
+        ("HDT-WB-FT", "hdt_wb"),
+        ("HDT-C-E2E", "none"),
+    ]
     assert brain.n == (2, 4, 8, 16, 32, 64, 128, 256, 306) and brain.seeds == 5 and brain.unseen == ("oas_c",)
     liver = read_study_file(STUDIES / "liver.toml")
     spec = get_any_spec("mri_artery")
@@ -59,8 +62,10 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
     spec = get_any_spec("hdt_c")
     plain, *others = (cell_job(study, Cell(m, 2, 0, None), PLACE, spec, "float32") for m in study.methods)
     assert [(m.name, m.baseline) for m in study.methods[1:]] == [
-        ("FT-staged", "FT"), ("FT-l2sp", "FT"), ("FT-randomised", "FT"),
-    ]  # fmt: skip
+        ("FT-staged", "FT"),
+        ("FT-l2sp", "FT"),
+        ("FT-randomised", "FT"),
+    ]
     assert plain.freeze == "encoder"
     for job, freeze, changed in zip(
         others, ("none", "none", "encoder"), ("unfreezing", "l2sp", "randomisation"), strict=True

@@ -43,9 +43,14 @@ def train(folder: Path, steps: int, parallel: Parallel = ONE) -> tuple[list[floa
     labels = label_parameters(variables["params"], get_rules("none"))
     optimiser = make_optimiser(get_recipe("default").override(epsilon=1e-3), steps, labels)
     step = make_train_step(
-        NETWORK, optimiser, get_loss("cross_entropy_dice"), labels, parallel=parallel, lowering="native",
+        NETWORK,
+        optimiser,
+        get_loss("cross_entropy_dice"),
+        labels,
+        parallel=parallel,
+        lowering="native",
         inputs=patch_inputs(Augmentation(flip_left_right=True)),
-    )  # fmt: skip
+    )
     state = init_state(jax.tree.map(jnp.array, variables), optimiser)
     dispatch, losses = Dispatch(step, parallel=parallel), []
     for i in range(steps):

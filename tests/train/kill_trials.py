@@ -75,9 +75,13 @@ class Kind:
             get_recipe("paper"), loss="cross_entropy_dice", epsilon=1e-3, learning_rate=1e-2, schedule="cosine"
         )
         return JobSettings(
-            NETWORK, recipe, self.steps, checkpoint_every=self.checkpoint_every,
-            validation=1 if self.validate_every else 0, validate_every=self.validate_every,
-        )  # fmt: skip
+            NETWORK,
+            recipe,
+            self.steps,
+            checkpoint_every=self.checkpoint_every,
+            validation=1 if self.validate_every else 0,
+            validate_every=self.validate_every,
+        )
 
 
 KINDS = {
@@ -103,9 +107,8 @@ def train(store: Path, folder: Path, kind: Kind, told: int, seed: int) -> None:
     Dispatch.__call__ = slowed  # type: ignore[method-assign]
     with lock_folder(folder):
         fit = train_job(
-            Store(store), kind.job(), folder, say=lambda line: print(line, flush=True), progress=False,
-            tell_flops=False,
-        )  # fmt: skip
+            Store(store), kind.job(), folder, say=lambda line: print(line, flush=True), progress=False, tell_flops=False
+        )
     os.write(told, f"resumed {fit.resumed_at}\n".encode())
 
 

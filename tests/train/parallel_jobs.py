@@ -36,9 +36,15 @@ def main(folder: Path) -> None:
         said: list[str] = []
         with lock_folder(folder / name):
             done = train_job(
-                store, settings, folder / name, start, execution=Execution(**how), say=said.append, progress=False,
+                store,
+                settings,
+                folder / name,
+                start,
+                execution=Execution(**how),
+                say=said.append,
+                progress=False,
                 tell_flops=False,
-            )  # fmt: skip
+            )
         found[name] = {"said": [line for line in said if line.startswith("parallel:")]}
         state = jax.tree.map(np.asarray, (done.state.params, done.state.batch_stats))
         losses, scores = (np.array([v for _, v in curve]) for curve in (done.losses, done.validation))

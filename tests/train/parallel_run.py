@@ -97,9 +97,15 @@ def _slices(parallel: Parallel) -> dict[str, Any]:
     optimiser = make_optimiser(get_recipe("default").override(epsilon=1e-3), 20, labels)
     loss = get_slice_loss("liver_bce", config.outputs)
     step = make_train_step(
-        config, optimiser, lambda logits, target, axis=None: loss(logits, *target, axis=axis), labels,
-        inputs=slice_inputs(2), lowering="native", parallel=parallel, accumulate=2,
-    )  # fmt: skip
+        config,
+        optimiser,
+        lambda logits, target, axis=None: loss(logits, *target, axis=axis),
+        labels,
+        inputs=slice_inputs(2),
+        lowering="native",
+        parallel=parallel,
+        accumulate=2,
+    )
 
     def batch(i: int) -> Any:
         rng = np.random.default_rng(i)

@@ -81,17 +81,25 @@ def test_dropout_is_that_of_the_large_batch() -> None:
     ends = []
     for accumulate in (1, 2):
         step, state = descend(
-            config, variables, labels, lambda logits, target: binary_cross_entropy(logits, *target), accumulate,
+            config,
+            variables,
+            labels,
+            lambda logits, target: binary_cross_entropy(logits, *target),
+            accumulate,
             inputs=slice_inputs(2),
-        )  # fmt: skip
+        )
         ends.append(step(state, batch))
     (large, its), (small, theirs) = ends
     assert_close((large.params, its), (small.params, theirs))
     # Another seed drops others: the agreement above is not that nothing is dropped.
     step, state = descend(
-        config, variables, labels, lambda logits, target: binary_cross_entropy(logits, *target), 1,
+        config,
+        variables,
+        labels,
+        lambda logits, target: binary_cross_entropy(logits, *target),
+        1,
         inputs=slice_inputs(2),
-    )  # fmt: skip
+    )
     _, other = step(TrainState(state.step, state.params, state.batch_stats, state.opt_state, jnp.uint32(9)), batch)
     assert abs(float(other["loss"]) - float(ends[0][1]["loss"])) > 1e-4
 

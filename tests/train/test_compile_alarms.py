@@ -45,18 +45,26 @@ print("compiled")
 """
 
 
-@pytest.mark.parametrize("arguments", [
-    pytest.param(("switch32", "2", "72", "112", "112"), id="switch32", marks=pytest.mark.slow),
-    pytest.param(("switch8x2", "2", "72", "112", "112"), id="switch8x2", marks=pytest.mark.slow),
-    pytest.param(("unet2d", "10", "512", "512"), id="unet2d", marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(("switch32", "2", "72", "112", "112"), id="switch32", marks=pytest.mark.slow),
+        pytest.param(("switch8x2", "2", "72", "112", "112"), id="switch8x2", marks=pytest.mark.slow),
+        pytest.param(("unet2d", "10", "512", "512"), id="unet2d", marks=pytest.mark.slow),
+    ],
+)
 def test_no_constant_folding_alarm_at_the_papers_sizes(arguments: tuple[str, ...]) -> None:
     env = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}  # a kept program is not compiled
     env["TF_CPP_MIN_LOG_LEVEL"] = "0"  # everything that XLA has to say
     done = subprocess.run(
-        [sys.executable, "-c", COMPILE, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600,
+        [sys.executable, "-c", COMPILE, *arguments],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=600,
         check=False,
-    )  # fmt: skip
+    )
     assert done.stdout == "compiled\n", done.stderr
     assert "onstant folding" not in done.stderr
     assert "slow_operation_alarm" not in done.stderr

@@ -47,9 +47,13 @@ class Training:
     def run(self, stream: Any, cache: Any = None) -> tuple[Any, list[float]]:
         """The last state, and each step's loss; with a cache, two steps a call."""
         step = make_train_step(
-            self.config, self.optimiser, self.loss, self.labels, inputs=self.inputs,
+            self.config,
+            self.optimiser,
+            self.loss,
+            self.labels,
+            inputs=self.inputs,
             feature_levels=self.levels if cache else 0,
-        )  # fmt: skip
+        )
         a_call = 2 if cache else 1
         dispatch, losses = Dispatch(step, a_call, cache), []
         state = init_state(jax.tree.map(jnp.array, self.variables), self.optimiser, SEED)

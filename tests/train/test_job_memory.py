@@ -42,9 +42,13 @@ def test_a_budget_that_nothing_fits_is_refused_before_the_folder_is_used(
     monkeypatch.setattr(memory, "HOPELESS", 1.0)
     with pytest.raises(InputError, match=r"--memory_budget is 0\.01 MB: no --remat"):
         train_job(
-            tiny_store, _job(tiny_network), tmp_path / "run", execution=Execution(memory_budget=10_000),
-            say=lambda _: None, progress=False,
-        )  # fmt: skip
+            tiny_store,
+            _job(tiny_network),
+            tmp_path / "run",
+            execution=Execution(memory_budget=10_000),
+            say=lambda _: None,
+            progress=False,
+        )
     assert not (tmp_path / "run" / "settings.json").exists()
 
 

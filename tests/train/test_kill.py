@@ -19,9 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def tally_of(folder: Path, *arguments: str, timeout: int) -> dict[str, Any]:
     """What `kill_trials` found; in a process of its own, as it forks."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.train.kill_trials", f"--folder={folder}", *arguments], cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=timeout, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.train.kill_trials", f"--folder={folder}", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
     print(ended.stdout)
     return json.loads(ended.stdout)  # type: ignore[no-any-return]

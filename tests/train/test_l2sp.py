@@ -82,10 +82,7 @@ def test_descent_ends_between_the_start_and_the_target() -> None:
 @pytest.mark.parametrize("recipe", ["paper", "default"])
 def test_the_optimiser_pulls_the_trained_part_only_and_its_state_may_be_given_away(recipe: str) -> None:
     """The stronger the pull the nearer the end to the start; a step that donates its state works."""
-    labels = {
-        "encoder_0": {"conv_0": {"kernel": "frozen"}},
-        "head": {"kernel": "trained", "bias": "trained"},
-    }
+    labels = {"encoder_0": {"conv_0": {"kernel": "frozen"}}, "head": {"kernel": "trained", "bias": "trained"}}
     start, target = parameters(0), parameters(1)
 
     def train(alpha: float) -> Any:

@@ -34,9 +34,14 @@ Measured: 4e-6 at most. Of a way that is wrong the losses are 1e-4 off within th
 def _result(script: str, *arguments: str, devices: int = 8) -> dict[str, Any]:
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     done = subprocess.run(
-        [sys.executable, "-m", f"tests.train.{script}", *arguments], cwd=ROOT, env=environment, capture_output=True,
-        text=True, timeout=570, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", f"tests.train.{script}", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=570,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
@@ -147,13 +152,15 @@ def test_collectives_are_read_from_a_program() -> None:
       %fusion = f32[9]{0} fusion(%all-reduce.1), calls=%all-reduce-like
     """
     assert collectives(text) == [
-        Collective("all-reduce", ((8,), (3, 4))), Collective("all-gather", ((2, 3),)),
+        Collective("all-reduce", ((8,), (3, 4))),
+        Collective("all-gather", ((2, 3),)),
         Collective("collective-permute", ((1, 5),)),
-    ]  # fmt: skip
+    ]
 
 
 def _choose(monkeypatch: pytest.MonkeyPatch, devices: int, *given: Any, processes: int = 1, **more: Any) -> Any:
     """Of so many devices (way, data, space, devices used), and what was said."""
+
     class Device:
         def __init__(self, i: int) -> None:
             self.id, self.process_index, self.platform = i, i // (devices // processes), "cpu"
@@ -180,9 +187,7 @@ def _choose(monkeypatch: pytest.MonkeyPatch, devices: int, *given: Any, processe
         (8, (None, "space:8", 1, (64, 8, 8), 8), ("mesh", 1, 8, 8), ["mesh of data:1,space:8"]),
     ],
 )
-def test_what_is_chosen(
-    monkeypatch: pytest.MonkeyPatch, devices: int, given: Any, found: Any, said: list[str]
-) -> None:
+def test_what_is_chosen(monkeypatch: pytest.MonkeyPatch, devices: int, given: Any, found: Any, said: list[str]) -> None:
     got, lines = _choose(monkeypatch, devices, *given)
     assert got == found
     assert len(lines) == len(said) and all(part in line for part, line in zip(said, lines, strict=True))

@@ -452,9 +452,7 @@ def test_three_slice_channels_are_seen_by_training_validation_and_the_test_loss(
     assert data.validator(store.subjects("test"))(state) == pytest.approx(np.mean(iou), abs=1e-6)
 
 
-def test_the_frozen_level_stays_bit_for_bit_and_so_do_its_running_averages(
-    tumours: SliceStore, tmp_path: Path
-) -> None:
+def test_the_frozen_level_stays_bit_for_bit_and_so_do_its_running_averages(tumours: SliceStore, tmp_path: Path) -> None:
     freeze, frozen = "first_two_convolutions", ("encoder_0",)
     before = pretrained()
     train(tumours, small_job(TUMOUR, freeze=freeze, epochs=0, steps=2), tmp_path / "run", before)

@@ -29,9 +29,13 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 def moved(a: dict[str, Any], b: dict[str, Any]) -> set[str]:
     """Blocks in which any parameter differs."""
     return {
-        k for k in a if any((np.asarray(x) != np.asarray(y)).any()
-                            for x, y in zip(jax.tree.leaves(a[k]), jax.tree.leaves(b[k]), strict=True))
-    }  # fmt: skip
+        k
+        for k in a
+        if any(
+            (np.asarray(x) != np.asarray(y)).any()
+            for x, y in zip(jax.tree.leaves(a[k]), jax.tree.leaves(b[k]), strict=True)
+        )
+    }
 
 
 @pytest.mark.slow  # five programs to compile
@@ -47,9 +51,15 @@ def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
         job = JobSettings(tiny_network, recipe, steps, checkpoint_every=2)
         with lock_folder(tmp_path / name):
             return train_job(
-                tiny_store, job, tmp_path / name, start, programs=programs, say=lambda _: None, progress=False,
+                tiny_store,
+                job,
+                tmp_path / name,
+                start,
+                programs=programs,
+                say=lambda _: None,
+                progress=False,
                 tell_flops=False,
-            )  # fmt: skip
+            )
 
     train("first", recipe, 2)
     start = Pretrained.load(tmp_path / "first")

@@ -64,9 +64,7 @@ def assert_same_bits(a: Any, b: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(
-    quick_start: None, tiny_store: Store, settings: JobSettings, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
+def whole(quick_start: None, tiny_store: Store, settings: JobSettings, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The state after the run that nothing happens to."""
     return train(tiny_store, settings, tmp_path_factory.mktemp("whole") / "run").state
 
@@ -93,9 +91,13 @@ def truncate(chunk: Path) -> None:
     ],
 )
 def test_a_damaged_chunk_ends_the_run_where_it_is_read(
-    damage: Callable[[Path], None], workers: int, whole: Any, make_store: MakeStore, settings: JobSettings,
+    damage: Callable[[Path], None],
+    workers: int,
+    whole: Any,
+    make_store: MakeStore,
+    settings: JobSettings,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     store = make_store()
     flags.FLAGS.mark_as_parsed()  # grain asks them before it starts a process
     job = dataclasses.replace(settings, workers=workers)

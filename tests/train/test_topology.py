@@ -19,9 +19,14 @@ devices, and Adam divides by the square root of small second moments."""
 def test_saved_on_four_devices_restored_on_one_two_and_eight(tmp_path: Path) -> None:
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.train.topology_run", str(tmp_path / "checkpoints")], cwd=ROOT, env=environment,
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.train.topology_run", str(tmp_path / "checkpoints")],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert ended.returncode == 0, ended.stderr[-2000:]
     found = json.loads(ended.stdout.splitlines()[-1])
     assert {name: row["devices"] for name, row in found.items()} == {"one": 1, "pmap 2": 2, "mesh 4x2": 8}

@@ -45,9 +45,14 @@ def go_on(state: TrainState, parallel: Parallel, first: int, last: int) -> Train
     """The steps after `first` to `last`."""
     _, optimiser, labels = fresh()
     step = make_train_step(
-        NETWORK, optimiser, get_loss("cross_entropy_dice"), labels, inputs=patch_inputs(), lowering="native",
+        NETWORK,
+        optimiser,
+        get_loss("cross_entropy_dice"),
+        labels,
+        inputs=patch_inputs(),
+        lowering="native",
         parallel=parallel,
-    )  # fmt: skip
+    )
     dispatch = Dispatch(step, parallel=parallel)
     for done in range(first, last):
         rng = np.random.default_rng(done)
@@ -77,9 +82,12 @@ def main(folder: Path) -> dict[str, Any]:
             for a, b in zip(jax.tree.leaves(end), whole, strict=True)
         )
         found[name] = {
-            "same bits": same, "position": position.at, "step": int(end.step), "difference": difference,
+            "same bits": same,
+            "position": position.at,
+            "step": int(end.step),
+            "difference": difference,
             "devices": len(jax.tree.leaves(end.params)[0].sharding.device_set),
-        }  # fmt: skip
+        }
     return found
 
 

@@ -61,9 +61,10 @@ def test_a_prepared_data_set_is_opened_as_what_it_is(place: Workplace, said: lis
     assert not place.workdir.exists()
 
 
-@pytest.mark.parametrize(("folder", "asked", "there", "wanted"), [
-    ("hdt_v", "hdt_v", "slices", "volumes"), ("mri_artery", "mri_artery", "volumes", "slices"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("folder", "asked", "there", "wanted"),
+    [("hdt_v", "hdt_v", "slices", "volumes"), ("mri_artery", "mri_artery", "volumes", "slices")],
+)
 def test_a_store_of_the_other_kind_is_refused(
     place: Workplace, folder: str, asked: str, there: str, wanted: str
 ) -> None:

@@ -106,9 +106,12 @@ class Checkpoints:
             self._paths.close()
 
     def save(
-        self, state: TrainState, iterator: "grain.DatasetIterator", description: dict[str, Any],
+        self,
+        state: TrainState,
+        iterator: "grain.DatasetIterator",
+        description: dict[str, Any],
         score: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Save in the background; a step that is already saved is left.
 
         The first is waited for and read back: what cannot be read is told then and not when the training is over.

@@ -1,9 +1,9 @@
 """One checkpoint's folder: what is in it, and whether all of it is what was written.
 
-    STEP/state/         every array of the training state (Orbax)
-    STEP/input/         where the stream of batches is, of all processes together (JSON)
-    STEP/description/   what the run is, to rebuild the network from (JSON)
-    STEP/digest/        SHA-256 of each array and of the two JSON values (JSON)
+STEP/state/         every array of the training state (Orbax)
+STEP/input/         where the stream of batches is, of all processes together (JSON)
+STEP/description/   what the run is, to rebuild the network from (JSON)
+STEP/digest/        SHA-256 of each array and of the two JSON values (JSON)
 """
 
 import contextlib
@@ -136,10 +136,11 @@ def _arrays(path: Path, parts: Sequence[str]) -> dict[str, Any]:
             found = reader.restore(
                 where,
                 args=ocp.args.PyTreeRestore(
-                    target, restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+                    target,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(target),
                     partial_restore=bool(parts),
                 ),
-            )  # fmt: skip
+            )
     except PermissionError as e:
         raise _refused(path, e) from None
     except (MemoryError, Preempted, InputError):

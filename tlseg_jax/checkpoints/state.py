@@ -30,6 +30,9 @@ class TrainState:
 def init_state(variables: dict[str, Any], optimiser: optax.GradientTransformation, seed: int = 0) -> TrainState:
     """The state before the first step."""
     return TrainState(
-        jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"],
-        optimiser.init(variables["params"]), jnp.uint32(seed),
-    )  # fmt: skip
+        jnp.zeros((), jnp.int32),
+        variables["params"],
+        variables["batch_stats"],
+        optimiser.init(variables["params"]),
+        jnp.uint32(seed),
+    )

@@ -36,9 +36,12 @@ class Flags(Generic[S]):
     """
 
     def __init__(
-        self, of: type[S], holders: Mapping[str, "flags.FlagHolder[Any]"], kinds: Mapping[str, _Kind],
+        self,
+        of: type[S],
+        holders: Mapping[str, "flags.FlagHolder[Any]"],
+        kinds: Mapping[str, _Kind],
         defaults: Mapping[str, Any],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.of, self.holders, self._kinds, self._defaults = of, holders, kinds, defaults
 
     def value(self, field: str) -> Any:
@@ -73,10 +76,15 @@ class Flags(Generic[S]):
 
 
 def define(
-    of: type[S], *, only: Collection[str] | None = None, leave_out: Collection[str] = (),
-    absent: Collection[str] | Literal["all"] = (), defaults: Mapping[str, Any] | None = None,
-    before: str = "", after: str = "",
-) -> Flags[S]:  # fmt: skip
+    of: type[S],
+    *,
+    only: Collection[str] | None = None,
+    leave_out: Collection[str] = (),
+    absent: Collection[str] | Literal["all"] = (),
+    defaults: Mapping[str, Any] | None = None,
+    before: str = "",
+    after: str = "",
+) -> Flags[S]:
     """Define a flag for each field of a settings dataclass.
 
     Args:

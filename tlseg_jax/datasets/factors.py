@@ -112,19 +112,24 @@ def factor_spec(levels: Levels) -> DatasetSpec:
         patch = _NATIVE_VENTRICLE
     counts = PAPER_SPECS["hdt_c"]  # the same for all, so that all have one split
     return dataclasses.replace(
-        base, name=levels.name, structure=levels.structure, space=space, dimensions=of_space.dimensions,
-        spacing=of_space.spacing, patch_size=patch, skull_strip=levels.skull == "stripped",
-        train_count=counts.train_count, test_count=counts.test_count, split_group="factors",
-    )  # fmt: skip
+        base,
+        name=levels.name,
+        structure=levels.structure,
+        space=space,
+        dimensions=of_space.dimensions,
+        spacing=of_space.spacing,
+        patch_size=patch,
+        skull_strip=levels.skull == "stripped",
+        train_count=counts.train_count,
+        test_count=counts.test_count,
+        split_group="factors",
+    )
 
 
 MAL_C = Levels("caudate", "AD", "native", "kept", "registry", "automatic")
 """The paper's MAL-C, but for its people."""
 
-EXTRA_POINTS: Mapping[str, Levels] = {
-    "mal_c": MAL_C,
-    "mal_c_mni305": dataclasses.replace(MAL_C, space="MNI305"),
-}
+EXTRA_POINTS: Mapping[str, Levels] = {"mal_c": MAL_C, "mal_c_mni305": dataclasses.replace(MAL_C, space="MNI305")}
 """Data sets with a name. The second is the paper's question: MAL-C, "initially trained in MNI space"."""
 
 LOW: Mapping[str, str] = Levels().to_dict()

@@ -7,18 +7,43 @@ the MICCAI 2012 multi-atlas challenge, whose values from 100 to 207 are parts of
 from collections.abc import Collection, Mapping
 
 _FREESURFER_PAIRS = {
-    "Cerebral White Matter": (2, 41), "Cerebral Cortex": (3, 42), "Lateral Ventricle": (4, 43), "Inf Lat Vent": (5, 44),
-    "Cerebellum White Matter": (7, 46), "Cerebellum Cortex": (8, 47), "Thalamus": (10, 49), "Caudate": (11, 50),
-    "Putamen": (12, 51), "Pallidum": (13, 52), "Hippocampus": (17, 53), "Amygdala": (18, 54), "Lesion": (25, 57),
-    "Accumbens Area": (26, 58), "Ventral DC": (28, 60), "Vessel": (30, 62), "Choroid Plexus": (31, 63),
-}  # fmt: skip
+    "Cerebral White Matter": (2, 41),
+    "Cerebral Cortex": (3, 42),
+    "Lateral Ventricle": (4, 43),
+    "Inf Lat Vent": (5, 44),
+    "Cerebellum White Matter": (7, 46),
+    "Cerebellum Cortex": (8, 47),
+    "Thalamus": (10, 49),
+    "Caudate": (11, 50),
+    "Putamen": (12, 51),
+    "Pallidum": (13, 52),
+    "Hippocampus": (17, 53),
+    "Amygdala": (18, 54),
+    "Lesion": (25, 57),
+    "Accumbens Area": (26, 58),
+    "Ventral DC": (28, 60),
+    "Vessel": (30, 62),
+    "Choroid Plexus": (31, 63),
+}
 _NEUROMORPHOMETRICS_PAIRS = {
-    "Accumbens Area": (30, 23), "Amygdala": (32, 31), "Caudate": (37, 36), "Cerebellum Exterior": (39, 38),
-    "Cerebellum White Matter": (41, 40), "Cerebral Exterior": (43, 42), "Cerebral White Matter": (45, 44),
-    "Hippocampus": (48, 47), "Inf Lat Vent": (50, 49), "Lateral Ventricle": (52, 51), "Lesion": (54, 53),
-    "Pallidum": (56, 55), "Putamen": (58, 57), "Thalamus Proper": (60, 59), "Ventral DC": (62, 61), "Vessel": (64, 63),
+    "Accumbens Area": (30, 23),
+    "Amygdala": (32, 31),
+    "Caudate": (37, 36),
+    "Cerebellum Exterior": (39, 38),
+    "Cerebellum White Matter": (41, 40),
+    "Cerebral Exterior": (43, 42),
+    "Cerebral White Matter": (45, 44),
+    "Hippocampus": (48, 47),
+    "Inf Lat Vent": (50, 49),
+    "Lateral Ventricle": (52, 51),
+    "Lesion": (54, 53),
+    "Pallidum": (56, 55),
+    "Putamen": (58, 57),
+    "Thalamus Proper": (60, 59),
+    "Ventral DC": (62, 61),
+    "Vessel": (64, 63),
     "Basal Forebrain": (75, 76),
-}  # fmt: skip
+}
 
 
 def _table(pairs: Mapping[str, tuple[int, int]], single: Mapping[int, str]) -> Mapping[int, str]:
@@ -28,16 +53,34 @@ def _table(pairs: Mapping[str, tuple[int, int]], single: Mapping[int, str]) -> M
 
 
 LABEL_NAMES: Mapping[str, Mapping[int, str]] = {
-    "FreeSurfer": _table(_FREESURFER_PAIRS, {
-        14: "3rd Ventricle", 15: "4th Ventricle", 16: "Brain Stem", 24: "CSF", 72: "5th Ventricle",
-        77: "WM Hypointensities", 80: "Non-WM Hypointensities", 85: "Optic Chiasm",
-    }),
-    "Neuromorphometrics": _table(_NEUROMORPHOMETRICS_PAIRS, {
-        4: "3rd Ventricle", 11: "4th Ventricle", 15: "5th Ventricle", 35: "Brain Stem", 46: "CSF", 69: "Optic Chiasm",
-        71: "Cerebellar Vermal Lobules I-V", 72: "Cerebellar Vermal Lobules VI-VII",
-        73: "Cerebellar Vermal Lobules VIII-X",
-    }),
-}  # fmt: skip
+    "FreeSurfer": _table(
+        _FREESURFER_PAIRS,
+        {
+            14: "3rd Ventricle",
+            15: "4th Ventricle",
+            16: "Brain Stem",
+            24: "CSF",
+            72: "5th Ventricle",
+            77: "WM Hypointensities",
+            80: "Non-WM Hypointensities",
+            85: "Optic Chiasm",
+        },
+    ),
+    "Neuromorphometrics": _table(
+        _NEUROMORPHOMETRICS_PAIRS,
+        {
+            4: "3rd Ventricle",
+            11: "4th Ventricle",
+            15: "5th Ventricle",
+            35: "Brain Stem",
+            46: "CSF",
+            69: "Optic Chiasm",
+            71: "Cerebellar Vermal Lobules I-V",
+            72: "Cerebellar Vermal Lobules VI-VII",
+            73: "Cerebellar Vermal Lobules VIII-X",
+        },
+    ),
+}
 """Table -> value -> name."""
 
 _PAIRS = {"FreeSurfer": _FREESURFER_PAIRS, "Neuromorphometrics": _NEUROMORPHOMETRICS_PAIRS}

@@ -89,16 +89,23 @@ SLICE_SPECS: Mapping[str, SliceSpec] = {
         # Section 3.2.1: 30 slices with liver and the adjacent 20 without from each volume, the first
         # 1,100 in all, the last 100 of them for test. A tumour lies in the liver, so value 2 is both.
         SliceSpec(
-            "lits", "CT", ("liver", "tumour"), ((1, 2), (2,)), (512, 512),
-            scaling="window", window=ABDOMEN_WINDOW, with_structure=30, without_structure=20,
-            max_slices=1100, test_slices=100, split_group="lits",
+            "lits",
+            "CT",
+            ("liver", "tumour"),
+            ((1, 2), (2,)),
+            (512, 512),
+            scaling="window",
+            window=ABDOMEN_WINDOW,
+            with_structure=30,
+            without_structure=20,
+            max_slices=1100,
+            test_slices=100,
+            split_group="lits",
         ),
         # Sections 1.1 and 3.2.3: every slice of 36 volumes, the last four volumes for test.
-        SliceSpec(
-            "mri_artery", "MR", ("tumour",), ((1,),), (320, 260), test_volumes=4, split_group="mri_artery",
-        ),
+        SliceSpec("mri_artery", "MR", ("tumour",), ((1,),), (320, 260), test_volumes=4, split_group="mri_artery"),
     )
-}  # fmt: skip
+}
 """The two data sets of the liver report."""
 
 

@@ -77,8 +77,7 @@ class DatasetSpec:
             return dataclasses.replace(self, spacing=old)
         dims = [round(d * s / spacing) for d, s in zip(self.dimensions, old, strict=True)]
         patch = [
-            DIVISOR * math.ceil(round(p * s / spacing, 6) / DIVISOR)
-            for p, s in zip(self.patch_size, old, strict=True)
+            DIVISOR * math.ceil(round(p * s / spacing, 6) / DIVISOR) for p, s in zip(self.patch_size, old, strict=True)
         ]
         return dataclasses.replace(
             self,
@@ -89,9 +88,7 @@ class DatasetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON and TOML hold them; `spec_from_dict` reads them back."""
-        return {
-            k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()
-        }
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
 _MNI305_DIMENSIONS = (172, 220, 156)
@@ -101,28 +98,67 @@ PAPER_SPECS: Mapping[str, DatasetSpec] = {
     s.name: s
     for s in (
         DatasetSpec(
-            "hdt_c", "caudate", "MNI305", _MNI305_DIMENSIONS, _MM, (72, 112, 112),
-            train_count=306, test_count=76, split_group="hdt",
+            "hdt_c",
+            "caudate",
+            "MNI305",
+            _MNI305_DIMENSIONS,
+            _MM,
+            (72, 112, 112),
+            train_count=306,
+            test_count=76,
+            split_group="hdt",
         ),
         DatasetSpec(
-            "mal_c", "caudate", "native", (192, 192, 160), None, (80, 112, 112),
-            train_count=544, test_count=118, split_group="mal",
+            "mal_c",
+            "caudate",
+            "native",
+            (192, 192, 160),
+            None,
+            (80, 112, 112),
+            train_count=544,
+            test_count=118,
+            split_group="mal",
         ),
         DatasetSpec(
-            "hdt_v", "lateral ventricle", "MNI305", _MNI305_DIMENSIONS, _MM, (96, 136, 112),
-            train_count=306, test_count=76, split_group="hdt",
+            "hdt_v",
+            "lateral ventricle",
+            "MNI305",
+            _MNI305_DIMENSIONS,
+            _MM,
+            (96, 136, 112),
+            train_count=306,
+            test_count=76,
+            split_group="hdt",
         ),
         DatasetSpec(
-            "hdt_wb", "whole brain", "native", (256, 256, 192), (1.0, 1.0, 1.2), (64, 64, 64),
-            random_patch=True, random_rotations=True, label_values="all",
-            train_count=306, test_count=76, split_group="hdt",
+            "hdt_wb",
+            "whole brain",
+            "native",
+            (256, 256, 192),
+            (1.0, 1.0, 1.2),
+            (64, 64, 64),
+            random_patch=True,
+            random_rotations=True,
+            label_values="all",
+            train_count=306,
+            test_count=76,
+            split_group="hdt",
         ),
         DatasetSpec(
-            "oas_c", "caudate", "MNI305", _MNI305_DIMENSIONS, _MM, (72, 112, 112), skull_strip=True,
-            flip_left_right=False, train_count=0, test_count=39, split_group="oas",
+            "oas_c",
+            "caudate",
+            "MNI305",
+            _MNI305_DIMENSIONS,
+            _MM,
+            (72, 112, 112),
+            skull_strip=True,
+            flip_left_right=False,
+            train_count=0,
+            test_count=39,
+            split_group="oas",
         ),
     )
-}  # fmt: skip
+}
 """The five data sets of Table 1. MAL-C's voxel spacing is "Various" there, hence None."""
 
 

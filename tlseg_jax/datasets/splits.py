@@ -108,9 +108,7 @@ def hold_out(subjects: Sequence[str], persons: Mapping[str, str], k: int) -> tup
     return fitted, tuple(s for s in subjects if persons[s] in held_out)
 
 
-def labelled_subset(
-    subjects: Sequence[str], persons: Mapping[str, str], n: int, seed: int = 0
-) -> tuple[str, ...]:
+def labelled_subset(subjects: Sequence[str], persons: Mapping[str, str], n: int, seed: int = 0) -> tuple[str, ...]:
     """The n training scans that count as labelled: the first n of one seeded order, so nested in n.
 
     Repeat scans of one person are neighbours in that order.

@@ -76,11 +76,7 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 
 
 def component_features(
-    probability: NDArray[np.floating],
-    mask: Mask,
-    image: NDArray[np.floating],
-    spacing: Spacing3,
-    liver: Mask | None,
+    probability: NDArray[np.floating], mask: Mask, image: NDArray[np.floating], spacing: Spacing3, liver: Mask | None
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
     """The connected components of a prediction and the features of each.
 
@@ -193,9 +189,7 @@ def _probability(probability: NDArray[np.floating], inside: Mask, shell: Mask) -
     }
 
 
-def _intensity(
-    image: NDArray[np.floating], inside: Mask, shell: Mask, sides: NDArray[np.float64]
-) -> dict[str, float]:
+def _intensity(image: NDArray[np.floating], inside: Mask, shell: Mask, sides: NDArray[np.float64]) -> dict[str, float]:
     image = image.astype(np.float64)
     values, around = image[inside], image[shell]
     p10, median, p90 = np.percentile(values, (10, 50, 90))

@@ -77,9 +77,7 @@ def common_levels(curves: Sequence[Curve]) -> Levels:
     """
     lines = [smoothed(c) for c in curves]
     return Levels(
-        max(float(v[0]) for _, v in lines),
-        max(float(v[-1]) for _, v in lines),
-        min(int(s[-1]) for s, _ in lines),
+        max(float(v[0]) for _, v in lines), max(float(v[-1]) for _, v in lines), min(int(s[-1]) for s, _ in lines)
     )
 
 

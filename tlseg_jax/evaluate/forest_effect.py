@@ -1,7 +1,7 @@
 """What a forest of components does to the predictions on test volumes, before and after, and its two files.
 
-    FOLDER/effect.csv     one row a test volume
-    FOLDER/effect.json    the totals
+FOLDER/effect.csv     one row a test volume
+FOLDER/effect.json    the totals
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
 """A trained forest on disk, without pickle.
 
-    FOLDER/forest.skops    the classifier
-    FOLDER/forest.json     what it was trained on, its features, versions and the checksum of the other
+FOLDER/forest.skops    the classifier
+FOLDER/forest.json     what it was trained on, its features, versions and the checksum of the other
 """
 
 import hashlib
@@ -89,18 +89,30 @@ def load_forest(folder: Path) -> Forest:
         classifier = skops.io.loads(data, trusted=list(CHECKED_TYPES))
         _check_forest(classifier)
         return Forest(
-            classifier, bool(about["liver"]), tuple(map(str, about["subjects"])),
-            int(about["true_components"]), int(about["false_components"]),
-        )  # fmt: skip
+            classifier,
+            bool(about["liver"]),
+            tuple(map(str, about["subjects"])),
+            int(about["true_components"]),
+            int(about["false_components"]),
+        )
     except _FAULTS as e:
         reason = (str(e).splitlines() or [type(e).__name__])[0][:200]
         raise InputError(f"{path} is damaged ({reason}): {remedy}") from None
 
 
 _FAULTS = (
-    OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError, RuntimeError, EOFError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    ImportError,
+    RuntimeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What a reader may meet in a file that is not what it says it is."""
 
 

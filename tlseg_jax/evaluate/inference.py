@@ -131,10 +131,7 @@ def predict_tiles(
     """
     if not 0 <= overlap < 1 or batch < 1 or weights not in ("gaussian", "uniform"):
         raise ValueError(f"overlap={overlap}, batch={batch}, weights={weights} is not usable")
-    axes = [
-        _axis_weights(_tile_starts(n, t, overlap), n, t, weights)
-        for n, t in zip(image.shape, tile, strict=True)
-    ]
+    axes = [_axis_weights(_tile_starts(n, t, overlap), n, t, weights) for n, t in zip(image.shape, tile, strict=True)]
     out = np.zeros(image.shape, np.float32)
     for chosen in _groups(itertools.product(*axes), batch):
         boxes = [Box((x[0], y[0], z[0]), tile) for x, y, z in chosen]
@@ -200,9 +197,7 @@ def _groups(tiles: Iterator[tuple[AxisTile, ...]], size: int) -> Iterator[list[t
         yield group
 
 
-def _add(
-    probability: NDArray[np.float32], box: Box, weight: NDArray[np.float32], out: NDArray[np.float32]
-) -> None:
+def _add(probability: NDArray[np.float32], box: Box, weight: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     to, frm = [], []
     for a, b, n in zip(box.start, box.stop, out.shape, strict=True):
         lo, hi = max(a, 0), min(b, n)

@@ -33,9 +33,19 @@ SAME = (
 """Ending of a scan -> that of a label map of its format, or NIfTI where it is a pair's or DICOM's."""
 
 _GEOMETRY = (
-    "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
-    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
-)  # fmt: skip
+    "qform_code",
+    "sform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+    "xyzt_units",
+)
 _SCANNER = 1
 """NIfTI code for scanner coordinates, which is what an MGH file's own affine gives."""
 
@@ -61,9 +71,12 @@ def check_output(files: ScanFiles, path: Path) -> str:
 
 
 def save_label_map(
-    mask: NDArray[np.bool_] | NDArray[np.uint8], affine: Affine, files: ScanFiles, path: Path,
+    mask: NDArray[np.bool_] | NDArray[np.uint8],
+    affine: Affine,
+    files: ScanFiles,
+    path: Path,
     before: Callable[[Path], None] = lambda _: None,
-) -> None:  # fmt: skip
+) -> None:
     """Write `mask` with the geometry of the scan it belongs to, whole or not at all.
 
     From one NIfTI file to another, the affine's two forms, their codes and the units are copied

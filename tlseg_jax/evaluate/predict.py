@@ -80,10 +80,7 @@ def predict_scan(
     inferred = time.perf_counter()
     native = to_scan(probability, prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
     label = native > THRESHOLD
-    seconds = dict(prepared.seconds) | {
-        "inference": inferred - start,
-        "to_scan": time.perf_counter() - inferred,
-    }
+    seconds = dict(prepared.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
     return Prediction(
         files=files,
         label=label,

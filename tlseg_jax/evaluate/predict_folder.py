@@ -154,8 +154,7 @@ def _check_targets(scans: Sequence[ScanFiles], targets: Sequence[Path]) -> None:
     for files, path in zip(scans, targets, strict=True):
         if path.resolve() in inputs:
             raise InputError(
-                f"The output {path} is one of the inputs, which are never overwritten: "
-                "choose another output folder."
+                f"The output {path} is one of the inputs, which are never overwritten: choose another output folder."
             )
         if path in seen:
             raise InputError(f"Two scans are named {files.subject} and would share {path}: rename one.")

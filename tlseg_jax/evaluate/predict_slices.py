@@ -81,9 +81,14 @@ def predict_slices_scan(
         volumes[structure] = int(np.count_nonzero(found)) * grid.voxel_ml
     seconds = dict(volume.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
     return Prediction(
-        files, label, volume.scan_affine, volumes, seconds, {},
+        files,
+        label,
+        volume.scan_affine,
+        volumes,
+        seconds,
+        {},
         (*volume.doubts.values(), *volume.warnings, *_nothing_found(volumes)),
-    )  # fmt: skip
+    )
 
 
 def _nothing_found(volumes: dict[str, float]) -> Sequence[str]:
@@ -92,4 +97,3 @@ def _nothing_found(volumes: dict[str, float]) -> Sequence[str]:
         for structure, ml in volumes.items()
         if not ml
     ]
-

@@ -1,7 +1,7 @@
 """Scores of a network over the subjects of a prepared data set, and the two files that keep them.
 
-    RUN/subjects.csv    one row a subject and test set
-    RUN/summary.json    "test_sets": {name: {n, iou_mean, iou_std, dice_mean, ...}}
+RUN/subjects.csv    one row a subject and test set
+RUN/summary.json    "test_sets": {name: {n, iou_mean, iou_std, dice_mean, ...}}
 """
 
 import dataclasses
@@ -85,10 +85,7 @@ class KeptMasks:
         where = np.nonzero(predicted)
         start = [int(i.min()) if i.size else 0 for i in where]
         stop = [int(i.max()) + 1 if i.size else 0 for i in where]
-        box = Box(
-            (start[0], start[1], start[2]),
-            (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]),
-        )
+        box = Box((start[0], start[1], start[2]), (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]))
         part = predicted[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
         self._kept[row.subject] = (box, predicted.shape, np.packbits(part))
 
@@ -183,8 +180,9 @@ def evaluate_store(
             # Coarser voxels round thin structures off: ml are counted where the label was drawn and `predict` counts.
             found = dataclasses.replace(
                 score(predicted, reference, voxel, distances=distances),
-                reference_ml=reference_ml, predicted_ml=int(np.count_nonzero(on_scan)) * own.voxel_ml,
-            )  # fmt: skip
+                reference_ml=reference_ml,
+                predicted_ml=int(np.count_nonzero(on_scan)) * own.voxel_ml,
+            )
             if keep is not None:
                 keep(SubjectRow(name, subject, persons[subject], found), predicted)
             out.append(dataclasses.asdict(found))
@@ -199,9 +197,7 @@ def evaluate_store(
 def _reference(store: Store, subject: str, space: ScoreSpace) -> Mask:
     if space == "data":
         return store.label(subject) > 0
-    from tlseg_jax.preprocess.original import (
-        original_scan,  # a machine that only trains may not have what it needs
-    )
+    from tlseg_jax.preprocess.original import original_scan  # a machine that only trains may not have what it needs
 
     label = original_scan(store, subject).label
     assert label is not None
@@ -237,9 +233,7 @@ def box_for(store: Store, spec_of_run: DatasetSpec, run_box: Box) -> Box:
     to_mm = there.spacing or (1.0, 1.0, 1.0)
     moved = [
         (n - 1) / 2 + (c - (m - 1) / 2) * t / f
-        for c, m, t, n, f in zip(
-            _middle(run_box), there.dimensions, to_mm, here.dimensions, from_mm, strict=True
-        )
+        for c, m, t, n, f in zip(_middle(run_box), there.dimensions, to_mm, here.dimensions, from_mm, strict=True)
     ]
     return Box.centred((moved[0], moved[1], moved[2]), run_box.size)
 
@@ -249,9 +243,7 @@ def _middle(box: Box) -> tuple[float, float, float]:
     return (x, y, z)
 
 
-def save_results(
-    run: Path, rows: Sequence[SubjectRow], extra: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def save_results(run: Path, rows: Sequence[SubjectRow], extra: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Write the rows of one test set to the run folder, beside those of other test sets; the chief of a run does.
 
     A test set that was evaluated before is replaced in both files; everything else in them stays.

@@ -1,7 +1,7 @@
 """The losses and epochs that a run's training wrote down, read from its folder.
 
-    RUN/history.csv    step, loss, validation_iou, test_loss: a row has one value, other cells are empty
-    RUN/epochs.csv     epoch, step, seconds, train_loss, test_loss; runs of volumes have none
+RUN/history.csv    step, loss, validation_iou, test_loss: a row has one value, other cells are empty
+RUN/epochs.csv     epoch, step, seconds, train_loss, test_loss; runs of volumes have none
 """
 
 import dataclasses

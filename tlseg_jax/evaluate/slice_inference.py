@@ -13,9 +13,7 @@ SlicePredictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 BATCH = 8
 
 
-def predict_planes(
-    image: NDArray[np.floating], predictor: SlicePredictor, batch: int = BATCH
-) -> NDArray[np.float32]:
+def predict_planes(image: NDArray[np.floating], predictor: SlicePredictor, batch: int = BATCH) -> NDArray[np.float32]:
     """Probability of every structure in planes that have their channels.
 
     Args:

@@ -122,9 +122,7 @@ def evaluate_slices(
 
     by_subject = dict(zip(subjects, processes.divide(subjects, results), strict=True))
     rows = {s: tuple(row(v, s, SubjectScore(**r[s][0])) for v, r in by_subject.items()) for s in structures}
-    detections = {} if scattered else {
-        s: {v: Detection(**r[s][1]) for v, r in by_subject.items()} for s in structures
-    }  # fmt: skip
+    detections = {} if scattered else {s: {v: Detection(**r[s][1]) for v, r in by_subject.items()} for s in structures}
     return SliceResults(rows, detections, scattered)
 
 

@@ -19,16 +19,45 @@ from tlseg_jax.models.unet import UNetConfig
 NOT_STATED = "not stated"
 
 PASSED_ON = (
-    "network", "spec", "prepare", "synthetic", "pretask", "task", "n", "seed", "seen_images", "seen_voxels",
-    "versions", "patch_box",
-)  # fmt: skip
+    "network",
+    "spec",
+    "prepare",
+    "synthetic",
+    "pretask",
+    "task",
+    "n",
+    "seed",
+    "seen_images",
+    "seen_voxels",
+    "versions",
+    "patch_box",
+)
 """What of a checkpoint's description goes with the model: not the persons, whose names may tell who they are."""
 
 SCORES = (
-    "n", "iou_mean", "iou_std", "iou_median", "iou_min", "iou_max", "dice_mean", "dice_std", "reference_ml_mean",
-    "predicted_ml_mean", "volume_error_ml_mean", "volume_error_ml_std", "empty_predictions", "hd95_mm_mean",
-    "hd95_mm_std", "asd_mm_mean", "asd_mm_std", "distances_n", "distances_undefined", "synthetic", "tiles", "mm",
-)  # fmt: skip
+    "n",
+    "iou_mean",
+    "iou_std",
+    "iou_median",
+    "iou_min",
+    "iou_max",
+    "dice_mean",
+    "dice_std",
+    "reference_ml_mean",
+    "predicted_ml_mean",
+    "volume_error_ml_mean",
+    "volume_error_ml_std",
+    "empty_predictions",
+    "hd95_mm_mean",
+    "hd95_mm_std",
+    "asd_mm_mean",
+    "asd_mm_std",
+    "distances_n",
+    "distances_undefined",
+    "synthetic",
+    "tiles",
+    "mm",
+)
 """What of a test set's summary goes with the model."""
 
 DETECTION = ("overlap", "found", "missed", "false", "precision", "recall")
@@ -43,9 +72,8 @@ def public_description(description: Mapping[str, Any], step: int) -> dict[str, A
 
 
 def make_card(
-    saved: SavedModel, settings: Mapping[str, Any], summary: Mapping[str, Any], licence: str,
-    program: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+    saved: SavedModel, settings: Mapping[str, Any], summary: Mapping[str, Any], licence: str, program: Mapping[str, Any]
+) -> dict[str, Any]:
     """The card as plain values; the files' checksums are added when they are written.
 
     Args:
@@ -157,11 +185,13 @@ def _limits(d: Mapping[str, Any], config: NetworkConfig, summary: Mapping[str, A
         "Scans that it has seen are known by checksums of their files and voxels alone: another scan of the same "
         "person is not recognised.",
         "JAX promises to read the program (StableHLO) for six months; the checkpoint does not expire.",
-        "Program and checkpoint differ by rounding." + (
+        "Program and checkpoint differ by rounding."
+        + (
             " Where two values of a pooling cell are equal but for that, what is un-pooled may move by a voxel."
-            if isinstance(config, UNetConfig) else ""
+            if isinstance(config, UNetConfig)
+            else ""
         ),
-    ]  # fmt: skip
+    ]
     if config.dimensions == 2:
         lines.append("The forest that drops false components (--postprocess) is no part of it.")
     return lines
@@ -172,37 +202,64 @@ def card_text(card: Mapping[str, Any]) -> str:
     data, model, program, start = card["data"], card["model"], card["program"], card["start"]
     first = "random parameters" if start is None else f"the model of {start['task']}, step {start['step']}"
     lines = [
-        f"# {card['title']}", "",
+        f"# {card['title']}",
+        "",
         f"Network `{model['network']['name']}`, {card['parameters']:,} parameters, step {model['step']}. "
-        f"Licence: {card['licence']}.", "",
-        "## Use", "", *_bullets(card["intended_use"]), "",
-        "## Limits", "", *_bullets(card["limits"]), "",
-        "## Data", "",
-        *_bullets([
-            f"data set: {data['task']}{', drawn' if data['synthetic'] else ''}; store {data['store']}",
-            f"labelled scans: {data['labelled_scans']}, of which {data['validation_scans']} for validation",
-            f"seen in training and pre-training: {data['images_seen']} scans of {data['persons_seen']} persons "
-            "(checksums of the scans in card.json)",
-            f"start: {first}",
-            *(f"{k}: {json.dumps(v)}" for k, v in model["spec"].items()),
-        ]), "",
-        "## Preparation", "", *_bullets([f"{k}: {json.dumps(v)}" for k, v in model["prepare"].items()] or
-                                        ["as the data set says"]), "",
-        "## Scores", "", *_score_table(card["scores"]), "",
-        "## Settings", "", *_bullets([f"{k}: {json.dumps(v)}" for k, v in _flat(card["settings"])]), "",
-        "## Files", "",
-        *_bullets([
-            "`checkpoint/`: Orbax: parameters, running averages and a description",
-            f"`{program['file']}`: StableHLO by jax.export, for {', '.join(program['platforms'])}; "
-            f"({program['input']['shape']}) {program['input']['dtype']}: {program['input']['meaning']} -> "
-            f"({program['output']['shape']}) {program['output']['dtype']}: {program['output']['meaning']}; "
-            f"sides: {program['sides']}",
-            "`card.json`: all of this, and the SHA-256 of each file",
-        ]), "",
-        "## Versions", "",
-        *_bullets([f"{when}: " + ", ".join(f"{k} {v}" for k, v in found.items())
-                   for when, found in card["versions"].items()]), "",
-    ]  # fmt: skip
+        f"Licence: {card['licence']}.",
+        "",
+        "## Use",
+        "",
+        *_bullets(card["intended_use"]),
+        "",
+        "## Limits",
+        "",
+        *_bullets(card["limits"]),
+        "",
+        "## Data",
+        "",
+        *_bullets(
+            [
+                f"data set: {data['task']}{', drawn' if data['synthetic'] else ''}; store {data['store']}",
+                f"labelled scans: {data['labelled_scans']}, of which {data['validation_scans']} for validation",
+                f"seen in training and pre-training: {data['images_seen']} scans of {data['persons_seen']} persons "
+                "(checksums of the scans in card.json)",
+                f"start: {first}",
+                *(f"{k}: {json.dumps(v)}" for k, v in model["spec"].items()),
+            ]
+        ),
+        "",
+        "## Preparation",
+        "",
+        *_bullets([f"{k}: {json.dumps(v)}" for k, v in model["prepare"].items()] or ["as the data set says"]),
+        "",
+        "## Scores",
+        "",
+        *_score_table(card["scores"]),
+        "",
+        "## Settings",
+        "",
+        *_bullets([f"{k}: {json.dumps(v)}" for k, v in _flat(card["settings"])]),
+        "",
+        "## Files",
+        "",
+        *_bullets(
+            [
+                "`checkpoint/`: Orbax: parameters, running averages and a description",
+                f"`{program['file']}`: StableHLO by jax.export, for {', '.join(program['platforms'])}; "
+                f"({program['input']['shape']}) {program['input']['dtype']}: {program['input']['meaning']} -> "
+                f"({program['output']['shape']}) {program['output']['dtype']}: {program['output']['meaning']}; "
+                f"sides: {program['sides']}",
+                "`card.json`: all of this, and the SHA-256 of each file",
+            ]
+        ),
+        "",
+        "## Versions",
+        "",
+        *_bullets(
+            [f"{when}: " + ", ".join(f"{k} {v}" for k, v in found.items()) for when, found in card["versions"].items()]
+        ),
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -54,9 +54,7 @@ def load_any_model(path: Path) -> AnyModel:
     if path.suffix == Path(PROGRAM).suffix:
         return _of_program(path)
     if path.exists():
-        raise InputError(
-            f"{path} is no model: give a run folder, an exported model's folder, or its {PROGRAM}."
-        )
+        raise InputError(f"{path} is no model: give a run folder, an exported model's folder, or its {PROGRAM}.")
     return _of_saved("run", load_model(path))
 
 
@@ -77,6 +75,10 @@ def _of_program(path: Path) -> AnyModel:
     config = config_from_dict(description["network"])
     program = path.read_bytes()
     return AnyModel(
-        "program", config, description, description["step"], card["digest"],
+        "program",
+        config,
+        description,
+        description["step"],
+        card["digest"],
         lambda: load_network(program, config.divisor, str(path)),
-    )  # fmt: skip
+    )

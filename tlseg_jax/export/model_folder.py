@@ -1,9 +1,9 @@
 """A trained model as a folder to hand on: checkpoint, StableHLO program and card, checked by checksum.
 
-    MODEL/checkpoint/        Orbax: parameters, running averages and the description
-    MODEL/model.stablehlo    the network as one program (`export.stablehlo`)
-    MODEL/card.json          what is known of it (`export.card`), and the SHA-256 of each file
-    MODEL/CARD.md            the same for people
+MODEL/checkpoint/        Orbax: parameters, running averages and the description
+MODEL/model.stablehlo    the network as one program (`export.stablehlo`)
+MODEL/card.json          what is known of it (`export.card`), and the SHA-256 of each file
+MODEL/CARD.md            the same for people
 """
 
 import errno
@@ -32,13 +32,7 @@ from tlseg_jax.checkpoints.exported import (
 )
 from tlseg_jax.checkpoints.run_folder import plain, read_json
 from tlseg_jax.export.card import card_text, make_card, public_description
-from tlseg_jax.export.stablehlo import (
-    PLATFORMS,
-    calling_convention,
-    check_platforms,
-    export_network,
-    program_version,
-)
+from tlseg_jax.export.stablehlo import PLATFORMS, calling_convention, check_platforms, export_network, program_version
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import flush, lock_folder, write_json
 from tlseg_jax.runtime.written import file_digest
@@ -47,9 +41,13 @@ TEXT = "CARD.md"
 
 
 def export_model(
-    run: Path, output: Path, *, licence: str = "", platforms: Sequence[str] = PLATFORMS,
+    run: Path,
+    output: Path,
+    *,
+    licence: str = "",
+    platforms: Sequence[str] = PLATFORMS,
     say: Callable[[str], None] = print,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Write a run's model to a folder of its own, whole or not at all.
 
     An export of the same run that is there already is left where nothing changed, and else replaced.
@@ -176,4 +174,3 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
     write_json(folder / CARD, whole | {"digest": card_digest(whole)})
     for path in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
         flush(path)
-

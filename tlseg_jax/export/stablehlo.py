@@ -51,26 +51,30 @@ def calling_convention(config: NetworkConfig) -> dict[str, Any]:
     if config.dimensions == 2:
         return {
             "input": {
-                "shape": input_shape(config), "dtype": "float32",
+                "shape": input_shape(config),
+                "dtype": "float32",
                 "meaning": "prepared planes; x left to right, y back to front, and neighbouring planes as channels",
             },
             "output": {
-                "shape": input_shape(config).rsplit(", ", 1)[0] + f", {len(config.outputs)}", "dtype": "float32",
+                "shape": input_shape(config).rsplit(", ", 1)[0] + f", {len(config.outputs)}",
+                "dtype": "float32",
                 "meaning": f"probability of {', '.join(config.outputs)}, each by itself; above 0.5 is inside",
             },
             "sides": _sides(config),
-        }  # fmt: skip
+        }
     return {
         "input": {
-            "shape": input_shape(config), "dtype": "float32",
+            "shape": input_shape(config),
+            "dtype": "float32",
             "meaning": "prepared patches or volumes; x left to right, y back to front, z up",
         },
         "output": {
-            "shape": input_shape(config), "dtype": "float32",
+            "shape": input_shape(config),
+            "dtype": "float32",
             "meaning": "probability of the structure; above 0.5 is inside",
         },
         "sides": _sides(config),
-    }  # fmt: skip
+    }
 
 
 def _sides(config: NetworkConfig) -> str:
@@ -80,9 +84,7 @@ def _sides(config: NetworkConfig) -> str:
     )
 
 
-def export_network(
-    config: NetworkConfig, params: Any, batch_stats: Any, platforms: Sequence[str] = PLATFORMS
-) -> bytes:
+def export_network(config: NetworkConfig, params: Any, batch_stats: Any, platforms: Sequence[str] = PLATFORMS) -> bytes:
     """The network as a serialised program that `load_network` reads.
 
     A CPU gets the convolutions' fast portable form (`models.conv`), which takes a fifth of the time of XLA's own. The
@@ -118,9 +120,7 @@ def export_network(
     return bytes(made.serialize())
 
 
-def load_network(
-    program: bytes, divisor: int, where: str
-) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+def load_network(program: bytes, divisor: int, where: str) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """The program as a plain function on NumPy arrays of any sides, compiled once a shape.
 
     Args:

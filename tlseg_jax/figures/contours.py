@@ -243,9 +243,15 @@ def draw_slice(ax: Axes, view: SliceView, k: int) -> None:
     w, h = view.size_mm
     low, high = view.grey()
     ax.imshow(
-        view.image[:, :, k].T, origin="lower", extent=(0, w, 0, h), cmap="gray", vmin=low, vmax=high,
-        interpolation="nearest", aspect="equal",
-    )  # fmt: skip
+        view.image[:, :, k].T,
+        origin="lower",
+        extent=(0, w, 0, h),
+        cmap="gray",
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+        aspect="equal",
+    )
     p, r = view.predicted[:, :, k], view.reference[:, :, k]
     sides = (view.spacing[0], view.spacing[1])
     # Red comes last: it wins the edges that it shares, and the fill tells what lies beyond them.
@@ -290,9 +296,15 @@ def _draw_close(ax: Axes, view: SliceView, k: int, window: tuple[float, float], 
         x, y = x0 + 0.06 * (x1 - x0), y0 + 0.06 * (y1 - y0)
         ax.plot([x, x + length], [y, y], color="white", linewidth=1.4, path_effects=HALO)
         ax.text(
-            x + length / 2, y + 0.02 * (y1 - y0), "1 cm", color="white", fontsize=7, ha="center", va="bottom",
+            x + length / 2,
+            y + 0.02 * (y1 - y0),
+            "1 cm",
+            color="white",
+            fontsize=7,
+            ha="center",
+            va="bottom",
             path_effects=HALO,
-        )  # fmt: skip
+        )
 
 
 def _draw_whole(ax: Axes, view: SliceView, k: int, window: tuple[float, float]) -> None:

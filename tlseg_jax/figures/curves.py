@@ -76,9 +76,15 @@ def _draw_losses(ax: Axes, losses: Curve, name: str) -> None:
     middle = running_median(values)
     few = len(steps) < 20
     ax.plot(
-        steps, values, color=LOSS, linewidth=0.6 if not few else 1.2, alpha=1 if few else 0.35,
-        marker="o" if few else None, markersize=2.5, label="each batch",
-    )  # fmt: skip
+        steps,
+        values,
+        color=LOSS,
+        linewidth=0.6 if not few else 1.2,
+        alpha=1 if few else 0.35,
+        marker="o" if few else None,
+        markersize=2.5,
+        label="each batch",
+    )
     if not few:
         ax.plot(steps, middle, color=LOSS, linewidth=1.4, label="running median")
         ax.legend(loc="upper right", fontsize=7)
@@ -104,9 +110,14 @@ def _draw_validation(ax: Axes, validation: Curve, name: str) -> None:
         text = f"best {values[best]:.3f} at step {steps[best]:.0f}"
         # In a corner: curves of scores rise to the right, so the lower right one is free if any is.
         ax.text(
-            0.98, 0.05 if values[best] > 0.3 else 0.95, text, transform=ax.transAxes, fontsize=7,
-            ha="right", va="bottom" if values[best] > 0.3 else "top",
-        )  # fmt: skip
+            0.98,
+            0.05 if values[best] > 0.3 else 0.95,
+            text,
+            transform=ax.transAxes,
+            fontsize=7,
+            ha="right",
+            va="bottom" if values[best] > 0.3 else "top",
+        )
         ax.plot(steps[best], values[best], marker="o", markersize=5.5, color=VALIDATION, fillstyle="none")
 
 

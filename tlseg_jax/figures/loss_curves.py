@@ -55,26 +55,45 @@ def draw_own_curves(
             ax.plot(steps, values, color=colour, linewidth=0.5, alpha=max(0.12, 0.35 / len(runs)), zorder=1)
         steps, mean, _, _ = band([smoothed(t.losses) for t in runs])
         ax.plot(
-            steps, mean, color=colour, linewidth=1.6, label="training, running median" + _of_seeds(runs),
-            marker=_dot(steps), markersize=3, zorder=3,
-        )  # fmt: skip
+            steps,
+            mean,
+            color=colour,
+            linewidth=1.6,
+            label="training, running median" + _of_seeds(runs),
+            marker=_dot(steps),
+            markersize=3,
+            zorder=3,
+        )
         draws = [_finite(t.draw_losses) for t in runs if _some(t.draw_losses)]
         if draws:
             steps, mean, low, high = band(draws)
             ax.fill_between(steps, low, high, color=DRAW_COLOUR, alpha=0.25, linewidth=0, zorder=1.5)
             ax.plot(
-                steps, mean, color=DRAW_COLOUR, linewidth=1.0, label="test, fixed draw of slices",
-                marker=_dot(steps), markersize=3, zorder=2,
-            )  # fmt: skip
+                steps,
+                mean,
+                color=DRAW_COLOUR,
+                linewidth=1.0,
+                label="test, fixed draw of slices",
+                marker=_dot(steps),
+                markersize=3,
+                zorder=2,
+            )
         whole = [_finite(t.test_losses) for t in runs if _some(t.test_losses)]
         for own in whole:
             ax.plot(*own, color=WHOLE_COLOUR, linestyle="none", marker="o", markersize=1.8, alpha=0.5, zorder=4)
         if whole:
             steps, mean, _, _ = band(whole)
             ax.plot(
-                steps, mean, color=WHOLE_COLOUR, linewidth=1.0, linestyle=(0, (4, 2)), marker="D", markersize=3.2,
-                label="test, whole set at the epoch's end", zorder=4,
-            )  # fmt: skip
+                steps,
+                mean,
+                color=WHOLE_COLOUR,
+                linewidth=1.0,
+                linestyle=(0, (4, 2)),
+                marker="D",
+                markersize=3.2,
+                label="test, whole set at the epoch's end",
+                zorder=4,
+            )
         _finish(ax, [v for line in ax.lines for v in np.asarray(line.get_ydata(), np.float64)], "loss")
         ax.set_xlabel("step")
         _epoch_axis(ax, _longest(runs), ticks=True)
@@ -85,9 +104,13 @@ def draw_own_curves(
 
 
 def draw_curves_together(
-    runs: Mapping[str, Sequence[RunCurves]], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "",
+    runs: Mapping[str, Sequence[RunCurves]],
+    styles: Mapping[str, MethodStyle],
+    path: Path,
+    *,
+    heading: str = "",
     mark: str = "",
-) -> None:  # fmt: skip
+) -> None:
     """Draw several methods in one picture and write a PNG (Fig. 10).
 
     Above: the running median of the training loss, mean over the seeds in a band from the lowest to the
@@ -164,9 +187,15 @@ def _draw_bands(
         style = styles[method]
         ax.fill_between(steps, low, high, color=style.colour, alpha=0.18, linewidth=0)
         ax.plot(
-            steps, mean, color=style.colour, linestyle=style.line, linewidth=1.5,
-            marker=style.marker if few else None, markersize=4, label=f"{method} ({len(own)})",
-        )  # fmt: skip
+            steps,
+            mean,
+            color=style.colour,
+            linestyle=style.line,
+            linewidth=1.5,
+            marker=style.marker if few else None,
+            markersize=4,
+            label=f"{method} ({len(own)})",
+        )
         drawn += [*low, *high]
     _finish(ax, drawn, "")
     if legend:

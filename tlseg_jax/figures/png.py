@@ -41,6 +41,5 @@ def watermark(figure: Figure, text: str) -> None:
     """Write `text`, such as "synthetic", large and faint across the figure; nothing if it is empty."""
     if text:
         figure.text(
-            0.5, 0.5, text, fontsize=44, color="0.55", alpha=0.3, rotation=24, ha="center", va="center",
-            zorder=100,
-        )  # fmt: skip
+            0.5, 0.5, text, fontsize=44, color="0.55", alpha=0.3, rotation=24, ha="center", va="center", zorder=100
+        )

@@ -105,9 +105,13 @@ def draw_examples(cases: Sequence[ExampleCase], path: Path, *, heading: str = ""
                     _edge(ax, case, case.truth, TRUTH_LINE, 0.7)
                     _edge(ax, case, found, FOUND_LINE, 0.9)
                     figure.text(
-                        (x + PANEL / 2) / width, (y - 0.03) / height, _dice(found, case.truth),
-                        ha="center", va="top", fontsize=7,
-                    )  # fmt: skip
+                        (x + PANEL / 2) / width,
+                        (y - 0.03) / height,
+                        _dice(found, case.truth),
+                        ha="center",
+                        va="top",
+                        fontsize=7,
+                    )
             y -= dice
         # As tall as the first row: a scale is read as well on a short bar as on a long one.
         below = height - top - name - heights[0]
@@ -127,9 +131,15 @@ def _mm(case: ExampleCase) -> tuple[float, float]:
 def _show(ax: Axes, case: ExampleCase, values: NDArray[np.floating], low: float, high: float, colours: str) -> None:
     w, h = _mm(case)
     ax.imshow(
-        values.T.astype(np.float32), origin="lower", extent=(0, w, 0, h), cmap=colours, vmin=low, vmax=high,
-        interpolation="nearest", aspect="equal",
-    )  # fmt: skip
+        values.T.astype(np.float32),
+        origin="lower",
+        extent=(0, w, 0, h),
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+        aspect="equal",
+    )
     ax.set_xlim(w, 0)  # the subject's right on the left
     ax.set_ylim(0, h)
     ax.set_xticks([])
@@ -146,9 +156,16 @@ def _image(ax: Axes, case: ExampleCase) -> None:
     halo = [withStroke(linewidth=1.6, foreground="black")]
     for x, side in ((0.04, "R"), (0.96, "L")):
         ax.text(
-            x, 0.5, side, transform=ax.transAxes, color="white", fontsize=7, va="center",
-            ha="left" if side == "R" else "right", path_effects=halo,
-        )  # fmt: skip
+            x,
+            0.5,
+            side,
+            transform=ax.transAxes,
+            color="white",
+            fontsize=7,
+            va="center",
+            ha="left" if side == "R" else "right",
+            path_effects=halo,
+        )
 
 
 def _map(ax: Axes, case: ExampleCase, probability: NDArray[np.floating]) -> None:

@@ -55,9 +55,13 @@ def _mirrored(key: jax.Array) -> jax.Array:
 
 
 def augment_batch(
-    image: jax.Array, label: jax.Array, seed: int | jax.Array, step: jax.Array, augmentation: Augmentation,
+    image: jax.Array,
+    label: jax.Array,
+    seed: int | jax.Array,
+    step: jax.Array,
+    augmentation: Augmentation,
     first: jax.Array | int = 0,
-) -> tuple[jax.Array, jax.Array]:  # fmt: skip
+) -> tuple[jax.Array, jax.Array]:
     """Augment every sample of a batch with its own key.
 
     Args:

@@ -125,9 +125,15 @@ def feature_bytes(network: NetworkConfig, levels: int, sides: Sequence[int], row
 
 
 def cache_features(
-    store: "Store", subjects: Sequence[str], box: Box, network: NetworkConfig, variables: Any, levels: int,
-    flips: bool, room: int,
-) -> FeatureCache:  # fmt: skip
+    store: "Store",
+    subjects: Sequence[str],
+    box: Box,
+    network: NetworkConfig,
+    variables: Any,
+    levels: int,
+    flips: bool,
+    room: int,
+) -> FeatureCache:
     """Features of each subject's patch and, where the data are mirrored, of its mirror image.
 
     Args:
@@ -164,9 +170,14 @@ def cache_features(
 
 
 def cache_slice_features(
-    store: "SliceStore", subjects: Sequence[str], network: NetworkConfig, variables: Any, levels: int,
-    regions: "Regions | None", room: int,
-) -> FeatureCache:  # fmt: skip
+    store: "SliceStore",
+    subjects: Sequence[str],
+    network: NetworkConfig,
+    variables: Any,
+    levels: int,
+    regions: "Regions | None",
+    room: int,
+) -> FeatureCache:
     """Features of every slice; slices are not augmented.
 
     Args:
@@ -237,9 +248,13 @@ def _put(kept: Features, found: Features, first: jax.Array) -> Features:
 
 
 def _compute(
-    network: NetworkConfig, variables: Any, levels: int, sides: tuple[int, ...], rows: int,
+    network: NetworkConfig,
+    variables: Any,
+    levels: int,
+    sides: tuple[int, ...],
+    rows: int,
     images: Iterable[tuple[int, NDArray[Any]]],
-) -> Features:  # fmt: skip
+) -> Features:
     """Features of all rows, for (first row, images) of some rows at a time; never twice on the device."""
     kept = {k: jnp.zeros(s.shape, s.dtype) for k, s in feature_shapes(network, levels, sides, rows).items()}
     compute = _program(network, levels)

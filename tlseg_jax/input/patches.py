@@ -114,7 +114,13 @@ def make_batches(
     """
     names, size = tuple(subjects), box.size if box else store.spec.patch_size
     return stream(
-        len(names), _PlacePatch(store, names, box, size), _ReadPatch(store, names, size) if read else None,
-        batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads, workers=settings.workers,
-        process=settings.process, processes=settings.processes,
-    )  # fmt: skip
+        len(names),
+        _PlacePatch(store, names, box, size),
+        _ReadPatch(store, names, size) if read else None,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        threads=settings.threads,
+        workers=settings.workers,
+        process=settings.process,
+        processes=settings.processes,
+    )

@@ -147,8 +147,13 @@ def make_slice_batches(
     starts = dict(zip(subjects, itertools.accumulate(counts, initial=0), strict=False))
     owners = np.repeat(np.arange(len(subjects), dtype=np.int32), counts)
     return stream(
-        len(order), _PlaceSlice(order, owners),
+        len(order),
+        _PlaceSlice(order, owners),
         _ReadSlice(store, samples, starts, settings.channels, regions) if read else None,
-        batch_size=settings.batch_size, seed=settings.seed, threads=settings.threads, workers=settings.workers,
-        process=settings.process, processes=settings.processes,
-    )  # fmt: skip
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        threads=settings.threads,
+        workers=settings.workers,
+        process=settings.process,
+        processes=settings.processes,
+    )

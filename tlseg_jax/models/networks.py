@@ -18,14 +18,7 @@ NETWORKS: Mapping[str, NetworkConfig] = {
     n.name: n
     for n in (
         UNetConfig("switch32", ((32,),) * 3, (32,), ((32,),) * 3, (), "concatenate"),
-        UNetConfig(
-            "switch8x2",
-            ((8, 8), (16, 16), (32, 32)),
-            (64, 32),
-            ((), (32, 16), (16, 8)),
-            (8, 8),
-            "add",
-        ),
+        UNetConfig("switch8x2", ((8, 8), (16, 16), (32, 32)), (64, 32), ((), (32, 16), (16, 8)), (8, 8), "add"),
         UNet3DConfig("unet3d256"),
         SliceUNetConfig("unet2d"),
     )

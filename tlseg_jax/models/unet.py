@@ -73,9 +73,7 @@ class UNetConfig:
 
         return cls(**{k: tuples(v) for k, v in d.items() if k != "dimensions"})
 
-    def module(
-        self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None
-    ) -> "SwitchUNet":
+    def module(self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None) -> "SwitchUNet":
         """The network itself.
 
         Args:

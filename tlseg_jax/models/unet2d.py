@@ -74,9 +74,7 @@ class SliceUNetConfig:
         given.pop("dimensions", None)
         return cls(**given)
 
-    def module(
-        self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None
-    ) -> "SliceUNet":
+    def module(self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None) -> "SliceUNet":
         """The network itself.
 
         Args:

@@ -64,9 +64,7 @@ class UNet3DConfig:
         given["encoder"] = tuple(tuple(widths) for widths in given["encoder"])
         return cls(**given | {"outputs": tuple(given["outputs"])})
 
-    def module(
-        self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None
-    ) -> "UNet3D":
+    def module(self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None) -> "UNet3D":
         """The network itself.
 
         Args:

@@ -23,11 +23,15 @@ from tlseg_jax.runtime.errors import InputError
 
 _REDUCED: dict[str, dict[str, Any]] = {
     "lits": {
-        "pixels": (96, 96), "with_structure": 12, "without_structure": 8, "max_slices": 0,
-        "test_slices": 0, "test_volumes": 3,
+        "pixels": (96, 96),
+        "with_structure": 12,
+        "without_structure": 8,
+        "max_slices": 0,
+        "test_slices": 0,
+        "test_volumes": 3,
     },
     "mri_artery": {"pixels": (80, 65), "test_volumes": 4},
-}  # fmt: skip
+}
 
 _DRAWN = {"lits": ("liver", "tumour"), "mri_artery": ("tumour",)}
 """What the label of each data set shows."""

@@ -123,10 +123,15 @@ def _paint_bowel(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
         colon = ellipsoid(p, (side * (100 + c[0]), -4 + c[1], 0.0), (21.0, 21.0, 2000.0)) + np.float32(0.3) * wave
         colon = np.maximum(np.maximum(colon, z - np.float32(top)), inner[where] + 5)
         _paint_gut(canvas, colon, y - np.float32(c[1]) + wave, where)
-    across = tube([
-        (104.0, 20.0 + c[1], -62.0, 17.0), (50.0, 66.0, -82.0 + c[2], 17.0), (-30.0, 70.0, -84.0 - c[2], 16.0),
-        (-90.0, 40.0 + c[0], -40.0, 17.0), (-112.0, 0.0, -8.0, 18.0),
-    ])  # fmt: skip
+    across = tube(
+        [
+            (104.0, 20.0 + c[1], -62.0, 17.0),
+            (50.0, 66.0, -82.0 + c[2], 17.0),
+            (-30.0, 70.0, -84.0 - c[2], 16.0),
+            (-90.0, 40.0 + c[0], -40.0, 17.0),
+            (-112.0, 0.0, -8.0, 18.0),
+        ]
+    )
     distance = across.distance(p.reshape(3, -1), 30.0)[0].reshape(p.shape[1:])
     _paint_gut(canvas, np.maximum(distance + np.float32(0.3) * wave, inner[where] + 4), y - 52 + wave, where)
 
@@ -152,10 +157,18 @@ def _paint_upper_organs(person: AbdomenPerson, canvas: Canvas) -> None:
     canvas.paint(Tissue.SPLEEN, spleen, where)
     canvas.paint(Tissue.SPLEEN_DARK, np.maximum(spleen + 1, np.float32(4.0) * (0.2 - person.mottle.at(p))), where)
     s = person.shift["pancreas"]
-    _paint_tube(canvas, Tissue.PANCREAS, tube([
-        (34.0 + s[0], 10.0, -44.0, 13.0), (14.0, 14.0 + s[1], -22.0, 10.0), (-26.0, 6.0, -8.0 + s[2], 9.0),
-        (-68.0, -22.0, 8.0, 7.0),
-    ]))  # fmt: skip
+    _paint_tube(
+        canvas,
+        Tissue.PANCREAS,
+        tube(
+            [
+                (34.0 + s[0], 10.0, -44.0, 13.0),
+                (14.0, 14.0 + s[1], -22.0, 10.0),
+                (-26.0, 6.0, -8.0 + s[2], 9.0),
+                (-68.0, -22.0, 8.0, 7.0),
+            ]
+        ),
+    )
     for side in (1, -1):
         where = canvas.box(((side * 64 - 50, side * 64 + 50), (-100, 10), (-150, 30)))
         p = canvas.at(where)

@@ -1,9 +1,9 @@
 """The built-in cohort of the liver report on disk: procedural abdomens as NIfTI files that `prepare` reads.
 
-    FOLDER/README.txt         what these files are, and are not
-    FOLDER/cohort.json        the parameters that they were drawn from
-    lits:         FOLDER/volume-0.nii.gz, FOLDER/segmentation-0.nii.gz, ...      (labels 1 liver, 2 tumour)
-    mri_artery:   FOLDER/case-01/artery.nii.gz, FOLDER/case-01/label.nii.gz, ... (label 1 tumour)
+FOLDER/README.txt         what these files are, and are not
+FOLDER/cohort.json        the parameters that they were drawn from
+lits:         FOLDER/volume-0.nii.gz, FOLDER/segmentation-0.nii.gz, ...      (labels 1 liver, 2 tumour)
+mri_artery:   FOLDER/case-01/artery.nii.gz, FOLDER/case-01/label.nii.gz, ... (label 1 tumour)
 """
 
 import functools

@@ -19,9 +19,22 @@ WARP_MM = ((40.0, 6.0), (20.0, 2.2))
 """Smoothness and standard deviation, in mm, of each octave of the random warp."""
 
 ORGANS = (
-    "right lobe", "left lobe", "tip", "caudate lobe", "spleen", "right kidney", "left kidney", "stomach",
-    "gallbladder", "aorta", "cava", "heart", "spine", "pancreas", "colon",
-)  # fmt: skip
+    "right lobe",
+    "left lobe",
+    "tip",
+    "caudate lobe",
+    "spleen",
+    "right kidney",
+    "left kidney",
+    "stomach",
+    "gallbladder",
+    "aorta",
+    "cava",
+    "heart",
+    "spine",
+    "pancreas",
+    "colon",
+)
 """What has a random place and size of its own."""
 
 

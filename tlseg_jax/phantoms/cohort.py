@@ -78,9 +78,7 @@ def write_cohort(
     folder = folder.absolute()
     train = train if spec.train_count else 0
     if train < 0 or test < 0 or train + test < 1:
-        raise InputError(
-            f"A cohort of {train} training and {test} test subjects is not usable: ask for at least one."
-        )
+        raise InputError(f"A cohort of {train} training and {test} test subjects is not usable: ask for at least one.")
     if seed < 0:
         raise InputError(f"The seed {seed} is not usable: give 0 or more.")
     sized = spec.at_spacing(spacing)

@@ -54,9 +54,13 @@ class PhantomSettings:
 
     def __post_init__(self) -> None:
         for name, kind in (
-            ("structure", Structure), ("disease", Disease), ("space", Space), ("skull", Skull),
-            ("scanner", Scanner), ("label_quality", LabelQuality),
-        ):  # fmt: skip
+            ("structure", Structure),
+            ("disease", Disease),
+            ("space", Space),
+            ("skull", Skull),
+            ("scanner", Scanner),
+            ("label_quality", LabelQuality),
+        ):
             if getattr(self, name) not in get_args(kind):
                 raise InputError(
                     f"Phantom setting {name} = '{getattr(self, name)}' is unknown: "
@@ -85,9 +89,7 @@ _BUILT_IN = {
     "hdt_c": PhantomSettings(),
     "hdt_v": PhantomSettings(structure="lateral ventricle"),
     "hdt_wb": PhantomSettings(structure="whole brain", space="native"),
-    "mal_c": PhantomSettings(
-        "mal", disease="AD", space="native", scanner="registry", label_quality="automatic"
-    ),
+    "mal_c": PhantomSettings("mal", disease="AD", space="native", scanner="registry", label_quality="automatic"),
     "oas_c": PhantomSettings("oas", disease="healthy", skull="stripped", scanner="survey"),
 }
 

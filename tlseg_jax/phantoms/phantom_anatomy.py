@@ -199,12 +199,7 @@ def _pial_surface(person: Person, p: Floats, half: Floats, cerebrum: Floats, cer
 
 
 def _paint_head(
-    paint: Callable[[Tissue, Floats], None],
-    person: Person,
-    half: Floats,
-    outer: Floats,
-    inner: Floats,
-    texture: Floats,
+    paint: Callable[[Tissue, Floats], None], person: Person, half: Floats, outer: Floats, inner: Floats, texture: Floats
 ) -> None:
     """Everything outside the dura: scalp, face, neck, eyes, airways and skull."""
     face = ellipsoid(half, (0.0, 34.0, -48.0), (60.0, 56.0, 58.0))

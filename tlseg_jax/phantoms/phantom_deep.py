@@ -47,12 +47,7 @@ WING = (
     (16.0, -20.0, 22.0, 2.8),
     (19.0, -30.0, 18.0, 2.6),
 )
-OCCIPITAL_HORN = (
-    (25.0, -42.0, 8.0, 4.6),
-    (26.0, -52.0, 6.0, 3.8),
-    (24.0, -62.0, 4.5, 2.6),
-    (21.0, -71.0, 4.0, 1.2),
-)
+OCCIPITAL_HORN = ((25.0, -42.0, 8.0, 4.6), (26.0, -52.0, 6.0, 3.8), (24.0, -62.0, 4.5, 2.6), (21.0, -71.0, 4.0, 1.2))
 
 
 def deep_shapes(person: Person, p: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -86,9 +81,7 @@ def deep_shapes(person: Person, p: Floats) -> tuple[dict[str, Floats], dict[str,
         ellipsoid(half, at((23.5, -3.0, -20.0), 4), (7.5, 7.0, 7.0)),
         2.0,
     )
-    caudate, along_caudate = _along(
-        _tube(CAUDATE, person.caudate, s[5]), half, ((2, 42), (-48, 36), (-20, 34))
-    )
+    caudate, along_caudate = _along(_tube(CAUDATE, person.caudate, s[5]), half, ((2, 42), (-48, 36), (-20, 34)))
     caudate -= np.float32(5 * person.asymmetry[1]) * side
     body, along_body = _along(_tube(VENTRICLE, person.ventricle, s[5]), half, ((0, 48), (-60, 46), (-32, 40)))
     horn, _ = _along(
@@ -101,9 +94,7 @@ def deep_shapes(person: Person, p: Floats) -> tuple[dict[str, Floats], dict[str,
     lateral = np.maximum(lateral, -shapes["thalamus"] - 0.5)
     shapes["ventricle"] = np.maximum(lateral, -caudate)
     shapes["caudate"] = caudate
-    third = np.maximum(
-        half[0] - np.float32(person.third), ellipsoid(half, (0.0, -11.0, 0.0), (6.0, 15.0, 11.0))
-    )
+    third = np.maximum(half[0] - np.float32(person.third), ellipsoid(half, (0.0, -11.0, 0.0), (6.0, 15.0, 11.0)))
     aqueduct = ellipsoid(half, (0.0, -43.0, -31.0), (5.0, 5.0, 9.0))
     shapes["cistern"] = np.minimum(third, aqueduct)
     return shapes, {"caudate": along_caudate, "ventricle": along_body}

@@ -93,9 +93,7 @@ class Tube:
 
         Farther than `reach` mm from the curve the distance is just `reach` and the position 0.
         """
-        d, i = cKDTree(self.curve).query(
-            points.T, distance_upper_bound=reach + float(self.radius.max()), workers=1
-        )
+        d, i = cKDTree(self.curve).query(points.T, distance_upper_bound=reach + float(self.radius.max()), workers=1)
         far = ~np.isfinite(d)
         i[far] = 0
         out = d.astype(np.float32) - self.radius[i]

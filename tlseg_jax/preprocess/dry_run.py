@@ -73,9 +73,15 @@ def _check(files: ScanFiles, label_values: LabelValues, single_slice: bool) -> R
     if header is None:
         return Row(files.subject, files.person, files.split, (), (), "", problem)
     return Row(
-        files.subject, files.person, files.split, header.shape, header.spacing, header.axcodes, problem,
+        files.subject,
+        files.person,
+        files.split,
+        header.shape,
+        header.spacing,
+        header.axcodes,
+        problem,
         " ".join(w for w in warnings if w),
-    )  # fmt: skip
+    )
 
 
 def _check_values_fit(path: Path, header: Header, values: LabelValues) -> None:

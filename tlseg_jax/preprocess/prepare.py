@@ -106,9 +106,7 @@ def prepare_dataset(
         done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name, keep_exclusion)
         records = {**plan.reused, **done}
         whole.write_manifest(found, records, failed)
-    say(
-        f"{spec.name}: {len(plan.reused)} reused, {len(done)} prepared, {len(exclusions) + len(failed)} excluded."
-    )
+    say(f"{spec.name}: {len(plan.reused)} reused, {len(done)} prepared, {len(exclusions) + len(failed)} excluded.")
     return Store(whole.folder)
 
 
@@ -156,9 +154,7 @@ def prepare_shard(
         with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
             plan = plan_scans(ours.scans, spec, settings, store_root)
             done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, f"{spec.name} {shard}", keep_exclusion)
-            say(
-                f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
-            )
+            say(f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded.")
         with merging(folder) as alone:
             records, failed, out = collect(found.scans, folder, whole.fingerprint, checksums_of, origin)
             if out or not alone:
@@ -194,9 +190,7 @@ class _Whole:
         check_kept(self.folder, _shaping(self.spec, self.settings), overwrite)
         clear_leftovers(self.folder, [f.subject for f in found.scans])
 
-    def write_manifest(
-        self, found: Found, records: dict[str, dict[str, Any]], failed: Mapping[str, str]
-    ) -> None:
+    def write_manifest(self, found: Found, records: dict[str, dict[str, Any]], failed: Mapping[str, str]) -> None:
         """What takes all subjects together: the split, the box, and the manifest."""
         spec, folder = self.spec, self.folder
         exclusions = _exclusions(found) + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]

@@ -107,17 +107,19 @@ def without_mirroring(
       mirror: whether to mirror, whatever the labels say; None: they decide.
     """
     if mirror is not None:
-        return dataclasses.replace(
-            spec, flip_left_right=mirror, random_rotations=mirror and spec.random_rotations
-        ), []
+        return dataclasses.replace(spec, flip_left_right=mirror, random_rotations=mirror and spec.random_rotations), []
     right = [r["label_right"] for r in records.values() if r.get("label_right") is not None]
     side = "right" if min(right, default=0) > _ONE_SIDED else "left" if max(right, default=1) < 1 - _ONE_SIDED else ""
     if not side or not (spec.flip_left_right or spec.random_rotations):
         return spec, []
     what = " and ".join(
-        word for word, on in (("mirrored left to right", spec.flip_left_right),
-                              ("turned and flipped at random", spec.random_rotations)) if on
-    )  # fmt: skip
+        word
+        for word, on in (
+            ("mirrored left to right", spec.flip_left_right),
+            ("turned and flipped at random", spec.random_rotations),
+        )
+        if on
+    )
     return dataclasses.replace(spec, flip_left_right=False, random_rotations=False), [
         f"The {spec.structure} lies on the {side} in every subject, so training patches will not be {what}, as "
         f"{spec.name} has it: where both sides are meant, name the values of both with --label_values, and where "

@@ -137,9 +137,7 @@ def prepare_slices_shard(
             plan = plan_slices(ours.scans, spec, folder)
             title = f"{spec.name} {shard}"
             done, failed = run_jobs(plan.jobs, prepare_slices_of, workers, progress, title, keep_exclusion)
-            say(
-                f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
-            )
+            say(f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded.")
         with merging(folder) as alone:
             records, failed, out = collect(found.scans, folder, whole.fingerprint, checksums_of, origin_of)
             if out or not alone:
@@ -204,9 +202,15 @@ class _Whole:
         earlier = earlier_sides(records, given, spec.split_group, self.store_root, folder, self.same_rule)
         persons = {s: str(records[s]["person"]) for s in order}
         sides, of_split = split_volumes(
-            order, {s: len(records[s]["samples"]) for s in order}, persons, given, spec, self.test_fraction,
-            earlier.own, earlier.others,
-        )  # fmt: skip
+            order,
+            {s: len(records[s]["samples"]) for s in order},
+            persons,
+            given,
+            spec,
+            self.test_fraction,
+            earlier.own,
+            earlier.others,
+        )
         for s, side in sides.items():
             records[s]["split"] = side
         warnings += of_split + earlier.warnings
@@ -298,4 +302,3 @@ def _in_waves(
         reused |= set(plan.reused)
         at += count
     return records, failed, reused
-

@@ -140,8 +140,5 @@ def _registration(job: SubjectJob, scan: Scan) -> tuple[Affine | None, dict[str,
     figures = {"information": found.information, "scales": list(found.scales)}
     seconds = {"register": round(time.perf_counter() - start, 3)}
     path.parent.mkdir(exist_ok=True)
-    write_json(
-        path,
-        {"image": str(job.files.image), "mni_to_world": found.mni_to_world.tolist(), "figures": figures},
-    )
+    write_json(path, {"image": str(job.files.image), "mni_to_world": found.mni_to_world.tolist(), "figures": figures})
     return found.mni_to_world, seconds, {"registration": figures}

@@ -92,9 +92,13 @@ def _given_persons(order: Sequence[str], persons: Mapping[str, str], given: Mapp
 
 
 def _by_rule(
-    order: Sequence[str], samples: Mapping[str, int], spec: SliceSpec, test_fraction: float | None,
-    for_test: Sequence[str] = (), kept: int = 0,
-) -> tuple[set[str], list[str]]:  # fmt: skip
+    order: Sequence[str],
+    samples: Mapping[str, int],
+    spec: SliceSpec,
+    test_fraction: float | None,
+    for_test: Sequence[str] = (),
+    kept: int = 0,
+) -> tuple[set[str], list[str]]:
     """The volumes of `order` that the rule puts, in whole or in part, on the test side.
 
     Of `kept` others, which have a side already, `for_test` are for test.

@@ -92,8 +92,12 @@ def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
         "label_slices": volume.label_slices,
         "label_voxels": volume.label_voxels,
         "seconds": dict(volume.seconds),
-        "details": {"scaling": volume.scaling.to_dict(), "label_pixels": pixels, "warnings": list(volume.warnings),
-                    "doubts": volume.doubts},
+        "details": {
+            "scaling": volume.scaling.to_dict(),
+            "label_pixels": pixels,
+            "warnings": list(volume.warnings),
+            "doubts": volume.doubts,
+        },
     }
 
 

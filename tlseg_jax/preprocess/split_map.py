@@ -94,9 +94,13 @@ class Earlier:
 
 
 def earlier_sides(
-    records: Records, given: Mapping[str, str], group: str, store_root: Path, folder: Path,
+    records: Records,
+    given: Mapping[str, str],
+    group: str,
+    store_root: Path,
+    folder: Path,
     same_rule: Callable[[Mapping[str, Any]], bool],
-) -> Earlier:  # fmt: skip
+) -> Earlier:
     """What the manifests of a group say of these scans' persons.
 
     A person is known by name, by the name of a scan, and by the checksum of an image.

@@ -78,9 +78,7 @@ class Buckets(Elsewhere):
         if address is None:
             return super().arrays(folder)
         # Asked once: whether a chunk has changed since would be a request a patch.
-        return {
-            "kvstore": kvstore_spec(address), "recheck_cached_data": "open", "recheck_cached_metadata": "open",
-        }  # fmt: skip
+        return {"kvstore": kvstore_spec(address), "recheck_cached_data": "open", "recheck_cached_metadata": "open"}
 
     def fault(self, folder: Path, error: Exception) -> str | None:
         address = address_to_read(folder)

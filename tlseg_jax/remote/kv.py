@@ -21,9 +21,14 @@ PATIENCE = 10
 """Attempts at a request while work is under way: about a minute and a half of a network that is away."""
 
 REFUSED = (
-    "PERMISSION_DENIED", "UNAUTHENTICATED", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch",
-    "http_response_code='403'", "http_response_code='401'",
-)  # fmt: skip
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "http_response_code='403'",
+    "http_response_code='401'",
+)
 """What servers' errors say where we may not do what we asked for."""
 
 FEW = 3
@@ -105,9 +110,14 @@ def explain(address: Address, error: Exception) -> str:
 def is_damage(error: Exception) -> bool:
     """Whether the server answered, and what it gave is missing or not what was written."""
     text = str(error)
-    return "NoSuchBucket" not in text and any(
-        w in text for w in ("NOT_FOUND", "missing", "DATA_LOSS", "CRC-32C", "checksum", "FAILED_PRECONDITION", "zarr")
-    ) and not any(w in text for w in (*REFUSED, "CURL", "retry attempts failed"))
+    return (
+        "NoSuchBucket" not in text
+        and any(
+            w in text
+            for w in ("NOT_FOUND", "missing", "DATA_LOSS", "CRC-32C", "checksum", "FAILED_PRECONDITION", "zarr")
+        )
+        and not any(w in text for w in (*REFUSED, "CURL", "retry attempts failed"))
+    )
 
 
 def _fault(text: str) -> str:

@@ -45,9 +45,17 @@ class Lease:
     """The right to write to one folder of a bucket; a context manager."""
 
     def __init__(
-        self, bucket: ts.KvStore, address: Address, copy: Path, lost: Callable[[], None], *, name: str = LEASE,
-        life: float = LIFE, renew: float = RENEW, say: Callable[[str], None] = print,
-    ) -> None:  # fmt: skip
+        self,
+        bucket: ts.KvStore,
+        address: Address,
+        copy: Path,
+        lost: Callable[[], None],
+        *,
+        name: str = LEASE,
+        life: float = LIFE,
+        renew: float = RENEW,
+        say: Callable[[str], None] = print,
+    ) -> None:
         """Ask for nothing yet.
 
         Args:
@@ -123,9 +131,11 @@ class Lease:
 
     def _owner(self) -> dict[str, Any]:
         return {
-            "owner": f"{socket.gethostname()}, process {os.getpid()}", "token": self._token,
-            "renewed": time.time(), "marked": self.marked,
-        }  # fmt: skip
+            "owner": f"{socket.gethostname()}, process {os.getpid()}",
+            "token": self._token,
+            "renewed": time.time(),
+            "marked": self.marked,
+        }
 
     def _is_free(self, found: ts.KvStore.ReadResult) -> bool:
         held = _parse(found)

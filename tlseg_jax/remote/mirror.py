@@ -38,8 +38,8 @@ class Mirror:
     """One folder, here and in the bucket."""
 
     def __init__(
-        self, folder: Path, bucket: ts.KvStore, *, keep_new: bool = False, confirm: Callable[[], bool] = lambda: True,
-    ) -> None:  # fmt: skip
+        self, folder: Path, bucket: ts.KvStore, *, keep_new: bool = False, confirm: Callable[[], bool] = lambda: True
+    ) -> None:
         """Take both as they are.
 
         Args:
@@ -215,9 +215,7 @@ class Mirror:
         return path
 
     def _save(self) -> None:
-        files = {
-            n: [base64.b64encode(k.generation).decode(), *k.stamp] for n, k in sorted(self._known.items())
-        }
+        files = {n: [base64.b64encode(k.generation).decode(), *k.stamp] for n, k in sorted(self._known.items())}
         write_json(self.folder / STATE, {"files": files})
 
 

@@ -31,11 +31,28 @@ from tlseg_jax.studies.results_table import Results
 SECTIONS: Mapping[str, Callable[[Results, StudyInfo], Section | None]] = {
     f.__name__: f
     for f in (
-        pretasks, target, unseen, learning, volumes, method_tests, remedies, worst, factor_effects,
-        factor_interactions, factor_pair, cases, losses, losses_by_method, convergence, forgetting, epochs, detection,
-        examples, methods,
+        pretasks,
+        target,
+        unseen,
+        learning,
+        volumes,
+        method_tests,
+        remedies,
+        worst,
+        factor_effects,
+        factor_interactions,
+        factor_pair,
+        cases,
+        losses,
+        losses_by_method,
+        convergence,
+        forgetting,
+        epochs,
+        detection,
+        examples,
+        methods,
     )
-}  # fmt: skip
+}
 
 USUAL = tuple(n for n in SECTIONS if n not in ("losses_by_method", "convergence", "forgetting", "epochs", "examples"))
 """Of a study that asks for none. Factors, remedies and detection are shown where a study has them."""

@@ -136,11 +136,15 @@ def read_study(path: Path) -> StudyInfo:
         )
     methods = tuple(
         StudyMethod(
-            m.text("name"), m.text("pretask", "none"), m.text("freeze", ""), m.text("remedy", ""),
-            m.text("baseline", ""), m.texts("factors"),
+            m.text("name"),
+            m.text("pretask", "none"),
+            m.text("freeze", ""),
+            m.text("remedy", ""),
+            m.text("baseline", ""),
+            m.texts("factors"),
         )
         for m in file.each("methods")
-    )  # fmt: skip
+    )
     names = [m.name for m in methods]
     if len(set(names)) < len(names):
         twice = next(x for x in names if names.count(x) > 1)
@@ -228,5 +232,9 @@ class _Fields:
 
 
 _WORDS: Mapping[type, str] = {
-    str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table of names and values",
-}  # fmt: skip
+    str: "text",
+    int: "a whole number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table of names and values",
+}

@@ -46,19 +46,36 @@ def scores_table(
     there = [m for m in _MEASURES if any(_key(s) in other[m] for s in shown)]
     distances = "hd95_mm" in there
     columns = (
-        "test set", "method", "n", "persons", "seeds", "IoU mean", "low", "high", "each", "IoU std",
-        *(_MEASURES[m] for m in there), *(["without a distance"] if distances else []),
-    )  # fmt: skip
+        "test set",
+        "method",
+        "n",
+        "persons",
+        "seeds",
+        "IoU mean",
+        "low",
+        "high",
+        "each",
+        "IoU std",
+        *(_MEASURES[m] for m in there),
+        *(["without a distance"] if distances else []),
+    )
     rows = []
     for s in shown:
         means = [other[m].get(_key(s)) for m in there]
         rows.append(
             (
-                s.test_set.name, s.method, s.n, s.interval.n, s.seeds, _short(s.mean), *_interval(s), _short(s.std),
+                s.test_set.name,
+                s.method,
+                s.n,
+                s.interval.n,
+                s.seeds,
+                _short(s.mean),
+                *_interval(s),
+                _short(s.std),
                 *(_short(None if m is None else m.mean) for m in means),
                 *([_without_distance(results, s)] if distances else []),
             )
-        )  # fmt: skip
+        )
     caption = (
         f"Mean IoU over {_people(shown)} with its {_spread(shown)} and the standard deviation between persons"
         + (f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else ".")
@@ -85,10 +102,26 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
     over_seeds = tests[0].unit == "seed"
     unit = tests[0].unit + "s"
     columns = (
-        "measure", "test set", "n", "first", "second", unit, "difference", "low", "high", "each", "Wilcoxon p",
-        "adjusted p", "comparisons", "t-test p", "d_z", "rank-biserial r",
-        *(() if over_seeds else ("seeds", "seeds low", "seeds high")), "finding", "note",
-    )  # fmt: skip
+        "measure",
+        "test set",
+        "n",
+        "first",
+        "second",
+        unit,
+        "difference",
+        "low",
+        "high",
+        "each",
+        "Wilcoxon p",
+        "adjusted p",
+        "comparisons",
+        "t-test p",
+        "d_z",
+        "rank-biserial r",
+        *(() if over_seeds else ("seeds", "seeds low", "seeds high")),
+        "finding",
+        "note",
+    )
     rows = []
     for t in tests:
         low, high = t.seed_interval or (None, None)
@@ -97,13 +130,27 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
             notes.append(f"{count(t.left_out, 'person')} scored with one of the two only")
         rows.append(
             (
-                t.measure, t.test_set.name, t.n, t.first, t.second, t.test.n, _short(t.test.mean_difference),
-                _short(t.test.low), _short(t.test.high), values_text(t.test) or None, _p(t.test.wilcoxon_p), _p(t.p),
-                t.family, _p(t.test.t_p), _short(t.test.effect, 2), _short(t.test.rank_biserial, 2),
-                *(() if over_seeds else (len(t.by_seed), _short(low), _short(high))), t.verdict,
+                t.measure,
+                t.test_set.name,
+                t.n,
+                t.first,
+                t.second,
+                t.test.n,
+                _short(t.test.mean_difference),
+                _short(t.test.low),
+                _short(t.test.high),
+                values_text(t.test) or None,
+                _p(t.test.wilcoxon_p),
+                _p(t.p),
+                t.family,
+                _p(t.test.t_p),
+                _short(t.test.effect, 2),
+                _short(t.test.rank_biserial, 2),
+                *(() if over_seeds else (len(t.by_seed), _short(low), _short(high))),
+                t.verdict,
                 "; ".join(notes) or None,
             )
-        )  # fmt: skip
+        )
     units = sorted({t.test.n for t in tests})
     counted = f"{units[0]} {unit}" if len(units) == 1 else f"{units[0]} to {units[-1]} {unit}"
     caption = (
@@ -137,7 +184,7 @@ def curves_table(fits: Mapping[tuple[ScoredSet, str], LearningCurve | NoCurve]) 
         f"95% interval where there are {LEAST_UNITS} persons or more.",
         ("test set", "method", "persons", "n", "a", "a low", "a high", "b", "c", "note"),
         tuple(rows),
-    )  # fmt: skip
+    )
 
 
 def labels_table(found: Sequence[tuple[ScoredSet, str, LearningCurve, LabelsNeeded]]) -> ReportTable:
@@ -151,23 +198,42 @@ def labels_table(found: Sequence[tuple[ScoredSet, str, LearningCurve, LabelsNeed
         "labels_needed",
         f"Labelled scans at which the fitted curve reaches an IoU, with the 95% interval over {persons} (from "
         f"{LEAST_UNITS} on); nothing is claimed beyond the numbers tried.",
-        ("test set", "method", "IoU", "labelled scans", "95% interval", "persons"), rows,
-    )  # fmt: skip
+        ("test set", "method", "IoU", "labelled scans", "95% interval", "persons"),
+        rows,
+    )
 
 
 def volumes_table(found: Sequence[VolumeAgreement]) -> ReportTable:
     """Bias, limits of agreement and intraclass correlations of the volumes."""
     columns = (
-        "test set", "method", "n", "persons", "predictions", "bias [ml]", "bias low", "bias high", "lower limit [ml]",
-        "lower low", "lower high", "upper limit [ml]", "upper low", "upper high", "ICC(A,1)", "A low", "A high",
-        "ICC(C,1)", "C low", "C high",
-    )  # fmt: skip
+        "test set",
+        "method",
+        "n",
+        "persons",
+        "predictions",
+        "bias [ml]",
+        "bias low",
+        "bias high",
+        "lower limit [ml]",
+        "lower low",
+        "lower high",
+        "upper limit [ml]",
+        "upper low",
+        "upper high",
+        "ICC(A,1)",
+        "A low",
+        "A high",
+        "ICC(C,1)",
+        "C low",
+        "C high",
+    )
     rows = []
     for v in found:
         b, i = v.limits, v.icc
         estimates = [
-            *((b.bias, b.lower, b.upper) if b else (None,) * 3), *((i.agreement, i.consistency) if i else (None,) * 2)
-        ]  # fmt: skip
+            *((b.bias, b.lower, b.upper) if b else (None,) * 3),
+            *((i.agreement, i.consistency) if i else (None,) * 2),
+        ]
         cells = [cell for e in estimates for cell in _estimate(e)]
         rows.append((v.test_set.name, v.method, v.n, len(v.points), b.measurements if b else None, *cells))
     persons = persons_words(len(v.points) for v in found)
@@ -181,21 +247,39 @@ def volumes_table(found: Sequence[VolumeAgreement]) -> ReportTable:
 def worst_table(rows: Sequence[ResultRow]) -> ReportTable:
     """The lowest single predictions."""
     columns = (
-        "test set", "person", "subject", "method", "n", "seed", "IoU", "Dice", "reference [ml]", "predicted [ml]",
+        "test set",
+        "person",
+        "subject",
+        "method",
+        "n",
+        "seed",
+        "IoU",
+        "Dice",
+        "reference [ml]",
+        "predicted [ml]",
         "cell",
-    )  # fmt: skip
+    )
     return ReportTable(
         "worst_cases",
         f"The {len(rows)} single predictions with the lowest IoU, by test set.",
         columns,
         tuple(
             (
-                r.test_set, r.person, r.subject, r.method, r.n, r.seed, _short(r.iou), _short(r.dice),
-                _short(r.reference_ml, 2), _short(r.predicted_ml, 2), r.cell,
+                r.test_set,
+                r.person,
+                r.subject,
+                r.method,
+                r.n,
+                r.seed,
+                _short(r.iou),
+                _short(r.dice),
+                _short(r.reference_ml, 2),
+                _short(r.predicted_ml, 2),
+                r.cell,
             )
             for r in rows
         ),
-    )  # fmt: skip
+    )
 
 
 def failures_table(failures: Sequence[FailureCount]) -> ReportTable:
@@ -208,8 +292,9 @@ def failures_table(failures: Sequence[FailureCount]) -> ReportTable:
         "failures",
         "Predictions (a scan in a run) with an IoU below 0.1, where there are any: "
         f"{sum(f.failures for f in failures)} of {sum(f.predictions for f in failures)} in all.",
-        ("test set", "method", "n", "IoU below 0.1", "nothing predicted", "predictions", "persons"), rows,
-    )  # fmt: skip
+        ("test set", "method", "n", "IoU below 0.1", "nothing predicted", "predictions", "persons"),
+        rows,
+    )
 
 
 def _key(s: Score) -> tuple[ScoredSet, str, int]:

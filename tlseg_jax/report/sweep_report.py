@@ -1,8 +1,8 @@
 """A sweep's report: the sections that its study asks for, on one page.
 
-    FOLDER/report.html
-    FOLDER/figures/*.png, *.svg
-    FOLDER/tables/*.csv
+FOLDER/report.html
+FOLDER/figures/*.png, *.svg
+FOLDER/tables/*.csv
 """
 
 import dataclasses
@@ -53,9 +53,13 @@ def write_report(
         if notes:
             sections.append(Section("Scans that cannot be shown", notes))
         write_page(
-            folder / PAGE, f"Study {study.name}", sections, synthetic=_synthetic(results, study),
-            facts=_facts(results, study), viewers=shown,
-        )  # fmt: skip
+            folder / PAGE,
+            f"Study {study.name}",
+            sections,
+            synthetic=_synthetic(results, study),
+            facts=_facts(results, study),
+            viewers=shown,
+        )
     for note in notes:
         say(note)
     return report_folder / PAGE

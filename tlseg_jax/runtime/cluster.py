@@ -52,9 +52,11 @@ class Cluster:
 
 
 def find_cluster(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None,
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
     environment: Mapping[str, str] = os.environ,
-) -> Cluster | None:  # fmt: skip
+) -> Cluster | None:
     """The processes that this one belongs to, as the arguments say, else the environment, else a scheduler's variables.
 
     The environment's are JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; the schedulers are those that
@@ -150,11 +152,13 @@ def start(cluster: Cluster) -> str:
         {}
         if cluster.coordinator is None
         else {
-            "coordinator_address": cluster.coordinator, "num_processes": cluster.count, "process_id": cluster.index,
+            "coordinator_address": cluster.coordinator,
+            "num_processes": cluster.count,
+            "process_id": cluster.index,
             # Without it JAX looks for a scheduler once more, and may leave this process one device only.
             "cluster_detection_method": "deactivate",
         }
-    )  # fmt: skip
+    )
     try:
         jax.distributed.initialize(**where, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)  # type: ignore[arg-type]
         # JAX has the processes tell one another their devices when each first asks for them: all do so here, together,

@@ -33,9 +33,14 @@ class Stop:
     """
 
     def __init__(
-        self, key: str, count: int, index: int, service: Service | None, asked: Callable[[], bool] = signals.asked,
+        self,
+        key: str,
+        count: int,
+        index: int,
+        service: Service | None,
+        asked: Callable[[], bool] = signals.asked,
         look: float = LOOK,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Be committed to the first call.
 
         Args:

@@ -139,9 +139,17 @@ def assess(
     place = None if box is None else box_for(store, spec, Box.from_dict(box))
     kept = KeptMasks()
     rows = evaluate_store(
-        store, split, spec, place, load_predictor(saved),
-        distances=distances, tiles=tiles, space=space, keep=kept, progress=progress,
-    )  # fmt: skip
+        store,
+        split,
+        spec,
+        place,
+        load_predictor(saved),
+        distances=distances,
+        tiles=tiles,
+        space=space,
+        keep=kept,
+        progress=progress,
+    )
     name = rows[0].test_set
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
@@ -159,9 +167,11 @@ def assess(
     picked = pick_cases({s: r.score.iou for s, r in by_subject.items()})
     cases = [_case(store, title, by_subject[s], kept.mask(s), space) for title, s in picked.items()]
     draw_contours(
-        cases, run / "figures" / f"contours_{name}.png",
-        heading=f"{title_of(saved.description)} tested on {name}", mark=mark_of(synthetic),
-    )  # fmt: skip
+        cases,
+        run / "figures" / f"contours_{name}.png",
+        heading=f"{title_of(saved.description)} tested on {name}",
+        mark=mark_of(synthetic),
+    )
     return entry
 
 
@@ -172,9 +182,16 @@ def _case(store: Store, title: str, row: SubjectRow, predicted: Mask, space: Sco
         assert scan.label is not None
         return ContourCase(title, subject, iou, scan.image, predicted, scan.label, scan.affine, None, ml)
     return ContourCase(
-        title, subject, iou, store.image(subject), predicted, store.label(subject) > 0, store.grid(subject).affine,
-        store.person_grid(subject).voxel_ml, ml,
-    )  # fmt: skip
+        title,
+        subject,
+        iou,
+        store.image(subject),
+        predicted,
+        store.label(subject) > 0,
+        store.grid(subject).affine,
+        store.person_grid(subject).voxel_ml,
+        ml,
+    )
 
 
 def _mm(spacing: tuple[float, float, float]) -> str:

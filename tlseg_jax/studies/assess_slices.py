@@ -28,8 +28,15 @@ from tlseg_jax.train.seen import refuse_seen, seen_subjects
 
 
 def assess_slices(
-    run: Path, saved: SavedModel, store: SliceStore, *, split: str = "test", progress: bool = True,
-    figures: bool = True, allow_seen: bool = False, space: ScoreSpace = "data",
+    run: Path,
+    saved: SavedModel,
+    store: SliceStore,
+    *,
+    split: str = "test",
+    progress: bool = True,
+    figures: bool = True,
+    allow_seen: bool = False,
+    space: ScoreSpace = "data",
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a 2D run on a store's volumes and keep the results in the run folder.
 
@@ -67,9 +74,7 @@ def assess_slices(
     def keep(row: SubjectRow, mask: Mask) -> None:
         masks[row.test_set](row, mask)
 
-    results = evaluate_slices(
-        store, split, predictor, outputs, channels, progress=progress, keep=keep, space=space
-    )
+    results = evaluate_slices(store, split, predictor, outputs, channels, progress=progress, keep=keep, space=space)
     for name, kept in masks.items():
         kept.gather()
         if processes.is_chief():
@@ -94,9 +99,11 @@ def assess_slices(
         for title, subject in picked.items()
     ]
     draw_examples(
-        cases, run / "figures" / f"examples_{rows[0].test_set}.png",
-        heading=f"{title_of(saved.description)} tested on {rows[0].test_set}", mark=mark_of(synthetic),
-    )  # fmt: skip
+        cases,
+        run / "figures" / f"examples_{rows[0].test_set}.png",
+        heading=f"{title_of(saved.description)} tested on {rows[0].test_set}",
+        mark=mark_of(synthetic),
+    )
     return entries
 
 

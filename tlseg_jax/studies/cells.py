@@ -61,8 +61,10 @@ def cells_of(study: Study) -> tuple[Cell, ...]:
     """Every cell, methods inside seeds inside n, so that an unfinished sweep compares like with like."""
     return tuple(
         Cell(m, n, seed, seed % study.folds if study.folds else None)
-        for n in study.n for seed in range(study.seeds) for m in study.methods
-    )  # fmt: skip
+        for n in study.n
+        for seed in range(study.seeds)
+        for m in study.methods
+    )
 
 
 def pretraining_of(cell: Cell) -> PretrainCell | None:
@@ -86,9 +88,14 @@ def cell_job(
       InputError: see `make_job`.
     """
     training = Training(
-        seed=cell.seed, network=study.network, recipe=study.recipe, recipe_values=study.recipe_values,
-        precision=precision, steps=study.steps, epochs=study.epochs,
-    )  # fmt: skip
+        seed=cell.seed,
+        network=study.network,
+        recipe=study.recipe,
+        recipe_values=study.recipe_values,
+        precision=precision,
+        steps=study.steps,
+        epochs=study.epochs,
+    )
     if isinstance(cell, PretrainCell):
         return make_pretrain_job(place, spec, training, Missing(study.pretrain_steps, study.pretrain_epochs))
     method = cell.method

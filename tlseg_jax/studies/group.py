@@ -74,9 +74,13 @@ class Jobs(Protocol):
 
 
 def group_cells(
-    cells: Sequence[Cell], sweep: Jobs, together: int | None, device: Any, execution: Execution,
+    cells: Sequence[Cell],
+    sweep: Jobs,
+    together: int | None,
+    device: Any,
+    execution: Execution,
     say: Callable[[str], None],
-) -> list[Group]:  # fmt: skip
+) -> list[Group]:
     """Cells in groups of up to `together`, in their order; None measures how many are fastest."""
     if together == 1:
         return [Group((c,)) for c in cells]
@@ -99,8 +103,9 @@ def group_cells(
             sizes[shape] = _fastest(sweep, own, device, execution, say)
     groups = [
         Group(tuple(own[i : i + sizes[shape]]))
-        for shape, own in alike.items() for i in range(0, len(own), sizes[shape])
-    ]  # fmt: skip
+        for shape, own in alike.items()
+        for i in range(0, len(own), sizes[shape])
+    ]
     place = {c: i for i, c in enumerate(cells)}
     return sorted(groups, key=lambda g: place[g.cells[0]])  # type: ignore[index]
 
@@ -156,9 +161,7 @@ def _shape(sweep: Jobs, cell: Cell) -> Any:
     return dataclasses.replace(job, seed=0)
 
 
-def _fastest(
-    sweep: Jobs, cells: Sequence[Cell], device: Any, execution: Execution, say: Callable[[str], None]
-) -> int:
+def _fastest(sweep: Jobs, cells: Sequence[Cell], device: Any, execution: Execution, say: Callable[[str], None]) -> int:
     """How many of these cells to train at once, by a few steps of each number; remembered in the sweep's folder."""
     path = sweep.folder / "together.json"
     kept: dict[str, Any] = read_json(path) if path.exists() else {}

@@ -50,12 +50,24 @@ def make_job(
     freeze = "none" if start is None else start.freeze or USUAL_FREEZE[spec.kind]
     start = start or Start()
     return JobSettings(
-        network, recipe, steps, n=training.n, seed=training.seed, freeze=freeze, frozen_bn=start.frozen_bn,
-        head=start.head, validation=training.validation, validate_every=training.validate_every,
-        patience=training.patience, checkpoint_every=training.checkpoint_every, threads=training.threads,
-        workers=training.input_workers, epochs=(training.epochs or recipe.epochs) if slices else 0,
-        sampling=training.sampling, watch_every=training.watch_every if slices else 0,
-    )  # fmt: skip
+        network,
+        recipe,
+        steps,
+        n=training.n,
+        seed=training.seed,
+        freeze=freeze,
+        frozen_bn=start.frozen_bn,
+        head=start.head,
+        validation=training.validation,
+        validate_every=training.validate_every,
+        patience=training.patience,
+        checkpoint_every=training.checkpoint_every,
+        threads=training.threads,
+        workers=training.input_workers,
+        epochs=(training.epochs or recipe.epochs) if slices else 0,
+        sampling=training.sampling,
+        watch_every=training.watch_every if slices else 0,
+    )
 
 
 def make_pretrain_job(place: Workplace, spec: AnySpec, training: Training, missing: Missing) -> JobSettings:
@@ -83,9 +95,14 @@ def make_pretrain_job(place: Workplace, spec: AnySpec, training: Training, missi
             if getattr(missing, name) is not None:
                 raise _idle(name, spec)
     first = dataclasses.replace(
-        training, n=None, steps=missing.pretrain_steps, epochs=missing.pretrain_epochs, recipe_values=values,
-        validation=0, patience=0,
-    )  # fmt: skip
+        training,
+        n=None,
+        steps=missing.pretrain_steps,
+        epochs=missing.pretrain_epochs,
+        recipe_values=values,
+        validation=0,
+        patience=0,
+    )
     job = make_job(place, spec, "pretrain", first)
     return dataclasses.replace(job, recipe=without_remedies(job.recipe))
 
@@ -129,10 +146,14 @@ def run_name(spec: AnySpec, training: Training, *parts: str, ending: str | None 
     values = training.recipe_values
     accumulate = values.get("accumulate", 1)
     usual = (
-        (training.network, USUAL_NETWORK[spec.kind]), (training.recipe, "default"), (values.get("loss"), None),
-        (training.sampling, "all"), (f"{training.slice_channels}channels", "1channels"),
-        (training.precision, "float32"), (f"accumulate{accumulate}", "accumulate1"),
-    )  # fmt: skip
+        (training.network, USUAL_NETWORK[spec.kind]),
+        (training.recipe, "default"),
+        (values.get("loss"), None),
+        (training.sampling, "all"),
+        (f"{training.slice_channels}channels", "1channels"),
+        (training.precision, "float32"),
+        (f"accumulate{accumulate}", "accumulate1"),
+    )
     extra = [v for v, default in usual if v is not None and v != default]
     asked = {k: v for k, v in values.items() if k in ("l2sp", "unfreezing", "randomisation")}
     if remedies and (name := remedy_name(get_recipe("default").override(**asked))):

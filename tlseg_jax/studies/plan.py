@@ -53,9 +53,13 @@ def plan_sweep(sweep: Sweep, execution: Execution, devices: int, say: Callable[[
         memory = max(memory, found.memory)
         begun = (folder_of(sweep.folder, cell) / "checkpoints").exists()
         rows.append(
-            (cell.name, "begun" if begun else "to do", format_duration(found.seconds * found.steps),
-             f"{found.steps} steps of {found.seconds:.3g} s, {format_bytes(found.memory)}")
-        )  # fmt: skip
+            (
+                cell.name,
+                "begun" if begun else "to do",
+                format_duration(found.seconds * found.steps),
+                f"{found.steps} steps of {found.seconds:.3g} s, {format_bytes(found.memory)}",
+            )
+        )
     widths = [max(len(r[i]) for r in rows) for i in range(3)]
     for row in rows:
         say("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip())
@@ -78,9 +82,14 @@ def _measure(
         # Nothing to start from yet: the parts that need it cost next to nothing of a step.
         job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, l2sp=0.0, unfreezing="at_once"))
     run = prepare_run(
-        sweep.store(cell), job, folder_of(sweep.folder, cell), Pretrained.load(start) if start and there else None,
-        execution=execution, programs=programs, say=lambda _: None,
-    )  # fmt: skip
+        sweep.store(cell),
+        job,
+        folder_of(sweep.folder, cell),
+        Pretrained.load(start) if start and there else None,
+        execution=execution,
+        programs=programs,
+        say=lambda _: None,
+    )
     if run.key not in measured:
         measured[run.key] = _Measured(statistics.median(_seconds(run)), run.fits.prediction.total, run.length.steps)
     return dataclasses.replace(measured[run.key], steps=run.length.steps)

@@ -56,10 +56,16 @@ def rows_of(study: str, done: DoneCell) -> list[dict[str, str]]:
     else:
         own, seed = {"method": "", "baseline": "", "remedy": "", "pretask": cell.pretask}, cell.seed
     own |= {
-        "study": study, "freeze": done.freeze, "n": done.label, "scans": str(done.n), "seed": str(seed),
-        "fold": "" if cell.fold is None else str(cell.fold), "steps": str(summary["steps"]),
-        "train_seconds": f"{summary.get('train_seconds', 0):.3f}", "cell": done.folder.name,
-    }  # fmt: skip
+        "study": study,
+        "freeze": done.freeze,
+        "n": done.label,
+        "scans": str(done.n),
+        "seed": str(seed),
+        "fold": "" if cell.fold is None else str(cell.fold),
+        "steps": str(summary["steps"]),
+        "train_seconds": f"{summary.get('train_seconds', 0):.3f}",
+        "cell": done.folder.name,
+    }
     rows = []
     for scores in read_table(done.folder / "subjects.csv", SCORES):
         name = scores["test_set"]

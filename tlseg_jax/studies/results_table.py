@@ -21,10 +21,31 @@ The last is of the pre-trained models themselves, whose rows have no method, and
 Measure = Literal["iou", "dice", "reference_ml", "predicted_ml", "volume_error_ml", "hd95_mm", "asd_mm"]
 
 COLUMNS = (
-    "study", "method", "baseline", "remedy", "pretask", "freeze", "n", "scans", "seed", "fold", "role", "test_set",
-    "subject", "person", "iou", "dice", "reference_ml", "predicted_ml", "hd95_mm", "asd_mm", "synthetic", "steps",
-    "train_seconds", "cell",
-)  # fmt: skip
+    "study",
+    "method",
+    "baseline",
+    "remedy",
+    "pretask",
+    "freeze",
+    "n",
+    "scans",
+    "seed",
+    "fold",
+    "role",
+    "test_set",
+    "subject",
+    "person",
+    "iou",
+    "dice",
+    "reference_ml",
+    "predicted_ml",
+    "hd95_mm",
+    "asd_mm",
+    "synthetic",
+    "steps",
+    "train_seconds",
+    "cell",
+)
 """Columns of every results.csv, in order."""
 
 FACTORS = ("structure", "disease", "space", "skull", "scanner", "labels")
@@ -143,9 +164,14 @@ class Results:
         return len(self.rows)
 
     def where(
-        self, *, role: Role | None = None, method: str | None = None, n: int | None = None,
-        test_set: str | None = None, seed: int | None = None,
-    ) -> "Results":  # fmt: skip
+        self,
+        *,
+        role: Role | None = None,
+        method: str | None = None,
+        n: int | None = None,
+        test_set: str | None = None,
+        seed: int | None = None,
+    ) -> "Results":
         """The rows that agree with everything given."""
         wanted = {"role": role, "method": method, "n": n, "test_set": test_set, "seed": seed}
         given = {k: v for k, v in wanted.items() if v is not None}

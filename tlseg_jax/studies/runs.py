@@ -39,10 +39,13 @@ UNSEEN = "oas_c"
 
 
 def pretrain(
-    place: Workplace, pretask: str, job: JobSettings, folder: Path,
+    place: Workplace,
+    pretask: str,
+    job: JobSettings,
+    folder: Path,
     execution: Execution = Execution(),  # noqa: B008 - frozen
     store: AnyStore | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Train a pre-task end to end (Fig. 2) and score it on its own test set (Table 2).
 
     Args:
@@ -64,10 +67,16 @@ def pretrain(
 
 
 def finetune(
-    place: Workplace, pretrained: Path | None, task: str, job: JobSettings, folder: Path,
-    store: AnyStore | None = None, execution: Execution = Execution(),  # noqa: B008 - frozen
-    *, beside: bool = False,
-) -> Path:  # fmt: skip
+    place: Workplace,
+    pretrained: Path | None,
+    task: str,
+    job: JobSettings,
+    folder: Path,
+    store: AnyStore | None = None,
+    execution: Execution = Execution(),  # noqa: B008 - frozen
+    *,
+    beside: bool = False,
+) -> Path:
     """Train the target task from a pre-trained model, or end to end, and score it.
 
     The test sets are the task's own and, for the generalisation of caudates, OAS-C (section 2.3).
@@ -122,10 +131,18 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
 
 
 def train_and_assess(
-    place: Workplace, store: AnyStore, job: JobSettings, folder: Path, start: Pretrained | None,
-    tests: Sequence[AnyStore], execution: Execution, *, programs: Programs | None = None, figures: bool = True,
+    place: Workplace,
+    store: AnyStore,
+    job: JobSettings,
+    folder: Path,
+    start: Pretrained | None,
+    tests: Sequence[AnyStore],
+    execution: Execution,
+    *,
+    programs: Programs | None = None,
+    figures: bool = True,
     trained_seconds: float | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Train one model into `folder`, or go on from what is there, and score it on each of `tests`.
 
     Args:
@@ -153,9 +170,16 @@ def train_and_assess(
             processes.chief(lambda: _watched_first(store, folder))
         before = time.perf_counter()
         result = train_job(
-            store, job, folder, start, execution=execution, programs=programs, say=place.say, progress=place.progress,
+            store,
+            job,
+            folder,
+            start,
+            execution=execution,
+            programs=programs,
+            say=place.say,
+            progress=place.progress,
             tell_flops=figures,
-        )  # fmt: skip
+        )
         seconds = time.perf_counter() - before if trained_seconds is None else trained_seconds
         if execution.dry_run:
             place.say(f"dry run: nothing was written; the run would be in {folder}.")
@@ -195,9 +219,14 @@ def train_and_assess(
                 assess_slices(folder, saved, test, progress=place.progress, figures=figures)
             else:
                 assess(
-                    folder, saved, test, distances=place.distances, tiles=place.tiles, progress=place.progress,
+                    folder,
+                    saved,
+                    test,
+                    distances=place.distances,
+                    tiles=place.tiles,
+                    progress=place.progress,
                     figures=figures,
-                )  # fmt: skip
+                )
         if figures and processes.is_chief():
             _draw_curve(folder, result, d)
     if result.epochs:

@@ -1,25 +1,25 @@
 """What a study is, as data: methods by numbers of labelled scans by seeds, read from a TOML file.
 
-    name = "clinic"            # of the sweep's folder
-    task = "hdt_c"             # the target data set
-    unseen = ["oas_c"]         # test sets of other sources
-    n = [2, 4, 8, "all"]       # labelled scans
-    seeds = 3
-    folds = 0                  # 5: cross-validation over persons in place of the prepared split
-    network = "switch8x2"      # optional, as are recipe, steps, epochs, pretrain_steps, pretrain_epochs
-    sections = ["target"]      # optional: of the report, by name and in order; none: the usual ones
+name = "clinic"            # of the sweep's folder
+task = "hdt_c"             # the target data set
+unseen = ["oas_c"]         # test sets of other sources
+n = [2, 4, 8, "all"]       # labelled scans
+seeds = 3
+folds = 0                  # 5: cross-validation over persons in place of the prepared split
+network = "switch8x2"      # optional, as are recipe, steps, epochs, pretrain_steps, pretrain_epochs
+sections = ["target"]      # optional: of the report, by name and in order; none: the usual ones
 
-    [titles]                   # optional: headings of sections in place of their own
-    target = "Our clinic"
+[titles]                   # optional: headings of sections in place of their own
+target = "Our clinic"
 
-    [recipe_values]            # optional: what to change in the recipe
-    learning_rate = 0.01
+[recipe_values]            # optional: what to change in the recipe
+learning_rate = 0.01
 
-    [[methods]]
-    name = "V-FT"
-    pretask = "hdt_v"          # or "none"
-    freeze = "encoder"         # optional
-    remedies = ["l2sp"]        # optional: a further method for each, compared with this one
+[[methods]]
+name = "V-FT"
+pretask = "hdt_v"          # or "none"
+freeze = "encoder"         # optional
+remedies = ["l2sp"]        # optional: a further method for each, compared with this one
 """
 
 import dataclasses
@@ -166,14 +166,35 @@ def read_study_file(path: Path) -> Study:
 
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
-    "name": (str,), "task": (str,), "methods": (list,), "n": (list,), "seeds": (int,), "unseen": (list,),
-    "folds": (int,), "network": (str,), "recipe": (str,), "recipe_values": (dict,), "steps": (int,), "epochs": (int,),
-    "pretrain_steps": (int,), "pretrain_epochs": (int,), "cohort_spacing": (int, float), "cohort_train": (int,),
-    "cohort_test": (int,), "factors": (dict,), "sections": (list,), "titles": (dict,),
-}  # fmt: skip
+    "name": (str,),
+    "task": (str,),
+    "methods": (list,),
+    "n": (list,),
+    "seeds": (int,),
+    "unseen": (list,),
+    "folds": (int,),
+    "network": (str,),
+    "recipe": (str,),
+    "recipe_values": (dict,),
+    "steps": (int,),
+    "epochs": (int,),
+    "pretrain_steps": (int,),
+    "pretrain_epochs": (int,),
+    "cohort_spacing": (int, float),
+    "cohort_train": (int,),
+    "cohort_test": (int,),
+    "factors": (dict,),
+    "sections": (list,),
+    "titles": (dict,),
+}
 _METHOD_KINDS: Mapping[str, type] = {
-    "name": str, "pretask": str, "freeze": str, "frozen_bn": str, "head": str, "remedies": list,
-}  # fmt: skip
+    "name": str,
+    "pretask": str,
+    "freeze": str,
+    "frozen_bn": str,
+    "head": str,
+    "remedies": list,
+}
 
 
 def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
@@ -212,10 +233,13 @@ def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
         raise InputError(f"{where}: two methods are named '{twice}': give each its own name.")
     rest = {k: v for k, v in d.items() if k not in ("methods", "n", "unseen", "factors", "sections", "titles")}
     return Study(
-        **rest, methods=tuple(methods), n=numbers,
-        unseen=tuple(str(u) for u in d.get("unseen", ())), sections=tuple(str(s) for s in d.get("sections", ())),
+        **rest,
+        methods=tuple(methods),
+        n=numbers,
+        unseen=tuple(str(u) for u in d.get("unseen", ())),
+        sections=tuple(str(s) for s in d.get("sections", ())),
         titles={k: str(v) for k, v in d.get("titles", {}).items()},
-    )  # fmt: skip
+    )
 
 
 def _methods(d: Any, where: str) -> list[Method]:
@@ -241,8 +265,7 @@ def _methods(d: Any, where: str) -> list[Method]:
         freeze = choose("remedy", str(name), REMEDIES).freeze
         found.append(
             dataclasses.replace(
-                plain, name=f"{plain.name}-{name}", freeze=freeze or plain.freeze, remedy=str(name),
-                baseline=plain.name,
+                plain, name=f"{plain.name}-{name}", freeze=freeze or plain.freeze, remedy=str(name), baseline=plain.name
             )
         )
     return found

@@ -63,10 +63,11 @@ class Sweep:
         """
         if study.cohort_spacing or study.cohort_train or study.cohort_test:
             place = dataclasses.replace(
-                place, cohort_spacing=study.cohort_spacing or place.cohort_spacing,
+                place,
+                cohort_spacing=study.cohort_spacing or place.cohort_spacing,
                 cohort_train=place.cohort_train or study.cohort_train,
                 cohort_test=place.cohort_test or study.cohort_test,
-            )  # fmt: skip
+            )
         self.place, self.precision = place, precision
         self.folder = place.workdir / "sweep" / study.name
         self.data: StudyData = open_data(place, study)
@@ -126,9 +127,12 @@ class Sweep:
         """A cell with all that its training needs."""
         start = self.start(cell)
         return Member(
-            cell, self.store(cell), self.job(cell), folder_of(self.folder, cell),
+            cell,
+            self.store(cell),
+            self.job(cell),
+            folder_of(self.folder, cell),
             Pretrained.load(start) if start else None,
-        )  # fmt: skip
+        )
 
     def done_cell(self, cell: Cell | PretrainCell) -> DoneCell:
         """A finished cell as results.csv needs it."""
@@ -141,9 +145,13 @@ class Sweep:
         return DoneCell(cell, folder, int(read_json(folder / "summary.json")["n"]), self.job(cell).freeze, roles)
 
     def run(
-        self, execution: Execution, *, devices: Sequence[Any] = (), together: int | None = 1,
+        self,
+        execution: Execution,
+        *,
+        devices: Sequence[Any] = (),
+        together: int | None = 1,
         say: Callable[[str], None] = print,
-    ) -> Swept:  # fmt: skip
+    ) -> Swept:
         """Run all that is not done. A cell that fails is told and kept in mind, and the rest go on.
 
         Args:
@@ -158,9 +166,13 @@ class Sweep:
 
 class _Runner:
     def __init__(
-        self, sweep: Sweep, execution: Execution, devices: Sequence[Any], together: int | None,
+        self,
+        sweep: Sweep,
+        execution: Execution,
+        devices: Sequence[Any],
+        together: int | None,
         say: Callable[[str], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.sweep, self.execution, self.devices, self.together = sweep, execution, devices, together
         self.say = say if not sweep.place.progress else tqdm.write if say is print else say
         self.programs = {d: Programs() for d in devices}
@@ -255,9 +267,17 @@ class _Runner:
             try:
                 m = s.member(cell)
                 train_and_assess(
-                    quiet, m.store, m.job, m.folder, m.start, s.tests(cell), self.execution, programs=programs,
-                    figures=False, trained_seconds=shares.get(cell),
-                )  # fmt: skip
+                    quiet,
+                    m.store,
+                    m.job,
+                    m.folder,
+                    m.start,
+                    s.tests(cell),
+                    self.execution,
+                    programs=programs,
+                    figures=False,
+                    trained_seconds=shares.get(cell),
+                )
                 done = s.done_cell(cell)
             except InputError as e:
                 self._fail(cell, str(e))
@@ -317,8 +337,12 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         "folds": study.folds,
         "methods": [
             {
-                "name": m.name, "pretask": m.pretask, "remedy": m.remedy, "baseline": m.baseline,
-                "freeze": next(s.job(c).freeze for c in s.cells if c.method is m), "factors": dict(m.factors),
+                "name": m.name,
+                "pretask": m.pretask,
+                "remedy": m.remedy,
+                "baseline": m.baseline,
+                "freeze": next(s.job(c).freeze for c in s.cells if c.method is m),
+                "factors": dict(m.factors),
             }
             for m in study.methods
         ],

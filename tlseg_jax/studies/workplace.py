@@ -128,19 +128,28 @@ def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
     folder = place.workdir / "cohort" / spec.name
     made = folder.exists()
     source = write_cohort(
-        spec.at_spacing(place.cohort_spacing), folder, train=place.cohort_train or COHORT_TRAIN,
-        test=place.cohort_test or COHORT_TEST, spacing=place.cohort_spacing, workers=place.workers,
+        spec.at_spacing(place.cohort_spacing),
+        folder,
+        train=place.cohort_train or COHORT_TRAIN,
+        test=place.cohort_test or COHORT_TEST,
+        spacing=place.cohort_spacing,
+        workers=place.workers,
         progress=place.progress,
-    )  # fmt: skip
+    )
     place.say(
         f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic heads, already in "
         f"{spec.space} space at {place.cohort_spacing:g} mm, so nothing is registered; "
         "scores on them mean nothing for patients."
     )
     return prepare_dataset(
-        spec.at_spacing(place.cohort_spacing), source, place.workdir / "store",
-        PrepareSettings(registration="skip"), workers=place.workers, progress=place.progress, say=place.say,
-    )  # fmt: skip
+        spec.at_spacing(place.cohort_spacing),
+        source,
+        place.workdir / "store",
+        PrepareSettings(registration="skip"),
+        workers=place.workers,
+        progress=place.progress,
+        say=place.say,
+    )
 
 
 def _cohort_of_slices(place: Workplace, spec: SliceSpec) -> SliceStore:

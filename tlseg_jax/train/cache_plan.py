@@ -23,9 +23,14 @@ class CachePlan:
 
 
 def plan_cache(
-    asked: Cache, levels: int, why_not: str | None, feature_bytes: Callable[[], int], data_bytes: Callable[[], int],
-    room: int, say: Callable[[str], None],
-) -> CachePlan:  # fmt: skip
+    asked: Cache,
+    levels: int,
+    why_not: str | None,
+    feature_bytes: Callable[[], int],
+    data_bytes: Callable[[], int],
+    room: int,
+    say: Callable[[str], None],
+) -> CachePlan:
     """What `--cache` comes to.
 
     Args:

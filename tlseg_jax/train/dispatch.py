@@ -52,9 +52,14 @@ class Dispatch:
     """
 
     def __init__(
-        self, step: Step | Sequence[StagedStep], most: int = 1, cache: SampleCache | None = None,
-        programs: Programs | None = None, runs: int = 0, parallel: Parallel = ONE,
-    ) -> None:  # fmt: skip
+        self,
+        step: Step | Sequence[StagedStep],
+        most: int = 1,
+        cache: SampleCache | None = None,
+        programs: Programs | None = None,
+        runs: int = 0,
+        parallel: Parallel = ONE,
+    ) -> None:
         """Take `step` for batches of the stream, or, with a `cache`, for the picks of its samples.
 
         Args:
@@ -113,9 +118,7 @@ class Dispatch:
 Program = Callable[[TrainState, Batch, Any], tuple[TrainState, Metrics]]
 
 
-def _compile(
-    step: Step, gather: Callable[..., Batch] | None, runs: int, parallel: Parallel
-) -> tuple[Program, Program]:
+def _compile(step: Step, gather: Callable[..., Batch] | None, runs: int, parallel: Parallel) -> tuple[Program, Program]:
     """The program of one step and that of several."""
     # Scanned with what gathers its batch, or with other runs, a step in two is one.
     inner = whole_step(step)

@@ -22,8 +22,8 @@ ENOUGH = 30.0
 
 
 def dry_run_report(
-    network: NetworkConfig, state: Any, labels: Any, batch: Any, fits: FitsIn, flops_line: str, steps: int,
-) -> str:  # fmt: skip
+    network: NetworkConfig, state: Any, labels: Any, batch: Any, fits: FitsIn, flops_line: str, steps: int
+) -> str:
     """Lines that say what a run would take, from a few steps on random data.
 
     Args:

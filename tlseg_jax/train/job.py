@@ -78,9 +78,13 @@ def train_job(
 
 
 def _trainer(
-    run: Run, execution: Execution, programs: Programs, say: Callable[[str], None], progress: bool,
+    run: Run,
+    execution: Execution,
+    programs: Programs,
+    say: Callable[[str], None],
+    progress: bool,
     meanwhile: Callable[[], None] | None,
-) -> Trainer:  # fmt: skip
+) -> Trainer:
     """The training of a run, as `execution` has it done."""
     job, watch = run.job, run.data.watch()
     cache = run.cache()

@@ -58,11 +58,13 @@ def run_settings(store: AnyStore, job: JobSettings, start: Mapping[str, Any] | N
     return {
         "job": job.to_dict(),
         "data": {
-            "spec": store.spec.to_dict(), "store": store_digest(store, (*fitted, *validating)), "subjects": list(fitted)
+            "spec": store.spec.to_dict(),
+            "store": store_digest(store, (*fitted, *validating)),
+            "subjects": list(fitted),
         },
         "validation_subjects": list(validating),
         "pretrained": None if start is None else dict(start),
-    }  # fmt: skip
+    }
 
 
 def describe(
@@ -81,7 +83,6 @@ def describe(
         "seed": job.seed,
         # Whoever tests this model must know whom it has seen, in pre-training too.
         **seen_of([(store, subjects)], before),
-        "versions": {
-            p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "orbax-checkpoint", "grain")
-        } | {"python": platform.python_version()},
-    }  # fmt: skip
+        "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "orbax-checkpoint", "grain")}
+        | {"python": platform.python_version()},
+    }

@@ -16,9 +16,7 @@ class StartState(NamedTuple):
     start: Any
 
 
-def pull_to_start(
-    alpha: float, fresh: frozenset[str] = frozenset()
-) -> optax.GradientTransformation:
+def pull_to_start(alpha: float, fresh: frozenset[str] = frozenset()) -> optax.GradientTransformation:
     """Add the gradient of L2-SP's penalty, alpha / 2 |w - w0|^2 + beta / 2 |v|^2.
 
     w are the parameters that were pre-trained, w0 their values at the start, v those that were not. It goes before

@@ -22,13 +22,57 @@ INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "c
 VIEWS = ("reshape", "squeeze", "expand_dims", "copy", "reduce_precision", "optimization_barrier", "stop_gradient")
 """What gives the same bytes again."""
 
-FUSED = frozenset((
-    "abs", "add", "add_any", "and", "broadcast_in_dim", "clamp", "concatenate", "convert_element_type", "div", "eq",
-    "exp", "expm1", "ge", "gt", "iota", "integer_pow", "is_finite", "le", "log", "log1p", "logistic", "lt", "max",
-    "min", "mul", "ne", "neg", "not", "or", "pad", "pow", "rem", "rev", "rsqrt", "select_n", "shift_left",
-    "shift_right_arithmetic", "shift_right_logical", "sign", "slice", "split", "sqrt", "square", "sub", "tanh",
-    "transpose", "xor",
-))  # fmt: skip
+FUSED = frozenset(
+    (
+        "abs",
+        "add",
+        "add_any",
+        "and",
+        "broadcast_in_dim",
+        "clamp",
+        "concatenate",
+        "convert_element_type",
+        "div",
+        "eq",
+        "exp",
+        "expm1",
+        "ge",
+        "gt",
+        "iota",
+        "integer_pow",
+        "is_finite",
+        "le",
+        "log",
+        "log1p",
+        "logistic",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "ne",
+        "neg",
+        "not",
+        "or",
+        "pad",
+        "pow",
+        "rem",
+        "rev",
+        "rsqrt",
+        "select_n",
+        "shift_left",
+        "shift_right_arithmetic",
+        "shift_right_logical",
+        "sign",
+        "slice",
+        "split",
+        "sqrt",
+        "square",
+        "sub",
+        "tanh",
+        "transpose",
+        "xor",
+    )
+)
 """What a compiler writes into the loop of its only reader, so that its result is never in memory."""
 
 READS_FUSED = FUSED | {"reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "argmax", "argmin"}
@@ -103,9 +147,8 @@ class _Program:
                 body = bodies[0]
                 inner = {v: self.array(v.aval) for v in body.jaxpr.constvars}
                 inner |= {
-                    v: self.array(v.aval) if n is None else n
-                    for v, n in zip(body.jaxpr.invars, inputs, strict=True)
-                }  # fmt: skip
+                    v: self.array(v.aval) if n is None else n for v, n in zip(body.jaxpr.invars, inputs, strict=True)
+                }
                 results = self.add(body.jaxpr, inner, back)
                 for v, r in zip(eqn.outvars, results, strict=True):
                     numbers[v] = self.array(v.aval) if r is None else r

@@ -83,15 +83,21 @@ def fit(trainer: Trainer) -> Fit:
                 checkpoints.close()
                 raise Preempted(
                     f"Stopped by {signals.asked_by()} after step {count} of {settings.steps}, which is saved in "
-                    f"{trainer.folder}: run the same command again to go on from there.", everywhere=True,
-                )  # fmt: skip
+                    f"{trainer.folder}: run the same command again to go on from there.",
+                    everywhere=True,
+                )
         finally:
             stop.close()
             readings.close()
         return Fit(
-            state=state, resumed_at=start, losses=readings.losses, validation=readings.validation, stopped=stopped,
-            test_losses=readings.history.curves["test_loss"], epochs=readings.epochs.rows,
-        )  # fmt: skip
+            state=state,
+            resumed_at=start,
+            losses=readings.losses,
+            validation=readings.validation,
+            stopped=stopped,
+            test_losses=readings.history.curves["test_loss"],
+            epochs=readings.epochs.rows,
+        )
 
 
 def _take(

@@ -152,9 +152,15 @@ def _honest(plan: StepPlan) -> bool:
 
 
 def fit_memory(
-    make: MakeProgram, state: Any, batch: Any, plan: StepPlan, *, budget: int | None = None, fixed: bool = True,
+    make: MakeProgram,
+    state: Any,
+    batch: Any,
+    plan: StepPlan,
+    *,
+    budget: int | None = None,
+    fixed: bool = True,
     say: Callable[[str], None] = print,
-) -> FitsIn:  # fmt: skip
+) -> FitsIn:
     """The step to train with: as planned, or with the first rematerialisation that fits.
 
     Args:

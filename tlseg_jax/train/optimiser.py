@@ -61,9 +61,12 @@ def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[Any], Any]:
     if recipe.schedule == "cosine":
         warmup = min(recipe.warmup_steps, max(steps // 5, 1))
         return optax.warmup_cosine_decay_schedule(
-            recipe.learning_rate * 0.1, recipe.learning_rate, warmup, max(steps, warmup + 1),
+            recipe.learning_rate * 0.1,
+            recipe.learning_rate,
+            warmup,
+            max(steps, warmup + 1),
             end_value=recipe.learning_rate * 0.01,
-        )  # fmt: skip
+        )
     raise InputError(f"There is no schedule named '{recipe.schedule}': choose from constant, cosine.")
 
 

@@ -112,9 +112,13 @@ class Parallel:
             return jax.jit(function, donate_argnums=0)
         if self.way == "pmap":
             return jax.pmap(
-                function, axis_name=DATA, in_axes=(None, lead, None), out_axes=None, devices=self.devices,
+                function,
+                axis_name=DATA,
+                in_axes=(None, lead, None),
+                out_axes=None,
+                devices=self.devices,
                 donate_argnums=0,
-            )  # fmt: skip
+            )
         mesh = self.mesh
         whole = NamedSharding(mesh, PartitionSpec())
         rows = NamedSharding(mesh, PartitionSpec(*(None,) * lead, DATA))
@@ -195,9 +199,14 @@ def _replicated(a: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def choose_parallel(
-    asked: str | None, mesh: str | None, batch: int, sides: Sequence[int], multiple: int,
-    say: Callable[[str], None] = print, accumulate: int = 1,
-) -> Parallel:  # fmt: skip
+    asked: str | None,
+    mesh: str | None,
+    batch: int,
+    sides: Sequence[int],
+    multiple: int,
+    say: Callable[[str], None] = print,
+    accumulate: int = 1,
+) -> Parallel:
     """What `--parallel` and `--mesh` come to.
 
     Args:
@@ -243,9 +252,14 @@ def choose_parallel(
 
 
 def _mesh(
-    text: str | None, devices: tuple[jax.Device, ...], batch: int, sides: Sequence[int], multiple: int,
-    say: Callable[[str], None], accumulate: int,
-) -> Parallel:  # fmt: skip
+    text: str | None,
+    devices: tuple[jax.Device, ...],
+    batch: int,
+    sides: Sequence[int],
+    multiple: int,
+    say: Callable[[str], None],
+    accumulate: int,
+) -> Parallel:
     if text is None:
         raise InputError(
             f"--parallel=mesh needs to know how the {len(devices)} device(s) are divided: give --mesh=data:N,space:K, "

@@ -73,9 +73,11 @@ class PatchData:
     def _augmentation(self) -> Augmentation:
         recipe = self.job.recipe
         return augmentation_for(
-            self.store.spec, intensity=recipe.intensity_augmentation, affine=recipe.affine_augmentation,
+            self.store.spec,
+            intensity=recipe.intensity_augmentation,
+            affine=recipe.affine_augmentation,
             randomise=recipe.randomisation,
-        )  # fmt: skip
+        )
 
     def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or of where their patches are."""

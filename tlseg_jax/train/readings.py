@@ -54,10 +54,14 @@ class Readings:
         self._board = Board(trainer.folder / "tensorboard", start)
         # A finished or early-stopped run that is called again has nothing to do.
         self._bar = tqdm(
-            total=trainer.settings.steps, initial=start, desc=trainer.title, unit="step", mininterval=1.0,
+            total=trainer.settings.steps,
+            initial=start,
+            desc=trainer.title,
+            unit="step",
+            mininterval=1.0,
             disable=not (trainer.progress and processes.is_chief()),
             leave=None,  # below a bar of many runs it goes when its run is done
-        )  # fmt: skip
+        )
 
     @property
     def losses(self) -> Curve:

@@ -72,16 +72,19 @@ RECIPES: Mapping[str, Recipe] = {
     for r in (
         # Section 3.1: Adam, initial rate 0.001, epsilon 0.1 (TensorFlow 1.15's), batch 2. It learns
         # slowly on a structure of 1% of the patch, hence the steps.
+        Recipe("paper", "cross_entropy", 1e-3, 0.1, True, "constant", pretrain_steps=20_000, finetune_steps=10_000),
         Recipe(
-            "paper", "cross_entropy", 1e-3, 0.1, True, "constant",
-            pretrain_steps=20_000, finetune_steps=10_000,
-        ),
-        Recipe(
-            "default", "cross_entropy_dice", 1e-2, 1e-8, False, "cosine",
-            intensity_augmentation=True, affine_augmentation=True,
+            "default",
+            "cross_entropy_dice",
+            1e-2,
+            1e-8,
+            False,
+            "cosine",
+            intensity_augmentation=True,
+            affine_augmentation=True,
         ),
     )
-}  # fmt: skip
+}
 
 
 # Sections 3.2.2 and 3.2.3 of the liver report: Adam, binary cross-entropy; 1e-4, batches of 10 and 5
@@ -93,7 +96,7 @@ SLICE_RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     "default": {
         "pretrain": _REPORT,
         "finetune": dataclasses.replace(_REPORT, learning_rate=5e-4, batch_size=18, epochs=8),
-    },
+    }
 }
 """For the 2D network: name -> phase -> recipe."""
 

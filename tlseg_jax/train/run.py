@@ -91,10 +91,15 @@ class Run:
 
 
 def prepare_run(
-    store: AnyStore, job: JobSettings, folder: Path, pretrained: Pretrained | None = None, *,
+    store: AnyStore,
+    job: JobSettings,
+    folder: Path,
+    pretrained: Pretrained | None = None,
+    *,
     execution: Execution = Execution(),  # noqa: B008 - frozen
-    programs: Programs | None = None, say: Callable[[str], None] = print,
-) -> Run:  # fmt: skip
+    programs: Programs | None = None,
+    say: Callable[[str], None] = print,
+) -> Run:
     """All of a run before its first step; nothing is written. For arguments and errors see `train_job`."""
     programs = programs or Programs()
     fitted, validating = labelled_scans(store, job)
@@ -116,27 +121,56 @@ def prepare_run(
     state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser, job.seed)
     sides = data.batch_shapes()["label"].shape[1:]
     parallel = choose_parallel(
-        execution.parallel, execution.mesh, job.recipe.batch_size, sides, job.network.divisor, say,
+        execution.parallel,
+        execution.mesh,
+        job.recipe.batch_size,
+        sides,
+        job.network.divisor,
+        say,
         job.recipe.accumulate,
-    )  # fmt: skip
+    )
     cached = _plan_cache(data, fitted, execution, frozen_levels(job.network, labels, job.frozen_bn), say)
     batches = data.batches(fitted, read=cached.kept == "none")
     key = (
-        job.network, job.recipe, length.steps, job.freeze, job.frozen_bn, fresh, data.program_key(), cached.levels,
+        job.network,
+        job.recipe,
+        length.steps,
+        job.freeze,
+        job.frozen_bn,
+        fresh,
+        data.program_key(),
+        cached.levels,
         parallel,
-    )  # fmt: skip
+    )
     maker = StepMaker(
-        job=job, steps=length.steps, labels=labels, optimiser=optimiser, loss=data.loss(), inputs=data.inputs(),
+        job=job,
+        steps=length.steps,
+        labels=labels,
+        optimiser=optimiser,
+        loss=data.loss(),
+        inputs=data.inputs(),
         batch=data.feature_shapes(cached.levels) if cached.levels else data.batch_shapes(),
-        feature_levels=cached.levels, parallel=parallel, key=key,
-    )  # fmt: skip
+        feature_levels=cached.levels,
+        parallel=parallel,
+        key=key,
+    )
     fits = maker.fitting(jax.eval_shape(lambda: state), execution, programs, say)
     return Run(
-        job=job, folder=folder, data=data, fitted=fitted, validating=validating, length=length,
-        description=description, settings=run_settings(store, job, pretrained.record if pretrained else None),
-        state=state, batches=batches, cached=cached, maker=maker, fits=fits,
+        job=job,
+        folder=folder,
+        data=data,
+        fitted=fitted,
+        validating=validating,
+        length=length,
+        description=description,
+        settings=run_settings(store, job, pretrained.record if pretrained else None),
+        state=state,
+        batches=batches,
+        cached=cached,
+        maker=maker,
+        fits=fits,
         steps=maker.staged(variables["params"], fits, programs, say),
-    )  # fmt: skip
+    )
 
 
 def _start(
@@ -157,10 +191,15 @@ def _plan_cache(
 ) -> CachePlan:
     """What of the data is kept on the device, the same in every process; `levels` of the network are frozen."""
     cached = plan_cache(
-        execution.cache, levels, data.why_no_features(levels), lambda: data.feature_bytes(fitted, levels),
+        execution.cache,
+        levels,
+        data.why_no_features(levels),
+        lambda: data.feature_bytes(fitted, levels),
         # Half of it, as the step's own need is not yet known.
-        lambda: data.cache_bytes(fitted), cache_room() // 2, say,
-    )  # fmt: skip
+        lambda: data.cache_bytes(fitted),
+        cache_room() // 2,
+        say,
+    )
     if processes.count() > 1:  # whose memories may differ, and whose programs may not
         cached = CachePlan(*processes.share([cached.kept, cached.levels]))
     return cached

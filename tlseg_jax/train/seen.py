@@ -33,9 +33,10 @@ def seen_subjects(store: AnyStore, split: str, description: Mapping[str, Any]) -
     images.update(description.get("seen_voxels", ()))
     group = store.spec.split_group
     known = {
-        person for s, person in store.persons.items()
+        person
+        for s, person in store.persons.items()
         if images_of(store.record(s)) & images or f"{group}:{person}" in persons
-    }  # fmt: skip
+    }
     return tuple(s for s in store.subjects(split) if store.persons[s] in known)
 
 

@@ -16,9 +16,10 @@ _Tree = dict[str, Any]
 
 
 def load_shared_model(
-    run: Path, say: Callable[[str], None] = print,
+    run: Path,
+    say: Callable[[str], None] = print,
     read: Callable[[Path, Callable[[str], None]], SavedModel] = load_model,
-) -> SavedModel:  # fmt: skip
+) -> SavedModel:
     """As `load_model`, or what else reads a model; every process makes this call, and the chief reads.
 
     Raises:

@@ -118,9 +118,15 @@ class SliceData:
 
         job = self.job
         settings = SliceInput(
-            job.recipe.batch_size, job.seed, self.network.channels, job.sampling, job.threads, job.workers,
-            processes.rows_index(), processes.count(),
-        )  # fmt: skip
+            job.recipe.batch_size,
+            job.seed,
+            self.network.channels,
+            job.sampling,
+            job.threads,
+            job.workers,
+            processes.rows_index(),
+            processes.count(),
+        )
         return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects), read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
@@ -154,9 +160,7 @@ class SliceData:
         from tlseg_jax.input.feature_cache import feature_bytes
 
         count = len(self.store.samples(subjects))
-        return feature_bytes(
-            self.network, levels, self.store.spec.pixels, count, region=self._regions is not None
-        )
+        return feature_bytes(self.network, levels, self.store.spec.pixels, count, region=self._regions is not None)
 
     def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
         """Features of every slice, on the device."""

@@ -128,9 +128,15 @@ def make_step_function(
         def objective(trained: Any, batch_stats: Any, image: Any, target: Any, samples: Any) -> tuple[jax.Array, Any]:
             variables = {"params": merge_parameters(trained, frozen), "batch_stats": batch_stats}
             logits, moved = model.apply(
-                variables, image, train=True, running=running, samples=samples, mutable=["batch_stats"], rngs=dropout,
+                variables,
+                image,
+                train=True,
+                running=running,
+                samples=samples,
+                mutable=["batch_stats"],
+                rngs=dropout,
                 **part,
-            )  # fmt: skip
+            )
             return loss(logits, target, **over), moved["batch_stats"]
 
         gradient = jax.value_and_grad(objective, has_aux=True)
@@ -139,9 +145,12 @@ def make_step_function(
         else:
             micro = parallel.spread(_micro_batches((image, target), accumulate), lead=1)
             value, batch_stats, grads = _accumulated(
-                functools.partial(gradient, trained), state.batch_stats, trained,
-                (*micro, _micro_batches(samples, accumulate)), accumulate,
-            )  # fmt: skip
+                functools.partial(gradient, trained),
+                state.batch_stats,
+                trained,
+                (*micro, _micro_batches(samples, accumulate)),
+                accumulate,
+            )
         if axis:
             # One vector, so that there is one exchange and not one a parameter.
             flat, back = ravel_pytree(grads)

@@ -51,12 +51,19 @@ class StepMaker:
     ) -> Step:
         """The step of this run, with other labels, another optimiser, or what else `make_step_function` takes."""
         usual: dict[str, Any] = {
-            "feature_levels": self.feature_levels, "accumulate": self.job.recipe.accumulate, "parallel": self.parallel,
-        }  # fmt: skip
+            "feature_levels": self.feature_levels,
+            "accumulate": self.job.recipe.accumulate,
+            "parallel": self.parallel,
+        }
         return make_train_step(
-            network or self.job.network, optimiser, self.loss, labels,
-            inputs=self.inputs, frozen_bn=self.job.frozen_bn, **usual | how,
-        )  # fmt: skip
+            network or self.job.network,
+            optimiser,
+            self.loss,
+            labels,
+            inputs=self.inputs,
+            frozen_bn=self.job.frozen_bn,
+            **usual | how,
+        )
 
     def planned(self, plan: StepPlan) -> Any:
         """The step of this run in the precision and with the rematerialisation of a plan."""
@@ -108,9 +115,10 @@ class StepMaker:
         remat = fits.prediction.plan.remat
         early = [
             programs.get(
-                ("stage", self.key, i, remat), lambda s=s: self.make(s.labels, self.optimiser, remat=remat)  # type: ignore[misc]
+                ("stage", self.key, i, remat),
+                lambda s=s: self.make(s.labels, self.optimiser, remat=remat),  # type: ignore[misc]
             )
             for i, s in enumerate(parts[:-1])
-        ]  # fmt: skip
+        ]
         say(f"unfreezing in {len(parts)} stages, which end at steps {', '.join(str(s.last_step) for s in parts)}.")
         return tuple(StagedStep(s.last_step, p) for s, p in zip(parts, [*early, fits.program], strict=True))

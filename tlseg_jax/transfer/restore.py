@@ -56,8 +56,7 @@ def restore_pretrained(
     fresh = {k: v for k, v in variables["params"].items() if k != "head"}
     old = {k: v for k, v in saved.params.items() if k != "head"}
     lines = list_differences(
-        {"params": fresh, "batch_stats": variables["batch_stats"]},
-        {"params": old, "batch_stats": saved.batch_stats},
+        {"params": fresh, "batch_stats": variables["batch_stats"]}, {"params": old, "batch_stats": saved.batch_stats}
     )
     if same_outputs and head == "keep":
         lines += list_differences({"head": variables["params"]["head"]}, {"head": saved.params["head"]})

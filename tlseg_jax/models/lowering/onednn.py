@@ -47,9 +47,12 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     out = jax.ShapeDtypeStruct((*x.shape[:-1], kernel.shape[-1]), x.dtype)
     call = jax.ffi.ffi_call(
-        TARGET, out, custom_call_api_version=STATUS_RETURNING, legacy_backend_config=_config(x.ndim),
+        TARGET,
+        out,
+        custom_call_api_version=STATUS_RETURNING,
+        legacy_backend_config=_config(x.ndim),
         vmap_method="sequential",
-    )  # fmt: skip
+    )
     return call(x, kernel)
 
 

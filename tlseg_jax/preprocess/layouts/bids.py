@@ -32,9 +32,7 @@ def _scan(entities: dict[str, str]) -> dict[str, str]:
 
 def _key(entities: dict[str, str]) -> frozenset[tuple[str, str]]:
     """Two files with one key are of one scan: `run-01` is `run-1`."""
-    return frozenset(
-        (k, str(int(v)) if k == "run" and v.isdecimal() else v) for k, v in _scan(entities).items()
-    )
+    return frozenset((k, str(int(v)) if k == "run" and v.isdecimal() else v) for k, v in _scan(entities).items())
 
 
 def _subject(entities: dict[str, str]) -> str:

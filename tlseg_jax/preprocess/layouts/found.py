@@ -89,9 +89,7 @@ def misplaced_dicom(source: Path) -> tuple[Exclusion, ...]:
     return tuple(out)
 
 
-REPEATS = re.compile(
-    r"(?<=.)(?:[_-]MR\d+|[_-](?:ses|session|run|visit)(?:-[A-Za-z0-9]+|[_-]?\d+))+$", re.IGNORECASE
-)
+REPEATS = re.compile(r"(?<=.)(?:[_-]MR\d+|[_-](?:ses|session|run|visit)(?:-[A-Za-z0-9]+|[_-]?\d+))+$", re.IGNORECASE)
 """Endings of the names of one person's repeat scans: of OASIS, of BIDS, and as people write them."""
 
 

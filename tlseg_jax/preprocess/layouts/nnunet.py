@@ -78,9 +78,7 @@ def _read_dataset_json(path: Path) -> dict[str, Any]:
     return about
 
 
-def _cases(
-    source: Path, images: list[Path], label_stems: set[str], about: dict[str, Any]
-) -> list[tuple[Path, str]]:
+def _cases(source: Path, images: list[Path], label_stems: set[str], about: dict[str, Any]) -> list[tuple[Path, str]]:
     """(image, case); the naming is judged by all files together, not file by file."""
     named = [(p, stem_of(p) or "") for p in images]
     matches = [(p, _CHANNEL.fullmatch(stem)) for p, stem in named]

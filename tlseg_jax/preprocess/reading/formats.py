@@ -22,11 +22,26 @@ EXTENSIONS = NIFTI + MGH + NRRD + META + PAIR
 """Names of files that are read, each as one image; besides these, folders with a DICOM series are."""
 
 NOT_READ = {
-    ".mnc": "MINC", ".mnc.gz": "MINC", ".par": "Philips PAR/REC", ".gipl": "GIPL", ".gipl.gz": "GIPL",
-    ".vtk": "VTK", ".vti": "VTK", ".tif": "TIFF", ".tiff": "TIFF", ".lsm": "LSM", ".head": "AFNI",
-    ".nii.bz2": "bzip2", ".nii.xz": "xz", ".nii.zst": "Zstandard", ".nii.zip": "zip",
-    ".hdr.gz": "a gzipped .hdr", ".img.gz": "a gzipped .img", ".nrrd.gz": "a gzipped NRRD", ".mha.gz": "a gzipped MHA",
-}  # fmt: skip
+    ".mnc": "MINC",
+    ".mnc.gz": "MINC",
+    ".par": "Philips PAR/REC",
+    ".gipl": "GIPL",
+    ".gipl.gz": "GIPL",
+    ".vtk": "VTK",
+    ".vti": "VTK",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".lsm": "LSM",
+    ".head": "AFNI",
+    ".nii.bz2": "bzip2",
+    ".nii.xz": "xz",
+    ".nii.zst": "Zstandard",
+    ".nii.zip": "zip",
+    ".hdr.gz": "a gzipped .hdr",
+    ".img.gz": "a gzipped .img",
+    ".nrrd.gz": "a gzipped NRRD",
+    ".mha.gz": "a gzipped MHA",
+}
 """Endings of images that are not read -> what they are. They are found, so that none is left out unsaid."""
 
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data file\s*:)\s*(.+?)\s*$", re.IGNORECASE | re.MULTILINE)

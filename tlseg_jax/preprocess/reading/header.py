@@ -227,9 +227,7 @@ def _itk(path: Path, single_slice: bool) -> Header:
         raise fault(path, f"holds {info.components} numbers a voxel", "give one real number a voxel")
     dtype = _real(path, info.dtype)
     size = sum(p.stat().st_size for p in parts_of(path) if p.exists())
-    header = _header(
-        path, size, shape, info.affine, dtype, 0, (1, 1), (1.0, 0.0), layers=info.components, packed=True
-    )
+    header = _header(path, size, shape, info.affine, dtype, 0, (1, 1), (1.0, 0.0), layers=info.components, packed=True)
     unsaid = f"{path} does not say which way its axes point: they are taken as left, posterior, superior."
     return dataclasses.replace(header, reader="itk", segments=info.segments, warning="" if info.oriented else unsaid)
 
@@ -238,9 +236,7 @@ def _dicom(path: Path, single_slice: bool) -> Header:
     series = read_series(path)
     shape = _shape(path, list(series.size), single_slice)
     size = sum(p.stat().st_size for p in series.files)
-    header = _header(
-        path, size, shape, series.affine, _real(path, series.dtype), 0, (1, 1), (1.0, 0.0), packed=True
-    )
+    header = _header(path, size, shape, series.affine, _real(path, series.dtype), 0, (1, 1), (1.0, 0.0), packed=True)
     return dataclasses.replace(header, reader="dicom", files=series.files)
 
 
@@ -266,9 +262,7 @@ def _dims_and_voxels(
         affine = np.array(raw.get_best_affine(), np.float64)
     scaling = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
     codes = (int(raw["sform_code"]), int(raw["qform_code"])) if "sform_code" in raw else (0, 0)
-    return dataclasses.replace(
-        _header(path, size, shape, affine, dtype, int(offset), codes, scaling), files=(data,)
-    )
+    return dataclasses.replace(_header(path, size, shape, affine, dtype, int(offset), codes, scaling), files=(data,))
 
 
 def _mgh(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
@@ -284,9 +278,7 @@ def _mgh(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
 def _shape(path: Path, dims: list[int], single_slice: bool) -> tuple[int, int, int]:
     text = "x".join(map(str, dims))
     if any(n < 1 for n in dims):
-        raise fault(
-            path, f"claims a size of {text} voxels", "its header is damaged, so export the scan again"
-        )
+        raise fault(path, f"claims a size of {text} voxels", "its header is damaged, so export the scan again")
     while len(dims) > 3 and dims[-1] == 1:
         dims = dims[:-1]
     if len(dims) > 3:
@@ -310,9 +302,7 @@ def _real(path: Path, dtype: np.dtype[Any]) -> np.dtype[Any]:
         return dtype
     name = "colour" if dtype.names else "complex" if dtype.kind == "c" else "unknown"
     raise fault(
-        path,
-        f"has a voxel type that cannot be used ({name})",
-        "give one real number a voxel, such as int16 or float32",
+        path, f"has a voxel type that cannot be used ({name})", "give one real number a voxel, such as int16 or float32"
     )
 
 

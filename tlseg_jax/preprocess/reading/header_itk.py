@@ -99,9 +99,13 @@ def itk_information(path: Path) -> ItkInformation:
     keys = reader.GetMetaDataKeys()
     oriented = extension_of(path) in META or "NRRD_space" in keys
     return ItkInformation(
-        tuple(map(int, reader.GetSize())), ras_affine(origin, columns), dtype_of(reader), components,
-        _segments({k: reader.GetMetaData(k).strip() for k in keys if k.startswith("Segment")}, components), oriented,
-    )  # fmt: skip
+        tuple(map(int, reader.GetSize())),
+        ras_affine(origin, columns),
+        dtype_of(reader),
+        components,
+        _segments({k: reader.GetMetaData(k).strip() for k in keys if k.startswith("Segment")}, components),
+        oriented,
+    )
 
 
 def _segments(about: dict[str, str], layers: int) -> tuple[Segment, ...]:

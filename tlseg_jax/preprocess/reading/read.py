@@ -106,11 +106,7 @@ def _read_label(
             here |= layers[n] == wanted
         if not here.any():
             what = f"the label value {value}" if isinstance(value, int) else f"the segment '{value}'"
-            raise fault(
-                path,
-                f"has no voxel of {what} (it has {_some_values(header, layers)})",
-                "check --label_values",
-            )
+            raise fault(path, f"has no voxel of {what} (it has {_some_values(header, layers)})", "check --label_values")
         label |= here
     return label, values
 

@@ -55,9 +55,17 @@ def one_sentence(path: Path) -> Iterator[None]:
     except MemoryError:
         raise fault(path, "does not fit in memory", "use a machine with more memory or resample it") from None
     except (
-        ImageFileError, HeaderDataError, HeaderTypeError, MGHError,
-        OSError, OverflowError, RuntimeError, ValueError, TypeError, KeyError,
-    ) as e:  # fmt: skip
+        ImageFileError,
+        HeaderDataError,
+        HeaderTypeError,
+        MGHError,
+        OSError,
+        OverflowError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        KeyError,
+    ) as e:
         raise fault(path, f"cannot be read ({_brief(e)})", "export the scan again as NIfTI") from None
     finally:
         logger.disabled = was

@@ -136,22 +136,24 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         "seem not to be in Hounsfield units": not_hounsfield(files.image, statistics, spec, labelled),
         "have no geometry": no_geometry(files.image, header.affine, header.shape),
     }
-    warnings = (
-        *notes,
-        f"{files.image} has {lacks}: all are taken." if lacks else "",
-    )
+    warnings = (*notes, f"{files.image} has {lacks}: all are taken." if lacks else "")
     return SliceVolume(
-        image, bits, z, tuple(z.index(c) for c in chosen), resized_affine(canonical, axes),
-        header.shape, header.affine, scaling, label_ml,
+        image,
+        bits,
+        z,
+        tuple(z.index(c) for c in chosen),
+        resized_affine(canonical, axes),
+        header.shape,
+        header.affine,
+        scaling,
+        label_ml,
         {s: int(n) for s, n in zip(spec.structures, shows.sum(0), strict=True)} if label_ml else {},
         label_voxels,
         digest.hex,
-        {
-            "decompress": round(clock.decompress, 3),
-            "convert": round(time.perf_counter() - begin - clock.decompress, 3),
-        },
-        tuple(w for w in warnings if w), {k: w for k, w in doubts.items() if w},
-    )  # fmt: skip
+        {"decompress": round(clock.decompress, 3), "convert": round(time.perf_counter() - begin - clock.decompress, 3)},
+        tuple(w for w in warnings if w),
+        {k: w for k, w in doubts.items() if w},
+    )
 
 
 def planes_to_scan(planes: NDArray[np.float32], volume: SliceVolume) -> NDArray[np.float32]:
@@ -194,9 +196,14 @@ def _millilitres(label: LabelBits | None, header: Header, spec: SliceSpec) -> di
 
 
 def _wanted_planes(
-    path: Path, header: Header, orientation: NDArray[Any], z: tuple[int, ...],
-    statistics: Statistics, digest: VoxelDigest, clock: Clock,
-) -> list[NDArray[Any]]:  # fmt: skip
+    path: Path,
+    header: Header,
+    orientation: NDArray[Any],
+    z: tuple[int, ...],
+    statistics: Statistics,
+    digest: VoxelDigest,
+    clock: Clock,
+) -> list[NDArray[Any]]:
     """The canonical planes `z` of the image, in its own units; all planes go through `statistics` and `digest`."""
     depth_axis = _depth_axis(orientation)
     depth = header.shape[depth_axis]

@@ -23,9 +23,7 @@ def tight_box(label: Bool[np.ndarray, "x y z"]) -> Box:
 
 
 def patch_box(
-    centres: Sequence[tuple[float, float, float]],
-    patch_size: tuple[int, int, int],
-    dimensions: tuple[int, int, int],
+    centres: Sequence[tuple[float, float, float]], patch_size: tuple[int, int, int], dimensions: tuple[int, int, int]
 ) -> Box:
     """The box "around the centre of mass of the training segmentations" (Weatheritt et al., section 3.2).
 

@@ -47,9 +47,13 @@ LEAST_INFORMATION = 0.15
 """Mutual information (nats) below which the two images do not show the same thing."""
 
 PARAMETERS: dict[str, Any] = {
-    "version": 3, "target": "ICBM152 2009a T1", "spacing": SPACING, "bins": BINS, "seed": SEED,
+    "version": 3,
+    "target": "ICBM152 2009a T1",
+    "spacing": SPACING,
+    "bins": BINS,
+    "seed": SEED,
     "samples": SAMPLES,
-}  # fmt: skip
+}
 """All that the result depends on besides the scan: a cache of registrations is keyed by it."""
 
 
@@ -125,9 +129,12 @@ def _optimise(
 ) -> tuple[sitk.Transform, float]:
     method = _method(mask, start, SAMPLES)
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=2.0, minStep=1e-3, numberOfIterations=iterations, relaxationFactor=0.6,
+        learningRate=2.0,
+        minStep=1e-3,
+        numberOfIterations=iterations,
+        relaxationFactor=0.6,
         gradientMagnitudeTolerance=1e-6,
-    )  # fmt: skip
+    )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetShrinkFactorsPerLevel(shrink)
     method.SetSmoothingSigmasPerLevel(sigmas)
@@ -219,11 +226,7 @@ def _inside(matrix: Affine, moving: sitk.Image) -> float:
 
 
 def _search(
-    fixed: sitk.Image,
-    moving: sitk.Image,
-    mask: sitk.Image,
-    centre: NDArray[np.float64],
-    head: NDArray[np.float64],
+    fixed: sitk.Image, moving: sitk.Image, mask: sitk.Image, centre: NDArray[np.float64], head: NDArray[np.float64]
 ) -> tuple[float, sitk.AffineTransform, float]:
     """The best start's metric (lower is better), the affine found from it, and that one's metric."""
     coarse, rough = (sitk.Shrink(sitk.SmoothingRecursiveGaussian(i, 4.0), [4] * 3) for i in (fixed, moving))

@@ -55,10 +55,11 @@ def doubts_of(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
         for kind, sentence in record.get("details", {}).get("doubts", {}).items():
             kinds.setdefault(kind, {})[subject] = sentence
     return [
-        next(iter(of.values())) if len(of) == 1 else
-        f"{len(of)} scans {kind} ({', '.join(of)}). {next(iter(of.values()))}"
+        next(iter(of.values()))
+        if len(of) == 1
+        else f"{len(of)} scans {kind} ({', '.join(of)}). {next(iter(of.values()))}"
         for kind, of in kinds.items()
-    ]  # fmt: skip
+    ]
 
 
 def images_of(record: Mapping[str, Any]) -> set[str]:
@@ -90,10 +91,7 @@ def stamps_of(files: ScanFiles) -> dict[str, dict[str, int]]:
         with contextlib.suppress(OSError):
             if path is not None:
                 seen = [part.stat() for part in parts_of(path)]
-                stamps[name] = {
-                    "bytes": sum(s.st_size for s in seen),
-                    "changed_ns": max(s.st_mtime_ns for s in seen),
-                }
+                stamps[name] = {"bytes": sum(s.st_size for s in seen), "changed_ns": max(s.st_mtime_ns for s in seen)}
     return stamps
 
 
@@ -142,9 +140,11 @@ def check_there(folder: Path) -> None:
 
 
 def outcome(
-    folder: Path, files: ScanFiles, fingerprint: Callable[[Mapping[str, str]], str],
+    folder: Path,
+    files: ScanFiles,
+    fingerprint: Callable[[Mapping[str, str]], str],
     checksums_of: Callable[[ScanFiles], Mapping[str, str]],
-) -> dict[str, Any] | str | None:  # fmt: skip
+) -> dict[str, Any] | str | None:
     """What is kept of a subject: its record, the reason why it is excluded, or None if neither is up to date.
 
     Its files are read only where their stamps are not those of what is kept.

@@ -137,9 +137,12 @@ def _hold_elsewhere(held: contextlib.ExitStack, folder: Path) -> None:
 
 
 def collect(
-    scans: Sequence[ScanFiles], folder: Path, fingerprint: Callable[[Mapping[str, str]], str],
-    checksums_of: Callable[[ScanFiles], Mapping[str, str]], origin: Callable[[ScanFiles], dict[str, Any]],
-) -> tuple[dict[str, dict[str, Any]], dict[str, str], tuple[str, ...]]:  # fmt: skip
+    scans: Sequence[ScanFiles],
+    folder: Path,
+    fingerprint: Callable[[Mapping[str, str]], str],
+    checksums_of: Callable[[ScanFiles], Mapping[str, str]],
+    origin: Callable[[ScanFiles], dict[str, Any]],
+) -> tuple[dict[str, dict[str, Any]], dict[str, str], tuple[str, ...]]:
     """What all shards have written.
 
     Args:

@@ -91,7 +91,7 @@ def write_arrays(
                             {"name": "zstd", "configuration": {"level": 3}},
                             {"name": "crc32c"},
                         ],
-                    }
+                    },
                 },
                 create=True,
             ).result()

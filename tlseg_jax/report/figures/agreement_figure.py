@@ -17,9 +17,13 @@ COLUMNS = 4
 
 
 def draw_agreement(
-    found: Sequence[VolumeAgreement], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "",
+    found: Sequence[VolumeAgreement],
+    styles: Mapping[str, MethodStyle],
+    path: Path,
+    *,
+    heading: str = "",
     mark: str = "",
-) -> None:  # fmt: skip
+) -> None:
     """Draw each method's persons, the bias and the limits of agreement with their 95% intervals as bands.
 
     Args:
@@ -59,9 +63,16 @@ def _panel(ax: Axes, one: VolumeAgreement, style: MethodStyle) -> None:
     both = np.array(list(one.points.values()))
     ax.axhline(0, color="0.5", linewidth=0.6, zorder=0)
     ax.plot(
-        both.mean(1), both[:, 1] - both[:, 0], linestyle="none", marker=style.marker, color=style.colour, markersize=4,
-        markeredgecolor="white", markeredgewidth=0.4, zorder=3,
-    )  # fmt: skip
+        both.mean(1),
+        both[:, 1] - both[:, 0],
+        linestyle="none",
+        marker=style.marker,
+        color=style.colour,
+        markersize=4,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        zorder=3,
+    )
     if one.limits is not None:
         # The three lines may lie close together, so their numbers stand apart: beside, below and above.
         places = (
@@ -74,8 +85,12 @@ def _panel(ax: Axes, one: VolumeAgreement, style: MethodStyle) -> None:
             if estimate.low is not None and estimate.high is not None:
                 ax.axhspan(estimate.low, estimate.high, color=style.colour, alpha=0.12, linewidth=0, zorder=1)
             ax.annotate(
-                f"{estimate.value:+.2f}", (x, estimate.value), xycoords=("axes fraction", "data"), fontsize=6,
-                ha="right" if x else "left", va=below,
-            )  # fmt: skip
+                f"{estimate.value:+.2f}",
+                (x, estimate.value),
+                xycoords=("axes fraction", "data"),
+                fontsize=6,
+                ha="right" if x else "left",
+                va=below,
+            )
     people = f"{len(both)} person" + ("" if len(both) == 1 else "s")
     ax.set_title(f"{one.method}, n = {one.n}\n{people}", fontsize=7.5)

@@ -63,9 +63,11 @@ def load_scan(study: StudyInfo, test_set: str, subject: str) -> CaseScan:
 
 def _of_volume(store: Store, subject: str) -> CaseScan:
     return CaseScan(
-        store.image(subject).astype(np.float32), store.label(subject) > 0, store.grid(subject).affine,
+        store.image(subject).astype(np.float32),
+        store.label(subject) > 0,
+        store.grid(subject).affine,
         voxel_ml=store.person_grid(subject).voxel_ml,
-    )  # fmt: skip
+    )
 
 
 def _of_slices(store: SliceStore, test_set: str, subject: str) -> CaseScan:

@@ -58,9 +58,7 @@ def _label(row: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
     return f"{name}: {contrast}"
 
 
-def _draw_effects(
-    axes: Axes, effects: Sequence[Effect], place: Mapping[tuple[str, str], int], marker: str
-) -> None:
+def _draw_effects(axes: Axes, effects: Sequence[Effect], place: Mapping[tuple[str, str], int], marker: str) -> None:
     axes.axvline(0, color="0.6", linewidth=0.8, zorder=1)
     for e in effects:
         y = place[e.name, e.contrast]
@@ -82,9 +80,14 @@ def draw_pair(tests: Mapping[str, Mapping[int, PairedTest]], path: Path, ylabel:
             colour, marker, dash, aside = look[role]
             points = [(n * aside, t) for n, t in sorted(by_n.items()) if t.mean_difference is not None]
             axes.plot(
-                [x for x, _ in points], [POINTS * (t.mean_difference or 0) for _, t in points], marker=marker,
-                linestyle=dash, color=colour, label=f"{role} data", markersize=5,
-            )  # fmt: skip
+                [x for x, _ in points],
+                [POINTS * (t.mean_difference or 0) for _, t in points],
+                marker=marker,
+                linestyle=dash,
+                color=colour,
+                label=f"{role} data",
+                markersize=5,
+            )
             for x, t in points:
                 if t.low is not None and t.high is not None:
                     axes.plot([x, x], [POINTS * t.low, POINTS * t.high], color=colour, linewidth=1.3)

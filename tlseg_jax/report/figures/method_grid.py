@@ -26,9 +26,18 @@ LEAST_MM = 40.0
 
 
 def draw_method_grid(
-    masks: Mapping[tuple[str, int], Mask], image: NDArray[np.floating], reference: Mask, affine: Affine, path: Path, *,
-    subject: str, voxel_ml: float | None = None, methods: Sequence[str] = (), heading: str = "", mark: str = "",
-) -> None:  # fmt: skip
+    masks: Mapping[tuple[str, int], Mask],
+    image: NDArray[np.floating],
+    reference: Mask,
+    affine: Affine,
+    path: Path,
+    *,
+    subject: str,
+    voxel_ml: float | None = None,
+    methods: Sequence[str] = (),
+    heading: str = "",
+    mark: str = "",
+) -> None:
     """Draw the axial slice where the reference is largest: a row a method, a column a number of labelled scans.
 
     The first column shows the reference (GT) and, below it, the whole slice. Colours are those of the paper's Fig. 4:
@@ -80,9 +89,15 @@ def draw_method_grid(
         for row, method in enumerate(names):
             y = height - top - row * (side + gap) - side / 2
             figure.text(
-                left / 2 / width, y / height, method, rotation=90, fontsize=7, fontweight="bold", ha="center",
+                left / 2 / width,
+                y / height,
+                method,
+                rotation=90,
+                fontsize=7,
+                fontweight="bold",
+                ha="center",
                 va="center",
-            )  # fmt: skip
+            )
             for i, n in enumerate(numbers):
                 ax = axes(row, i + 1)
                 if row == 0:

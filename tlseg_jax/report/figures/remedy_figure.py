@@ -13,9 +13,13 @@ from tlseg_jax.report.stats.method_tests import MethodTest
 
 
 def draw_remedies(
-    panels: Mapping[str, Sequence[MethodTest]], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "",
+    panels: Mapping[str, Sequence[MethodTest]],
+    styles: Mapping[str, MethodStyle],
+    path: Path,
+    *,
+    heading: str = "",
     mark: str = "",
-) -> None:  # fmt: skip
+) -> None:
     """A forest plot: a line for each remedy and n, a panel a test set, with the mean difference.
 
     Thick lines are 95% intervals over persons, thin ones over seeds (none for one seed). A thin line that is far
@@ -60,10 +64,16 @@ def draw_remedies(
                 if (second, first) not in named:
                     named.add((second, first))
                     ax.text(
-                        0.01, places[second, first, n] - 1, f"{second} against {first}", fontsize=6.8, va="center",
-                        fontweight="bold", color=styles[second].colour, transform=ax.get_yaxis_transform(),
+                        0.01,
+                        places[second, first, n] - 1,
+                        f"{second} against {first}",
+                        fontsize=6.8,
+                        va="center",
+                        fontweight="bold",
+                        color=styles[second].colour,
+                        transform=ax.get_yaxis_transform(),
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-                    )  # fmt: skip
+                    )
         if heading:
             figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
         watermark(figure, mark)
@@ -71,9 +81,11 @@ def draw_remedies(
 
 
 def _panel(
-    ax: Axes, tests: Sequence[MethodTest], places: Mapping[tuple[str, str, int], float],
+    ax: Axes,
+    tests: Sequence[MethodTest],
+    places: Mapping[tuple[str, str, int], float],
     styles: Mapping[str, MethodStyle],
-) -> None:  # fmt: skip
+) -> None:
     ax.axvline(0, color="0.4", linewidth=0.7, zorder=0)
     ax.grid(axis="x", linewidth=0.3, alpha=0.5)
     for t in tests:
@@ -85,15 +97,26 @@ def _panel(
             ax.plot(over, [y, y], color=style.colour, linewidth=0.6, alpha=0.8, marker="|", markersize=3, zorder=1)
         if t.test.low is not None and t.test.high is not None:
             ax.plot(
-                [t.test.low, t.test.high], [y, y], color=style.colour, linewidth=3, alpha=0.45, solid_capstyle="butt",
+                [t.test.low, t.test.high],
+                [y, y],
+                color=style.colour,
+                linewidth=3,
+                alpha=0.45,
+                solid_capstyle="butt",
                 zorder=2,
-            )  # fmt: skip
+            )
         each = t.test.values
         ax.plot(each, [y] * len(each), color=style.colour, marker="|", markersize=6, linestyle="none", alpha=0.45)
         ax.plot(
-            t.test.mean_difference, y, color=style.colour, marker=style.marker, markersize=4.5,
-            markeredgecolor="white", markeredgewidth=0.4, zorder=3,
-        )  # fmt: skip
+            t.test.mean_difference,
+            y,
+            color=style.colour,
+            marker=style.marker,
+            markersize=4.5,
+            markeredgecolor="white",
+            markeredgewidth=0.4,
+            zorder=3,
+        )
 
 
 def _range(tests: Sequence[MethodTest]) -> tuple[float, float]:

@@ -19,9 +19,14 @@ Fits = Mapping[str, LearningCurve | NoCurve]
 
 
 def draw_learning_curves(
-    panels: Mapping[str, tuple[Sequence[Score], Fits]], styles: Mapping[str, MethodStyle], path: Path, *,
-    levels: Sequence[float] = (), heading: str = "", mark: str = "",
-) -> None:  # fmt: skip
+    panels: Mapping[str, tuple[Sequence[Score], Fits]],
+    styles: Mapping[str, MethodStyle],
+    path: Path,
+    *,
+    levels: Sequence[float] = (),
+    heading: str = "",
+    mark: str = "",
+) -> None:
     """Draw mean IoU over n with the fitted curves and their pointwise 95% intervals, a panel a test set.
 
     A method without a fit has its points alone. Curves end where the numbers tried do.
@@ -59,9 +64,11 @@ def draw_learning_curves(
         row[0].set_ylim(max(-0.02, np.floor((low - 0.05) * 10) / 10), 1.02)
         row[0].set_ylabel("mean IoU of persons")
         figure.legend(
-            handles=[styles[m].handle(m) for m in methods], loc="outside lower center", ncols=min(len(methods), 4),
+            handles=[styles[m].handle(m) for m in methods],
+            loc="outside lower center",
+            ncols=min(len(methods), 4),
             fontsize=7,
-        )  # fmt: skip
+        )
         if heading:
             figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
         watermark(figure, mark)
@@ -79,6 +86,13 @@ def _curve(ax: Axes, scores: Sequence[Score], fit: LearningCurve | NoCurve | Non
         each = s.interval.values
         ax.plot([s.n] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.4)
     ax.plot(
-        [s.n for s in scores], [s.mean for s in scores], color=style.colour, marker=style.marker,
-        markersize=4.5, linestyle="none", markeredgecolor="white", markeredgewidth=0.4, zorder=3,
-    )  # fmt: skip
+        [s.n for s in scores],
+        [s.mean for s in scores],
+        color=style.colour,
+        marker=style.marker,
+        markersize=4.5,
+        linestyle="none",
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        zorder=3,
+    )

@@ -61,11 +61,18 @@ def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodSty
     line = {"color": style.colour, "linewidth": 0.9}
     few = len(values) <= FEW
     drawn = ax.boxplot(
-        [values], positions=[at], widths=width, patch_artist=True, showfliers=not few, manage_ticks=False,
+        [values],
+        positions=[at],
+        widths=width,
+        patch_artist=True,
+        showfliers=not few,
+        manage_ticks=False,
         boxprops={"facecolor": style.colour + "40", "edgecolor": style.colour, "linewidth": 0.8},
-        medianprops={"color": style.colour, "linewidth": 1.8}, whiskerprops=line, capprops=line,
+        medianprops={"color": style.colour, "linewidth": 1.8},
+        whiskerprops=line,
+        capprops=line,
         flierprops={"marker": style.marker, "markersize": 2, "markeredgecolor": style.colour, "markeredgewidth": 0.5},
-    )  # fmt: skip
+    )
     for patch in drawn["boxes"]:
         patch.set_hatch(style.hatch)
     if few:
@@ -73,15 +80,26 @@ def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodSty
         order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
         x = at + width * 0.32 * ((order * 0.618) % 1 * 2 - 1)
         ax.plot(
-            x, values, linestyle="none", marker=style.marker, markersize=2.6, markerfacecolor=style.colour,
-            markeredgecolor="white", markeredgewidth=0.3, zorder=4,
-        )  # fmt: skip
+            x,
+            values,
+            linestyle="none",
+            marker=style.marker,
+            markersize=2.6,
+            markerfacecolor=style.colour,
+            markeredgecolor="white",
+            markeredgewidth=0.3,
+            zorder=4,
+        )
 
 
 def draw_means(
-    panels: Mapping[str, Sequence[Score]], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "",
+    panels: Mapping[str, Sequence[Score]],
+    styles: Mapping[str, MethodStyle],
+    path: Path,
+    *,
+    heading: str = "",
     mark: str = "",
-) -> None:  # fmt: skip
+) -> None:
     """Fig. 6: mean IoU over persons by n with its 95% interval or the persons' own, a panel a test set.
 
     Args:
@@ -114,9 +132,16 @@ def draw_means(
 def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle) -> None:
     mean = [s.mean for s in scores]
     ax.plot(
-        x, mean, color=style.colour, marker=style.marker, markersize=4.5, linewidth=1.1, markeredgecolor="white",
-        markeredgewidth=0.4, zorder=3,
-    )  # fmt: skip
+        x,
+        mean,
+        color=style.colour,
+        marker=style.marker,
+        markersize=4.5,
+        linewidth=1.1,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+        zorder=3,
+    )
     for at, s in zip(x, scores, strict=True):
         if s.interval.low is not None and s.interval.high is not None:
             span = [s.interval.low, s.interval.high]
@@ -145,9 +170,10 @@ def draw_many(
     numbers = sorted({s.n for s in scores})
     with rc_context(STYLE):
         figure = Figure(
-            figsize=(min(2.6 + 2.0 * len(numbers), 11), 0.9 + 0.17 * len(there)), layout="constrained",
+            figsize=(min(2.6 + 2.0 * len(numbers), 11), 0.9 + 0.17 * len(there)),
+            layout="constrained",
             facecolor="white",
-        )  # fmt: skip
+        )
         row = figure.subplots(1, len(numbers), sharey=True, sharex=True, squeeze=False)[0]
         for ax, n in zip(row, numbers, strict=True):
             for s in scores:

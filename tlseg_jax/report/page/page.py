@@ -1,7 +1,7 @@
 """The report as one HTML file that needs no other: styles, script, pictures, tables and scans are inside.
 
-    FOLDER/report.html
-    FOLDER/tables/NAME.csv     the same numbers, unrounded
+FOLDER/report.html
+FOLDER/tables/NAME.csv     the same numbers, unrounded
 """
 
 import base64
@@ -215,7 +215,7 @@ def _class(numeric: bool) -> str:
 
 def _cell(value: Cell, numeric: bool, decimals: int | None) -> str:
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
-        return f'<td data-empty{_class(numeric)}>\N{EN DASH}</td>'
+        return f"<td data-empty{_class(numeric)}>\N{EN DASH}</td>"
     if isinstance(value, float):
         shown = f"{value:.4g}" if decimals is None else f"{round(value, decimals) + 0.0:.{decimals}f}"  # no -0.0
         return f'<td data-v="{value!r}"{_class(numeric)}>{shown}</td>'
@@ -241,9 +241,7 @@ def _csv_rows(table: ReportTable) -> list[dict[str, str]]:
         raise ValueError(f"the table {table.name} has a column twice")
     if any(len(row) != len(table.columns) for row in table.rows):
         raise ValueError(f"a row of the table {table.name} has another length than its columns")
-    return [
-        {c: "" if v is None else str(v) for c, v in zip(table.columns, row, strict=True)} for row in table.rows
-    ]
+    return [{c: "" if v is None else str(v) for c, v in zip(table.columns, row, strict=True)} for row in table.rows]
 
 
 def _csv(table: ReportTable) -> str:

@@ -129,9 +129,13 @@ def make_viewer(case: ViewerCase) -> Viewer:
             break
         voxels = min(voxels, float(np.prod(shown.image.shape))) * 0.9 * MAX_BYTES / len(document)
     return Viewer(
-        case.title, f"{case.caption} {_size_note(case, shown)}".strip(), case.subject, document,
-        _places(case, shown), _start(_classes(shown)),
-    )  # fmt: skip
+        case.title,
+        f"{case.caption} {_size_note(case, shown)}".strip(),
+        case.subject,
+        document,
+        _places(case, shown),
+        _start(_classes(shown)),
+    )
 
 
 def _start(classes: NDArray[np.uint8]) -> tuple[int, int, int]:
@@ -254,9 +258,12 @@ def _resample(case: ViewerCase, side: float) -> ViewerCase:
         image = _to_grid(blurred, case.affine, target, "linear")
         kept = np.rint(_to_grid(classes, case.affine, target, "nearest").get_fdata()).astype(np.uint8)
         found = dataclasses.replace(
-            case, image=image.get_fdata(dtype=np.float32), reference=(kept == 1) | (kept == 2),
-            predicted=(kept == 1) | (kept == 3), affine=image.affine,
-        )  # fmt: skip
+            case,
+            image=image.get_fdata(dtype=np.float32),
+            reference=(kept == 1) | (kept == 2),
+            predicted=(kept == 1) | (kept == 3),
+            affine=image.affine,
+        )
     if case.stack:
         affine = found.affine.copy()
         affine[2] = (0, 0, side, 0)
@@ -291,11 +298,22 @@ def _document(case: ViewerCase) -> str:
         warnings.simplefilter("ignore", UserWarning)
         colours = ListedColormap([c for _, c in CLASSES], "errors").with_extremes(under=(0, 0, 0, 0))
         page = view_img(
-            overlay, nib.Nifti1Image(grey.astype(np.float32), affine), cut_coords=(0, 0, 0), threshold=0.5,
-            annotate=False, black_bg=True, cmap=colours,
-            symmetric_cmap=False, dim=DIM, vmin=0.5, vmax=3.5, resampling_interpolation="nearest", opacity=OPACITY,
-            radiological=True, title=None,
-        ).html  # fmt: skip
+            overlay,
+            nib.Nifti1Image(grey.astype(np.float32), affine),
+            cut_coords=(0, 0, 0),
+            threshold=0.5,
+            annotate=False,
+            black_bg=True,
+            cmap=colours,
+            symmetric_cmap=False,
+            dim=DIM,
+            vmin=0.5,
+            vmax=3.5,
+            resampling_interpolation="nearest",
+            opacity=OPACITY,
+            radiological=True,
+            title=None,
+        ).html
     return reachable(page)
 
 

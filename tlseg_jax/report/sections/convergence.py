@@ -32,8 +32,9 @@ def convergence(results: Results, study: StudyInfo) -> Section | None:
         "common loss is the highest that one of them ended at, percentages are of the highest that one started at, and "
         "the area is the mean loss over the training, as a part of that start. The units are seeds, which share their "
         "data: what is found holds for that data.",
-        *notes, *left_out,
-    ]  # fmt: skip
+        *notes,
+        *left_out,
+    ]
     steps, areas = ([t for t in speed.tests if t.measure == m] for m in (STEPS, AREA))
     for a, b in zip(steps, areas, strict=True):
         if (a.first in plain) != (a.second in plain):  # the other pairs are in the table

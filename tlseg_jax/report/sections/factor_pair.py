@@ -56,15 +56,22 @@ def pair_section(rows: Iterable[ResultRow], first: Levels, second: Levels, png: 
     persons = max(t.n for by_n in tests.values() for t in by_n.values())
     spread = spread_caption(t.n for by_n in tests.values() for t in by_n.values())
     figure = ReportFigure(
-        png, f"{now} minus {was} in IoU points by n, means over up to {persons} persons with {spread}. {FEWER}",
+        png,
+        f"{now} minus {was} in IoU points by n, means over up to {persons} persons with {spread}. {FEWER}",
         "Difference of the pair by number of labelled scans",
-    )  # fmt: skip
+    )
     table = ReportTable(
-        "factor_pair", f"{now} minus {was} in IoU points, over persons.",
-        ("data", "n", "persons", "difference", "low", "high", "each", "Wilcoxon signed-rank p", "note"), tuple(lines),
-    )  # fmt: skip
-    return Section(f"The same data in {now} space" if factor == "space" else f"{now} for {was}", tuple(paragraphs),
-                   (figure,), (table,))  # fmt: skip
+        "factor_pair",
+        f"{now} minus {was} in IoU points, over persons.",
+        ("data", "n", "persons", "difference", "low", "high", "each", "Wilcoxon signed-rank p", "note"),
+        tuple(lines),
+    )
+    return Section(
+        f"The same data in {now} space" if factor == "space" else f"{now} for {was}",
+        tuple(paragraphs),
+        (figure,),
+        (table,),
+    )
 
 
 def _said(t: PairedTest, now: str, was: str) -> str:

@@ -64,13 +64,16 @@ def factor_effects(results: Results, study: StudyInfo) -> Section | None:
     caption = f"Main effects of the pre-training data's factors with 95% intervals ({_counts(found[0])})."
     loss = any(a.measure == LOSS for a in found)
     figure = ReportFigure(
-        png, caption + (" A positive effect on the loss means less robust to unseen data." if loss else ""),
+        png,
+        caption + (" A positive effect on the loss means less robust to unseen data." if loss else ""),
         "Forest plot of main effects",
-    )  # fmt: skip
+    )
     effects = ReportTable(
-        "factor_main_effects", f"Main effects in IoU points ({_counts(found[0])}).", _HEADINGS,
+        "factor_main_effects",
+        f"Main effects in IoU points ({_counts(found[0])}).",
+        _HEADINGS,
         tuple(_row(a.measure, e) for a in found for e in (*a.main_effects, *((a.of_n,) if a.of_n else ()))),
-    )  # fmt: skip
+    )
     parts = ReportTable(
         "factor_random_parts",
         "Standard deviations of the random parts in IoU points: what varies where all levels are equal.",
@@ -90,7 +93,7 @@ def factor_interactions(results: Results, study: StudyInfo) -> Section | None:
         return None
     paragraphs = [
         "An interaction is a difference of differences, in IoU points: how much more the first factor's change does "
-        "when the second factor is changed too.",
+        "when the second factor is changed too."
     ]
     a = found[0]
     if any(a.separable.aliases.values()):
@@ -113,9 +116,11 @@ def factor_interactions(results: Results, study: StudyInfo) -> Section | None:
         png, f"Two-way interactions with 95% intervals ({_counts(found[0])}).", "Forest plot of interactions"
     )
     table = ReportTable(
-        "factor_interactions", f"Two-way interactions in IoU points ({_counts(found[0])}).", _HEADINGS,
+        "factor_interactions",
+        f"Two-way interactions in IoU points ({_counts(found[0])}).",
+        _HEADINGS,
         tuple(_row(a.measure, e) for a in found for e in a.interactions),
-    )  # fmt: skip
+    )
     return Section("Whether factors depend on each other", tuple(paragraphs), (figure,), (table,))
 
 

@@ -29,19 +29,39 @@ def forgetting(results: Results, study: StudyInfo) -> Section | None:
 
 def _means(found: tuple[Forgotten, ...]) -> ReportTable:
     columns = (
-        "test set", "method", "n", "seeds", "persons", "before", "after", "change", "low", "high", "each", "kept",
-        "Wilcoxon p", "note",
-    )  # fmt: skip
+        "test set",
+        "method",
+        "n",
+        "seeds",
+        "persons",
+        "before",
+        "after",
+        "change",
+        "low",
+        "high",
+        "each",
+        "kept",
+        "Wilcoxon p",
+        "note",
+    )
     rows = tuple(
         (
-            f.test_set, f.method, f.n, f.seeds, f.change.n,
-            *(None if x is None else round(x, 4) for x in (
-                f.before.mean, f.after.mean, f.change.mean_difference, f.change.low, f.change.high)),
-            values_text(f.change) or None, None if f.kept is None else round(f.kept, 4), f.change.wilcoxon_p,
+            f.test_set,
+            f.method,
+            f.n,
+            f.seeds,
+            f.change.n,
+            *(
+                None if x is None else round(x, 4)
+                for x in (f.before.mean, f.after.mean, f.change.mean_difference, f.change.low, f.change.high)
+            ),
+            values_text(f.change) or None,
+            None if f.kept is None else round(f.kept, 4),
+            f.change.wilcoxon_p,
             f.change.note or None,
         )
         for f in found
-    )  # fmt: skip
+    )
     caption = (
         "Dice on the pre-task's test set before and after the transfer, means over "
         f"{persons_words(f.change.n for f in found)}; the change with its "

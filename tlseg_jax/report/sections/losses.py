@@ -53,9 +53,12 @@ def losses_by_method(results: Results, study: StudyInfo) -> Section | None:
     for i, (method, own) in enumerate(found[n].items(), 1):
         stem = f"losses_{i}"
         draw_own_curves(
-            list(own.values()), v.png(stem), colour=v.styles[method].colour,
-            heading=f"{method} on {study.task}, n = {n}", mark=v.mark,
-        )  # fmt: skip
+            list(own.values()),
+            v.png(stem),
+            colour=v.styles[method].colour,
+            heading=f"{method} on {study.task}, n = {n}",
+            mark=v.mark,
+        )
         caption = f"{method} with {count(n, 'labelled scan')}, {count(len(own), 'seed')}."
         figures.append(v.figure(stem, caption, f"losses of {method}"))
     return Section(title, notes, tuple(figures))

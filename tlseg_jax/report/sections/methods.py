@@ -12,10 +12,12 @@ def methods(results: Results, study: StudyInfo) -> Section:
     rows = tuple((m.name, m.pretask, m.freeze or None, m.remedy or None, m.baseline or None) for m in study.methods)
     tables = [
         ReportTable(
-            "methods", f"The {len(rows)} methods.",
-            ("method", "pre-trained on", "frozen", "remedy", "compared with"), rows,
+            "methods",
+            f"The {len(rows)} methods.",
+            ("method", "pre-trained on", "frozen", "remedy", "compared with"),
+            rows,
         )
-    ]  # fmt: skip
+    ]
     if study.settings:
         tables.append(
             ReportTable("settings", "What all runs share.", ("setting", "value"), tuple(study.settings.items()))
@@ -23,9 +25,11 @@ def methods(results: Results, study: StudyInfo) -> Section:
     if left_out:
         tables.append(
             ReportTable(
-                "exclusions", f"Scans that were left out of the data, {len(left_out)}.", ("data set", "scan", "reason"),
+                "exclusions",
+                f"Scans that were left out of the data, {len(left_out)}.",
+                ("data set", "scan", "reason"),
                 left_out,
             )
-        )  # fmt: skip
+        )
     line = f"{count(len(left_out), 'scan')} left out of the data." if left_out else "No scan was left out of the data."
     return Section("Methods, settings and exclusions", (line,), tables=tuple(tables))

@@ -55,10 +55,7 @@ def unseen(results: Results, study: StudyInfo) -> Section | None:
     if v.many:
         for where in sets:
             stem = f"unseen_by_n_{where.name}"
-            draw_many(
-                v.scores_on(where), v.main, v.png(stem), heading=f"IoU on {where.name}",
-                mark=v.mark,
-            )  # fmt: skip
+            draw_many(v.scores_on(where), v.main, v.png(stem), heading=f"IoU on {where.name}", mark=v.mark)
             scores = v.scores_on(where)
             caption = f"Mean IoU on {where.name} with its {spread_of(scores)} ({persons_of(scores)})."
             figures.append(v.figure(stem, caption, f"mean IoU on {where.name} by method and n"))

@@ -21,7 +21,7 @@ def volumes(results: Results, study: StudyInfo) -> Section | None:
     lines = [
         "Volumes are what a trial measures. Limits of agreement (Bland & Altman 1999) hold 95% of the errors of "
         "single predictions; ICC(A,1) is the intraclass correlation of absolute agreement (McGraw & Wong 1996) of "
-        "the persons' volumes, predicted ones averaged over the seeds.",
+        "the persons' volumes, predicted ones averaged over the seeds."
     ]
     figures = []
     if not v.many:

@@ -82,9 +82,13 @@ def bland_altman(differences: Mapping[str, Sequence[float]]) -> BlandAltman | No
         return Estimate(value, value - half, value + half)
 
     return BlandAltman(
-        n, int(count.sum()), around(bias, of_bias), around(bias - Z * std, of_limit),
-        around(bias + Z * std, of_limit), std,
-    )  # fmt: skip
+        n,
+        int(count.sum()),
+        around(bias, of_bias),
+        around(bias - Z * std, of_limit),
+        around(bias + Z * std, of_limit),
+        std,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -201,9 +201,19 @@ def paired_test(a: Mapping[str, float], b: Mapping[str, float]) -> PairedTest:
     if n > 1 and smallest >= LEVEL:
         notes.append(f"{n} pairs cannot give less than p = {smallest:g} in Wilcoxon's exact test")
     return PairedTest(
-        n, interval.mean, interval.low, interval.high, p, smallest, t_p, effect, _rank_biserial(d), same_sign,
-        "; ".join(notes), interval.values,
-    )  # fmt: skip
+        n,
+        interval.mean,
+        interval.low,
+        interval.high,
+        p,
+        smallest,
+        t_p,
+        effect,
+        _rank_biserial(d),
+        same_sign,
+        "; ".join(notes),
+        interval.values,
+    )
 
 
 def _wilcoxon(d: NDArray[np.float64]) -> float:

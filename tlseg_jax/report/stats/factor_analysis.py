@@ -36,9 +36,7 @@ class FactorAnalysis:
     @property
     def interactions(self) -> tuple[Effect, ...]:
         """Named with all that they are confounded with; none where they cannot be estimated."""
-        names = {
-            name_of(k): " or ".join(map(name_of, (k, *others))) for k, others in self.separable.aliases.items()
-        }
+        names = {name_of(k): " or ".join(map(name_of, (k, *others))) for k, others in self.separable.aliases.items()}
         found = self.full.effects if self.full else ()
         return tuple(dataclasses.replace(e, name=names[e.name]) for e in found if e.kind == "interaction")
 

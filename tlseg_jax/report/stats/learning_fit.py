@@ -102,9 +102,7 @@ def fit_learning_curve(scores: Mapping[int, Mapping[str, float]]) -> LearningCur
         rng = np.random.default_rng(0)
         drawn = rng.integers(len(persons), size=(RESAMPLES, len(persons)))
         resampled = _fit(n, y[drawn].mean(1))
-    return LearningCurve(
-        float(a), float(b), float(c), len(persons), tuple(numbers), tuple(map(float, mean)), resampled
-    )
+    return LearningCurve(float(a), float(b), float(c), len(persons), tuple(numbers), tuple(map(float, mean)), resampled)
 
 
 def _fit(n: Floats, y: Floats) -> Floats:

@@ -83,10 +83,14 @@ class MethodTest:
             return None if x is None else -x
 
         swapped = dataclasses.replace(
-            test, mean_difference=minus(test.mean_difference), low=minus(test.high), high=minus(test.low),
-            effect=minus(test.effect), rank_biserial=minus(test.rank_biserial),
+            test,
+            mean_difference=minus(test.mean_difference),
+            low=minus(test.high),
+            high=minus(test.low),
+            effect=minus(test.effect),
+            rank_biserial=minus(test.rank_biserial),
             values=tuple(-v for v in reversed(test.values)),
-        )  # fmt: skip
+        )
         by_seed = {seed: -d for seed, d in self.by_seed.items()}
         return dataclasses.replace(self, first=self.second, second=self.first, test=swapped, by_seed=by_seed)
 

@@ -156,9 +156,15 @@ def fit_effects(observations: Sequence[Observation], interactions: Sequence[Inte
         effects.append(_effect("n", "labelled scans", "twice as many", weights, beta, covariance, df_n))
     deviations = {name: math.sqrt(t * scale) for name, t in zip(z, theta, strict=True)}
     return MixedFit(
-        tuple(effects), deviations | {"residual": math.sqrt(scale)}, len(y), len(coding.models), len(cells),
-        len(persons) if persons != [""] else 0, df, tuple(notes),
-    )  # fmt: skip
+        tuple(effects),
+        deviations | {"residual": math.sqrt(scale)},
+        len(y),
+        len(coding.models),
+        len(cells),
+        len(persons) if persons != [""] else 0,
+        df,
+        tuple(notes),
+    )
 
 
 def _levels_by_model(observations: Sequence[Observation]) -> dict[str, dict[str, str]]:
@@ -236,9 +242,7 @@ def _covariance(x: Floats, z: Mapping[str, Floats], theta: Floats, scale: float)
     return np.asarray(scale * np.linalg.inv(gram))
 
 
-def _effect(
-    kind: str, name: str, contrast: str, weights: Floats, beta: Floats, covariance: Floats, df: int
-) -> Effect:
+def _effect(kind: str, name: str, contrast: str, weights: Floats, beta: Floats, covariance: Floats, df: int) -> Effect:
     difference = float(weights @ beta)
     half = float(stats.t.ppf(0.5 + LEVEL / 2, df)) * math.sqrt(float(weights @ covariance @ weights))
     return Effect(kind, name, contrast, difference, difference - half, difference + half, df)
