@@ -51,7 +51,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
                 main(argv[1:])
             cluster.finish()
         except InputError as e:
-            _fail(flags_for(e))
+            _fail(flags_for(str(e)))
         except Preempted as e:
             tells = processes.is_chief() or not e.everywhere
             if e.everywhere:  # the chief may have had to write longer than the others

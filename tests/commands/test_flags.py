@@ -138,9 +138,12 @@ def test_an_address_is_had_as_it_was_written(made: flags.Flags[Cake]) -> None:
         assert made.text("zz_box") == "gs://bucket/runs" and made.text("zz_eggs") is None
 
 
-def test_a_message_names_the_field_and_a_command_the_flag() -> None:
-    error = InputError("n=3 and epochs do not go together: leave an epoch out.", fields=("n", "epochs"))
-    assert flags.flags_for(error) == "--n=3 and --epochs do not go together: leave an epoch out."
+def test_a_message_names_the_field_and_a_command_the_flag(made: flags.Flags[Cake]) -> None:
+    text = "`zz_box=a b` and `zz_eggs` do not go together, nor is `this` a flag: leave an egg out."
+    assert (
+        flags.flags_for(text)
+        == "--zz_box=a b and --zz_eggs do not go together, nor is `this` a flag: leave an egg out."
+    )
 
 
 @pytest.mark.parametrize(("text", "value"), [("all", None), ("1", 1), ("16", 16)])

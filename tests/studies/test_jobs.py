@@ -94,9 +94,8 @@ def test_every_loss_goes_with_its_own_kind_of_data() -> None:
     ],
 )
 def test_what_would_do_nothing_is_refused(spec: AnySpec, training: Training, name: str) -> None:
-    with pytest.raises(InputError, match=f"^{name} does not go with {spec.kind} such as {spec.name}: leave") as e:
+    with pytest.raises(InputError, match=f"^`{name}` does not go with {spec.kind} such as {spec.name}: leave"):
         make_job(DRAWN, spec, "finetune", training)
-    assert e.value.fields == (name,)
 
 
 @pytest.mark.parametrize("change", [{"distances": True}, {"tiles": "paper"}])

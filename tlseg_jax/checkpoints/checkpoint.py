@@ -160,7 +160,7 @@ class Checkpoints:
             except Damaged as e:
                 raise InputError(
                     f"The first checkpoint, {self._folder / str(step)}, cannot be read back ({e}): training has ended, "
-                    "as its result would be lost; choose another --workdir."
+                    "as its result would be lost; choose another `workdir`."
                 ) from None
             self._read_back = True
         if score is not None and (self._best is None or score > self._best[0]):

@@ -62,7 +62,7 @@ def check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     if there is not None and (differ := differing(settings, {k: there.get(k) for k in settings})):
         raise InputError(
             f"The run folder {folder} was made with other settings ({differ}): "
-            "choose another --workdir or remove that folder."
+            "choose another `workdir` or remove that folder."
         )
 
 

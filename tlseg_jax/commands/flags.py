@@ -116,12 +116,9 @@ def adopt(*modules: types.ModuleType) -> None:
         flags.adopt_module_key_flags(module)
 
 
-def flags_for(error: InputError) -> str:
-    """The sentence of an error, with the fields that it names written as flags."""
-    text = str(error)
-    for field in error.fields:
-        text = re.sub(rf"(?<![\w-]){field}\b", f"--{field}", text)
-    return text
+def flags_for(text: str) -> str:
+    """A message of the library, with the settings that it names, as in `n` or `n=4`, written as flags: --n, --n=4."""
+    return re.sub(r"`(\w+)((?:=[^`]*)?)`", lambda m: f"--{m[1]}{m[2]}" if m[1] in flags.FLAGS else m[0], text)
 
 
 def attribute_lines(of: type) -> dict[str, str]:

@@ -27,17 +27,12 @@ def changed_slices(spec: SliceSpec, given: Mapping[str, Any], labels: str | None
     if "window" in given:
         changes["scaling"] = "window"
     if "pixel_mm" in given and not 0.05 <= given["pixel_mm"] <= 20:
-        raise InputError(
-            f"pixel_mm={given['pixel_mm']:g} is no size of a pixel: give mm between 0.05 and 20.", fields=("pixel_mm",)
-        )
+        raise InputError(f"`pixel_mm={given['pixel_mm']:g}` is no size of a pixel: give mm between 0.05 and 20.")
     if "test_volumes" in given:
         changes["test_slices"] = 0  # the rule that was asked for is the one that counts
     spec = dataclasses.replace(spec, **changes)
     if "pixel_mm" in given and spec.resize != "spacing":
-        raise InputError(
-            f"pixel_mm is for resize=spacing, and it is {spec.resize}: give that, or leave it out.",
-            fields=("pixel_mm", "resize"),
-        )
+        raise InputError(f"`pixel_mm` is for `resize=spacing`, and it is {spec.resize}: give that, or leave it out.")
     return check_slice_spec(spec, where)
 
 
@@ -52,8 +47,6 @@ def labels_from(text: str) -> dict[str, Any]:
         name, _, numbers = part.partition(":")
         values.append(tuple(label_from(n) for n in numbers.split("+")))
         if "" in values[-1] or not name.strip():
-            raise InputError(
-                f"labels={text} cannot be read at '{part}': write it as in liver:1+2,tumour:2.", fields=("labels",)
-            )
+            raise InputError(f"`labels={text}` cannot be read at '{part}': write it as in liver:1+2,tumour:2.")
         structures.append(name.strip())
     return {"structures": tuple(structures), "label_values": tuple(values)}

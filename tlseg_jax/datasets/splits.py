@@ -102,7 +102,7 @@ def hold_out(subjects: Sequence[str], persons: Mapping[str, str], k: int) -> tup
     fitted = tuple(s for s in subjects if persons[s] not in held_out)
     if k < 0 or not fitted:
         raise InputError(
-            f"--validation={k} of {len(subjects)} labelled scans of {len({persons[s] for s in subjects})} person(s) "
+            f"`validation={k}` of {len(subjects)} labelled scans of {len({persons[s] for s in subjects})} person(s) "
             "leaves none to train on, as all scans of a person are on one side: give fewer."
         )
     return fitted, tuple(s for s in subjects if persons[s] in held_out)
@@ -119,7 +119,7 @@ def labelled_subset(subjects: Sequence[str], persons: Mapping[str, str], n: int,
     if not 1 <= n <= len(subjects):
         raise InputError(
             f"n={n} labelled scans were asked for and the training set has {len(subjects)}: "
-            f"give --n between 1 and {len(subjects)}."
+            f"give `n` between 1 and {len(subjects)}."
         )
     order = sorted(subjects, key=lambda s: (_rank(seed, persons[s]), s))
     return tuple(order[:n])

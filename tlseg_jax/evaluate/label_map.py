@@ -110,7 +110,7 @@ def save_label_map(
     except OSError as e:
         if full_disk(e):
             raise
-        raise InputError(f"{path} cannot be written ({e.strerror}): choose another --output.") from None
+        raise InputError(f"{path} cannot be written ({e.strerror}): choose another `output`.") from None
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)

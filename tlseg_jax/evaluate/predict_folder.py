@@ -101,7 +101,7 @@ def predict_folder(
       OSError: the disk is full, which would stop the other scans too.
     """
     if not scans:
-        raise InputError("There are no scans to segment: check --input.")
+        raise InputError("There are no scans to segment: check `input`.")
     targets = [output_path(s, folder, same) for s in scans]
     _check_targets(scans, targets)
     once, table = Once(segment, model, overwrite), folder / "volumes.csv"

@@ -117,6 +117,6 @@ class Once:
 
 def _refused(path: Path) -> InputError:
     return InputError(
-        f"{path} is there and was not written by this command, or was changed since: choose another --output, move it "
-        "away, or give --overwrite to replace what is there."
+        f"{path} is there and was not written by this command, or was changed since: choose another `output`, move it "
+        "away, or give `overwrite` to replace what is there."
     )

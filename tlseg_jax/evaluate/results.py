@@ -160,7 +160,7 @@ def evaluate_store(
     if not subjects:
         raise InputError(
             f"The prepared data set {store.where} has no {split} subjects to evaluate: "
-            "prepare it with another --test_fraction, or choose another data set."
+            "prepare it with another `test_fraction`, or choose another data set."
         )
     persons = store.persons
 

@@ -193,7 +193,7 @@ def _limits(d: Mapping[str, Any], config: NetworkConfig, summary: Mapping[str, A
         ),
     ]
     if config.dimensions == 2:
-        lines.append("The forest that drops false components (--postprocess) is no part of it.")
+        lines.append("The forest that drops false components (`postprocess`) is no part of it.")
     return lines
 
 

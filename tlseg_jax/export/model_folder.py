@@ -118,7 +118,7 @@ def _check_replaceable(output: Path, run: str) -> None:
                 return
         except (OSError, ValueError, KeyError):
             pass
-    raise InputError(f"{output} exists and is no export of this run: choose another --output, or remove it.")
+    raise InputError(f"{output} exists and is no export of this run: choose another `output`, or remove it.")
 
 
 def _check_nothing_else(output: Path, files: Mapping[str, str]) -> None:
@@ -130,7 +130,7 @@ def _check_nothing_else(output: Path, files: Mapping[str, str]) -> None:
     if others:
         raise InputError(
             f"{output / others[0]} was added or edited since the export and would be lost: move it away, or choose "
-            "another --output."
+            "another `output`."
         )
 
 

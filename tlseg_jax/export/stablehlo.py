@@ -33,7 +33,7 @@ def check_platforms(platforms: Sequence[str]) -> tuple[str, ...]:
     unknown = [p for p in chosen if p not in KNOWN_PLATFORMS]
     if unknown or not chosen:
         raise InputError(
-            f"--platforms={','.join(platforms)} names no platform that a network can be exported for: "
+            f"`platforms={','.join(platforms)}` names no platform that a network can be exported for: "
             f"choose from {', '.join(KNOWN_PLATFORMS)}."
         )
     return chosen
@@ -146,7 +146,7 @@ def load_network(program: bytes, divisor: int, where: str) -> Callable[[NDArray[
     if not set(exported.platforms) & ({"cuda", "rocm"} if backend == "gpu" else {backend}):
         raise InputError(
             f"{where} was exported for {', '.join(exported.platforms)} and this machine computes on {backend}: "
-            "give the folder that it lies in, or export again with other --platforms."
+            "give the folder that it lies in, or export again with other `platforms`."
         )
     call = jax.jit(exported.call)
 

@@ -147,6 +147,6 @@ def _cut(volumes: jax.Array, index: jax.Array, start: jax.Array, size: Shape3) -
 def _check_room(store: "AnyStore", scans: int, wanted: int, room: int) -> None:
     if wanted > room:
         raise InputError(
-            f"--cache=device would hold {wanted / 1e9:.3g} GB of {scans} scans of {store.where} on the device, which "
-            f"has {max(room, 0) / 1e9:.3g} GB for them: give --cache=none, or train on fewer scans (--n)."
+            f"`cache=device` would hold {wanted / 1e9:.3g} GB of {scans} scans of {store.where} on the device, which "
+            f"has {max(room, 0) / 1e9:.3g} GB for them: give `cache=none`, or train on fewer scans (`n`)."
         )

@@ -72,7 +72,7 @@ def why_no_features(
       augmentation: of the patches; to be mirrored left to right is the only change that features can be kept for.
     """
     if frozen_bn == "batch":
-        return "Features cannot be kept, as the frozen batch norms normalise by the batch (--frozen_bn=batch)."
+        return "Features cannot be kept, as the frozen batch norms normalise by the batch (`frozen_bn=batch`)."
     if levels == 0:
         return "Features cannot be kept, as the network's first level is trained."
     if random_patch:
@@ -275,6 +275,6 @@ def _rows(arrays: Rows, chosen: jax.Array) -> Rows:
 def _check_room(store: "Store | SliceStore", scans: int, wanted: int, room: int) -> None:
     if wanted > room:
         raise InputError(
-            f"--cache=features would hold {wanted / 1e9:.3g} GB for {scans} scans of {store.where} on the device, "
-            f"which has {max(room, 0) / 1e9:.3g} GB for them: give --cache=device or none, or train on fewer (--n)."
+            f"`cache=features` would hold {wanted / 1e9:.3g} GB for {scans} scans of {store.where} on the device, "
+            f"which has {max(room, 0) / 1e9:.3g} GB for them: give `cache=device` or none, or train on fewer (`n`)."
         )

@@ -85,7 +85,7 @@ def training_box(store: Store) -> Box | None:
     if store.patch_box is None:
         raise InputError(
             f"{store.where} holds no training subjects, so it has no patch to train on: "
-            "prepare it with --test_fraction below 1."
+            "prepare it with `test_fraction` below 1."
         )
     return store.patch_box
 

@@ -70,8 +70,8 @@ def sampling_order(bits: Sequence[int], target: int, sampling: Sampling, where: 
     if not (with_target.size and without.size):
         kind = "all" if with_target.size else "none"
         raise InputError(
-            f"--sampling=balanced needs slices with and without the target, and {kind} of the {len(bits)} training "
-            f"slices of {where} show it: use --sampling=all."
+            f"`sampling=balanced` needs slices with and without the target, and {kind} of the {len(bits)} training "
+            f"slices of {where} show it: use `sampling=all`."
         )
     pairs = range(max(with_target.size, without.size))
     return np.array([i for k in pairs for i in (with_target[k % with_target.size], without[k % without.size])])

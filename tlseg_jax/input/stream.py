@@ -74,7 +74,7 @@ def stream(
     if batch_size % processes:
         raise InputError(
             f"A batch of {batch_size} cannot be shared evenly by {processes} processes: "
-            f"give a --batch_size that {processes} divides."
+            f"give a `batch_size` that {processes} divides."
         )
     numbers = grain.MapDataset.range(count * EPOCHS).seed(seed).map(_Shuffle(count, seed))
     elements = numbers.random_map(pick) if isinstance(pick, grain.transforms.RandomMap) else numbers.map(pick)

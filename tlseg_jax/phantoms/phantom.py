@@ -107,7 +107,7 @@ def settings_for(spec: DatasetSpec) -> PhantomSettings:
         raise InputError(
             f"There is no built-in cohort for the data set '{spec.name}' (only for "
             f"{', '.join(PAPER_SPECS)}): prepare your own scans with 'python -m experiments.prepare' "
-            "and give their folder with --store."
+            "and give their folder with `store`."
         )
     return _BUILT_IN[spec.name]
 

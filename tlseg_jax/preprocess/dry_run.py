@@ -96,7 +96,7 @@ def _check_values_fit(path: Path, header: Header, values: LabelValues) -> None:
     for value in values:
         if isinstance(value, int) and not limits.min <= value <= limits.max:
             what = f"is of type {dtype}, which cannot hold the label value {value}"
-            raise fault(path, what, "check --label_values")
+            raise fault(path, what, "check `label_values`")
 
 
 def format_rows(rows: list[Row]) -> str:

@@ -52,7 +52,7 @@ def _folds_of(store: AnyStore, folds: int) -> dict[str, int]:
     if not 2 <= folds <= len(here):
         raise InputError(
             f"{store.where} has {len(here)} persons, which cannot be split {folds} ways: "
-            f"give --folds between 2 and {len(here)}, or 0 for the split that it was prepared with."
+            f"give `folds` between 2 and {len(here)}, or 0 for the split that it was prepared with."
         )
     numbers = _numbers(store)
     if len({numbers[p] % folds for p in here}) < folds:

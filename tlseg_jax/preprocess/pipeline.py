@@ -142,7 +142,7 @@ def preprocess_scan(
             if not label.any():
                 raise ExclusionError(
                     f"{name}: nothing of its label is left on the {spec.space} grid of {_by(grid.shape)} "
-                    "voxels: check the label, the orientation in the headers, or choose a smaller --spacing."
+                    "voxels: check the label, the orientation in the headers, or choose a smaller `spacing`."
                 )
         middle = 0.0 if spec.space == "MNI305" else _middle(scan, head)
         right = None if label is None else _share_right(label, grid, middle)

@@ -89,7 +89,7 @@ def check_one_value(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) ->
         named = " and ".join(f"{v[0]} in {s}" for v, s in sorted(holder.items())[:4])
         raise InputError(
             f"The label maps hold different values ({named}) and none is named as the {spec.structure}: name those "
-            "that make it with --label_values=A,B, or take every value above 0 with --label_values=all."
+            "that make it with `label_values=A,B`, or take every value above 0 with `label_values=all`."
         )
 
 
@@ -122,6 +122,6 @@ def without_mirroring(
     )
     return dataclasses.replace(spec, flip_left_right=False, random_rotations=False), [
         f"The {spec.structure} lies on the {side} in every subject, so training patches will not be {what}, as "
-        f"{spec.name} has it: where both sides are meant, name the values of both with --label_values, and where "
-        "it may lie on either (a lesion), give --mirror."
+        f"{spec.name} has it: where both sides are meant, name the values of both with `label_values`, and where "
+        "it may lie on either (a lesion), give `mirror`."
     ]

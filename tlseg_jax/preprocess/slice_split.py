@@ -70,7 +70,7 @@ def split_volumes(
         if not _all_asked(len(order), len(open_), spec, test_fraction):
             raise InputError(
                 f"No volume is left for training: all {len(order)} of {spec.name} ({sum(samples[s] for s in order)} "
-                "slices) are in the test set: give more volumes, or a smaller test set with --test_volumes."
+                "slices) are in the test set: give more volumes, or a smaller test set with `test_volumes`."
             )
         warnings.append("No volume is left for training: every one is in the test set.")
     return sides, warnings

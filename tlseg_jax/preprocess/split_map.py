@@ -140,7 +140,7 @@ def earlier_sides(
             if s in given and r["split"] != given[s] and not ours:
                 raise InputError(
                     f"Subject {s} is to be in {given[s]} and is in {r['split']} in the data set {path.parent}, which "
-                    "shares its split: put it on one side, or use another --store."
+                    "shares its split: put it on one side, or use another `store`."
                 )
         if ours:
             own_map = listed or {p: {"number": k} for p, k in numbered(_persons(manifest)).items()}

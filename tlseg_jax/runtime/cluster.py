@@ -75,7 +75,7 @@ def find_cluster(
       InputError: some of the three are missing, or a value is not usable.
     """
     if (coordinator, num_processes, process_id) != (None, None, None):
-        names, given = ("--coordinator", "--num_processes", "--process_id"), (coordinator, num_processes, process_id)
+        names, given = ("`coordinator`", "`num_processes`", "`process_id`"), (coordinator, num_processes, process_id)
         source = "by the flags"
     else:
         names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -130,8 +130,8 @@ def _scheduled(environment: Mapping[str, str]) -> Cluster | None:
         except Exception as e:  # whatever a scheduler's variables or services give
             raise InputError(
                 f"This looks like a job of {NAMES[kind.name]}, and its processes cannot be told from it "
-                f"({str(e).splitlines()[0] if str(e) else type(e).__name__}): give --coordinator, --num_processes and "
-                "--process_id, or --num_processes=1 for one process."
+                f"({str(e).splitlines()[0] if str(e) else type(e).__name__}): give `coordinator`, `num_processes` and "
+                "`process_id`, or `num_processes=1` for one process."
             ) from None
     return None
 

@@ -78,7 +78,7 @@ def use_compilation_cache(folder: str | None = None, *, max_bytes: int = MAX_BYT
         reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         return (
             f"note: compiled programs cannot be kept in {folder or 'the cache folder of your account'} ({reason}), so "
-            f"each start compiles them again: give --compilation_cache=DIR, or {OFF} in its place."
+            f"each start compiles them again: give `compilation_cache=DIR`, or {OFF} in its place."
         )
     jax.config.update("jax_compilation_cache_dir", str(place))
     # By default JAX keeps only what took a second or more; a start has many smaller programs.

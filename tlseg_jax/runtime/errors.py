@@ -4,16 +4,9 @@
 class InputError(Exception):
     """A fault in what the user gave: one sentence with the file, the fault and the remedy.
 
-    Commands print the sentence and exit with code 2; anything else that escapes is a bug of ours.
-
-    Attributes:
-      fields: of settings that the sentence names; a command shows them as its flags.
+    Commands print the sentence and exit with code 2; anything else that escapes is a bug of ours. A setting stands in
+    it between backquotes, as in `n` or `n=4`, of which a command makes its flag.
     """
-
-    def __init__(self, sentence: str = "", *, fields: tuple[str, ...] = ()) -> None:
-        """Say so in one sentence."""
-        super().__init__(sentence)
-        self.fields = fields
 
 
 class InUse(InputError):

@@ -36,7 +36,7 @@ ON_SCAN = {"ml": "scan"}
 """In the summary of every test set of slices whose ml are counted in the scans' own voxels; before that was looked to,
 they were counted in the prepared ones."""
 
-ALLOW = ", or give --allow_seen to score them all the same"
+ALLOW = ", or give `allow_seen` to score them all the same"
 
 
 def mark_of(synthetic: bool) -> str:
@@ -133,7 +133,7 @@ def assess(
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
         raise InputError(
             f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
-            "prepare it at the same --spacing."
+            "prepare it at the same `spacing`."
         )
     box = saved.description["patch_box"]
     place = None if box is None else box_for(store, spec, Box.from_dict(box))

@@ -88,7 +88,7 @@ def open_data(place: Workplace, study: Study) -> StudyData:
     if not study.folds and not target.subjects("test"):
         raise InputError(
             f"{target.where} has no test subjects, so a study has nothing to score: prepare it with a "
-            "--test_fraction above 0, or give --folds."
+            "`test_fraction` above 0, or give `folds`."
         )
     pretasks = {}
     for name in study.pretasks:
@@ -97,7 +97,7 @@ def open_data(place: Workplace, study: Study) -> StudyData:
         try:
             store = open_store(few, named_spec(place, name))
         except InputError as e:
-            raise InputError(f"{e} Or leave out the methods that start from it (--methods).") from None
+            raise InputError(f"{e} Or leave out the methods that start from it (`methods`).") from None
         if store.spec.kind != target.spec.kind:
             raise InputError(
                 f"{name} is a data set of {store.spec.kind} and {study.task} one of {target.spec.kind}: a network of "
@@ -114,11 +114,11 @@ def open_data(place: Workplace, study: Study) -> StudyData:
             continue
         store = open_store(place, named_spec(place, name))
         if not store.subjects("test"):
-            raise InputError(f"{store.where} has no test subjects: prepare it with --test_fraction=1.")
+            raise InputError(f"{store.where} has no test subjects: prepare it with `test_fraction=1`.")
         unseen.append(store)
     # Before any cell trains; by folds everyone does, in one or another.
     trained = [(s, s.subjects(None if study.folds else "train")) for s in (target, *pretasks.values())]
     for store in unseen:
         where = ", ".join(s.spec.name for s, _ in trained)
-        refuse_seen(store, seen_of(trained, {}), where, ", or leave it out of the study (--unseen)")
+        refuse_seen(store, seen_of(trained, {}), where, ", or leave it out of the study (`unseen`)")
     return StudyData(target, tuple(unseen), pretasks, study.folds)

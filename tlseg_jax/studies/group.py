@@ -139,7 +139,7 @@ def train_group(
         except Exception as error:
             if not out_of_memory(error):
                 raise
-            fault = f"{len(runs)} cells at once do not fit into the device's memory: give a smaller --together."
+            fault = f"{len(runs)} cells at once do not fit into the device's memory: give a smaller `together`."
             return failed | {cell: fault for cell, _ in runs}, {}
         failed |= {cell: str(f) for (cell, _), f in zip(runs, faults, strict=True) if f is not None}
     share = (time.perf_counter() - start) / max(len(runs), 1)

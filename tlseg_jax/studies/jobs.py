@@ -41,7 +41,7 @@ def make_job(
       InputError: nothing has a name that was given, or a value does not go with this kind of data.
     """
     if training.n is not None and training.n < 1:
-        raise InputError(f"n={training.n} labelled scans is not usable: give 1 or more.", fields=("n",))
+        raise InputError(f"`n={training.n}` labelled scans is not usable: give 1 or more.")
     recipe = recipe_for(spec, stage, training.recipe, training.recipe_values)
     _refuse_idle(place, spec, training)
     slices = isinstance(spec, SliceSpec)
@@ -127,8 +127,7 @@ def recipe_for(spec: AnySpec, stage: Stage, name: str, values: Mapping[str, Any]
             raise _idle(key, spec)
         if key == "loss" and value not in losses:
             raise InputError(
-                f"loss={value} does not go with {spec.kind} such as {spec.name}: choose from {', '.join(losses)}.",
-                fields=("loss",),
+                f"`loss={value}` does not go with {spec.kind} such as {spec.name}: choose from {', '.join(losses)}."
             )
     return dataclasses.replace(chosen, **values)
 
@@ -183,4 +182,4 @@ def _refuse_idle(place: Workplace, spec: AnySpec, training: Training) -> None:
 
 
 def _idle(name: str, spec: AnySpec) -> InputError:
-    return InputError(f"{name} does not go with {spec.kind} such as {spec.name}: leave it out.", fields=(name,))
+    return InputError(f"`{name}` does not go with {spec.kind} such as {spec.name}: leave it out.")

@@ -98,6 +98,6 @@ def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: 
     if len(found) > 1:
         raise InputError(
             f"{place.store_name} holds no data set {spec.name}, and several models were pre-trained on one "
-            f"({', '.join(found)}): name one with --pretrained."
+            f"({', '.join(found)}): name one with `pretrained`."
         )
     return Path(found[0]) if found else None

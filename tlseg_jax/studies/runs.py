@@ -273,7 +273,7 @@ def _watched_still(store: SliceStore, folder: Path, say: Callable[[str], None]) 
     if gone:
         say(
             f"{folder}: the test losses beside training were of other scans of {store.spec.name} than are there now, "
-            "and are left out: train anew, in another --workdir, to have them."
+            "and are left out: train anew, in another `workdir`, to have them."
         )
     write_json(path, {"data": now})
     return not gone

@@ -74,14 +74,13 @@ def finetune_task(
         if pretask.kind != task.kind:
             raise InputError(
                 f"{pretask.name} is a data set of {pretask.kind} and {task.name} one of {task.kind}: a network of one "
-                "cannot start from the other's; choose a pretask of the same kind.",
-                fields=("pretask",),
+                "cannot start from the other's; choose a `pretask` of the same kind."
             )
         source = pretask.name
     else:
         raise InputError(
-            "pretask is missing: name what to start from, such as pretask=hdt_v, or pretask=none to train end to end.",
-            fields=("pretask",),
+            "`pretask` is missing: name what to start from, such as `pretask=hdt_v`, or `pretask=none` to train end "
+            "to end."
         )
     if source == "none":  # there is nothing to keep
         start = dataclasses.replace(start, freeze="none")

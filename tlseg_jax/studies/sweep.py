@@ -369,7 +369,7 @@ def _within(study: Study, data: StudyData, say: Callable[[str], None]) -> Study:
     if not kept:
         raise InputError(
             f"The study {study.name} asks for n = {', '.join(left)} and {data.target.where} has {most} scans to train "
-            "on: give --n within that."
+            "on: give `n` within that."
         )
     if left:
         say(f"n = {', '.join(left)} is left out: there are {most} scans to train on.")

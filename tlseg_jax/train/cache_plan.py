@@ -49,7 +49,7 @@ def plan_cache(
         return CachePlan(asked)
     if asked == "features":
         if why_not:
-            raise InputError(f"--cache=features: {why_not} Give --cache=device or none.")
+            raise InputError(f"`cache=features`: {why_not} Give `cache=device` or none.")
         return CachePlan("features", levels)
     if why_not is None and feature_bytes() <= room:
         say(f"features of the {levels} frozen level(s) are computed once ({format_bytes(feature_bytes())}).")

@@ -58,7 +58,4 @@ class Execution:
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
         if self.dry_run and self.profile:
-            raise InputError(
-                "dry_run stops before the steps that profile would trace: leave one of them out.",
-                fields=("dry_run", "profile"),
-            )
+            raise InputError("`dry_run` stops before the steps that `profile` would trace: leave one of them out.")

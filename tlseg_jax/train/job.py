@@ -94,7 +94,7 @@ def _trainer(
     most = execution.steps_per_call
     if watch and job.watch_every and job.watch_every < most:
         most = job.watch_every
-        say(f"steps in a call: {most}, as the test loss is looked at every {most} (--watch_every).")
+        say(f"steps in a call: {most}, as the test loss is looked at every {most} (`watch_every`).")
     return Trainer(
         step=Dispatch(run.steps, most, cache, programs, parallel=run.maker.parallel),
         state=run.state,

@@ -36,7 +36,7 @@ def labelled_scans(store: AnyStore, job: JobSettings) -> tuple[tuple[str, ...], 
     """
     train = store.subjects("train")
     if not train:
-        raise InputError(f"{store.where} holds no training subjects: prepare it with --test_fraction below 1.")
+        raise InputError(f"{store.where} holds no training subjects: prepare it with `test_fraction` below 1.")
     subjects = labelled_subset(train, store.persons, len(train) if job.n is None else job.n, job.seed)
     return hold_out(subjects, store.persons, job.validation)
 

@@ -28,7 +28,7 @@ HOPELESS = 4.0
 """One that counts this many times what there is gets none: compiling it would take minutes."""
 
 
-BUDGET = "the --memory_budget"
+BUDGET = "the `memory_budget`"
 
 
 class Traceable(Protocol):
@@ -197,7 +197,7 @@ def _chosen(found: StepMemory, tried: list[StepMemory], capacity: Capacity) -> s
     more = ", ".join(f"{p.plan.remat} {format_bytes(p.total)}" for p in tried)
     why = f"the fastest that fits ({more})" if tried else "nothing need be computed again"
     return (
-        f"memory: --remat={found.plan.remat}, {why if found.plan.remat == 'none' or tried else 'as asked for'}: "
+        f"memory: `remat={found.plan.remat}`, {why if found.plan.remat == 'none' or tried else 'as asked for'}: "
         f"{format_bytes(found.total)} predicted {found.source}; {capacity}."
     )
 
@@ -225,7 +225,7 @@ def shortage(
         remedy = f"it would fit with {way.plan.flags(asked.plan)} ({format_bytes(way.total)})"
     else:
         larger = "give a larger budget" if capacity.what == BUDGET else "take a larger device"
-        remedy = f"no --remat, --precision or --batch_size makes it fit; {larger}, or prepare smaller patches"
+        remedy = f"no `remat`, `precision` or `batch_size` makes it fit; {larger}, or prepare smaller patches"
     return InputError(f"{fault}: {remedy}.")
 
 

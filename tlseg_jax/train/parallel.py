@@ -226,16 +226,16 @@ def choose_parallel(
     processes = jax.process_count()
     if batch % accumulate:
         raise InputError(
-            f"--accumulate={accumulate} does not divide the batch of {batch}: "
-            f"give --batch_size={_near(batch, accumulate)}."
+            f"`accumulate={accumulate}` does not divide the batch of {batch}: "
+            f"give `batch_size={_near(batch, accumulate)}`."
         )
     if mesh is not None and asked not in (None, "mesh"):
-        raise InputError(f"--mesh={mesh} does not go with --parallel={asked}: leave one of them out.")
+        raise InputError(f"`mesh={mesh}` does not go with `parallel={asked}`: leave one of them out.")
     if mesh is not None or asked == "mesh":
         return _mesh(mesh, devices, batch, sides, multiple, say, accumulate)
     if asked == "one" and processes > 1:
         raise InputError(
-            f"--parallel=one in {processes} processes would train {processes} times the same: give --parallel=pmap."
+            f"`parallel=one` in {processes} processes would train {processes} times the same: give `parallel=pmap`."
         )
     if asked == "one" or (asked is None and len(devices) == 1):
         return ONE
@@ -243,9 +243,9 @@ def choose_parallel(
     if asked is None and processes == 1:
         used = max(n for n in range(1, len(devices) + 1) if rows % n == 0)
         what = f"batch {batch} on {used} of {len(devices)} devices"
-        say(f"parallel: {what}, by pmap." if used > 1 else f"parallel: {what}; another --batch_size would use more.")
+        say(f"parallel: {what}, by pmap." if used > 1 else f"parallel: {what}; another `batch_size` would use more.")
         return Parallel("pmap", used, 1, devices[:used]) if used > 1 else ONE
-    _check_rows(batch, len(devices), accumulate, f"--parallel=pmap takes all {len(devices)} devices")
+    _check_rows(batch, len(devices), accumulate, f"`parallel=pmap` takes all {len(devices)} devices")
     found = Parallel("pmap", len(devices), 1, devices)
     say(f"parallel: {found.describe()}, batch {batch}.")
     return found
@@ -262,32 +262,32 @@ def _mesh(
 ) -> Parallel:
     if text is None:
         raise InputError(
-            f"--parallel=mesh needs to know how the {len(devices)} device(s) are divided: give --mesh=data:N,space:K, "
-            "as in --mesh=data:2,space:4."
+            f"`parallel=mesh` needs to know how the {len(devices)} device(s) are divided: give `mesh=data:N,space:K`, "
+            "as in `mesh=data:2,space:4`."
         )
     data, space = _axes(text)
     processes = jax.process_count()
     here = len(devices) // processes
     if data * space > len(devices):
         raise InputError(
-            f"--mesh={text} needs {data * space} devices and there are {len(devices)}: give axes whose product is at "
+            f"`mesh={text}` needs {data * space} devices and there are {len(devices)}: give axes whose product is at "
             f"most {len(devices)}."
         )
     if processes > 1 and data * space != len(devices):
         raise InputError(
-            f"--mesh={text} takes {data * space} of {len(devices)} devices, and every one of the {processes} processes "
+            f"`mesh={text}` takes {data * space} of {len(devices)} devices, and every one of the {processes} processes "
             f"must use all of its own: give axes whose product is {len(devices)}."
         )
     if here % space:
         raise InputError(
-            f"--mesh={text} would divide a volume over devices of several processes: a process has {here}, so give a "
+            f"`mesh={text}` would divide a volume over devices of several processes: a process has {here}, so give a "
             f"space axis that divides {here}."
         )
-    _check_rows(batch, data, accumulate, f"--mesh={text} divides it over {data}")
+    _check_rows(batch, data, accumulate, f"`mesh={text}` divides it over {data}")
     if space > 1 and sides[0] % (multiple * space):
         need = multiple * space
         raise InputError(
-            f"--mesh={text} divides the first side of a volume, {sides[0]}, over {space} devices, and the network "
+            f"`mesh={text}` divides the first side of a volume, {sides[0]}, over {space} devices, and the network "
             f"needs it to divide by {need} ({multiple} x {space}): give a smaller space axis, or prepare the data set "
             f"from a TOML file whose patch_size begins with {math.ceil(sides[0] / need) * need}."
         )
@@ -303,8 +303,8 @@ def _axes(text: str) -> tuple[int, int]:
         name, _, size = part.strip().partition(":")
         if name not in (DATA, SPACE) or name in sizes or not size.isdecimal() or int(size) < 1:
             raise InputError(
-                f"--mesh={text} cannot be read: give the axes data and space, each once with its number of devices, "
-                "as in --mesh=data:2,space:4."
+                f"`mesh={text}` cannot be read: give the axes data and space, each once with its number of devices, "
+                "as in `mesh=data:2,space:4`."
             )
         sizes[name] = int(size)
     return sizes.get(DATA, 1), sizes.get(SPACE, 1)
@@ -315,7 +315,7 @@ def _check_rows(batch: int, parts: int, accumulate: int, who: str) -> None:
     if batch % need:
         also = f" in {accumulate} micro-batches" if accumulate > 1 else ""
         raise InputError(
-            f"The batch of {batch} does not divide: {who}{also}; give --batch_size={_near(batch, need)}"
+            f"The batch of {batch} does not divide: {who}{also}; give `batch_size={_near(batch, need)}`"
             + (", or fewer devices." if parts > 1 else ".")
         )
 

@@ -114,7 +114,7 @@ class Readings:
             # All processes have the same loss, and each knows its own rows of the batch only.
             names = sorted({name for part in processes.gather(names) for name in part})
             raise InputError(
-                f"The {what} at step {done}, on {', '.join(names)}: lower --learning_rate, "
+                f"The {what} at step {done}, on {', '.join(names)}: lower `learning_rate`, "
                 f"or look at those scans; no checkpoint in {self._trainer.folder} is from after it."
             )
         self.history.add(done, "loss", loss)

@@ -24,20 +24,20 @@ def check_remedies(recipe: Recipe, pretrained: bool, dimensions: int = 3) -> Non
     staged = choose("unfreezing", recipe.unfreezing, UNFREEZING)
     if not (math.isfinite(recipe.l2sp) and recipe.l2sp >= 0):
         raise InputError(
-            f"--l2sp={recipe.l2sp} is not a strength: give 0 (no pull to the start) or more, such as 0.01."
+            f"`l2sp={recipe.l2sp}` is not a strength: give 0 (no pull to the start) or more, such as 0.01."
         )
     if not pretrained and recipe.l2sp:
         raise InputError(
-            f"--l2sp={recipe.l2sp} pulls towards pre-trained parameters and this run starts from random ones: "
-            "give --pretask, or leave --l2sp out."
+            f"`l2sp={recipe.l2sp}` pulls towards pre-trained parameters and this run starts from random ones: "
+            "give `pretask`, or leave `l2sp` out."
         )
     if not pretrained and staged:
         raise InputError(
-            f"--unfreezing={recipe.unfreezing} spares pre-trained parameters and this run starts from random ones: "
-            "give --pretask, or leave --unfreezing out."
+            f"`unfreezing={recipe.unfreezing}` spares pre-trained parameters and this run starts from random ones: "
+            "give `pretask`, or leave `unfreezing` out."
         )
     if dimensions == 2 and recipe.randomisation:
-        raise InputError("--randomisation is for volumes and this network is 2D: leave it out.")
+        raise InputError("`randomisation` is for volumes and this network is 2D: leave it out.")
 
 
 def remedy_name(recipe: Recipe) -> str:

@@ -106,7 +106,7 @@ def prepare_run(
     if len(validating) > job.validation:
         say(f"validation: {len(validating)} scans in place of {job.validation}, as no person's scans are parted.")
     if job.patience and not job.validation:
-        raise InputError("--patience needs scans to validate on: give --validation=K, K of the n labelled scans.")
+        raise InputError("`patience` needs scans to validate on: give `validation=K`, K of the n labelled scans.")
     check_remedies(job.recipe, pretrained is not None, job.network.dimensions)
     data = task_data(store, job, pretrained)
     length = data.length(fitted)

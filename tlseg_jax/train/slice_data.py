@@ -244,7 +244,7 @@ class SliceData:
         if not any(self._regions[s].any() for s in subjects):
             raise InputError(
                 f"The pre-trained model finds no liver in {len(subjects)} volume(s) of {self.store.where}, so "
-                f"--loss={self.job.recipe.loss} has nowhere to count: choose another --loss or pre-trained model."
+                f"`loss={self.job.recipe.loss}` has nowhere to count: choose another `loss` or pre-trained model."
             )
         return self._regions
 
@@ -260,11 +260,11 @@ def _liver_finder(
 ) -> Callable[[NDArray[Any]], NDArray[np.bool_]]:
     if pretrained is None or LIVER not in pretrained.config.outputs:
         raise InputError(
-            f"--loss={loss} counts inside the liver, and neither the labels nor the pre-trained model show one: "
-            "name a pre-trained model with a liver output, or choose another --loss."
+            f"`loss={loss}` counts inside the liver, and neither the labels nor the pre-trained model show one: "
+            "name a pre-trained model with a liver output, or choose another `loss`."
         )
     if getattr(pretrained.config, "channels", None) != channels:
-        raise InputError(f"--loss={loss} needs a pre-trained model of the same number of slice channels ({channels}).")
+        raise InputError(f"`loss={loss}` needs a pre-trained model of the same number of slice channels ({channels}).")
     predictor = make_predictor(pretrained.config, pretrained.params, pretrained.batch_stats)
     output = pretrained.config.outputs.index(LIVER)
     return lambda image: predict_planes(image, predictor)[..., output] > THRESHOLD

@@ -28,7 +28,7 @@ class Trace:
         if self._running:
             self._stop()
         elif self._done <= WARM_UP:
-            self._say(f"--profile: no trace, since this call did {self._done} step(s) and the first {WARM_UP} warm up.")
+            self._say(f"`profile`: no trace, since this call did {self._done} step(s) and the first {WARM_UP} warm up.")
 
     def before(self, pending: object) -> None:
         """Called before each dispatch with what the device may still be at, to wait for."""

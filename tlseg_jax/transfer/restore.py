@@ -64,7 +64,7 @@ def restore_pretrained(
         raise InputError(
             f"The pre-trained model in {where} ({saved.config.name}) does not fit {config.name}: "
             + "; ".join(lines)
-            + ". Choose the network that it was trained with (--network, --slice_channels)."
+            + ". Choose the network that it was trained with (`network`, `slice_channels`)."
         )
     source = variables["params"]["head"]
     afresh = frozenset(f"head/{k}" for k in source)

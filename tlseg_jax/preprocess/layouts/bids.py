@@ -110,7 +110,7 @@ def find_bids(source: Path, need_label: bool, desc: str = "") -> Found:
         raise InputError(f"No dseg of {source} has the desc '{desc}' (there are {', '.join(there) or 'none'}).")
     for key in [k for k, c in images.items() if not desc and len(c.labels) > 1 and len(descs.get(k, ())) > 1]:
         c, which = images.pop(key), ", ".join(sorted(descs[key]))
-        reason = f"{names[key]} has {len(c.labels)} label maps with the desc {which}: say which with --desc=NAME."
+        reason = f"{names[key]} has {len(c.labels)} label maps with the desc {which}: say which with `desc=NAME`."
         stray.append(Exclusion(names[key], reason, tuple(map(str, [*c.images, *c.labels]))))
     return assemble("bids", {names[k]: c for k, c in images.items()}, need_label, tuple(stray))
 

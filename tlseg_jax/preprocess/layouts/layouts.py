@@ -50,7 +50,7 @@ def find_scans(source: Path, layout: str = "auto", need_label: bool = True, desc
         if layout == "auto":
             layout = _look(source, need_label)
         if desc and layout != "bids":
-            raise InputError(f"--desc={desc} chooses among the label maps of BIDS, and {source} is '{layout}'.")
+            raise InputError(f"`desc={desc}` chooses among the label maps of BIDS, and {source} is '{layout}'.")
         return _find(source, layout, need_label, desc)
     except PermissionError as e:
         what = e.filename or source
@@ -80,7 +80,7 @@ def _one_file(source: Path, layout: str, need_label: bool) -> Found:
     if stem is None or layout not in ("auto", "pairs"):
         raise InputError(
             f"The source {source} is neither folder, .csv list nor image (DICOM or {', '.join(EXTENSIONS)}): "
-            "check the path and --layout."
+            "check the path and `layout`."
         )
     if need_label:
         raise InputError(f"The source {source} is a single image: give the folder with its label map.")
@@ -100,7 +100,7 @@ def _look(source: Path, need_label: bool) -> str:
     }
     names = [name for name, fit in fits.items() if fit]
     if len(names) > 1:
-        raise InputError(f"{source} could be {' or '.join(names)}: say which with --layout.")
+        raise InputError(f"{source} could be {' or '.join(names)}: say which with `layout`.")
     if names:
         return names[0]
     if pairs.looks_like_pairs(source, need_label=False):

@@ -95,7 +95,7 @@ def _read_label(
                 segments = ", ".join(f"'{s.name}' {s.value}" for s in header.segments)
                 raise UnnamedValuesError(
                     f"{path} holds {len(found)} label values and none is named as the {structure}: name those that "
-                    "make it with --label_values=A,B, or take every value above 0 with --label_values=all (it holds "
+                    "make it with `label_values=A,B`, or take every value above 0 with `label_values=all` (it holds "
                     f"{segments or values_in_words(found, structure)})."
                 )
             values = (found[0],)
@@ -106,7 +106,7 @@ def _read_label(
             here |= layers[n] == wanted
         if not here.any():
             what = f"the label value {value}" if isinstance(value, int) else f"the segment '{value}'"
-            raise fault(path, f"has no voxel of {what} (it has {_some_values(header, layers)})", "check --label_values")
+            raise fault(path, f"has no voxel of {what} (it has {_some_values(header, layers)})", "check `label_values`")
         label |= here
     return label, values
 

@@ -150,5 +150,5 @@ def not_hounsfield(
     return (
         f"{path} does not seem to be in Hounsfield units: its values are {statistics.minimum:g} to "
         f"{statistics.maximum:g}, and {lost:.0%} of what is above {low:g}{label} has no contrast in the window {low:g} "
-        f"to {high:g}: convert it to HU, or prepare with the window of its own values, --window=LOW,HIGH."
+        f"to {high:g}: convert it to HU, or prepare with the window of its own values, `window=LOW,HIGH`."
     )

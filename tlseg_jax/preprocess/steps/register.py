@@ -258,5 +258,5 @@ def _search(
 def _failure(name: str, why: str) -> ExclusionError:
     return ExclusionError(
         f"{name} could not be registered to MNI305: {why}; check that it is a T1 scan of a whole head with "
-        "the right orientation in its header, or register it yourself and use --registration=skip."
+        "the right orientation in its header, or register it yourself and use `registration=skip`."
     )

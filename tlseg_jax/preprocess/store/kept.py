@@ -30,8 +30,8 @@ def check_kept(folder: Path, ours: Mapping[str, Any], overwrite: bool) -> None:
     differ = settings_that_differ_from(folder, ours)
     if differ and not overwrite:
         raise InputError(
-            f"{folder} was prepared with other settings ({differ}): choose another --store or --name, or "
-            "prepare it anew with --overwrite."
+            f"{folder} was prepared with other settings ({differ}): choose another `store` or `name`, or "
+            "prepare it anew with `overwrite`."
         )
     if differ:  # it would describe volumes that are about to be replaced
         (folder / "manifest.json").unlink(missing_ok=True)

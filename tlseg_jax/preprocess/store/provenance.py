@@ -51,7 +51,7 @@ def check_any(usable: int, exclusions: Sequence[Mapping[str, str]], source: Path
     if usable:
         return
     if not exclusions:
-        raise InputError(f"There is no scan in {source}: check --source and --layout.")
+        raise InputError(f"There is no scan in {source}: check `source` and `layout`.")
     first = " | ".join(f"{e['subject']}: {e['reason']}" for e in exclusions[:3])
     more = f" | and {len(exclusions) - 3} more" if len(exclusions) > 3 else ""
     raise InputError(f"No scan of {source} can be used. {first}{more}")

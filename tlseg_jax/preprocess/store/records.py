@@ -200,7 +200,7 @@ def writing(folder: Path) -> Iterator[None]:
         where = e.filename or folder
         if e.errno in _NOT_WRITABLE:
             raise InputError(
-                f"{where} cannot be written ({e.strerror}): make {folder} writable, or choose another --store; "
+                f"{where} cannot be written ({e.strerror}): make {folder} writable, or choose another `store`; "
                 "what is done is kept."
             ) from None
         if e.errno in _GONE:

@@ -45,7 +45,7 @@ class Shard:
         if self.count < 1 or not 0 <= self.index < self.count:
             most = self.count - 1
             hint = f": shards count from 0, so use 0/{self.count} to {most}/{self.count}" if self.count >= 1 else ""
-            raise InputError(f"--shard={self} is not one of {self.count} shards{hint}.")
+            raise InputError(f"`shard={self}` is not one of {self.count} shards{hint}.")
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -63,7 +63,7 @@ def parse_shard(text: str) -> Shard:
     """
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
     if not match:
-        raise InputError(f"--shard={text} cannot be read: give it as i/n, from 0/n to n-1/n, as in 0/4 and 3/4.")
+        raise InputError(f"`shard={text}` cannot be read: give it as i/n, from 0/n to n-1/n, as in 0/4 and 3/4.")
     return Shard(int(match[1]), int(match[2]))
 
 
@@ -86,7 +86,7 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
             if not _hold(held, folder / ".lock", fcntl.LOCK_SH):
                 raise InputError(
                     f"The folder {folder} is in use by another process, which prepares all of it: wait for it, or "
-                    "choose another --store."
+                    "choose another `store`."
                 )
             _hold(held, folder / _LOCKS / f"of-{shard.count}.lock", fcntl.LOCK_SH)
             for path in sorted((folder / _LOCKS).glob("of-*.lock")):
@@ -95,7 +95,7 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
                     if others != str(shard.count) and not _hold(looked, path, fcntl.LOCK_EX):
                         raise InputError(
                             f"The folder {folder} is being prepared in {others} shards, not {shard.count}: wait for "
-                            f"them, or give --shard=i/{others}."
+                            f"them, or give `shard=i/{others}`."
                         )
             if not _hold(held, folder / _LOCKS / f"{shard.index}-of-{shard.count}.lock", fcntl.LOCK_EX):
                 raise InputError(f"Shard {shard} of {folder} is being prepared by another process: wait for it.")
@@ -170,19 +170,19 @@ def collect(
 def left_out(name: str, out: int, scans: int) -> str:
     """Why there is no manifest yet, for a user."""
     still = f"{out} of {scans} scans are still out" if out else "other shards are still at work"
-    return f"{name}: not merged yet, {still}: the last shard merges, and so does 'prepare' without --shard."
+    return f"{name}: not merged yet, {still}: the last shard merges, and so does 'prepare' without `shard`."
 
 
 def _make(folder: Path) -> None:
     try:
         (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder} cannot be written (a file is in the way): choose another --store.") from None
+        raise InputError(f"{folder} cannot be written (a file is in the way): choose another `store`.") from None
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise InputError(
-            f"{folder} cannot be written ({e.strerror}): choose another --store, or make it writable."
+            f"{folder} cannot be written ({e.strerror}): choose another `store`, or make it writable."
         ) from None
 
 

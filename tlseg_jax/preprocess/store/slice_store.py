@@ -142,7 +142,7 @@ class SliceStore(BaseStore):
             if not all(z in at for z in wanted):
                 raise InputError(
                     f"{self.where} holds {self.spec.neighbours} slice(s) on each side of a sample and {channels} "
-                    f"channels need {reach}: prepare it with --neighbours={reach}."
+                    f"channels need {reach}: prepare it with `neighbours={reach}`."
                 )
             rows.append([at[z] for z in wanted])
         return np.array(rows, np.intp).reshape(-1, channels)

@@ -208,7 +208,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise InputError(
             f"There is no prepared data set in {where} (no manifest.json): "
-            "run 'python -m experiments.prepare' first, or check --store."
+            "run 'python -m experiments.prepare' first, or check `store`."
         ) from None
     except (OSError, ValueError) as e:
         raise InputError(f"{path} cannot be read ({e}): run 'prepare' again.") from None
@@ -279,7 +279,7 @@ class Store(BaseStore):
         if key not in r:
             raise InputError(
                 f"{self.where}/manifest.json lacks the '{key}' of {subject}, so that person's own ml and mm are "
-                "not known: prepare the data set again, in another --store."
+                "not known: prepare the data set again, in another `store`."
             )
         return r[key]
 
