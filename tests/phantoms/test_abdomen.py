@@ -11,11 +11,11 @@ from scipy import ndimage
 
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, check_slice_spec
 from tlseg_jax.geometry import Grid
-from tlseg_jax.phantoms.abdomen import AbdomenScan, cohort_spec, draw_abdomen, person_of
-from tlseg_jax.phantoms.abdomen_canvas import Tissue
+from tlseg_jax.phantoms.abdomen import AbdomenScan, cohort_spec, draw_abdomen, drawn_person
+from tlseg_jax.phantoms.abdomen_canvas import Organ
 from tlseg_jax.phantoms.abdomen_organs import LIVER_BOX, cavity, liver
 from tlseg_jax.phantoms.abdomen_person import draw_abdomen_person
-from tlseg_jax.phantoms.abdomen_scanner import Sampling, in_file_axes, thick_slices, thin_grid
+from tlseg_jax.phantoms.abdomen_scanner import ScanSampling, in_file_axes, thick_slices, thin_grid
 from tlseg_jax.phantoms.abdomen_tumours import LARGE_ENOUGH_MM, draw_lesions
 from tlseg_jax.runtime.errors import InputError
 
@@ -26,10 +26,10 @@ VOLUMES = range(6)
 @functools.cache
 def drawn(modality: str, volume: int) -> AbdomenScan:
     spec = CT if modality == "CT" else MR
-    return draw_abdomen(spec, person_of(spec, volume), 0)
+    return draw_abdomen(spec, drawn_person(spec, volume), 0)
 
 
-def core(scan: AbdomenScan, *tissues: Tissue) -> NDArray[np.bool_]:
+def core(scan: AbdomenScan, *tissues: Organ) -> NDArray[np.bool_]:
     """Voxels of a tissue whose neighbours in the slice are of it too, lesions left out."""
     near = np.ones((3, 3, 1), bool)
     return ndimage.binary_erosion(np.isin(scan.tissue, tissues), near) & ~ndimage.binary_dilation(tumour(scan), near)
@@ -79,7 +79,7 @@ def test_volumes_have_the_shape_and_kind_that_the_data_sets_promise(volume: int)
         assert s.image.shape[:2] == spec.pixels and s.image.shape[2] in deep
         assert (s.image.dtype, s.label.dtype) == (np.int16, np.uint8)
         # The whole body is in the field of view: its sides are air.
-        assert not {int(t) for t in np.unique(s.tissue[[0, -1]])} - {Tissue.AIR, Tissue.COUCH}
+        assert not {int(t) for t in np.unique(s.tissue[[0, -1]])} - {Organ.AIR, Organ.COUCH}
     assert len({drawn("CT", v).image.shape[2] for v in VOLUMES}) > 3, "ragged depth"
 
 
@@ -90,10 +90,10 @@ def test_tumours_lie_in_a_liver_of_one_piece_on_the_right(volume: int) -> None:
         assert not (tumour(s) & ~s.liver).any()
         parts, count = ndimage.label(s.liver)
         assert count and np.bincount(parts.ravel())[1:].max() > 0.99 * s.liver.sum()
-        middle = np.median(world(s.tissue == Tissue.CANAL, s)[:, 0])
+        middle = np.median(world(s.tissue == Organ.CANAL, s)[:, 0])
         x = world(s.liver, s)[:, 0]
         assert (x > middle).mean() > 0.7, "RAS: x grows to the right"
-        assert (world(s.tissue == Tissue.SPLEEN, s)[:, 0] < middle).all()
+        assert (world(s.tissue == Organ.SPLEEN, s)[:, 0] < middle).all()
         ml = s.liver.sum() * abs(np.linalg.det(s.affine)) / 1000
         assert 400 < ml < 2600
     assert set(np.unique(drawn("CT", volume).label)) <= {0, 1, 2}
@@ -102,15 +102,15 @@ def test_tumours_lie_in_a_liver_of_one_piece_on_the_right(volume: int) -> None:
 
 def test_tissues_measure_what_they_do_in_ct() -> None:
     ranges = {
-        Tissue.AIR: (-1010, -960),
-        Tissue.FAT: (-125, -85),
-        Tissue.MUSCLE: (40, 75),
-        Tissue.LIVER: (45, 125),
-        Tissue.SPLEEN: (95, 160),
-        Tissue.CORTEX: (150, 260),
-        Tissue.AORTA: (120, 360),
-        Tissue.LUNG: (-900, -700),
-        Tissue.MARROW: (250, 600),
+        Organ.AIR: (-1010, -960),
+        Organ.FAT: (-125, -85),
+        Organ.MUSCLE: (40, 75),
+        Organ.LIVER: (45, 125),
+        Organ.SPLEEN: (95, 160),
+        Organ.CORTEX: (150, 260),
+        Organ.AORTA: (120, 360),
+        Organ.LUNG: (-900, -700),
+        Organ.MARROW: (250, 600),
     }
     for v in VOLUMES:
         s = drawn("CT", v)
@@ -118,21 +118,21 @@ def test_tissues_measure_what_they_do_in_ct() -> None:
             inside = core(s, tissue)
             if inside.sum() > 5:
                 assert low < np.median(s.image[inside]) < high, (tissue.name, v)
-        assert 300 < np.percentile(s.image[s.tissue == Tissue.BONE], 90) < 1000
-        assert 5 < s.image[core(s, Tissue.LIVER)].std() < 30
+        assert 300 < np.percentile(s.image[s.tissue == Organ.BONE], 90) < 1000
+        assert 5 < s.image[core(s, Organ.LIVER)].std() < 30
 
 
 def test_arterial_mri_shows_arteries_cortex_and_most_tumours_bright() -> None:
     brighter = []
     for v in VOLUMES:
         s = drawn("MR", v)
-        signal = {t: np.median(s.image[m]) for t in Tissue if (m := core(s, t)).sum() > 5}
-        assert signal[Tissue.AIR] < 0.3 * signal[Tissue.LIVER]
-        assert signal[Tissue.SPLEEN] > 1.3 * signal[Tissue.LIVER]
+        signal = {t: np.median(s.image[m]) for t in Organ if (m := core(s, t)).sum() > 5}
+        assert signal[Organ.AIR] < 0.3 * signal[Organ.LIVER]
+        assert signal[Organ.SPLEEN] > 1.3 * signal[Organ.LIVER]
         # Aorta and cortex are thin: only their brighter half is free of partial volume.
-        assert np.percentile(s.image[s.tissue == Tissue.AORTA], 75) > 2 * signal[Tissue.LIVER]
-        assert np.percentile(s.image[s.tissue == Tissue.CORTEX], 75) > 1.4 * signal[Tissue.LIVER]
-        brighter.append(np.median(s.image[tumour(s)]) > signal[Tissue.LIVER])
+        assert np.percentile(s.image[s.tissue == Organ.AORTA], 75) > 2 * signal[Organ.LIVER]
+        assert np.percentile(s.image[s.tissue == Organ.CORTEX], 75) > 1.4 * signal[Organ.LIVER]
+        brighter.append(np.median(s.image[tumour(s)]) > signal[Organ.LIVER])
         assert s.image.min() >= 0
     assert np.mean(brighter) > 0.7
     gains = [np.median(drawn("MR", v).image[drawn("MR", v).liver]) for v in VOLUMES]
@@ -175,9 +175,9 @@ def test_tumours_are_not_to_be_had_with_a_threshold() -> None:
 
 
 def test_ct_and_mr_share_the_anatomy_of_a_person_but_no_person() -> None:
-    persons = {spec.modality: {person_of(spec, v) for v in range(50)} for spec in (CT, MR)}
+    persons = {spec.modality: {drawn_person(spec, v) for v in range(50)} for spec in (CT, MR)}
     assert not persons["CT"] & persons["MR"] and all(len(p) == 50 for p in persons.values())
-    same = draw_abdomen(MR, person_of(CT, 1), 0)
+    same = draw_abdomen(MR, drawn_person(CT, 1), 0)
     # The same stretch of one person has livers of one size in both, within the coarser voxels.
     high = world(same.liver, same)
     ct = world(drawn("CT", 1).liver, drawn("CT", 1))
@@ -218,7 +218,7 @@ def test_a_least_number_of_tumours_is_kept_and_the_first_one_is_seen() -> None:
 def test_files_axes_keep_every_voxel_where_it_is(axes: str) -> None:
     affine = np.diag([4.0, 3.0, 10.0, 1.0])
     affine[:3, 3] = (-7, 5, -20)
-    sampling = Sampling(Grid((5, 6, 7), affine), axes, 2, (100.0, -50.0, 3.0))
+    sampling = ScanSampling(Grid((5, 6, 7), affine), axes, 2, (100.0, -50.0, 3.0))
     values = np.arange(210).reshape(5, 6, 7)
     turned, turned_affine = in_file_axes(values, sampling)
     assert nib.aff2axcodes(turned_affine) == tuple(axes)
@@ -229,7 +229,7 @@ def test_files_axes_keep_every_voxel_where_it_is(axes: str) -> None:
 
 def test_thin_slices_lie_within_the_thick_ones() -> None:
     affine = np.diag([4.0, 4.0, 12.0, 1.0])
-    sampling = Sampling(Grid((2, 2, 3), affine), "RAS", 3, (0.0, 0.0, 0.0))
+    sampling = ScanSampling(Grid((2, 2, 3), affine), "RAS", 3, (0.0, 0.0, 0.0))
     thin = thin_grid(sampling)
     z = np.broadcast_to(thin.affine[2, 3] + thin.affine[2, 2] * np.arange(9), (2, 2, 9)).astype(np.float32)
     assert thin.shape == (2, 2, 9) and thin.affine[2, 2] == 4

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
 from tlseg_jax.phantoms import abdomen_cohort
-from tlseg_jax.phantoms.abdomen import cohort_spec, draw_abdomen, person_of
+from tlseg_jax.phantoms.abdomen import cohort_spec, draw_abdomen, drawn_person
 from tlseg_jax.phantoms.abdomen_cohort import write_abdomens
 from tlseg_jax.runtime.errors import InputError
 
@@ -37,7 +37,7 @@ def test_ct_files_have_the_names_of_lits_and_other_tools_read_them(tmp_path: Pat
     pairs = [f"{kind}-{v}.nii.gz" for kind in ("segmentation", "volume") for v in range(2)]
     assert names(folder) == ["README.txt", "cohort.json", *pairs]
     assert "Synthetic" in (folder / "README.txt").read_text()
-    scan = draw_abdomen(CT, person_of(CT, 1), 0)
+    scan = draw_abdomen(CT, drawn_person(CT, 1), 0)
     image, label = (nib.load(folder / f"{kind}-1.nii.gz") for kind in ("volume", "segmentation"))
     np.testing.assert_array_equal(np.asarray(image.dataobj), scan.image)
     np.testing.assert_array_equal(np.asarray(label.dataobj), scan.label)

@@ -13,7 +13,7 @@ from tlseg_jax.geometry import Box, Grid
 from tlseg_jax.phantoms.phantom import Phantom, PhantomSettings, draw_person, grid_for, settings_for
 from tlseg_jax.phantoms.phantom_anatomy import Tissue
 from tlseg_jax.phantoms.phantom_scanner import draw_pose
-from tlseg_jax.phantoms.phantom_shapes import ellipsoid, stream, tube
+from tlseg_jax.phantoms.phantom_shapes import ellipsoid, generator_of, tube
 from tlseg_jax.runtime.errors import InputError
 
 PERSONS = range(4)
@@ -96,7 +96,7 @@ def test_hdt_wb_is_the_same_persons_brain_in_another_pose() -> None:
     native_grid, grid = grid_for(spec_of("hdt_wb")), grid_for(spec_of("hdt_c"))
 
     def brain_in_mni(person: int) -> NDArray[np.uint8]:
-        to_mni = draw_pose("native", stream(0, person, "hdt", "pose", "native"))
+        to_mni = draw_pose("native", generator_of(0, person, "hdt", "pose", "native"))
         m = np.linalg.inv(to_mni @ native_grid.affine) @ grid.affine
         brain = drawn("hdt_wb", person).brain.astype(np.float32)
         moved = ndimage.affine_transform(brain, m[:3, :3], m[:3, 3], output_shape=grid.shape, order=1)

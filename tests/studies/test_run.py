@@ -20,7 +20,7 @@ from tlseg_jax.studies.results_table import read_results
 from tlseg_jax.studies.sweep import Swept
 from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.execution import Execution
-from tlseg_jax.train.history import Curve
+from tlseg_jax.train.history import CurvePoints
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -33,7 +33,7 @@ def scores(folder: Path) -> dict[tuple[str, str, str], float]:
         return {(r["cell"], r["test_set"], r["subject"]): float(r["iou"]) for r in csv.DictReader(f)}
 
 
-def losses(folder: Path) -> dict[str, Curve]:
+def losses(folder: Path) -> dict[str, CurvePoints]:
     """Cell -> training loss by step."""
     out = {}
     for path in sorted(folder.glob("*/*/history.csv")):

@@ -3,7 +3,7 @@
 The loss of one small batch jumps about, so every number is of a running median over a twentieth of the
 steps, and at both ends over the half of that which is there.
 
-Levels are common to all runs that are compared: a fraction of a run's own first loss would favour the run
+ConvergenceLevels are common to all runs that are compared: a fraction of a run's own first loss would favour the run
 that starts highest, and pre-trained models start lower.
 """
 
@@ -21,7 +21,7 @@ FRACTIONS = (0.5, 0.25, 0.1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Levels:
+class ConvergenceLevels:
     """What the runs are measured against.
 
     Attributes:
@@ -42,9 +42,9 @@ class Convergence:
     Attributes:
       first_loss: smoothed, of the first step.
       last_loss: smoothed, of the last step.
-      steps_to: fraction of `Levels.start` -> first step at which the smoothed loss is that low; None if never.
-      steps_to_end: first step at which it is at `Levels.end`; None if never.
-      area: mean smoothed loss up to `Levels.last_step` over `Levels.start`: lower is faster.
+      steps_to: fraction of the levels' `start` -> first step at which the smoothed loss is that low; None if never.
+      steps_to_end: first step at which it is at `ConvergenceLevels.end`; None if never.
+      area: mean smoothed loss up to `ConvergenceLevels.last_step` over `ConvergenceLevels.start`: lower is faster.
     """
 
     first_loss: float
@@ -69,19 +69,19 @@ def smoothed(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return table[:, 0], ndimage.median_filter(table[:, 1], size=width, mode="reflect")
 
 
-def common_levels(curves: Sequence[Curve]) -> Levels:
+def common_levels(curves: Sequence[Curve]) -> ConvergenceLevels:
     """Levels for curves that are to be compared.
 
     Raises:
       ValueError: there are no curves, or one has no finite loss.
     """
     lines = [smoothed(c) for c in curves]
-    return Levels(
+    return ConvergenceLevels(
         max(float(v[0]) for _, v in lines), max(float(v[-1]) for _, v in lines), min(int(s[-1]) for s, _ in lines)
     )
 
 
-def convergence(curve: Curve, levels: Levels, fractions: Sequence[float] = FRACTIONS) -> Convergence:
+def measure_convergence(curve: Curve, levels: ConvergenceLevels, fractions: Sequence[float] = FRACTIONS) -> Convergence:
     """Measure one run's training loss.
 
     Args:

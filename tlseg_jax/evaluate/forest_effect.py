@@ -45,7 +45,7 @@ class Agreement:
 
 
 @dataclasses.dataclass(frozen=True)
-class Effect:
+class ForestEffect:
     """One test volume before and after the forest."""
 
     subject: str
@@ -103,7 +103,7 @@ def predicted_volumes(
     return (predict(subject) for subject in bar)
 
 
-def measure_effect(forest: Forest, volumes: Iterable[PredictedVolume]) -> tuple[Effect, ...]:
+def measure_effect(forest: Forest, volumes: Iterable[PredictedVolume]) -> tuple[ForestEffect, ...]:
     """Compare predictions with and without the forest, on volumes that it has not learnt from.
 
     Raises:
@@ -115,7 +115,7 @@ def measure_effect(forest: Forest, volumes: Iterable[PredictedVolume]) -> tuple[
             raise ValueError(f"the forest has learnt from {v.subject}")
         mask = v.mask
         kept = forest.keep(v.probability, mask, v.image, v.spacing, v.liver)
-        effects.append(Effect(v.subject, _agreement(mask, v), _agreement(kept, v)))
+        effects.append(ForestEffect(v.subject, _agreement(mask, v), _agreement(kept, v)))
     return tuple(effects)
 
 
@@ -136,7 +136,7 @@ def total(agreements: Sequence[Agreement]) -> dict[str, Any]:
     }
 
 
-def save_effect(folder: Path, effects: Sequence[Effect], extra: Mapping[str, Any]) -> dict[str, Any]:
+def save_effect(folder: Path, effects: Sequence[ForestEffect], extra: Mapping[str, Any]) -> dict[str, Any]:
     """Write effect.csv and effect.json.
 
     Args:
@@ -160,7 +160,7 @@ def save_effect(folder: Path, effects: Sequence[Effect], extra: Mapping[str, Any
     return entry
 
 
-def _cells(effect: Effect) -> dict[str, str]:
+def _cells(effect: ForestEffect) -> dict[str, str]:
     cells = {"subject": effect.subject}
     for when, a in (("before", effect.before), ("after", effect.after)):
         d = a.detection

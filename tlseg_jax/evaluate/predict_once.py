@@ -17,7 +17,7 @@ REPLACED = "it replaces what an earlier call made of another scan, by another mo
 
 
 @dataclasses.dataclass(frozen=True)
-class Made:
+class SegmentedScan:
     """A label map that is there.
 
     Attributes:
@@ -63,7 +63,7 @@ class Once:
             if theirs and not self._overwrite:
                 raise _refused(folder / theirs[0])
 
-    def make(self, files: ScanFiles, path: Path) -> Made:
+    def make(self, files: ScanFiles, path: Path) -> SegmentedScan:
         """Segment a scan, unless its label map is there already; one of another scan or model is replaced.
 
         Raises:
@@ -75,7 +75,7 @@ class Once:
             return there
         start = time.perf_counter()
         prediction = self._segment(files)
-        made = Made(prediction.volumes_ml, prediction.warnings, time.perf_counter() - start)
+        made = SegmentedScan(prediction.volumes_ml, prediction.warnings, time.perf_counter() - start)
         known = {"of": self._of(files), "volumes_ml": dict(made.volumes_ml), "warnings": list(made.warnings)}
         if path.exists() and self._known(path).get("of") not in (None, known["of"]):
             made = dataclasses.replace(made, warnings=(*made.warnings, REPLACED))
@@ -96,14 +96,14 @@ class Once:
             raise _refused(path)
         written.add({path.name: file_digest(beside)}, **known)
 
-    def _there(self, files: ScanFiles, path: Path) -> Made | None:
+    def _there(self, files: ScanFiles, path: Path) -> SegmentedScan | None:
         """The label map at `path`, where it is what would be made."""
         known = self._known(path)
         if self._model is None or known.get("of") != self._of(files):
             return None
         if not path.is_file() or file_digest(path) != known["sha256"][0]:  # a stop came before the file took its name
             return None
-        return Made(known["volumes_ml"], tuple(known["warnings"]), known["seconds"], anew=False)
+        return SegmentedScan(known["volumes_ml"], tuple(known["warnings"]), known["seconds"], anew=False)
 
     def _known(self, path: Path) -> dict[str, Any]:
         return Written(path.parent).files().get(path.name, {})

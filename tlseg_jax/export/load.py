@@ -16,7 +16,7 @@ from tlseg_jax.models.networks import NetworkConfig, config_from_dict
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.predictors import load_predictor, load_slice_predictor
 
-Kind = Literal["run", "model", "program"]
+ExportKind = Literal["run", "model", "program"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class AnyModel:
       predictor: makes the network a plain function on NumPy arrays: a `Predictor` in 3D, a `SlicePredictor` in 2D.
     """
 
-    kind: Kind
+    kind: ExportKind
     config: NetworkConfig
     description: dict[str, Any]
     step: int
@@ -58,7 +58,7 @@ def load_any_model(path: Path) -> AnyModel:
     return _of_saved("run", load_model(path))
 
 
-def _of_saved(kind: Kind, saved: SavedModel) -> AnyModel:
+def _of_saved(kind: ExportKind, saved: SavedModel) -> AnyModel:
     load = load_slice_predictor if saved.config.dimensions == 2 else load_predictor
     written = digests({"params": saved.params, "batch_stats": saved.batch_stats}, None, saved.description)
     digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()

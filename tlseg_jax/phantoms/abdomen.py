@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.geometry import Affine
-from tlseg_jax.phantoms.abdomen_anatomy import build_abdomen, tissue_map
+from tlseg_jax.phantoms.abdomen_anatomy import build_abdomen, organ_map
 from tlseg_jax.phantoms.abdomen_person import POPULATION, draw_abdomen_person
 from tlseg_jax.phantoms.abdomen_scanner import acquire_abdomen, draw_sampling, in_file_axes, thick_slices, thin_grid
 from tlseg_jax.phantoms.abdomen_tumours import draw_lesions
 from tlseg_jax.phantoms.phantom_scanner import world_points
-from tlseg_jax.phantoms.phantom_shapes import stream
+from tlseg_jax.phantoms.phantom_shapes import generator_of
 from tlseg_jax.runtime.errors import InputError
 
 _REDUCED: dict[str, dict[str, Any]] = {
@@ -81,7 +81,7 @@ def check_drawn(spec: SliceSpec) -> None:
             )
 
 
-def person_of(spec: SliceSpec, volume: int) -> int:
+def drawn_person(spec: SliceSpec, volume: int) -> int:
     """Whom a data set's volume shows: CT and MRI share nobody."""
     return 2 * volume + (spec.modality == "MR")
 
@@ -91,12 +91,12 @@ def draw_abdomen(spec: SliceSpec, person: int, seed: int) -> AbdomenScan:
 
     Args:
       spec: the modality and the pixels of a slice; see `cohort_spec`.
-      person: 0 or more; see `person_of`. Seen in CT and MRI the same person has the same anatomy.
+      person: 0 or more; see `drawn_person`. Seen in CT and MRI the same person has the same anatomy.
       seed: which cohort.
     """
     body = draw_abdomen_person(person, seed)
     lesions = draw_lesions(body, person, seed, least=1 if spec.modality == "MR" else 0)
-    rng = stream(seed, person, POPULATION, "scanner", spec.modality)
+    rng = generator_of(seed, person, POPULATION, "scanner", spec.modality)
     sampling = draw_sampling(body, spec.modality, spec.pixels, rng)
     thin = thin_grid(sampling)
     width = float(np.prod(thin.spacing) ** (1 / 3))
@@ -105,7 +105,7 @@ def draw_abdomen(spec: SliceSpec, person: int, seed: int) -> AbdomenScan:
     liver = thick_slices(abdomen.liver, sampling) >= 0.5
     tumour = (thick_slices(abdomen.tumour, sampling) >= 0.5) & liver
     label = liver.astype(np.uint8) + tumour if spec.modality == "CT" else tumour.astype(np.uint8)
-    tissue = tissue_map(abdomen)[:, :, sampling.thin // 2 :: sampling.thin]
+    tissue = organ_map(abdomen)[:, :, sampling.thin // 2 :: sampling.thin]
 
     def turned(volume: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(in_file_axes(volume, sampling)[0])

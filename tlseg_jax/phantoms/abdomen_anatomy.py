@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.phantoms import abdomen_organs as organs
-from tlseg_jax.phantoms.abdomen_canvas import Canvas, Layer, Region, Tissue
+from tlseg_jax.phantoms.abdomen_canvas import Canvas, Organ, OrganLayer, Region
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson, body_points
 from tlseg_jax.phantoms.abdomen_trunk import paint_trunk
 from tlseg_jax.phantoms.abdomen_tumours import Lesion
@@ -46,7 +46,7 @@ class Abdomen:
       tumour: (x, y, z) the tumours' share of each voxel.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[OrganLayer, ...]
     lesions: tuple[PaintedLesion, ...]
     liver: Floats
     tumour: Floats
@@ -69,11 +69,11 @@ def build_abdomen(person: AbdomenPerson, lesions: tuple[Lesion, ...], world: Flo
     _paint_great_vessels(person, canvas)
     where = canvas.box(organs.LIVER_BOX)
     surface = organs.liver(person, canvas.at(where))
-    canvas.paint(Tissue.LIVER, surface, where)
+    canvas.paint(Organ.LIVER, surface, where)
     gallbladder = canvas.box(((10, 90), (-10, 90), (-90, 0)))
-    canvas.paint(Tissue.MUSCLE, organs.gallbladder(person, canvas.at(gallbladder)), gallbladder)
-    canvas.paint(Tissue.BILE, organs.gallbladder(person, canvas.at(gallbladder)) + 2, gallbladder)
-    for name, tissue in (("hepatic", Tissue.HEPATIC_VEIN), ("portal", Tissue.PORTAL_VEIN)):
+    canvas.paint(Organ.MUSCLE, organs.gallbladder(person, canvas.at(gallbladder)), gallbladder)
+    canvas.paint(Organ.BILE, organs.gallbladder(person, canvas.at(gallbladder)) + 2, gallbladder)
+    for name, tissue in (("hepatic", Organ.HEPATIC_VEIN), ("portal", Organ.PORTAL_VEIN)):
         for vessel in organs.liver_vessels(person)[name]:
             _paint_tube(canvas, tissue, vessel)
     liver = _placed(cover(surface, canvas.width), where, canvas)
@@ -85,7 +85,7 @@ def build_abdomen(person: AbdomenPerson, lesions: tuple[Lesion, ...], world: Flo
     return Abdomen(tuple(canvas.layers), painted, liver, tumour)
 
 
-def tissue_map(abdomen: Abdomen) -> NDArray[np.uint8]:
+def organ_map(abdomen: Abdomen) -> NDArray[np.uint8]:
     """(x, y, z): the topmost tissue that fills at least half of each voxel, lesions left out."""
     out = np.zeros(abdomen.liver.shape, np.uint8)
     for layer in abdomen.layers:
@@ -114,9 +114,9 @@ def _paint_bowel(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
     room = np.maximum(np.maximum(inner[where] + 7, -24 - y), (z - 12 + np.float32(0.35) * (x + 40)) * np.float32(0.9))
     field, gas = person.bowel.at(p), person.gas.at(p)
     loops = np.maximum((np.float32(-0.15) - field) * 9, room)  # the field's slope is about 1/9 a mm
-    canvas.paint(Tissue.BOWEL, loops, where)
-    canvas.paint(Tissue.FLUID, np.maximum(loops + 3.5, -6 * gas), where)
-    canvas.paint(Tissue.GAS, np.maximum(loops + 3.5, (np.float32(0.9) - gas) * 12), where)
+    canvas.paint(Organ.BOWEL, loops, where)
+    canvas.paint(Organ.FLUID, np.maximum(loops + 3.5, -6 * gas), where)
+    canvas.paint(Organ.GAS, np.maximum(loops + 3.5, (np.float32(0.9) - gas) * 12), where)
     wave = 5 * np.sin(z / 14)
     c = person.shift["colon"]
     for side, top in ((1.0, -55.0), (-1.0, -10.0)):
@@ -138,28 +138,28 @@ def _paint_bowel(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
 
 def _paint_gut(canvas: Canvas, shape: Floats, height: Floats, where: Region) -> None:
     """A stretch of gut: its wall, what it holds, and gas above (`height` mm, the person lies on the back)."""
-    canvas.paint(Tissue.BOWEL, shape, where)
-    canvas.paint(Tissue.FLUID, shape + 3, where)
-    canvas.paint(Tissue.GAS, np.maximum(shape + 3, -height), where)
+    canvas.paint(Organ.BOWEL, shape, where)
+    canvas.paint(Organ.FLUID, shape + 3, where)
+    canvas.paint(Organ.GAS, np.maximum(shape + 3, -height), where)
 
 
 def _paint_upper_organs(person: AbdomenPerson, canvas: Canvas) -> None:
     where = canvas.box(((-130, 30), (-90, 110), (-80, 100)))
     p = canvas.at(where)
     stomach = organs.stomach(person, p)
-    canvas.paint(Tissue.STOMACH, stomach, where)
-    canvas.paint(Tissue.FLUID, stomach + 4, where)
+    canvas.paint(Organ.STOMACH, stomach, where)
+    canvas.paint(Organ.FLUID, stomach + 4, where)
     level = np.float32(36 + 2.5 * person.shift["stomach"][1]) - p[1]
-    canvas.paint(Tissue.GAS, np.maximum(stomach + 4, level), where)
+    canvas.paint(Organ.GAS, np.maximum(stomach + 4, level), where)
     where = canvas.box(((-150, -20), (-100, 60), (-60, 100)))
     p = canvas.at(where)
     spleen = organs.spleen(person, p)
-    canvas.paint(Tissue.SPLEEN, spleen, where)
-    canvas.paint(Tissue.SPLEEN_DARK, np.maximum(spleen + 1, np.float32(4.0) * (0.2 - person.mottle.at(p))), where)
+    canvas.paint(Organ.SPLEEN, spleen, where)
+    canvas.paint(Organ.SPLEEN_DARK, np.maximum(spleen + 1, np.float32(4.0) * (0.2 - person.mottle.at(p))), where)
     s = person.shift["pancreas"]
     _paint_tube(
         canvas,
-        Tissue.PANCREAS,
+        Organ.PANCREAS,
         tube(
             [
                 (34.0 + s[0], 10.0, -44.0, 13.0),
@@ -176,24 +176,24 @@ def _paint_upper_organs(person: AbdomenPerson, canvas: Canvas) -> None:
         # The renal pelvis opens to the middle: fat, and the vein's blood.
         drop = -62.0 if side > 0 else -48.0
         sinus = ellipsoid(p, (side * 43.0, -38.0, drop), (16.0, 10.0, 20.0))
-        canvas.paint(Tissue.CORTEX, kidney, where)
+        canvas.paint(Organ.CORTEX, kidney, where)
         pyramids = np.sin(np.arctan2(p[2] - drop, side * p[0] - 50) * 5 + p[1] / 9)
-        canvas.paint(Tissue.MEDULLA, np.maximum(kidney + 7, np.float32(3.0) * (-0.35 - pyramids)), where)
-        canvas.paint(Tissue.FAT, np.maximum(sinus, kidney), where)
+        canvas.paint(Organ.MEDULLA, np.maximum(kidney + 7, np.float32(3.0) * (-0.35 - pyramids)), where)
+        canvas.paint(Organ.FAT, np.maximum(sinus, kidney), where)
 
 
 def _paint_great_vessels(person: AbdomenPerson, canvas: Canvas) -> None:
     where = canvas.box(((-90, 90), (-75, 10), (-1000, 1000)))
     p = canvas.at(where)
-    canvas.paint(Tissue.AORTA, organs.aorta(person, p), where)
-    canvas.paint(Tissue.CAVA, organs.cava(person, p), where)
+    canvas.paint(Organ.AORTA, organs.aorta(person, p), where)
+    canvas.paint(Organ.CAVA, organs.cava(person, p), where)
     renal = canvas.box(((-60, 60), (-70, -10), (-75, -35)))
     q = canvas.at(renal)
     branch = np.maximum(np.hypot(q[1] + 32 + 0.1 * np.abs(q[0]), q[2] + 52) - 3.2, np.abs(q[0]) - 46)
-    canvas.paint(Tissue.AORTA, union(branch, organs.aorta(person, q), 2.0), renal)
+    canvas.paint(Organ.AORTA, union(branch, organs.aorta(person, q), 2.0), renal)
 
 
-def _paint_tube(canvas: Canvas, tissue: Tissue, vessel: Tube) -> None:
+def _paint_tube(canvas: Canvas, tissue: Organ, vessel: Tube) -> None:
     low, high = vessel.curve.min(0) - 16, vessel.curve.max(0) + 16
     where = canvas.box(((low[0], high[0]), (low[1], high[1]), (low[2], high[2])))
     p = canvas.at(where)

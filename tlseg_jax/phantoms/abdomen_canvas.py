@@ -6,13 +6,12 @@ import enum
 import numpy as np
 
 from tlseg_jax.phantoms.phantom_anatomy import cover
-from tlseg_jax.phantoms.phantom_shapes import Floats
+from tlseg_jax.phantoms.phantom_shapes import Floats, Region
 
-Region = tuple[slice, slice, slice]
 BoxMm = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
 
-class Tissue(enum.IntEnum):
+class Organ(enum.IntEnum):
     """What a voxel is mostly made of."""
 
     AIR = 0
@@ -43,7 +42,7 @@ class Tissue(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
+class OrganLayer:
     """One tissue's share of each voxel.
 
     Attributes:
@@ -52,7 +51,7 @@ class Layer:
       share: 0 to 1.
     """
 
-    tissue: Tissue
+    tissue: Organ
     where: Region
     share: Floats
 
@@ -69,7 +68,7 @@ class Canvas:
     def __init__(self, points: Floats, width: float) -> None:
         self.points = points
         self.width = width
-        self.layers: list[Layer] = []
+        self.layers: list[OrganLayer] = []
 
     @property
     def everywhere(self) -> Region:
@@ -92,6 +91,6 @@ class Canvas:
         """The points (3, ...) of a box of voxels."""
         return self.points[(slice(None), *where)]
 
-    def paint(self, tissue: Tissue, distance: Floats, where: Region) -> None:
+    def paint(self, tissue: Organ, distance: Floats, where: Region) -> None:
         """Cover what lies inside a shape, given as its signed distance in `where`."""
-        self.layers.append(Layer(tissue, where, cover(distance, self.width)))
+        self.layers.append(OrganLayer(tissue, where, cover(distance, self.width)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.phantoms.abdomen import check_drawn, draw_abdomen, person_of
+from tlseg_jax.phantoms.abdomen import check_drawn, draw_abdomen, drawn_person
 from tlseg_jax.phantoms.cohort_folder import filling_cohort, holds_cohort, write_nifti
 from tlseg_jax.runtime.errors import InputError
 
@@ -108,7 +108,7 @@ def volume_files(spec: SliceSpec, volume: int) -> tuple[str, str]:
 
 
 def _write_volume(spec: SliceSpec, folder: Path, seed: int, volume: int) -> None:
-    scan = draw_abdomen(spec, person_of(spec, volume), seed)
+    scan = draw_abdomen(spec, drawn_person(spec, volume), seed)
     image, label = (folder / name for name in volume_files(spec, volume))
     image.parent.mkdir(exist_ok=True)
     write_nifti(image, scan.image, scan.affine, "scanner")

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-from tlseg_jax.phantoms.phantom_shapes import Field, Floats, Vec, ellipsoid, random_field, stream
+from tlseg_jax.phantoms.phantom_shapes import Field, Floats, Vec, ellipsoid, generator_of, random_field
 
 POPULATION = "abdomen"
 
@@ -96,7 +96,7 @@ class AbdomenPerson:
 
 def draw_abdomen_person(person: int, seed: int) -> AbdomenPerson:
     """One person of the population; the same one whatever the scanner."""
-    rng = stream(seed, person, POPULATION, "anatomy")
+    rng = generator_of(seed, person, POPULATION, "anatomy")
 
     def around(mean: float, sd: float) -> float:
         return mean * float(np.exp(sd * np.clip(rng.standard_normal(), -2.0, 2.0)))

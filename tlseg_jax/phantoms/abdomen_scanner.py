@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from tlseg_jax.datasets.slice_spec import Modality
 from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.phantoms.abdomen_anatomy import Abdomen
-from tlseg_jax.phantoms.abdomen_canvas import Tissue
+from tlseg_jax.phantoms.abdomen_canvas import Organ
 from tlseg_jax.phantoms.abdomen_organs import liver
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson, body_points
 from tlseg_jax.phantoms.abdomen_signal import Signal, ct_signal, mr_signal
@@ -29,7 +29,7 @@ MR_SLICE_MM = (9.5, 11.0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sampling:
+class ScanSampling:
     """A scan's voxels.
 
     Attributes:
@@ -47,7 +47,7 @@ class Sampling:
 
 def draw_sampling(
     person: AbdomenPerson, modality: Modality, pixels: tuple[int, int], rng: np.random.Generator
-) -> Sampling:
+) -> ScanSampling:
     """The voxels of one scan: a field of view that holds the body, and a stretch of it with some of the liver.
 
     A CT's stretch always has 60 mm of liver and 40 mm without, wherever it starts; an MRI's is centred on the liver.
@@ -77,10 +77,10 @@ def draw_sampling(
     affine[:2, 3] = -(np.array(pixels) - 1) / 2 * pixel + rng.uniform(-4, 4, 2)
     affine[2, 3] = bottom + thick / 2
     a, b, c = np.round(rng.uniform((-20, -180, -900), (20, -120, 300)), 1)
-    return Sampling(Grid((*pixels, depth), affine), axes, thin, (float(a), float(b), float(c)))
+    return ScanSampling(Grid((*pixels, depth), affine), axes, thin, (float(a), float(b), float(c)))
 
 
-def thin_grid(sampling: Sampling) -> Grid:
+def thin_grid(sampling: ScanSampling) -> Grid:
     """The grid of thinner slices that the scan is drawn on."""
     grid, n = sampling.grid, sampling.thin
     affine = grid.affine @ np.diag([1.0, 1.0, 1.0 / n, 1.0])
@@ -88,13 +88,13 @@ def thin_grid(sampling: Sampling) -> Grid:
     return Grid((grid.shape[0], grid.shape[1], grid.shape[2] * n), affine)
 
 
-def thick_slices(volume: Floats, sampling: Sampling) -> Floats:
+def thick_slices(volume: Floats, sampling: ScanSampling) -> Floats:
     """The mean of the thinner slices within each slice."""
     x, y, z = volume.shape
     return volume.reshape(x, y, z // sampling.thin, sampling.thin).mean(3, dtype=np.float32)
 
 
-def acquire_abdomen(abdomen: Abdomen, sampling: Sampling, modality: Modality, rng: np.random.Generator) -> Floats:
+def acquire_abdomen(abdomen: Abdomen, sampling: ScanSampling, modality: Modality, rng: np.random.Generator) -> Floats:
     """The scan, (x, y, z) float32: HU, or arbitrary units of 0 or more.
 
     Args:
@@ -114,7 +114,7 @@ def acquire_abdomen(abdomen: Abdomen, sampling: Sampling, modality: Modality, rn
     return gain * np.hypot(real, noise * rng.standard_normal(image.shape, np.float32))
 
 
-def in_file_axes(volume: NDArray[Any], sampling: Sampling) -> tuple[NDArray[Any], Affine]:
+def in_file_axes(volume: NDArray[Any], sampling: ScanSampling) -> tuple[NDArray[Any], Affine]:
     """A volume in the order and sense of axes of its file, and the file's affine."""
     affine = sampling.grid.affine.copy()
     affine[:3, 3] += sampling.origin
@@ -136,11 +136,11 @@ def _liver_extent(person: AbdomenPerson) -> tuple[float, float]:
 
 def _signal_of(abdomen: Abdomen, signal: Signal) -> Floats:
     """The noiseless signal: tissues over one another from the outside in, then the lesions."""
-    image = np.full(abdomen.liver.shape, signal.tissue[Tissue.AIR], np.float32)
+    image = np.full(abdomen.liver.shape, signal.tissue[Organ.AIR], np.float32)
     for layer in abdomen.layers:
         part = image[layer.where]
         part += layer.share * (np.float32(signal.tissue[layer.tissue]) - part)
-    background = signal.tissue[Tissue.LIVER]
+    background = signal.tissue[Organ.LIVER]
     for one in abdomen.lesions:
         contrast = one.lesion.ct if signal.modality == "CT" else one.lesion.mr
         part = image[one.where]

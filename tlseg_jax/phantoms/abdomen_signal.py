@@ -5,64 +5,64 @@ from typing import Literal
 
 import numpy as np
 
-from tlseg_jax.phantoms.abdomen_canvas import Tissue
+from tlseg_jax.phantoms.abdomen_canvas import Organ
 
 Phase = Literal["portal", "arterial"]
 
-CT_HU: dict[Phase, dict[Tissue, float]] = {
+CT_HU: dict[Phase, dict[Organ, float]] = {
     "portal": {
-        Tissue.AIR: -1000,
-        Tissue.COUCH: -60,
-        Tissue.FAT: -100,
-        Tissue.MUSCLE: 58,
-        Tissue.BONE: 850,
-        Tissue.MARROW: 330,
-        Tissue.DISC: 85,
-        Tissue.CANAL: 25,
-        Tissue.LUNG: -830,
-        Tissue.HEART: 145,
-        Tissue.BOWEL: 62,
-        Tissue.FLUID: 16,
-        Tissue.GAS: -950,
-        Tissue.STOMACH: 75,
-        Tissue.PANCREAS: 88,
-        Tissue.SPLEEN: 118,
-        Tissue.SPLEEN_DARK: 118,
-        Tissue.CORTEX: 195,
-        Tissue.MEDULLA: 180,
-        Tissue.AORTA: 152,
-        Tissue.CAVA: 125,
-        Tissue.LIVER: 102,
-        Tissue.HEPATIC_VEIN: 142,
-        Tissue.PORTAL_VEIN: 152,
-        Tissue.BILE: 8,
+        Organ.AIR: -1000,
+        Organ.COUCH: -60,
+        Organ.FAT: -100,
+        Organ.MUSCLE: 58,
+        Organ.BONE: 850,
+        Organ.MARROW: 330,
+        Organ.DISC: 85,
+        Organ.CANAL: 25,
+        Organ.LUNG: -830,
+        Organ.HEART: 145,
+        Organ.BOWEL: 62,
+        Organ.FLUID: 16,
+        Organ.GAS: -950,
+        Organ.STOMACH: 75,
+        Organ.PANCREAS: 88,
+        Organ.SPLEEN: 118,
+        Organ.SPLEEN_DARK: 118,
+        Organ.CORTEX: 195,
+        Organ.MEDULLA: 180,
+        Organ.AORTA: 152,
+        Organ.CAVA: 125,
+        Organ.LIVER: 102,
+        Organ.HEPATIC_VEIN: 142,
+        Organ.PORTAL_VEIN: 152,
+        Organ.BILE: 8,
     },
     "arterial": {
-        Tissue.AIR: -1000,
-        Tissue.COUCH: -60,
-        Tissue.FAT: -102,
-        Tissue.MUSCLE: 55,
-        Tissue.BONE: 850,
-        Tissue.MARROW: 330,
-        Tissue.DISC: 82,
-        Tissue.CANAL: 25,
-        Tissue.LUNG: -830,
-        Tissue.HEART: 210,
-        Tissue.BOWEL: 70,
-        Tissue.FLUID: 16,
-        Tissue.GAS: -950,
-        Tissue.STOMACH: 85,
-        Tissue.PANCREAS: 105,
-        Tissue.SPLEEN: 140,
-        Tissue.SPLEEN_DARK: 95,
-        Tissue.CORTEX: 215,
-        Tissue.MEDULLA: 120,
-        Tissue.AORTA: 290,
-        Tissue.CAVA: 70,
-        Tissue.LIVER: 68,
-        Tissue.HEPATIC_VEIN: 60,
-        Tissue.PORTAL_VEIN: 88,
-        Tissue.BILE: 8,
+        Organ.AIR: -1000,
+        Organ.COUCH: -60,
+        Organ.FAT: -102,
+        Organ.MUSCLE: 55,
+        Organ.BONE: 850,
+        Organ.MARROW: 330,
+        Organ.DISC: 82,
+        Organ.CANAL: 25,
+        Organ.LUNG: -830,
+        Organ.HEART: 210,
+        Organ.BOWEL: 70,
+        Organ.FLUID: 16,
+        Organ.GAS: -950,
+        Organ.STOMACH: 85,
+        Organ.PANCREAS: 105,
+        Organ.SPLEEN: 140,
+        Organ.SPLEEN_DARK: 95,
+        Organ.CORTEX: 215,
+        Organ.MEDULLA: 120,
+        Organ.AORTA: 290,
+        Organ.CAVA: 70,
+        Organ.LIVER: 68,
+        Organ.HEPATIC_VEIN: 60,
+        Organ.PORTAL_VEIN: 88,
+        Organ.BILE: 8,
     },
 }
 """HU by phase after contrast: portal venous, as most CTs of LiTS, or late arterial."""
@@ -70,35 +70,35 @@ CT_HU: dict[Phase, dict[Tissue, float]] = {
 ARTERIAL_SHARE = 0.3
 """Share of CTs in the late arterial phase."""
 
-FIXED_HU = (Tissue.AIR, Tissue.GAS, Tissue.FAT)
+FIXED_HU = (Organ.AIR, Organ.GAS, Organ.FAT)
 """What a calibrated CT reads the same in everyone (to a few HU)."""
 
-MR_SIGNAL: dict[Tissue, float] = {
-    Tissue.AIR: 0,
-    Tissue.COUCH: 0,
-    Tissue.FAT: 30,
-    Tissue.MUSCLE: 46,
-    Tissue.BONE: 10,
-    Tissue.MARROW: 36,
-    Tissue.DISC: 34,
-    Tissue.CANAL: 18,
-    Tissue.LUNG: 7,
-    Tissue.HEART: 135,
-    Tissue.BOWEL: 72,
-    Tissue.FLUID: 26,
-    Tissue.GAS: 2,
-    Tissue.STOMACH: 85,
-    Tissue.PANCREAS: 112,
-    Tissue.SPLEEN: 150,
-    Tissue.SPLEEN_DARK: 84,
-    Tissue.CORTEX: 175,
-    Tissue.MEDULLA: 70,
-    Tissue.AORTA: 220,
-    Tissue.CAVA: 60,
-    Tissue.LIVER: 72,
-    Tissue.HEPATIC_VEIN: 56,
-    Tissue.PORTAL_VEIN: 98,
-    Tissue.BILE: 24,
+MR_SIGNAL: dict[Organ, float] = {
+    Organ.AIR: 0,
+    Organ.COUCH: 0,
+    Organ.FAT: 30,
+    Organ.MUSCLE: 46,
+    Organ.BONE: 10,
+    Organ.MARROW: 36,
+    Organ.DISC: 34,
+    Organ.CANAL: 18,
+    Organ.LUNG: 7,
+    Organ.HEART: 135,
+    Organ.BOWEL: 72,
+    Organ.FLUID: 26,
+    Organ.GAS: 2,
+    Organ.STOMACH: 85,
+    Organ.PANCREAS: 112,
+    Organ.SPLEEN: 150,
+    Organ.SPLEEN_DARK: 84,
+    Organ.CORTEX: 175,
+    Organ.MEDULLA: 70,
+    Organ.AORTA: 220,
+    Organ.CAVA: 60,
+    Organ.LIVER: 72,
+    Organ.HEPATIC_VEIN: 56,
+    Organ.PORTAL_VEIN: 98,
+    Organ.BILE: 24,
 }
 """T1-weighted signal with fat saturation in the arterial phase, the liver near 70: arteries, kidney cortex and
 spleen are bright, the veins of the liver not yet."""
@@ -106,7 +106,7 @@ spleen are bright, the veins of the liver not yet."""
 
 @dataclasses.dataclass(frozen=True)
 class Signal:
-    """One scan's signal of each tissue (by `Tissue` number), and of lesions.
+    """One scan's signal of each tissue (by `Organ` number), and of lesions.
 
     Attributes:
       tissue: HU, or MRI signal before the gain.
@@ -123,21 +123,21 @@ def ct_signal(rng: np.random.Generator) -> Signal:
     """One CT's values: a phase, with its timing and the person's own spread; some livers hold fat."""
     table = CT_HU["arterial" if rng.uniform() < ARTERIAL_SHARE else "portal"]
     timing = 1 + 0.08 * float(np.clip(rng.standard_normal(), -2, 2))
-    drift = np.clip(rng.standard_normal(len(Tissue)), -2, 2)
+    drift = np.clip(rng.standard_normal(len(Organ)), -2, 2)
     values = []
-    for t in Tissue:
+    for t in Organ:
         base = table[t]
         spread = 2.0 if t in FIXED_HU else 4.0
-        enhanced = 40 + (base - 40) * timing if t >= Tissue.STOMACH and base > 60 else base
+        enhanced = 40 + (base - 40) * timing if t >= Organ.STOMACH and base > 60 else base
         values.append(enhanced + spread * float(drift[t]))
     if rng.uniform() < 0.2:
-        values[Tissue.LIVER] -= float(rng.uniform(5, 15))
+        values[Organ.LIVER] -= float(rng.uniform(5, 15))
     return Signal(tuple(values), 1.0, "CT")
 
 
 def mr_signal(rng: np.random.Generator) -> Signal:
     """One MRI's values: the contrast differs from scan to scan, in how well fat is suppressed above all."""
-    drift = np.exp(0.07 * np.clip(rng.standard_normal(len(Tissue)), -2, 2))
-    values = [MR_SIGNAL[t] * float(drift[t]) for t in Tissue]
-    values[Tissue.FAT] *= float(rng.uniform(0.7, 1.9))
-    return Signal(tuple(values), values[Tissue.LIVER], "MR")
+    drift = np.exp(0.07 * np.clip(rng.standard_normal(len(Organ)), -2, 2))
+    values = [MR_SIGNAL[t] * float(drift[t]) for t in Organ]
+    values[Organ.FAT] *= float(rng.uniform(0.7, 1.9))
+    return Signal(tuple(values), values[Organ.LIVER], "MR")

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tlseg_jax.phantoms import abdomen_organs as organs
-from tlseg_jax.phantoms.abdomen_canvas import Canvas, Tissue
+from tlseg_jax.phantoms.abdomen_canvas import Canvas, Organ
 from tlseg_jax.phantoms.abdomen_organs import LONG
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson
 from tlseg_jax.phantoms.phantom_shapes import Floats, ellipsoid, union
@@ -30,11 +30,11 @@ def paint_trunk(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
     muscle = muscle - hips
     fat = np.float32(person.fat) * (1 + np.float32(0.25) * np.tanh((-z - 30) / 60) + np.float32(0.2) * (y < 0))
     skin = muscle - fat
-    canvas.paint(Tissue.COUCH, _couch(person, p), everywhere)
-    canvas.paint(Tissue.MUSCLE, skin, everywhere)
-    canvas.paint(Tissue.FAT, skin + 2.0, everywhere)
-    canvas.paint(Tissue.MUSCLE, muscle, everywhere)
-    canvas.paint(Tissue.FAT, inner, everywhere)
+    canvas.paint(Organ.COUCH, _couch(person, p), everywhere)
+    canvas.paint(Organ.MUSCLE, skin, everywhere)
+    canvas.paint(Organ.FAT, skin + 2.0, everywhere)
+    canvas.paint(Organ.MUSCLE, muscle, everywhere)
+    canvas.paint(Organ.FAT, inner, everywhere)
     _paint_lungs_and_heart(person, canvas, inner)
     _paint_ribs(person, canvas, inner)
     _paint_spine(person, canvas)
@@ -46,15 +46,15 @@ def _paint_lungs_and_heart(person: AbdomenPerson, canvas: Canvas, inner: Floats)
     p = canvas.at(top)
     _, y, z = p
     beneath = organs.diaphragm(p)
-    canvas.paint(Tissue.MUSCLE, np.maximum(np.abs(beneath) - 1.5, inner[top] + 1), top)
+    canvas.paint(Organ.MUSCLE, np.maximum(np.abs(beneath) - 1.5, inner[top] + 1), top)
     recess = -18 + np.float32(0.5) * y - z  # the lungs reach down farthest at the back
     middle = ellipsoid(p, (0.0, -34.0, 0.0), (26.0, 44.0, LONG))
-    canvas.paint(Tissue.LUNG, np.maximum(np.maximum(inner[top] + 2, 2 - beneath), np.maximum(recess, 2 - middle)), top)
+    canvas.paint(Organ.LUNG, np.maximum(np.maximum(inner[top] + 2, 2 - beneath), np.maximum(recess, 2 - middle)), top)
     heart = person.organ("heart", p, (-22.0, 34.0, 112.0), (58.0, 46.0, 46.0))
     heart = np.maximum(np.maximum(heart, inner[top] + 6), 2 - beneath)
-    canvas.paint(Tissue.FAT, heart - 4, top)
-    canvas.paint(Tissue.HEART, heart, top)
-    canvas.paint(Tissue.MUSCLE, ellipsoid(p, (-8.0, -14.0, 0.0), (8.0, 7.0, LONG)) + np.maximum(30 - z, 0), top)
+    canvas.paint(Organ.FAT, heart - 4, top)
+    canvas.paint(Organ.HEART, heart, top)
+    canvas.paint(Organ.MUSCLE, ellipsoid(p, (-8.0, -14.0, 0.0), (8.0, 7.0, LONG)) + np.maximum(30 - z, 0), top)
 
 
 def _paint_ribs(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
@@ -66,11 +66,11 @@ def _paint_ribs(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
     shell = np.abs(inner[top] - np.float32(0.5 * person.wall)) - np.float32(0.3 * person.wall)
     rib = organs.intersection(shell, np.abs(level) - np.float32(5.5), 3.0)
     rib = np.maximum(rib, np.maximum(margin - z, np.maximum(24 - np.abs(x), y - 70)))
-    canvas.paint(Tissue.BONE, rib, top)
-    canvas.paint(Tissue.MARROW, rib + 2.2, top)
+    canvas.paint(Organ.BONE, rib, top)
+    canvas.paint(Organ.MARROW, rib + 2.2, top)
     sternum = np.maximum(shell, np.maximum(np.abs(x) - 17, np.maximum(78 - z, 40 - y)))
-    canvas.paint(Tissue.BONE, sternum, top)
-    canvas.paint(Tissue.MARROW, sternum + 2.2, top)
+    canvas.paint(Organ.BONE, sternum, top)
+    canvas.paint(Organ.MARROW, sternum + 2.2, top)
 
 
 def _paint_spine(person: AbdomenPerson, canvas: Canvas) -> None:
@@ -82,18 +82,18 @@ def _paint_spine(person: AbdomenPerson, canvas: Canvas) -> None:
     disc = np.abs(height - np.float32(VERTEBRA_MM / 2)) - np.float32(VERTEBRA_MM / 2 - 4)
     body = ellipsoid(p, (0.0, -60.0, 0.0), (23.0 * size[0], 17.0 * size[1], LONG))
     psoas = ellipsoid(_apart(p), (38.0, -58.0, 0.0), (17.0, 18.0, LONG)) + np.maximum(20 + z, 0) * np.float32(0.25)
-    canvas.paint(Tissue.MUSCLE, psoas, where)
-    canvas.paint(Tissue.DISC, body, where)
+    canvas.paint(Organ.MUSCLE, psoas, where)
+    canvas.paint(Organ.DISC, body, where)
     vertebra = np.maximum(body, disc)
-    canvas.paint(Tissue.BONE, vertebra, where)
-    canvas.paint(Tissue.MARROW, vertebra + 2.5, where)
+    canvas.paint(Organ.BONE, vertebra, where)
+    canvas.paint(Organ.MARROW, vertebra + 2.5, where)
     canal = ellipsoid(p, (0.0, -87.0, 0.0), (11.0, 9.0, LONG))
     arch = np.maximum(np.maximum(canal - 4.5, y + 72), np.abs(disc + 4) - 12)
     spinous = np.maximum(np.maximum(np.abs(x) - 3.0, np.abs(y + 105) - 13), disc + 6)
     transverse = np.maximum(ellipsoid(_apart(p), (24.0, -88.0, 0.0), (19.0, 5.0, LONG)), disc + 7)
     for bone in (spinous, transverse, np.maximum(arch, 0.5 - canal)):
-        canvas.paint(Tissue.BONE, bone.astype(np.float32, copy=False), where)
-    canvas.paint(Tissue.CANAL, canal, where)
+        canvas.paint(Organ.BONE, bone.astype(np.float32, copy=False), where)
+    canvas.paint(Organ.CANAL, canal, where)
 
 
 def _paint_pelvis(canvas: Canvas) -> None:
@@ -104,11 +104,11 @@ def _paint_pelvis(canvas: Canvas) -> None:
     half = _apart(p)
     wing = ellipsoid(half, (62.0, -18.0, -235.0), (62.0, 66.0, 92.0))
     plate = np.maximum(np.abs(wing) - 5.5, np.maximum(40 - half[0], p[1] - 40))
-    canvas.paint(Tissue.BONE, plate, low)
-    canvas.paint(Tissue.MARROW, plate + 2.5, low)
+    canvas.paint(Organ.BONE, plate, low)
+    canvas.paint(Organ.MARROW, plate + 2.5, low)
     sacrum = ellipsoid(p, (0.0, -74.0, -235.0), (46.0, 24.0, 60.0))
-    canvas.paint(Tissue.BONE, sacrum, low)
-    canvas.paint(Tissue.MARROW, sacrum + 2.5, low)
+    canvas.paint(Organ.BONE, sacrum, low)
+    canvas.paint(Organ.MARROW, sacrum + 2.5, low)
 
 
 def _couch(person: AbdomenPerson, p: Floats) -> Floats:

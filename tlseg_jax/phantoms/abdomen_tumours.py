@@ -8,11 +8,11 @@ from scipy.spatial.transform import Rotation
 
 from tlseg_jax.phantoms.abdomen_organs import LIVER_BOX, liver
 from tlseg_jax.phantoms.abdomen_person import POPULATION, AbdomenPerson
-from tlseg_jax.phantoms.phantom_shapes import Floats, Vec, ellipsoid, stream, union
+from tlseg_jax.phantoms.phantom_shapes import Floats, Vec, ellipsoid, generator_of, union
 
-Kind = Literal["hypodense", "hypervascular", "rim", "isodense", "cyst"]
+TumourKind = Literal["hypodense", "hypervascular", "rim", "isodense", "cyst"]
 
-KIND_SHARES: dict[Kind, float] = {"hypodense": 0.42, "hypervascular": 0.22, "rim": 0.22, "isodense": 0.14}
+KIND_SHARES: dict[TumourKind, float] = {"hypodense": 0.42, "hypervascular": 0.22, "rim": 0.22, "isodense": 0.14}
 """How often a tumour is of each kind; cysts are drawn apart, for they are no tumours and are not labelled."""
 
 TUMOUR_FREE = 0.1
@@ -26,7 +26,7 @@ LARGE_ENOUGH_MM = 10.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Contrast:
+class TumourContrast:
     """What a lesion adds to the liver around it: the inside, the rim, and slow variation of the inside."""
 
     core: float
@@ -50,15 +50,15 @@ class Lesion:
       mr: contrast as a fraction of the liver's arterial signal.
     """
 
-    kind: Kind
+    kind: TumourKind
     centre: Vec
     radius: float
     lobes: tuple[tuple[Floats, Vec, Vec], ...]
     waves: Floats
     dents: float
     rim_mm: float
-    ct: Contrast
-    mr: Contrast
+    ct: TumourContrast
+    mr: TumourContrast
 
     @property
     def reach(self) -> float:
@@ -89,7 +89,7 @@ def draw_lesions(body: AbdomenPerson, person: int, seed: int, least: int = 0) ->
       seed: which cohort.
       least: tumours at the least; where 1 or more, the first is large enough to show in every scan.
     """
-    rng = stream(seed, person, POPULATION, "lesions")
+    rng = generator_of(seed, person, POPULATION, "lesions")
     count = 0 if rng.uniform() < TUMOUR_FREE else int(min(1 + rng.poisson(1.9), 8))
     count = max(count, least)
     cysts = int(rng.integers(1, 3)) if rng.uniform() < 0.3 else 0
@@ -98,7 +98,7 @@ def draw_lesions(body: AbdomenPerson, person: int, seed: int, least: int = 0) ->
     depth = -liver(body, candidates)
     lesions: list[Lesion] = []
     for i in range(count + cysts):
-        own = stream(seed, person, POPULATION, "lesion", str(i) if i < count else f"cyst {i - count}")
+        own = generator_of(seed, person, POPULATION, "lesion", str(i) if i < count else f"cyst {i - count}")
         radius = float(np.exp(own.uniform(*np.log(RADIUS_MM if i < count else (4.0, 9.0)))))
         if i == 0 and least:
             radius = max(radius, LARGE_ENOUGH_MM)
@@ -119,7 +119,7 @@ def draw_lesions(body: AbdomenPerson, person: int, seed: int, least: int = 0) ->
     return tuple(lesions)
 
 
-def _draw_lesion(rng: np.random.Generator, kind: Kind, centre: Vec, radius: float) -> Lesion:
+def _draw_lesion(rng: np.random.Generator, kind: TumourKind, centre: Vec, radius: float) -> Lesion:
     lobes = []
     for n in range(1 if kind == "cyst" else int(rng.choice([1, 2, 3], p=[0.55, 0.3, 0.15]))):
         turn = Rotation.random(random_state=rng).as_matrix().astype(np.float32)
@@ -132,17 +132,17 @@ def _draw_lesion(rng: np.random.Generator, kind: Kind, centre: Vec, radius: floa
     return Lesion(kind, centre, radius, tuple(lobes), waves, dents, float(rng.uniform(2.5, 4.5)), ct, mr)
 
 
-def _draw_contrast(rng: np.random.Generator, kind: Kind) -> tuple[Contrast, Contrast]:
+def _draw_contrast(rng: np.random.Generator, kind: TumourKind) -> tuple[TumourContrast, TumourContrast]:
     """Contrast in CT (HU) and arterial MRI (relative); most tumours are dark in CT and bright in arterial MRI."""
     u = rng.uniform
     if kind == "hypodense":
-        return Contrast(-u(20, 42), -u(8, 20), u(3, 8)), Contrast(u(0.3, 0.7), u(0.25, 0.6), u(0.05, 0.15))
+        return TumourContrast(-u(20, 42), -u(8, 20), u(3, 8)), TumourContrast(u(0.3, 0.7), u(0.25, 0.6), u(0.05, 0.15))
     if kind == "hypervascular":
         bright = u(18, 36)
-        return Contrast(bright, 0.8 * bright, u(3, 8)), Contrast(u(0.45, 0.95), u(0.4, 0.8), u(0.05, 0.2))
+        return TumourContrast(bright, 0.8 * bright, u(3, 8)), TumourContrast(u(0.45, 0.95), u(0.4, 0.8), u(0.05, 0.2))
     if kind == "rim":
-        return Contrast(-u(28, 50), u(8, 25), u(3, 8)), Contrast(-u(0.0, 0.3), u(0.5, 0.9), u(0.05, 0.12))
+        return TumourContrast(-u(28, 50), u(8, 25), u(3, 8)), TumourContrast(-u(0.0, 0.3), u(0.5, 0.9), u(0.05, 0.12))
     if kind == "isodense":
         ct = u(8, 13) * rng.choice([-1, 1], p=[0.7, 0.3])
-        return Contrast(ct, ct, u(2, 5)), Contrast(u(0.12, 0.28), u(0.12, 0.28), u(0.04, 0.1))
-    return Contrast(-u(80, 95), -u(80, 95), 0.0), Contrast(-u(0.45, 0.65), -u(0.45, 0.65), 0.0)
+        return TumourContrast(ct, ct, u(2, 5)), TumourContrast(u(0.12, 0.28), u(0.12, 0.28), u(0.04, 0.1))
+    return TumourContrast(-u(80, 95), -u(80, 95), 0.0), TumourContrast(-u(0.45, 0.65), -u(0.45, 0.65), 0.0)

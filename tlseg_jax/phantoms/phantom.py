@@ -21,7 +21,7 @@ from tlseg_jax.phantoms.phantom_anatomy import build_anatomy
 from tlseg_jax.phantoms.phantom_labels import LabelQuality, draw_label
 from tlseg_jax.phantoms.phantom_person import Disease, draw_parameters
 from tlseg_jax.phantoms.phantom_scanner import Scanner, acquire, draw_pose, grid_for, tissue_map, world_points
-from tlseg_jax.phantoms.phantom_shapes import stream
+from tlseg_jax.phantoms.phantom_shapes import generator_of
 from tlseg_jax.runtime.errors import InputError
 
 __all__ = ["Phantom", "PhantomSettings", "draw_person", "grid_for", "settings_for"]
@@ -122,12 +122,12 @@ def draw_person(settings: PhantomSettings, person: int, seed: int, grid: Grid) -
       grid: where to draw: MNI305 mm, or, in native space, mm about the middle of the head.
     """
     who = (seed, person, settings.population)
-    pose = draw_pose(settings.space, stream(*who, "pose", settings.space))
+    pose = draw_pose(settings.space, generator_of(*who, "pose", settings.space))
     points = world_points(grid, pose)
     width = float(np.prod(grid.spacing) ** (1 / 3) * abs(np.linalg.det(pose[:3, :3])) ** (1 / 3))
     parameters = draw_parameters(settings.population, settings.disease, person, seed)
     anatomy = build_anatomy(parameters, points, width)
-    image = acquire(anatomy, settings.scanner, grid, stream(*who, "scanner", settings.scanner))
+    image = acquire(anatomy, settings.scanner, grid, generator_of(*who, "scanner", settings.scanner))
     if settings.skull == "stripped":
         image *= anatomy.brain
     distance, along = {
@@ -135,6 +135,6 @@ def draw_person(settings: PhantomSettings, person: int, seed: int, grid: Grid) -
         "lateral ventricle": (anatomy.ventricle, anatomy.along["ventricle"]),
         "whole brain": (anatomy.parenchyma, None),
     }[settings.structure]
-    rng = stream(*who, "label", settings.structure)
+    rng = generator_of(*who, "label", settings.structure)
     label = draw_label(distance, along, points, grid.spacing, settings.label_quality, rng)
     return Phantom(image, label, anatomy.brain, tissue_map(anatomy))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.phantoms.phantom_deep import DEEP_BOX, deep_shapes
 from tlseg_jax.phantoms.phantom_person import Person
-from tlseg_jax.phantoms.phantom_shapes import Floats, ellipsoid, union
+from tlseg_jax.phantoms.phantom_shapes import Floats, Region, ellipsoid, union
 
 FAR = 12.0
 """Signed distances of a structure are capped here, in mm."""
@@ -45,9 +45,6 @@ class Tissue(enum.IntEnum):
     HIPPOCAMPUS = 14
     VENTRICLE = 15
     CAUDATE = 16
-
-
-Region = tuple[slice, slice, slice]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

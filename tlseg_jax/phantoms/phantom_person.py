@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from tlseg_jax.phantoms.phantom_shapes import Field, Floats, random_field, stream
+from tlseg_jax.phantoms.phantom_shapes import Field, Floats, generator_of, random_field
 
 Disease = Literal["healthy", "HD", "AD"]
 
@@ -63,8 +63,8 @@ def draw_parameters(population: str, disease: Disease, person: int, seed: int) -
     Huntington's disease the caudates lose 25 to 50% of their volume and the ventricles gain; in
     Alzheimer's the ventricles gain most, the sulci widen and the hippocampi shrink.
     """
-    rng = stream(seed, person, population, "anatomy")
-    severity = float(stream(seed, person, population, "severity").uniform(0.4, 1.0))
+    rng = generator_of(seed, person, population, "anatomy")
+    severity = float(generator_of(seed, person, population, "severity").uniform(0.4, 1.0))
     hd = severity if disease == "HD" else 0.0
     ad = severity if disease == "AD" else 0.0
     warp = tuple(_sum_of_octaves(rng) for _ in range(3))

@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float32]
+Region = tuple[slice, slice, slice]
 Vec = tuple[float, float, float]
 
 LATTICE_LOW = (-110.0, -150.0, -125.0)
@@ -23,7 +24,7 @@ LATTICE_HIGH = (110.0, 125.0, 125.0)
 """The box in MNI305 mm that smooth random fields cover: a whole head, with room for its pose."""
 
 
-def stream(seed: int, person: int, *names: str) -> np.random.Generator:
+def generator_of(seed: int, person: int, *names: str) -> np.random.Generator:
     """Random numbers of their own for each named purpose, so that no factor disturbs another's draw."""
     key = zlib.crc32("/".join(names).encode())
     return np.random.default_rng(np.random.SeedSequence([seed, person, key]))

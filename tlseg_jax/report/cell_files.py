@@ -6,7 +6,7 @@ from typing import TypeVar
 from tlseg_jax.evaluate.run_curves import RunCurves, read_curves
 from tlseg_jax.report.stats.sweep_stats import method_order
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.words.study_words import count
+from tlseg_jax.report.words.study_words import counted
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.results_table import ResultRow, Results
 
@@ -41,7 +41,7 @@ def read_cells(
                 except InputError as e:
                     faults.append(str(e))
     out = {n: {m: own for m, own in at.items() if own} for n, at in out.items()}
-    note = (f"{count(len(faults), 'run')} cannot be read and left out; the first: {faults[0]}",) if faults else ()
+    note = (f"{counted(len(faults), 'run')} cannot be read and left out; the first: {faults[0]}",) if faults else ()
     return {n: at for n, at in out.items() if at}, note
 
 
@@ -65,4 +65,4 @@ def in_common(runs: ByRun[T]) -> tuple[ByRun[T], tuple[str, ...]]:
         out[n] = {m: {s: own[s] for s in sorted(common)} for m, own in at.items()}
         left += sum(len(own) - len(common) for own in at.values())
     kept = {n: at for n, at in out.items() if all(at.values())}
-    return kept, (f"{count(left, 'run')} left out here, as not every method has the seed yet.",) if left else ()
+    return kept, (f"{counted(left, 'run')} left out here, as not every method has the seed yet.",) if left else ()

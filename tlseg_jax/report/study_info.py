@@ -36,7 +36,7 @@ class StudyMethod:
 
 
 @dataclasses.dataclass(frozen=True)
-class Exclusion:
+class LeftOut:
     """A scan that was left out of a data set, and why."""
 
     subject: str
@@ -88,7 +88,7 @@ class StudyInfo:
     synthetic: bool
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     stores: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
-    exclusions: Mapping[str, tuple[Exclusion, ...]] = dataclasses.field(default_factory=dict, hash=False)
+    exclusions: Mapping[str, tuple[LeftOut, ...]] = dataclasses.field(default_factory=dict, hash=False)
     failed: tuple[FailedCell, ...] = ()
     missing: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -164,7 +164,7 @@ def read_study(path: Path) -> StudyInfo:
         stores=file.texts("stores"),
         exclusions={
             name: tuple(
-                Exclusion(e.text("subject"), e.text("reason"))
+                LeftOut(e.text("subject"), e.text("reason"))
                 for e in _Fields(path, "exclusions.", file.get("exclusions", dict, {})).each(name)
             )
             for name in file.get("exclusions", dict, {})

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tlseg_jax.report.page.sections import Cell, ReportTable
+from tlseg_jax.report.page.sections import ReportTable, TableCell
 from tlseg_jax.report.stats.agreement import Estimate
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, spread_caption, values_text
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve
@@ -10,7 +10,7 @@ from tlseg_jax.report.stats.method_tests import MethodTest
 from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, VolumeAgreement, mean_scores
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.sweep_cases import FailureCount
-from tlseg_jax.report.words.study_words import count, persons_words
+from tlseg_jax.report.words.study_words import counted, persons_words
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results
 
 PAPER_TABLE_2 = {"hdt_v": "0.983 (0.0149)", "hdt_wb": "0.940 (0.0010)", "mal_c": "0.837 (0.0942)"}
@@ -21,7 +21,7 @@ def table_2(scores: Sequence[Score]) -> ReportTable:
     """IoU of the pre-trained models on their own test sets."""
     paper = any(s.test_set.name in PAPER_TABLE_2 for s in scores)
     columns: tuple[str, ...] = ("pre-task", "test set", "persons", "IoU mean", "IoU std", "low", "high", "each")
-    rows: list[tuple[Cell, ...]] = [
+    rows: list[tuple[TableCell, ...]] = [
         (s.method, s.test_set.name, s.interval.n, _short(s.mean), _short(s.std), *_interval(s)) for s in scores
     ]
     caption = (
@@ -127,7 +127,7 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
         low, high = t.seed_interval or (None, None)
         notes = [t.test.note] if t.test.note else []
         if t.left_out:
-            notes.append(f"{count(t.left_out, 'person')} scored with one of the two only")
+            notes.append(f"{counted(t.left_out, 'person')} scored with one of the two only")
         rows.append(
             (
                 t.measure,
@@ -152,9 +152,9 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
             )
         )
     units = sorted({t.test.n for t in tests})
-    counted = f"{units[0]} {unit}" if len(units) == 1 else f"{units[0]} to {units[-1]} {unit}"
+    over = f"{units[0]} {unit}" if len(units) == 1 else f"{units[0]} to {units[-1]} {unit}"
     caption = (
-        f"{what}: mean difference, second minus first, over {counted} with its "
+        f"{what}: mean difference, second minus first, over {over} with its "
         f"{spread_caption(t.test.n for t in tests)}; two-sided Wilcoxon signed-rank test, adjusted (Holm) over the "
         "comparisons of a measure and test set; paired t-test; d_z is Cohen's, r the matched-pairs rank-biserial "
         "correlation" + ("." if over_seeds else "; the 95% t-interval over the seeds' own differences.")
@@ -164,7 +164,7 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
 
 def curves_table(fits: Mapping[tuple[ScoredSet, str], LearningCurve | NoCurve]) -> ReportTable:
     """The fitted curves IoU(n) = a - b n^-c."""
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     for (where, method), fit in fits.items():
         if isinstance(fit, NoCurve):
             rows.append((where.name, method, None, None, None, None, None, None, None, f"no fit: {fit.reason}"))
@@ -309,11 +309,11 @@ def _spread(scores: Sequence[Score]) -> str:
     return spread_caption(s.interval.n for s in scores)
 
 
-def _interval(s: Score) -> tuple[Cell, Cell, Cell]:
+def _interval(s: Score) -> tuple[TableCell, TableCell, TableCell]:
     return _short(s.interval.low), _short(s.interval.high), values_text(s.interval) or None
 
 
-def _estimate(e: Estimate | None) -> tuple[Cell, Cell, Cell]:
+def _estimate(e: Estimate | None) -> tuple[TableCell, TableCell, TableCell]:
     return (None, None, None) if e is None else (_short(e.value, 3), _short(e.low, 3), _short(e.high, 3))
 
 

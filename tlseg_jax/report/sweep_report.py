@@ -14,7 +14,7 @@ from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.registry import make_sections
 from tlseg_jax.report.sections.cases import make_viewers
 from tlseg_jax.report.study_info import StudyInfo, read_study
-from tlseg_jax.report.words.study_words import count
+from tlseg_jax.report.words.study_words import counted
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.written import publishing
 from tlseg_jax.studies.results_table import Results, read_results
@@ -81,8 +81,8 @@ def _facts(results: Results, study: StudyInfo) -> dict[str, str]:
     runs = f"{done} done" + (f", {missing} missing" if missing else "") + (f", {failed} failed" if failed else "")
     return {
         "Target": study.task,
-        "Tested on": ", ".join(f"{t} ({count(persons[t], 'person')})" for t in target) or "nothing yet",
-        "Unseen data": ", ".join(f"{t} ({count(persons[t], 'person')})" for t in unseen) or "none",
+        "Tested on": ", ".join(f"{t} ({counted(persons[t], 'person')})" for t in target) or "nothing yet",
+        "Unseen data": ", ".join(f"{t} ({counted(persons[t], 'person')})" for t in unseen) or "none",
         "Scans": "synthetic" if _synthetic(results, study) else "real",
         "Methods": str(len(study.methods)),
         "Labelled scans (n)": ", ".join(map(str, study.n)),
@@ -107,13 +107,13 @@ def _unfinished(study: StudyInfo) -> tuple[Section, ...]:
     tables = []
     if study.missing:
         lines.append(
-            f"**This study is not finished:** it lacks {count(len(study.missing), 'run')}, so every number below may "
+            f"**This study is not finished:** it lacks {counted(len(study.missing), 'run')}, so every number below may "
             "change. Run the sweep again to go on from here, then the report."
         )
         rows = tuple((c,) for c in study.missing)
         tables.append(ReportTable("missing", f"Runs that are missing, {len(rows)}.", ("run",), rows))
     if study.failed:
-        lines.append(f"{count(len(study.failed), 'run')} failed; the scores are without them.")
+        lines.append(f"{counted(len(study.failed), 'run')} failed; the scores are without them.")
         failed = tuple((f.cell, f.reason) for f in study.failed)
         tables.append(ReportTable("failed", f"Runs that failed, {len(failed)}.", ("run", "reason"), failed))
     return (Section("What is missing", tuple(lines), tables=tuple(tables)),)

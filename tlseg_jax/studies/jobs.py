@@ -16,7 +16,7 @@ from tlseg_jax.train.remedies import remedy_name, without_remedies
 from tlseg_jax.train.slice_losses import SLICE_LOSSES
 from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, USUAL_NETWORK, network_for
 
-Stage = Literal["pretrain", "finetune"]
+RunStage = Literal["pretrain", "finetune"]
 
 SLICES_ONLY = ("epochs", "sampling", "slice_channels", "watch_every")
 """Fields of `Training` that would do nothing with volumes."""
@@ -26,7 +26,7 @@ VOLUMES_ONLY = ("intensity_augmentation", "affine_augmentation", "randomisation"
 
 
 def make_job(
-    place: Workplace, spec: AnySpec, stage: Stage, training: Training, start: Start | None = None
+    place: Workplace, spec: AnySpec, stage: RunStage, training: Training, start: Start | None = None
 ) -> JobSettings:
     """The settings of one training run.
 
@@ -107,7 +107,7 @@ def make_pretrain_job(place: Workplace, spec: AnySpec, training: Training, missi
     return dataclasses.replace(job, recipe=without_remedies(job.recipe))
 
 
-def recipe_for(spec: AnySpec, stage: Stage, name: str, values: Mapping[str, Any]) -> Recipe:
+def recipe_for(spec: AnySpec, stage: RunStage, name: str, values: Mapping[str, Any]) -> Recipe:
     """A recipe for a kind of data and a stage, with some of its values changed.
 
     Raises:
@@ -165,7 +165,7 @@ def labelled_name(n: int | None) -> str:
     return "all" if n is None else f"n{n}"
 
 
-def _usual_steps(place: Workplace, stage: Stage, recipe: Recipe) -> int:
+def _usual_steps(place: Workplace, stage: RunStage, recipe: Recipe) -> int:
     if place.store is None and recipe.name == "default":
         return COHORT_STEPS[stage]
     return recipe.pretrain_steps if stage == "pretrain" else recipe.finetune_steps

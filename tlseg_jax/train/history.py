@@ -17,7 +17,7 @@ from tlseg_jax.runtime.files import replacing, told
 COLUMNS = ("loss", "validation_iou", "test_loss")
 EPOCH_COLUMNS = ("epoch", "step", "seconds", "train_loss", "test_loss")
 
-Curve = list[tuple[int, float]]
+CurvePoints = list[tuple[int, float]]
 
 
 class History:
@@ -33,7 +33,7 @@ class History:
         self._file: IO[str] | None = None
         kept = _read(path, resumed_at) if processes.is_chief() else {}
         kept = processes.share(kept)
-        self.curves: dict[str, Curve] = {c: [(int(s), float(v)) for s, v in kept[c]] for c in COLUMNS}
+        self.curves: dict[str, CurvePoints] = {c: [(int(s), float(v)) for s, v in kept[c]] for c in COLUMNS}
         if processes.is_chief():
             with told(path.parent):
                 self._open()
@@ -70,9 +70,9 @@ class History:
                 self._file.close()
 
 
-def _read(path: Path, last: int) -> dict[str, Curve]:
+def _read(path: Path, last: int) -> dict[str, CurvePoints]:
     """What history.csv holds up to the step `last`."""
-    curves: dict[str, Curve] = {c: [] for c in COLUMNS}
+    curves: dict[str, CurvePoints] = {c: [] for c in COLUMNS}
     if not last or not path.exists():
         return curves
     with path.open(newline="") as f:

@@ -1,14 +1,13 @@
 """Everything that one training run is made of, besides its data."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
+from tlseg_jax.input.slices import Sampling
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.train.step import FrozenBN
 from tlseg_jax.transfer.restore import Head
-
-Sampling = Literal["all", "balanced"]
 
 
 @dataclasses.dataclass(frozen=True)

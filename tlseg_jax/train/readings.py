@@ -13,7 +13,7 @@ from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.board import Board
 from tlseg_jax.train.dispatch import Metrics
-from tlseg_jax.train.history import Curve, Epochs, History
+from tlseg_jax.train.history import CurvePoints, Epochs, History
 from tlseg_jax.train.step_clock import StepClock
 from tlseg_jax.train.trainer import Trainer
 
@@ -64,12 +64,12 @@ class Readings:
         )
 
     @property
-    def losses(self) -> Curve:
+    def losses(self) -> CurvePoints:
         """(step, loss)."""
         return self.history.curves["loss"]
 
     @property
-    def validation(self) -> Curve:
+    def validation(self) -> CurvePoints:
         """(step, score)."""
         return self.history.curves["validation_iou"]
 

@@ -10,7 +10,7 @@ import jax
 from tlseg_jax.checkpoints.checkpoint import Checkpoints
 from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.history import Curve
+from tlseg_jax.train.history import CurvePoints
 from tlseg_jax.train.trace import Trace
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
@@ -57,7 +57,7 @@ class LoopSettings:
         later = [self.steps, *(step - step % e + e for e in every), *(e for e in self.epoch_ends if e > step)]
         return 1 if watches and step == 0 else min(later)
 
-    def out_of_patience(self, validation: Curve) -> bool:
+    def out_of_patience(self, validation: CurvePoints) -> bool:
         """Whether the last `patience` scores of these are no better than those before them."""
         if not self.patience or len(validation) <= self.patience:
             return False
@@ -142,8 +142,8 @@ class Fit:
 
     state: TrainState
     resumed_at: int
-    losses: Curve
-    validation: Curve
+    losses: CurvePoints
+    validation: CurvePoints
     stopped: str
-    test_losses: Curve = dataclasses.field(default_factory=list)
+    test_losses: CurvePoints = dataclasses.field(default_factory=list)
     epochs: list[dict[str, str]] = dataclasses.field(default_factory=list)

@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 
-Part = Literal["trained", "frozen"]
+Fate = Literal["trained", "frozen"]
 Freeze = Literal["encoder", "encoder_without_bottleneck", "first_two", "first_two_convolutions", "none"]
 
 
@@ -19,7 +19,7 @@ class Rule:
     """Parameters whose path ("encoder_0/conv_0/kernel") matches `pattern` from its start are `part`."""
 
     pattern: str
-    part: Part
+    part: Fate
 
 
 _REST = Rule(r".*", "trained")
@@ -55,7 +55,7 @@ def label_parameters(params: Mapping[str, Any], rules: tuple[Rule, ...]) -> dict
       InputError: a parameter that no rule covers, a rule that decides for none, or nothing left to train.
     """
     used: set[Rule] = set()
-    out: dict[tuple[str, ...], Part] = {}
+    out: dict[tuple[str, ...], Fate] = {}
     for path in flatten_dict(params):
         name = "/".join(path)
         rule = next((r for r in rules if re.match(r.pattern, name)), None)

@@ -44,7 +44,7 @@ UNFREEZING: Mapping[str, bool] = {"at_once": False, "staged": True}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Stage:
+class UnfreezingStage:
     """Part of a run.
 
     Attributes:
@@ -70,7 +70,9 @@ def label_groups(labels: Mapping[str, Any]) -> dict[str, Any]:
     return unflatten_dict(out)  # type: ignore[no-any-return]
 
 
-def stages(params: Mapping[str, Any], steps: int, freeze: str, unfreezing: str = "staged") -> tuple[Stage, ...]:
+def stages(
+    params: Mapping[str, Any], steps: int, freeze: str, unfreezing: str = "staged"
+) -> tuple[UnfreezingStage, ...]:
     """The stages of a run, the last of which ends at `steps`.
 
     A parameter that `freeze` keeps is frozen in all of them; what is trained in one is trained in the next.
@@ -90,16 +92,16 @@ def stages(params: Mapping[str, Any], steps: int, freeze: str, unfreezing: str =
     """
     last = label_parameters(params, get_rules(freeze))
     if not choose("unfreezing", unfreezing, UNFREEZING):
-        return (Stage(steps, last),)
+        return (UnfreezingStage(steps, last),)
     ends = (*first_steps(steps)[1:], steps)
-    found: list[Stage] = []
+    found: list[UnfreezingStage] = []
     for number, end in enumerate(ends):
         labels = _up_to(last, number)
         if "trained" not in flatten_dict(labels).values() or end <= (found[-1].last_step if found else 0):
             continue
         if found and found[-1].labels == labels:
             found.pop()
-        found.append(Stage(end, labels))
+        found.append(UnfreezingStage(end, labels))
     return tuple(found)
 
 

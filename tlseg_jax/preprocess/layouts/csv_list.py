@@ -18,7 +18,7 @@ LISTS = (".csv", ".tsv")
 
 _SEP = re.compile(r"\s*sep=([,;\t])\s*?(?:\r?\n|\r)", re.IGNORECASE)
 
-Rows = list[tuple[int, list[str]]]
+ListRows = list[tuple[int, list[str]]]
 
 
 def _required(need_label: bool) -> tuple[str, ...]:
@@ -38,7 +38,7 @@ def _text(raw: bytes) -> str:
     return text
 
 
-def _read(path: Path) -> tuple[list[str], Rows]:
+def _read(path: Path) -> tuple[list[str], ListRows]:
     """The column names, in lower case, and (line number, values) of every row that is not blank."""
     try:
         text = _text(path.read_bytes())

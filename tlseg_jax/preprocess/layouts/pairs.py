@@ -7,23 +7,23 @@ from typing import Literal
 from tlseg_jax.preprocess.layouts.found import Candidates, Found, assemble, images_in, misplaced_dicom
 from tlseg_jax.preprocess.reading.formats import stem_of
 
-Role = Literal["image", "label", "mask"]
+FileRole = Literal["image", "label", "mask"]
 
 EXPECTED = "pairs such as sub-1_T1w.nii.gz and sub-1_labels.nii.gz in one folder"
 
-_ENDINGS: tuple[tuple[Role, str], ...] = (
+_ENDINGS: tuple[tuple[FileRole, str], ...] = (
     ("mask", r"(?:brain[-_]?mask|desc-brain_mask|mask)"),
     ("label", r"(?:labels?|seg|dseg|segmentation)"),
     ("image", r"(?:T1w?|image|img)"),
 )
-_BEGINNINGS: tuple[tuple[Role, str], ...] = (
+_BEGINNINGS: tuple[tuple[FileRole, str], ...] = (
     ("mask", r"(?:brain[-_]?mask|mask)"),
     ("label", r"(?:labels?|seg|segmentation)"),
     ("image", r"(?:image|img|volume)"),
 )
 
 
-def role_of(stem: str) -> tuple[str, Role]:
+def role_of(stem: str) -> tuple[str, FileRole]:
     """The subject and the role that a file's name gives.
 
     The role stands last (`7_seg`, `7_T1w`, `7_mask`) or first (`segmentation-7`, `volume-7`), in

@@ -22,7 +22,7 @@ from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite
 from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
-from tlseg_jax.preprocess.reading.slice_scale import Scaling, Statistics, not_hounsfield, scaling_of
+from tlseg_jax.preprocess.reading.slice_scale import SliceScale, Statistics, not_hounsfield, scaling_of
 from tlseg_jax.preprocess.reading.slice_stream import LabelBits, read_label_bits
 from tlseg_jax.preprocess.slice_back import canonical_affine, canonical_shape, planes_on_scan
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
@@ -58,7 +58,7 @@ class SliceVolume:
     affine: Affine
     scan_shape: tuple[int, int, int]
     scan_affine: Affine
-    scaling: Scaling
+    scaling: SliceScale
     label_ml: dict[str, float]
     label_slices: dict[str, int]
     label_voxels: dict[str, list[int]]

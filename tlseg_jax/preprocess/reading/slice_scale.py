@@ -29,7 +29,7 @@ AIR = -500.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Scaling:
+class SliceScale:
     """Clips to `low` and `high`, then takes `centre` off and divides by `width`.
 
     Attributes:
@@ -89,7 +89,7 @@ class Statistics:
         return np.concatenate(self._parts).astype(np.float64)
 
 
-def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> Scaling:
+def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> SliceScale:
     """How this volume's values are scaled.
 
     "window": clipped to `spec.window`, which becomes -1 to 1. "zscore": clipped to the volume's 0.5 and 99.5
@@ -103,7 +103,7 @@ def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> Scaling:
     if spec.scaling == "window":
         assert spec.window is not None
         low, high = spec.window
-        return Scaling(low, high, (low + high) / 2, (high - low) / 2)
+        return SliceScale(low, high, (low + high) / 2, (high - low) / 2)
     sample = statistics.sample
     low, high = (float(v) for v in np.percentile(sample, PERCENTILES))
     clipped = np.clip(sample, low, high)
@@ -112,7 +112,7 @@ def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> Scaling:
         raise fault(
             path, f"has the value {low:g} in 99 % of its voxels or more, so it cannot be standardised", "check the scan"
         )
-    return Scaling(low, high, mean, deviation)
+    return SliceScale(low, high, mean, deviation)
 
 
 def not_hounsfield(

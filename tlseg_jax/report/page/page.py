@@ -21,7 +21,7 @@ from tlseg_jax.evaluate.table import write_table
 from tlseg_jax.figures.png import DPI
 from tlseg_jax.report.page.page_script import JS
 from tlseg_jax.report.page.page_style import CSS
-from tlseg_jax.report.page.sections import Cell, ReportFigure, ReportTable, Section
+from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, TableCell
 from tlseg_jax.report.page.viewer import CLASSES, OPACITY, Viewer
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
@@ -213,7 +213,7 @@ def _class(numeric: bool) -> str:
     return ' class="num"' if numeric else ""
 
 
-def _cell(value: Cell, numeric: bool, decimals: int | None) -> str:
+def _cell(value: TableCell, numeric: bool, decimals: int | None) -> str:
     if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
         return f"<td data-empty{_class(numeric)}>\N{EN DASH}</td>"
     if isinstance(value, float):
@@ -226,7 +226,7 @@ def _cell(value: Cell, numeric: bool, decimals: int | None) -> str:
     return f"<td{kind}>{_rich(text)}</td>"
 
 
-def _decimals(values: Sequence[Cell]) -> int | None:
+def _decimals(values: Sequence[TableCell]) -> int | None:
     """Decimals for a whole column, four significant digits of its largest number; None where sizes differ too much."""
     known = [v for v in values if isinstance(v, float) and math.isfinite(v)]
     sizes = [abs(v) for v in known if v]

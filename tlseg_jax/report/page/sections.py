@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-Cell = str | int | float | None
+TableCell = str | int | float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ReportTable:
     name: str
     caption: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
 
 
 @dataclasses.dataclass(frozen=True)

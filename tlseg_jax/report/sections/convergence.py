@@ -2,7 +2,7 @@
 
 from tlseg_jax.evaluate.convergence import FRACTIONS
 from tlseg_jax.report.cell_files import in_common, read_losses
-from tlseg_jax.report.page.sections import Cell, ReportTable, Section
+from tlseg_jax.report.page.sections import ReportTable, Section, TableCell
 from tlseg_jax.report.sections.losses import draw_together
 from tlseg_jax.report.stats.speed import AREA, STEPS, Speed, compare_speed
 from tlseg_jax.report.study_info import StudyInfo
@@ -48,7 +48,7 @@ def convergence(results: Results, study: StudyInfo) -> Section | None:
 def _runs(speed: Speed) -> ReportTable:
     shares = tuple(f"steps to {f * 100:g}%" for f in FRACTIONS)
     columns = ("method", "n", "seed", "first loss", "last loss", *shares, "common loss", "steps to common", "area")
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[TableCell, ...]] = []
     for n, at in speed.runs.items():
         for method, own in at.items():
             for seed, c in own.items():

@@ -3,7 +3,7 @@
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.stats.compare_stats import spread_caption, values_text
 from tlseg_jax.report.stats.forgotten import Forgotten
-from tlseg_jax.report.stats.forgotten import forgetting as all_forgotten
+from tlseg_jax.report.stats.forgotten import forgotten_by_method
 from tlseg_jax.report.stats.method_tests import compare_kept
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.study_tables import tests_table
@@ -16,7 +16,7 @@ TITLE = "Does freezing keep what was learnt?"
 
 def forgetting(results: Results, study: StudyInfo) -> Section | None:
     """Dice on the pre-task's test set before and after the transfer, and between the methods after it."""
-    found = all_forgotten(results, study)
+    found = forgotten_by_method(results, study)
     if not found:
         return Section(TITLE, ("Not measured: no fine-tuned model was scored on its pre-task's test set.",))
     tests = compare_kept(results, study)

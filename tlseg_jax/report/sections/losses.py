@@ -9,7 +9,7 @@ from tlseg_jax.report.cell_files import read_losses
 from tlseg_jax.report.page.sections import ReportFigure, Section
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
-from tlseg_jax.report.words.study_words import count
+from tlseg_jax.report.words.study_words import counted
 from tlseg_jax.studies.results_table import Results
 
 
@@ -32,7 +32,7 @@ def draw_together(v: View, n: int, runs: Mapping[str, Mapping[int, RunCurves]], 
     curves = {m: list(own.values()) for m, own in runs.items()}
     draw_curves_together(curves, v.styles, v.png(stem), heading=f"{v.study.task}, n = {n}", mark=v.mark)
     caption = (
-        f"Running median of the training loss with {count(n, 'labelled scan')}, and below it the test loss where it "
+        f"Running median of the training loss with {counted(n, 'labelled scan')}, and below it the test loss where it "
         "was measured; line: mean over the runs, band: from the lowest to the highest."
     )
     return v.figure(stem, caption, f"losses by method, n = {n}")
@@ -59,6 +59,6 @@ def losses_by_method(results: Results, study: StudyInfo) -> Section | None:
             heading=f"{method} on {study.task}, n = {n}",
             mark=v.mark,
         )
-        caption = f"{method} with {count(n, 'labelled scan')}, {count(len(own), 'seed')}."
+        caption = f"{method} with {counted(n, 'labelled scan')}, {counted(len(own), 'seed')}."
         figures.append(v.figure(stem, caption, f"losses of {method}"))
     return Section(title, notes, tuple(figures))

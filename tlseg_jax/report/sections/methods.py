@@ -2,7 +2,7 @@
 
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.words.study_words import count
+from tlseg_jax.report.words.study_words import counted
 from tlseg_jax.studies.results_table import Results
 
 
@@ -31,5 +31,7 @@ def methods(results: Results, study: StudyInfo) -> Section:
                 left_out,
             )
         )
-    line = f"{count(len(left_out), 'scan')} left out of the data." if left_out else "No scan was left out of the data."
+    line = (
+        f"{counted(len(left_out), 'scan')} left out of the data." if left_out else "No scan was left out of the data."
+    )
     return Section("Methods, settings and exclusions", (line,), tables=tuple(tables))

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.factors import FACTORS
 from tlseg_jax.runtime.errors import InputError
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 Interaction = tuple[str, str]
-Levels = Mapping[str, Mapping[str, str]]
+FactorLevels = Mapping[str, Mapping[str, str]]
 """Model -> factor -> level."""
 
 APART = 0.5
@@ -21,7 +21,7 @@ where a regular fraction confounds two terms, and little more where a single poi
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Contrast:
+class FactorContrast:
     """A difference between levels as weights on the columns.
 
     Attributes:
@@ -34,7 +34,7 @@ class Contrast:
     kind: str
     name: str
     contrast: str
-    weights: Floats
+    weights: Doubles
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ class Coding:
     """
 
     models: tuple[str, ...]
-    columns: Floats
-    contrasts: tuple[Contrast, ...]
+    columns: Doubles
+    contrasts: tuple[FactorContrast, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ def name_of(interaction: Interaction) -> str:
     return " x ".join(interaction)
 
 
-def varied(levels: Levels) -> dict[str, tuple[str, ...]]:
+def varied(levels: FactorLevels) -> dict[str, tuple[str, ...]]:
     """Factor -> its levels among the models, in the order of `FACTORS`; factors with one level are left out."""
     out = {}
     for factor, all_levels in FACTORS.items():
@@ -82,7 +82,7 @@ def varied(levels: Levels) -> dict[str, tuple[str, ...]]:
     return out
 
 
-def code_effects(levels: Levels, interactions: Sequence[Interaction] = ()) -> Coding:
+def code_effects(levels: FactorLevels, interactions: Sequence[Interaction] = ()) -> Coding:
     """Columns and contrasts of all factors that vary and of the interactions asked for.
 
     A factor's columns add up to 0 over its levels, so that a main effect is an average over the others.
@@ -123,12 +123,14 @@ def code_effects(levels: Levels, interactions: Sequence[Interaction] = ()) -> Co
             said = [f"{factors[f][level]} - {factors[f][0]}" for f, level in zip(term, chosen, strict=True)]
             kind = "main" if len(term) == 1 else "interaction"
             contrasts.append(
-                Contrast(kind, " x ".join(term), said[0] if len(said) == 1 else f"({said[0]}) x ({said[1]})", weights)
+                FactorContrast(
+                    kind, " x ".join(term), said[0] if len(said) == 1 else f"({said[0]}) x ({said[1]})", weights
+                )
             )
     return Coding(models, x, tuple(contrasts))
 
 
-def separable_interactions(levels: Levels) -> Separable:
+def separable_interactions(levels: FactorLevels) -> Separable:
     """The two-way interactions that can be estimated beside all main effects, and what they are confounded with."""
     factors = varied(levels)
     models = sorted(levels)
@@ -155,13 +157,13 @@ def separable_interactions(levels: Levels) -> Separable:
     return Separable(tuple(kept), aliases, tuple(lost))
 
 
-def _sum_coded(values: Sequence[str], levels: Sequence[str]) -> Floats:
+def _sum_coded(values: Sequence[str], levels: Sequence[str]) -> Doubles:
     """(values, levels - 1): 1 for a level of its own, -1 throughout for the first."""
     place = np.array([levels.index(v) for v in values])
     return np.concatenate([-np.ones((1, len(levels) - 1)), np.eye(len(levels) - 1)])[place]
 
 
-def _product(blocks: Sequence[Floats]) -> Floats:
+def _product(blocks: Sequence[Doubles]) -> Doubles:
     """(rows, product of columns): every column of one times every column of the other."""
     out = np.ones((len(blocks[0]), 1))
     for block in blocks:
@@ -169,7 +171,7 @@ def _product(blocks: Sequence[Floats]) -> Floats:
     return out
 
 
-def _share_left(block: Floats, others: Floats) -> float:
+def _share_left(block: Doubles, others: Doubles) -> float:
     """How much of the block's weakest direction is left once `others` have explained what they can, 0 to 1."""
     middle = np.concatenate([np.ones((len(block), 1)), others], 1)
     own = np.linalg.svd(block - block.mean(0), compute_uv=False)

@@ -39,7 +39,7 @@ class Forgotten:
         return self.after.mean / self.before.mean if self.before.mean and self.after.mean is not None else None
 
 
-def forgetting(results: Results, study: StudyInfo) -> tuple[Forgotten, ...]:
+def forgotten_by_method(results: Results, study: StudyInfo) -> tuple[Forgotten, ...]:
     """Every method at every n that was scored on its pre-task's test set, as its pre-trained models were.
 
     Each seed starts from a pre-training of its own: the scores before the transfer are those of the seeds that the

@@ -22,7 +22,7 @@ RESAMPLES = 1999
 LEAST_NUMBERS = 3
 """Values of n that three parameters need at least."""
 
-Floats = NDArray[np.float64]
+_Doubles = NDArray[np.float64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +45,13 @@ class LearningCurve:
     persons: int
     n: tuple[int, ...]
     mean: tuple[float, ...]
-    resampled: Floats = dataclasses.field(repr=False, compare=False)
+    resampled: _Doubles = dataclasses.field(repr=False, compare=False)
 
-    def at(self, n: Floats) -> Floats:
+    def at(self, n: _Doubles) -> _Doubles:
         """IoU of the fitted curve at `n` scans."""
         return np.asarray(self.a - self.b * np.asarray(n, np.float64) ** -self.c)
 
-    def band(self, n: Floats) -> tuple[Floats, Floats] | None:
+    def band(self, n: _Doubles) -> tuple[_Doubles, _Doubles] | None:
         """Pointwise 95% percentile interval of the curve at `n` scans; None for fewer than `LEAST_UNITS` persons."""
         if not len(self.resampled):
             return None
@@ -105,7 +105,7 @@ def fit_learning_curve(scores: Mapping[int, Mapping[str, float]]) -> LearningCur
     return LearningCurve(float(a), float(b), float(c), len(persons), tuple(numbers), tuple(map(float, mean)), resampled)
 
 
-def _fit(n: Floats, y: Floats) -> Floats:
+def _fit(n: _Doubles, y: _Doubles) -> _Doubles:
     """(curves, 3) parameters of least squares for y (curves, values of n)."""
     grid = np.geomspace(LEAST_C, MOST_C, 160)
     best = grid[np.argmin(np.stack([_line(n, y, c)[1] for c in grid]), axis=0)]
@@ -118,7 +118,7 @@ def _fit(n: Floats, y: Floats) -> Floats:
     return np.stack([a, b, c], 1)
 
 
-def _line(n: Floats, y: Floats, c: Floats | float) -> tuple[tuple[Floats, Floats], Floats]:
+def _line(n: _Doubles, y: _Doubles, c: _Doubles | float) -> tuple[tuple[_Doubles, _Doubles], _Doubles]:
     """a and b within their bounds for given c, and the sums of squares; each (curves,)."""
     x = n[None] ** -np.broadcast_to(np.asarray(c), (len(y),))[:, None]
     dx, dy = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
@@ -209,7 +209,7 @@ def labels_needed(curve: LearningCurve, level: float) -> LabelsNeeded:
     return LabelsNeeded(level, "within", float(n), low, high, least, most)
 
 
-def _reached(parameters: Floats, level: float) -> Floats:
+def _reached(parameters: _Doubles, level: float) -> _Doubles:
     """n at which each curve (a, b, c) is at `level`; 0 where it always is, infinite where it never is."""
     a, b, c = parameters.T
     out = np.full(len(a), np.inf)

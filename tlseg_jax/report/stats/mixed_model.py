@@ -23,7 +23,7 @@ from scipy import stats
 from statsmodels.regression.mixed_linear_model import MixedLM, VCSpec
 from threadpoolctl import threadpool_limits
 
-from tlseg_jax.report.stats.effect_coding import Floats, Interaction, code_effects
+from tlseg_jax.report.stats.effect_coding import Doubles, Interaction, code_effects
 from tlseg_jax.runtime.errors import InputError
 
 LEVEL = 0.95
@@ -183,9 +183,9 @@ def _levels_by_model(observations: Sequence[Observation]) -> dict[str, dict[str,
     return levels
 
 
-def _indicators(parts: Mapping[str, Sequence[str]], rows: int) -> dict[str, Floats]:
+def _indicators(parts: Mapping[str, Sequence[str]], rows: int) -> dict[str, Doubles]:
     """(rows, levels) of each random part; without those that only rename the rows or an earlier part."""
-    out: dict[str, Floats] = {}
+    out: dict[str, Doubles] = {}
     earlier: list[NDArray[np.int64]] = []
     for name, values in parts.items():
         _, first, place = np.unique(np.array(values), return_index=True, return_inverse=True)
@@ -197,7 +197,7 @@ def _indicators(parts: Mapping[str, Sequence[str]], rows: int) -> dict[str, Floa
     return out
 
 
-def _fit(y: Floats, x: Floats, z: Mapping[str, Floats]) -> tuple[Floats, Floats, float, list[str]]:
+def _fit(y: Doubles, x: Doubles, z: Mapping[str, Doubles]) -> tuple[Doubles, Doubles, float, list[str]]:
     """Coefficients, variances of the random parts over the residual's, the residual's variance, and warnings."""
     spread = float(y.std())
     if spread == 0:
@@ -228,7 +228,7 @@ def _fit(y: Floats, x: Floats, z: Mapping[str, Floats]) -> tuple[Floats, Floats,
     return np.asarray(fit.fe_params, np.float64) * spread, theta, scale, notes
 
 
-def _covariance(x: Floats, z: Mapping[str, Floats], theta: Floats, scale: float) -> Floats:
+def _covariance(x: Doubles, z: Mapping[str, Doubles], theta: Doubles, scale: float) -> Doubles:
     """Of the coefficients, by generalised least squares: inverse of X' V^-1 X, with V^-1 by Woodbury's identity.
 
     It exists where a variance is 0 too, where the optimiser's own Hessian does not.
@@ -242,7 +242,9 @@ def _covariance(x: Floats, z: Mapping[str, Floats], theta: Floats, scale: float)
     return np.asarray(scale * np.linalg.inv(gram))
 
 
-def _effect(kind: str, name: str, contrast: str, weights: Floats, beta: Floats, covariance: Floats, df: int) -> Effect:
+def _effect(
+    kind: str, name: str, contrast: str, weights: Doubles, beta: Doubles, covariance: Doubles, df: int
+) -> Effect:
     difference = float(weights @ beta)
     half = float(stats.t.ppf(0.5 + LEVEL / 2, df)) * math.sqrt(float(weights @ covariance @ weights))
     return Effect(kind, name, contrast, difference, difference - half, difference + half, df)

@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Mapping
 
-from tlseg_jax.evaluate.convergence import Convergence, Levels, common_levels, convergence
+from tlseg_jax.evaluate.convergence import Convergence, ConvergenceLevels, common_levels, measure_convergence
 from tlseg_jax.evaluate.run_curves import RunCurves
 from tlseg_jax.report.stats.compare_stats import paired_test
 from tlseg_jax.report.stats.method_tests import MethodTest, adjusted
@@ -28,7 +28,7 @@ class Speed:
       tests: every pair of methods at every n by both measures, over the seeds that both have.
     """
 
-    levels: Mapping[int, Levels]
+    levels: Mapping[int, ConvergenceLevels]
     runs: Mapping[int, Mapping[str, Mapping[int, Convergence]]]
     tests: tuple[MethodTest, ...]
 
@@ -42,7 +42,7 @@ def compare_speed(curves: Curves, task: str) -> Speed:
     """
     levels = {n: common_levels([c.losses for own in at.values() for c in own.values()]) for n, at in curves.items()}
     runs = {
-        n: {m: {s: convergence(c.losses, levels[n]) for s, c in own.items()} for m, own in at.items()}
+        n: {m: {s: measure_convergence(c.losses, levels[n]) for s, c in own.items()} for m, own in at.items()}
         for n, at in curves.items()
     }
     tests = []

@@ -6,7 +6,7 @@ from tlseg_jax.report.stats.compare_stats import LEVEL, Conclusion, PairedTest, 
 from tlseg_jax.report.stats.forgotten import Forgotten
 from tlseg_jax.report.stats.method_tests import MethodTest
 from tlseg_jax.report.stats.speed import AREA, STEPS
-from tlseg_jax.report.words.study_words import count, persons_words
+from tlseg_jax.report.words.study_words import counted, persons_words
 
 LITTLE = 0.05
 """A Dice below this on the pre-task leaves next to nothing to forget."""
@@ -17,7 +17,7 @@ def numbers(t: MethodTest) -> str:
     test, form = t.test, "+.0f" if t.measure == STEPS else "+.3f"
     if test.mean_difference is None:
         return f"no {t.unit} was measured with both"
-    units, spread = count(test.n, t.unit), spread_words(test, form)
+    units, spread = counted(test.n, t.unit), spread_words(test, form)
     parts = [f"{test.mean_difference:{form}}", f"{spread} over {units}" if spread else units]
     if t.unit != "seed":
         over = t.seed_interval
@@ -35,8 +35,8 @@ def why_open(test: PairedTest, unit: str, p: float | None, least_p: float | None
         return f"no {unit} differs"
     least = test.smallest_p if least_p is None else least_p
     if least is not None and least >= LEVEL:
-        many = f" and {count(family, 'comparison')}" if family > 1 else ""
-        return f"{count(test.n, unit)}{many} cannot give a p below {least:.2g}"
+        many = f" and {counted(family, 'comparison')}" if family > 1 else ""
+        return f"{counted(test.n, unit)}{many} cannot give a p below {least:.2g}"
     if test.low is not None and test.high is not None and test.low <= 0 <= test.high:
         return "the interval includes 0"
     if p is None or p >= LEVEL:
@@ -65,7 +65,7 @@ def shown_words(tests: Sequence[MethodTest]) -> str:
     shown = sum(t.verdict in ("higher", "lower") for t in tests)
     persons = persons_words(t.test.n for t in tests)
     name = tests[0].test_set.name
-    return f"On {name}, {shown} of {count(len(tests), 'comparison')} showed a difference ({persons})."
+    return f"On {name}, {shown} of {counted(len(tests), 'comparison')} showed a difference ({persons})."
 
 
 _SIGNS: dict[Conclusion, int] = {"higher": 1, "leans higher": 1, "lower": -1, "leans lower": -1, "cannot tell": 0}
@@ -108,6 +108,6 @@ def forgotten_words(f: Forgotten) -> str:
     little = " There was next to nothing to forget." if nothing else ""
     return (
         f"{f.method} at n = {f.n}: Dice on {f.test_set} {f.before.mean:.3f} before the transfer and {f.after.mean:.3f} "
-        f"after it{share} ({t.mean_difference:+.3f}{spread}{p}, {count(t.n, 'person')}, {count(f.seeds, 'seed')}): "
+        f"after it{share} ({t.mean_difference:+.3f}{spread}{p}, {counted(t.n, 'person')}, {counted(f.seeds, 'seed')}): "
         f"{said}.{little}"
     )

@@ -14,7 +14,7 @@ UNITS = (
 )
 
 
-def count(n: int, unit: str) -> str:
+def counted(n: int, unit: str) -> str:
     """ "1 volume", "4 volumes"."""
     return f"{n} {unit}" + ("" if n == 1 else "s")
 
@@ -24,14 +24,16 @@ def persons_words(counts: Iterable[int]) -> str:
     there = sorted(set(counts))
     if not there:
         return "no person"
-    return count(there[0], "person") if len(there) == 1 else f"{there[0]} to {there[-1]} persons"
+    return counted(there[0], "person") if len(there) == 1 else f"{there[0]} to {there[-1]} persons"
 
 
 def score_words(score: Score) -> str:
     """Mean, interval, persons and seeds of a score."""
     i = score.interval
     spread = spread_words(i)
-    return f"{score.mean:.3f} ({spread + ', ' if spread else ''}{count(i.n, 'person')}, {count(score.seeds, 'seed')})"
+    return (
+        f"{score.mean:.3f} ({spread + ', ' if spread else ''}{counted(i.n, 'person')}, {counted(score.seeds, 'seed')})"
+    )
 
 
 def best_words(scores: Sequence[Score]) -> list[str]:
@@ -52,12 +54,12 @@ def needed_words(method: str, name: str, needed: LabelsNeeded, persons: int) -> 
     """How many labelled scans a method needs for an IoU."""
     where = f"{method} on {name}"
     if needed.reach == "not reached":
-        return f"{where}: the fitted curve never reaches an IoU of {needed.level:g} ({count(persons, 'person')})."
+        return f"{where}: the fitted curve never reaches an IoU of {needed.level:g} ({counted(persons, 'person')})."
     interval = f"95% interval {needed.interval}, " if needed.interval else ""
     beyond = ", which was not tried" if needed.reach == "beyond the range" else ""
     return (
         f"{where}: an IoU of {needed.level:g} takes {needed.words} labelled scans by the fitted curve{beyond} "
-        f"({interval}{count(persons, 'person')})."
+        f"({interval}{counted(persons, 'person')})."
     )
 
 
@@ -69,7 +71,7 @@ def volume_words(one: VolumeAgreement) -> str:
     words = (
         f"{one.method} (n = {one.n}): predicted volumes differ from the reference by {b.bias.value:+.2f} ml on average "
         f"(95% interval {b.bias.low:+.2f} to {b.bias.high:+.2f}), and a single one by {b.lower.value:+.2f} to "
-        f"{b.upper.value:+.2f} ml (95% limits of agreement; {count(b.n, 'person')})"
+        f"{b.upper.value:+.2f} ml (95% limits of agreement; {counted(b.n, 'person')})"
     )
     if one.icc is None:
         return words + "."
@@ -85,13 +87,13 @@ def failure_words(failures: Sequence[FailureCount]) -> list[str]:
         own = [f for f in failures if f.test_set == where]
         failed, every = sum(f.failures for f in own), sum(f.predictions for f in own)
         if not failed:
-            lines.append(f"On {where.name} none of {count(every, 'prediction')} had an IoU below 0.1.")
+            lines.append(f"On {where.name} none of {counted(every, 'prediction')} had an IoU below 0.1.")
             continue
         most = max(own, key=lambda f: f.failures)
         lines.append(
-            f"On {where.name} {failed} of {count(every, 'prediction')} had an IoU below 0.1; most of them were of "
+            f"On {where.name} {failed} of {counted(every, 'prediction')} had an IoU below 0.1; most of them were of "
             f"{most.method} with n = {most.n} ({most.failures} of {most.predictions}, "
-            f"{count(len(most.persons), 'person')}, nothing predicted in {most.empty})."
+            f"{counted(len(most.persons), 'person')}, nothing predicted in {most.empty})."
         )
     return lines
 
