@@ -11,7 +11,7 @@ from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job
-from tlseg_jax.studies.jobs import RunStage, make_job, make_pretrain_job, run_name
+from tlseg_jax.studies.jobs import Phase, make_job, make_pretrain_job, run_name
 from tlseg_jax.studies.settings import Missing, Start, Training
 from tlseg_jax.studies.study import Method, Study
 from tlseg_jax.studies.workplace import Workplace
@@ -27,8 +27,8 @@ NONE = Start("none")
 REMEDIES: dict[str, Any] = {"l2sp": 0.01, "unfreezing": "staged", "randomisation": True}
 
 
-def job(spec: AnySpec, stage: RunStage = "finetune", training: Training = Training(), **values: Any) -> JobSettings:  # noqa: B008
-    return make_job(DRAWN, spec, stage, dataclasses.replace(training, recipe_values=values))
+def job(spec: AnySpec, phase: Phase = "finetune", training: Training = Training(), **values: Any) -> JobSettings:  # noqa: B008
+    return make_job(DRAWN, spec, phase, dataclasses.replace(training, recipe_values=values))
 
 
 def test_the_report_s_settings_are_usual_for_slices() -> None:

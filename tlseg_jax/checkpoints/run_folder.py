@@ -25,8 +25,8 @@ def hold_run(folder: Path, flag: str = "workdir") -> Iterator[None]:
     Raises:
       InputError: it cannot be held; on every process.
     """
-    with contextlib.ExitStack() as held:
-        processes.chief(lambda: held.enter_context(lock_folder(folder, flag)))
+    with contextlib.ExitStack() as locks:
+        processes.chief(lambda: locks.enter_context(lock_folder(folder, flag)))
         yield
 
 

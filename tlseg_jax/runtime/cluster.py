@@ -92,16 +92,16 @@ def find_cluster(
             f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} given without {' and '.join(missing)}: "
             "several processes of one run need all three, the first two the same for all."
         )
-    address, place = str(given[0]), _whole_number(names[2], given[2])
+    address, index = str(given[0]), _whole_number(names[2], given[2])
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise InputError(f"{names[0]}={address} is not usable: give HOST:PORT of process 0, as in node1:12345.")
     assert number is not None
     if number < 1:
         raise InputError(f"{names[1]}={number} is not usable: give 1 or more.")
-    if not 0 <= place < number:
-        raise InputError(f"{names[2]}={place} of {number} processes is not usable: they count from 0 to {number - 1}.")
-    return Cluster(number, place, address, source) if number > 1 else None
+    if not 0 <= index < number:
+        raise InputError(f"{names[2]}={index} of {number} processes is not usable: they count from 0 to {number - 1}.")
+    return Cluster(number, index, address, source) if number > 1 else None
 
 
 def _whole_number(name: str, value: Any) -> int:

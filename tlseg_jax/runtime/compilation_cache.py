@@ -68,19 +68,19 @@ def use_compilation_cache(folder: str | None = None, *, max_bytes: int = MAX_BYT
         jax.config.update("jax_compilation_cache_dir", folder)
         return None
     try:
-        place = Path(folder).expanduser() if folder else default_folder()
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
+        kept = Path(folder).expanduser() if folder else default_folder()
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=kept):
             pass
-        drop_broken(place)
-        drop_oldest(place, max_bytes)
+        drop_broken(kept)
+        drop_oldest(kept, max_bytes)
     except (OSError, RuntimeError) as e:
         reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         return (
             f"note: compiled programs cannot be kept in {folder or 'the cache folder of your account'} ({reason}), so "
             f"each start compiles them again: give `compilation_cache=DIR`, or {OFF} in its place."
         )
-    jax.config.update("jax_compilation_cache_dir", str(place))
+    jax.config.update("jax_compilation_cache_dir", str(kept))
     # By default JAX keeps only what took a second or more; a start has many smaller programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return None

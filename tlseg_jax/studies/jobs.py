@@ -16,7 +16,7 @@ from tlseg_jax.train.remedies import remedy_name, without_remedies
 from tlseg_jax.train.slice_losses import SLICE_LOSSES
 from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, USUAL_NETWORK, network_for
 
-RunStage = Literal["pretrain", "finetune"]
+Phase = Literal["pretrain", "finetune"]
 
 SLICES_ONLY = ("epochs", "sampling", "slice_channels", "watch_every")
 """Fields of `Training` that would do nothing with volumes."""
@@ -26,14 +26,14 @@ VOLUMES_ONLY = ("intensity_augmentation", "affine_augmentation", "randomisation"
 
 
 def make_job(
-    place: Workplace, spec: AnySpec, stage: RunStage, training: Training, start: Start | None = None
+    place: Workplace, spec: AnySpec, phase: Phase, training: Training, start: Start | None = None
 ) -> JobSettings:
     """The settings of one training run.
 
     Args:
       place: where; the built-in cohort has lengths of its own.
       spec: of the data.
-      stage: which of the recipe's lengths and, of slices, which recipe of its name.
+      phase: which of the recipe's lengths and, of slices, which recipe of its name.
       training: how to train.
       start: what becomes of a pre-trained start; None: there is none.
 
@@ -42,11 +42,11 @@ def make_job(
     """
     if training.n is not None and training.n < 1:
         raise InputError(f"`n={training.n}` labelled scans is not usable: give 1 or more.")
-    recipe = recipe_for(spec, stage, training.recipe, training.recipe_values)
+    recipe = recipe_for(spec, phase, training.recipe, training.recipe_values)
     _refuse_idle(place, spec, training)
     slices = isinstance(spec, SliceSpec)
     network = network_for(spec, training.network, training.precision, training.slice_channels)
-    steps = training.steps if slices else training.steps or _usual_steps(place, stage, recipe)
+    steps = training.steps if slices else training.steps or _usual_steps(place, phase, recipe)
     freeze = "none" if start is None else start.freeze or USUAL_FREEZE[spec.kind]
     start = start or Start()
     return JobSettings(
@@ -107,14 +107,14 @@ def make_pretrain_job(place: Workplace, spec: AnySpec, training: Training, missi
     return dataclasses.replace(job, recipe=without_remedies(job.recipe))
 
 
-def recipe_for(spec: AnySpec, stage: RunStage, name: str, values: Mapping[str, Any]) -> Recipe:
-    """A recipe for a kind of data and a stage, with some of its values changed.
+def recipe_for(spec: AnySpec, phase: Phase, name: str, values: Mapping[str, Any]) -> Recipe:
+    """A recipe for a kind of data and a phase, with some of its values changed.
 
     Raises:
       InputError: no recipe has that name or such a value, or a value is of the wrong kind or for other data.
     """
     slices = isinstance(spec, SliceSpec)
-    chosen = get_slice_recipe(name, stage) if slices else get_recipe(name)
+    chosen = get_slice_recipe(name, phase) if slices else get_recipe(name)
     known = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(chosen) if f.name != "name"}
     losses = SLICE_LOSSES if slices else LOSSES
     for key, value in values.items():
@@ -165,10 +165,10 @@ def labelled_name(n: int | None) -> str:
     return "all" if n is None else f"n{n}"
 
 
-def _usual_steps(place: Workplace, stage: RunStage, recipe: Recipe) -> int:
+def _usual_steps(place: Workplace, phase: Phase, recipe: Recipe) -> int:
     if place.store is None and recipe.name == "default":
-        return COHORT_STEPS[stage]
-    return recipe.pretrain_steps if stage == "pretrain" else recipe.finetune_steps
+        return COHORT_STEPS[phase]
+    return recipe.pretrain_steps if phase == "pretrain" else recipe.finetune_steps
 
 
 def _refuse_idle(place: Workplace, spec: AnySpec, training: Training) -> None:

@@ -81,14 +81,14 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
         made.
     """
     _make(folder)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
         with _turn(folder):
-            if not _hold(held, folder / ".lock", fcntl.LOCK_SH):
+            if not _hold(locks, folder / ".lock", fcntl.LOCK_SH):
                 raise InputError(
                     f"The folder {folder} is in use by another process, which prepares all of it: wait for it, or "
                     "choose another `store`."
                 )
-            _hold(held, folder / _LOCKS / f"of-{shard.count}.lock", fcntl.LOCK_SH)
+            _hold(locks, folder / _LOCKS / f"of-{shard.count}.lock", fcntl.LOCK_SH)
             for path in sorted((folder / _LOCKS).glob("of-*.lock")):
                 others = path.name.removeprefix("of-").removesuffix(".lock")
                 with contextlib.ExitStack() as looked:
@@ -97,10 +97,10 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
                             f"The folder {folder} is being prepared in {others} shards, not {shard.count}: wait for "
                             f"them, or give `shard=i/{others}`."
                         )
-            if not _hold(held, folder / _LOCKS / f"{shard.index}-of-{shard.count}.lock", fcntl.LOCK_EX):
+            if not _hold(locks, folder / _LOCKS / f"{shard.index}-of-{shard.count}.lock", fcntl.LOCK_EX):
                 raise InputError(f"Shard {shard} of {folder} is being prepared by another process: wait for it.")
             part = f"{shard.index}-of-{shard.count}"
-            held.enter_context(elsewhere.current().hold(folder, part=part, keep_new=True))
+            locks.enter_context(elsewhere.current().hold(folder, part=part, keep_new=True))
             first()
         yield
 
@@ -112,14 +112,14 @@ def merging(folder: Path) -> Iterator[bool]:
     Where it could not, others are at work, and each of them tries in its turn: the last of them finds what all have
     written. A shard that begins meanwhile waits.
     """
-    with _turn(folder), contextlib.ExitStack() as held:
-        alone = _hold(held, folder / ".lock", fcntl.LOCK_EX)
+    with _turn(folder), contextlib.ExitStack() as locks:
+        alone = _hold(locks, folder / ".lock", fcntl.LOCK_EX)
         if alone:
-            _hold_elsewhere(held, folder)
+            _hold_elsewhere(locks, folder)
         yield alone
 
 
-def _hold_elsewhere(held: contextlib.ExitStack, folder: Path) -> None:
+def _hold_elsewhere(locks: contextlib.ExitStack, folder: Path) -> None:
     """Have here what the shards of other machines have written, where the store is kept in another place too.
 
     A shard of another machine that merges at the same time may not have found ours, so it is waited for.
@@ -127,7 +127,7 @@ def _hold_elsewhere(held: contextlib.ExitStack, folder: Path) -> None:
     until = time.monotonic() + MERGE_SECONDS
     while True:
         try:
-            held.enter_context(elsewhere.current().hold(folder, keep_new=True))
+            locks.enter_context(elsewhere.current().hold(folder, keep_new=True))
         except InUse:
             if time.monotonic() > until:
                 raise
@@ -189,14 +189,14 @@ def _make(folder: Path) -> None:
 @contextlib.contextmanager
 def _turn(folder: Path) -> Iterator[None]:
     """For the moments of beginning and merging: one process after the other."""
-    with contextlib.ExitStack() as held:
-        _hold(held, folder / _LOCKS / "turn.lock", fcntl.LOCK_EX, wait=True)
+    with contextlib.ExitStack() as locks:
+        _hold(locks, folder / _LOCKS / "turn.lock", fcntl.LOCK_EX, wait=True)
         yield
 
 
-def _hold(held: contextlib.ExitStack, path: Path, kind: int, wait: bool = False) -> bool:
-    """Lock a file until `held` closes; whether that could be done."""
-    file: IO[str] = held.enter_context(path.open("a+"))  # to read as well: a shared lock over NFS needs that
+def _hold(locks: contextlib.ExitStack, path: Path, kind: int, wait: bool = False) -> bool:
+    """Lock a file until `locks` closes; whether that could be done."""
+    file: IO[str] = locks.enter_context(path.open("a+"))  # to read as well: a shared lock over NFS needs that
     try:
         fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
     except BlockingIOError:
