@@ -269,7 +269,7 @@ def test_a_first_checkpoint_that_cannot_be_read_ends_the_training(
 ) -> None:
     """As it was in a folder named `a[1]`: Orbax saved its parts and did not find them to put them together."""
     monkeypatch.setattr(checkpoint_files, "_SPECIAL", frozenset())
-    fault = r"a\[1\]/checkpoints/1, cannot be read back .*another --workdir"
+    fault = r"a\[1\]/checkpoints/1, cannot be read back .*another `workdir`"
     with Checkpoints(tmp_path / "a[1]" / "checkpoints") as checkpoints, pytest.raises(InputError, match=fault):
         checkpoints.save(state_of(1), Position(), description)  # type: ignore[arg-type]
     gc.collect()  # what a read that fails leaves of Orbax's event loop complains here, not in another test

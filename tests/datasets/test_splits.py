@@ -149,5 +149,5 @@ def test_validation_never_parts_a_person_and_holds_out_no_fewer(seed: int) -> No
 
 @pytest.mark.parametrize("k", [-1, 3, 9])
 def test_validation_that_leaves_nobody_is_refused(k: int) -> None:
-    with pytest.raises(InputError, match=f"--validation={k} of 3 labelled scans of 2 person"):
+    with pytest.raises(InputError, match=f"`validation={k}` of 3 labelled scans of 2 person"):
         hold_out(("a1", "b1", "b2"), {"a1": "a", "b1": "b", "b2": "b"}, k)

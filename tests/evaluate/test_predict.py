@@ -135,7 +135,7 @@ def test_what_predict_did_not_write_is_not_replaced(tmp_path: Path, name: str, c
         predict_folder(scans, out, segmenter(bright), model={"digest": "a"}, progress=False)
     (out / name).write_bytes(b"hours of somebody's work")
     before, asked = contents(out), list[ScanFiles]()
-    with pytest.raises(InputError, match=rf"{name} is there and was not written .*changed since: .*--overwrite"):
+    with pytest.raises(InputError, match=rf"{name} is there and was not written .*changed since: .*`overwrite`"):
         predict_folder(scans, out, lambda files: asked.append(files), model={"digest": "a"}, progress=False)  # type: ignore[arg-type,return-value]
     assert contents(out) == before and not asked
     predict_folder(scans, out, segmenter(bright), model={"digest": "a"}, overwrite=True, progress=False)

@@ -69,7 +69,7 @@ def test_devices_are_asked_for() -> None:
     [
         (("--memory_budget=much",), "memory_budget|much"),
         (("--profile=",), "--profile=: it names no folder"),
-        (("--dry_run", "--profile=d"), "dry_run stops before the steps that profile would trace"),
+        (("--dry_run", "--profile=d"), "`dry_run` stops before the steps that `profile` would trace"),
     ],
 )
 def test_what_cannot_be_meant_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:

@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_refused_before_it_is_read(mixed: Store) -> None:
     needed = 4 * 16 * 24 * 16 * 3
     for name in subjects:
         (mixed.folder / "subjects" / f"{name}.zarr" / "image" / "zarr.json").unlink()
-    with pytest.raises(InputError, match=r"^--cache=device would hold 7.37e-05 GB of 4 scans of [^\n]*--n\)\.$"):
+    with pytest.raises(InputError, match=r"^`cache=device` would hold 7.37e-05 GB of 4 scans of [^\n]*`n`\)\.$"):
         cache_patches(mixed, subjects, None, needed - 1)
     with pytest.raises(InputError, match=r"sub-\d\.zarr is missing or damaged"):
         cache_patches(mixed, subjects, None, needed)

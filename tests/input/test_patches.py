@@ -112,7 +112,7 @@ def test_the_training_box(tiny_store: Store, make_store: MakeStore) -> None:
     assert training_box(tiny_store) == Box((0, 0, 0), (SIDE,) * 3)
     store = make_store()
     store.patch_box = None
-    with pytest.raises(InputError, match=r"no training subjects.*--test_fraction"):
+    with pytest.raises(InputError, match=r"no training subjects.*`test_fraction`"):
         training_box(store)
 
 
@@ -219,5 +219,5 @@ def test_a_process_reads_its_own_rows_only(make_store: MakeStore, monkeypatch: p
 
 
 def test_a_batch_that_processes_cannot_share(tiny_store: Store) -> None:
-    with pytest.raises(InputError, match=r"batch of 4 cannot be shared evenly by 3 processes.*--batch_size"):
+    with pytest.raises(InputError, match=r"batch of 4 cannot be shared evenly by 3 processes.*`batch_size`"):
         make_batches(tiny_store, tiny_store.subjects(), BOX, InputSettings(4, processes=3))

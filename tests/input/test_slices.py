@@ -94,7 +94,7 @@ def test_neighbours_that_were_not_stored_are_refused(tmp_path: Path) -> None:
     store = write_slice_store(tmp_path / "s", planes=[0, 2, 4, 6, 8, 10, 12, 14, 16])
     record = store.manifest["subjects"]["vol-0"]
     record["scan_shape"] = [*record["scan_shape"][:2], 17]
-    with pytest.raises(InputError, match=r"--neighbours=1"):
+    with pytest.raises(InputError, match=r"`neighbours=1`"):
         store.image("vol-0", 3, 3)
 
 
@@ -160,7 +160,7 @@ def test_all_is_every_sample_in_order() -> None:
 def test_what_cannot_be_balanced_is_one_sentence(bits: list[int], kind: str) -> None:
     with pytest.raises(InputError) as e:
         sampling_order(bits, 1, "balanced", "liver_ct")
-    assert f"{kind} of the {len(bits)} training slices of liver_ct show it: use --sampling=all" in str(e.value)
+    assert f"{kind} of the {len(bits)} training slices of liver_ct show it: use `sampling=all`" in str(e.value)
     assert "\n" not in str(e.value)
 
 

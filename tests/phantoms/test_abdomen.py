@@ -53,7 +53,7 @@ def test_reduced_specs_are_the_reports_data_sets_made_smaller() -> None:
 
 
 def test_other_data_sets_and_structures_are_refused() -> None:
-    with pytest.raises(InputError, match=r"no built-in cohort for the data set 'mine'.*--store"):
+    with pytest.raises(InputError, match=r"no built-in cohort for the data set 'mine'.*`store`"):
         cohort_spec(dataclasses.replace(SLICE_SPECS["lits"], name="mine"))
     with pytest.raises(InputError, match="has no label of the structure 'spleen'"):
         cohort_spec(dataclasses.replace(SLICE_SPECS["lits"], structures=("spleen",), label_values=((1,),)))

@@ -241,7 +241,7 @@ def test_a_grid_that_misses_the_head_is_air() -> None:
 
 def test_no_cohort_for_a_users_own_data_set() -> None:
     mine = dataclasses.replace(PAPER_SPECS["hdt_c"], name="mine")
-    with pytest.raises(InputError, match=r"no built-in cohort for the data set 'mine'.*--store"):
+    with pytest.raises(InputError, match=r"no built-in cohort for the data set 'mine'.*`store`"):
         settings_for(mine)
 
 

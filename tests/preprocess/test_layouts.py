@@ -369,7 +369,7 @@ def test_bad_sources(tmp_path: Path) -> None:
 
 def test_ambiguous_source_and_the_way_out(tmp_path: Path) -> None:
     touch(tmp_path, "a_T1w.nii.gz", "a_seg.nii.gz", "imagesTr/c.nii.gz", "labelsTr/c.nii.gz")
-    with pytest.raises(InputError, match="nnunet or pairs: say which with --layout"):
+    with pytest.raises(InputError, match="nnunet or pairs: say which with `layout`"):
         find_scans(tmp_path)
     assert subjects(find_scans(tmp_path, "pairs")) == ["a"]
     assert subjects(find_scans(tmp_path, "nnunet")) == ["c"]
@@ -436,7 +436,7 @@ def test_bids_names_the_nearest_scan_of_a_label_map_that_has_none(tmp_path: Path
 def test_bids_segmentations_are_chosen_by_desc(tmp_path: Path) -> None:
     derived = ["sub-1_desc-aseg_dseg", "sub-1_desc-aparcaseg_dseg", "sub-1_dseg", "sub-1_desc-brain_mask"]
     folder = bids(tmp_path, ["sub-1_T1w"], derived)
-    assert "3 label maps with the desc aparcaseg, aseg, none: say which with --desc" in reason(
+    assert "3 label maps with the desc aparcaseg, aseg, none: say which with `desc=" in reason(
         find_scans(folder), "sub-1"
     )
     for desc, name in (("aseg", derived[0]), ("aparcaseg", derived[1]), ("none", derived[2])):
@@ -444,7 +444,7 @@ def test_bids_segmentations_are_chosen_by_desc(tmp_path: Path) -> None:
         assert scan.label is not None and scan.label.name == f"{name}.nii.gz" and scan.mask is not None
     with pytest.raises(InputError, match=r"desc 'asg' \(there are aparcaseg, aseg, none\)"):
         find_scans(folder, desc="asg")
-    with pytest.raises(InputError, match="--desc=aseg"):
+    with pytest.raises(InputError, match="`desc=aseg`"):
         find_scans(touch(tmp_path / "p", "a_T1w.nii", "a_seg.nii"), desc="aseg")
 
 

@@ -136,7 +136,7 @@ def test_other_settings_are_refused_and_nothing_is_lost(source: Path, tmp_path: 
     first, _ = run(source, tmp_path / "store")
     before = (first.folder / "manifest.json").read_bytes()
     other = dataclasses.replace(SPEC, normalise="mask")
-    with pytest.raises(InputError, match=r"normalise was 'volume' and is now 'mask'.*--overwrite"):
+    with pytest.raises(InputError, match=r"normalise was 'volume' and is now 'mask'.*`overwrite`"):
         run(source, tmp_path / "store", other)
     with pytest.raises(InputError, match=r"label_values was \[\] and is now \[7\]"):
         run(source, tmp_path / "store", label_values=(7,))

@@ -142,7 +142,7 @@ def test_what_is_done_is_kept_and_only_changes_are_redone(
     # What does not shape the arrays may change.
     third, lines = run(source, tmp_path / "store", dataclasses.replace(SPEC, test_volumes=2, max_slices=20))
     assert lines[-1].startswith("few: 4 reused, 0 prepared") and third.subjects("test") == ("10", "2")
-    with pytest.raises(InputError, match=r"prepared with other settings \(window was .*--overwrite"):
+    with pytest.raises(InputError, match=r"prepared with other settings \(window was .*`overwrite`"):
         run(source, tmp_path / "store", dataclasses.replace(SPEC, window=(0.0, 100.0)))
     _, lines = run(source, tmp_path / "store", dataclasses.replace(SPEC, window=(0.0, 100.0)), overwrite=True)
     assert lines[-1].startswith("few: 0 reused, 4 prepared")

@@ -487,7 +487,7 @@ def test_values_of_a_real_map_are_listed_where_none_is_named(
     found = sorted((DATA / folder).glob(label))
     if not found:
         pytest.skip("no real scans here")
-    with pytest.raises(UnnamedValuesError, match="--label_values") as caught:
+    with pytest.raises(UnnamedValuesError, match="`label_values=") as caught:
         check_values_named(found[0], structure)
     check_sentence(caught.value, found[0], words)
 

@@ -193,7 +193,7 @@ def test_other_label_values_are_refused_or_background(dtype: str, tmp_path: Path
     label[0, 1, 0] = 99 if dtype == "uint8" else -5
     write_pair(tmp_path, "1", image, label)
     other = "3, 99" if dtype == "uint8" else "-5, 3"
-    with pytest.raises(ExclusionError, match=rf"segmentation-1.*label values {other}, beyond.*--labels"):
+    with pytest.raises(ExclusionError, match=rf"segmentation-1.*label values {other}, beyond.*`labels`"):
         read_volume(files(tmp_path), CT)
     v = read_volume(files(tmp_path), dataclasses.replace(CT, other_values="background"))
     assert v.label is not None and not v.label[:, 0].any() and v.label_slices["liver"] == 8
@@ -204,7 +204,7 @@ def test_no_structure_anywhere_is_excluded(every: int, tmp_path: Path) -> None:
     image, label = anatomy()
     write_pair(tmp_path, "1", image, 0 * label)
     with pytest.raises(
-        ExclusionError, match=r"segmentation-1\.nii\.gz has no slice that shows liver or tumour: .*--labels"
+        ExclusionError, match=r"segmentation-1\.nii\.gz has no slice that shows liver or tumour: .*`labels`"
     ):
         read_volume(files(tmp_path), dataclasses.replace(CT, with_structure=every))
 
@@ -222,7 +222,7 @@ def test_a_ct_that_is_not_in_hu_is_a_warning(tmp_path: Path) -> None:
     for name, values in (("byte", "its values are 0 to "), ("raw", ""), ("byte-padded", "-2048"), ("raw-padded", "")):
         (warning,) = read_volume(files(tmp_path, name), CT).doubts.values()
         assert f"volume-{name}.nii.gz does not seem to be in Hounsfield units" in warning
-        assert values in warning and "--window=LOW,HIGH" in warning
+        assert values in warning and "`window=LOW,HIGH`" in warning
         assert not read_volume(files(tmp_path, name), MR).doubts
     assert read_volume(files(tmp_path, "byte"), dataclasses.replace(CT, window=(0.0, 255.0))).warnings == ()
 

@@ -81,7 +81,7 @@ MRI_2 = dataclasses.replace(MRI, test_volumes=2)
 
 def test_something_must_be_left_to_train_on_unless_all_was_asked_for() -> None:
     order, samples, own = ["a", "b"], {"a": 50, "b": 40}, {"a": "a", "b": "b"}
-    with pytest.raises(InputError, match=r"all 2 of lits \(90 slices\).*--test_volumes"):
+    with pytest.raises(InputError, match=r"all 2 of lits \(90 slices\).*`test_volumes`"):
         split_volumes(order, samples, own, {}, LITS)
     sides, warnings = split_volumes(order, samples, own, {}, MRI)
     assert set(sides.values()) == {"test"} and "No volume is left for training" in warnings[0]

@@ -70,9 +70,9 @@ def test_neighbours_are_by_slice_and_the_last_slice_repeats(store: SliceStore) -
 
 
 def test_neighbours_that_were_not_stored_say_what_to_do(store: SliceStore) -> None:
-    with pytest.raises(InputError, match=r"5 channels need 2: prepare it with --neighbours=2"):
+    with pytest.raises(InputError, match=r"5 channels need 2: prepare it with `neighbours=2`"):
         store.image("a", 4, 5)
-    with pytest.raises(InputError, match=r"--neighbours=1"):
+    with pytest.raises(InputError, match=r"`neighbours=1`"):
         store.volume_image("a", 3)  # slice 8 beside the sample 9
     with pytest.raises(InputError, match="odd"):
         store.image("a", 0, 2)

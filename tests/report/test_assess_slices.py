@@ -101,7 +101,7 @@ def test_a_network_of_one_structure_is_scored_on_that(store: SliceStore, tmp_pat
 @pytest.mark.usefixtures("threshold")
 def test_volumes_that_the_model_has_seen_are_refused_unless_asked_for(store: SliceStore, tmp_path: Path) -> None:
     model = saved(seen_images=["sha0"], seen_persons=["tiny2d:person-1", "other:person-3", "tiny2d:person-4"])
-    with pytest.raises(InputError, match=r"1 test subject\(s\) of tiny2d \(vol-4\) were trained on.*--allow_seen"):
+    with pytest.raises(InputError, match=r"1 test subject\(s\) of tiny2d \(vol-4\) were trained on.*`allow_seen`"):
         assess_slices(tmp_path, model, store, progress=False)
     assert not (tmp_path / "summary.json").exists()
     on_test = assess_slices(tmp_path, model, store, progress=False, allow_seen=True)

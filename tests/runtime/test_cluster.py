@@ -78,15 +78,15 @@ def test_flags_go_before_the_environment() -> None:
 @pytest.mark.parametrize(
     ("given", "environment", "message"),
     [
-        (("a:1", None, None), {}, "--coordinator is given without --num_processes and --process_id"),
-        ((None, 2, 0), {}, "--num_processes and --process_id are given without --coordinator"),
-        (("a:1", 2, 2), {}, "--process_id=2 of 2 processes is not usable: they count from 0 to 1"),
-        (("a:1", 2, -1), {}, "--process_id=-1"),
-        (("a:1", 0, 0), {}, "--num_processes=0 is not usable"),
-        (("node1", 2, 0), {}, "--coordinator=node1 is not usable: give HOST:PORT"),
+        (("a:1", None, None), {}, "`coordinator` is given without `num_processes` and `process_id`"),
+        ((None, 2, 0), {}, "`num_processes` and `process_id` are given without `coordinator`"),
+        (("a:1", 2, 2), {}, "`process_id=2` of 2 processes is not usable: they count from 0 to 1"),
+        (("a:1", 2, -1), {}, "`process_id=-1"),
+        (("a:1", 0, 0), {}, "`num_processes=0` is not usable"),
+        (("node1", 2, 0), {}, "`coordinator=node1` is not usable: give HOST:PORT"),
         (("node1:99999", 2, 0), {}, "HOST:PORT"),
-        ((None, None, None), ENVIRONMENT | {"JAX_NUM_PROCESSES": "four"}, "JAX_NUM_PROCESSES=four is not usable"),
-        ((None, None, None), {"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"}, "without JAX_COORDINATOR_ADDRESS"),
+        ((None, None, None), ENVIRONMENT | {"JAX_NUM_PROCESSES": "four"}, "`JAX_NUM_PROCESSES=four` is not usable"),
+        ((None, None, None), {"JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "2"}, "without `JAX_COORDINATOR_ADDRESS`"),
     ],
 )
 def test_what_does_not_go_together(
@@ -138,7 +138,7 @@ def test_schedulers_are_heard_as_jax_hears_them(
 def test_a_scheduler_that_says_nonsense_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (SLURM | {"SLURM_NTASKS": "two"}).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(InputError, match=r"a job of SLURM.*two.*--num_processes=1 for one process"):
+    with pytest.raises(InputError, match=r"a job of SLURM.*two.*`num_processes=1` for one process"):
         find_cluster()
 
 
@@ -314,7 +314,7 @@ def test_a_pretrained_start_of_twenty_steps_and_evaluate(tmp_path: Path) -> None
     assert (tmp_path / "two" / "run" / "subjects.csv").read_bytes() == before
     command = (
         "experiments.evaluate",
-        f"--run={tmp_path / 'two' / 'run'}",
+        f"`run={tmp_path / 'two' / 'run'}`",
         "--dataset=tiny",
         f"--store={tmp_path}",
         "--split=train",
@@ -322,7 +322,7 @@ def test_a_pretrained_start_of_twenty_steps_and_evaluate(tmp_path: Path) -> None
     scored = run(command, hosts=2)
     assert scored.returncode == 0, scored.stderr
     ours = rows(tmp_path / "two" / "run" / "subjects.csv")
-    assert run((*command[:1], f"--run={tmp_path / 'one' / 'run'}", *command[2:])).returncode == 0
+    assert run((*command[:1], f"`run={tmp_path / 'one' / 'run'}`", *command[2:])).returncode == 0
     assert [r["subject"] for r in ours] == [r["subject"] for r in rows(tmp_path / "one" / "run" / "subjects.csv")]
 
 

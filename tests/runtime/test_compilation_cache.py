@@ -89,7 +89,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     before = jax.config.values["jax_compilation_cache_dir"]
     note = use_compilation_cache(str(tmp_path / "file" / "cache"))
     assert note is not None and "\n" not in note
-    assert str(tmp_path / "file") in note and "--compilation_cache=DIR" in note
+    assert str(tmp_path / "file") in note and "`compilation_cache=DIR`" in note
     assert jax.config.values["jax_compilation_cache_dir"] == before
 
 

@@ -76,7 +76,7 @@ def test_every_loss_goes_with_its_own_kind_of_data() -> None:
             if name in table:
                 assert job(spec, loss=name).recipe.loss == name
             else:
-                with pytest.raises(InputError, match=f"loss={name} does not go with {spec.kind} such as {spec.name}"):
+                with pytest.raises(InputError, match=f"`loss={name}` does not go with {spec.kind} such as {spec.name}"):
                     job(spec, loss=name)
 
 
@@ -100,24 +100,24 @@ def test_what_would_do_nothing_is_refused(spec: AnySpec, training: Training, nam
 
 @pytest.mark.parametrize("change", [{"distances": True}, {"tiles": "paper"}])
 def test_scores_that_only_volumes_have_are_refused_of_slices(change: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"^{next(iter(change))} does not go with slices such as mri_artery"):
+    with pytest.raises(InputError, match=f"^`{next(iter(change))}` does not go with slices such as mri_artery"):
         make_job(dataclasses.replace(DRAWN, **change), MRI, "finetune", Training())
 
 
 @pytest.mark.parametrize(
     ("spec", "change", "says"),
     [
-        (MRI, {"slice_channels": 2}, "slice_channels=2 has no middle slice"),
+        (MRI, {"slice_channels": 2}, "`slice_channels=2` has no middle slice"),
         (
             MRI,
             {"network": "switch32"},
-            "switch32 is 3D and mri_artery is a data set of slices: choose --network=unet2d",
+            "switch32 is 3D and mri_artery is a data set of slices: choose `network=unet2d`",
         ),
-        (HEADS, {"network": "unet2d"}, "unet2d is 2D and hdt_c is a data set of volumes: choose --network=switch8x2"),
+        (HEADS, {"network": "unet2d"}, "unet2d is 2D and hdt_c is a data set of volumes: choose `network=switch8x2`"),
         (HEADS, {"network": "unet9"}, "no network named 'unet9'"),
         (MRI, {"recipe": "paper"}, "no recipe for slices named 'paper'"),
         (HEADS, {"recipe": "report"}, "no recipe named 'report'"),
-        (MRI, {"n": 0}, "n=0 labelled scans is not usable"),
+        (MRI, {"n": 0}, "`n=0` labelled scans is not usable"),
         (MRI, {"recipe_values": {"learning_rte": 1.0}}, "changes 'learning_rte', which no recipe has"),
         (MRI, {"recipe_values": {"learning_rate": "fast"}}, "learning_rate = 'fast': a float is wanted"),
     ],
@@ -171,7 +171,7 @@ def test_of_slices_rate_and_batch_are_the_target_s_and_a_pre_training_has_its_ow
     rate = make_pretrain_job(DRAWN, CT, training, Missing(pretrain_learning_rate=0.5)).recipe.learning_rate
     assert rate == 0.5
     for missing in (Missing(pretrain_epochs=2), Missing(pretrain_learning_rate=0.5)):
-        with pytest.raises(InputError, match=r"^pretrain_\w+ does not go with volumes such as hdt_c"):
+        with pytest.raises(InputError, match=r"^`pretrain_\w+` does not go with volumes such as hdt_c"):
             make_pretrain_job(DRAWN, HEADS, training, missing)
 
 

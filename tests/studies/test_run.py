@@ -130,7 +130,7 @@ def test_cells_that_do_not_fit_at_once_are_named_with_the_remedy(
     monkeypatch.setattr(group_module, "fit_together", run_out)
     swept = make_sweep(n=[2], seeds=2, methods=[{"name": "E2E"}]).run(AUTO, together=2, say=lambda _: None)
     assert set(swept.failed) == {"E2E-n2-seed0", "E2E-n2-seed1"}
-    assert "give a smaller --together" in swept.failed["E2E-n2-seed0"]
+    assert "give a smaller `together`" in swept.failed["E2E-n2-seed0"]
 
 
 @pytest.mark.slow
@@ -227,7 +227,7 @@ def test_an_n_beyond_the_data_is_left_out_and_one_must_remain(make_sweep: MakeSw
 
 def test_unseen_data_of_which_scans_train_are_refused_before_any_cell(make_sweep: MakeSweep, tmp_path: Path) -> None:
     assert make_sweep(unseen=["source"]).data.unseen  # its test persons train nowhere
-    with pytest.raises(InputError, match=r"2 test subject\(s\) of source \(sub-4, sub-5\) were trained on.*--unseen"):
+    with pytest.raises(InputError, match=r"2 test subject\(s\) of source \(sub-4, sub-5\) were trained on.*`unseen`"):
         make_sweep(unseen=["source"], folds=2)
     assert not (tmp_path / "work" / "sweep").exists()
 

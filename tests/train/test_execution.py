@@ -121,7 +121,7 @@ def test_slices_give_the_same_run_however_they_are_sent(slices: SliceStore, tmp_
         done = train(slices, job, tmp_path / name, way, said)
         assert_same_run(done, plain)
         assert [e["step"] for e in done.epochs] == [e["step"] for e in plain.epochs] == ["4", "7", "11"]
-    assert said.count("steps in a call: 3, as the test loss is looked at every 3 (--watch_every).") == 1
+    assert said.count("steps in a call: 3, as the test loss is looked at every 3 (`watch_every`).") == 1
 
 
 def test_a_run_goes_on_under_another_execution(
@@ -178,7 +178,7 @@ def test_a_cache_that_does_not_fit_is_one_sentence(
 ) -> None:
     monkeypatch.setattr(run_module, "cache_room", lambda *_: 3 * 4 * 16**3 - 1)
     with pytest.raises(
-        InputError, match=r"^--cache=device would hold 4.92e-05 GB of 4 scans .* give --cache=none[^\n]*$"
+        InputError, match=r"^`cache=device` would hold 4.92e-05 GB of 4 scans .* give `cache=none`[^\n]*$"
     ):
         train(tiny_store, patch_job(tiny_network), tmp_path / "patches", CACHED)
     monkeypatch.setattr(run_module, "cache_room", lambda *_: 0)
@@ -198,7 +198,7 @@ def test_a_profile_of_some_steps(tiny_store: Store, tiny_network: UNetConfig, tm
     assert folder.is_relative_to(tmp_path / "trace")
     assert {"perfetto_trace.json.gz"} < {p.name for p in folder.iterdir()}
     train(tiny_store, job, tmp_path / "run", Execution(profile=tmp_path / "none"), said)
-    assert said[-1].startswith("--profile: no trace, since this call did 0 step(s)")
+    assert said[-1].startswith("`profile`: no trace, since this call did 0 step(s)")
     assert not (tmp_path / "none").exists()
 
 

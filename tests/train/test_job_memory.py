@@ -40,7 +40,7 @@ def test_a_budget_that_nothing_fits_is_refused_before_the_folder_is_used(
 ) -> None:
     """One sentence, and the next call may use the folder."""
     monkeypatch.setattr(memory, "HOPELESS", 1.0)
-    with pytest.raises(InputError, match=r"--memory_budget is 0\.01 MB: no --remat"):
+    with pytest.raises(InputError, match=r"`memory_budget` is 0\.01 MB: no `remat`"):
         train_job(
             tiny_store,
             _job(tiny_network),

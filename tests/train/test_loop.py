@@ -188,7 +188,7 @@ def test_a_changed_setting_is_refused_and_named(tiny_store: Store, settings: Job
     job = dataclasses.replace(settings, steps=1)
     train(tiny_store, job, tmp_path / "run")
     for changed in (dataclasses.replace(job, seed=5), dataclasses.replace(job, network=_wider(job.network))):
-        with pytest.raises(InputError, match=r"was made with other settings.*--workdir") as e:
+        with pytest.raises(InputError, match=r"was made with other settings.*`workdir`") as e:
             train(tiny_store, changed, tmp_path / "run")
         said = "job.seed was 0 and is now 5" if changed.seed else "job.network.bottleneck was [4] and is now [4, 4]"
         assert said in str(e.value)
@@ -239,7 +239,7 @@ def test_the_best_checkpoint_is_the_one_that_is_loaded(
 
 
 def test_validation_needs_scans(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--patience needs scans"):
+    with pytest.raises(InputError, match="`patience` needs scans"):
         train(tiny_store, dataclasses.replace(settings, patience=1), tmp_path / "a")
     with pytest.raises(InputError, match="leaves none to train on"):
         train(tiny_store, dataclasses.replace(settings, n=2, validation=2), tmp_path / "b")

@@ -62,7 +62,7 @@ def test_the_fastest_policy_that_fits_is_taken_and_told(megabytes: int, policy: 
     fits, said = _fit(megabytes * MB)
     assert fits.prediction.plan.remat == policy
     assert fits.prediction.total <= megabytes * MB
-    assert len(said) == 1 and f"--remat={policy}" in said[0] and f"{megabytes} MB" in said[0]
+    assert len(said) == 1 and f"`remat={policy}`" in said[0] and f"{megabytes} MB" in said[0]
     assert all(f"{p} " in said[0] for p in KEPT if KEPT[p] > KEPT[policy])
 
 
@@ -71,15 +71,15 @@ def test_a_policy_that_was_asked_for_is_only_checked() -> None:
     """Nothing else is chosen: it fits or is refused with what would."""
     fits, _ = _fit(40 * MB, StepPlan("block"), fixed=True)
     assert fits.prediction.plan.remat == "block"
-    with pytest.raises(InputError, match=r"--remat=full .*MB\)\.") as e:
+    with pytest.raises(InputError, match=r"`remat=full` .*MB\)\.") as e:
         _fit(9 * MB, StepPlan("block"), fixed=True)
-    assert "2 samples of 50x50x100" in str(e.value) and "--memory_budget is 9 MB" in str(e.value)
+    assert "2 samples of 50x50x100" in str(e.value) and "`memory_budget` is 9 MB" in str(e.value)
 
 
 @pytest.mark.usefixtures("device", "uncompiled")
 def test_where_no_policy_fits_smaller_batches_are_advised_and_last_smaller_patches() -> None:
     """The batch comes after what leaves the result as it is."""
-    with pytest.raises(InputError, match=r"--batch_size=1 "):
+    with pytest.raises(InputError, match=r"`batch_size=1` "):
         _fit(5 * MB)
     with pytest.raises(InputError, match="prepare smaller patches") as e:
         _fit(2)
@@ -90,7 +90,7 @@ def test_where_no_policy_fits_smaller_batches_are_advised_and_last_smaller_patch
 def test_without_a_budget_the_device_is_the_limit(device: Any) -> None:
     """A step beyond the device is refused before it runs; a budget beyond the device is not believed."""
     device(9 * MB)
-    with pytest.raises(InputError, match="the free RAM is 9 MB: it would fit with --remat=full"):
+    with pytest.raises(InputError, match="the free RAM is 9 MB: it would fit with `remat=full`"):
         _fit(None, fixed=True)
     fits, said = _fit(10**12)
     assert fits.prediction.plan.remat == "full" and "more than there is" in said[0]
@@ -141,5 +141,5 @@ def test_running_out_all_the_same_advises_less_than_was_predicted() -> None:
     """What was predicted to fit and did not is no measure of itself."""
     asked = StepMemory(StepPlan(), 2 * MB, 5 * MB, 16 * MB)
     error = shortage(make, STATE, BATCH, asked, Capacity(1000 * MB, "the memory of the GPU"), failed=True)
-    assert str(error).startswith("The memory ran out while training") and "it would fit with --" in str(error)
+    assert str(error).startswith("The memory ran out while training") and "it would fit with `" in str(error)
     assert "1 GB" in str(error)

@@ -15,12 +15,12 @@ USUAL = get_recipe("default")
 @pytest.mark.parametrize(
     ("given", "pretrained", "dimensions", "says"),
     [
-        ({"l2sp": 0.1}, False, 3, "--l2sp=0.1 pulls towards pre-trained .* give --pretask"),
-        ({"unfreezing": "staged"}, False, 2, "--unfreezing=staged spares pre-trained .* give --pretask"),
+        ({"l2sp": 0.1}, False, 3, "`l2sp=0.1` pulls towards pre-trained .* give `pretask`"),
+        ({"unfreezing": "staged"}, False, 2, "`unfreezing=staged` spares pre-trained .* give `pretask`"),
         ({"unfreezing": "slowly"}, True, 3, "unfreezing named 'slowly': choose from at_once, staged"),
-        ({"l2sp": -1.0}, True, 3, "--l2sp=-1.0 is not a strength"),
-        ({"l2sp": math.nan}, True, 3, "--l2sp=nan is not a strength"),
-        ({"randomisation": True}, True, 2, "--randomisation is for volumes"),
+        ({"l2sp": -1.0}, True, 3, "`l2sp=-1.0` is not a strength"),
+        ({"l2sp": math.nan}, True, 3, "`l2sp=nan` is not a strength"),
+        ({"randomisation": True}, True, 2, "`randomisation` is for volumes"),
     ],
 )
 def test_what_is_refused(given: dict[str, Any], pretrained: bool, dimensions: int, says: str) -> None:

@@ -283,12 +283,12 @@ def test_a_liver_that_nothing_shows_is_refused(tumours: SliceStore, tmp_path: Pa
         (None, r"neither the labels nor the pre-trained model show one: name a pre-trained model with a liver output"),
         (pretrained(TUMOUR), r"neither the labels nor the pre-trained model show one"),
         (pretrained(three), r"same number of slice channels \(1\)"),
-        (without_liver(), r"finds no liver in 2 volume\(s\) of .*: choose another --loss"),
+        (without_liver(), r"finds no liver in 2 volume\(s\) of .*: choose another `loss`"),
     ]
     for before, said in cases:
         with pytest.raises(InputError, match=said) as e:
             train(tumours, job, tmp_path / "run", before)
-        assert "--loss=liver_bce" in str(e.value)
+        assert "`loss=liver_bce`" in str(e.value)
         assert "\n" not in str(e.value)
 
 
@@ -298,7 +298,7 @@ def test_what_is_refused_claims_no_run_folder(tumours: SliceStore, tmp_path: Pat
     liver = dataclasses.replace(NETWORK, outputs=("liver",))
     with pytest.raises(InputError, match="there is none but liver: choose the loss bce"):
         train(only_liver, small_job(liver, "liver_bce"), tmp_path / "a")
-    with pytest.raises(InputError, match="use --sampling=all"):
+    with pytest.raises(InputError, match="use `sampling=all`"):
         train(only_liver, small_job(liver, sampling="balanced"), tmp_path / "b")
     with pytest.raises(InputError, match="finds no liver"):
         train(tumours, small_job(TUMOUR, "liver_bce"), tmp_path / "c", without_liver())

@@ -86,7 +86,7 @@ def test_all_differences_are_listed(tiny_network: UNetConfig) -> None:
         "params/extra/kernel: not expected",
         "batch_stats/encoder_1/bn_0/mean: missing",
         "head/bias: float32 (3,) instead of float32 (2,)",
-        "--network",
+        "`network`",
     ]:
         assert part in message
     assert "\n" not in message

@@ -145,7 +145,7 @@ def test_another_number_of_slice_channels_is_refused_and_the_kernels_named() -> 
         for part in (
             f"params/encoder_0/conv_0/kernel: float32 (3, 3, {was}, 2) instead of float32 (3, 3, {wanted}, 2)",
             f"params/encoder_0/short/kernel: float32 ({was}, 2) instead of float32 ({wanted}, 2)",
-            "--slice_channels",
+            "`slice_channels`",
         ):
             assert part in message
         assert message.count("instead of") == 2  # the head is matched by name, and no fault

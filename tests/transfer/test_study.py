@@ -91,7 +91,7 @@ def test_without_the_pre_task_in_the_store_its_one_model_of_scans_is_reused(
     there = dataclasses.replace(place, store=tmp_path / "elsewhere")
     assert kept_pretraining(there, store.spec, JOB, plain) is None
     finished(tmp_path / "tiny-seed0-0123abce", settings, synthetic=False)
-    with pytest.raises(InputError, match=r"several models .* name one with --pretrained"):
+    with pytest.raises(InputError, match=r"several models .* name one with `pretrained`"):
         kept_pretraining(place, store.spec, JOB, plain)
 
 

@@ -75,19 +75,19 @@ def find_cluster(
       InputError: some of the three are missing, or a value is not usable.
     """
     if (coordinator, num_processes, process_id) != (None, None, None):
-        names, given = ("`coordinator`", "`num_processes`", "`process_id`"), (coordinator, num_processes, process_id)
+        names, given = ("coordinator", "num_processes", "process_id"), (coordinator, num_processes, process_id)
         source = "by the flags"
     else:
         names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
         given, source = tuple(environment.get(n) for n in names), "by the environment"  # type: ignore[assignment]
         if given[1:] == (None, None):  # an address alone says nothing: JAX takes it beside a scheduler's variables
             return _scheduled(environment)
-    missing = [n for n, v in zip(names, given, strict=True) if v in (None, "")]
+    missing = [f"`{n}`" for n, v in zip(names, given, strict=True) if v in (None, "")]
     number = None if given[1] is None else _whole_number(names[1], given[1])
     if number == 1 and not (missing and given[0]):
         return None
     if missing:
-        there = [n for n in names if n not in missing]
+        there = [f"`{n}`" for n in names if f"`{n}`" not in missing]
         raise InputError(
             f"{' and '.join(there)} {'is' if len(there) == 1 else 'are'} given without {' and '.join(missing)}: "
             "several processes of one run need all three, the first two the same for all."
@@ -95,12 +95,14 @@ def find_cluster(
     address, index = str(given[0]), _whole_number(names[2], given[2])
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise InputError(f"{names[0]}={address} is not usable: give HOST:PORT of process 0, as in node1:12345.")
+        raise InputError(f"`{names[0]}={address}` is not usable: give HOST:PORT of process 0, as in node1:12345.")
     assert number is not None
     if number < 1:
-        raise InputError(f"{names[1]}={number} is not usable: give 1 or more.")
+        raise InputError(f"`{names[1]}={number}` is not usable: give 1 or more.")
     if not 0 <= index < number:
-        raise InputError(f"{names[2]}={index} of {number} processes is not usable: they count from 0 to {number - 1}.")
+        raise InputError(
+            f"`{names[2]}={index}` of {number} processes is not usable: they count from 0 to {number - 1}."
+        )
     return Cluster(number, index, address, source) if number > 1 else None
 
 
@@ -108,7 +110,7 @@ def _whole_number(name: str, value: Any) -> int:
     try:
         return int(value)
     except ValueError:
-        raise InputError(f"{name}={value} is not usable: give a whole number.") from None
+        raise InputError(f"`{name}={value}` is not usable: give a whole number.") from None
 
 
 def _scheduled(environment: Mapping[str, str]) -> Cluster | None:

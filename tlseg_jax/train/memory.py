@@ -54,10 +54,10 @@ class StepPlan:
     batch_size: int = 2
     multiple: int = 1
 
-    def flags(self, before: "StepPlan") -> str:
-        """The flags that lead from `before` here."""
+    def settings(self, before: "StepPlan") -> str:
+        """The settings that lead from `before` here."""
         return " ".join(
-            f"--{f.name}={getattr(self, f.name)}"
+            f"`{f.name}={getattr(self, f.name)}`"
             for f in dataclasses.fields(self)
             if getattr(self, f.name) != getattr(before, f.name)
         )
@@ -222,7 +222,7 @@ def shortage(
     needs = f"a training step on {samples} takes {format_bytes(asked.total)} ({asked.source}), and {capacity}"
     fault = f"The memory ran out while training: {needs}" if failed else needs[0].upper() + needs[1:]
     if way:
-        remedy = f"it would fit with {way.plan.flags(asked.plan)} ({format_bytes(way.total)})"
+        remedy = f"it would fit with {way.plan.settings(asked.plan)} ({format_bytes(way.total)})"
     else:
         larger = "give a larger budget" if capacity.what == BUDGET else "take a larger device"
         remedy = f"no `remat`, `precision` or `batch_size` makes it fit; {larger}, or prepare smaller patches"
