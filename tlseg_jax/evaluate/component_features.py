@@ -16,12 +16,16 @@ from collections.abc import Mapping
 
 import numpy as np
 import SimpleITK as sitk
+from jaxtyping import Bool, Float64, Int32
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from tlseg_jax.datasets.spec import Spacing3
 from tlseg_jax.evaluate.detection import label_components
 from tlseg_jax.evaluate.metrics import Mask
+from tlseg_jax.evaluate.slice_inference import Planes
+
+PlaneMask = Bool[np.ndarray, "planes x y"]
 
 SHELL_MM = 5.0
 
@@ -76,20 +80,20 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 
 
 def component_features(
-    probability: NDArray[np.floating], mask: Mask, image: NDArray[np.floating], spacing: Spacing3, liver: Mask | None
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    probability: Planes, mask: PlaneMask, image: Planes, spacing: Spacing3, liver: PlaneMask | None
+) -> tuple[Int32[np.ndarray, "planes x y"], Float64[np.ndarray, "components features"]]:
     """The connected components of a prediction and the features of each.
 
     Args:
-      probability: (planes, x, y) of the structure.
-      mask: (planes, x, y), the predicted structure; components by `label_components`.
-      image: (planes, x, y), prepared.
+      probability: of the structure.
+      mask: the predicted structure; components by `label_components`.
+      image: prepared.
       spacing: voxel sides on x, y, z in mm.
-      liver: (planes, x, y), the predicted liver; None where the network has no such output.
+      liver: the predicted liver; None where the network has no such output.
 
     Returns:
-      labels: (planes, x, y), 0 outside and 1 to n in the components.
-      table: (n, len(FEATURES)) float64; row i - 1 belongs to component i.
+      labels: 0 outside and 1 to n in the components.
+      table: `FEATURES` of each; row i - 1 belongs to component i.
 
     Raises:
       ValueError: the arrays differ in shape.
@@ -125,8 +129,8 @@ def component_features(
     return labels, table
 
 
-def find_body(image: NDArray[np.floating]) -> Mask:
-    """The body in a prepared image (planes, x, y): see the head of this file; empty in an even image."""
+def find_body(image: Planes) -> PlaneMask:
+    """The body in a prepared image: see the head of this file; empty in an even image."""
     values = np.ascontiguousarray(image, np.float32)
     if values.min() == values.max():
         return np.zeros(image.shape, np.bool_)

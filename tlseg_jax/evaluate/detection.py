@@ -14,11 +14,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Int32
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
-
-from tlseg_jax.evaluate.metrics import Mask
 
 OVERLAP = 0.5
 """Intersection over union from which on a tumour counts as found."""
@@ -53,14 +51,14 @@ class Detection:
         return dataclasses.asdict(self) | {"precision": self.precision, "recall": self.recall}
 
 
-def label_components(mask: Mask) -> tuple[NDArray[np.int32], int]:
+def label_components(mask: Bool[np.ndarray, "a b c"]) -> tuple[Int32[np.ndarray, "a b c"], int]:
     """Number the connected components of a mask.
 
     Args:
-      mask: three axes in any order, bool.
+      mask: axes in any order.
 
     Returns:
-      An array of the same shape with 0 outside and 1 to n inside, and n.
+      An array with 0 outside and 1 to n inside, and n.
 
     Raises:
       ValueError: the mask is not bool or has not three axes.
@@ -71,12 +69,17 @@ def label_components(mask: Mask) -> tuple[NDArray[np.int32], int]:
     return labels, int(count)
 
 
-def detect(predicted: Mask, reference: Mask, threshold: float = OVERLAP, smallest: int = 1) -> Detection:
+def detect(
+    predicted: Bool[np.ndarray, "a b c"],
+    reference: Bool[np.ndarray, "a b c"],
+    threshold: float = OVERLAP,
+    smallest: int = 1,
+) -> Detection:
     """Count the tumours of one volume.
 
     Args:
-      predicted: three axes in any order, bool.
-      reference: of the same shape.
+      predicted: axes in any order.
+      reference: axes in the same order.
       threshold: intersection over union from which on a tumour counts as found, above 0 and at most 1.
       smallest: components of fewer voxels are left out of both masks; 1 leaves out none.
 

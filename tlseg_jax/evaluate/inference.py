@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 import numpy as np
+from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, Shape3
 from tlseg_jax.geometry import Box, crop_or_pad, paste
 from tlseg_jax.runtime.errors import InputError
 
-Predictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(batch, x, y, z) float32 normalised patches -> (batch, x, y, z) float32 probability of the structure."""
+Predictor = Callable[[Float32[np.ndarray, "batch x y z"]], Float32[np.ndarray, "batch x y z"]]
+"""Normalised patches -> probability of the structure."""
 
 Tiles = Literal["gaussian", "paper"]
 """How a data set without a fixed patch is tiled: overlapping and blended, or side by side as in the paper."""
@@ -26,20 +27,20 @@ THRESHOLD = 0.5
 
 
 def predict_volume(
-    image: NDArray[np.floating],
+    image: Float[np.ndarray, "x y z"],
     spec: DatasetSpec,
     box: Box | None,
     predictor: Predictor,
     tiles: Tiles = "gaussian",
     batch: int = 2,
-) -> NDArray[np.float32]:
+) -> Float32[np.ndarray, "x y z"]:
     """Probability of the structure in every voxel of a prepared volume.
 
     A spec with a fixed patch is predicted in that one box; one with patches from anywhere
     (`random_patch`, the paper's HDT-WB) in tiles of the patch size.
 
     Args:
-      image: (x, y, z), normalised.
+      image: normalised.
       spec: the data set that the network was trained on.
       box: the fixed patch; not used for tiles.
       predictor: the network.
@@ -47,7 +48,7 @@ def predict_volume(
       batch: tiles a call.
 
     Returns:
-      (x, y, z) float32 in 0 to 1, zero outside the box.
+      0 to 1, zero outside the box.
 
     Raises:
       InputError: there is no box where one is needed, it misses the volume, an unknown kind of
@@ -67,16 +68,13 @@ def predict_volume(
     return predict_box(image, box, predictor)
 
 
-def predict_box(image: NDArray[np.floating], box: Box, predictor: Predictor) -> NDArray[np.float32]:
+def predict_box(image: Float[np.ndarray, "x y z"], box: Box, predictor: Predictor) -> Float32[np.ndarray, "x y z"]:
     """Probability in one box; zero outside it.
 
     Args:
-      image: (x, y, z); where the box reaches outside, the border is repeated.
+      image: where the box reaches outside, the border is repeated.
       box: the patch.
       predictor: the network, called once with (1, *box.size).
-
-    Returns:
-      (x, y, z) float32.
 
     Raises:
       InputError: the box lies wholly outside the volume, or the values are not finite.
@@ -93,14 +91,14 @@ def predict_box(image: NDArray[np.floating], box: Box, predictor: Predictor) -> 
 
 
 def predict_tiles(
-    image: NDArray[np.floating],
+    image: Float[np.ndarray, "x y z"],
     tile: Shape3,
     predictor: Predictor,
     *,
     overlap: float = 0.5,
     weights: Literal["gaussian", "uniform"] = "gaussian",
     batch: int = 2,
-) -> NDArray[np.float32]:
+) -> Float32[np.ndarray, "x y z"]:
     """Probability over the whole volume from tiles.
 
     With `overlap` 0 the tiles stand side by side from voxel 0, as in the paper (section 4.1: no overlap
@@ -113,7 +111,7 @@ def predict_tiles(
     normalised by axis beforehand, and one float32 volume (the result) is all that is accumulated.
 
     Args:
-      image: (x, y, z), any float type; tiles are converted one batch at a time.
+      image: tiles of it are converted one batch at a time.
       tile: voxels of a tile.
       predictor: the network, always called with (batch, *tile): the last batch is filled up with
         its own first tile, so that a compiled network is compiled once.
@@ -121,9 +119,6 @@ def predict_tiles(
       weights: "gaussian" (standard deviation an eighth of the side) trusts a tile's middle, where the
         network sees context on all sides; "uniform" takes the plain mean.
       batch: tiles a call.
-
-    Returns:
-      (x, y, z) float32.
 
     Raises:
       ValueError: an overlap, batch or weights out of range.
@@ -153,7 +148,7 @@ def _call(predictor: Predictor, patches: NDArray[np.float32]) -> NDArray[np.floa
     return probability
 
 
-def check_probability(probability: NDArray[np.floating]) -> None:
+def check_probability(probability: Float[np.ndarray, "..."]) -> None:
     """Check what a network gave.
 
     Raises:

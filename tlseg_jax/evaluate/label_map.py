@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
+from jaxtyping import Bool, UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.geometry import Affine
@@ -71,7 +72,7 @@ def check_output(files: ScanFiles, path: Path) -> str:
 
 
 def save_label_map(
-    mask: NDArray[np.bool_] | NDArray[np.uint8],
+    mask: Bool[np.ndarray, "x y z"] | UInt8[np.ndarray, "x y z"],
     affine: Affine,
     files: ScanFiles,
     path: Path,
@@ -83,7 +84,7 @@ def save_label_map(
     bit for bit. Nothing else of the scan's header is: its free text and extensions may name a patient.
 
     Args:
-      mask: (x, y, z) bool, written as 0 and 1, or uint8 values, in the scan's own axes.
+      mask: bool, written as 0 and 1, or values, in the scan's own axes.
       affine: (4, 4) voxel -> RAS mm of the scan.
       files: the scan.
       path: the output; its folder is made if it is missing.

@@ -3,27 +3,32 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.inference import check_probability
 
-SlicePredictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(batch, x, y, channels) float32 planes -> (batch, x, y, outputs) float32 probability of each structure."""
+SlicePredictor = Callable[[Float32[np.ndarray, "batch x y channels"]], Float32[np.ndarray, "batch x y outputs"]]
+"""Planes -> probability of each structure."""
 
 BATCH = 8
 
+Planes = Float[np.ndarray, "planes x y"]
 
-def predict_planes(image: NDArray[np.floating], predictor: SlicePredictor, batch: int = BATCH) -> NDArray[np.float32]:
+
+def predict_planes(
+    image: Float[np.ndarray, "planes x y channels"], predictor: SlicePredictor, batch: int = BATCH
+) -> Float32[np.ndarray, "planes x y outputs"]:
     """Probability of every structure in planes that have their channels.
 
     Args:
-      image: (planes, x, y, channels), any float type; converted one batch at a time.
+      image: converted one batch at a time.
       predictor: the network, always called with `batch` planes: the last batch is filled up with its
         own first plane, so that a compiled network is compiled once.
       batch: planes a call.
 
     Returns:
-      (planes, x, y, outputs) float32 in 0 to 1.
+      0 to 1.
 
     Raises:
       InputError: the network gives values that are not finite.
@@ -35,19 +40,19 @@ def predict_planes(image: NDArray[np.floating], predictor: SlicePredictor, batch
 
 
 def predict_stack(
-    planes: NDArray[np.floating], channels: int, z: Sequence[int], predictor: SlicePredictor, batch: int = BATCH
-) -> NDArray[np.float32]:
+    planes: Planes, channels: int, z: Sequence[int], predictor: SlicePredictor, batch: int = BATCH
+) -> Float32[np.ndarray, "planes x y outputs"]:
     """As `predict_planes` of `stack_channels`, and only one batch of stacked planes is held at a time.
 
     Args:
-      planes: (planes, x, y).
+      planes: as the store has them.
       channels: see `neighbours_by_z`.
       z: see `neighbours_by_z`.
       predictor: see `predict_planes`.
       batch: see `predict_planes`.
 
     Returns:
-      (planes, x, y, outputs) float32 in 0 to 1.
+      0 to 1.
 
     Raises:
       InputError: the network gives values that are not finite.
@@ -57,16 +62,16 @@ def predict_stack(
     return _predict(len(planes), lambda a, b: np.moveaxis(planes[rows[a:b]], 1, -1), predictor, batch)
 
 
-def stack_channels(planes: NDArray[np.floating], channels: int, z: Sequence[int]) -> NDArray[np.floating]:
+def stack_channels(planes: Planes, channels: int, z: Sequence[int]) -> Float[np.ndarray, "planes x y {channels}"]:
     """Each plane with its neighbours as channels (2.5D; Wang & Tang 2020, on the best LiTS entries).
 
     Args:
-      planes: (planes, x, y).
+      planes: as the store has them.
       channels: see `neighbours_by_z`.
       z: see `neighbours_by_z`.
 
     Returns:
-      (planes, x, y, channels), the plane itself in the middle, from the feet upwards.
+      The plane itself in the middle, from the feet upwards.
 
     Raises:
       ValueError: the planes do not fit `z`, or see `neighbours_by_z`.
@@ -74,7 +79,7 @@ def stack_channels(planes: NDArray[np.floating], channels: int, z: Sequence[int]
     return np.moveaxis(planes[_rows(planes, channels, z)], 1, -1)
 
 
-def neighbours_by_z(z: Sequence[int], channels: int) -> NDArray[np.intp]:
+def neighbours_by_z(z: Sequence[int], channels: int) -> Int[np.ndarray, "planes {channels}"]:
     """Which planes make the channels of each plane.
 
     A neighbour is the plane of the next whole z. Where there is none, at the ends of a volume, the last
@@ -85,7 +90,7 @@ def neighbours_by_z(z: Sequence[int], channels: int) -> NDArray[np.intp]:
       channels: odd; 2k + 1 gives k planes on each side.
 
     Returns:
-      (planes, channels) positions in `z`.
+      Positions in `z`.
 
     Raises:
       ValueError: the channels are not odd, or `z` does not rise.

@@ -6,10 +6,12 @@ import itertools
 import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Bool, Float, Integer, Key
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.input.randomise import randomise
 
+Count = int | Integer[Array, ""]
 _PERMUTATIONS = tuple(itertools.permutations(range(3)))
 
 
@@ -39,13 +41,13 @@ def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool, random
     return Augmentation(spec.flip_left_right, spec.random_rotations, intensity, affine, randomise)
 
 
-def sample_key(seed: int | jax.Array, step: jax.Array | int, sample: jax.Array | int) -> jax.Array:
+def sample_key(seed: Count, step: Count, sample: Count) -> Key[Array, ""]:
     """The key of one sample of one step."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), sample)
 
 
-def mirrors(seed: int | jax.Array, step: jax.Array | int, batch: int, first: jax.Array | int = 0) -> jax.Array:
-    """(batch,) bool: which samples of a step `augment_batch` mirrors, where it mirrors at all."""
+def mirrors(seed: Count, step: Count, batch: int, first: Count = 0) -> Bool[Array, " {batch}"]:
+    """Which samples of a step `augment_batch` mirrors, where it mirrors at all."""
     samples = first + jnp.arange(batch)
     return jax.vmap(lambda i: _mirrored(jax.random.split(sample_key(seed, step, i), 4)[0]))(samples)
 
@@ -55,34 +57,31 @@ def _mirrored(key: jax.Array) -> jax.Array:
 
 
 def augment_batch(
-    image: jax.Array,
-    label: jax.Array,
-    seed: int | jax.Array,
-    step: jax.Array,
+    image: Float[Array, "batch x y z"],
+    label: Integer[Array, "batch x y z"],
+    seed: Count,
+    step: Count,
     augmentation: Augmentation,
-    first: jax.Array | int = 0,
-) -> tuple[jax.Array, jax.Array]:
+    first: Count = 0,
+) -> tuple[Float[Array, "batch x y z"], Integer[Array, "batch x y z"]]:
     """Augment every sample of a batch with its own key.
 
     Args:
-      image: (batch, x, y, z) float32.
-      label: (batch, x, y, z) integers.
+      image: z-scored.
+      label: of the same voxels.
       seed: of the run.
-      step: which training step, a scalar.
+      step: which training step.
       augmentation: what to do.
       first: place of the first sample in the whole batch, where this is a part of one.
-
-    Returns:
-      Image and label of the same shapes.
     """
     keys = jax.vmap(lambda i: sample_key(seed, step, i))(first + jnp.arange(image.shape[0]))
     return jax.vmap(lambda k, i, t: augment(k, i, t, augmentation))(keys, image, label)
 
 
 def augment(
-    key: jax.Array, image: jax.Array, label: jax.Array, augmentation: Augmentation
-) -> tuple[jax.Array, jax.Array]:
-    """Augment one patch (x, y, z); the same key always does the same."""
+    key: Key[Array, ""], image: Float[Array, "x y z"], label: Integer[Array, "x y z"], augmentation: Augmentation
+) -> tuple[Float[Array, "x y z"], Integer[Array, "x y z"]]:
+    """Augment one patch; the same key always does the same."""
     flip, turn, warp, intensity = jax.random.split(key, 4)
     if augmentation.random_rotations:
         image, label = _rotate(turn, image, label)

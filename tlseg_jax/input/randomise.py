@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Key
 
 SEGMENTS = 6
 """Pieces of the grey value curve."""
@@ -74,12 +75,12 @@ class Look:
     shift: jax.Array
 
 
-def randomise(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Redraw one patch (x, y, z); the same key always does the same. See `draw_look` and `apply_look`."""
+def randomise(key: Key[Array, ""], image: Float[Array, "x y z"]) -> Float[Array, "x y z"]:
+    """Redraw one patch; the same key always does the same. See `draw_look` and `apply_look`."""
     return apply_look(draw_look(key), image)
 
 
-def draw_look(key: jax.Array) -> Look:
+def draw_look(key: Key[Array, ""]) -> Look:
     """A random look.
 
     How likely a piece of the curve is to rise is drawn for the whole curve, so that contrasts like the scan's own,
@@ -108,7 +109,7 @@ def draw_look(key: jax.Array) -> Look:
     )
 
 
-def apply_look(look: Look, image: jax.Array) -> jax.Array:
+def apply_look(look: Look, image: Float[Array, "x y z"]) -> Float[Array, "x y z"]:
     """A patch as another scanner might have shown it.
 
     In this order: grey values through the curve, which need not rise, the bias field, the Gaussian blur, thick slices
@@ -117,10 +118,10 @@ def apply_look(look: Look, image: jax.Array) -> jax.Array:
 
     Args:
       look: from `draw_look`.
-      image: (x, y, z) z-scored, floating point.
+      image: z-scored.
 
     Returns:
-      (x, y, z), finite; a patch of one grey value stays of one.
+      Finite; a patch of one grey value stays of one.
     """
     mean, deviation = image.mean(), image.std()
     grey = remap(look.slopes, _standardise(image) / (2 * REACH) + 0.5)
@@ -134,12 +135,12 @@ def apply_look(look: Look, image: jax.Array) -> jax.Array:
     return grey / jnp.sqrt(1 + look.noise**2) * deviation * look.scale + mean + look.shift
 
 
-def remap(slopes: jax.Array, grey: jax.Array) -> jax.Array:
+def remap(slopes: Float[Array, " pieces"], grey: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Grey values of about 0 to 1 through a curve of straight pieces of equal width, the outer ones without end.
 
     Args:
-      slopes: (pieces,), 2 or more.
-      grey: any shape.
+      slopes: 2 or more.
+      grey: the values.
     """
     pieces = slopes.shape[0]
     # A sum of ramps: plain arithmetic on every voxel, where looking up each voxel's piece would gather.
@@ -149,14 +150,14 @@ def remap(slopes: jax.Array, grey: jax.Array) -> jax.Array:
     return out + slopes[-1] * jnp.maximum(grey - (pieces - 1) / pieces, 0.0)
 
 
-def blur_matrix(sigma: jax.Array, size: int) -> jax.Array:
-    """(size, size): a Gaussian blur along an axis, of the voxels that there are."""
+def blur_matrix(sigma: Float[Array, ""], size: int) -> Float[Array, "{size} {size}"]:
+    """A Gaussian blur along an axis, of the voxels that there are."""
     distance = jnp.arange(size)[:, None] - jnp.arange(size)[None]
     return jax.nn.softmax(-0.5 * (distance / jnp.maximum(sigma, 1e-3)) ** 2)
 
 
-def slices_matrix(thickness: jax.Array, offset: jax.Array, size: int) -> jax.Array:
-    """(size, size): an axis cut into slices, each the mean over its thickness, and interpolated back to its voxels.
+def slices_matrix(thickness: Float[Array, ""], offset: Float[Array, ""], size: int) -> Float[Array, "{size} {size}"]:
+    """An axis cut into slices, each the mean over its thickness, and interpolated back to its voxels.
 
     Args:
       thickness: of a slice, and the distance of their centres, in voxels; 1 at offset 0 changes nothing.

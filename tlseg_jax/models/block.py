@@ -1,7 +1,7 @@
 """Convolution, batch norm and ReLU, once for each of a list of widths: what the 3D networks are made of."""
 
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
 
 from tlseg_jax.models.layers import Conv, Parts
 from tlseg_jax.models.lowering.conv import Lowering
@@ -26,8 +26,10 @@ class Block(nn.Module):
     axis: str | None = None
 
     @nn.compact
-    def __call__(self, parts: Parts, train: bool, running: frozenset[str], last_relu: bool) -> jax.Array:
-        """Parts of three sides -> (batch, depth, height, width, widths[-1]).
+    def __call__(
+        self, parts: Parts, train: bool, running: frozenset[str], last_relu: bool
+    ) -> Float[Array, "batch depth height width {self.widths[-1]}"]:
+        """The block of parts with three sides.
 
         Args:
           parts: the input.

@@ -7,6 +7,7 @@ parameters to train: on a CPU a whole training step took 12 to 19% longer (bench
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Integer, Key
 
 WORD = 32
 """Random bits come in words of this many."""
@@ -22,13 +23,15 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, samples: jax.Array | None = None) -> jax.Array:
-        """(batch, ...) -> the same; `x` itself unless in training. Draws from the random stream "dropout".
+    def __call__(
+        self, x: Float[Array, "batch *sides channels"], train: bool, samples: Integer[Array, " batch"] | None = None
+    ) -> Float[Array, "batch *sides channels"]:
+        """`x` itself unless in training. Draws from the random stream "dropout".
 
         Args:
           x: the input.
           train: whether it acts.
-          samples: (batch,) places of the rows in the whole batch, by which each draws: what is dropped of a sample is
+          samples: places of the rows in the whole batch, by which each draws: what is dropped of a sample is
             then the same however the batch is divided. None: 0, 1, ...
         """
         if not train or self.rate == 0:
@@ -45,8 +48,8 @@ class Dropout(nn.Module):
         return jnp.where(keep, x / (1 - self.rate), jnp.zeros((), x.dtype))
 
 
-def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Independent fair coins, bool of `shape`; a word's bits lie along the last axis."""
+def random_bits(key: Key[Array, ""], shape: tuple[int, ...]) -> Bool[Array, "..."]:
+    """Independent fair coins of `shape`; a word's bits lie along the last axis."""
     *outer, last = shape
     words = jax.random.bits(key, (*outer, -(-last // WORD)), jnp.uint32)
     bits = words[..., None] >> jnp.arange(WORD, dtype=jnp.uint32) & 1

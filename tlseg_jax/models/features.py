@@ -1,7 +1,7 @@
 """A network in two parts: features, which its first resolution levels give, and the rest, which needs nothing else.
 
 Where those levels are frozen, the features of an image are the same in every step (`input/feature_cache.py`).
-What a network's features hold is plain arrays, each with the batch as its first axis:
+What a network's features hold is plain arrays:
 
 skip_0, skip_1, ...   what each of the levels hands to the decoder, in the network's type.
 switches_0, ...       of a network that un-pools: the corner of each maximum, uint8.
@@ -15,11 +15,12 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Shaped
 
 Part = Literal["all", "features", "rest"]
 """What of a network is computed: image -> logits, image -> features, or features -> logits."""
 
-Features = dict[str, jax.Array]
+Features = dict[str, Shaped[Array, "batch ..."]]
 
 Down = Callable[[nn.Module, int, jax.Array], tuple[Features, jax.Array]]
 """(network, number of the level, its input) -> what the level keeps for the decoder, and what goes into the next."""
@@ -40,14 +41,16 @@ def check_part(x: jax.Array | Features, part: Part, levels: int, most: int) -> N
         raise ValueError(f"part='{part}' takes {'features' if part == 'rest' else 'an image'}")
 
 
-def first_levels(net: nn.Module, down: Down, levels: int, x: jax.Array, sides: tuple[int, ...]) -> Features:
+def first_levels(
+    net: nn.Module, down: Down, levels: int, x: Float[Array, "batch *padded channels"], sides: tuple[int, ...]
+) -> Features:
     """The features of a network's first levels.
 
     Args:
       net: the network.
       down: a level of it on the way down.
       levels: how many.
-      x: (batch, *sides, channels), padded.
+      x: the input, padded.
       sides: of the image before it was padded.
     """
     features: Features = {}

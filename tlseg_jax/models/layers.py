@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from tlseg_jax.models.lowering.conv import Lowering, convolution_of_parts
 from tlseg_jax.models.up_conv import up_convolution
 
-Parts = Sequence[jax.Array]
-"""Arrays (batch, *sides, channels) that differ in their channels only."""
+Parts = Sequence[Float[Array, "batch *sides _"]]
+"""Arrays that differ in their channels only."""
 
 RUNNING_NOWHERE: frozenset[str] = frozenset()
 """No batch norm that keeps to its running averages in training."""
@@ -39,8 +39,8 @@ class Conv(nn.Module):
     lowering: Lowering | None = None
 
     @nn.compact
-    def __call__(self, parts: Parts) -> jax.Array:
-        """Parts of two or three sides -> (batch, *sides, features)."""
+    def __call__(self, parts: Parts) -> Float[Array, "batch *sides {self.features}"]:
+        """Of parts with two or three sides."""
         shape = (*(3,) * (parts[0].ndim - 2), _channels(parts), self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
         return convolution_of_parts(parts, kernel.astype(parts[0].dtype), self.lowering)
@@ -60,8 +60,8 @@ class Projection(nn.Module):
     bias: bool = True
 
     @nn.compact
-    def __call__(self, parts: Parts) -> jax.Array:
-        """Parts -> (batch, *sides, features)."""
+    def __call__(self, parts: Parts) -> Float[Array, "batch *sides {self.features}"]:
+        """Of parts with any sides."""
         kernel = self.param("kernel", self.init, (_channels(parts), self.features), jnp.float32)
         start, y = 0, None
         for part in parts:
@@ -87,8 +87,8 @@ class UpConv(nn.Module):
     init: Any = nn.initializers.he_normal()
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """(batch, *sides, channels) -> (batch, *twice the sides, features)."""
+    def __call__(self, x: Float[Array, "batch *sides channels"]) -> Float[Array, "batch *twice {self.features}"]:
+        """Twice each side."""
         shape = (*(2,) * (x.ndim - 2), x.shape[-1], self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+from jaxtyping import Array, Float, Key
 
 from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.unet import UNetConfig
@@ -53,7 +54,7 @@ def config_from_dict(d: Mapping[str, Any]) -> NetworkConfig:
     raise InputError(f"The saved network has {dimensions} dimensions: this version reads those of 2 or 3.")
 
 
-def init_variables(config: NetworkConfig, key: jax.Array) -> dict[str, Any]:
+def init_variables(config: NetworkConfig, key: Key[Array, ""]) -> dict[str, Any]:
     """Fresh parameters and batch statistics.
 
     Args:
@@ -74,7 +75,9 @@ def variable_shapes(config: NetworkConfig) -> dict[str, Any]:
     return dict(jax.eval_shape(config.module().init, jax.random.key(0), config.example()))
 
 
-def probability(config: NetworkConfig, lowering: Lowering | None = None) -> Callable[[Any, jax.Array], jax.Array]:
+def probability(
+    config: NetworkConfig, lowering: Lowering | None = None
+) -> Callable[[Any, Float[Array, "batch x y _"]], Float[Array, "batch x y _"]]:
     """A network's probabilities, to be jitted or exported.
 
     Returns:
@@ -83,7 +86,7 @@ def probability(config: NetworkConfig, lowering: Lowering | None = None) -> Call
     """
     module = config.module(lowering=lowering)
 
-    def of(variables: Any, image: jax.Array) -> jax.Array:
+    def of(variables: Any, image: Float[Array, "batch x y _"]) -> Float[Array, "batch x y _"]:
         if config.dimensions == 2:
             planes: Any = module.apply(variables, image)
             return jax.nn.sigmoid(planes)

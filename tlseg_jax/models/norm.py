@@ -10,8 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Float32
 
 EPSILON = 1e-5
+
+Maps = Float[Array, "batch *sides channels"]
+PerChannel = Float32[Array, " channels"]
 
 
 class BatchNorm(nn.Module):
@@ -26,8 +30,8 @@ class BatchNorm(nn.Module):
     axis: str | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, average: bool, relu: bool) -> jax.Array:
-        """(batch, *sides, channels) -> the same shape and type.
+    def __call__(self, x: Maps, average: bool, relu: bool) -> Maps:
+        """The result has the type of `x`.
 
         Args:
           x: the input.
@@ -52,21 +56,20 @@ class BatchNorm(nn.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def normalise(
-    relu: bool, axis: str | None, x: jax.Array, scale: jax.Array, bias: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    relu: bool, axis: str | None, x: Maps, scale: PerChannel, bias: PerChannel
+) -> tuple[Maps, PerChannel, PerChannel]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, and a ReLU of it where asked.
 
     Args:
       relu: whether negative results become zero.
       axis: of devices, each with its rows of the batch: the statistics, here and in the gradient of `x`, are then of
         all rows, and the gradients of `scale` and `bias` of this device's rows, to be added up over the devices.
-      x: (batch, *sides, channels).
-      scale: (channels,) float32.
-      bias: (channels,) float32.
+      x: the input.
+      scale: of each channel.
+      bias: of each channel.
 
     Returns:
-      The result, of the shape and type of `x`, and the batch's mean and variance (channels,) float32, which nothing
-      is differentiated through.
+      The result, of the type of `x`, and the batch's mean and variance, which nothing is differentiated through.
     """
     return _forward(relu, axis, x, scale, bias)[0]
 

@@ -1,14 +1,16 @@
 """Sides that divide by what a network's poolings need, and back."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Shaped
 
 
-def pad_to_multiple(x: jax.Array, divisor: int) -> tuple[jax.Array, tuple[int, ...]]:
+def pad_to_multiple(
+    x: Shaped[Array, "batch *sides channels"], divisor: int
+) -> tuple[Shaped[Array, "batch *padded channels"], tuple[int, ...]]:
     """Zeros at the far end of each side, up to a multiple of `divisor`.
 
     Args:
-      x: (batch, *sides, channels).
+      x: the input.
       divisor: what each side is to divide by.
 
     Returns:
@@ -21,6 +23,6 @@ def pad_to_multiple(x: jax.Array, divisor: int) -> tuple[jax.Array, tuple[int, .
     return x, sides
 
 
-def crop(x: jax.Array, sides: tuple[int, ...]) -> jax.Array:
-    """The beginning of each side of (batch, *larger sides, channels), as long as `sides` says."""
+def crop(x: Shaped[Array, "batch *larger channels"], sides: tuple[int, ...]) -> Shaped[Array, "batch *sides channels"]:
+    """The beginning of each side, as long as `sides` says."""
     return x[(slice(None), *(slice(s) for s in sides))]

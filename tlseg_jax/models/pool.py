@@ -5,9 +5,11 @@ slow on every backend; one fused pass each way.
 """
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
 
 
 def _pool(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -27,16 +29,17 @@ def _pool(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 @jax.custom_vjp
-def switch_pool(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def switch_pool(
+    x: Float[Array, "batch *sides channels"],
+) -> tuple[Float[Array, "batch *halves channels"], UInt8[Array, "batch *halves channels"]]:
     """Max pooling over cells of 2x2 or 2x2x2.
 
     Args:
-      x: (batch, *sides, channels), two or three even sides.
+      x: of two or three even sides.
 
     Returns:
-      The maxima (batch, *half the sides, channels), and the switches: which corner of the cell held the maximum,
-      uint8 from 0 to 3 or 7, the last side fastest, of the same shape. A tie goes to the first corner, and so does its
-      gradient.
+      The maxima, of half the sides, and the switches: which corner of the cell held the maximum, from 0 to 3 or 7, the
+      last side fastest. A tie goes to the first corner, and so does its gradient.
 
     Raises:
       ValueError: other sides.
@@ -49,19 +52,18 @@ def _forward(x: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
     return (best, switches), switches
 
 
-def _backward(switches: jax.Array, gradients: tuple[jax.Array, jax.Array]) -> tuple[jax.Array]:
+def _backward(switches: jax.Array, gradients: tuple[jax.Array, Any]) -> tuple[jax.Array]:
     return (switch_unpool(gradients[0], switches),)
 
 
-def switch_unpool(y: jax.Array, switches: jax.Array) -> jax.Array:
+def switch_unpool(
+    y: Float[Array, "batch *sides channels"], switches: UInt8[Array, "batch *sides channels"]
+) -> Float[Array, "batch *twice channels"]:
     """Put each value back where its cell's maximum was; zero elsewhere.
 
     Args:
-      y: (batch, *sides, channels).
-      switches: from `switch_pool`, same shape.
-
-    Returns:
-      (batch, *twice the sides, channels).
+      y: the values.
+      switches: from `switch_pool`.
     """
     batch, *sides, c = y.shape
     n = len(sides)

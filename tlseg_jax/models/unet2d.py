@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Integer
 
 from tlseg_jax.models.dropout import Dropout
 from tlseg_jax.models.features import Features, Part, check_part, first_levels, given_level, sides_of
@@ -104,16 +105,16 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, parts: Parts, train: bool, running: frozenset[str], samples: jax.Array | None = None
-    ) -> jax.Array:
-        """Parts of two sides -> (batch, height, width, features).
+        self, parts: Parts, train: bool, running: frozenset[str], samples: Integer[Array, " batch"] | None = None
+    ) -> Float[Array, "batch x y {self.features}"]:
+        """The block of parts with two sides.
 
         Args:
           parts: the input.
           train: whether batch statistics normalise (and move the running averages) and dropout acts.
           running: names of batch norms, such as "encoder_0/bn_0", that use their running averages
             all the same and leave them as they are.
-          samples: (batch,) places of the rows in the whole batch, by which dropout draws; None: 0, 1, ...
+          samples: places of the rows in the whole batch, by which dropout draws; None: 0, 1, ...
         """
         c, init = self.config, _initializer(self.config.init)
         short = Projection(self.features, init, bias=False, name="short")(parts)
@@ -137,17 +138,17 @@ class SliceUNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array | Features,
+        x: Float[Array, "batch x y channels"] | Features,
         train: bool = False,
         running: frozenset[str] = RUNNING_NOWHERE,
         part: Part = "all",
         levels: int = 0,
-        samples: jax.Array | None = None,
-    ) -> jax.Array | Features:
+        samples: Integer[Array, " batch"] | None = None,
+    ) -> Float32[Array, "batch x y outputs"] | Features:
         """Per-pixel logits.
 
         Args:
-          x: (batch, x, y, channels), any sides: padded with zeros at the far end to a multiple of
+          x: of any sides: padded with zeros at the far end to a multiple of
             `config.divisor` (260 becomes 264), and the logits cropped back.
           train: whether batch statistics normalise and dropout acts; dropout draws from the random
             stream "dropout".
@@ -155,10 +156,10 @@ class SliceUNet(nn.Module):
           part: "features" computes the first `levels` resolution levels, and "rest" all that follows from what
             that gave as `x` (`models/features.py`); the parameters are those of the whole network.
           levels: how many levels, from the finest; up to `config.levels`, of which the bottleneck is the last.
-          samples: (batch,) places of the rows in the whole batch, by which dropout draws; None: 0, 1, ...
+          samples: places of the rows in the whole batch, by which dropout draws; None: 0, 1, ...
 
         Returns:
-          (batch, x, y, outputs) float32 logits, one sigmoid each, or the features.
+          Logits, one sigmoid each, or the features.
         """
         c = self.config
         check_part(x, part, levels, c.levels)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Integer
 
 from tlseg_jax.models.block import Block, Widths
 from tlseg_jax.models.features import Features, Part, check_part, first_levels, given_level, sides_of
@@ -90,17 +91,17 @@ class UNet3D(nn.Module):
     @nn.compact
     def __call__(
         self,
-        x: jax.Array | Features,
+        x: Float[Array, "batch depth height width channels"] | Features,
         train: bool = False,
         running: frozenset[str] = RUNNING_NOWHERE,
         part: Part = "all",
         levels: int = 0,
-        samples: jax.Array | None = None,
-    ) -> jax.Array | Features:
+        samples: Integer[Array, " batch"] | None = None,
+    ) -> Float32[Array, "batch depth height width outputs"] | Features:
         """Per-voxel logits.
 
         Args:
-          x: (batch, depth, height, width, channels), any sides: padded with zeros at the far end to
+          x: of any sides: padded with zeros at the far end to
             a multiple of `config.divisor`, and the logits cropped back.
           train: whether batch statistics normalise.
           running: batch norms that keep to their running averages even in training.
@@ -110,7 +111,7 @@ class UNet3D(nn.Module):
           samples: unused: nothing here draws at random.
 
         Returns:
-          (batch, depth, height, width, outputs) float32 logits, or the features.
+          Logits, or the features.
         """
         c = self.config
         check_part(x, part, levels, c.levels)

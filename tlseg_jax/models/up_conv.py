@@ -5,19 +5,18 @@ The gradients of XLA's own transposed convolution are slow on every backend.
 
 import itertools
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 
-def up_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def up_convolution(
+    x: Float[Array, "batch *sides channels"], kernel: Float[Array, "*twos channels features"]
+) -> Float[Array, "batch *twice features"]:
     """2x2 or 2x2x2 transposed convolution of stride 2, no bias.
 
     Args:
-      x: (batch, *sides, channels), two or three sides.
-      kernel: (*2, channels, features), as many twos as sides; [i, j] makes the pixel at (2 row + i, 2 column + j).
-
-    Returns:
-      (batch, *twice the sides, features).
+      x: of two or three sides.
+      kernel: as many twos as sides; [i, j] makes the pixel at (2 row + i, 2 column + j).
     """
     batch, *sides, c = x.shape
     n, features = len(sides), kernel.shape[-1]

@@ -4,9 +4,10 @@ import functools
 
 import jax
 from jax import lax
+from jaxtyping import Array, Float
 
 
-def sum_over(x: jax.Array, axis: str | None) -> jax.Array:
+def sum_over(x: Float[Array, "*shape"], axis: str | None) -> Float[Array, "*shape"]:
     """The sum of every device's `x`; `x` itself where the batch is whole.
 
     What follows from the sum is the same on every device, a loss of the whole batch, and so is its gradient. Passed on
@@ -16,7 +17,7 @@ def sum_over(x: jax.Array, axis: str | None) -> jax.Array:
     return x if axis is None else _sum(axis, x)
 
 
-def mean_over(x: jax.Array, axis: str | None) -> jax.Array:
+def mean_over(x: Float[Array, "*shape"], axis: str | None) -> Float[Array, "*shape"]:
     """The mean of every device's `x`, as `sum_over`: of a mean over rows, where all have as many."""
     return x if axis is None else _sum(axis, x) / lax.axis_size(axis)
 

@@ -1,8 +1,7 @@
 """Losses over per-pixel logits of slices, one sigmoid an output.
 
-All take logits and a target (batch, x, y, outputs), the target float 0 or 1, and a region (batch, x, y)
-or None, and give a scalar that is an average over the whole batch, also where that is divided over an axis of
-devices, whose name they then take. Outputs may overlap: a tumour's pixel is also liver.
+All take logits, a target of 0 or 1, and a region or None, and give an average over the whole batch, also where that is
+divided over an axis of devices, whose name they then take. Outputs may overlap: a tumour's pixel is also liver.
 """
 
 import functools
@@ -11,50 +10,54 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Shaped
 
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.batch_sums import mean_over, sum_over
 
-SliceLoss = Callable[..., jax.Array]
+PixelLogits = Float[Array, "batch x y outputs"]
+Target = Float[Array, "batch x y outputs"]
+Region = Shaped[Array, "batch x y"]
+SliceLoss = Callable[..., Float[Array, ""]]
 """(logits, target, region, axis=None) -> a scalar."""
 LIVER = "liver"
 """The output whose pixels are the region of `liver_cross_entropy`, by name."""
 
 
 def binary_cross_entropy(
-    logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
-) -> jax.Array:
+    logits: PixelLogits, target: Target, region: Region | None = None, axis: str | None = None
+) -> Float[Array, ""]:
     """Binary cross-entropy, the report's loss (section 3.2.2): mean over pixels, outputs and batch.
 
     Args:
-      logits: (batch, x, y, outputs).
-      target: (batch, x, y, outputs), 0 or 1.
+      logits: of the network.
+      target: 0 or 1.
       region: unused.
       axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
-      A scalar in nats.
+      Nats.
     """
     return mean_over(jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target)), axis)
 
 
 def sigmoid_dice(
-    logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
-) -> jax.Array:
+    logits: PixelLogits, target: Target, region: Region | None = None, axis: str | None = None
+) -> Float[Array, ""]:
     """One minus the soft Dice overlap of each output over the whole batch, mean over outputs.
 
     V-Net's form (Milletari et al. 2016, equation of section 3) without the squares; one pixel is added
     above and below, so that an output that the batch does not show is defined.
 
     Args:
-      logits: (batch, x, y, outputs).
-      target: (batch, x, y, outputs), 0 or 1.
+      logits: of the network.
+      target: 0 or 1.
       region: unused.
       axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
-      A scalar from 0 (perfect) to 1.
+      From 0 (perfect) to 1.
     """
     p = jax.nn.sigmoid(logits)
     axes = (0, 1, 2)
@@ -63,8 +66,8 @@ def sigmoid_dice(
 
 
 def generalised_dice(
-    logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
-) -> jax.Array:
+    logits: PixelLogits, target: Target, region: Region | None = None, axis: str | None = None
+) -> Float[Array, ""]:
     """Generalised Dice loss (Sudre et al. 2017, section 2), over the whole batch.
 
         1 - 2 sum_l w_l sum_n r_ln p_ln / sum_l w_l sum_n (r_ln + p_ln),   w_l = 1 / (sum_n r_ln)^2
@@ -75,13 +78,13 @@ def generalised_dice(
     complement one always has pixels; a batch that shows no structure gives the mean probability.
 
     Args:
-      logits: (batch, x, y, outputs).
-      target: (batch, x, y, outputs), 0 or 1.
+      logits: of the network.
+      target: 0 or 1.
       region: unused.
       axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
-      A scalar from 0 (perfect) to 1.
+      From 0 (perfect) to 1.
     """
     p = jax.nn.sigmoid(logits)
     axes = (0, 1, 2)
@@ -98,29 +101,29 @@ def generalised_dice(
 
 
 def binary_cross_entropy_dice(
-    logits: jax.Array, target: jax.Array, region: jax.Array | None = None, axis: str | None = None
-) -> jax.Array:
+    logits: PixelLogits, target: Target, region: Region | None = None, axis: str | None = None
+) -> Float[Array, ""]:
     """`binary_cross_entropy` plus `sigmoid_dice`: the first calibrates, the second minds the small structure."""
     return binary_cross_entropy(logits, target, axis=axis) + sigmoid_dice(logits, target, axis=axis)
 
 
 def liver_cross_entropy(
-    logits: jax.Array, target: jax.Array, region: jax.Array | None, whole: tuple[bool, ...], axis: str | None = None
-) -> jax.Array:
+    logits: PixelLogits, target: Target, region: Region | None, whole: tuple[bool, ...], axis: str | None = None
+) -> Float[Array, ""]:
     """Binary cross-entropy that counts inside the liver only (Chlebus et al. 2018).
 
     Each output's mean is over its own pixels, those of the batch's region or all; then the outputs' mean.
     An output without a pixel gives 0.
 
     Args:
-      logits: (batch, x, y, outputs).
-      target: (batch, x, y, outputs), 0 or 1.
-      region: (batch, x, y), 1 inside the liver (a label or a prediction) and 0 outside; values between weigh.
+      logits: of the network.
+      target: 0 or 1.
+      region: 1 inside the liver (a label or a prediction) and 0 outside; values between weigh.
       whole: for each output whether it is trained on all pixels, as the liver itself is.
       axis: of devices that the batch is divided over; None: it is whole.
 
     Returns:
-      A scalar in nats.
+      Nats.
 
     Raises:
       ValueError: there is no region.

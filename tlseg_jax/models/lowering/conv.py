@@ -24,11 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
 from tlseg_jax.models.lowering import onednn
 from tlseg_jax.models.lowering.kernel_gradient import kernel_gradient
 
 Lowering = Literal["native", "turned", "folded", "planes", "onednn"]
+
+Kernel = Float[Array, "*threes channels features"]
 
 FEW = 8
 """Channels, on both sides, up to which cuDNN's gradient of a 3D convolution's input is slow."""
@@ -47,16 +50,18 @@ def choose_lowering(backend: str | None = None) -> Lowering:
     return "onednn" if onednn.available(backend) else "planes"
 
 
-def convolution(x: jax.Array, kernel: jax.Array, lowering: Lowering | None = None) -> jax.Array:
+def convolution(
+    x: Float[Array, "batch *sides channels"], kernel: Kernel, lowering: Lowering | None = None
+) -> Float[Array, "batch *sides features"]:
     """Convolution of stride 1 with zero padding, no bias.
 
     Args:
-      x: (batch, *sides, channels), two or three sides.
-      kernel: (*3, channels, features), as many threes as sides.
+      x: of two or three sides.
+      kernel: as many threes as sides.
       lowering: one form, or None for the backend's fastest.
 
     Returns:
-      (batch, *sides, features), the same for every lowering up to rounding, and so are its gradients.
+      The same for every lowering up to rounding, and so are its gradients.
     """
     lowering = lowering or choose_lowering()
     if lowering == "turned" and (x.ndim == 4 or max(kernel.shape[-2:]) > FEW):
@@ -66,18 +71,17 @@ def convolution(x: jax.Array, kernel: jax.Array, lowering: Lowering | None = Non
     return _native(x, kernel) if lowering == "native" else _by_hand(lowering, x, kernel)
 
 
-def convolution_of_parts(parts: Sequence[jax.Array], kernel: jax.Array, lowering: Lowering | None = None) -> jax.Array:
+def convolution_of_parts(
+    parts: Sequence[Float[Array, "batch *sides _"]], kernel: Kernel, lowering: Lowering | None = None
+) -> Float[Array, "batch *sides features"]:
     """`convolution` of the parts' concatenation along the channels, which is never made.
 
     A gradient that nothing asks for, such as that of a frozen encoder's skip, is then not computed either.
 
     Args:
-      parts: each (batch, *sides, its channels).
-      kernel: (*3, all channels, features).
+      parts: of two or three sides.
+      kernel: of the channels of all parts.
       lowering: as for `convolution`.
-
-    Returns:
-      (batch, *sides, features).
     """
     total: jax.Array | None = None
     start = 0

@@ -8,20 +8,23 @@ kernel; shifting whole volumes is bound by memory, so this goes block by block, 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float, Float32
 
 BLOCK = 12_544
 """Voxels a block, at most: a plane of 112x112."""
 
 
-def kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+def kernel_gradient(
+    x: Float[Array, "batch *sides channels"], g: Float[Array, "batch *sides features"]
+) -> Float32[Array, "*threes channels features"]:
     """Gradient of the sum of `g` times `convolution(x, kernel)` with respect to `kernel`.
 
     Args:
-      x: (batch, *sides, channels), two or three sides: the convolution's input.
-      g: (batch, *sides, features): the gradient of its output.
+      x: the convolution's input, of two or three sides.
+      g: the gradient of its output.
 
     Returns:
-      (*3, channels, features), as many threes as sides, float32.
+      As many threes as sides.
     """
     batch, *sides, c = x.shape
     depth, height, width = (1, *sides) if len(sides) == 2 else sides
