@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -85,6 +86,12 @@ def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests that build the same program share one compilation."""
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where users run the library: it refuses an array of another shape itself, or nothing does."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(scope="module")

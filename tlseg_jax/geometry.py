@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 from numpy.typing import NDArray
 
 Affine = Float64[np.ndarray, "4 4"]
@@ -78,11 +78,11 @@ class Grid:
         return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, atol=1e-4))
 
 
-def crop_or_pad(volume: NDArray[Any], box: Box, mode: str = "edge") -> NDArray[Any]:
-    """The part of `volume` (x, y, z) inside `box`, continued outside it.
+def crop_or_pad(volume: Shaped[np.ndarray, "x y z"], box: Box, mode: str = "edge") -> Shaped[np.ndarray, "i j k"]:
+    """The part of `volume` inside `box`, continued outside it.
 
     Args:
-      volume: (x, y, z).
+      volume: any values.
       box: which voxels; may reach outside.
       mode: "edge" repeats the border, "constant" gives zeros.
     """
@@ -99,8 +99,8 @@ def crop_or_pad(volume: NDArray[Any], box: Box, mode: str = "edge") -> NDArray[A
     return np.pad(part, pad, mode=mode) if any(map(any, pad)) else part  # type: ignore[call-overload,no-any-return]
 
 
-def paste(patch: NDArray[Any], box: Box, out: NDArray[Any]) -> None:
-    """Write `patch` (box.size) into `out` (x, y, z) where the two overlap: the inverse of cropping."""
+def paste(patch: Shaped[np.ndarray, "i j k"], box: Box, out: Shaped[np.ndarray, "x y z"]) -> None:
+    """Write `patch` (box.size) into `out` where the two overlap: the inverse of cropping."""
     to, frm = [], []
     for a, b, n in zip(box.start, box.stop, out.shape, strict=True):
         lo, hi = max(a, 0), max(min(b, n), 0)

@@ -151,7 +151,8 @@ def test_what_does_not_exist_is_nan_and_the_rest_is_finite() -> None:
         "centre_z_mm",
         "centre_distance_mm",
     }
-    labels, table = component_features(*[np.zeros((2, 4, 4), np.bool_)] * 3, SPACING, None)
+    values = np.zeros((2, 4, 4))
+    labels, table = component_features(values, values > 0, values, SPACING, None)
     assert labels.max() == 0 and table.shape == (0, len(FEATURES)) == (0, 36)
 
 
@@ -165,6 +166,7 @@ def test_body_is_the_largest_bright_part_with_its_holes() -> None:
     assert not find_body(np.zeros(shape)).any()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_arrays_of_different_shapes_are_refused() -> None:
     mask = np.zeros((2, 4, 4), np.bool_)
     with pytest.raises(ValueError, match="do not go together"):

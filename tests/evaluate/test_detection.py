@@ -136,6 +136,7 @@ def test_pooling_counts_tumours_and_not_volumes() -> None:
     assert pool([]) == Detection(0, 0, 0)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_faults_of_the_caller() -> None:
     with pytest.raises(ValueError, match="shape"):
         detect(empty(), empty(2, 2, 2))

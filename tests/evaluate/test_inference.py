@@ -147,6 +147,7 @@ def test_the_spec_decides_between_box_and_tiles() -> None:
     assert out[:8, :8, :8].all() and not out[8:].any()
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_predicted_is_said_in_one_sentence() -> None:
     image = noise(16, 16, 16)
     with pytest.raises(InputError, match="there is none"):

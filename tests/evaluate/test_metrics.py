@@ -3,7 +3,6 @@
 import json
 import math
 
-import jaxtyping
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -110,8 +109,8 @@ def test_empty_masks_follow_the_convention() -> None:
         surface_distances(empty, full, (1, 1, 1))
 
 
-def test_masks_of_another_shape_or_kind_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is where users run it
+@pytest.mark.usefixtures("unchecked")
+def test_masks_of_another_shape_or_kind_are_refused() -> None:
     mask = np.zeros((4, 4, 4), bool)
     with pytest.raises(ValueError, match="one shape"):
         score(mask, mask[:3], (1, 1, 1))

@@ -47,6 +47,7 @@ def test_values_that_are_not_finite_are_refused_with_the_sentence_of_volumes() -
     assert str(of_planes.value) == str(of_volumes.value)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_faults_of_the_caller() -> None:
     with pytest.raises(ValueError, match="expected"):
         predict_planes(noise(2, 4, 4), pointwise)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -21,7 +22,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from numpy.typing import NDArray
 
 from tlseg_jax.figures.png import STYLE, save_png, watermark
 from tlseg_jax.geometry import Affine, Grid
@@ -44,10 +44,10 @@ class ContourCase:
       title: what the row shows, such as "best".
       subject: name of the scan.
       iou: its score.
-      image: (x, y, z), any intensity.
-      predicted: (x, y, z) bool.
-      reference: (x, y, z) bool.
-      affine: (4, 4) voxel -> RAS mm; any orientation.
+      image: any intensity.
+      predicted: the mask to judge.
+      reference: the right one.
+      affine: voxel -> RAS mm; any orientation.
       voxel_ml: ml of the person in a voxel, which on a template's grid is not that of the affine; None takes the
         affine's.
       volumes_ml: of the prediction and of the reference, as scored; None counts voxels.
@@ -56,9 +56,9 @@ class ContourCase:
     title: str
     subject: str
     iou: float
-    image: NDArray[np.floating]
-    predicted: NDArray[np.bool_]
-    reference: NDArray[np.bool_]
+    image: Float[np.ndarray, "x y z"]
+    predicted: Bool[np.ndarray, "x y z"]
+    reference: Bool[np.ndarray, "x y z"]
     affine: Affine
     voxel_ml: float | None = None
     volumes_ml: tuple[float, float] | None = None
@@ -137,9 +137,9 @@ class SliceView:
     """A case turned to RAS axes, with what the drawing needs to know of it."""
 
     case: ContourCase
-    image: NDArray[np.float32]
-    predicted: NDArray[np.bool_]
-    reference: NDArray[np.bool_]
+    image: Float32[np.ndarray, "x y z"]
+    predicted: Bool[np.ndarray, "x y z"]
+    reference: Bool[np.ndarray, "x y z"]
     affine: Affine
     spacing: tuple[float, float, float]
 
@@ -160,7 +160,7 @@ class SliceView:
         return Grid(self.image.shape, self.affine).voxel_ml if given is None else given
 
     @property
-    def shown(self) -> NDArray[np.bool_]:
+    def shown(self) -> Bool[np.ndarray, "x y z"]:
         """What the close views must hold: the reference, or the prediction where there is none."""
         return self.reference if self.reference.any() else self.predicted
 
@@ -267,15 +267,15 @@ def draw_slice(ax: Axes, view: SliceView, k: int) -> None:
         spine.set_visible(False)
 
 
-def outline(mask: NDArray[np.bool_], sides: tuple[float, float]) -> NDArray[np.float64]:
+def outline(mask: Bool[np.ndarray, "x y"], sides: tuple[float, float]) -> Float64[np.ndarray, "edges 2 2"]:
     """Every voxel edge between inside and outside.
 
     Args:
-      mask: (x, y) bool.
+      mask: of one slice.
       sides: voxel sides on x and y in mm.
 
     Returns:
-      (edges, 2, 2): the two ends of each edge, x and y in mm from the corner of voxel (0, 0).
+      The two ends of each edge, x and y in mm from the corner of voxel (0, 0).
     """
     padded = np.pad(mask, 1)
     i, j = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])

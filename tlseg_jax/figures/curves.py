@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float64
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -121,11 +122,11 @@ def _draw_validation(ax: Axes, validation: Curve, name: str) -> None:
         ax.plot(steps[best], values[best], marker="o", markersize=5.5, color=VALIDATION, fillstyle="none")
 
 
-def running_median(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def running_median(values: Float64[np.ndarray, " steps"]) -> Float64[np.ndarray, " steps"]:
     """Median of about a twentieth of the steps around each; NaN stays NaN and counts nowhere else.
 
     Args:
-      values: (steps,), NaN where there is none.
+      values: NaN where there is none.
     """
     out = np.full(values.shape, math.nan)
     known = ~np.isnan(values)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool, Float
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -34,16 +35,16 @@ class ExampleCase:
 
     Attributes:
       title: what the row shows, such as "volume-33, z = 41".
-      image: (x, y), any intensity; RAS axes, so x grows to the subject's right and y to the front.
-      truth: (x, y) bool.
-      probability: model -> (x, y), 0 to 1.
+      image: any intensity; RAS axes, so x grows to the subject's right and y to the front.
+      truth: where the structure is.
+      probability: of each model, 0 to 1.
       spacing: sides of a pixel on x and y in mm.
     """
 
     title: str
-    image: NDArray[np.floating]
-    truth: NDArray[np.bool_]
-    probability: Mapping[str, NDArray[np.floating]]
+    image: Float[np.ndarray, "x y"]
+    truth: Bool[np.ndarray, "x y"]
+    probability: Mapping[str, Float[np.ndarray, "x y"]]
     spacing: tuple[float, float]
 
     def __post_init__(self) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from nibabel.orientations import apply_orientation, io_orientation
-from numpy.typing import NDArray
 
 from tlseg_jax.preprocess.reading.header import read_header
 from tlseg_jax.preprocess.reading.planes import Clock
@@ -31,8 +31,8 @@ def original_scan(store: Store, subject: str) -> Scan:
         raise InputError(str(e)) from None
 
 
-def original_planes(store: SliceStore, subject: str) -> NDArray[np.uint8]:
-    """(samples, x, y) uint8 bits of a volume's samples on the scan's own pixels, as its label file holds them.
+def original_planes(store: SliceStore, subject: str) -> UInt8[np.ndarray, "samples x y"]:
+    """Bits of a volume's samples on the scan's own pixels, as its label file holds them.
 
     Raises:
       InputError: a file is not there any more, is not the one that was prepared, or cannot be read.

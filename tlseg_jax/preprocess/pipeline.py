@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Float32
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
@@ -53,8 +54,8 @@ class Prepared:
     """A scan after every step.
 
     Attributes:
-      image: grid.shape float32, z-scored.
-      label: grid.shape bool; None where the scan has none.
+      image: grid.shape, z-scored.
+      label: grid.shape; None where the scan has none.
       grid: the voxels that both are on.
       space_to_world: (4, 4) the grid's space mm -> the scan's world RAS mm; with the grid, the scan's
         shape and its affine this takes a prediction back (`resample.to_scan`).
@@ -63,8 +64,8 @@ class Prepared:
       label_right: share of the label on the right of the head's middle plane; None where there is no label.
     """
 
-    image: NDArray[np.float32]
-    label: NDArray[np.bool_] | None
+    image: Float32[np.ndarray, "x y z"]
+    label: Bool[np.ndarray, "x y z"] | None
     grid: Grid
     space_to_world: Affine
     seconds: dict[str, float]

@@ -3,25 +3,25 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float32
 
 from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.slice_resize import axes_of
 
 
 def planes_on_scan(
-    planes: NDArray[np.float32], affine: Affine, scan_shape: Sequence[int], scan_affine: Affine
-) -> Iterator[NDArray[np.float32]]:
+    planes: Float32[np.ndarray, "planes x y"], affine: Affine, scan_shape: Sequence[int], scan_affine: Affine
+) -> Iterator[Float32[np.ndarray, "width height"]]:
     """Predictions of planes, linearly interpolated onto the scan's own pixels, one after the other.
 
     Args:
-      planes: (n, x, y) float32, such as probabilities of one structure.
-      affine: (4, 4), (x, y of a plane, slice of the canonical volume) -> RAS mm.
+      planes: such as probabilities of one structure.
+      affine: (x, y of a plane, slice of the canonical volume) -> RAS mm.
       scan_shape: voxels on the axes of the scan's file.
-      scan_affine: (4, 4), voxel of the file -> RAS mm.
+      scan_affine: voxel of the file -> RAS mm.
 
     Yields:
-      (x, y) float32 of the canonical volume's slices (left to right, back to front).
+      Those of the canonical volume's slices (left to right, back to front).
     """
     width, height, _ = canonical_shape(scan_affine, scan_shape)
     axes = axes_of(

@@ -7,7 +7,7 @@ itself, so each is a matrix from the left and one from the right.
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float32, UInt8
 from scipy import sparse
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
@@ -104,8 +104,8 @@ class Resizer:
         self._outside = np.clip(1 - np.outer(*covered), 0, 1).astype(np.float32)
         self._outside[self._outside < 1e-6] = 0
 
-    def image(self, plane: NDArray[np.float32], lowest: float) -> NDArray[np.float32]:
-        """(x, y) -> the target's (x, y) float32; `lowest` outside the slice."""
+    def image(self, plane: Float32[np.ndarray, "x y"], lowest: float) -> Float32[np.ndarray, "target_x target_y"]:
+        """A slice of an image; `lowest` outside the slice."""
         if (shift := self._whole()) is not None:
             moved = np.full(self._shape, lowest, np.float32)
             moved[shift[1]] = plane[shift[0]]
@@ -114,8 +114,8 @@ class Resizer:
         out = (left @ plane) @ right.T + lowest * self._outside
         return np.asarray(out, np.float32)
 
-    def label(self, plane: NDArray[np.uint8], structures: int) -> NDArray[np.uint8]:
-        """(x, y) uint8 bits -> the target's: a structure is where it covers half of the pixel or more."""
+    def label(self, plane: UInt8[np.ndarray, "x y"], structures: int) -> UInt8[np.ndarray, "target_x target_y"]:
+        """A slice of bits: a structure is where it covers half of the pixel or more."""
         out = np.zeros(self._shape, np.uint8)
         if (shift := self._whole()) is not None:
             out[shift[1]] = plane[shift[0]]

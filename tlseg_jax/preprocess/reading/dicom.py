@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 
 from tlseg_jax.geometry import Affine
@@ -157,8 +158,8 @@ def _check_even(
         raise fault(path, "has slices that are not in one line", remedy)
 
 
-def read_slice(path: Path) -> NDArray[Any]:
-    """The pixels of one slice, (columns, rows), rescaled.
+def read_slice(path: Path) -> Shaped[np.ndarray, "columns rows"]:
+    """The pixels of one slice, rescaled.
 
     Raises:
       RuntimeError: they cannot be decoded.

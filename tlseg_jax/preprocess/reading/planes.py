@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from jaxtyping import Float32, Shaped
 from numpy.typing import NDArray
 
 from tlseg_jax.preprocess.reading.dicom import read_slice
@@ -89,7 +90,7 @@ def _through_itk(path: Path, header: Header, clock: Clock, layer: int) -> Iterat
             yield array[k, ..., layer].T
 
 
-def scaled(header: Header, stored: NDArray[Any]) -> NDArray[np.float32]:
+def scaled(header: Header, stored: Shaped[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
     """Stored values in the image's units."""
     with np.errstate(all="ignore"):
         if not header.scaled:
@@ -113,8 +114,8 @@ class VoxelDigest:
         return self._sha.hexdigest()
 
 
-def digest_of(image: NDArray[Any]) -> str:
-    """The digest of a whole image (i, j, k)."""
+def digest_of(image: Shaped[np.ndarray, "i j k"]) -> str:
+    """The digest of a whole image."""
     digest = VoxelDigest((image.shape[0], image.shape[1], image.shape[2]))
     for k in range(image.shape[2]):
         digest.add(image[:, :, k])
@@ -130,7 +131,9 @@ def rounding_of(header: Header) -> float:
     return step / 2 if header.scaled and np.dtype(header.dtype).kind in "iu" and step < 1 else 0.0
 
 
-def whole_numbers(path: Path, header: Header, stored: NDArray[Any], of: str = "voxels") -> NDArray[Any]:
+def whole_numbers(
+    path: Path, header: Header, stored: Shaped[np.ndarray, "*shape"], of: str = "voxels"
+) -> Shaped[np.ndarray, "*shape"]:
     """Stored values of a label map as whole numbers, of which they may be half a slope off (see `rounding_of`).
 
     Args:

@@ -2,12 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
+from jaxtyping import Float, Shaped
 from nibabel.orientations import apply_orientation, inv_ornt_aff
-from numpy.typing import NDArray
 
 from tlseg_jax.preprocess.reading.header import Header
 from tlseg_jax.preprocess.reading.scan_file import fault
@@ -17,8 +16,8 @@ _CORNER_MM = 1e-3
 OFF_GRID = 0.05
 """Part of a voxel by which a label map's grid may be off its image's: no outline is drawn that well."""
 
-Turn = NDArray[Any]
-"""(3, 2), as nibabel has it: the image's axis that each axis of the file lies along, and -1 where it runs backwards."""
+Turn = Float[np.ndarray, "3 2"]
+"""As nibabel has it: the image's axis that each axis of the file lies along, and -1 where it runs backwards."""
 
 
 def turn_onto(image: Header, other: Header) -> Turn:
@@ -29,8 +28,8 @@ def turn_onto(image: Header, other: Header) -> Turn:
     return np.asarray(nib.io_orientation(np.linalg.inv(image.affine) @ other.affine))
 
 
-def turned(array: NDArray[Any], turn: Turn) -> NDArray[Any]:
-    """A file's voxels (i, j, k) on its image's axes; a view, and itself where nothing is to be turned."""
+def turned(array: Shaped[np.ndarray, "i j k"], turn: Turn) -> Shaped[np.ndarray, "x y z"]:
+    """A file's voxels on its image's axes; a view, and itself where nothing is to be turned."""
     return array if _stays(turn) else np.asarray(apply_orientation(array, turn))
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Bool, Float32
 
 from tlseg_jax.geometry import Affine
 
@@ -39,18 +39,18 @@ class Scan:
     """A scan's voxels, read and checked, in the file's own axes.
 
     Attributes:
-      image: (x, y, z) float32.
-      affine: (4, 4) voxel -> RAS mm.
-      label: (x, y, z) bool, the structure; None where there is no label.
-      mask: (x, y, z) bool, the brain; None where the source has none.
+      image: in the scan's units.
+      affine: voxel -> RAS mm.
+      label: the structure; None where there is no label.
+      mask: the brain; None where the source has none.
       label_values: values of the label map that made `label`, where they were named or are one.
       warnings: a sentence each.
     """
 
-    image: NDArray[np.float32]
+    image: Float32[np.ndarray, "x y z"]
     affine: Affine
-    label: NDArray[np.bool_] | None = None
-    mask: NDArray[np.bool_] | None = None
+    label: Bool[np.ndarray, "x y z"] | None = None
+    mask: Bool[np.ndarray, "x y z"] | None = None
     label_values: tuple[int | str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float32, UInt8
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
@@ -34,8 +35,8 @@ class SliceVolume:
     """A volume's slices, scaled and resized.
 
     Attributes:
-      image: (planes, x, y) float32.
-      label: (planes, x, y) uint8, a bit a structure; None where there is no label map.
+      image: as scaled.
+      label: a bit a structure; None where there is no label map.
       z: of each plane its slice of the canonical volume, counted from the feet.
       samples: which of the planes are samples; the others are their neighbours.
       affine: (4, 4), (x, y of a plane, slice of the canonical volume) -> RAS mm.
@@ -51,8 +52,8 @@ class SliceVolume:
       doubts: of what makes every number of this volume doubtful: what is wrong, in words -> a sentence.
     """
 
-    image: NDArray[np.float32]
-    label: NDArray[np.uint8] | None
+    image: Float32[np.ndarray, "planes x y"]
+    label: UInt8[np.ndarray, "planes x y"] | None
     z: tuple[int, ...]
     samples: tuple[int, ...]
     affine: Affine
@@ -156,15 +157,15 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     )
 
 
-def planes_to_scan(planes: NDArray[np.float32], volume: SliceVolume) -> NDArray[np.float32]:
+def planes_to_scan(planes: Float32[np.ndarray, "planes x y"], volume: SliceVolume) -> Float32[np.ndarray, "i j k"]:
     """Predictions of a volume's planes, linearly interpolated onto the scan's own voxels.
 
     Args:
-      planes: (n, x, y) float32, one for each of `volume.z`, such as probabilities of one structure.
+      planes: one for each of `volume.z`, such as probabilities of one structure.
       volume: as `read_volume` gave it.
 
     Returns:
-      `volume.scan_shape` float32, in the file's own axes; zero where nothing was predicted.
+      `volume.scan_shape`, in the file's own axes; zero where nothing was predicted.
     """
     out = np.zeros(volume.scan_shape, np.float32)
     view = apply_orientation(out, io_orientation(volume.scan_affine))  # writes to it reach `out`

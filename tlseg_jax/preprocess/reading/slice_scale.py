@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float32, Float64, Shaped
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import ABDOMEN_WINDOW, SliceSpec
@@ -49,8 +50,8 @@ class SliceScale:
         """The smallest value that `apply` gives."""
         return (self.low - self.centre) / self.width
 
-    def apply(self, plane: NDArray[Any]) -> NDArray[np.float32]:
-        """(x, y) in the scan's units -> float32 in the network's."""
+    def apply(self, plane: Shaped[np.ndarray, "x y"]) -> Float32[np.ndarray, "x y"]:
+        """From the scan's units to the network's."""
         clipped = np.clip(plane.astype(np.float32), self.low, self.high)
         return ((clipped - np.float32(self.centre)) / np.float32(self.width)).astype(np.float32)
 
@@ -84,7 +85,7 @@ class Statistics:
         return volume.ravel(order="F")[:: self._step].copy()
 
     @property
-    def sample(self) -> NDArray[np.float64]:
+    def sample(self) -> Float64[np.ndarray, " voxels"]:
         """The sampled voxels."""
         return np.concatenate(self._parts).astype(np.float64)
 
@@ -116,7 +117,7 @@ def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> SliceScal
 
 
 def not_hounsfield(
-    path: Path, statistics: Statistics, spec: SliceSpec, labelled: NDArray[np.bool_] | None = None
+    path: Path, statistics: Statistics, spec: SliceSpec, labelled: Bool[np.ndarray, " voxels"] | None = None
 ) -> str:
     """A warning where a CT's values are not those that its window is for, such as HU; else empty.
 

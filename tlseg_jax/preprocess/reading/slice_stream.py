@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
@@ -21,11 +22,11 @@ class LabelBits:
     """A label map as bits.
 
     Attributes:
-      bits: (i, j, k) uint8 in the file's own axes; bit n is set where structure n of the spec is.
+      bits: in the file's own axes; bit n is set where structure n of the spec is.
       voxels: of each structure.
     """
 
-    bits: NDArray[np.uint8]
+    bits: UInt8[np.ndarray, "i j k"]
     voxels: tuple[int, ...]
 
 

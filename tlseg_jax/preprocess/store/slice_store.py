@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float16, Shaped, UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec, slice_spec_from_dict
@@ -36,13 +37,13 @@ class Sample:
     bits: int
 
 
-def write_slices(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
+def write_slices(path: Path, image: Shaped[np.ndarray, "planes x y"], label: Shaped[np.ndarray, "planes x y"]) -> None:
     """Write one volume's Zarr group, whole or not at all.
 
     Args:
       path: the group's folder, `....zarr`; replaced if it is there.
-      image: (planes, x, y), stored as float16.
-      label: (planes, x, y), stored as uint8 bits.
+      image: stored as float16.
+      label: stored as uint8 bits.
     """
     chunk = (1, *image.shape[1:])
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, chunk, ("z", "x", "y"))
@@ -81,8 +82,8 @@ class SliceStore(BaseStore):
             for position, bits in zip(self.record(s)["samples"], self.record(s)["bits"], strict=True)
         )
 
-    def image(self, subject: str, position: int, channels: int = 1) -> NDArray[np.float16]:
-        """(x, y, channels) float16: a plane in the middle of its neighbours; the volume's last plane repeats.
+    def image(self, subject: str, position: int, channels: int = 1) -> Float16[np.ndarray, "x y {channels}"]:
+        """A plane in the middle of its neighbours; the volume's last plane repeats.
 
         Args:
           subject: the volume.
@@ -95,17 +96,17 @@ class SliceStore(BaseStore):
         rows = self._neighbours(subject, [position], channels)[0]
         return np.stack([self._plane(subject, "image", p) for p in rows], -1)
 
-    def label(self, subject: str, position: int) -> NDArray[np.uint8]:
-        """(x, y) uint8 bits of one stored plane."""
+    def label(self, subject: str, position: int) -> UInt8[np.ndarray, "x y"]:
+        """Bits of one stored plane."""
         return self._plane(subject, "label", position)
 
-    def volume_image(self, subject: str, channels: int = 1) -> NDArray[np.float16]:
-        """(samples, x, y, channels) float16: the volume's samples; see `image`."""
+    def volume_image(self, subject: str, channels: int = 1) -> Float16[np.ndarray, "samples x y {channels}"]:
+        """The volume's samples; see `image`."""
         rows = self._neighbours(subject, self.record(subject)["samples"], channels)
         return np.moveaxis(self._planes(subject, "image")[rows], 1, -1)
 
-    def volume_label(self, subject: str) -> NDArray[np.uint8]:
-        """(samples, x, y) uint8 bits: the volume's samples."""
+    def volume_label(self, subject: str) -> UInt8[np.ndarray, "samples x y"]:
+        """Bits of the volume's samples."""
         return self._planes(subject, "label")[self.record(subject)["samples"]]
 
     def spacing(self, subject: str) -> tuple[float, float, float]:

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import tensorstore as ts
+from jaxtyping import Float16, Shaped, UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.lookup import spec_from_dict
@@ -109,13 +110,13 @@ def write_arrays(
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def write_subject(path: Path, image: NDArray[Any], label: NDArray[Any]) -> None:
+def write_subject(path: Path, image: Shaped[np.ndarray, "x y z"], label: Shaped[np.ndarray, "x y z"]) -> None:
     """Write one scan's Zarr group, whole or not at all.
 
     Args:
       path: the group's folder, `....zarr`; replaced if it is there.
-      image: (x, y, z), stored as float16.
-      label: (x, y, z), stored as uint8.
+      image: stored as float16.
+      label: stored as uint8.
     """
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, (CHUNK,) * 3, ("x", "y", "z"))
 
@@ -298,10 +299,10 @@ class Store(BaseStore):
         moved = Box(tuple(a - b for a, b in zip(box.start, lo, strict=True)), box.size)  # type: ignore[arg-type]
         return crop_or_pad(part, moved, "edge" if name == "image" else "constant")
 
-    def image(self, subject: str, box: Box | None = None) -> NDArray[np.float16]:
-        """(x, y, z) float16; a box reaching outside repeats the volume's border."""
+    def image(self, subject: str, box: Box | None = None) -> Float16[np.ndarray, "x y z"]:
+        """A scan; a box reaching outside repeats the volume's border."""
         return self._read(subject, "image", box)
 
-    def label(self, subject: str, box: Box | None = None) -> NDArray[np.uint8]:
-        """(x, y, z) uint8; zero outside the volume."""
+    def label(self, subject: str, box: Box | None = None) -> UInt8[np.ndarray, "x y z"]:
+        """Its label; zero outside the volume."""
         return self._read(subject, "label", box)
