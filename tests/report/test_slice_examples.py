@@ -78,6 +78,7 @@ def test_odd_images_are_drawn_without_a_warning(tmp_path: Path, value: float) ->
     assert imread(out).std() > 0.01
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no cases"):
         draw_examples([], tmp_path / "e.png")

@@ -32,7 +32,7 @@ def test_the_steps_augmentation_is_the_one_of_its_seed_and_count(tiny_network: U
     augmenting = make_train_step(tiny_network, optimiser, cross_entropy_dice, labels, inputs=patch_inputs(wanted))
     a, b = (init_state(jax.tree.map(jnp.array, variables), optimiser, 5) for _ in range(2))
     for count in range(4):
-        image, label = augment_batch(batch["image"], batch["label"], 5, jnp.int32(count), wanted)
+        image, label = augment_batch(*map(jnp.asarray, (batch["image"], batch["label"])), 5, jnp.int32(count), wanted)
         a, by_hand = plain(a, {"image": image, "label": label})
         b, inside = augmenting(b, batch)
         np.testing.assert_allclose(by_hand["loss"], inside["loss"], rtol=1e-5)

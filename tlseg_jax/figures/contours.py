@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Num
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -267,7 +267,7 @@ def draw_slice(ax: Axes, view: SliceView, k: int) -> None:
         spine.set_visible(False)
 
 
-def outline(mask: Bool[np.ndarray, "x y"], sides: tuple[float, float]) -> Float64[np.ndarray, "edges 2 2"]:
+def outline(mask: Bool[np.ndarray, "x y"], sides: tuple[float, float]) -> Num[np.ndarray, "edges 2 2"]:
     """Every voxel edge between inside and outside.
 
     Args:

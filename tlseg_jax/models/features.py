@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped
 
+from tlseg_jax.models.pad import Sides
+
 Part = Literal["all", "features", "rest"]
 """What of a network is computed: image -> logits, image -> features, or features -> logits."""
 
@@ -42,7 +44,7 @@ def check_part(x: jax.Array | Features, part: Part, levels: int, most: int) -> N
 
 
 def first_levels(
-    net: nn.Module, down: Down, levels: int, x: Float[Array, "batch *padded channels"], sides: tuple[int, ...]
+    net: nn.Module, down: Down, levels: int, x: Float[Array, "batch *padded channels"], sides: Sides
 ) -> Features:
     """The features of a network's first levels.
 
@@ -67,6 +69,6 @@ def given_level(features: Features, i: int, levels: int) -> tuple[Features, Any]
     return kept, features if i + 1 < levels else features[BELOW]
 
 
-def sides_of(features: Features) -> tuple[int, ...]:
+def sides_of(features: Features) -> Sides:
     """The sides of the image before it was padded."""
     return features[FRAME].shape[1:-1]

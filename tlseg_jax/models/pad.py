@@ -1,12 +1,17 @@
 """Sides that divide by what a network's poolings need, and back."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
+
+Sides = tuple[Any, ...]
+"""Of an image: whole numbers, or the symbols that an exported program has for them."""
 
 
 def pad_to_multiple(
     x: Shaped[Array, "batch *sides channels"], divisor: int
-) -> tuple[Shaped[Array, "batch *padded channels"], tuple[int, ...]]:
+) -> tuple[Shaped[Array, "batch *padded channels"], Sides]:
     """Zeros at the far end of each side, up to a multiple of `divisor`.
 
     Args:
@@ -23,6 +28,6 @@ def pad_to_multiple(
     return x, sides
 
 
-def crop(x: Shaped[Array, "batch *larger channels"], sides: tuple[int, ...]) -> Shaped[Array, "batch *sides channels"]:
+def crop(x: Shaped[Array, "batch *larger channels"], sides: Sides) -> Shaped[Array, "batch *sides channels"]:
     """The beginning of each side, as long as `sides` says."""
     return x[(slice(None), *(slice(s) for s in sides))]

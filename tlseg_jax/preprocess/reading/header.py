@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.freesurfer.mghformat import DATA_OFFSET, MGHHeader
 from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
 
 from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.preprocess.reading.dicom import read_series
@@ -351,7 +352,7 @@ def _header(
     )
 
 
-def _bad_spacing(path: Path, spacing: np.ndarray[Any, Any]) -> ExclusionError:
+def _bad_spacing(path: Path, spacing: NDArray[np.float64]) -> ExclusionError:
     mm = " x ".join(f"{s:g}" for s in spacing)
     return fault(
         path,

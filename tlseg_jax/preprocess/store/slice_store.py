@@ -18,6 +18,7 @@ from jaxtyping import Float16, Shaped, UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec, slice_spec_from_dict
+from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.store.store import BaseStore, write_arrays
 from tlseg_jax.runtime.errors import InputError
 
@@ -49,7 +50,7 @@ def write_slices(path: Path, image: Shaped[np.ndarray, "planes x y"], label: Sha
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, chunk, ("z", "x", "y"))
 
 
-def axial_axis(affine: NDArray[Any]) -> int:
+def axial_axis(affine: Affine | Sequence[Sequence[float]]) -> int:
     """The axis of an array that runs along the body, by the affine: the one nearest to inferior-superior."""
     import nibabel as nib  # here and not above: a machine that only trains may not have it
 
@@ -94,7 +95,7 @@ class SliceStore(BaseStore):
           InputError: a neighbour was not stored, or the array is damaged.
         """
         rows = self._neighbours(subject, [position], channels)[0]
-        return np.stack([self._plane(subject, "image", p) for p in rows], -1)
+        return np.stack([self._plane(subject, "image", p) for p in rows.tolist()], -1)
 
     def label(self, subject: str, position: int) -> UInt8[np.ndarray, "x y"]:
         """Bits of one stored plane."""
