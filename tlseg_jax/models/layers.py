@@ -43,7 +43,7 @@ class Conv(nn.Module):
         """Of parts with two or three sides."""
         shape = (*(3,) * (parts[0].ndim - 2), _channels(parts), self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
-        return convolution_of_parts(parts, kernel.astype(parts[0].dtype), self.lowering)
+        return convolution_of_parts(parts, jnp.asarray(kernel, parts[0].dtype), self.lowering)
 
 
 class Projection(nn.Module):
@@ -92,4 +92,4 @@ class UpConv(nn.Module):
         shape = (*(2,) * (x.ndim - 2), x.shape[-1], self.features)
         kernel = self.param("kernel", self.init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return up_convolution(x, kernel.astype(x.dtype)) + bias.astype(x.dtype)
+        return up_convolution(x, jnp.asarray(kernel, x.dtype)) + bias.astype(x.dtype)
