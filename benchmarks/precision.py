@@ -24,6 +24,7 @@ from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.figures.png import STYLE, save_png
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.messages import quiet
 from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
@@ -60,9 +61,9 @@ def curves(workdir: Path, network: str, seeds: int, steps: int) -> dict[str, NDA
         for precision in PRECISIONS:
             config = dataclasses.replace(get_network(network), dtype=precision)
             folder = workdir / "precision" / f"{network}-{precision}-{steps}-seed{seed}"
-            with lock_folder(folder):
+            with lock_folder(folder), quiet():
                 job = JobSettings(config, recipe, steps, seed=seed)
-                fit = train_job(store, job, folder, say=lambda _: None, progress=False)
+                fit = train_job(store, job, folder, progress=False)
             found[precision].append([loss for _, loss in fit.losses])
             print(f"{network}, {precision}, seed {seed}: last loss {fit.losses[-1][1]:.4f}", flush=True)
     return {p: np.array(v) for p, v in found.items()}

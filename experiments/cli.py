@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from tlseg_jax.commands.flags import flags_for
 from tlseg_jax.remote import entry
 from tlseg_jax.remote.address import parse_address
-from tlseg_jax.runtime import cluster, elsewhere, processes, signals
+from tlseg_jax.runtime import cluster, elsewhere, messages, processes, signals
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import full_disk
 
@@ -47,7 +47,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
             logging.set_verbosity(logging.FATAL)
         try:
             signals.listen()
-            with elsewhere.using(entry.Buckets()):
+            with messages.shown(flags_for), elsewhere.using(entry.Buckets()):
                 main(argv[1:])
             cluster.finish()
         except InputError as e:

@@ -51,13 +51,19 @@ def main() -> None:
     compilation_flags.use_cache()
     saved = load_shared_model(run)
     store = open_named_store(root, name)
-    bar = processes.is_chief()
+    chief = processes.is_chief()
     with hold_run(run):
         if isinstance(store, SliceStore):
             if measured["distances"]:
                 raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
             entries = assess_slices(
-                run, saved, store, split=scoring.split, progress=bar, allow_seen=scoring.allow_seen, space=scoring.space
+                run,
+                saved,
+                store,
+                split=scoring.split,
+                progress=chief,
+                allow_seen=scoring.allow_seen,
+                space=scoring.space,
             )
         else:
             title = store.spec.name + ("" if scoring.split == "test" else f"_{scoring.split}")
@@ -69,22 +75,23 @@ def main() -> None:
                     store,
                     split=scoring.split,
                     space=scoring.space,
-                    progress=bar,
+                    progress=chief,
                     allow_seen=scoring.allow_seen,
                     **measured,
                 )
             }
-    processes.say(format_summary(entries))
-    entry = next(iter(entries.values()))
-    seen = entry["seen_in_training"]
-    if seen:
-        processes.say(
-            f"warning: {len(seen)} of these scans were trained on ({', '.join(seen[:5])}): "
-            "the score says little about new scans."
-        )
-    if entry["synthetic"]:
-        processes.say("These are drawn, not scanned: the scores mean nothing for patients.")
-    processes.say(f"run: {run}")
+    if chief:
+        print(format_summary(entries))
+        entry = next(iter(entries.values()))
+        seen = entry["seen_in_training"]
+        if seen:
+            print(
+                f"warning: {len(seen)} of these scans were trained on ({', '.join(seen[:5])}): "
+                "the score says little about new scans."
+            )
+        if entry["synthetic"]:
+            print("These are drawn, not scanned: the scores mean nothing for patients.")
+        print(f"run: {run}")
 
 
 if __name__ == "__main__":

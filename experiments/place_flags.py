@@ -5,7 +5,7 @@ from tlseg_jax.commands import flags
 from tlseg_jax.runtime import processes
 from tlseg_jax.studies.workplace import Workplace
 
-PLACE = flags.define(Workplace, leave_out=("say", "progress", "cohort_spacing"), defaults={"workdir": "runs"})
+PLACE = flags.define(Workplace, leave_out=("progress", "cohort_spacing"), defaults={"workdir": "runs"})
 
 
 def workplace() -> Workplace:
@@ -16,8 +16,5 @@ def workplace() -> Workplace:
     """
     workdir, store = PLACE.text("workdir") or "runs", PLACE.text("store")
     return PLACE.settings(
-        workdir=cli.workdir(workdir),
-        store=cli.store(store) if store else None,
-        say=processes.say,
-        progress=processes.is_chief(),
+        workdir=cli.workdir(workdir), store=cli.store(store) if store else None, progress=processes.is_chief()
     )

@@ -62,7 +62,7 @@ def main() -> None:
     place, devices = place_flags.workplace(), _devices(asked.devices)
     sweep = Sweep(place, study, PRECISION.value("precision"))
     if asked.plan:
-        plan_sweep(sweep, execution, len(devices), print)
+        plan_sweep(sweep, execution, len(devices))
         return
     swept = sweep.run(execution, devices=devices, together=asked.together)
     print(f"{len(swept.done)} of {len(sweep.runs)} runs done; this call took {format_duration(swept.seconds)}.")

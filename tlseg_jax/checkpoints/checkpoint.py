@@ -8,9 +8,9 @@ import dataclasses
 import errno
 import functools
 import hashlib
+import logging
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,8 @@ from tlseg_jax.models.networks import NetworkConfig, config_from_dict
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import told
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
@@ -65,15 +67,14 @@ class Checkpoints:
     same calls.
     """
 
-    def __init__(self, folder: Path, keep: int = KEEP, say: Callable[[str], None] = print) -> None:
+    def __init__(self, folder: Path, keep: int = KEEP) -> None:
         """Make `folder`, in which no other process may be writing.
 
         Args:
           folder: of the checkpoints; damaged ones are moved to `damaged` beside it.
           keep: the newest that stay.
-          say: prints a line.
         """
-        self._folder, self._keep, self._say = folder.resolve(), keep, say
+        self._folder, self._keep = folder.resolve(), keep
         self._best: tuple[float, int] | None = None
         self._manager: ocp.CheckpointManager | None = None
         self._paths = contextlib.ExitStack()
@@ -219,7 +220,7 @@ class Checkpoints:
             )
         for damaged, fault in faults.items():
             aside = _set_aside(self._folder / str(damaged))
-            self._say(
+            log.warning(
                 f"The checkpoint of step {damaged} is damaged ({fault}): it was moved to {aside}, and the run goes on "
                 f"from step {step}."
             )
@@ -298,7 +299,7 @@ class SavedModel:
         return digest.hexdigest()
 
 
-def load_model(run: Path, say: Callable[[str], None] = print) -> SavedModel:
+def load_model(run: Path) -> SavedModel:
     """The network that a run folder holds: the best checkpoint by validation, else the newest.
 
     Where that one is damaged, the next best that is whole is read, and it is said. Reads in this process alone.
@@ -327,7 +328,7 @@ def load_model(run: Path, say: Callable[[str], None] = print) -> SavedModel:
             faults[step] = str(e)
             continue
         for damaged, fault in faults.items():
-            say(f"The checkpoint {folder / str(damaged)} is damaged ({fault}): step {step} is used.")
+            log.warning(f"The checkpoint {folder / str(damaged)} is damaged ({fault}): step {step} is used.")
         config = config_from_dict(description["network"])
         return SavedModel(config, tree["params"], tree["batch_stats"], description, step)
     listed = "; ".join(f"{folder / str(step)} cannot be read ({fault})" for step, fault in faults.items())

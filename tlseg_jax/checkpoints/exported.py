@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ USED = ("format", "model", "program", "files")
 """What of the card a prediction depends on; the rest may be edited by hand."""
 
 
-def load_saved(folder: Path, say: Callable[[str], None] = print) -> SavedModel:
+def load_saved(folder: Path) -> SavedModel:
     """The model of a run folder or of an exported one.
 
     Raises:
       InputError: see `load_model` and `load_exported`.
     """
-    return load_exported(folder) if (folder / CARD).exists() else load_model(folder, say)
+    return load_exported(folder) if (folder / CARD).exists() else load_model(folder)
 
 
 def load_exported(folder: Path) -> SavedModel:

@@ -3,7 +3,8 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from flax.traverse_util import flatten_dict
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
+
+log = logging.getLogger(__name__)
 
 NO_MATTER = ("job.threads", "job.workers", "job.checkpoint_every", "job.watch_every", "pretrained.run")
 NO_MATTER_WITHOUT_VALIDATION = ("job.validate_every", "job.patience")
@@ -95,7 +98,7 @@ def _settings_in(folder: Path) -> dict[str, Any] | None:
     return read_json(path) if path.exists() else None
 
 
-def own_folder(folder: Path, settings: Mapping[str, Any], say: Callable[[str], None] = print) -> Path:
+def own_folder(folder: Path, settings: Mapping[str, Any]) -> Path:
     """The folder of a run: `folder`, or one beside it, named by what the run is, where that holds another run.
 
     So no run takes another's place or passes for it, in whatever order they are made. The chief looks.
@@ -109,7 +112,7 @@ def own_folder(folder: Path, settings: Mapping[str, Any], say: Callable[[str], N
 
     there, differ = processes.chief(look)
     if differ:
-        say(f"{folder} holds a run of other settings ({differ}), so this one is in {beside}.")
+        log.info(f"{folder} holds a run of other settings ({differ}), so this one is in {beside}.")
     return beside if there or differ else folder
 
 

@@ -1,6 +1,7 @@
 """Many scans segmented into one folder, with a table of volumes; a scan that fails stops no other."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import full_disk
 from tlseg_jax.runtime.written import Written
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("subject", "input", "output", "volume_ml", "seconds", "warning", "problem")
 
@@ -75,7 +78,6 @@ def predict_folder(
     overwrite: bool = False,
     same: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] = tqdm.write,
 ) -> tuple[Outcome, ...]:
     """Segment many scans.
 
@@ -90,7 +92,6 @@ def predict_folder(
       model, overwrite: see `Once`.
       same: write label maps in their scans' formats, not as NIfTI.
       progress: show a bar on stderr.
-      say: prints a sentence.
 
     Returns:
       One outcome a scan, in order; those with a `problem` have no label map.
@@ -135,9 +136,9 @@ def predict_folder(
                 text = (str(e) or "no message").splitlines()[0][:200]
                 outcome = Outcome(files.subject, files.image, problem=f"{type(e).__name__}: {text}")
             if outcome.problem:
-                say(f"{files.subject} was not segmented: {outcome.problem}")
+                log.warning(f"{files.subject} was not segmented: {outcome.problem}")
             elif outcome.warning:
-                say(f"{files.subject}: {outcome.warning}.")
+                log.warning(f"{files.subject}: {outcome.warning}.")
             if outcome.anew:
                 outcome = dataclasses.replace(outcome, seconds=time.perf_counter() - start)
             outcomes.append(outcome)

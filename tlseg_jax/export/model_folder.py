@@ -8,9 +8,10 @@ MODEL/CARD.md            the same for people
 
 import errno
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,12 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import flush, lock_folder, write_json
 from tlseg_jax.runtime.written import file_digest
 
+log = logging.getLogger(__name__)
+
 TEXT = "CARD.md"
 
 
-def export_model(
-    run: Path,
-    output: Path,
-    *,
-    licence: str = "",
-    platforms: Sequence[str] = PLATFORMS,
-    say: Callable[[str], None] = print,
-) -> dict[str, Any]:
+def export_model(run: Path, output: Path, *, licence: str = "", platforms: Sequence[str] = PLATFORMS) -> dict[str, Any]:
     """Write a run's model to a folder of its own, whole or not at all.
 
     An export of the same run that is there already is left where nothing changed, and else replaced.
@@ -57,7 +53,6 @@ def export_model(
       output: the folder to make.
       licence: in words, as it is to stand in the card.
       platforms: that the program is made for.
-      say: prints a line.
 
     Returns:
       The card, as written.
@@ -79,7 +74,7 @@ def export_model(
             if before.exists():
                 _finish_replacing(output, before)
             if _already_there(output, card):
-                say(f"{output}: this model is there already; nothing was written.")
+                log.info(f"{output}: this model is there already; nothing was written.")
                 return read_card(output)
             _check_replaceable(output, card["run"])
             _write(beside, saved, card, chosen)

@@ -1,7 +1,8 @@
 """Scans to a prepared data set on disk: in parallel, resumable, with what failed named."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from tlseg_jax.preprocess.store.store import FORMAT, Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.jobs import run_jobs
+
+log = logging.getLogger(__name__)
 
 REGISTRATIONS = ".registrations"
 """Folder of the store's root where registrations are kept: data sets of the same scans share them."""
@@ -63,7 +66,6 @@ def prepare_dataset(
     overwrite: bool = False,
     mirror: bool | None = None,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> Store:
     """Prepare every scan of `source` into `store_root/spec.name/`.
 
@@ -86,7 +88,6 @@ def prepare_dataset(
       mirror: whether training mirrors patches left to right; None: as the spec has it, but for a structure that lies
         on one side of every head.
       progress: whether to show a bar.
-      say: prints a line.
 
     Raises:
       InputError: the store was made with other settings or is in use, the source has no usable scan, the label
@@ -102,11 +103,11 @@ def prepare_dataset(
         whole.begin(found, overwrite)
         plan = plan_scans(found.scans, spec, settings, store_root)
         if plan.reused:
-            say(f"{spec.name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
+            log.info(f"{spec.name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
         done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name, keep_exclusion)
         records = {**plan.reused, **done}
         whole.write_manifest(found, records, failed)
-    say(f"{spec.name}: {len(plan.reused)} reused, {len(done)} prepared, {len(exclusions) + len(failed)} excluded.")
+    log.info(f"{spec.name}: {len(plan.reused)} reused, {len(done)} prepared, {len(exclusions) + len(failed)} excluded.")
     return Store(whole.folder)
 
 
@@ -126,7 +127,6 @@ def prepare_shard(
     overwrite: bool = False,
     mirror: bool | None = None,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> Store | None:
     """Prepare one shard of the scans, and merge if no other scan is out.
 
@@ -154,14 +154,16 @@ def prepare_shard(
         with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
             plan = plan_scans(ours.scans, spec, settings, store_root)
             done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, f"{spec.name} {shard}", keep_exclusion)
-            say(f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded.")
+            log.info(
+                f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
+            )
         with merging(folder) as alone:
             records, failed, out = collect(found.scans, folder, whole.fingerprint, checksums_of, origin)
             if out or not alone:
-                say(left_out(spec.name, len(out), len(found.scans)))
+                log.info(left_out(spec.name, len(out), len(found.scans)))
                 return None
             whole.write_manifest(found, records, failed)
-    say(f"{spec.name}: merged, {len(records)} prepared, {len(found.exclusions) + len(failed)} excluded.")
+    log.info(f"{spec.name}: merged, {len(records)} prepared, {len(found.exclusions) + len(failed)} excluded.")
     return Store(folder)
 
 

@@ -1,7 +1,8 @@
 """Volumes to a prepared data set of slices on disk: in parallel, resumable, with what failed named."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.jobs import run_jobs
 
+log = logging.getLogger(__name__)
+
 _NOT_SHAPING = ("name", "max_slices", "test_slices", "test_volumes", "split_group")
 """Fields of a spec that no volume's arrays depend on."""
 
@@ -59,7 +62,6 @@ def prepare_slices(
     test_fraction: float | None = None,
     overwrite: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> SliceStore:
     """Prepare the volumes of `source` into `store_root/spec.name/`.
 
@@ -77,7 +79,6 @@ def prepare_slices(
       test_fraction: share of the volumes, the last ones, for test; None follows the spec.
       overwrite: redo a store that was made with other settings.
       progress: whether to show a bar.
-      say: prints a line.
 
     Raises:
       InputError: the store was made with other settings or is in use, the source has no usable volume, or none is
@@ -91,8 +92,8 @@ def prepare_slices(
         records, failed, reused = _in_waves(found.scans, spec, whole.folder, workers, progress)
         order, unused, excluded = whole.write_manifest(found, records, failed)
     if reused := reused & set(order):
-        say(f"{spec.name}: {len(reused)} volume(s) were prepared already and are reused.")
-    say(
+        log.info(f"{spec.name}: {len(reused)} volume(s) were prepared already and are reused.")
+    log.info(
         f"{spec.name}: {len(reused)} reused, {len(order) - len(reused)} prepared, {excluded} excluded, "
         f"{len(unused)} not needed."
     )
@@ -111,7 +112,6 @@ def prepare_slices_shard(
     test_fraction: float | None = None,
     overwrite: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> SliceStore | None:
     """Prepare one shard of the volumes, and merge if no other volume is out (see `prepare.prepare_shard`).
 
@@ -137,15 +137,17 @@ def prepare_slices_shard(
             plan = plan_slices(ours.scans, spec, folder)
             title = f"{spec.name} {shard}"
             done, failed = run_jobs(plan.jobs, prepare_slices_of, workers, progress, title, keep_exclusion)
-            say(f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded.")
+            log.info(
+                f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
+            )
         with merging(folder) as alone:
             records, failed, out = collect(found.scans, folder, whole.fingerprint, checksums_of, origin_of)
             if out or not alone:
-                say(left_out(spec.name, len(out), len(found.scans)))
+                log.info(left_out(spec.name, len(out), len(found.scans)))
                 return None
             order, unused, excluded = whole.write_manifest(found, records, failed)
     why = f" as {spec.max_slices} slices were asked for" if unused and spec.max_slices else ""
-    say(f"{spec.name}: merged, {len(order)} prepared, {excluded} excluded, {len(unused)} not needed{why}.")
+    log.info(f"{spec.name}: merged, {len(order)} prepared, {excluded} excluded, {len(unused)} not needed{why}.")
     return SliceStore(folder)
 
 

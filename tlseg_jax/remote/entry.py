@@ -6,6 +6,7 @@ sent (`held`). Of prepared data to read from only the manifests are copied; arra
 
 import contextlib
 import dataclasses
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from tlseg_jax.remote.listing import counts
 from tlseg_jax.runtime.elsewhere import Elsewhere
 from tlseg_jax.runtime.files import local_folder, replacing
 
+log = logging.getLogger(__name__)
+
 
 def work_folder(text: str, fetch: str | None = None) -> Path:
-    """The local folder to work in for a path or an address, of which a line is printed.
+    """The local folder to work in for a path or an address, which is told.
 
     Args:
       text: a local path, s3://BUCKET/PATH or gs://BUCKET/PATH.
@@ -33,7 +36,7 @@ def work_folder(text: str, fetch: str | None = None) -> Path:
         return local_folder(text)
     check_reachable(address)
     folder = copy_of(address)
-    print(f"{address}: worked in at {folder}, and kept up to date in the bucket.", flush=True)
+    log.info(f"{address}: worked in at {folder}, and kept up to date in the bucket.")
     if fetch is not None:
         bring(folder / fetch if fetch else folder)
     return folder

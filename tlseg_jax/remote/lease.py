@@ -8,6 +8,7 @@ its lease for less (`MARGIN`), by its own clock: one that was suspended finds it
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import threading
@@ -22,6 +23,8 @@ import tensorstore as ts
 from tlseg_jax.remote.address import Address
 from tlseg_jax.remote.kv import explained
 from tlseg_jax.runtime.errors import InUse
+
+log = logging.getLogger(__name__)
 
 LEASE = ".lease"
 """Name of the object in the bucket, and of the local file with what this copy wrote there last."""
@@ -54,7 +57,6 @@ class Lease:
         name: str = LEASE,
         life: float = LIFE,
         renew: float = RENEW,
-        say: Callable[[str], None] = print,
     ) -> None:
         """Ask for nothing yet.
 
@@ -66,10 +68,9 @@ class Lease:
           name: of the object, and of the local file.
           life: seconds.
           renew: seconds.
-          say: prints a line.
         """
         self._bucket, self._address, self._copy, self._on_lost = bucket, address, copy, lost
-        self._name, self._life, self._renew, self._say = name, life, renew, say
+        self._name, self._life, self._renew = name, life, renew
         self._token = uuid.uuid4().hex
         self._generation, self._renewed = b"", 0.0
         self._end, self._writing = threading.Event(), threading.Lock()
@@ -121,7 +122,7 @@ class Lease:
             try:
                 self._write(self._generation, {"owner": None, "marked": self.marked})
             except ValueError:
-                self._say(f"{self._address}: the lease could not be given back; it is free in {self._life:.0f} s.")
+                log.warning(f"{self._address}: the lease could not be given back; it is free in {self._life:.0f} s.")
 
     def mark(self) -> None:
         """Put down that all checkpoints are marked. Raises ValueError: tensorstore's, no way to the bucket."""
@@ -149,7 +150,7 @@ class Lease:
         held = _parse(found)
         if time.time() - float(held.get("renewed", 0)) > 10 * self._life:  # no two clocks differ by that much
             return found
-        self._say(
+        log.info(
             f"{self._address} was last worked in by {held['owner']}: waiting up to {self._life:.0f} s to see whether "
             "that process is alive."
         )

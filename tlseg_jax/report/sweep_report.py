@@ -6,7 +6,7 @@ FOLDER/tables/*.csv
 """
 
 import dataclasses
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 from tlseg_jax.report.page.page import write_page
@@ -19,21 +19,20 @@ from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.written import publishing
 from tlseg_jax.studies.results_table import Results, read_results
 
+log = logging.getLogger(__name__)
+
 PAGE = "report.html"
 
 VIEWERS = 6
 """Scans to scroll through, if not told otherwise: the worst, median and best of the target and of unseen data."""
 
 
-def write_report(
-    sweep_folder: Path, report_folder: Path, say: Callable[[str], None] = print, viewers: int = VIEWERS
-) -> Path:
+def write_report(sweep_folder: Path, report_folder: Path, viewers: int = VIEWERS) -> Path:
     """Write the report of a sweep, finished or not.
 
     Args:
       sweep_folder: with study.json and results.csv; cells and prepared data sets may be gone.
       report_folder: made if it is missing; figures and tables of an earlier report there are replaced, or go.
-      say: prints a line.
       viewers: scans to scroll through, at most.
 
     Returns:
@@ -61,7 +60,7 @@ def write_report(
             viewers=shown,
         )
     for note in notes:
-        say(note)
+        log.info(note)
     return report_folder / PAGE
 
 

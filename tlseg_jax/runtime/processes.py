@@ -69,12 +69,6 @@ def is_chief() -> bool:
     return index() == 0
 
 
-def say(text: str) -> None:
-    """Print a line on the chief."""
-    if is_chief():
-        print(text, flush=True)
-
-
 def wait(name: str) -> None:
     """Wait until every process is here; `name` is the same on all."""
     if count() == 1:

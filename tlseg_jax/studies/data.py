@@ -1,6 +1,7 @@
 """The prepared data sets that a study needs: found or made, and cut into folds."""
 
 import dataclasses
+import logging
 
 from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.preprocess.folds import take_fold
@@ -14,6 +15,8 @@ from tlseg_jax.studies.results_table import Role
 from tlseg_jax.studies.study import Study
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.seen import refuse_seen, seen_of
+
+log = logging.getLogger(__name__)
 
 FEW = 2
 """Test heads of a pre-task in a factor study."""
@@ -107,7 +110,7 @@ def open_data(place: Workplace, study: Study) -> StudyData:
     unseen = []
     for name in study.unseen:
         if place.store is not None and not is_prepared(place.store / name):
-            place.say(
+            log.info(
                 f"{name}: not in {place.store_name}, so generalisation to unseen data is not measured "
                 "(prepare scans of another source under that name to have it)."
             )

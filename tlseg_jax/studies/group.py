@@ -1,8 +1,9 @@
 """Cells of one program that train at once, where that is faster."""
 
 import dataclasses
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.device_memory import device_capacity
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
+from tlseg_jax.runtime.messages import quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.cells import Cell, PretrainCell, folder_of
 from tlseg_jax.train.execution import Execution
@@ -21,6 +23,8 @@ from tlseg_jax.train.memory import out_of_memory
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.run import Run, prepare_run
 from tlseg_jax.train.together import fit_together, seconds_a_step, why_not_together
+
+log = logging.getLogger(__name__)
 
 CANDIDATES = (2, 4, 8)
 """Cells at once that are tried, as long as each is faster than the one before."""
@@ -54,9 +58,8 @@ class Member:
 
     def run(self, execution: Execution, programs: Programs) -> Run:
         """Its training, ready for the first step."""
-        return prepare_run(
-            self.store, self.job, self.folder, self.start, execution=execution, programs=programs, say=lambda _: None
-        )
+        with quiet():
+            return prepare_run(self.store, self.job, self.folder, self.start, execution=execution, programs=programs)
 
 
 class Jobs(Protocol):
@@ -74,12 +77,7 @@ class Jobs(Protocol):
 
 
 def group_cells(
-    cells: Sequence[Cell],
-    sweep: Jobs,
-    together: int | None,
-    device: Any,
-    execution: Execution,
-    say: Callable[[str], None],
+    cells: Sequence[Cell], sweep: Jobs, together: int | None, device: Any, execution: Execution
 ) -> list[Group]:
     """Cells in groups of up to `together`, in their order; None measures how many are fastest."""
     if together == 1:
@@ -100,7 +98,7 @@ def group_cells(
         elif steps[_program_name(sweep, own[0], device)] < WORTH:
             sizes[shape] = 1
         else:
-            sizes[shape] = _fastest(sweep, own, device, execution, say)
+            sizes[shape] = _fastest(sweep, own, device, execution)
     groups = [
         Group(tuple(own[i : i + sizes[shape]]))
         for shape, own in alike.items()
@@ -161,7 +159,7 @@ def _shape(sweep: Jobs, cell: Cell) -> Any:
     return dataclasses.replace(job, seed=0)
 
 
-def _fastest(sweep: Jobs, cells: Sequence[Cell], device: Any, execution: Execution, say: Callable[[str], None]) -> int:
+def _fastest(sweep: Jobs, cells: Sequence[Cell], device: Any, execution: Execution) -> int:
     """How many of these cells to train at once, by a few steps of each number; remembered in the sweep's folder."""
     path = sweep.folder / "together.json"
     kept: dict[str, Any] = read_json(path) if path.exists() else {}
@@ -182,5 +180,5 @@ def _fastest(sweep: Jobs, cells: Sequence[Cell], device: Any, execution: Executi
         kept[key] = {"together": best, "seconds a step and cell": times}
         write_json(path, kept)
         found = ", ".join(f"{k}: {v:.3g} s" for k, v in times.items())
-        say(f"cells at once ({key}): {best}, as a step of a cell takes ({found}).")
+        log.info(f"cells at once ({key}): {best}, as a step of a cell takes ({found}).")
     return int(kept[key]["together"])

@@ -1,14 +1,15 @@
 """What a sweep would do: which cells are done, and the time and memory of the rest, from a few measured steps."""
 
 import dataclasses
+import logging
 import statistics
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.runtime.device_memory import format_bytes
+from tlseg_jax.runtime.messages import quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.cells import Cell, PretrainCell, folder_of, pretraining_of
 from tlseg_jax.studies.sweep import Sweep
@@ -16,6 +17,8 @@ from tlseg_jax.train.dry_run import format_duration, step_seconds
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.run import Run, prepare_run
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,14 +30,13 @@ class _Measured:
     steps: int
 
 
-def plan_sweep(sweep: Sweep, execution: Execution, devices: int, say: Callable[[str], None]) -> None:
-    """Print every cell, whether it is done, and the time and memory that the rest takes; trains nothing.
+def plan_sweep(sweep: Sweep, execution: Execution, devices: int) -> None:
+    """Tell every cell, whether it is done, and the time and memory that the rest takes; trains nothing.
 
     Args:
       sweep: the study.
       execution: how each run would be executed.
       devices: on how many devices.
-      say: prints a line.
 
     Raises:
       InputError: settings that no run could be made of.
@@ -62,9 +64,9 @@ def plan_sweep(sweep: Sweep, execution: Execution, devices: int, say: Callable[[
         )
     widths = [max(len(r[i]) for r in rows) for i in range(3)]
     for row in rows:
-        say("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip())
+        log.info("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip())
     total = format_duration(seconds / max(devices, 1))
-    say(
+    log.info(
         f"{len(rows)} runs: {len(rows) - todo} done, {todo} to do; {total} of training on {devices} device(s) and "
         f"{format_bytes(memory)} at most a run, besides compiling, reading and scoring. Nothing was trained."
     )
@@ -81,15 +83,15 @@ def _measure(
     if start is not None and not there:
         # Nothing to start from yet: the parts that need it cost next to nothing of a step.
         job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, l2sp=0.0, unfreezing="at_once"))
-    run = prepare_run(
-        sweep.store(cell),
-        job,
-        folder_of(sweep.folder, cell),
-        Pretrained.load(start) if start and there else None,
-        execution=execution,
-        programs=programs,
-        say=lambda _: None,
-    )
+    with quiet():
+        run = prepare_run(
+            sweep.store(cell),
+            job,
+            folder_of(sweep.folder, cell),
+            Pretrained.load(start) if start and there else None,
+            execution=execution,
+            programs=programs,
+        )
     if run.key not in measured:
         measured[run.key] = _Measured(statistics.median(_seconds(run)), run.fits.prediction.total, run.length.steps)
     return dataclasses.replace(measured[run.key], steps=run.length.steps)

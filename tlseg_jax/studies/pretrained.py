@@ -1,5 +1,6 @@
 """A pre-task's own model: the one that is there and is the same, or else trained now."""
 
+import logging
 from pathlib import Path
 
 from tlseg_jax.checkpoints.run_folder import differing, own_folder, read_json
@@ -14,6 +15,8 @@ from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
+
+log = logging.getLogger(__name__)
 
 
 def pretrained_run(
@@ -41,28 +44,28 @@ def pretrained_run(
     job = make_pretrain_job(place, spec, training, missing)
     kept = kept_pretraining(place, spec, job, folder)
     if kept:
-        place.say(f"{spec.name}: reusing the pre-trained model {kept}.")
+        log.info(f"{spec.name}: reusing the pre-trained model {kept}.")
         return kept
     # A dry run that finds none draws no cohort for it.
     if not execution.dry_run or any(folder.parent.glob(f"{folder.name}*/settings.json")):
         store = open_store(place, spec)
         settings = run_settings(store, job, None)
-        folder = own_folder(folder, settings, place.say)
+        folder = own_folder(folder, settings)
         tests = [store] if store.subjects("test") else []
         if processes.chief(lambda: is_done(place, folder, settings, tests)):
-            place.say(f"{spec.name}: reusing the pre-trained model {folder}.")
+            log.info(f"{spec.name}: reusing the pre-trained model {folder}.")
             return folder
     if execution.dry_run:
         length = f"{job.steps} steps" if job.steps else f"{job.epochs} epochs"
-        place.say(
+        log.info(
             f"{spec.name}: no finished pre-trained model in {folder}; one would be trained first, for {length} "
             f"('python -m experiments.pretrain --pretask={pretask} --dry_run' tells what that takes)."
         )
         return None
     if processes.chief(lambda: is_finished(folder, 1)):
-        place.say(f"{spec.name}: the pre-trained model {folder} is scored again, as its test set is another now.")
+        log.info(f"{spec.name}: the pre-trained model {folder} is scored again, as its test set is another now.")
     else:
-        place.say(f"{spec.name}: no finished pre-trained model in {folder}; training one.")
+        log.info(f"{spec.name}: no finished pre-trained model in {folder}; training one.")
     return pretrain(place, pretask, job, folder, execution, store)
 
 

@@ -2,8 +2,9 @@
 
 import contextlib
 import dataclasses
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from tlseg_jax.train.trainer import Fit
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
 from tlseg_jax.transfer.restore import check_dimensions
 
+log = logging.getLogger(__name__)
+
 UNSEEN = "oas_c"
 """The paper's generalisation set (section 2.3)."""
 
@@ -61,7 +64,7 @@ def pretrain(
     """
     store = store or open_store(place, named_spec(place, pretask))
     if isinstance(store, SliceStore) and not store.subjects("test"):
-        place.say(f"{store.spec.name}: no test volumes, so nothing is scored on it.")
+        log.info(f"{store.spec.name}: no test volumes, so nothing is scored on it.")
         return train_and_assess(place, store, job, folder, None, [], execution)
     return train_and_assess(place, store, job, folder, None, [store], execution)
 
@@ -103,9 +106,9 @@ def finetune(
     store = store or open_store(place, named_spec(place, task))
     tests = [store] if store.subjects("test") else []
     if not tests:
-        place.say(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
+        log.info(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
     if beside:
-        folder = own_folder(folder, run_settings(store, job, start.record if start else None), place.say)
+        folder = own_folder(folder, run_settings(store, job, start.record if start else None))
     unseen = [] if execution.dry_run else _unseen(place, store)
     return train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution)
 
@@ -118,14 +121,14 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
     if store.spec.name == UNSEEN or store.spec.structure != spec.structure:
         return []
     if place.store is not None and not is_prepared(place.store / UNSEEN):
-        place.say(
+        log.info(
             f"{UNSEEN}: not in {place.store_name}, so generalisation to unseen data is not measured "
             "(prepare scans of another source under that name to have it)."
         )
         return []
     other = open_store(place, spec)
     if not other.subjects("test"):
-        place.say(f"{UNSEEN}: it has no test subjects, so generalisation is not measured.")
+        log.info(f"{UNSEEN}: it has no test subjects, so generalisation is not measured.")
         return []
     return [other]
 
@@ -146,7 +149,7 @@ def train_and_assess(
     """Train one model into `folder`, or go on from what is there, and score it on each of `tests`.
 
     Args:
-      place: how to score, and where to say what is done.
+      place: how to score.
       store: the data.
       job: the settings.
       folder: the run folder, which is held meanwhile; of several processes the chief alone reads and writes it.
@@ -176,19 +179,18 @@ def train_and_assess(
             start,
             execution=execution,
             programs=programs,
-            say=place.say,
             progress=place.progress,
             tell_flops=figures,
         )
         seconds = time.perf_counter() - before if trained_seconds is None else trained_seconds
         if execution.dry_run:
-            place.say(f"dry run: nothing was written; the run would be in {folder}.")
+            log.info(f"dry run: nothing was written; the run would be in {folder}.")
             return folder
-        if isinstance(store, SliceStore) and not processes.chief(lambda: _watched_still(store, folder, place.say)):
+        if isinstance(store, SliceStore) and not processes.chief(lambda: _watched_still(store, folder)):
             result = dataclasses.replace(result, epochs=[r | {"test_loss": ""} for r in result.epochs])
-        saved = load_shared_model(folder, place.say)
+        saved = load_shared_model(folder)
         d = saved.description
-        there = processes.chief(lambda: _kept_summary(folder, saved.weights, place.say))
+        there = processes.chief(lambda: _kept_summary(folder, saved.weights))
         summary: dict[str, Any] = {
             "task": d["task"],
             "pretask": d["pretask"],
@@ -230,13 +232,13 @@ def train_and_assess(
         if figures and processes.is_chief():
             _draw_curve(folder, result, d)
     if result.epochs:
-        place.say(format_epochs(result.epochs))
+        log.info(format_epochs(result.epochs))
     scores = processes.chief(lambda: read_json(folder / "summary.json")["test_sets"])
     if scores:
-        place.say(format_summary(scores))
+        log.info(format_summary(scores))
     if d["synthetic"]:
-        place.say("These are drawn, not scanned: the scores mean nothing for patients.")
-    place.say(f"run: {folder}")
+        log.info("These are drawn, not scanned: the scores mean nothing for patients.")
+    log.info(f"run: {folder}")
     return folder
 
 
@@ -258,7 +260,7 @@ def _watched_first(store: SliceStore, folder: Path) -> None:
         write_json(folder / _WATCHED, {"data": store_digest(store, store.subjects("test"))})
 
 
-def _watched_still(store: SliceStore, folder: Path, say: Callable[[str], None]) -> bool:
+def _watched_still(store: SliceStore, folder: Path) -> bool:
     """Whether the losses beside training are of the test slices that are there now; those of others go.
 
     The states that they were measured in are gone, so they cannot be measured again.
@@ -271,7 +273,7 @@ def _watched_still(store: SliceStore, folder: Path, say: Callable[[str], None]) 
         return True
     gone = before is not None and forget_test_losses(folder)
     if gone:
-        say(
+        log.info(
             f"{folder}: the test losses beside training were of other scans of {store.spec.name} than are there now, "
             "and are left out: train anew, in another `workdir`, to have them."
         )
@@ -279,7 +281,7 @@ def _watched_still(store: SliceStore, folder: Path, say: Callable[[str], None]) 
     return not gone
 
 
-def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dict[str, Any]:
+def _kept_summary(folder: Path, weights: str) -> dict[str, Any]:
     """What a run's summary holds already of its model; scores of an earlier state of it go."""
     path = folder / "summary.json"
     there = read_json(path) if path.exists() else {}
@@ -288,7 +290,7 @@ def _kept_summary(folder: Path, weights: str, say: Callable[[str], None]) -> dic
     keep_results(folder, kept)
     if len(kept) < len(sets):
         gone = ", ".join(name for name in sets if name not in kept)
-        say(f"{folder}: the scores on {gone} were of another state of the model and are left out.")
+        log.info(f"{folder}: the scores on {gone} were of another state of the model and are left out.")
     return (there if there.get("weights") == weights else {}) | {"test_sets": kept}
 
 

@@ -1,6 +1,7 @@
 """One run as a user asks for it, found where it is done: pre-train a task, or fine-tune on one what that gives."""
 
 import dataclasses
+import logging
 from pathlib import Path
 
 from tlseg_jax.checkpoints.run_folder import check_settings, own_folder
@@ -15,6 +16,8 @@ from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.usual import USUAL_FREEZE
+
+log = logging.getLogger(__name__)
 
 
 def pretrain_task(place: Workplace, pretask: str, training: Training, execution: Execution) -> Path:
@@ -37,7 +40,7 @@ def pretrain_task(place: Workplace, pretask: str, training: Training, execution:
     parts = [spec.name] if training.n is None else [spec.name, labelled_name(training.n)]
     folder = place.workdir / "pretrain" / run_name(spec, training, *parts)
     store = open_store(place, spec)
-    folder = own_folder(folder, run_settings(store, job, None), place.say)
+    folder = own_folder(folder, run_settings(store, job, None))
     return pretrain(place, pretask, job, folder, execution, store)
 
 
@@ -66,7 +69,7 @@ def finetune_task(
     if what.pretrained:
         folder = Path(what.pretrained)
         source = folder.name
-        place.say(f"pre-trained model: {folder}.")
+        log.info(f"pre-trained model: {folder}.")
     elif what.pretask == "none":
         source = "none"
     elif what.pretask:

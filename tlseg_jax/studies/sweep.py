@@ -3,9 +3,10 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.messages import quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import scored_name
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretraining_of
@@ -33,6 +35,8 @@ from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.pretrained import Pretrained
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +75,7 @@ class Sweep:
         self.place, self.precision = place, precision
         self.folder = place.workdir / "sweep" / study.name
         self.data: StudyData = open_data(place, study)
-        self.study = _within(study, self.data, place.say)
+        self.study = _within(study, self.data)
         self.cells = cells_of(self.study)
         self._records: dict[PretrainCell, dict[str, Any]] = {}
         self.pretrainings = tuple(dict.fromkeys(p for c in self.cells if (p := pretraining_of(c))))
@@ -144,37 +148,21 @@ class Sweep:
             roles = {scored_name(self.store(cell)): "pretask"}
         return DoneCell(cell, folder, int(read_json(folder / "summary.json")["n"]), self.job(cell).freeze, roles)
 
-    def run(
-        self,
-        execution: Execution,
-        *,
-        devices: Sequence[Any] = (),
-        together: int | None = 1,
-        say: Callable[[str], None] = print,
-    ) -> Swept:
+    def run(self, execution: Execution, *, devices: Sequence[Any] = (), together: int | None = 1) -> Swept:
         """Run all that is not done. A cell that fails is told and kept in mind, and the rest go on.
 
         Args:
           execution: how each run is executed.
           devices: on which to run cells at the same time; none given: the first.
           together: cells of one program that train in one; None measures what is fastest.
-          say: prints a line.
         """
         with lock_folder(self.folder):
-            return _Runner(self, execution, devices or jax.local_devices()[:1], together, say).run()
+            return _Runner(self, execution, devices or jax.local_devices()[:1], together).run()
 
 
 class _Runner:
-    def __init__(
-        self,
-        sweep: Sweep,
-        execution: Execution,
-        devices: Sequence[Any],
-        together: int | None,
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, sweep: Sweep, execution: Execution, devices: Sequence[Any], together: int | None) -> None:
         self.sweep, self.execution, self.devices, self.together = sweep, execution, devices, together
-        self.say = say if not sweep.place.progress else tqdm.write if say is print else say
         self.programs = {d: Programs() for d in devices}
         self.failed: dict[str, str] = {}
         self.done: dict[Cell | PretrainCell, DoneCell] = {}
@@ -192,7 +180,7 @@ class _Runner:
             else:
                 todo.append(cell)
         if self.done:
-            self.say(f"{s.study.name}: {len(self.done)} of {len(s.runs)} runs are done already.")
+            log.info(f"{s.study.name}: {len(self.done)} of {len(s.runs)} runs are done already.")
         self._write()
         first = [Group((p,)) for p in todo if isinstance(p, PretrainCell)]
         bar = tqdm(total=len(todo), desc=s.study.name, unit="cell", disable=not s.place.progress, smoothing=0.1)
@@ -206,7 +194,7 @@ class _Runner:
                     bar.update()
                 else:
                     ready.append(cell)
-            self._all(group_cells(ready, s, self.together, self.devices[0], self.execution, self.say), bar)
+            self._all(group_cells(ready, s, self.together, self.devices[0], self.execution), bar)
         return Swept(s.folder, tuple(self.done.values()), self.failed, time.perf_counter() - self.began)
 
     def _all(self, groups: Sequence[Group], bar: "tqdm[Any]") -> None:
@@ -236,7 +224,7 @@ class _Runner:
                     future.result()
             except BaseException:
                 stop.set()
-                self.say("stopping: the cells under way are finished first.")
+                log.info("stopping: the cells under way are finished first.")
                 raise
 
     @contextlib.contextmanager
@@ -253,8 +241,7 @@ class _Runner:
     def _group(self, group: Group, device: Any) -> None:
         s, programs = self.sweep, self.programs[device]
         # Bars of several cells at once would write over each other.
-        alone = s.place.progress and len(self.devices) == 1
-        quiet = dataclasses.replace(s.place, progress=alone, say=lambda _: None)
+        place = dataclasses.replace(s.place, progress=s.place.progress and len(self.devices) == 1)
         before = time.perf_counter()
         shares: dict[Any, float] = {}
         if len(group.cells) > 1:
@@ -266,18 +253,19 @@ class _Runner:
                 continue
             try:
                 m = s.member(cell)
-                train_and_assess(
-                    quiet,
-                    m.store,
-                    m.job,
-                    m.folder,
-                    m.start,
-                    s.tests(cell),
-                    self.execution,
-                    programs=programs,
-                    figures=False,
-                    trained_seconds=shares.get(cell),
-                )
+                with quiet():
+                    train_and_assess(
+                        place,
+                        m.store,
+                        m.job,
+                        m.folder,
+                        m.start,
+                        s.tests(cell),
+                        self.execution,
+                        programs=programs,
+                        figures=False,
+                        trained_seconds=shares.get(cell),
+                    )
                 done = s.done_cell(cell)
             except InputError as e:
                 self._fail(cell, str(e))
@@ -285,14 +273,14 @@ class _Runner:
             with self.lock:
                 self.done[cell] = done
                 self._write()
-            self.say(_line(done, time.perf_counter() - before))
+            log.info(_line(done, time.perf_counter() - before))
             before = time.perf_counter()
 
     def _fail(self, cell: Cell | PretrainCell, reason: str) -> None:
         with self.lock:
             self.failed[cell.name] = reason
             self._write()
-        self.say(f"{cell.name} FAILED: {reason}")
+        log.warning(f"{cell.name} FAILED: {reason}")
 
     def _write(self) -> None:
         s = self.sweep
@@ -359,7 +347,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
     }
 
 
-def _within(study: Study, data: StudyData, say: Callable[[str], None]) -> Study:
+def _within(study: Study, data: StudyData) -> Study:
     """The study with the n that there are scans for in every fold."""
     any_method = study.methods[0]
     folds = range(min(study.seeds, study.folds)) if study.folds else (None,)
@@ -372,7 +360,7 @@ def _within(study: Study, data: StudyData, say: Callable[[str], None]) -> Study:
             "on: give `n` within that."
         )
     if left:
-        say(f"n = {', '.join(left)} is left out: there are {most} scans to train on.")
+        log.info(f"n = {', '.join(left)} is left out: there are {most} scans to train on.")
     return dataclasses.replace(study, n=kept)
 
 

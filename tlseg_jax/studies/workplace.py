@@ -1,6 +1,7 @@
 """Where a study works: its folders, and the data sets it finds or makes there."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,8 @@ from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.bounds import Bound, Positive
 from tlseg_jax.runtime.errors import InputError
 
+log = logging.getLogger(__name__)
+
 COHORT_SPACING = 2.0
 """mm; usual voxel size of the built-in cohort of heads."""
 
@@ -42,7 +45,6 @@ class Workplace:
       workers: processes that draw and prepare the built-in cohort.
       distances: volumes: also measure HD95 and the average surface distance, in mm.
       tiles: whole-brain volumes: overlapping tiles, or the paper's without overlap.
-      say: prints a line.
       progress: whether to draw bars.
       cohort_spacing: voxel size in mm of the built-in cohort of heads.
     """
@@ -54,7 +56,6 @@ class Workplace:
     workers: Positive = 2
     distances: bool = False
     tiles: Tiles = "gaussian"
-    say: Callable[[str], None] = print
     progress: bool = True
     cohort_spacing: float = COHORT_SPACING
 
@@ -109,7 +110,7 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
                     f"The prepared data set {store.where} was made from another description of '{spec.name}' "
                     f"({field} is {there!r} there and {asked!r} here): prepare it again under another name."
                 )
-    place.say(f"{spec.name}: using the prepared data set {store.where}.")
+    log.info(f"{spec.name}: using the prepared data set {store.where}.")
     return store
 
 
@@ -136,7 +137,7 @@ def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
         workers=place.workers,
         progress=place.progress,
     )
-    place.say(
+    log.info(
         f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic heads, already in "
         f"{spec.space} space at {place.cohort_spacing:g} mm, so nothing is registered; "
         "scores on them mean nothing for patients."
@@ -148,7 +149,6 @@ def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
         PrepareSettings(registration="skip"),
         workers=place.workers,
         progress=place.progress,
-        say=place.say,
     )
 
 
@@ -162,10 +162,8 @@ def _cohort_of_slices(place: Workplace, spec: SliceSpec) -> SliceStore:
     source = write_abdomens(
         small, folder, volumes=train + small.test_volumes, workers=place.workers, progress=place.progress
     )
-    place.say(
+    log.info(
         f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic abdomens of "
         f"{small.pixels[0]}x{small.pixels[1]} pixels ({small.modality}); scores on them mean nothing for patients."
     )
-    return prepare_slices(
-        small, source, place.workdir / "store", workers=place.workers, progress=place.progress, say=place.say
-    )
+    return prepare_slices(small, source, place.workdir / "store", workers=place.workers, progress=place.progress)

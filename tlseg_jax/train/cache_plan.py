@@ -1,12 +1,15 @@
 """Where a run's data lie while it trains: read batch by batch, on the device, or there as features."""
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Literal
 
 from tlseg_jax.runtime.device_memory import format_bytes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.execution import Cache
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,6 @@ def plan_cache(
     feature_bytes: Callable[[], int],
     data_bytes: Callable[[], int],
     room: int,
-    say: Callable[[str], None],
 ) -> CachePlan:
     """What `--cache` comes to.
 
@@ -40,7 +42,6 @@ def plan_cache(
       feature_bytes: what the features would take.
       data_bytes: what the data would take.
       room: bytes that there are for either.
-      say: prints a line; "auto" says what it takes, and why not features.
 
     Raises:
       InputError: features were asked for and cannot be kept.
@@ -52,9 +53,9 @@ def plan_cache(
             raise InputError(f"`cache=features`: {why_not} Give `cache=device` or none.")
         return CachePlan("features", levels)
     if why_not is None and feature_bytes() <= room:
-        say(f"features of the {levels} frozen level(s) are computed once ({format_bytes(feature_bytes())}).")
+        log.info(f"features of the {levels} frozen level(s) are computed once ({format_bytes(feature_bytes())}).")
         return CachePlan("features", levels)
     reason = why_not or f"The features would take {format_bytes(feature_bytes())} of {format_bytes(room)}."
     fits = data_bytes() <= room
-    say(f"{reason} {'The data are held on the device' if fits else 'Nor do the data fit: they are streamed'}.")
+    log.info(f"{reason} {'The data are held on the device' if fits else 'Nor do the data fit: they are streamed'}.")
     return CachePlan("device" if fits else "none")

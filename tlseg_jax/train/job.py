@@ -1,6 +1,7 @@
 """One model from a prepared data set: made ready, trained, or told only what that would take."""
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from tlseg_jax.train.seen import refuse_seen, seen_of
 from tlseg_jax.train.trace import Trace
 from tlseg_jax.train.trainer import Fit, Hooks, LoopSettings, Trainer
 
+log = logging.getLogger(__name__)
+
 
 def train_job(
     store: AnyStore,
@@ -33,7 +36,6 @@ def train_job(
     *,
     execution: Execution = Execution(),  # noqa: B008 - frozen
     programs: Programs | None = None,
-    say: Callable[[str], None] = print,
     progress: bool = True,
     tell_flops: bool = True,
 ) -> Fit:
@@ -48,7 +50,6 @@ def train_job(
       pretrained: what to start from; None trains end to end.
       execution: how it is run; no part of what a run is, so it may be resumed under another.
       programs: what other runs compiled, and where this one's are kept for them.
-      say: prints a line.
       progress: whether to draw a bar.
       tell_flops: whether to count the FLOPs of a step and say them.
 
@@ -57,19 +58,19 @@ def train_job(
         subject was in the pre-training, the memory does not suffice, or the loss became NaN.
     """
     programs = programs or Programs()
-    run = prepare_run(store, job, folder, pretrained, execution=execution, programs=programs, say=say)
+    run = prepare_run(store, job, folder, pretrained, execution=execution, programs=programs)
     shapes = jax.eval_shape(lambda: run.state)  # the first step gives the state away
     flops = functools.partial(
         programs.get, ("flops", run.key), lambda: flops_line(run.maker, shapes, run.data.batch_shapes())
     )
     if execution.dry_run:
         labels, steps = run.maker.labels, run.length.steps
-        say(dry_run_report(job.network, run.state, labels, run.maker.batch, run.fits, flops(), steps))
+        log.info(dry_run_report(job.network, run.state, labels, run.maker.batch, run.fits, flops(), steps))
         return Fit(run.state, 0, [], [], "dry run")
-    claim_run(run, say)
-    meanwhile = (lambda: say(flops())) if tell_flops else None
+    claim_run(run)
+    meanwhile = (lambda: log.info(flops())) if tell_flops else None
     try:
-        return fit(_trainer(run, execution, programs, say, progress, meanwhile))
+        return fit(_trainer(run, execution, programs, progress, meanwhile))
     except Exception as error:
         if not out_of_memory(error):
             raise
@@ -78,23 +79,18 @@ def train_job(
 
 
 def _trainer(
-    run: Run,
-    execution: Execution,
-    programs: Programs,
-    say: Callable[[str], None],
-    progress: bool,
-    meanwhile: Callable[[], None] | None,
+    run: Run, execution: Execution, programs: Programs, progress: bool, meanwhile: Callable[[], None] | None
 ) -> Trainer:
     """The training of a run, as `execution` has it done."""
     job, watch = run.job, run.data.watch()
     cache = run.cache()
     if cache:
         what = "features" if run.cached.levels else "data"
-        say(f"on the device: {format_bytes(cache.nbytes)} of {what} of {len(run.fitted)} labelled scans.")
+        log.info(f"on the device: {format_bytes(cache.nbytes)} of {what} of {len(run.fitted)} labelled scans.")
     most = execution.steps_per_call
     if watch and job.watch_every and job.watch_every < most:
         most = job.watch_every
-        say(f"steps in a call: {most}, as the test loss is looked at every {most} (`watch_every`).")
+        log.info(f"steps in a call: {most}, as the test loss is looked at every {most} (`watch_every`).")
     return Trainer(
         step=Dispatch(run.steps, most, cache, programs, parallel=run.maker.parallel),
         state=run.state,
@@ -111,10 +107,10 @@ def _trainer(
         folder=run.folder,
         description=run.description,
         hooks=Hooks(
-            save=lambda: Checkpoints(run.folder / "checkpoints", execution.keep, say),
+            save=lambda: Checkpoints(run.folder / "checkpoints", execution.keep),
             validate=run.data.validator(run.validating) if run.validating else None,
             watch=watch,
-            trace=Trace(execution.profile, say) if execution.profile else None,
+            trace=Trace(execution.profile) if execution.profile else None,
             meanwhile=meanwhile,
         ),
         progress=progress,

@@ -5,6 +5,7 @@ program that will run. The second decides wherever the first does not show ample
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, get_args
@@ -15,6 +16,8 @@ from tlseg_jax.models.remat import Remat
 from tlseg_jax.runtime.device_memory import Capacity, device_capacity, format_bytes, out_of_memory, parse_bytes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.liveness import count_bytes
+
+log = logging.getLogger(__name__)
 
 __all__ = ["FitsIn", "StepMemory", "StepPlan", "fit_memory", "out_of_memory", "parse_bytes", "predict", "shortage"]
 
@@ -152,14 +155,7 @@ def _honest(plan: StepPlan) -> bool:
 
 
 def fit_memory(
-    make: MakeProgram,
-    state: Any,
-    batch: Any,
-    plan: StepPlan,
-    *,
-    budget: int | None = None,
-    fixed: bool = True,
-    say: Callable[[str], None] = print,
+    make: MakeProgram, state: Any, batch: Any, plan: StepPlan, *, budget: int | None = None, fixed: bool = True
 ) -> FitsIn:
     """The step to train with: as planned, or with the first rematerialisation that fits.
 
@@ -170,7 +166,6 @@ def fit_memory(
       plan: what was asked for.
       budget: bytes that the step may take; None: what the device has.
       fixed: whether the plan's rematerialisation is asked for; else the fastest that fits is taken.
-      say: prints a line, where there is a budget.
 
     Raises:
       InputError: nothing fits; names what was asked for, what there is and the flags that would make it fit.
@@ -179,7 +174,7 @@ def fit_memory(
     if budget is not None and budget <= capacity.bytes:
         capacity = Capacity(budget, BUDGET)
     elif budget is not None:
-        say(f"memory: the budget of {format_bytes(budget)} is more than there is; {capacity}.")
+        log.info(f"memory: the budget of {format_bytes(budget)} is more than there is; {capacity}.")
     tried: list[StepMemory] = []
     for remat in (plan.remat,) if fixed else POLICIES:
         wanted = dataclasses.replace(plan, remat=remat)
@@ -187,7 +182,7 @@ def fit_memory(
         found = predict(program, wanted, state, batch, capacity.bytes)
         if found.fits(capacity.bytes):
             if budget is not None:
-                say(_chosen(found, tried, capacity))
+                log.info(_chosen(found, tried, capacity))
             return FitsIn(program, found, capacity)
         tried.append(found)
     raise shortage(make, state, batch, tried[0], capacity)

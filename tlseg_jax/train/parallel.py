@@ -10,6 +10,7 @@ A batch is always the global one, so that the way changes nothing but the roundi
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -19,6 +20,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tlseg_jax.runtime.errors import InputError
+
+log = logging.getLogger(__name__)
 
 Way = Literal["one", "pmap", "mesh"]
 
@@ -199,13 +202,7 @@ def _replicated(a: Any, sharding: NamedSharding) -> jax.Array:
 
 
 def choose_parallel(
-    asked: str | None,
-    mesh: str | None,
-    batch: int,
-    sides: Sequence[int],
-    multiple: int,
-    say: Callable[[str], None] = print,
-    accumulate: int = 1,
+    asked: str | None, mesh: str | None, batch: int, sides: Sequence[int], multiple: int, accumulate: int = 1
 ) -> Parallel:
     """What `--parallel` and `--mesh` come to.
 
@@ -216,7 +213,6 @@ def choose_parallel(
       batch: the global batch's rows.
       sides: of a volume or slice; the first is the one that is divided over "space".
       multiple: what the network's poolings need a side to divide by.
-      say: prints a line, where more than one device is used or could be.
       accumulate: micro-batches of a step.
 
     Raises:
@@ -232,7 +228,7 @@ def choose_parallel(
     if mesh is not None and asked not in (None, "mesh"):
         raise InputError(f"`mesh={mesh}` does not go with `parallel={asked}`: leave one of them out.")
     if mesh is not None or asked == "mesh":
-        return _mesh(mesh, devices, batch, sides, multiple, say, accumulate)
+        return _mesh(mesh, devices, batch, sides, multiple, accumulate)
     if asked == "one" and processes > 1:
         raise InputError(
             f"`parallel=one` in {processes} processes would train {processes} times the same: give `parallel=pmap`."
@@ -243,22 +239,18 @@ def choose_parallel(
     if asked is None and processes == 1:
         used = max(n for n in range(1, len(devices) + 1) if rows % n == 0)
         what = f"batch {batch} on {used} of {len(devices)} devices"
-        say(f"parallel: {what}, by pmap." if used > 1 else f"parallel: {what}; another `batch_size` would use more.")
+        log.info(
+            f"parallel: {what}, by pmap." if used > 1 else f"parallel: {what}; another `batch_size` would use more."
+        )
         return Parallel("pmap", used, 1, devices[:used]) if used > 1 else ONE
     _check_rows(batch, len(devices), accumulate, f"`parallel=pmap` takes all {len(devices)} devices")
     found = Parallel("pmap", len(devices), 1, devices)
-    say(f"parallel: {found.describe()}, batch {batch}.")
+    log.info(f"parallel: {found.describe()}, batch {batch}.")
     return found
 
 
 def _mesh(
-    text: str | None,
-    devices: tuple[jax.Device, ...],
-    batch: int,
-    sides: Sequence[int],
-    multiple: int,
-    say: Callable[[str], None],
-    accumulate: int,
+    text: str | None, devices: tuple[jax.Device, ...], batch: int, sides: Sequence[int], multiple: int, accumulate: int
 ) -> Parallel:
     if text is None:
         raise InputError(
@@ -292,7 +284,7 @@ def _mesh(
             f"from a TOML file whose patch_size begins with {math.ceil(sides[0] / need) * need}."
         )
     found = Parallel("mesh", data, space, devices[: data * space])
-    say(f"parallel: {found.describe()}, batch {batch}.")
+    log.info(f"parallel: {found.describe()}, batch {batch}.")
     return found
 
 

@@ -1,7 +1,8 @@
 """One model's training, made ready: which scans, which start, which devices, which step."""
 
 import dataclasses
-from collections.abc import Callable, Hashable
+import logging
+from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ from tlseg_jax.train.task_data import TaskData, task_data
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, parameter_table
 from tlseg_jax.transfer.frozen_levels import frozen_levels
 from tlseg_jax.transfer.restore import restore_pretrained
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
@@ -98,13 +101,12 @@ def prepare_run(
     *,
     execution: Execution = Execution(),  # noqa: B008 - frozen
     programs: Programs | None = None,
-    say: Callable[[str], None] = print,
 ) -> Run:
     """All of a run before its first step; nothing is written. For arguments and errors see `train_job`."""
     programs = programs or Programs()
     fitted, validating = labelled_scans(store, job)
     if len(validating) > job.validation:
-        say(f"validation: {len(validating)} scans in place of {job.validation}, as no person's scans are parted.")
+        log.info(f"validation: {len(validating)} scans in place of {job.validation}, as no person's scans are parted.")
     if job.patience and not job.validation:
         raise InputError("`patience` needs scans to validate on: give `validation=K`, K of the n labelled scans.")
     check_remedies(job.recipe, pretrained is not None, job.network.dimensions)
@@ -113,23 +115,17 @@ def prepare_run(
     description = describe(store, job, (*fitted, *validating), pretrained.saved if pretrained else None)
     description |= data.description()
     refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.where}")
-    say(settings_lines(data, job, length, fitted, validating))
-    variables, fresh = _start(job, pretrained, say)
+    log.info(settings_lines(data, job, length, fitted, validating))
+    variables, fresh = _start(job, pretrained)
     labels = label_parameters(variables["params"], get_rules(job.freeze))
     optimiser = make_optimiser(job.recipe, length.steps, labels, fresh)
     # The jitted step gives its input's buffers away: `init_state` owns fresh copies.
     state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser, job.seed)
     sides = data.batch_shapes()["label"].shape[1:]
     parallel = choose_parallel(
-        execution.parallel,
-        execution.mesh,
-        job.recipe.batch_size,
-        sides,
-        job.network.divisor,
-        say,
-        job.recipe.accumulate,
+        execution.parallel, execution.mesh, job.recipe.batch_size, sides, job.network.divisor, job.recipe.accumulate
     )
-    cached = _plan_cache(data, fitted, execution, frozen_levels(job.network, labels, job.frozen_bn), say)
+    cached = _plan_cache(data, fitted, execution, frozen_levels(job.network, labels, job.frozen_bn))
     batches = data.batches(fitted, read=cached.kept == "none")
     key = (
         job.network,
@@ -154,7 +150,7 @@ def prepare_run(
         parallel=parallel,
         key=key,
     )
-    fits = maker.fitting(jax.eval_shape(lambda: state), execution, programs, say)
+    fits = maker.fitting(jax.eval_shape(lambda: state), execution, programs)
     return Run(
         job=job,
         folder=folder,
@@ -169,26 +165,22 @@ def prepare_run(
         cached=cached,
         maker=maker,
         fits=fits,
-        steps=maker.staged(variables["params"], fits, programs, say),
+        steps=maker.staged(variables["params"], fits, programs),
     )
 
 
-def _start(
-    job: JobSettings, pretrained: Pretrained | None, say: Callable[[str], None]
-) -> tuple[dict[str, Any], frozenset[str]]:
+def _start(job: JobSettings, pretrained: Pretrained | None) -> tuple[dict[str, Any], frozenset[str]]:
     """The first parameters and batch statistics, and which blocks are fresh in a pre-trained network."""
     variables = init_variables(job.network, jax.random.key(job.seed))
     if pretrained is None:
-        say("start: random parameters (end to end).")
+        log.info("start: random parameters (end to end).")
         return variables, frozenset()
     restored = restore_pretrained(pretrained.saved, job.network, variables, job.head, str(pretrained.run))
-    say(f"start: {pretrained.run} (step {pretrained.saved.step}); {restored.message}.")
+    log.info(f"start: {pretrained.run} (step {pretrained.saved.step}); {restored.message}.")
     return restored.variables, restored.fresh
 
 
-def _plan_cache(
-    data: TaskData, fitted: tuple[str, ...], execution: Execution, levels: int, say: Callable[[str], None]
-) -> CachePlan:
+def _plan_cache(data: TaskData, fitted: tuple[str, ...], execution: Execution, levels: int) -> CachePlan:
     """What of the data is kept on the device, the same in every process; `levels` of the network are frozen."""
     cached = plan_cache(
         execution.cache,
@@ -198,19 +190,18 @@ def _plan_cache(
         # Half of it, as the step's own need is not yet known.
         lambda: data.cache_bytes(fitted),
         cache_room() // 2,
-        say,
     )
     if processes.count() > 1:  # whose memories may differ, and whose programs may not
         cached = CachePlan(*processes.share([cached.kept, cached.levels]))
     return cached
 
 
-def claim_run(run: Run, say: Callable[[str], None]) -> None:
+def claim_run(run: Run) -> None:
     """Take the folder for this run: last of what may be refused, so that a corrected call can use it.
 
     Raises:
       InputError: it holds a run of other settings.
     """
     if claim_settings(run.folder, run.settings):
-        say(f"{run.folder}: the same settings are there; going on from what was done.")
-    say(parameter_table(run.state.params, run.maker.labels))
+        log.info(f"{run.folder}: the same settings are there; going on from what was done.")
+    log.info(parameter_table(run.state.params, run.maker.labels))

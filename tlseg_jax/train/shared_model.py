@@ -15,23 +15,19 @@ from tlseg_jax.runtime.errors import InputError
 _Tree = dict[str, Any]
 
 
-def load_shared_model(
-    run: Path,
-    say: Callable[[str], None] = print,
-    read: Callable[[Path, Callable[[str], None]], SavedModel] = load_model,
-) -> SavedModel:
+def load_shared_model(run: Path, read: Callable[[Path], SavedModel] = load_model) -> SavedModel:
     """As `load_model`, or what else reads a model; every process makes this call, and the chief reads.
 
     Raises:
       InputError: on every process, what `read` raised on the chief.
     """
     if processes.count() == 1:
-        return read(run, say)
+        return read(run)
     saved: SavedModel | None = None
     fault: str | None = None
     if processes.is_chief():
         try:
-            saved = read(run, say)
+            saved = read(run)
         except InputError as e:
             fault = str(e)
     told = {"shapes": _shapes(_tree(saved)), "description": saved.description, "step": saved.step} if saved else None

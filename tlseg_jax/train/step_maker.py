@@ -1,7 +1,8 @@
 """The training steps of one run: the one that fits the memory, those of its stages, and others to compare with."""
 
 import dataclasses
-from collections.abc import Callable, Hashable
+import logging
+from collections.abc import Hashable
 from typing import Any
 
 import optax
@@ -16,6 +17,8 @@ from tlseg_jax.train.memory import FitsIn, StepPlan, fit_memory
 from tlseg_jax.train.parallel import Parallel
 from tlseg_jax.train.step import Inputs, Objective, Step, make_train_step
 from tlseg_jax.transfer.stages import stages
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,14 +73,13 @@ class StepMaker:
         network = dataclasses.replace(self.job.network, dtype=plan.precision)
         return self.make(self.labels, self.optimiser, network, remat=plan.remat)
 
-    def fitting(self, shapes: Any, execution: Execution, programs: Programs, say: Callable[[str], None]) -> FitsIn:
+    def fitting(self, shapes: Any, execution: Execution, programs: Programs) -> FitsIn:
         """The step that fits the memory, the same in every process.
 
         Args:
           shapes: of the state.
           execution: the memory there may be.
           programs: where steps are kept for other runs.
-          say: prints a line.
 
         Raises:
           InputError: none does; see `fit_memory`.
@@ -88,7 +90,7 @@ class StepMaker:
         plan = StepPlan(asked, job.network.dtype, job.recipe.batch_size, multiple)
         fits = programs.get(
             ("fits", self.key, asked, budget, fixed, tuple(self.batch["label"].shape)),
-            lambda: fit_memory(self.planned, shapes, self.batch, plan, budget=budget, fixed=fixed, say=say),
+            lambda: fit_memory(self.planned, shapes, self.batch, plan, budget=budget, fixed=fixed),
         )
         if processes.count() > 1:  # whose memories may differ, and whose programs may not
             prediction = fits.prediction
@@ -98,16 +100,13 @@ class StepMaker:
                 fits = dataclasses.replace(fits, program=self.planned(agreed), prediction=prediction)
         return fits
 
-    def staged(
-        self, params: Any, fits: FitsIn, programs: Programs, say: Callable[[str], None]
-    ) -> Step | tuple[StagedStep, ...]:
+    def staged(self, params: Any, fits: FitsIn, programs: Programs) -> Step | tuple[StagedStep, ...]:
         """The step, or one a stage where the run unfreezes in stages.
 
         Args:
           params: of the network; arrays or shapes.
           fits: the step of the last stage.
           programs: where steps are kept for other runs.
-          say: prints a line, where there are stages.
         """
         parts = stages(params, self.steps, self.job.freeze, self.job.recipe.unfreezing)
         if len(parts) == 1:
@@ -120,5 +119,5 @@ class StepMaker:
             )
             for i, s in enumerate(parts[:-1])
         ]
-        say(f"unfreezing in {len(parts)} stages, which end at steps {', '.join(str(s.last_step) for s in parts)}.")
+        log.info(f"unfreezing in {len(parts)} stages, which end at steps {', '.join(str(s.last_step) for s in parts)}.")
         return tuple(StagedStep(s.last_step, p) for s, p in zip(parts, [*early, fits.program], strict=True))

@@ -14,6 +14,7 @@ from tlseg_jax.checkpoints.checkpoint import Checkpoints
 from tlseg_jax.runtime import signals
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.messages import quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.dry_run import random_batch
@@ -64,8 +65,8 @@ def fit_together(runs: Sequence[Run], programs: Programs, most: int = 1) -> list
     """
     _check_same(runs)
     for run in runs:
-        with lock_folder(run.folder):
-            claim_run(run, lambda _: None)
+        with lock_folder(run.folder), quiet():
+            claim_run(run)
     steps = runs[0].length.steps
     dispatch = Dispatch(runs[0].steps, most, _stack_caches(runs), programs, runs=len(runs))
     state = _stack([run.state for run in runs])

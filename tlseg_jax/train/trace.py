@@ -1,9 +1,11 @@
 """A trace of a few training steps for a profiler."""
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 import jax
+
+log = logging.getLogger(__name__)
 
 WARM_UP = 2
 """Steps before the trace: the first waits for the compiler."""
@@ -15,9 +17,9 @@ TRACED = 4
 class Trace:
     """Records steps 3 to 6 of a call, or as many more as one dispatch does; use it as a context manager."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        """Write below `folder`; `say` prints a line."""
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path) -> None:
+        """Write below `folder`."""
+        self._folder = folder
         self._done, self._first, self._running = 0, 0, False
 
     def __enter__(self) -> "Trace":
@@ -28,7 +30,7 @@ class Trace:
         if self._running:
             self._stop()
         elif self._done <= WARM_UP:
-            self._say(f"`profile`: no trace, since this call did {self._done} step(s) and the first {WARM_UP} warm up.")
+            log.info(f"`profile`: no trace, since this call did {self._done} step(s) and the first {WARM_UP} warm up.")
 
     def before(self, pending: object) -> None:
         """Called before each dispatch with what the device may still be at, to wait for."""
@@ -49,7 +51,7 @@ class Trace:
         jax.profiler.stop_trace()
         self._running = False
         newest = max((self._folder / "plugins" / "profile").iterdir())
-        self._say(
+        log.info(
             f"trace of steps {self._first} to {self._done} of this call: {newest}. Open its perfetto_trace.json.gz "
             f"at https://ui.perfetto.dev, or run 'tensorboard --logdir={self._folder}' where tensorboard and "
             "tensorboard-plugin-profile are installed."
