@@ -13,9 +13,10 @@ from absl import app, flags, logging
 from tlseg_jax.commands.flags import flags_for
 from tlseg_jax.remote import entry
 from tlseg_jax.remote.address import parse_address
-from tlseg_jax.runtime import cluster, elsewhere, messages, processes, signals
+from tlseg_jax.runtime import cluster, elsewhere, processes, signals
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import full_disk
+from tlseg_jax.runtime.messages import shown, write_line
 
 EXIT_INPUT = 2
 """Exit code for a fault in what the user gave."""
@@ -47,7 +48,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
             logging.set_verbosity(logging.FATAL)
         try:
             signals.listen()
-            with messages.shown(flags_for), elsewhere.using(entry.Buckets()):
+            with shown(lambda text: write_line(flags_for(text))), elsewhere.using(entry.Buckets()):
                 main(argv[1:])
             cluster.finish()
         except InputError as e:

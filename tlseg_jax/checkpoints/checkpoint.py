@@ -8,7 +8,6 @@ import dataclasses
 import errno
 import functools
 import hashlib
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -35,8 +34,7 @@ from tlseg_jax.models.networks import NetworkConfig, config_from_dict
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import told
-
-log = logging.getLogger(__name__)
+from tlseg_jax.runtime.messages import log
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from flax.traverse_util import flatten_dict
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
-
-log = logging.getLogger(__name__)
+from tlseg_jax.runtime.messages import log
 
 NO_MATTER = ("job.threads", "job.workers", "job.checkpoint_every", "job.watch_every", "pretrained.run")
 NO_MATTER_WITHOUT_VALIDATION = ("job.validate_every", "job.patience")

@@ -1,7 +1,6 @@
 """Many scans segmented into one folder, with a table of volumes; a scan that fails stops no other."""
 
 import dataclasses
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,8 @@ from tlseg_jax.preprocess.reading.formats import extension_of, is_read, parts_of
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import full_disk
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import Written
-
-log = logging.getLogger(__name__)
 
 COLUMNS = ("subject", "input", "output", "volume_ml", "seconds", "warning", "problem")
 

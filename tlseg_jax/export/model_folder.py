@@ -8,7 +8,6 @@ MODEL/CARD.md            the same for people
 
 import errno
 import json
-import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -36,9 +35,8 @@ from tlseg_jax.export.card import card_text, make_card, public_description
 from tlseg_jax.export.stablehlo import PLATFORMS, calling_convention, check_platforms, export_network, program_version
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import flush, lock_folder, write_json
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import file_digest
-
-log = logging.getLogger(__name__)
 
 TEXT = "CARD.md"
 

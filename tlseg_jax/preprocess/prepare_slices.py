@@ -1,7 +1,6 @@
 """Volumes to a prepared data set of slices on disk: in parallel, resumable, with what failed named."""
 
 import dataclasses
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +30,7 @@ from tlseg_jax.preprocess.store.store import FORMAT
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.jobs import run_jobs
-
-log = logging.getLogger(__name__)
+from tlseg_jax.runtime.messages import log
 
 _NOT_SHAPING = ("name", "max_slices", "test_slices", "test_volumes", "split_group")
 """Fields of a spec that no volume's arrays depend on."""

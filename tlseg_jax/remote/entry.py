@@ -6,7 +6,6 @@ sent (`held`). Of prepared data to read from only the manifests are copied; arra
 
 import contextlib
 import dataclasses
-import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ from tlseg_jax.remote.kv import check_reachable, explain, explained, is_damage, 
 from tlseg_jax.remote.listing import counts
 from tlseg_jax.runtime.elsewhere import Elsewhere
 from tlseg_jax.runtime.files import local_folder, replacing
-
-log = logging.getLogger(__name__)
+from tlseg_jax.runtime.messages import log
 
 
 def work_folder(text: str, fetch: str | None = None) -> Path:

@@ -8,7 +8,6 @@ its lease for less (`MARGIN`), by its own clock: one that was suspended finds it
 
 import contextlib
 import json
-import logging
 import os
 import socket
 import threading
@@ -23,8 +22,7 @@ import tensorstore as ts
 from tlseg_jax.remote.address import Address
 from tlseg_jax.remote.kv import explained
 from tlseg_jax.runtime.errors import InUse
-
-log = logging.getLogger(__name__)
+from tlseg_jax.runtime.messages import log
 
 LEASE = ".lease"
 """Name of the object in the bucket, and of the local file with what this copy wrote there last."""

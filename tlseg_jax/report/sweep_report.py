@@ -6,7 +6,6 @@ FOLDER/tables/*.csv
 """
 
 import dataclasses
-import logging
 from pathlib import Path
 
 from tlseg_jax.report.page.page import write_page
@@ -16,10 +15,9 @@ from tlseg_jax.report.sections.cases import make_viewers
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.words.study_words import counted
 from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import publishing
 from tlseg_jax.studies.results_table import Results, read_results
-
-log = logging.getLogger(__name__)
 
 PAGE = "report.html"
 

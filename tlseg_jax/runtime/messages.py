@@ -1,4 +1,4 @@
-"""What the library tells of its work, by `logging` and a logger a module, and how commands print it."""
+"""What the library tells of its work: records of one logger, which commands print as lines."""
 
 import contextlib
 import logging
@@ -10,45 +10,41 @@ from tqdm import tqdm
 
 from tlseg_jax.runtime import processes
 
+log = logging.getLogger("tlseg_jax")
+"""One for all modules, as a filter holds for its own logger only."""
+
 _quiet = ContextVar("quiet", default=False)
+log.addFilter(lambda record: not _quiet.get())
+
+
+def write_line(text: str) -> None:
+    """Print on stdout, above any bars."""
+    tqdm.write(text)
+    sys.stdout.flush()
 
 
 @contextlib.contextmanager
-def shown(wording: Callable[[str], str] = str) -> Iterator[None]:
-    """Print what the library tells while the body runs, on stdout and above the bars; of several processes the chief.
-
-    Args:
-      wording: from a message to what is printed of it.
-    """
-    logger, lines = logging.getLogger("tlseg_jax"), _Lines(wording)
-    before = logger.level, logger.propagate
-    logger.addHandler(lines)
-    logger.setLevel(logging.INFO)
-    logger.propagate = False  # absl has a handler at the root, and no line is to come twice
+def shown(write: Callable[[str], None] = write_line) -> Iterator[None]:
+    """Have `write` called with what is told while the body runs; of several processes only in the chief."""
+    handler, before = logging.Handler(), (log.level, log.propagate)
+    # What `write` raises ends the body, as it does where the reader of our output has gone.
+    handler.emit = lambda record: write(record.getMessage()) if processes.is_chief() else None  # type: ignore[method-assign]
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # absl's handler at the root would print it again
     try:
         yield
     finally:
-        logger.removeHandler(lines)
-        logger.level, logger.propagate = before
+        log.removeHandler(handler)
+        log.propagate = before[1]
+        log.setLevel(before[0])
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Have `shown` print nothing of what this thread tells while the body runs."""
+    """Have this thread tell nothing while the body runs."""
     token = _quiet.set(True)
     try:
         yield
     finally:
         _quiet.reset(token)
-
-
-class _Lines(logging.Handler):
-    def __init__(self, wording: Callable[[str], str]) -> None:
-        super().__init__()
-        self._wording = wording
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a record. That the reader of our output has gone is raised, as it ends a command."""
-        if processes.is_chief() and not _quiet.get():
-            tqdm.write(self._wording(record.getMessage()))
-            sys.stdout.flush()

@@ -1,7 +1,6 @@
 """The prepared data sets that a study needs: found or made, and cut into folds."""
 
 import dataclasses
-import logging
 
 from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.preprocess.folds import take_fold
@@ -9,14 +8,13 @@ from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.studies.assess import scored_name
 from tlseg_jax.studies.cells import Cell, PretrainCell, pretraining_of
 from tlseg_jax.studies.results_table import Role
 from tlseg_jax.studies.study import Study
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.seen import refuse_seen, seen_of
-
-log = logging.getLogger(__name__)
 
 FEW = 2
 """Test heads of a pre-task in a factor study."""

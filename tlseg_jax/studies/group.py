@@ -1,7 +1,6 @@
 """Cells of one program that train at once, where that is faster."""
 
 import dataclasses
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.device_memory import device_capacity
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
-from tlseg_jax.runtime.messages import quiet
+from tlseg_jax.runtime.messages import log, quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.cells import Cell, PretrainCell, folder_of
 from tlseg_jax.train.execution import Execution
@@ -23,8 +22,6 @@ from tlseg_jax.train.memory import out_of_memory
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.run import Run, prepare_run
 from tlseg_jax.train.together import fit_together, seconds_a_step, why_not_together
-
-log = logging.getLogger(__name__)
 
 CANDIDATES = (2, 4, 8)
 """Cells at once that are tried, as long as each is faster than the one before."""

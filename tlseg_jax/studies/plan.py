@@ -1,7 +1,6 @@
 """What a sweep would do: which cells are done, and the time and memory of the rest, from a few measured steps."""
 
 import dataclasses
-import logging
 import statistics
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax
 
 from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.runtime.device_memory import format_bytes
-from tlseg_jax.runtime.messages import quiet
+from tlseg_jax.runtime.messages import log, quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.cells import Cell, PretrainCell, folder_of, pretraining_of
 from tlseg_jax.studies.sweep import Sweep
@@ -17,8 +16,6 @@ from tlseg_jax.train.dry_run import format_duration, step_seconds
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.run import Run, prepare_run
-
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """A pre-task's own model: the one that is there and is the same, or else trained now."""
 
-import logging
 from pathlib import Path
 
 from tlseg_jax.checkpoints.run_folder import differing, own_folder, read_json
@@ -8,6 +7,7 @@ from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.studies.jobs import make_pretrain_job, run_name
 from tlseg_jax.studies.runs import is_done, is_finished, pretrain
 from tlseg_jax.studies.settings import Missing, Training
@@ -15,8 +15,6 @@ from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
-
-log = logging.getLogger(__name__)
 
 
 def pretrained_run(

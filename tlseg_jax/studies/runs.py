@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.files import write_json
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_name, title_of
 from tlseg_jax.studies.assess_slices import assess_slices
@@ -34,8 +34,6 @@ from tlseg_jax.train.shared_model import load_shared_model
 from tlseg_jax.train.trainer import Fit
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
 from tlseg_jax.transfer.restore import check_dimensions
-
-log = logging.getLogger(__name__)
 
 UNSEEN = "oas_c"
 """The paper's generalisation set (section 2.3)."""

@@ -1,13 +1,13 @@
 """One run as a user asks for it, found where it is done: pre-train a task, or fine-tune on one what that gives."""
 
 import dataclasses
-import logging
 from pathlib import Path
 
 from tlseg_jax.checkpoints.run_folder import check_settings, own_folder
 from tlseg_jax.datasets.spec import AnySpec
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.studies.jobs import labelled_name, make_job, run_name
 from tlseg_jax.studies.pretrained import pretrained_run
 from tlseg_jax.studies.runs import finetune, pretrain
@@ -16,8 +16,6 @@ from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.usual import USUAL_FREEZE
-
-log = logging.getLogger(__name__)
 
 
 def pretrain_task(place: Workplace, pretask: str, training: Training, execution: Execution) -> Path:

@@ -1,7 +1,6 @@
 """Where a study works: its folders, and the data sets it finds or makes there."""
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -23,8 +22,7 @@ from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.bounds import Bound, Positive
 from tlseg_jax.runtime.errors import InputError
-
-log = logging.getLogger(__name__)
+from tlseg_jax.runtime.messages import log
 
 COHORT_SPACING = 2.0
 """mm; usual voxel size of the built-in cohort of heads."""

@@ -1,15 +1,13 @@
 """Where a run's data lie while it trains: read batch by batch, on the device, or there as features."""
 
 import dataclasses
-import logging
 from collections.abc import Callable
 from typing import Literal
 
 from tlseg_jax.runtime.device_memory import format_bytes
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.train.execution import Cache
-
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)

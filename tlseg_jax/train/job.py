@@ -1,7 +1,6 @@
 """One model from a prepared data set: made ready, trained, or told only what that would take."""
 
 import functools
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import jax
 from tlseg_jax.checkpoints.checkpoint import Checkpoints
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.device_memory import format_bytes
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.dry_run import dry_run_report
@@ -24,8 +24,6 @@ from tlseg_jax.train.run_lines import flops_line
 from tlseg_jax.train.seen import refuse_seen, seen_of
 from tlseg_jax.train.trace import Trace
 from tlseg_jax.train.trainer import Fit, Hooks, LoopSettings, Trainer
-
-log = logging.getLogger(__name__)
 
 
 def train_job(

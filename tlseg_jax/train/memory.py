@@ -5,7 +5,6 @@ program that will run. The second decides wherever the first does not show ample
 """
 
 import dataclasses
-import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, get_args
@@ -15,9 +14,8 @@ import jax
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.runtime.device_memory import Capacity, device_capacity, format_bytes, out_of_memory, parse_bytes
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.train.liveness import count_bytes
-
-log = logging.getLogger(__name__)
 
 __all__ = ["FitsIn", "StepMemory", "StepPlan", "fit_memory", "out_of_memory", "parse_bytes", "predict", "shortage"]
 

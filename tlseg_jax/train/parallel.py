@@ -10,7 +10,6 @@ A batch is always the global one, so that the way changes nothing but the roundi
 """
 
 import dataclasses
-import logging
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -20,8 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from tlseg_jax.runtime.errors import InputError
-
-log = logging.getLogger(__name__)
+from tlseg_jax.runtime.messages import log
 
 Way = Literal["one", "pmap", "mesh"]
 

@@ -1,7 +1,6 @@
 """One model's training, made ready: which scans, which start, which devices, which step."""
 
 import dataclasses
-import logging
 from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from tlseg_jax.models.networks import init_variables
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.cache_plan import CachePlan, plan_cache
 from tlseg_jax.train.dispatch import StagedStep, cache_room
@@ -33,8 +33,6 @@ from tlseg_jax.train.task_data import TaskData, task_data
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, parameter_table
 from tlseg_jax.transfer.frozen_levels import frozen_levels
 from tlseg_jax.transfer.restore import restore_pretrained
-
-log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain

@@ -1,7 +1,6 @@
 """The training steps of one run: the one that fits the memory, those of its stages, and others to compare with."""
 
 import dataclasses
-import logging
 from collections.abc import Hashable
 from typing import Any
 
@@ -9,6 +8,7 @@ import optax
 
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import StagedStep
 from tlseg_jax.train.execution import Execution
@@ -17,8 +17,6 @@ from tlseg_jax.train.memory import FitsIn, StepPlan, fit_memory
 from tlseg_jax.train.parallel import Parallel
 from tlseg_jax.train.step import Inputs, Objective, Step, make_train_step
 from tlseg_jax.transfer.stages import stages
-
-log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,11 +1,10 @@
 """A trace of a few training steps for a profiler."""
 
-import logging
 from pathlib import Path
 
 import jax
 
-log = logging.getLogger(__name__)
+from tlseg_jax.runtime.messages import log
 
 WARM_UP = 2
 """Steps before the trace: the first waits for the compiler."""
