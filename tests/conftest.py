@@ -16,6 +16,7 @@ from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store, write_subject
 from tlseg_jax.runtime.files import write_json
+from tlseg_jax.runtime.messages import shown
 
 MakeStore = Callable[..., Store]
 SIDE = 16
@@ -100,6 +101,14 @@ def quick_compile() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What the library tells in this test, in order."""
+    lines: list[str] = []
+    with shown(lines.append):
+        yield lines
 
 
 @pytest.fixture

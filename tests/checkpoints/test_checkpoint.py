@@ -17,6 +17,7 @@ from tlseg_jax.checkpoints.checkpoint_files import UNFINISHED, Damaged, read_che
 from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import shown
 
 
 class Position:
@@ -62,7 +63,7 @@ def save(run: Path, description: dict[str, Any], steps: Sequence[int], keep: int
 
 def restore(run: Path, like: TrainState | None = None) -> tuple[TrainState, Position, list[str]]:
     position, said = Position(), list[str]()
-    with Checkpoints(run / "checkpoints", say=said.append) as checkpoints:
+    with Checkpoints(run / "checkpoints") as checkpoints, shown(said.append):
         state = checkpoints.restore(like or state_of(0, seed=0), position)  # type: ignore[arg-type]
     return state, position, said
 
@@ -138,7 +139,7 @@ def test_a_damaged_newest_is_moved_aside_and_the_one_before_used(
     harm(main_file(tmp_path / "checkpoints" / "3", part))
     left = contents(tmp_path / "checkpoints" / "3")
     if part in ("state", "description"):  # of the others a model needs little or nothing
-        assert load_model(tmp_path, say=lambda _: None).step == 2
+        assert load_model(tmp_path).step == 2
     state, position, (said,) = restore(tmp_path)
     assert_same_bits(state, state_of(2))
     assert position.at == 20
@@ -199,12 +200,11 @@ def test_where_none_is_whole_nothing_is_moved(tmp_path: Path, description: dict[
     assert contents(tmp_path) == before
 
 
-def test_a_model_is_read_from_the_next_best(tmp_path: Path, description: dict[str, Any]) -> None:
+def test_a_model_is_read_from_the_next_best(tmp_path: Path, description: dict[str, Any], said: list[str]) -> None:
     save(tmp_path, description, range(1, 5), keep=4, s1=0.1, s2=0.9, s3=0.5)
     before = steps_in(tmp_path / "checkpoints")
     cut(main_file(tmp_path / "checkpoints" / "2", "state"))
-    said: list[str] = []
-    saved = load_model(tmp_path, said.append)
+    saved = load_model(tmp_path)
     assert saved.step == 3
     assert_same_bits(saved.params, state_of(3).params)
     assert len(said) == 1

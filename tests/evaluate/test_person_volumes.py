@@ -185,7 +185,6 @@ def test_a_real_scan_s_volumes_are_its_label_file_s_and_those_of_predict(tmp_pat
         workers=1,
         test_fraction=1.0,
         progress=False,
-        say=lambda _: None,
     )
     box = Box((23, 40, 11), store.spec.patch_size)
     both: dict[str, dict[str, SubjectRow]] = {}

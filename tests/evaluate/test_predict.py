@@ -104,12 +104,11 @@ def test_a_label_beside_the_scan_is_not_read(tmp_path: Path) -> None:
     assert predict_scan(missing, SPEC, None, SETTINGS, bright).label.any()
 
 
-def test_a_folder_goes_on_past_a_scan_that_fails(tmp_path: Path) -> None:
+def test_a_folder_goes_on_past_a_scan_that_fails(tmp_path: Path, said: list[str]) -> None:
     scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(3)]
     scans[1].image.write_bytes(scans[1].image.read_bytes()[:200])
-    said: list[str] = []
     out = tmp_path / "out"
-    outcomes = predict_folder(scans, out, segmenter(bright), progress=False, say=said.append)
+    outcomes = predict_folder(scans, out, segmenter(bright), progress=False)
     assert [bool(o.problem) for o in outcomes] == [False, True, False]
     assert len(said) == 1 and said[0].startswith("s1 was not segmented: ") and "s1.nii.gz" in said[0]
     assert sorted(p.name for p in out.iterdir()) == ["s0_seg.nii.gz", "s2_seg.nii.gz", RECORD, "volumes.csv"]
@@ -204,7 +203,7 @@ def test_a_map_of_another_scan_or_model_is_not_taken_for_this_ones(tmp_path: Pat
         write_head(files.image, CODES["RAS"])
     other = dataclasses.replace(files, mask=files.image.with_name("truth_s.nii.gz")) if what == "mask" else files
     model = {"digest": "b" if what == "model" else "a"}
-    (outcome,) = predict_folder([other], out, segmenter(bright), model=model, progress=False, say=lambda _: None)
+    (outcome,) = predict_folder([other], out, segmenter(bright), model=model, progress=False)
     assert outcome.anew == bool(outcome.volumes_ml["ball"]) == (what != "nothing")
     assert ("replaces what an earlier call made" in outcome.warning) == outcome.anew
 
@@ -223,7 +222,7 @@ def test_a_map_that_appears_while_the_scan_is_segmented_stays(tmp_path: Path) ->
         (out / "s_seg.nii.gz").write_bytes(b"drawn meanwhile")
         return segmenter(bright)(files)
 
-    (outcome,) = predict_folder([files], out, segment, progress=False, say=lambda _: None)
+    (outcome,) = predict_folder([files], out, segment, progress=False)
     assert "s_seg.nii.gz is there" in outcome.problem and (out / "s_seg.nii.gz").read_bytes() == b"drawn meanwhile"
 
 
@@ -245,7 +244,7 @@ def test_scans_of_each_format_are_segmented_alike_and_what_is_not_read_is_named(
     found = find_scans(source, need_label=False)
     for same, ends in ((False, [".nii.gz"] * 3), (True, [".nii.gz", ".nrrd", ".mha"])):
         out = tmp_path / f"out{same}"
-        outcomes = predict_folder(found.scans, out, segmenter(bright), same=same, progress=False, say=lambda s: None)
+        outcomes = predict_folder(found.scans, out, segmenter(bright), same=same, progress=False)
         assert [o.subject for o in outcomes] == ["a", "b", "c", "d", "e"]
         made = [out / f"{s}_seg{e}" for s, e in zip("abc", ends, strict=True)]
         assert [o.output for o in outcomes] == [*made, None, None]
@@ -259,9 +258,7 @@ def test_a_scan_whose_voxels_changed_in_the_file_beside_its_header_is_segmented_
     files = ScanFiles("b", tmp_path / "b.hdr")
     for voxels, anew in ((image.dataobj, True), (image.dataobj, False), (np.flip(image.dataobj, 0), True)):
         nib.save(nib.Nifti1Pair(np.asarray(voxels), image.affine), files.image)
-        (outcome,) = predict_folder(
-            [files], tmp_path / "out", segmenter(bright), model={"digest": "a"}, progress=False, say=lambda _: None
-        )
+        (outcome,) = predict_folder([files], tmp_path / "out", segmenter(bright), model={"digest": "a"}, progress=False)
         assert outcome.anew == anew and not outcome.problem
 
 
@@ -271,7 +268,7 @@ def test_a_network_that_fails_is_named_for_each_scan(tmp_path: Path) -> None:
     def full(patches: NDArray[np.float32]) -> NDArray[np.float32]:
         raise RuntimeError("out of memory\n" + "details\n" * 50)
 
-    outcomes = predict_folder(scans, tmp_path / "out", segmenter(full), progress=False, say=lambda s: None)
+    outcomes = predict_folder(scans, tmp_path / "out", segmenter(full), progress=False)
     assert [o.problem for o in outcomes] == ["RuntimeError: out of memory"] * 2
 
 
@@ -290,7 +287,7 @@ def test_no_failure_of_one_scan_stops_the_others(error: type[Exception], tmp_pat
             raise error("odd")
         return works(files)
 
-    outcomes = predict_folder(scans, tmp_path / "out", segment, progress=False, say=lambda s: None)
+    outcomes = predict_folder(scans, tmp_path / "out", segment, progress=False)
     assert [bool(o.problem) for o in outcomes] == [True, False, False]
     assert error.__name__ in outcomes[0].problem and "odd" in outcomes[0].problem
     with (tmp_path / "out" / "volumes.csv").open(encoding="utf-8", newline="") as f:

@@ -54,7 +54,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepared(scans: Path, root: Path, **changes: Any) -> SliceStore:
     spec = dataclasses.replace(SPEC, **changes)
-    return prepare_slices(spec, scans, root, workers=1, progress=False, say=lambda _: None)
+    return prepare_slices(spec, scans, root, workers=1, progress=False)
 
 
 def scored(store: SliceStore, space: Any = "data") -> SliceResults:

@@ -15,6 +15,7 @@ import errno, sys
 from absl import flags
 from experiments import cli
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
 
 KIND = flags.DEFINE_string("kind", "", "What happens.")
 
@@ -31,6 +32,9 @@ def main():
         raise ValueError("a mistake of ours")
     if KIND.value == "interrupt":
         raise KeyboardInterrupt
+    if KIND.value == "tells":
+        log.info("`kind=tells` was given, and `other` is no flag.")
+        log.warning("Take care.")
     if KIND.value == "lines":
         for i in range(200000):
             print("line", i)
@@ -61,6 +65,13 @@ def call(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_success(script: Path) -> None:
     done = call(script)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--verbosity=0"]])
+def test_what_the_library_tells_comes_once_on_stdout_with_settings_as_flags(script: Path, arguments: list[str]) -> None:
+    done = call(script, "--kind=tells", *arguments)
+    assert done.stdout == "--kind=tells was given, and `other` is no flag.\nTake care.\ndone\n"
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ dtype = settings.pop("dtype", "float32")
 network = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate", dtype=dtype)
 job = JobSettings(network, get_recipe("default"), 4, seed=3, threads=2)
 with lock_folder(Path(folder)):
-    train_job(Store(Path(store)), job, Path(folder), execution=Execution(**settings), say=str, progress=False)
+    train_job(Store(Path(store)), job, Path(folder), execution=Execution(**settings), progress=False)
 """
 
 

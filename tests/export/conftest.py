@@ -55,8 +55,8 @@ def save_run(store: AnyStore, job: JobSettings, folder: Path, start: Callable[[A
     with pytest.MonkeyPatch.context() as patch, lock_folder(folder):
         # The network's own start takes seconds of compiling.
         patch.setattr(run_module, "init_variables", lambda c, key: start(c, int(jax.random.key_data(key)[-1])))
-        run = prepare_run(store, job, folder, say=lambda _: None)
-        claim_run(run, lambda _: None)
+        run = prepare_run(store, job, folder)
+        claim_run(run)
         with Checkpoints(folder / "checkpoints") as checkpoints:
             checkpoints.save(dataclasses.replace(run.state, step=jnp.int32(2)), run.batches, run.description)
     write_json(folder / "summary.json", {"model_step": 2, "test_sets": {"tiny": SCORE}})

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 def three(run: Path, folder: Path) -> tuple[AnyModel, ...]:
     """The run, its exported folder, and the program in that."""
-    export_model(run, folder, say=lambda _: None)
+    export_model(run, folder)
     found = tuple(load_any_model(p) for p in (run, folder, folder / "model.stablehlo"))
     assert [m.kind for m in found] == ["run", "model", "program"]
     for other in found[1:]:
@@ -55,7 +55,7 @@ def test_planes_three_ways(slice_run: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_model_is_said(slice_run: Path, tmp_path: Path) -> None:
-    export_model(slice_run, tmp_path / "model", platforms=["cuda"], say=lambda _: None)
+    export_model(slice_run, tmp_path / "model", platforms=["cuda"])
     program = tmp_path / "model" / "model.stablehlo"
     with pytest.raises(InputError, match="computes on cpu"):
         load_any_model(program).predictor()

@@ -49,7 +49,7 @@ def lowered_once() -> Iterator[None]:
 def model(volume_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The 3D run, exported; read only."""
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export_model(volume_run, folder, licence="CC0", say=lambda _: None)
+    export_model(volume_run, folder, licence="CC0")
     return folder
 
 
@@ -111,20 +111,20 @@ def test_a_run_may_start_from_it(model: Path, volume_run: Path, tmp_path: Path) 
     settings = JobSettings(load_exported(model).config, get_recipe("default"), 2)
     other = write_store(tmp_path / "other", first=20)
     with lock_folder(tmp_path / "run"):
-        run = prepare_run(other, settings, tmp_path / "run", Pretrained.load(model), say=lambda _: None)
+        run = prepare_run(other, settings, tmp_path / "run", Pretrained.load(model))
     jax.tree.map(np.testing.assert_array_equal, dict(run.state.params), load_model(volume_run).params)
     seen = load_model(volume_run).description["seen_images"]
     assert seen and set(seen) < set(run.description["seen_images"])
     mixed = write_store(tmp_path / "mixed", train=1, test=3)  # its test subjects are three that trained it
     with pytest.raises(InputError, match="so the scores would be too good"):
-        prepare_run(mixed, settings, tmp_path / "run", Pretrained.load(model), say=lambda _: None)
+        prepare_run(mixed, settings, tmp_path / "run", Pretrained.load(model))
 
 
-def test_twice_is_once(copied: Path, volume_run: Path) -> None:
-    before, said = files(copied), []
-    export_model(volume_run, copied, licence="CC0", say=said.append)
+def test_twice_is_once(copied: Path, volume_run: Path, said: list[str]) -> None:
+    before = files(copied)
+    export_model(volume_run, copied, licence="CC0")
     assert files(copied) == before and len(said) == 1 and "there already" in said[0]
-    card = export_model(volume_run, copied, licence="CC BY 4.0", say=said.append)
+    card = export_model(volume_run, copied, licence="CC BY 4.0")
     assert card["licence"] == read_json(copied / "card.json")["licence"] == "CC BY 4.0" and len(said) == 1
     assert "CC BY 4.0" in (copied / "CARD.md").read_text()
     assert only(copied.parent, "model")
@@ -132,7 +132,7 @@ def test_twice_is_once(copied: Path, volume_run: Path) -> None:
 
 def test_a_damaged_export_is_made_again(copied: Path, volume_run: Path) -> None:
     (copied / "model.stablehlo").write_bytes(b"")
-    export_model(volume_run, copied, licence="CC0", say=lambda _: None)
+    export_model(volume_run, copied, licence="CC0")
     assert load_any_model(copied / "model.stablehlo").kind == "program"
 
 
@@ -152,7 +152,7 @@ def test_what_is_no_export_of_this_run_stays(what: str, tmp_path: Path, volume_r
         (output / "card.json").write_text(json.dumps(card | {"run": "f" * 64}))
     before = files(tmp_path)
     with pytest.raises(InputError, match="exists and is no export of this run"):
-        export_model(volume_run, output, licence="CC BY 4.0", say=lambda _: None)
+        export_model(volume_run, output, licence="CC BY 4.0")
     assert files(tmp_path) == before
     assert not list(tmp_path.glob(".*"))
 
@@ -162,7 +162,7 @@ def test_what_somebody_added_or_wrote_is_not_lost(name: str, copied: Path, volum
     (copied / name).write_text("Please cite us.")
     before = files(copied)
     with pytest.raises(InputError, match=rf"{name} was added or edited since the export and would be lost: move it"):
-        export_model(volume_run, copied, licence="another", say=lambda _: None)
+        export_model(volume_run, copied, licence="another")
     assert files(copied) == before
 
 
@@ -177,7 +177,7 @@ def test_the_folder_may_have_any_name(name: str, tmp_path: Path, volume_run: Pat
 
 def test_an_empty_folder_may_be_filled(tmp_path: Path, volume_run: Path) -> None:
     (tmp_path / "model").mkdir()
-    export_model(volume_run, tmp_path / "model", platforms=["cpu"], say=lambda _: None)
+    export_model(volume_run, tmp_path / "model", platforms=["cpu"])
     assert load_exported(tmp_path / "model").step == load_model(volume_run).step
     assert read_json(tmp_path / "model" / "card.json")["program"]["platforms"] == ["cpu"]
 
@@ -203,7 +203,7 @@ def test_an_export_that_fails_leaves_what_was_there(
 
     monkeypatch.setattr(model_folder, "export_network", fail)
     with pytest.raises(RuntimeError, match="in the middle"):
-        export_model(volume_run, copied, licence="another", say=lambda _: None)
+        export_model(volume_run, copied, licence="another")
     assert files(copied) == before
     assert only(copied.parent, "model") if not first else not list(copied.parent.iterdir())
 
@@ -213,7 +213,7 @@ def test_a_full_disk_is_met_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(model_folder.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
     with pytest.raises(OSError) as caught:
-        export_model(volume_run, tmp_path / "model", say=lambda _: None)
+        export_model(volume_run, tmp_path / "model")
     assert caught.value.errno == errno.ENOSPC and not list(tmp_path.iterdir())
 
 
@@ -246,15 +246,15 @@ def test_a_kill_between_the_renames_is_mended(
         patch.setattr(Path, "rename", rename)
         patch.setattr(model_folder.shutil, "rmtree", rmtree)
         with contextlib.suppress(Killed):
-            export_model(volume_run, copied, licence="second", say=lambda _: None)
+            export_model(volume_run, copied, licence="second")
     assert len(done) == renames and not only(copied.parent, "model")
     with monkeypatch.context() as patch, pytest.raises(OSError):
         patch.setattr(model_folder.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
-        export_model(volume_run, copied, licence="third", say=lambda _: None)
+        export_model(volume_run, copied, licence="third")
     # One that fails in between has still put back what was there.
     assert read_json(copied / "card.json")["licence"] == ("second" if renames == 2 else "CC0")
     assert only(copied.parent, "model")
-    export_model(volume_run, copied, licence="third", say=lambda _: None)
+    export_model(volume_run, copied, licence="third")
     assert only(copied.parent, "model")
     assert read_json(copied / "card.json")["licence"] == "third"
     load_exported(copied)
@@ -262,7 +262,7 @@ def test_a_kill_between_the_renames_is_mended(
 
 def test_two_exports_at_once(tmp_path: Path, volume_run: Path) -> None:
     with lock_folder(tmp_path / ".model.new"), pytest.raises(InputError, match="in use by another process"):
-        export_model(volume_run, tmp_path / "model", say=lambda _: None)
+        export_model(volume_run, tmp_path / "model")
 
 
 def flip(path: Path, at: int | None = None) -> None:

@@ -45,16 +45,14 @@ Call = Callable[[Path, Path], None]
 
 def _prepare(settings: PrepareSettings, workers: int = 1) -> Call:
     def call(source: Path, root: Path) -> None:
-        prepare_dataset(
-            SPEC, source, root, settings, workers=workers, overwrite=True, progress=False, say=lambda _: None
-        )
+        prepare_dataset(SPEC, source, root, settings, workers=workers, overwrite=True, progress=False)
 
     return call
 
 
 def _shard(index: int) -> Call:
     def call(source: Path, root: Path) -> None:
-        prepare_shard(Shard(index, 2), SPEC, source, root, SETTINGS, workers=1, progress=False, say=lambda _: None)
+        prepare_shard(Shard(index, 2), SPEC, source, root, SETTINGS, workers=1, progress=False)
 
     return call
 

@@ -203,7 +203,7 @@ def test_a_prepared_subject_is_the_same_from_each_format(real: Path, tmp_path: P
     other.mkdir()
     for kind in ("T1w", "labels"):
         FORMATS[name](real / f"a_{kind}.nii.gz", other / f"a_{kind}")
-    quiet: Any = {"workers": 1, "progress": False, "say": lambda line: None, "test_fraction": 0.0}
+    quiet: Any = {"workers": 1, "progress": False, "test_fraction": 0.0}
     a, b = (prepare_dataset(SPEC, s, tmp_path / str(i), SETTINGS, **quiet) for i, s in enumerate((real, other)))
     assert list(a.subjects()) == list(b.subjects()) == ["a"]
     assert not b.manifest["exclusions"] and b.manifest["warnings"] == a.manifest["warnings"]
@@ -215,17 +215,14 @@ def test_a_prepared_subject_is_the_same_from_each_format(real: Path, tmp_path: P
     assert [d.record("a")[k] for k in ("planes", "bits")] == [c.record("a")[k] for k in ("planes", "bits")]
 
 
-def test_a_series_is_prepared_again_when_one_of_its_slices_changes(real: Path, tmp_path: Path) -> None:
+def test_a_series_is_prepared_again_when_one_of_its_slices_changes(real: Path, tmp_path: Path, said: list[str]) -> None:
     source = tmp_path / "source"
     source.mkdir()
     folder = dicom(real / "a_T1w.nii.gz", source / "a_T1w")
     dicom(real / "a_labels.nii.gz", source / "a_labels")
-    said: list[str] = []
 
     def prepare() -> str:
-        prepare_dataset(
-            SPEC, source, tmp_path / "store", SETTINGS, workers=1, progress=False, say=said.append, test_fraction=0.0
-        )
+        prepare_dataset(SPEC, source, tmp_path / "store", SETTINGS, workers=1, progress=False, test_fraction=0.0)
         return said[-1]
 
     assert "1 prepared" in prepare() and "1 reused" in prepare()
@@ -519,9 +516,7 @@ def test_a_grid_a_little_off_is_taken_with_a_warning_and_one_further_off_is_refu
     assert read_volume(files, SLICES).warnings[0] == scan.warnings[0]
     (row,) = check_source(find_scans(source))
     assert row.warning == scan.warnings[0] and not row.problem
-    store = prepare_dataset(
-        SPEC, source, tmp_path / "store", SETTINGS, workers=1, progress=False, say=print, test_fraction=0.0
-    )
+    store = prepare_dataset(SPEC, source, tmp_path / "store", SETTINGS, workers=1, progress=False, test_fraction=0.0)
     assert scan.warnings[0] in store.manifest["warnings"]
     shifted(0.06)
     for read in (lambda: read_scan(files, (36, 37)), lambda: read_volume(files, SLICES)):

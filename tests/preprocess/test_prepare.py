@@ -23,6 +23,7 @@ from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import shown
 from tlseg_jax.train.seen import seen_of, seen_subjects
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,8 +68,9 @@ def source(tmp_path: Path) -> Path:
 
 def run(source: Path, root: Path, spec: DatasetSpec = SPEC, **options: object) -> tuple[Store, list[str]]:
     lines: list[str] = []
-    given = {"settings": SETTINGS, "workers": 1, "progress": False, "say": lines.append} | options
-    return prepare_dataset(spec, source, root, **given), lines  # type: ignore[arg-type]
+    given = {"settings": SETTINGS, "workers": 1, "progress": False} | options
+    with shown(lines.append):
+        return prepare_dataset(spec, source, root, **given), lines  # type: ignore[arg-type]
 
 
 def prepared_by(lines: list[str]) -> str:
@@ -480,7 +482,6 @@ def test_repeats_and_copies_of_real_scans_stay_on_one_side(tmp_path: Path) -> No
             test_fraction=0.4,
             split_seed=seed,
             progress=False,
-            say=lambda _: None,
         )
         assert len(set(store.persons.values())) == 3 and len(store.subjects()) == 7
         for cut in (store, *(take_fold(store, k, 3) for k in range(3))):

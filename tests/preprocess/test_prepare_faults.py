@@ -16,6 +16,7 @@ from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError, Preempted
+from tlseg_jax.runtime.messages import shown
 
 ROOT = Path(__file__).resolve().parents[2]
 REMOUNT, READ_ONLY, LAZILY = 32, 1, 2
@@ -59,8 +60,9 @@ def disk(tmp_path: Path, mount: Mount) -> Path:
 
 def run(source: Path, root: Path, **options: Any) -> tuple[Store, list[str]]:
     lines: list[str] = []
-    given = {"workers": 1, "progress": False, "say": lines.append} | options
-    return prepare_dataset(SPEC, source, root, SETTINGS, **given), lines
+    given = {"workers": 1, "progress": False} | options
+    with shown(lines.append):
+        return prepare_dataset(SPEC, source, root, SETTINGS, **given), lines
 
 
 def arrays(folder: Path) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.slice_summary import slice_summary
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import shown
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -49,8 +50,8 @@ def source(tmp_path: Path) -> Path:
 
 def run(source: Path, root: Path, spec: SliceSpec = SPEC, **options: Any) -> tuple[SliceStore, list[str]]:
     lines: list[str] = []
-    store = prepare_slices(spec, source, root, **{"workers": 1, "progress": False, "say": lines.append} | options)
-    return store, lines
+    with shown(lines.append):
+        return prepare_slices(spec, source, root, **{"workers": 1, "progress": False} | options), lines
 
 
 def test_a_folder_as_lits_has_it(source: Path, tmp_path: Path) -> None:
@@ -338,7 +339,7 @@ root = Path(sys.argv[1])
 spec = dataclasses.replace(SLICE_SPECS["lits"], name="big", test_slices=0, max_slices=0)
 if sys.argv[2] == "every":
     spec = dataclasses.replace(spec, with_structure=0, scaling="zscore")
-store = prepare_slices(spec, root, root / "store", workers=1, progress=False, say=str)
+store = prepare_slices(spec, root, root / "store", workers=1, progress=False)
 # Not getrusage: a process starts with the peak of the one that it was forked from.
 status = Path("/proc/self/status").read_text()
 peak = int(status.split("VmHWM:")[1].split()[0]) * 1024

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,12 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def whole(source: Path, root: Path, say: Callable[[str], None] = lambda _: None) -> Store:
-    return prepare_dataset(SPEC, source, root, SETTINGS, say=say, **QUIET)
+def whole(source: Path, root: Path) -> Store:
+    return prepare_dataset(SPEC, source, root, SETTINGS, **QUIET)
 
 
-def part(text: str, source: Path, root: Path, say: Callable[[str], None] = lambda _: None) -> Store | None:
-    return prepare_shard(parse_shard(text), SPEC, source, root, SETTINGS, say=say, **QUIET)
+def part(text: str, source: Path, root: Path) -> Store | None:
+    return prepare_shard(parse_shard(text), SPEC, source, root, SETTINGS, **QUIET)
 
 
 def without_times(value: Any) -> Any:
@@ -61,7 +61,9 @@ def arrays(store: BaseStore) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("order", ["0/1", "0/2 1/2", "2/3 0/3 0/3 2/3 1/3 0/3", "5/6 4/6 3/6 2/6 1/6 0/6"])
-def test_shards_give_the_manifest_of_one_call_whoever_is_last(order: str, source: Path, tmp_path: Path) -> None:
+def test_shards_give_the_manifest_of_one_call_whoever_is_last(
+    order: str, source: Path, tmp_path: Path, said: list[str]
+) -> None:
     one = whole(source, tmp_path / "one")
     wanted = without_times(one.manifest)
     assert [e["subject"] for e in wanted["exclusions"]] == ["sub-1", "sub-2"]
@@ -77,18 +79,16 @@ def test_shards_give_the_manifest_of_one_call_whoever_is_last(order: str, source
     assert merged is not None
     assert without_times(merged.manifest) == wanted
     assert arrays(merged) == arrays(one)
-    lines: list[str] = []
-    again = whole(source, tmp_path / "many", lines.append)
+    again = whole(source, tmp_path / "many")
     assert without_times(again.manifest) == wanted
-    assert lines[-1].endswith("3 reused, 0 prepared, 2 excluded.")
+    assert said[-1].endswith("3 reused, 0 prepared, 2 excluded.")
 
 
 def test_a_merge_waits_for_scans_that_have_changed_and_reads_no_others(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
-    lines: list[str] = []
-    assert part("0/2", source, tmp_path, lines.append) is None
-    assert "2 of 4 scans are still out" in lines[-1]
+    assert part("0/2", source, tmp_path) is None
+    assert "2 of 4 scans are still out" in said[-1]
     first = part("1/2", source, tmp_path)
     assert first is not None
     read: list[str] = []
@@ -100,8 +100,8 @@ def test_a_merge_waits_for_scans_that_have_changed_and_reads_no_others(
 
     monkeypatch.setattr(prepare_module, "checksums_of", noted)
     write_scan(source, "sub-4", radius=4, seed=4)  # in shard 1: scans 0, 2, 3 and 4 are the usable ones
-    assert part("0/2", source, tmp_path, lines.append) is None
-    assert "1 of 4 scans are still out" in lines[-1]
+    assert part("0/2", source, tmp_path) is None
+    assert "1 of 4 scans are still out" in said[-1]
     assert read == ["sub-0", "sub-3", "sub-4"]  # its own, and the one whose size or time is another
     again = part("1/2", source, tmp_path)
     assert again is not None
@@ -125,7 +125,7 @@ def test_other_settings_are_refused_in_every_shard(source: Path, tmp_path: Path)
     with pytest.raises(InputError, match="order was 1 and is now 0"):
         prepare_shard(Shard(1, 2), SPEC, source, tmp_path, other, **QUIET)
     for i in (1, 0):
-        store = prepare_shard(Shard(i, 2), SPEC, source, tmp_path, other, overwrite=True, say=lambda _: None, **QUIET)
+        store = prepare_shard(Shard(i, 2), SPEC, source, tmp_path, other, overwrite=True, **QUIET)
     assert store is not None and store.manifest["parameters"]["order"] == 0
 
 
@@ -168,23 +168,20 @@ def test_who_may_work_beside_whom(tmp_path: Path) -> None:
         pass
 
 
-def test_shards_of_slices_are_capped_by_the_merge(tmp_path: Path) -> None:
+def test_shards_of_slices_are_capped_by_the_merge(tmp_path: Path, said: list[str]) -> None:
     folder = tmp_path / "source"
     for i in (0, 1, 2, 3, 10):
         image, label = anatomy(liver=(4, 8 + i % 4), seed=i)
         write_pair(folder, str(i), image, 0 * label if i == 1 else label)
     write_pair(folder, "11", image, 0 * label)  # faulty, and not needed
     spec = dataclasses.replace(slices.SPEC, max_slices=15)
-    one = prepare_slices(spec, folder, tmp_path / "one", say=lambda _: None, **QUIET)
+    one = prepare_slices(spec, folder, tmp_path / "one", **QUIET)
     assert one.manifest["unused"] == ["10", "11"]
     assert [e["subject"] for e in one.manifest["exclusions"]] == ["1"]
-    lines: list[str] = []
-    stores = [
-        prepare_slices_shard(Shard(i, 3), spec, folder, tmp_path / "many", say=lines.append, **QUIET) for i in (1, 2, 0)
-    ]
+    stores = [prepare_slices_shard(Shard(i, 3), spec, folder, tmp_path / "many", **QUIET) for i in (1, 2, 0)]
     assert stores[:2] == [None, None] and stores[2] is not None
     assert without_times(stores[2].manifest) == without_times(one.manifest)
-    assert lines[-1] == "few: merged, 3 prepared, 1 excluded, 2 not needed as 15 slices were asked for."
+    assert said[-1] == "few: merged, 3 prepared, 1 excluded, 2 not needed as 15 slices were asked for."
     for subject in one.subjects():
         assert (one.volume_image(subject) == stores[2].volume_image(subject)).all()
 

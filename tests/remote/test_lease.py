@@ -17,19 +17,11 @@ from tlseg_jax.runtime.errors import InputError
 LIFE, RENEW = 3.0, 0.2
 
 
-def lease(bucket: Bucket, copy: Path, lines: list[str] | None = None, lost: threading.Event | None = None) -> Lease:
+def lease(bucket: Bucket, copy: Path, lost: threading.Event | None = None) -> Lease:
     address = parse_address(f"{bucket}/runs")
     assert address is not None
     copy.mkdir(exist_ok=True)
-    return Lease(
-        open_bucket(address),
-        address,
-        copy,
-        (lost or threading.Event()).set,
-        life=LIFE,
-        renew=RENEW,
-        say=(lines if lines is not None else []).append,
-    )
+    return Lease(open_bucket(address), address, copy, (lost or threading.Event()).set, life=LIFE, renew=RENEW)
 
 
 def stored(bucket: Bucket) -> dict[str, object]:
@@ -37,43 +29,42 @@ def stored(bucket: Bucket) -> dict[str, object]:
     return found
 
 
-def test_a_live_owner_keeps_it(bucket: Bucket, tmp_path: Path) -> None:
-    lines: list[str] = []
+def test_a_live_owner_keeps_it(bucket: Bucket, tmp_path: Path, said: list[str]) -> None:
     with lease(bucket, tmp_path / "a"):
         owner = str(stored(bucket)["owner"])
         with pytest.raises(InputError, match=f"in use by {owner}: wait for it") as e:
-            lease(bucket, tmp_path / "b", lines).__enter__()
+            lease(bucket, tmp_path / "b").__enter__()
         assert "\n" not in str(e.value) and str(bucket) in str(e.value)
-        assert len(lines) == 1 and "waiting up to" in lines[0]
+        assert len(said) == 1 and "waiting up to" in said[0]
     assert stored(bucket)["owner"] is None
-    with lease(bucket, tmp_path / "b", lines):  # given back: no waiting
-        assert len(lines) == 1
+    with lease(bucket, tmp_path / "b"):  # given back: no waiting
+        assert len(said) == 1
 
 
-def test_a_dead_owners_runs_out(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_dead_owners_runs_out(bucket: Bucket, tmp_path: Path, said: list[str]) -> None:
     dead = {"owner": "other, process 7", "token": "t", "renewed": time.time(), "marked": True}
     bucket.put(f"runs/{LEASE}", json.dumps(dead).encode())
-    lines: list[str] = []
     began = time.monotonic()
-    with lease(bucket, tmp_path / "a", lines) as held:
+    with lease(bucket, tmp_path / "a") as held:
         assert time.monotonic() - began >= LIFE
         assert held.marked and stored(bucket)["owner"] != dead["owner"]
-    assert "other, process 7" in lines[0]
+    assert "other, process 7" in said[0]
 
 
-def test_one_that_died_on_this_machine_or_long_ago_is_not_waited_for(bucket: Bucket, tmp_path: Path) -> None:
+def test_one_that_died_on_this_machine_or_long_ago_is_not_waited_for(
+    bucket: Bucket, tmp_path: Path, said: list[str]
+) -> None:
     held = lease(bucket, tmp_path / "a")
     held.__enter__()
     held._end.set()  # as a kill would: no more renewals, and nothing given back
     assert held._thread is not None
     held._thread.join()
-    lines: list[str] = []
-    with lease(bucket, tmp_path / "a", lines):
-        assert not lines
+    with lease(bucket, tmp_path / "a"):
+        assert not said
     old = {"owner": "other, process 7", "token": "t", "renewed": time.time() - 100 * LIFE}
     bucket.put(f"runs/{LEASE}", json.dumps(old).encode())
-    with lease(bucket, tmp_path / "b", lines):
-        assert not lines
+    with lease(bucket, tmp_path / "b"):
+        assert not said
 
 
 def test_of_two_that_want_it_one_gets_it(bucket: Bucket, tmp_path: Path) -> None:

@@ -60,19 +60,14 @@ def test_another_machine_reuses_what_is_there(
 
 
 def test_shards_on_two_machines_fill_one_bucket(
-    bucket: Bucket, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     expected, _ = run(source, tmp_path / "local")
-    lines: list[str] = []
     stores = []
     for i in (1, 0):
         on_machine(monkeypatch, tmp_path / f"machine{i}")
-        stores.append(
-            prepare_shard(
-                Shard(i, 2), SPEC, source, root(bucket), SETTINGS, workers=1, progress=False, say=lines.append
-            )
-        )
-    assert stores[0] is None and stores[1] is not None, lines
+        stores.append(prepare_shard(Shard(i, 2), SPEC, source, root(bucket), SETTINGS, workers=1, progress=False))
+    assert stores[0] is None and stores[1] is not None, said
     assert_same(from_bucket(bucket), expected)
 
 

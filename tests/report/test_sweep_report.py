@@ -13,11 +13,13 @@ from tests.report.test_page import Parsed
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import shown
 
 
 def report(sweep: Path, viewers: int = 2) -> tuple[Path, Parsed, list[str]]:
     said: list[str] = []
-    page = write_report(sweep, sweep.parents[1] / "report" / sweep.name, said.append, viewers)
+    with shown(said.append):
+        page = write_report(sweep, sweep.parents[1] / "report" / sweep.name, viewers)
     return page, Parsed(page.read_text(encoding="utf-8")), said
 
 

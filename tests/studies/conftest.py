@@ -61,7 +61,7 @@ def make_sweep(
     monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config, int(key._base_array[1])))
 
     def make(workdir: str = "work", store: Path = small_stores, **changes: Any) -> Sweep:
-        place = Workplace(tmp_path / workdir, store, say=lambda _: None, progress=False)
+        place = Workplace(tmp_path / workdir, store, progress=False)
         study: Study = study_from_dict(STUDY | changes, "test")
         return Sweep(place, study)
 

@@ -80,9 +80,9 @@ def trained(quick_compile: None, tmp_path_factory: pytest.TempPathFactory) -> It
         m.setattr(usual, "get_network", lambda _: three)
         m.setattr(step_maker_module, "make_train_step", recorded)
         m.setattr(run_module, "init_variables", lambda c, key: first_variables(c, int(jax.random.key_data(key)[-1])))
-        place = Workplace(root / "work", root / "stores", say=lambda _: None, progress=False)
+        place = Workplace(root / "work", root / "stores", progress=False)
         sweep = Sweep(place, study_from_dict(STUDY, "test"))
-        swept = sweep.run(PLAIN, say=lambda _: None)
+        swept = sweep.run(PLAIN)
         assert not swept.failed, swept.failed
         yield Trained(sweep, seen)
 
@@ -136,5 +136,5 @@ def test_what_was_forgotten_is_in_the_table_and_the_report_has_its_sections(trai
 
 
 def test_a_second_call_trains_nothing(trained: Trained) -> None:
-    swept = trained.sweep.run(PLAIN, say=lambda _: None)
+    swept = trained.sweep.run(PLAIN)
     assert len(swept.done) == 4 and len(trained.batches) == 16

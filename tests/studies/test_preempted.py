@@ -27,7 +27,7 @@ def test_a_stopped_cell_has_not_failed(devices: int, make_sweep: MakeSweep, monk
     monkeypatch.setattr(run_module, "train_and_assess", stopped)
     sweep = make_sweep(**CHANGES)
     with pytest.raises(Preempted, match="Stopped by SIGTERM"):
-        sweep.run(Execution(), devices=jax.local_devices()[:1] * devices, say=lambda _: None)
+        sweep.run(Execution(), devices=jax.local_devices()[:1] * devices)
     assert 1 <= len(begun) <= devices + 1
     study = read_study(sweep.folder / "study.json")
     assert (study.failed, len(study.missing)) == ((), 4)
@@ -39,7 +39,7 @@ def test_cells_that_train_at_once_begin_again(make_sweep: MakeSweep, monkeypatch
     monkeypatch.setattr("tlseg_jax.train.together.signals.asked", lambda: True)
     sweep = make_sweep(**CHANGES | {"seeds": 2})
     with pytest.raises(Preempted, match=r"after step 1 of 4 of 2 runs at once, which are not saved before their end"):
-        sweep.run(Execution(), together=2, say=lambda _: None)
+        sweep.run(Execution(), together=2)
     study = read_study(sweep.folder / "study.json")
     assert (study.failed, len(study.missing)) == ((), 2)
     assert not list(sweep.folder.glob("cells/*/checkpoints"))

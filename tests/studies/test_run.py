@@ -53,14 +53,13 @@ def assert_same(a: Path, b: Path) -> None:
 
 
 def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
-    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     built: list[Any] = []
     make = step_maker_module.make_train_step
     monkeypatch.setattr(step_maker_module, "make_train_step", lambda *a, **k: built.append(k) or make(*a, **k))
-    said: list[str] = []
     sweep = make_sweep()
-    swept: Swept = sweep.run(AUTO, say=said.append)
+    swept: Swept = sweep.run(AUTO)
     assert not swept.failed
     # Pre-training, fine-tuning from kept features and end to end: a program each, whatever n and seed.
     assert len(built) == 2  # end to end and pre-training are of one length here, and so of one program
@@ -71,24 +70,25 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
     study = read_study(swept.folder / "study.json")
     assert not study.missing and not study.failed and study.stores.keys() == {"source", "target", "other"}
     assert sum("FT-n2-seed0: IoU target" in line for line in said) == 1
+    assert not [line for line in said if "start:" in line or line.startswith("run:")]  # the cells' own lines
     before = (swept.folder / "results.csv").read_bytes()
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished cell was trained again")
 
     monkeypatch.setattr(run_module, "train_and_assess", refuse)
-    again = make_sweep().run(AUTO, say=lambda _: None)
+    again = make_sweep().run(AUTO)
     assert len(again.done) == 10 and (swept.folder / "results.csv").read_bytes() == before
 
 
 def test_cells_scored_in_template_millilitres_are_scored_again_and_not_trained_again(make_sweep: MakeSweep) -> None:
     changes: dict[str, Any] = {"n": [2], "seeds": 1, "methods": [{"name": "E2E"}]}
-    swept = make_sweep(**changes).run(AUTO, say=lambda _: None)
+    swept = make_sweep(**changes).run(AUTO)
     path = swept.folder / "cells" / "E2E-n2-seed0" / "summary.json"
     whole = read_json(path)
     old = {name: {k: v for k, v in e.items() if k != "mm"} for name, e in whole["test_sets"].items()}
     write_json(path, whole | {"test_sets": old})
-    assert [d.cell.name for d in make_sweep(**changes).run(AUTO, say=lambda _: None).done] == ["E2E-n2-seed0"]
+    assert [d.cell.name for d in make_sweep(**changes).run(AUTO).done] == ["E2E-n2-seed0"]
     again = read_json(path)
     assert again["test_sets"] == whole["test_sets"] and again["train_seconds"] == whole["train_seconds"]
 
@@ -96,16 +96,16 @@ def test_cells_scored_in_template_millilitres_are_scored_again_and_not_trained_a
 @pytest.mark.slow  # tests/train/test_feature_step.py compares them step by step
 def test_features_data_on_the_device_and_streams_give_the_same(make_sweep: MakeSweep) -> None:
     changes: dict[str, Any] = {"n": [3], "seeds": 1}
-    kept = make_sweep("a", **changes).run(AUTO, say=lambda _: None)
-    streamed = make_sweep("b", **changes).run(STREAMED, say=lambda _: None)
+    kept = make_sweep("a", **changes).run(AUTO)
+    streamed = make_sweep("b", **changes).run(STREAMED)
     assert_same(kept.folder, streamed.folder)
 
 
 @pytest.mark.slow
 def test_cells_that_train_at_once_give_what_they_give_alone(make_sweep: MakeSweep) -> None:
     changes: dict[str, Any] = {"n": [2], "seeds": 2, "methods": STUDY["methods"][:1]}
-    alone = make_sweep("a", **changes).run(AUTO, together=1, say=lambda _: None)
-    both = make_sweep("b", **changes).run(AUTO, together=2, say=lambda _: None)
+    alone = make_sweep("a", **changes).run(AUTO, together=1)
+    both = make_sweep("b", **changes).run(AUTO, together=2)
     assert_same(alone.folder, both.folder)
 
 
@@ -115,8 +115,8 @@ def test_how_many_train_at_once_is_measured_and_remembered(
 ) -> None:
     monkeypatch.setattr(group_module, "WORTH", 1)
     changes: dict[str, Any] = {"n": [2], "seeds": 3}
-    alone = make_sweep("a", **changes).run(AUTO, together=1, say=lambda _: None)
-    measured = make_sweep("c", **changes).run(AUTO, together=None, say=lambda _: None)
+    alone = make_sweep("a", **changes).run(AUTO, together=1)
+    measured = make_sweep("c", **changes).run(AUTO, together=None)
     assert_same(alone.folder, measured.folder)
     assert {v["together"] for v in read_json(measured.folder / "together.json").values()} <= {1, 2, 4, 8}
 
@@ -128,7 +128,7 @@ def test_cells_that_do_not_fit_at_once_are_named_with_the_remedy(
         raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes")
 
     monkeypatch.setattr(group_module, "fit_together", run_out)
-    swept = make_sweep(n=[2], seeds=2, methods=[{"name": "E2E"}]).run(AUTO, together=2, say=lambda _: None)
+    swept = make_sweep(n=[2], seeds=2, methods=[{"name": "E2E"}]).run(AUTO, together=2)
     assert set(swept.failed) == {"E2E-n2-seed0", "E2E-n2-seed1"}
     assert "give a smaller `together`" in swept.failed["E2E-n2-seed0"]
 
@@ -140,7 +140,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(make_sweep: MakeSweep) -> None
     taken = sweep.folder / "cells" / "E2E-n2-seed1"
     taken.mkdir(parents=True)
     write_json(taken / "settings.json", {"job": {"seed": 99}})
-    swept = sweep.run(AUTO, say=lambda _: None)
+    swept = sweep.run(AUTO)
     assert list(swept.failed) == ["E2E-n2-seed1"] and "other settings" in swept.failed["E2E-n2-seed1"]
     assert {d.cell.name for d in swept.done} == {
         "source-seed0",
@@ -152,7 +152,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(make_sweep: MakeSweep) -> None
     study = read_study(swept.folder / "study.json")
     assert [f.cell for f in study.failed] == ["E2E-n2-seed1"]
     shutil.rmtree(taken)
-    mended = make_sweep(n=[2], seeds=2).run(AUTO, say=lambda _: None)
+    mended = make_sweep(n=[2], seeds=2).run(AUTO)
     assert not mended.failed and len(mended.done) == 6
 
 
@@ -167,14 +167,14 @@ def test_a_pretraining_that_fails_takes_its_cells_along_and_no_others(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(run_module, "train_and_assess", fail_source)
-    swept = make_sweep(n=[2], seeds=1).run(AUTO, say=lambda _: None)
+    swept = make_sweep(n=[2], seeds=1).run(AUTO)
     assert swept.failed == {"source-seed0": "the scans are gone", "FT-n2-seed0": "its pre-training source-seed0 failed"}
     assert [d.cell.name for d in swept.done] == ["E2E-n2-seed0"]
 
 
 def test_an_interrupted_sweep_goes_on_to_the_same_end(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     changes: dict[str, Any] = {"n": [2], "seeds": 2, "methods": [{"name": "E2E"}]}
-    whole = make_sweep("a", **changes).run(AUTO, say=lambda _: None)
+    whole = make_sweep("a", **changes).run(AUTO)
     real, calls = run_module.train_and_assess, []
 
     def interrupted(*args: Any, **kwargs: Any) -> Any:
@@ -186,17 +186,17 @@ def test_an_interrupted_sweep_goes_on_to_the_same_end(make_sweep: MakeSweep, mon
     with monkeypatch.context() as m:
         m.setattr(run_module, "train_and_assess", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            make_sweep("b", **changes).run(AUTO, say=lambda _: None)
+            make_sweep("b", **changes).run(AUTO)
     rest = make_sweep("b", **changes)
     assert read_study(rest.folder / "study.json").missing == ("E2E-n2-seed1",)
-    done = rest.run(AUTO, say=lambda _: None)
+    done = rest.run(AUTO)
     assert scores(done.folder) == scores(whole.folder)
 
 
 @pytest.mark.slow
 def test_folds_hold_each_person_out_once_and_pretraining_never_sees_them(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(n=[2], seeds=3, folds=3)
-    swept = sweep.run(AUTO, say=lambda _: None)
+    swept = sweep.run(AUTO)
     assert not swept.failed
     results = read_results(swept.folder / "results.csv")
     for method in ("FT", "E2E"):
@@ -210,10 +210,9 @@ def test_folds_hold_each_person_out_once_and_pretraining_never_sees_them(make_sw
         make_sweep(folds=9, seeds=2)
 
 
-def test_the_plan_measures_and_writes_nothing(make_sweep: MakeSweep) -> None:
-    said: list[str] = []
+def test_the_plan_measures_and_writes_nothing(make_sweep: MakeSweep, said: list[str]) -> None:
     sweep = make_sweep(n=[2, 50])
-    plan_sweep(sweep, AUTO, 1, said.append)
+    plan_sweep(sweep, AUTO, 1)
     assert sum("to do" in line for line in said) == 7  # 2 seeds of source, 2 methods x 2 seeds, and the last line
     assert "6 to do" in said[-1] and "Nothing was trained" in said[-1]
     assert not sweep.folder.exists()

@@ -42,7 +42,7 @@ def main(given: Sequence[str]) -> None:
         return image(self, subject, *rest)  # type: ignore[arg-type]
 
     Store.image = watched  # type: ignore[method-assign,assignment]
-    place = Workplace(workdir, stores, say=processes.say, progress=False)
+    place = Workplace(workdir, stores, progress=False)
     recipe = dataclasses.replace(
         get_recipe("default"), batch_size=BATCH, intensity_augmentation=False, affine_augmentation=False
     )

@@ -64,7 +64,7 @@ def main(given: Sequence[str]) -> None:
     """Train, and say what came of it."""
     cluster_flags.start()
     mesh = given[2] if len(given) > 2 else None
-    parallel = choose_parallel("mesh" if mesh else "pmap", mesh, BATCH, (16, 16, 16), 4, processes.say)
+    parallel = choose_parallel("mesh" if mesh else "pmap", mesh, BATCH, (16, 16, 16), 4)
     losses, *trees = train(Path(given[0]), int(given[1]), parallel)
     leaves = [leaf.tobytes() for leaf in jax.tree.leaves(trees)]
     said: dict[str, Any] = {"losses": losses, "digest": hashlib.sha256(b"".join(leaves)).hexdigest()}

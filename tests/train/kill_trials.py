@@ -38,6 +38,7 @@ from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import signals
 from tlseg_jax.runtime.errors import Preempted
 from tlseg_jax.runtime.files import lock_folder, write_json
+from tlseg_jax.runtime.messages import shown
 from tlseg_jax.train import run as run_module
 from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.dispatch import Dispatch
@@ -105,10 +106,8 @@ def train(store: Path, folder: Path, kind: Kind, told: int, seed: int) -> None:
         return call(self, state, batches, done)
 
     Dispatch.__call__ = slowed  # type: ignore[method-assign]
-    with lock_folder(folder):
-        fit = train_job(
-            Store(store), kind.job(), folder, say=lambda line: print(line, flush=True), progress=False, tell_flops=False
-        )
+    with lock_folder(folder), shown():
+        fit = train_job(Store(store), kind.job(), folder, progress=False, tell_flops=False)
     os.write(told, f"resumed {fit.resumed_at}\n".encode())
 
 

@@ -13,6 +13,7 @@ from benchmarks.parallel import difference
 from tests.conftest import write_store
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.messages import shown
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
@@ -34,16 +35,9 @@ def main(folder: Path) -> None:
 
     def train(name: str, settings: JobSettings, start: Pretrained | None = None, **how: Any) -> dict[str, Any]:
         said: list[str] = []
-        with lock_folder(folder / name):
+        with lock_folder(folder / name), shown(said.append):
             done = train_job(
-                store,
-                settings,
-                folder / name,
-                start,
-                execution=Execution(**how),
-                say=said.append,
-                progress=False,
-                tell_flops=False,
+                store, settings, folder / name, start, execution=Execution(**how), progress=False, tell_flops=False
             )
         found[name] = {"said": [line for line in said if line.startswith("parallel:")]}
         state = jax.tree.map(np.asarray, (done.state.params, done.state.batch_stats))

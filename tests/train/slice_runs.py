@@ -77,4 +77,4 @@ def pretrained(network: SliceUNetConfig = NETWORK, seed: int = 5) -> Pretrained:
 def train(store: SliceStore, job: JobSettings, folder: Path, before: Pretrained | None = None) -> Fit:
     """Train without a word."""
     with lock_folder(folder):
-        return train_job(store, job, folder, before, say=lambda _: None, progress=False)
+        return train_job(store, job, folder, before, progress=False)

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
 
     def train() -> int:
         return train_job(
-            Store(Path(store)), job, Path(folder), execution=way, say=lambda _: None, progress=False, tell_flops=False
+            Store(Path(store)), job, Path(folder), execution=way, progress=False, tell_flops=False
         ).resumed_at
 
     if processes.is_chief():

@@ -47,10 +47,9 @@ def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
 
 
-def train(store: AnyStore, job: JobSettings, folder: Path, execution: Execution, said: list[str] | None = None) -> Fit:
-    say = (lambda _: None) if said is None else said.append
+def train(store: AnyStore, job: JobSettings, folder: Path, execution: Execution) -> Fit:
     with lock_folder(folder):
-        return train_job(store, job, folder, execution=execution, say=say, progress=False)
+        return train_job(store, job, folder, execution=execution, progress=False)
 
 
 def patch_job(network: UNetConfig, **given: Any) -> JobSettings:
@@ -111,14 +110,13 @@ def test_random_patches_of_volumes_of_several_shapes(
 
 
 @pytest.mark.slow
-def test_slices_give_the_same_run_however_they_are_sent(slices: SliceStore, tmp_path: Path) -> None:
+def test_slices_give_the_same_run_however_they_are_sent(slices: SliceStore, tmp_path: Path, said: list[str]) -> None:
     """With dropout, epochs that end at steps 4, 7 and 11, and a test loss after every third step."""
     job = small_job(epochs=3, watch_every=3)
     plain = train(slices, job, tmp_path / "plain", Execution())
     assert [s for s, _ in plain.test_losses] == [1, 3, 6, 9]
-    said: list[str] = []
     for name, way in (("several", dataclasses.replace(SEVERAL, steps_per_call=8)), ("both", BOTH)):
-        done = train(slices, job, tmp_path / name, way, said)
+        done = train(slices, job, tmp_path / name, way)
         assert_same_run(done, plain)
         assert [e["step"] for e in done.epochs] == [e["step"] for e in plain.epochs] == ["4", "7", "11"]
     assert said.count("steps in a call: 3, as the test loss is looked at every 3 (`watch_every`).") == 1
@@ -189,15 +187,14 @@ def test_a_cache_that_does_not_fit_is_one_sentence(
 
 
 @pytest.mark.slow
-def test_a_profile_of_some_steps(tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_profile_of_some_steps(tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, said: list[str]) -> None:
     job = patch_job(tiny_network, steps=7)
-    train(tiny_store, job, tmp_path / "run", Execution(profile=tmp_path / "trace"), said)
+    train(tiny_store, job, tmp_path / "run", Execution(profile=tmp_path / "trace"))
     (line,) = [s for s in said if s.startswith("trace of steps 3 to 6 of this call: ")]
     folder = Path(line.split("call: ")[1].split(". Open")[0])
     assert folder.is_relative_to(tmp_path / "trace")
     assert {"perfetto_trace.json.gz"} < {p.name for p in folder.iterdir()}
-    train(tiny_store, job, tmp_path / "run", Execution(profile=tmp_path / "none"), said)
+    train(tiny_store, job, tmp_path / "run", Execution(profile=tmp_path / "none"))
     assert said[-1].startswith("`profile`: no trace, since this call did 0 step(s)")
     assert not (tmp_path / "none").exists()
 

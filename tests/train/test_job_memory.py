@@ -23,13 +23,12 @@ def _job(network: UNetConfig) -> JobSettings:
     return JobSettings(network, get_recipe("default"), 2, n=2)
 
 
-def test_a_dry_run_tells_and_writes_nothing(tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path) -> None:
+def test_a_dry_run_tells_and_writes_nothing(
+    tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, said: list[str]
+) -> None:
     """It names the network and the time, and leaves no folder."""
-    said: list[str] = []
     execution = Execution(dry_run=True)
-    result = train_job(
-        tiny_store, _job(tiny_network), tmp_path / "run", execution=execution, say=said.append, progress=False
-    )
+    result = train_job(tiny_store, _job(tiny_network), tmp_path / "run", execution=execution, progress=False)
     assert result.stopped == "dry run" and not list(tmp_path.iterdir())
     report = next(s for s in said if s.startswith("dry run:"))
     assert "tiny, float32" in report and "2 steps" in report and "FLOPs a step" in report
@@ -42,12 +41,7 @@ def test_a_budget_that_nothing_fits_is_refused_before_the_folder_is_used(
     monkeypatch.setattr(memory, "HOPELESS", 1.0)
     with pytest.raises(InputError, match=r"`memory_budget` is 0\.01 MB: no `remat`"):
         train_job(
-            tiny_store,
-            _job(tiny_network),
-            tmp_path / "run",
-            execution=Execution(memory_budget=10_000),
-            say=lambda _: None,
-            progress=False,
+            tiny_store, _job(tiny_network), tmp_path / "run", execution=Execution(memory_budget=10_000), progress=False
         )
     assert not (tmp_path / "run" / "settings.json").exists()
 
@@ -72,7 +66,7 @@ def test_running_out_of_memory_is_one_sentence(
     ):
         monkeypatch.setattr(job_module, "fit", failing(error))
         with lock_folder(tmp_path / "run"), pytest.raises(expected) as e:
-            train_job(tiny_store, _job(tiny_network), tmp_path / "run", say=lambda _: None, progress=False)
+            train_job(tiny_store, _job(tiny_network), tmp_path / "run", progress=False)
         if expected is InputError:
             assert str(e.value).startswith("The memory ran out while training: a training step on 2 samples of 16x16")
             assert "it would fit with --" in str(e.value)

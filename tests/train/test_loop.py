@@ -65,7 +65,7 @@ def settings(tiny_network: UNetConfig) -> JobSettings:
 
 def train(store: Store, job: JobSettings, folder: Path, pretrained: Pretrained | None = None) -> Fit:
     with lock_folder(folder):
-        return train_job(store, job, folder, pretrained, say=lambda _: None, progress=False)
+        return train_job(store, job, folder, pretrained, progress=False)
 
 
 def history(folder: Path) -> list[list[str]]:
@@ -380,16 +380,15 @@ def test_settings_are_saved_in_full(tiny_store: Store, settings: JobSettings, tm
 
 
 def test_what_a_run_says(
-    tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     monkeypatch.setattr(run_lines_module, "step_flops", step_flops)
     v = he_variables(settings.network)
     description = {"seen_images": [], "seen_persons": [], "task": "hdt_v"}
     before = Pretrained(tmp_path / "pre", SavedModel(settings.network, v["params"], v["batch_stats"], description, 9))
-    said: list[str] = []
     job = dataclasses.replace(settings, steps=1, freeze="encoder")
     with lock_folder(tmp_path / "run"):
-        train_job(tiny_store, job, tmp_path / "run", before, say=said.append, progress=False)
+        train_job(tiny_store, job, tmp_path / "run", before, progress=False)
     text = "\n".join(said)
     assert "pre (step 9); head kept" in text
     (total,) = [line.split() for line in text.splitlines() if line.startswith("total")]
@@ -419,7 +418,7 @@ def test_a_test_set_that_will_have_been_seen_is_refused_before_training(
     records["sub-20"]["image_sha256"] = "sha1"
     records["sub-22"]["person"] = records["sub-20"]["person"]
     seen = other.with_manifest(other.manifest | {"subjects": records})
-    place = Workplace(tmp_path, say=lambda _: None, progress=False)
+    place = Workplace(tmp_path, progress=False)
     with pytest.raises(InputError, match=r"2 test subject\(s\) of other \(sub-20, sub-22\) were trained on"):
         train_and_assess(place, tiny_store, settings, tmp_path / "run", None, [tiny_store, seen], Execution())
     assert not (tmp_path / "run").exists()
@@ -432,6 +431,6 @@ def test_validation_holds_whole_persons(tiny_store: Store, settings: JobSettings
     store = tiny_store.with_manifest(tiny_store.manifest | {"subjects": records})
     for seed in range(6):
         job = dataclasses.replace(settings, validation=1, seed=seed)
-        run = prepare_run(store, job, tmp_path / "run", say=lambda _: None)
+        run = prepare_run(store, job, tmp_path / "run")
         trained, validating = ({store.persons[s] for s in some} for some in (run.fitted, run.validating))
         assert validating and not trained & validating

@@ -9,6 +9,7 @@ import pytest
 
 from tlseg_jax.runtime.device_memory import Capacity
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import shown
 from tlseg_jax.train import memory
 from tlseg_jax.train.memory import StepMemory, StepPlan, fit_memory, predict, shortage
 
@@ -52,7 +53,8 @@ def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _fit(budget: int | None, plan: StepPlan = StepPlan(), fixed: bool = False) -> tuple[Any, list[str]]:  # noqa: B008
     said: list[str] = []
-    return fit_memory(make, STATE, BATCH, plan, budget=budget, fixed=fixed, say=said.append), said
+    with shown(said.append):
+        return fit_memory(make, STATE, BATCH, plan, budget=budget, fixed=fixed), said
 
 
 @pytest.mark.usefixtures("device", "uncompiled")

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.collectives import Collective, as_kernels, collectives
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import shown
 from tlseg_jax.train import parallel as parallel_module
 from tlseg_jax.train.batch_sums import mean_over, sum_over
 from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state
@@ -170,7 +171,8 @@ def _choose(monkeypatch: pytest.MonkeyPatch, devices: int, *given: Any, processe
     monkeypatch.setattr(parallel_module.jax, "process_count", lambda: processes)
     said: list[str] = []
     asked, mesh, batch, sides, multiple = given
-    found = choose_parallel(asked, mesh, batch, sides, multiple, said.append, **more)
+    with shown(said.append):
+        found = choose_parallel(asked, mesh, batch, sides, multiple, **more)
     return (found.way, found.data, found.space, len(found.devices)), said
 
 

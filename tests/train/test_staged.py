@@ -51,14 +51,7 @@ def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
         job = JobSettings(tiny_network, recipe, steps, checkpoint_every=2)
         with lock_folder(tmp_path / name):
             return train_job(
-                tiny_store,
-                job,
-                tmp_path / name,
-                start,
-                programs=programs,
-                say=lambda _: None,
-                progress=False,
-                tell_flops=False,
+                tiny_store, job, tmp_path / name, start, programs=programs, progress=False, tell_flops=False
             )
 
     train("first", recipe, 2)

@@ -51,7 +51,7 @@ def settings(tiny_network: UNetConfig) -> JobSettings:
 def train(store: Store, job: JobSettings, folder: Path) -> Fit:
     with lock_folder(folder):
         # A store of its own: what another has read it need not read again.
-        return train_job(Store(store.folder), job, folder, None, say=lambda _: None, progress=False)
+        return train_job(Store(store.folder), job, folder, None, progress=False)
 
 
 def saved_steps(folder: Path) -> list[int]:

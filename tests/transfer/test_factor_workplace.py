@@ -13,14 +13,13 @@ from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 NAME = Levels("lateral ventricle", "AD", "native", "stripped", "registry", "automatic").name
 
 
-def workplace(root: Path, said: list[str], **changes: object) -> Workplace:
+def workplace(root: Path, **changes: object) -> Workplace:
     values = {"cohort_train": 2, "cohort_test": 1, "workers": 1, "progress": False, "cohort_spacing": 8.0} | changes
-    return Workplace(root / "work", say=said.append, **values)  # type: ignore[arg-type]
+    return Workplace(root / "work", **values)  # type: ignore[arg-type]
 
 
-def test_a_factor_data_set_is_drawn_at_the_workplace_s_spacing(tmp_path: Path) -> None:
-    said: list[str] = []
-    place = workplace(tmp_path, said)
+def test_a_factor_data_set_is_drawn_at_the_workplace_s_spacing(tmp_path: Path, said: list[str]) -> None:
+    place = workplace(tmp_path)
     store = open_store(place, named_spec(place, NAME))
     assert isinstance(store, Store)
     assert store.spec.spacing == (8.0, 8.0, 8.0) and store.spec.skull_strip and store.spec.name == NAME
@@ -28,12 +27,11 @@ def test_a_factor_data_set_is_drawn_at_the_workplace_s_spacing(tmp_path: Path) -
     assert (store.subjects("train"), store.subjects("test")) == (("pre-001", "pre-002"), ("pre-000",))
     assert "native space at 8 mm" in said[0]
     with pytest.raises(InputError, match="another built-in cohort"):
-        open_store(workplace(tmp_path, said, cohort_spacing=9.0), named_spec(place, NAME))
+        open_store(workplace(tmp_path, cohort_spacing=9.0), named_spec(place, NAME))
 
 
 def test_a_user_s_store_that_lacks_it_does_not_stop_it(tmp_path: Path) -> None:
-    said: list[str] = []
-    place = workplace(tmp_path, said, store=tmp_path / "mine")
+    place = workplace(tmp_path, store=tmp_path / "mine")
     write_store(tmp_path / "mine" / "heads", spec={"name": "heads"})
     name = Levels().name
     assert open_store(place, named_spec(place, name)).spec.name == name

@@ -39,7 +39,7 @@ def finished(run: Path, settings: dict[str, Any], *, synthetic: bool) -> Path:
 
 
 def test_a_run_goes_beside_one_of_other_settings_data_or_start_and_is_found_there_again(
-    make_store: MakeStore, tmp_path: Path
+    make_store: MakeStore, tmp_path: Path, said: list[str]
 ) -> None:
     store, other = make_store("mine/tiny"), make_store("theirs/tiny", first=50)
     start = {"run": "pretrain/a", "step": 10, "task": "x", "weights": "0" * 64}
@@ -57,14 +57,13 @@ def test_a_run_goes_beside_one_of_other_settings_data_or_start_and_is_found_ther
         run_settings(store, JOB, start | {"weights": "1" * 64}),
         run_settings(store, JOB, None),
     ]
-    said: list[str] = []
-    places = [own_folder(plain, settings, said.append) for settings in others]
+    places = [own_folder(plain, settings) for settings in others]
     assert len({plain, *places}) == 6 and all(p.parent == tmp_path for p in places)
     assert "job.recipe.learning_rate was 0.01 and is now 0.3" in said[0] and str(places[0]) in said[0]
     assert "pretrained.weights was" in said[3]
     finished(places[0], others[0], synthetic=False)
     plain.rename(tmp_path / "away")  # whatever else comes and goes, it stays what and where it is
-    assert own_folder(plain, others[0], said.append) == places[0]
+    assert own_folder(plain, others[0]) == places[0]
 
 
 def test_a_test_subject_is_no_part_of_a_run_and_each_labelled_scan_is(make_store: MakeStore) -> None:
@@ -81,7 +80,7 @@ def test_without_the_pre_task_in_the_store_its_one_model_of_scans_is_reused(
 ) -> None:
     """Drawn heads, other settings and a choice of several never pass for it."""
     store = make_store("elsewhere/tiny")
-    place = Workplace(tmp_path, store=tmp_path / "without", say=lambda _: None)
+    place = Workplace(tmp_path, store=tmp_path / "without")
     settings, plain = run_settings(store, JOB, None), tmp_path / "tiny-seed0"
     finished(plain, settings, synthetic=True)
     assert kept_pretraining(place, store.spec, JOB, plain) is None
@@ -97,20 +96,21 @@ def test_without_the_pre_task_in_the_store_its_one_model_of_scans_is_reused(
 
 def test_a_store_of_another_description_is_refused(make_store: MakeStore, tmp_path: Path) -> None:
     store = make_store("mine/tiny")
-    place = Workplace(tmp_path, store=tmp_path / "mine", say=lambda _: None)
+    place = Workplace(tmp_path, store=tmp_path / "mine")
     assert open_store(place, store.spec).subjects() == store.subjects()
     with pytest.raises(InputError, match="structure is 'blob' there and 'caudate' here"):
         open_store(place, dataclasses.replace(store.spec, structure="caudate"))
 
 
-def test_scores_of_an_earlier_state_of_a_model_go_with_their_rows_and_are_named(tmp_path: Path) -> None:
+def test_scores_of_an_earlier_state_of_a_model_go_with_their_rows_and_are_named(
+    tmp_path: Path, said: list[str]
+) -> None:
     run = tmp_path / "run"
     run.mkdir()
     rows = [SubjectRow(name, "sub-1", "person-1", SubjectScore(0.5, 2 / 3, 1.0, 1.0)) for name in ("old", "new")]
     for row in rows:
         save_results(run, [row], {"weights": f"of the {row.test_set} model"})
-    said: list[str] = []
-    kept = study._kept_summary(run, "of the new model", said.append)
+    kept = study._kept_summary(run, "of the new model")
     assert list(kept["test_sets"]) == ["new"] and "train_seconds" not in kept
     assert [r["test_set"] for r in read_table(run / "subjects.csv", COLUMNS)] == ["new"]
     assert said == [f"{run}: the scores on old were of another state of the model and are left out."]
@@ -130,5 +130,5 @@ def test_a_start_of_other_dimensions_is_refused_before_anything_is_made(
     slices = SavedModel(SliceUNetConfig(), {}, {}, {}, 1)
     monkeypatch.setattr(Pretrained, "load", lambda run: Pretrained(run, slices))
     with pytest.raises(InputError, match=r"is 2D .* this network is 3D"):
-        finetune(Workplace(tmp_path / "runs", say=lambda _: None), tmp_path / "ct", "hdt_c", JOB, tmp_path / "run")
+        finetune(Workplace(tmp_path / "runs"), tmp_path / "ct", "hdt_c", JOB, tmp_path / "run")
     assert not list(tmp_path.iterdir())

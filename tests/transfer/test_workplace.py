@@ -19,17 +19,12 @@ from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
-def place(tmp_path: Path, said: list[str]) -> Workplace:
+def place(tmp_path: Path) -> Workplace:
     """The user's store: slices as "mine" and as "lits" (of two structures), volumes as "heads"."""
     write_slice_store(tmp_path / "store" / "mine", spec={"name": "mine"})
     write_slice_store(tmp_path / "store" / "lits", spec={"name": "lits"})
     write_store(tmp_path / "store" / "heads", spec={"name": "heads"})
-    return Workplace(tmp_path / "runs", tmp_path / "store", say=said.append, progress=False)
+    return Workplace(tmp_path / "runs", tmp_path / "store", progress=False)
 
 
 def test_the_store_s_own_names_come_first(place: Workplace) -> None:
@@ -86,7 +81,7 @@ def test_volumes_made_from_another_description_are_refused(place: Workplace) -> 
 
 
 def test_the_built_in_cohort_of_slices_is_made_once(tmp_path: Path, said: list[str]) -> None:
-    place = Workplace(tmp_path, cohort_train=2, cohort_test=1, workers=1, say=said.append, progress=False)
+    place = Workplace(tmp_path, cohort_train=2, cohort_test=1, workers=1, progress=False)
     spec = SLICE_SPECS["mri_artery"]
     store = open_store(place, spec)
     assert isinstance(store, SliceStore)
@@ -111,7 +106,7 @@ def test_the_built_in_cohort_of_slices_is_made_once(tmp_path: Path, said: list[s
 
 
 def test_slices_with_no_built_in_cohort_need_a_store(tmp_path: Path) -> None:
-    place = Workplace(tmp_path, say=lambda _: None, progress=False)
+    place = Workplace(tmp_path, progress=False)
     with pytest.raises(InputError, match="no built-in cohort for the data set 'tiny2d'"):
         open_store(place, SPEC)
     assert not list(tmp_path.iterdir())
