@@ -46,7 +46,7 @@ STUDY: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A finished sweep, and the batches of its training steps: four of the pre-training, then of A, B and C."""
+    """A finished sweep, and the batches of its training steps: those of the pre-training, then of A, B and C."""
 
     sweep: Sweep
     batches: list[dict[str, Any]]
@@ -87,8 +87,13 @@ def trained(quick_compile: None, tmp_path_factory: pytest.TempPathFactory) -> It
         yield Trained(sweep, seen)
 
 
+BATCHES = [10] * 2 + [4] * 12
+"""An epoch of 14 slices: the study's batches of 4 are the target's, and the pre-task keeps its recipe's of 10."""
+
+
 def test_all_models_see_the_same_batches_in_the_same_order(trained: Trained) -> None:
-    _, a, b, c = (trained.batches[i : i + 4] for i in range(0, 16, 4))
+    assert [len(batch["image"]) for batch in trained.batches] == BATCHES
+    a, b, c = (trained.batches[i : i + 4] for i in range(2, 14, 4))
     for x, y, z in zip(a, b, c, strict=True):
         assert x.keys() == y.keys() == z.keys() == {"image", "label"}
         assert all(np.array_equal(x[k], y[k]) and np.array_equal(x[k], z[k]) for k in x)
@@ -137,4 +142,4 @@ def test_what_was_forgotten_is_in_the_table_and_the_report_has_its_sections(trai
 
 def test_a_second_call_trains_nothing(trained: Trained) -> None:
     swept = trained.sweep.run(PLAIN)
-    assert len(swept.done) == 4 and len(trained.batches) == 16
+    assert len(swept.done) == 4 and len(trained.batches) == len(BATCHES)
