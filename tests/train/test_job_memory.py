@@ -69,4 +69,4 @@ def test_running_out_of_memory_is_one_sentence(
             train_job(tiny_store, _job(tiny_network), tmp_path / "run", progress=False)
         if expected is InputError:
             assert str(e.value).startswith("The memory ran out while training: a training step on 2 samples of 16x16")
-            assert "it would fit with --" in str(e.value)
+            assert "it would fit with `batch_size=1`" in str(e.value)
