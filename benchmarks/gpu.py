@@ -12,8 +12,8 @@ is then 3.
 
 A machine for this needs Python 3.11 or newer and what `MACHINE` lists (jax with CUDA, flax, optax, orbax-checkpoint,
 torch, tensorstore, scipy, scikit-learn, matplotlib, psutil). The rest comes as wheels, since such a machine often
-reaches no registry: grain, nibabel, SimpleITK, tensorboardX, tqdm, monai and what they need; --wheels prints them with
-the versions that are installed here.
+reaches no registry: grain, jaxtyping, nibabel, SimpleITK, tensorboardX, tqdm, monai and what they need; --wheels prints
+them with the versions that are installed here.
 """
 
 import concurrent.futures
@@ -78,6 +78,7 @@ BROUGHT = (
     "attrs",
     "charset-normalizer",
     "grain",
+    "jaxtyping",
     "monai",
     "nibabel",
     "SimpleITK",

@@ -79,7 +79,7 @@ def test_a_rehearsal_finds_an_import_that_the_machine_lacks(tmp_path: Path) -> N
 def test_wheels_name_what_is_brought_and_nothing_that_is_there() -> None:
     pytest.importorskip("monai")
     names = {line.partition("==")[0] for line in gpu.wheels()}
-    assert {"grain", "nibabel", "monai", "tensorboardx"} <= names
+    assert {"grain", "nibabel", "monai", "tensorboardx", "jaxtyping", "wadler-lindig"} <= names
     assert not {"jax", "numpy", "torch", "scipy"} & names
 
 
