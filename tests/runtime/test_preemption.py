@@ -48,6 +48,43 @@ def test_outside_training_it_is_raised_at_once(listening: None) -> None:
             os.kill(os.getpid(), number)
 
 
+def test_no_library_takes_it_for_a_fault_of_its_own(listening: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As JAX, which makes what its backends' start raises a RuntimeError."""
+    from jax._src import xla_bridge
+
+    monkeypatch.setattr(xla_bridge, "_backends", {})
+    monkeypatch.setattr(xla_bridge, "_init_backend", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Preempted, match="Stopped by SIGTERM"):
+        xla_bridge.backends()
+
+
+def test_dropped_in_a_destructor_it_comes_again(listening: None) -> None:
+    class Collected:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted, match="Stopped by SIGTERM"):
+        Collected()
+        time.sleep(30)
+
+
+def test_what_else_python_drops_is_told_as_before(listening: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[BaseException | None] = []
+    signals.forget()
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: told.append(lost.exc_value))
+    before = sys.unraisablehook
+    signals.listen()
+    signals.listen()
+
+    class Faulty:
+        def __del__(self) -> None:
+            raise ValueError("a fault")
+
+    Faulty()
+    signals.forget()
+    assert [str(e) for e in told] == ["a fault"] and sys.unraisablehook is before
+
+
 def test_within_training_it_waits(listening: None) -> None:
     after = False
     with pytest.raises(Preempted, match="Stopped by SIGTERM"), signals.waiting():

@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from flax.traverse_util import flatten_dict
 
-from tlseg_jax.runtime.errors import InputError, Preempted
+from tlseg_jax.runtime.errors import InputError
 
 FORMAT = 2
 """Of a checkpoint's folder; 1 had no digests, and the position of one process."""
@@ -143,7 +143,7 @@ def _arrays(path: Path, parts: Sequence[str]) -> dict[str, Any]:
             )
     except PermissionError as e:
         raise _refused(path, e) from None
-    except (MemoryError, Preempted, InputError):
+    except (MemoryError, InputError):
         raise
     except Exception as e:  # what Orbax and its store raise for a damaged file is listed nowhere
         if "PERMISSION_DENIED" in str(e):

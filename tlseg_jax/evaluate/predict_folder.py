@@ -14,7 +14,7 @@ from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.table import read_table
 from tlseg_jax.preprocess.reading.formats import extension_of, is_read, parts_of
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
-from tlseg_jax.runtime.errors import InputError, Preempted
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import full_disk
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import Written
@@ -125,8 +125,6 @@ def predict_folder(
                 )
             except (ExclusionError, InputError) as e:
                 outcome = Outcome(files.subject, files.image, problem=str(e))
-            except Preempted:
-                raise
             except Exception as e:
                 if full_disk(e):  # which would stop the other scans too
                     raise

@@ -19,7 +19,6 @@ from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
 from tlseg_jax.preprocess.steps import crop, register
 from tlseg_jax.preprocess.store.records import before_arrays, json_key, keep_exclusion, keep_record, read_json_if_any
 from tlseg_jax.preprocess.store.store import write_subject
-from tlseg_jax.runtime.errors import Preempted
 from tlseg_jax.runtime.files import write_json
 
 
@@ -104,8 +103,6 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
             )
     except ExclusionError as e:
         return keep_exclusion(job, str(e))
-    except Preempted:
-        raise
     except Exception as e:  # one scan that trips a library must not end the others' work
         return keep_exclusion(
             job, f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."

@@ -14,7 +14,6 @@ from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
 from tlseg_jax.preprocess.store.records import before_arrays, keep_exclusion, keep_record
 from tlseg_jax.preprocess.store.slice_store import write_slices
-from tlseg_jax.runtime.errors import Preempted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,8 +54,6 @@ def prepare_slices_of(job: SliceJob) -> dict[str, Any] | str:
         record = _record(job, volume)
     except ExclusionError as e:
         return keep_exclusion(job, str(e))
-    except Preempted:
-        raise
     except Exception as e:  # one volume that trips a library must not end the others' work
         return keep_exclusion(
             job, f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."

@@ -13,8 +13,11 @@ class InUse(InputError):
     """Another process holds the folder, and is alive."""
 
 
-class Preempted(Exception):
+class Preempted(KeyboardInterrupt):
     """The machine is being taken away, or someone asked us to stop: what was done is saved.
+
+    It can be raised at any line, a library's too; as an interrupt, which is no `Exception`, none takes it for a fault
+    of its own. JAX made "Unable to initialize backend" of it, and our own readers a damaged file.
 
     The message is one sentence; commands print it and exit with code 75 (EX_TEMPFAIL of sysexits.h), on which a
     scheduler may start the same command again.

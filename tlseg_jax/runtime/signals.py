@@ -7,6 +7,7 @@ it is, by the exception `Preempted`.
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -24,6 +25,7 @@ class _Heard:
     name: str | None = None
     waiting = 0
     lock = threading.Lock()
+    dropped = sys.unraisablehook
 
 
 def listen() -> None:
@@ -31,6 +33,8 @@ def listen() -> None:
     _Heard.process = os.getpid()
     for number in SIGNALS:
         signal.signal(number, _hear)
+    if sys.unraisablehook is not _dropped:
+        _Heard.dropped, sys.unraisablehook = sys.unraisablehook, _dropped
 
 
 def listen_again() -> None:
@@ -75,6 +79,8 @@ def forget() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is _hear:
             signal.signal(number, signal.SIG_DFL)
+    if sys.unraisablehook is _dropped:
+        sys.unraisablehook = _Heard.dropped
     _Heard.process = _Heard.name = None
 
 
@@ -87,6 +93,21 @@ def _hear(number: int, frame: FrameType | None) -> None:
     _Heard.name = signal.Signals(number).name
     if not _Heard.waiting:
         raise Preempted(_sentence())
+
+
+def _dropped(lost: "sys.UnraisableHookArgs") -> None:
+    """Where Python drops an exception, as in a destructor or a callback of its collector: ours comes again outside."""
+    if not isinstance(lost.exc_value, Preempted):
+        _Heard.dropped(lost)
+        return
+    again = threading.Timer(0.05, _send_again)
+    again.daemon = True
+    again.start()
+
+
+def _send_again() -> None:
+    if _Heard.name and signal.getsignal(signal.Signals[_Heard.name]) is _hear:
+        os.kill(os.getpid(), signal.Signals[_Heard.name])
 
 
 def _sentence() -> str:
