@@ -115,7 +115,9 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
             kept = cache_slice_features(store, subjects, config, variables, levels, None, room)
         else:
             box = Box((0, 0, 0), size.shape)  # type: ignore[arg-type]  # three sides
-            kept = cache_features(store, subjects, box, config, variables, levels, True, room)
+            kept = cache_features(
+                store, subjects, box, config, variables, levels, Augmentation(flip_left_right=True), room
+            )
         jax.block_until_ready(kept.arrays)
         return kept
 

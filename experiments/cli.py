@@ -86,6 +86,11 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
     app.run(guarded, flags_parser=_parse)
 
 
+def show(text: str) -> None:
+    """Print what the library says, with the settings that it names written as flags."""
+    print(flags_for(text))
+
+
 def required(flag: "flags.FlagHolder[str | None]") -> str:
     """A flag's value, which must have been given (absl's own check would end in a traceback).
 

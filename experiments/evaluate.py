@@ -66,20 +66,16 @@ def main() -> None:
                 space=scoring.space,
             )
         else:
-            title = store.spec.name + ("" if scoring.split == "test" else f"_{scoring.split}")
-            title += "_scan" if scoring.space == "scan" else ""
-            entries = {
-                title: assess(
-                    run,
-                    saved,
-                    store,
-                    split=scoring.split,
-                    space=scoring.space,
-                    progress=chief,
-                    allow_seen=scoring.allow_seen,
-                    **measured,
-                )
-            }
+            entries = assess(
+                run,
+                saved,
+                store,
+                split=scoring.split,
+                space=scoring.space,
+                progress=chief,
+                allow_seen=scoring.allow_seen,
+                **measured,
+            )
     if chief:
         print(format_summary(entries))
         entry = next(iter(entries.values()))

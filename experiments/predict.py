@@ -56,6 +56,9 @@ POSTPROCESS = flags.DEFINE_bool(
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Replace label maps and volumes.csv that are there, whoever wrote or changed them."
 )
+PROBABILITIES = flags.DEFINE_bool(
+    "probabilities", False, "Write the structures' probabilities, too: a 4D NIfTI file beside each label map."
+)
 TILES = settings_flags.define(Workplace, only=("tiles",))
 settings_flags.adopt(compilation_flags)
 REGISTRATION = flags.DEFINE_enum(
@@ -88,7 +91,7 @@ def main() -> None:
     wanted = SAME[extension_of(source)] if is_read(source) else suffix
     if FORMAT.value == "same" and suffix != wanted:
         raise InputError(f"--format=same and --output={output} contradict each other: end it with {wanted}.")
-    once = Once(segment, model, OVERWRITE.value)
+    once = Once(segment, model, OVERWRITE.value, PROBABILITIES.value)
     make_folder(output.parent)
     once.check([output])
     try:
@@ -96,7 +99,7 @@ def main() -> None:
     except ExclusionError as e:
         raise InputError(str(e)) from None
     for w in made.warnings:
-        print(f"warning: {w}")
+        cli.show(f"warning: {w}")
     print(f"{output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in made.volumes_ml.items()))
     if not made.anew:
         print("It was there already, of the same scan by the same model, and was left as it is.")
@@ -142,7 +145,15 @@ def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Predictio
     if not found.scans:
         raise no_subject_left(source, found.exclusions)
     same = FORMAT.value == "same"
-    outcomes = predict_folder(found.scans, output, segment, model=model, overwrite=OVERWRITE.value, same=same)
+    outcomes = predict_folder(
+        found.scans,
+        output,
+        segment,
+        model=model,
+        overwrite=OVERWRITE.value,
+        same=same,
+        probabilities=PROBABILITIES.value,
+    )
     failed = [o for o in outcomes if o.problem]
     print(f"{len(outcomes) - len(failed)} of {len(outcomes)} scans segmented; volumes in {output / 'volumes.csv'}")
     there = sum(not o.anew for o in outcomes)
@@ -150,7 +161,7 @@ def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Predictio
         print(f"{there} of them were there already, of the same scan by the same model, and were left as they are.")
     unread = found.exclusions
     for e in unread:
-        print(f"excluded: {e.subject}: {e.reason}")
+        cli.show(f"excluded: {e.subject}: {e.reason}")
     if failed or unread:
         names = ", ".join([o.subject for o in failed] + [e.subject for e in unread])
         raise InputError(f"{len(failed) + len(unread)} scan(s) were not segmented ({names}): see the reasons above.")

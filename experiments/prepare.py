@@ -15,9 +15,10 @@ from absl import flags
 
 from experiments import cli, cluster_flags, slice_flags
 from tlseg_jax.datasets.fields import label_from
-from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.lookup import check_spec, get_any_spec
 from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import DatasetSpec, LabelValues, Normalise
+from tlseg_jax.datasets.spec import DatasetSpec, Normalise
+from tlseg_jax.datasets.structures import LabelValues, structures_from
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
 from tlseg_jax.preprocess.layouts.layouts import LAYOUTS, Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -121,13 +122,16 @@ def _volumes_spec(spec: DatasetSpec) -> DatasetSpec:
         spec = dataclasses.replace(spec, normalise=cast(Normalise, NORMALISE.value))
     if NAME.value:
         spec = dataclasses.replace(spec, name=NAME.value)
-    values: LabelValues = "all"
-    if LABEL_VALUES.value != ["all"]:
-        values = tuple(label_from(v) for v in LABEL_VALUES.value)
-        if "" in values:
-            given = ",".join(LABEL_VALUES.value)
-            raise InputError(f"--label_values={given} must be numbers or names of segments, as in 36,37, or all.")
-    return effective_spec(spec, values)
+    if slice_flags.STRUCTURES.value is not None:
+        if LABEL_VALUES.value:
+            raise InputError("--structures and --label_values both say which values count: give the first alone.")
+        names, of_each = structures_from(slice_flags.STRUCTURES.value)
+        spec = dataclasses.replace(spec, structures=names, label_values=of_each)
+    values: LabelValues = tuple(label_from(v) for v in LABEL_VALUES.value)
+    if "" in values:
+        given = ",".join(LABEL_VALUES.value)
+        raise InputError(f"--label_values={given} must be numbers or names of segments, as in 36,37, or all.")
+    return check_spec(effective_spec(spec, values), f"--dataset={DATASET.value}")
 
 
 def main() -> None:
@@ -168,7 +172,7 @@ def _slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> N
         overwrite=OVERWRITE.value,
     )
     if store is not None:
-        print(slice_summary(store))
+        cli.show(slice_summary(store))
 
 
 def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -> None:
@@ -192,7 +196,7 @@ def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -
         mirror=MIRROR.value,
     )
     if store is not None:
-        print(summary(store))
+        cli.show(summary(store))
 
 
 def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
@@ -206,7 +210,7 @@ def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
 
 def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSettings, shard: Shard | None) -> None:
     found = _looked(source, shard, natural=False)
-    print(format_rows(check_source(found, spec.label_values)))
+    cli.show(format_rows(check_source(found, tuple(v for of in spec.label_values for v in of))))
     check_named(found.scans, spec)
     plan = plan_scans(found.scans, spec, settings, root)
     steps = [
@@ -225,7 +229,7 @@ def _dry_run_slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | No
     found = _looked(source, shard, natural=True)
     values = () if spec.other_values == "background" else tuple(v for vs in spec.label_values for v in vs)
     rows = check_source(found, values, single_slice=True)
-    print(format_rows(sorted(rows, key=lambda r: natural_order(r.subject))))
+    cli.show(format_rows(sorted(rows, key=lambda r: natural_order(r.subject))))
     some = f"{spec.with_structure} slices with {' or '.join(spec.structures)}"
     print(
         "Steps: "

@@ -22,12 +22,15 @@ FIELDS = (
 )
 """Of a data set of slices, that flags change."""
 
-LABELS = flags.DEFINE_string(
-    "labels", None, "Slices: structures and their label values, as in liver:1+2,tumour:2; others are background."
+STRUCTURES = flags.DEFINE_string(
+    "structures",
+    None,
+    "Structures and the label values that make them, as in liver:1+2,tumour:2, or of a known table, as in "
+    "freesurfer:caudate,putamen_left (also neuromorphometrics, totalsegmentator); other values are background.",
 )
 CHANGES = settings_flags.define(SliceSpec, only=FIELDS, absent="all", before="Slices: ")
 
-SLICES_ONLY = ("labels", *FIELDS)
+SLICES_ONLY = FIELDS
 VOLUMES_ONLY = (
     "label_values",
     "spacing",
@@ -61,4 +64,4 @@ def with_flags(spec: SliceSpec, name: str | None) -> SliceSpec:
       InputError: a flag's value cannot be read, or the values do not fit each other.
     """
     given = CHANGES.given() | ({"name": name} if name else {})
-    return changed_slices(spec, given, LABELS.value, f"--dataset={flags.FLAGS['dataset'].value}")
+    return changed_slices(spec, given, STRUCTURES.value, f"--dataset={flags.FLAGS['dataset'].value}")

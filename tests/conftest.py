@@ -43,7 +43,7 @@ def write_store(
     """A store of blobs: sub-0.. train, then test; `poison` names a subject whose image holds a NaN."""
     values = DatasetSpec(
         "tiny",
-        "blob",
+        ("blob",),
         "native",
         (SIDE,) * 3,
         (1.0, 1.0, 1.0),

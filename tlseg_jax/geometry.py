@@ -99,10 +99,10 @@ def crop_or_pad(volume: Shaped[np.ndarray, "x y z"], box: Box, mode: str = "edge
     return np.pad(part, pad, mode=mode) if any(map(any, pad)) else part  # type: ignore[call-overload,no-any-return]
 
 
-def paste(patch: Shaped[np.ndarray, "i j k"], box: Box, out: Shaped[np.ndarray, "x y z"]) -> None:
-    """Write `patch` (box.size) into `out` where the two overlap: the inverse of cropping."""
+def paste(patch: Shaped[np.ndarray, "i j k *rest"], box: Box, out: Shaped[np.ndarray, "x y z *rest"]) -> None:
+    """Write `patch` (*box.size, ...) into `out` where the two overlap: the inverse of cropping."""
     to, frm = [], []
-    for a, b, n in zip(box.start, box.stop, out.shape, strict=True):
+    for a, b, n in zip(box.start, box.stop, out.shape[:3], strict=True):
         lo, hi = max(a, 0), max(min(b, n), 0)
         if lo >= hi:
             return

@@ -26,7 +26,7 @@ def own(**changes: Any) -> dict[str, Any]:
     """A complete data set of the user's own, as TOML would give it."""
     return {
         "name": "mine",
-        "structure": "putamen",
+        "structures": ["putamen"],
         "space": "native",
         "dimensions": [64, 64, 64],
         "spacing": [1.0, 1.0, 1.0],
@@ -45,7 +45,7 @@ def toml(values: dict[str, Any]) -> str:
 def test_table_1(name: str) -> None:
     spec = get_spec(name)
     structure, space, dims, spacing, patch, strip, flip, anywhere, turns, train, test = TABLE_1[name]
-    assert structure in spec.structure
+    assert structure in spec.shown
     assert (spec.space, spec.dimensions, spec.spacing, spec.patch_size) == (space, dims, spacing, patch)
     assert (spec.skull_strip, spec.random_patch, spec.random_rotations) == (strip, anywhere, turns)
     assert flip is None or spec.flip_left_right == flip
@@ -78,7 +78,7 @@ def test_toml_and_json_round_trip(name: str, tmp_path: Path) -> None:
 def test_base_starts_from_another_set(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('base = "hdt_c"\nname = "mine"\nstructure = "putamen"\nlabel_values = [12, 51]\n')
-    expected = dataclasses.replace(get_spec("hdt_c"), name="mine", structure="putamen", label_values=(12, 51))
+    expected = dataclasses.replace(get_spec("hdt_c"), name="mine", structures=("putamen",), label_values=((12, 51),))
     assert get_spec(str(path)) == expected
     other = tmp_path / "other.toml"
     other.write_text(f'base = "{path}"\nname = "other"\nspacing = "various"\n')
@@ -107,7 +107,7 @@ BAD: list[tuple[str, Any]] = [
     ("name", ".."),
     ("name", "a b"),
     ("name", 3),
-    ("structure", ["x"]),
+    ("structures", "x"),
     ("space", "MNI152"),
     ("space", True),
     ("normalise", "brain"),
@@ -152,7 +152,7 @@ def test_both_counts_zero_is_refused() -> None:
         spec_from_dict(own(train_count=0, test_count=0), "x")
 
 
-@pytest.mark.parametrize("field", ["name", "structure", "space", "dimensions", "patch_size"])
+@pytest.mark.parametrize("field", ["name", "structures", "space", "dimensions", "patch_size"])
 @pytest.mark.parametrize("spacing_too", [False, True])
 def test_a_missing_field_is_named(field: str, spacing_too: bool) -> None:
     values = own()

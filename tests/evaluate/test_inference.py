@@ -18,7 +18,7 @@ Patch = NDArray[np.float32]
 
 def pointwise(patches: Patch) -> Patch:
     assert patches.dtype == np.float32
-    return (1 / (1 + np.exp(-patches))).astype(np.float32)
+    return (1 / (1 + np.exp(-patches)))[..., None].astype(np.float32)
 
 
 def noise(*shape: int) -> Patch:
@@ -35,7 +35,7 @@ def test_tiles_of_a_pointwise_network_give_the_pointwise_result(
 ) -> None:
     image = noise(*shape)
     out = predict_tiles(image, (16, 16, 16), pointwise, overlap=overlap, weights=weights, batch=batch)
-    assert out.shape == shape and out.dtype == np.float32
+    assert out.shape == (*shape, 1) and out.dtype == np.float32
     if overlap == 0:
         assert np.array_equal(out, pointwise(image))
     else:
@@ -49,7 +49,7 @@ def test_the_papers_tiles_see_no_voxel_twice_and_cover_all() -> None:
 
     def record(patches: Patch) -> Patch:
         seen.append(patches.copy())
-        return np.zeros_like(patches)
+        return np.zeros_like(patches)[..., None]
 
     predict_tiles(image, (8, 8, 8), record, overlap=0, weights="uniform", batch=1)
     assert len(seen) == 3 * 2 * 3
@@ -65,7 +65,7 @@ def test_overlapping_tiles_are_flush_with_the_ends() -> None:
 
     def record(patches: Patch) -> Patch:
         starts.extend(int(p[0, 0, 0]) for p in patches)
-        return np.zeros_like(patches)
+        return np.zeros_like(patches)[..., None]
 
     predict_tiles(image, (16, 8, 8), record, overlap=0.5, batch=1)
     assert starts[0] == 0 and starts[-1] == 24
@@ -91,13 +91,13 @@ def test_blending_trusts_the_middle_of_a_tile() -> None:
     rim[4:-4, 4:-4, 4:-4] = 0
 
     def position(patches: Patch) -> Patch:
-        return np.broadcast_to(rim, patches.shape).astype(np.float32)
+        return np.broadcast_to(rim, patches.shape)[..., None].astype(np.float32)
 
     image = np.zeros((48, 48, 48), np.float32)
     inner = (slice(8, 40),) * 3
-    side_by_side = predict_tiles(image, (tile,) * 3, position, overlap=0, weights="uniform")
-    plain = predict_tiles(image, (tile,) * 3, position, weights="uniform")
-    gaussian = predict_tiles(image, (tile,) * 3, position)
+    side_by_side = predict_tiles(image, (tile,) * 3, position, overlap=0, weights="uniform")[..., 0]
+    plain = predict_tiles(image, (tile,) * 3, position, weights="uniform")[..., 0]
+    gaussian = predict_tiles(image, (tile,) * 3, position)[..., 0]
     # With half overlap one of the eight tiles over a voxel sees it in its middle, and so does 1 voxel in 8 of one tile.
     assert side_by_side[inner].mean() == pytest.approx(7 / 8)
     assert plain[inner].mean() == pytest.approx(7 / 8)
@@ -112,7 +112,7 @@ def test_memory_is_one_volume_and_a_batch_of_tiles() -> None:
     tile, batch = (32, 32, 32), 2
     tracemalloc.start()
     try:
-        predict_tiles(image, tile, lambda p: p, overlap=0.5, batch=batch)
+        predict_tiles(image, tile, lambda p: p[..., None], overlap=0.5, batch=batch)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -157,7 +157,7 @@ def test_what_cannot_be_predicted_is_said_in_one_sentence() -> None:
     with pytest.raises(InputError, match="misses the volume"):
         predict_box(image, Box((16, 0, 0), (8, 8, 8)), pointwise)
     with pytest.raises(InputError, match="not a number"):
-        predict_box(image, Box((0, 0, 0), (8, 8, 8)), lambda p: p * np.float32(np.nan))
+        predict_box(image, Box((0, 0, 0), (8, 8, 8)), lambda p: p[..., None] * np.float32(np.nan))
     with pytest.raises(ValueError, match="the predictor returned"):
         predict_box(image, Box((0, 0, 0), (8, 8, 8)), lambda p: p[..., 0])
     with pytest.raises(ValueError, match="overlap"):

@@ -101,12 +101,24 @@ def test_swapping_the_masks_changes_no_score_but_swaps_the_volumes() -> None:
 
 def test_empty_masks_follow_the_convention() -> None:
     empty, full = np.zeros((4, 4, 4), bool), np.ones((4, 4, 4), bool)
-    assert score(empty, empty, (1, 1, 1), distances=True) == SubjectScore(1, 1, 0, 0, 0, 0, True)
+    assert score(empty, empty, (1, 1, 1), distances=True) == SubjectScore(1, 1, 0, 0, 0, 0, True, 1)
     for one, other in ((empty, full), (full, empty)):
         found = score(one, other, (1, 1, 1), distances=True)
-        assert (found.iou, found.dice, found.hd95_mm, found.asd_mm) == (0, 0, None, None)
+        assert (found.iou, found.dice, found.hd95_mm, found.asd_mm, found.nsd) == (0, 0, None, None, 0)
     with pytest.raises(ValueError, match="not empty"):
         surface_distances(empty, full, (1, 1, 1))
+
+
+def test_surface_dice_is_the_share_of_both_surfaces_within_a_millimetre() -> None:
+    """Two slabs a step apart along an axis of 0.6 mm: near after one step, not after two."""
+    slab = np.zeros((20, 6, 6), bool)
+    slab[5:12] = True
+    for step, expected in ((0, 1.0), (1, 1.0)):
+        found = score(np.roll(slab, step, 0), slab, (0.6, 1, 1), distances=True)
+        assert found.nsd == pytest.approx(expected)
+    far = score(np.roll(slab, 3, 0), slab, (0.6, 1, 1), distances=True)
+    there, back = surface_distances(np.roll(slab, 3, 0), slab, (0.6, 1, 1))
+    assert far.nsd == pytest.approx(np.mean(np.concatenate([there, back]) <= 1.0)) and 0 < far.nsd < 1
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -71,7 +71,7 @@ def phantom(tmp_path: Path) -> Store:
     }
     spec = DatasetSpec(
         "balls",
-        "ball",
+        ("ball",),
         "MNI305",
         SIDES,
         (1.5, 1.0, 1.2),
@@ -88,9 +88,9 @@ def phantom(tmp_path: Path) -> Store:
 
 
 def scored(store: Store, **more: Any) -> SubjectRow:
-    (row,) = evaluate_store(
-        store, "test", store.spec, Box((0, 0, 0), SIDES), lambda x: x, distances=True, progress=False, **more
-    )
+    ((row,),) = evaluate_store(
+        store, "test", store.spec, Box((0, 0, 0), SIDES), lambda x: x[..., None], distances=True, progress=False, **more
+    ).values()
     return row
 
 
@@ -163,7 +163,7 @@ def test_an_original_file_that_moved_or_changed_is_named(phantom: Store, kind: s
 
 def lookalike(patches: NDArray[np.float32]) -> NDArray[np.float32]:
     """A network that takes dark tissue for the structure: ragged, smooth in its probability, no good."""
-    return (1 / (1 + np.exp(4 * patches - 2))).astype(np.float32)
+    return (1 / (1 + np.exp(4 * patches - 2)))[..., None].astype(np.float32)
 
 
 @pytest.mark.slow  # two registrations
@@ -189,7 +189,7 @@ def test_a_real_scan_s_volumes_are_its_label_file_s_and_those_of_predict(tmp_pat
     box = Box((23, 40, 11), store.spec.patch_size)
     both: dict[str, dict[str, SubjectRow]] = {}
     for space in ("data", "scan"):
-        rows = evaluate_store(store, "test", store.spec, box, lookalike, space=space, progress=False)  # type: ignore[arg-type]
+        (rows,) = evaluate_store(store, "test", store.spec, box, lookalike, space=space, progress=False).values()
         both[space] = {r.subject: r for r in rows}
     for subject in store.subjects("test"):
         label = nib.load(source / f"{subject}_labels.nii.gz")

@@ -18,6 +18,7 @@ from scipy import ndimage
 
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
@@ -33,7 +34,7 @@ from tlseg_jax.runtime.written import RECORD
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SPEC = DatasetSpec(
     "ball",
-    "ball",
+    ("ball",),
     "native",
     (40, 40, 40),
     (1.0, 1.0, 1.0),
@@ -50,7 +51,11 @@ TURNED = np.array([[0, 0, 1.2, 0], [-1.0, 0, 0, 0], [0, 1.5, 0, 0], [0, 0, 0, 1]
 
 def bright(patches: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probability rising with intensity: one half midway between the head's and the ball's."""
-    return (1 / (1 + np.exp(-(patches - 3)))).astype(np.float32)
+    return (1 / (1 + np.exp(-(patches - 3))))[..., None].astype(np.float32)
+
+
+def nothing_found(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.zeros_like(patches)[..., None]
 
 
 def segmenter(predictor: Predictor) -> Callable[[ScanFiles], Prediction]:
@@ -79,7 +84,7 @@ def test_a_scan_of_any_orientation_is_segmented_on_its_own_grid(tmp_path: Path, 
     prediction = predict_scan(files, SPEC, None, SETTINGS, bright)
     reference = truth(files)
     assert prediction.label.shape == reference.shape
-    assert score(prediction.label, reference, (1.2, 1.0, 1.5)).dice > 0.9
+    assert score(prediction.label > 0, reference, (1.2, 1.0, 1.5)).dice > 0.9
     assert prediction.volumes_ml == {"ball": pytest.approx(prediction.label.sum() * 1.8 / 1000)}
     assert prediction.warnings == () and "inference" in prediction.seconds
     write_label_map(prediction, tmp_path / "seg.nii.gz")
@@ -90,7 +95,7 @@ def test_a_scan_of_any_orientation_is_segmented_on_its_own_grid(tmp_path: Path, 
 
 def test_what_looks_wrong_is_said(tmp_path: Path) -> None:
     files = write_head(tmp_path / "head.nii.gz", CODES["RAS"])
-    (nothing,) = predict_scan(files, SPEC, None, SETTINGS, np.zeros_like).warnings
+    (nothing,) = predict_scan(files, SPEC, None, SETTINGS, nothing_found).warnings
     assert nothing.startswith("no ball was found")
     fixed = dataclasses.replace(SPEC, random_patch=False)
     # The ball's middle is near (23, 15, 22): this patch cuts it in half.
@@ -198,7 +203,7 @@ def test_a_folder_that_was_stopped_anywhere_goes_on_and_makes_nothing_twice(
 @pytest.mark.parametrize("what", ["model", "scan", "mask", "nothing"])
 def test_a_map_of_another_scan_or_model_is_not_taken_for_this_ones(tmp_path: Path, what: str) -> None:
     files, out = write_head(tmp_path / "s.nii.gz", CODES["LAS"]), tmp_path / "out"
-    predict_folder([files], out, segmenter(np.zeros_like), model={"digest": "a"}, progress=False)
+    predict_folder([files], out, segmenter(nothing_found), model={"digest": "a"}, progress=False)
     if what == "scan":
         write_head(files.image, CODES["RAS"])
     other = dataclasses.replace(files, mask=files.image.with_name("truth_s.nii.gz")) if what == "mask" else files
@@ -359,11 +364,11 @@ def test_a_real_caudate_survives_the_way_there_and_back(tmp_path: Path) -> None:
     def observe(patches: NDArray[np.float32]) -> NDArray[np.float32]:
         low.append(patches.min())
         high.append(patches.max())
-        return (patches - low[0]) / (high[0] - low[0])
+        return ((patches - low[0]) / (high[0] - low[0]))[..., None]
 
     spec = dataclasses.replace(get_spec("hdt_wb"), spacing=(1.0, 1.0, 1.0), patch_size=(256, 256, 192))
     prediction = predict_scan(ScanFiles("s", tmp_path / "scan.nii.gz"), spec, None, SETTINGS, observe, batch=1)
-    assert score(prediction.label, caudate, (1, 1, 1)).dice >= 0.95
+    assert score(prediction.label > 0, caudate, (1, 1, 1)).dice >= 0.95
     assert next(iter(prediction.volumes_ml.values())) == pytest.approx(caudate.sum() / 1000, rel=0.05)
 
 
@@ -372,12 +377,12 @@ def test_a_real_caudate_survives_registration_and_back(tmp_path: Path) -> None:
     """A network that answers with the registered reference: what is lost is lost on the way alone."""
     files = oasis("sub-1000")
     spec, settings = get_spec("hdt_c"), PrepareSettings(bias_correction=False)
-    known = preprocess_scan(read_scan(files, (36, 37)), spec, settings).label
+    known = preprocess_scan(read_scan(files, Labels.of(36, 37)), spec, settings).label
     assert known is not None
     box = Box.centred(ndimage.center_of_mass(known), spec.patch_size)
     inside = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
-    prediction = predict_scan(files, spec, box, settings, lambda p: known[inside][None].astype(np.float32))
+    prediction = predict_scan(files, spec, box, settings, lambda p: known[inside][None, ..., None].astype(np.float32))
     caudate = np.isin(np.asarray(nib.load(files.label).dataobj), (36, 37))
-    assert score(prediction.label, caudate, (1, 1, 1)).dice >= 0.95
+    assert score(prediction.label > 0, caudate, (1, 1, 1)).dice >= 0.95
     write_label_map(prediction, tmp_path / "seg.mgz")
     assert np.allclose(nib.load(tmp_path / "seg.mgz").affine, nib.load(files.image).affine, atol=1e-4)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
 from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
+from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec
 from tlseg_jax.evaluate.component_features import FEATURES
 from tlseg_jax.evaluate.false_positives import Forest
-from tlseg_jax.evaluate.predict import write_label_map
-from tlseg_jax.evaluate.predict_slices import own_values, predict_slices_scan
+from tlseg_jax.evaluate.predict import own_values, write_label_map
+from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
 
@@ -72,13 +73,20 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
+def own_values_of(spec: SliceSpec | DatasetSpec) -> tuple[int, ...]:
+    return own_values(spec.structures, spec.label_values, isinstance(spec, DatasetSpec) and spec.exclusive)
+
+
 def test_a_structure_is_written_as_its_own_value() -> None:
-    assert own_values(SLICE_SPECS["lits"]) == (1, 2)
-    assert own_values(SLICE_SPECS["mri_artery"]) == (1,)
+    pair = dataclasses.replace(PAPER_SPECS["hdt_c"], structures=("a", "b"), label_values=((37,), (36,)))
+    assert own_values_of(pair) == (37, 36) and own_values_of(PAPER_SPECS["hdt_c"]) == (1,)
+    assert own_values_of(dataclasses.replace(pair, label_values=((37, 36), (5,)))) == (1, 2)  # no value is all of a
+    assert own_values_of(SLICE_SPECS["lits"]) == (1, 2)
+    assert own_values_of(SLICE_SPECS["mri_artery"]) == (1,)
 
     def of(*values: tuple[int, ...]) -> tuple[int, ...]:
         names = tuple(f"s{i}" for i in range(len(values)))
-        return own_values(dataclasses.replace(SPEC, structures=names, label_values=values))
+        return own_values(names, values, False)
 
     assert of((2, 1), (2,)) == (1, 2)
     assert of((63,)) == (63,)

@@ -23,13 +23,13 @@ WHOLE = Box((0, 0, 0), (SIDE,) * 3)
 
 def bright(patches: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probability by intensity: finds most of the bright blobs of the test store."""
-    return (patches > 1.5).astype(np.float32)
+    return (patches > 1.5).astype(np.float32)[..., None]
 
 
 def test_rows_equal_scores_computed_directly(make_store: MakeStore) -> None:
     store = make_store(test=3)
     kept = KeptMasks()
-    rows = evaluate_store(store, "test", store.spec, WHOLE, bright, keep=kept, progress=False)
+    (rows,) = evaluate_store(store, "test", store.spec, WHOLE, bright, keep=kept, progress=False).values()
     assert [r.subject for r in rows] == list(store.subjects("test"))
     for row in rows:
         p, r = store.image(row.subject).astype(np.float32) > 1.5, store.label(row.subject) > 0
@@ -39,7 +39,7 @@ def test_rows_equal_scores_computed_directly(make_store: MakeStore) -> None:
         assert np.array_equal(kept.mask(row.subject), p)
         assert row.score.hd95_mm is None
     assert {r.test_set for r in rows} == {store.spec.name}
-    trained = evaluate_store(store, "train", store.spec, WHOLE, bright, distances=True, progress=False)
+    (trained,) = evaluate_store(store, "train", store.spec, WHOLE, bright, distances=True, progress=False).values()
     assert {r.test_set for r in trained} == {f"{store.spec.name}_train"}
     assert all(r.score.hd95_mm is not None for r in trained)
 
@@ -47,7 +47,9 @@ def test_rows_equal_scores_computed_directly(make_store: MakeStore) -> None:
 def test_structure_outside_the_box_counts_as_missed(make_store: MakeStore) -> None:
     store = make_store()
     box = Box((0, 0, 0), (8, 8, 8))
-    (row, *_) = evaluate_store(store, "test", store.spec, box, lambda p: np.ones_like(p), progress=False)
+    ((row, *_),) = evaluate_store(
+        store, "test", store.spec, box, lambda p: np.ones_like(p)[..., None], progress=False
+    ).values()
     reference = store.label(row.subject) > 0
     assert row.score.reference_ml == pytest.approx(reference.sum() / 1000)
     inside = reference[:8, :8, :8].sum()
@@ -59,7 +61,7 @@ def test_kept_masks_come_back_exactly_even_if_empty() -> None:
     rng = np.random.default_rng(0)
     masks = {"a": rng.random((9, 7, 5)) > 0.8, "b": np.zeros((9, 7, 5), bool), "c": np.ones((3, 3, 3), bool)}
     for name, mask in masks.items():
-        kept(SubjectRow("t", name, name, SubjectScore(0, 0, 0, 0)), mask)
+        kept(SubjectRow("t", "blob", name, name, SubjectScore(0, 0, 0, 0)), mask)
     for name, mask in masks.items():
         assert np.array_equal(kept.mask(name), mask)
 
@@ -88,14 +90,23 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def row(test_set: str, subject: str, iou: float, **more: Any) -> SubjectRow:
-    return SubjectRow(test_set, subject, f"person, {subject}", SubjectScore(iou, 0.5, 1.0, 2.0, **more))
+    return SubjectRow(test_set, "blob", subject, f"person, {subject}", SubjectScore(iou, 0.5, 1.0, 2.0, **more))
 
 
 def test_results_merge_with_other_test_sets_and_replace_their_own(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps({"task": "hdt_c", "n": 16}))
     save_results(tmp_path, [row("hdt_c", "s1", 0.2), row("hdt_c", "s2", 0.4)])
     table = read(tmp_path / "subjects.csv")
-    assert list(table[0]) == ["test_set", "subject", "person", "iou", "dice", "reference_ml", "predicted_ml"]
+    assert list(table[0]) == [
+        "test_set",
+        "structure",
+        "subject",
+        "person",
+        "iou",
+        "dice",
+        "reference_ml",
+        "predicted_ml",
+    ]
     assert table[0]["person"] == "person, s1"
     entry = save_results(
         tmp_path,
@@ -117,7 +128,7 @@ def test_results_merge_with_other_test_sets_and_replace_their_own(tmp_path: Path
     assert sorted(p.name for p in tmp_path.iterdir()) == ["subjects.csv", "summary.json"]
     assert all(entry["mm"] == "person" for entry in summary["test_sets"].values())
     text = format_summary(summary["test_sets"])
-    assert [line.split()[-2:] for line in text.splitlines()[1:]] == [["-", "-"], ["1.50", "1"]]  # HD95, without one
+    assert [line.split()[-3:] for line in text.splitlines()[1:]] == [["-", "-", "-"], ["1.50", "-", "1"]]
     assert [line.split()[:4] for line in text.splitlines()[1:]] == [
         ["hdt_c", "1", "0.800", "-"],
         ["oas_c", "2", "0.300", "0.424"],

@@ -43,7 +43,7 @@ def test_values_that_are_not_finite_are_refused_with_the_sentence_of_volumes() -
     with pytest.raises(InputError) as of_planes:
         predict_planes(noise(2, 4, 4, 1), lambda p: np.full((*p.shape[:3], 1), np.nan, np.float32))
     with pytest.raises(InputError) as of_volumes:
-        predict_box(noise(4, 4, 4), Box((0, 0, 0), (4, 4, 4)), lambda p: np.full_like(p, np.inf))
+        predict_box(noise(4, 4, 4), Box((0, 0, 0), (4, 4, 4)), lambda p: np.full_like(p, np.inf)[..., None])
     assert str(of_planes.value) == str(of_volumes.value)
 
 

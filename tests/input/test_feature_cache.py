@@ -40,10 +40,13 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> SliceStore:
     return small_store(tmp_path_factory.mktemp("slices") / "store", train=3, test=1, samples=(0, 1, 4, 6))
 
 
+FLIPS = Augmentation(flip_left_right=True)
+
+
 @pytest.fixture(scope="module")
 def mirrored(tiny_store: Store, tiny_network: UNetConfig) -> FeatureCache:
     variables = he_variables(tiny_network)
-    return cache_features(tiny_store, tiny_store.subjects("train"), BOX, tiny_network, variables, 3, True, AMPLE)
+    return cache_features(tiny_store, tiny_store.subjects("train"), BOX, tiny_network, variables, 3, FLIPS, AMPLE)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
@@ -92,7 +95,9 @@ def test_several_runs_gather_at_once(mirrored: FeatureCache) -> None:
 
 def test_data_that_are_not_mirrored_are_held_once(tiny_store: Store, tiny_network: UNetConfig) -> None:
     subjects, variables = tiny_store.subjects("train"), he_variables(tiny_network)
-    made = [cache_features(tiny_store, subjects, BOX, tiny_network, variables, 1, False, AMPLE) for _ in range(2)]
+    made = [
+        cache_features(tiny_store, subjects, BOX, tiny_network, variables, 1, Augmentation(), AMPLE) for _ in range(2)
+    ]
     assert made[0].arrays["label"].shape == (len(subjects), *BOX.size)
     assert made[0].gather == made[1].gather  # so that a program is compiled once for both
     found = made[0].gather(made[0].arrays, {"index": np.array([2, 0])}, 0, jnp.int32(0))
@@ -139,7 +144,7 @@ def test_bytes_are_told_before_and_what_does_not_fit_is_refused_before_it_is_rea
 
     monkeypatch.setattr(Store, "image", read)
     with pytest.raises(InputError, match=r"^`cache=features` would hold [^\n]* for 4 scans of [^\n]*`n`\)\.$"):
-        cache_features(tiny_store, tiny_store.subjects("train"), BOX, tiny_network, {}, 3, True, wanted - 1)
+        cache_features(tiny_store, tiny_store.subjects("train"), BOX, tiny_network, {}, 3, FLIPS, wanted - 1)
 
 
 def test_why_features_cannot_be_kept() -> None:
@@ -152,7 +157,7 @@ def test_why_features_cannot_be_kept() -> None:
         *(
             why_no_features(4, "running", augmentation=Augmentation(**{f.name: True}))
             for f in dataclasses.fields(Augmentation)
-            if f.name != "flip_left_right"
+            if f.type is bool and f.name not in ("flip_left_right", "one_structure")
         ),
     ]
     assert all(r is not None and r.startswith("Features cannot be kept, as ") and r.endswith(".") for r in reasons)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.preprocess.dry_run import check_source
 from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -28,7 +29,7 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPEC = DatasetSpec(
     "small",
-    "caudate",
+    ("caudate",),
     "native",
     (24, 24, 24),
     (3.0, 3.0, 3.0),
@@ -36,7 +37,7 @@ SPEC = DatasetSpec(
     train_count=1,
     test_count=0,
     split_group="small",
-    label_values=(36, 37),
+    label_values=((36, 37),),
 )
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 SLICES = SliceSpec(
@@ -178,11 +179,11 @@ def canonical(scan: Scan, volume: NDArray[Any] | None) -> Any:
 def test_a_real_scan_and_its_labels_are_in_each_format_what_they_are_in_nifti(
     real: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    want = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", real / "a_labels.nii.gz"), (36, 37))
+    want = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", real / "a_labels.nii.gz"), Labels.of(36, 37))
     image = FORMATS[name](real / "a_T1w.nii.gz", tmp_path / "image")
     label = FORMATS[name](real / "a_labels.nii.gz", tmp_path / "label")
     capfd.readouterr()
-    got = read_scan(ScanFiles("a", image, label, mask=image), (36, 37))
+    got = read_scan(ScanFiles("a", image, label, mask=image), Labels.of(36, 37))
     assert capfd.readouterr() == ("", "") and got.warnings == ()
     for volume, reference in ((got.image, want.image), (got.label, want.label), (got.mask, want.image > 0)):
         a, b = canonical(got, volume), canonical(want, reference)
@@ -413,14 +414,16 @@ def test_segments_go_by_name_also_where_they_overlap(real: Path, tmp_path: Path)
     )
 
     def read(path: Path, *values: int | str) -> NDArray[np.bool_]:
-        found = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), values).label
+        found = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), Labels.of(*values)).label
         assert found is not None
         return found
 
     for path in (one, several):
         np.testing.assert_array_equal(read(path, "Right caudate"), right)
         np.testing.assert_array_equal(read(path, "left CAUDATE", 1 if path == one else "Caudate"), right | left)
-        np.testing.assert_array_equal(read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), "all").label, right | left)
+        np.testing.assert_array_equal(
+            read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), Labels.of("all")).label, right | left
+        )
         with pytest.raises(ExclusionError, match=r"none is named.*'Right caudate' 1, 'Left caudate' 2"):
             read(path)
         with pytest.raises(ExclusionError, match=r"named 'Liver' \(it has 'Right caudate' 1, 'Left caudate' 2"):
@@ -471,9 +474,11 @@ def test_a_label_map_with_a_scans_header_gives_the_whole_numbers_back_in_both_re
 ) -> None:
     path, labels = slope_labels(real, tmp_path)
     for value in np.unique(labels)[1:]:
-        got = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), (int(value),)).label
+        got = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), Labels.of(int(value))).label
         np.testing.assert_array_equal(got, labels == value)
-    np.testing.assert_array_equal(read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), "all").label, labels > 0)
+    np.testing.assert_array_equal(
+        read_scan(ScanFiles("a", real / "a_T1w.nii.gz", path), Labels.of("all")).label, labels > 0
+    )
     by_slice, plain = (
         read_volume(ScanFiles("a", real / "a_T1w.nii.gz", p), SLICES) for p in (path, real / "a_labels.nii.gz")
     )
@@ -499,7 +504,7 @@ def test_values_further_from_whole_numbers_than_half_a_slope_are_refused_in_both
 
 def test_a_grid_a_little_off_is_taken_with_a_warning_and_one_further_off_is_refused(real: Path, tmp_path: Path) -> None:
     label = nib.load(real / "a_labels.nii.gz")
-    want = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", real / "a_labels.nii.gz"), (36, 37)).label
+    want = read_scan(ScanFiles("a", real / "a_T1w.nii.gz", real / "a_labels.nii.gz"), Labels.of(36, 37)).label
     source = tmp_path / "source"
     source.mkdir()
     shutil.copy(real / "a_T1w.nii.gz", source)
@@ -510,7 +515,7 @@ def test_a_grid_a_little_off_is_taken_with_a_warning_and_one_further_off_is_refu
         nib.save(nib.Nifti1Image(np.asarray(label.dataobj), moved), source / "a_labels.nii.gz")
 
     shifted(0.04)
-    scan = read_scan(files, (36, 37))
+    scan = read_scan(files, Labels.of(36, 37))
     np.testing.assert_array_equal(scan.label, want)
     assert len(scan.warnings) == 1 and "0.05 mm away from its image, 4.00% of a voxel" in scan.warnings[0]
     assert read_volume(files, SLICES).warnings[0] == scan.warnings[0]
@@ -519,7 +524,7 @@ def test_a_grid_a_little_off_is_taken_with_a_warning_and_one_further_off_is_refu
     store = prepare_dataset(SPEC, source, tmp_path / "store", SETTINGS, workers=1, progress=False, test_fraction=0.0)
     assert scan.warnings[0] in store.manifest["warnings"]
     shifted(0.06)
-    for read in (lambda: read_scan(files, (36, 37)), lambda: read_volume(files, SLICES)):
+    for read in (lambda: read_scan(files, Labels.of(36, 37)), lambda: read_volume(files, SLICES)):
         with pytest.raises(ExclusionError, match=r"0\.075 mm away from its image \(another affine\)"):
             read()
 

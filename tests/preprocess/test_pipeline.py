@@ -30,7 +30,7 @@ def phantom(spec: DatasetSpec) -> Scan:
     radius = np.sqrt((at**2).sum(0))
     rng = np.random.default_rng(0)
     image = np.where(radius < 15, 100.0, 0) + np.where(radius < 4, 60, 0) + rng.normal(0, 3, grid.shape)
-    return Scan(image.astype(np.float32), grid.affine, radius < 4)
+    return Scan(image.astype(np.float32), grid.affine, (radius < 4).astype(np.uint8))
 
 
 def test_a_scan_already_in_its_space_is_only_normalised() -> None:
@@ -71,7 +71,9 @@ def test_any_orientation_gives_the_same_native_volume(name: str) -> None:
     scan = phantom(at_4mm())
     turned = nib.Nifti1Image(scan.image, scan.affine).as_reoriented([[2, -1], [0, 1], [1, -1]])
     label = nib.Nifti1Image(scan.label.astype(np.uint8), scan.affine).as_reoriented([[2, -1], [0, 1], [1, -1]])  # type: ignore[union-attr]
-    other = Scan(np.asarray(turned.dataobj, np.float32), turned.affine, np.asarray(label.dataobj) > 0)
+    other = Scan(
+        np.asarray(turned.dataobj, np.float32), turned.affine, (np.asarray(label.dataobj) > 0).astype(np.uint8)
+    )
     a, b = (preprocess_scan(s, spec, PrepareSettings(bias_correction=False)) for s in (scan, other))
     assert a.grid.same_as(b.grid) and a.grid.shape == spec.dimensions
     assert np.allclose(a.image, b.image, atol=1e-3)
@@ -107,7 +109,7 @@ def test_when_a_registration_is_needed() -> None:
     assert not needs_registration(scan, get_spec("hdt_wb"), auto)
     native_stripped = dataclasses.replace(get_spec("hdt_wb"), skull_strip=True)
     assert needs_registration(scan, native_stripped, auto)
-    assert not needs_registration(dataclasses.replace(scan, mask=scan.label), native_stripped, auto)
+    assert not needs_registration(dataclasses.replace(scan, mask=scan.label > 0), native_stripped, auto)
 
 
 def test_a_label_outside_the_grid_is_an_exclusion() -> None:

@@ -32,7 +32,7 @@ OASIS = DATA / "brain_oasis"
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 SPEC = DatasetSpec(
     "small",
-    "ball",
+    ("ball",),
     "native",
     (24, 24, 24),
     (2.0, 2.0, 2.0),
@@ -91,8 +91,8 @@ def test_store_holds_what_was_asked_for_and_any_zarr_reader_opens_it(source: Pat
         assert abs(image.astype(float).mean()) < 2e-3 and abs(image.astype(float).std() - 1) < 2e-3
         record = store.record(subject)
         original = np.asarray(nib.load(source / f"{subject}_labels.nii.gz").dataobj) > 0
-        assert record["label_ml"] == pytest.approx(original.sum() * 0.008)
-        assert record["label_voxels"] == label.sum() == pytest.approx(original.sum(), rel=0.1)
+        assert record["label_ml"]["ball"] == pytest.approx(original.sum() * 0.008)
+        assert record["label_voxels"]["ball"] == label.sum() == pytest.approx(original.sum(), rel=0.1)
         assert len(record["image_sha256"]) == 64 and record["scan_shape"] == [24, 24, 24]
     assert store.patch_box is not None and store.patch_box.size == SPEC.patch_size
 
@@ -107,7 +107,7 @@ def test_second_call_does_only_what_changed(source: Path, tmp_path: Path) -> Non
     write_scan(source, "sub-9", seed=9)
     third, lines = run(source, tmp_path / "store")
     assert prepared_by(lines) == "3 reused, 2 prepared, 0 excluded."
-    assert third.record("sub-2")["label_ml"] > first.record("sub-2")["label_ml"]
+    assert third.record("sub-2")["label_ml"]["ball"] > first.record("sub-2")["label_ml"]["ball"]
     kept = first.subjects()
     assert [third.record(s)["split"] for s in kept] == [first.record(s)["split"] for s in kept]
 
@@ -307,8 +307,8 @@ def test_maps_of_several_values_are_refused_before_any_work(source: Path, tmp_pa
     assert not (tmp_path / "store").exists()
     store, _ = run(source, tmp_path / "store", label_values=(7,))
     assert len(store.subjects()) == 4
-    store, _ = run(source, tmp_path / "all", label_values="all")
-    assert store.record("sub-0")["label_voxels"] >= store.record("sub-1")["label_voxels"]
+    store, _ = run(source, tmp_path / "all", label_values=("all",))
+    assert store.record("sub-0")["label_voxels"]["ball"] >= store.record("sub-1")["label_voxels"]["ball"]
 
 
 def test_maps_of_one_value_each_that_differ_are_refused(source: Path, tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_one_caudate_of_real_scans_is_not_mirrored_and_both_are(tmp_path: Path) 
             label_values=values,
             settings=PrepareSettings(bias_correction=False),
         )
-        shares[values] = [store.record(s)["label_right"] for s in store.subjects()]
+        shares[values] = [store.record(s)["label_right"]["lateral ventricle"] for s in store.subjects()]
         assert store.spec.flip_left_right == (len(values) == 2)
     assert min(shares[36,]) == 1 and max(shares[37,]) == 0
     assert all(0.4 < share < 0.6 for share in shares[36, 37])

@@ -272,7 +272,7 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     wanted = [
         "--dataset=lits",
         "--name=mine",
-        "--labels=tumour:2",
+        "--structures=tumour:2",
         "--window=-100,200",
         "--pixels=32,16",
         "--resize=spacing",
@@ -319,7 +319,7 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     [
         (["--dataset=lits", "--spacing=2"], "--spacing cannot be used with --dataset=lits"),
         (["--dataset=hdt_c", "--window=0,1"], "--window cannot be used with --dataset=hdt_c"),
-        (["--dataset=lits", "--labels=liver"], "--labels=liver cannot be read at 'liver'"),
+        (["--dataset=lits", "--structures=liver"], "--structures=liver cannot be read at 'liver'"),
         (["--dataset=lits", "--window=200,100"], "the lower one first"),
         (["--dataset=lits", "--pixel_mm=1"], "--pixel_mm is for --resize=spacing"),
         (["--dataset=lits", "--test_volumes=1", "--test_fraction=0.5"], "give one of them"),

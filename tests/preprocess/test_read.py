@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.spec import LabelValues
+from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.preprocess.reading.read import check_values_named, read_header, read_scan
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
 
@@ -330,9 +330,9 @@ def test_a_gzip_that_goes_on_past_its_voxels_is_refused(tmp_path: Path) -> None:
         read_scan(ScanFiles("s", path))
 
 
-def read_label(d: Path, label: NDArray[Any], values: LabelValues = (), affine: NDArray[Any] = AFFINE) -> Any:
+def read_label(d: Path, label: NDArray[Any], values: tuple[int | str, ...] = (), affine: NDArray[Any] = AFFINE) -> Any:
     image = save(d / "x.nii.gz", volume())
-    return read_scan(ScanFiles("s", image, save(d / "y.nii.gz", label, affine)), values).label
+    return read_scan(ScanFiles("s", image, save(d / "y.nii.gz", label, affine)), Labels.of(*values)).label
 
 
 def nudged(mm: float) -> NDArray[Any]:
@@ -378,14 +378,14 @@ def test_bad_mask_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
 def test_label_values(dtype: str, tmp_path: Path) -> None:
     label = label_map(dtype)
-    np.testing.assert_array_equal(read_label(tmp_path, label, "all"), label > 0)
+    np.testing.assert_array_equal(read_label(tmp_path, label, ("all",)), label > 0)
     np.testing.assert_array_equal(read_label(tmp_path, label, (37,)), label == 37)
     np.testing.assert_array_equal(read_label(tmp_path, label, (36, 37)), np.isin(label, (36, 37)))
 
 
 def test_label_within_a_thousandth_of_a_millimetre_and_a_trailing_axis_are_fine(tmp_path: Path) -> None:
     label = label_map()[..., None, None]
-    np.testing.assert_array_equal(read_label(tmp_path, label, "all", nudged(5e-4)), label[..., 0, 0] > 0)
+    np.testing.assert_array_equal(read_label(tmp_path, label, ("all",), nudged(5e-4)), label[..., 0, 0] > 0)
 
 
 def test_mask_is_every_voxel_above_zero(tmp_path: Path) -> None:
@@ -455,7 +455,7 @@ def test_real_scan_agrees_with_nibabel() -> None:
     if not folder.is_dir():
         pytest.skip("no real scans here")
     files = ScanFiles("s", folder / "sub-1000_T1w.nii.gz", folder / "sub-1000_labels.nii.gz")
-    scan = read_scan(files, (36, 37))
+    scan = read_scan(files, Labels.of(36, 37))
     stored = np.asarray(nib.load(str(files.label)).dataobj)  # type: ignore[attr-defined]
     assert scan.label is not None
     assert int(scan.label.sum()) == int((stored == 36).sum() + (stored == 37).sum()) > 0
@@ -488,7 +488,7 @@ def test_values_of_a_real_map_are_listed_where_none_is_named(
     if not found:
         pytest.skip("no real scans here")
     with pytest.raises(UnnamedValuesError, match="`label_values=") as caught:
-        check_values_named(found[0], structure)
+        check_values_named(found[0], Labels((structure,)))
     check_sentence(caught.value, found[0], words)
 
 
@@ -496,7 +496,7 @@ def test_the_one_value_of_a_map_needs_no_name_and_is_told(tmp_path: Path) -> Non
     label = np.where(label_map() == 37, 37, 0).astype(np.int16)
     image = save(tmp_path / "x.nii.gz", volume())
     scan = read_scan(ScanFiles("s", image, save(tmp_path / "y.nii.gz", label)))
-    assert scan.label is not None and scan.label_values == (37,)
+    assert scan.label is not None and scan.label_values == ((37,),)
     np.testing.assert_array_equal(scan.label, label == 37)
 
 
@@ -506,7 +506,7 @@ def test_real_freesurfer_scan() -> None:
         pytest.skip("no real scans here")
     files = ScanFiles("s", folder / "T1.mgz", folder / "aseg.mgz", folder / "brainmask.mgz")
     assert read_header(files.image).axcodes == "LIA"
-    scan = read_scan(files, (11, 50))
+    scan = read_scan(files, Labels.of(11, 50))
     stored = np.asarray(nib.load(str(files.label)).dataobj)  # type: ignore[attr-defined]
     assert scan.label is not None and scan.mask is not None
     assert int(scan.label.sum()) == int(np.isin(stored, (11, 50)).sum())
@@ -528,7 +528,7 @@ def test_a_header_overwritten_at_random_is_read_or_refused(name: str, tmp_path: 
             content[at] = rng.integers(256)
         path.write_bytes(gzip.compress(bytes(content), 1) if zipped else bytes(content))
         try:
-            scan = read_scan(ScanFiles("s", path, path), "all")
+            scan = read_scan(ScanFiles("s", path, path), Labels.of("all"))
         except ExclusionError as e:
             refused += 1
             assert "\n" not in str(e)

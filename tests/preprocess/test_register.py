@@ -10,7 +10,7 @@ from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.preprocess.reading.scan import ExclusionError
 from tlseg_jax.preprocess.steps.register import Registration, register
-from tlseg_jax.preprocess.steps.resample import label_to_grid, to_grid, to_scan
+from tlseg_jax.preprocess.steps.resample import mask_to_grid, to_grid, to_scan
 from tlseg_jax.preprocess.steps.template import MNI305_TO_MNI152, mni305_grid, template_image, template_mask
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -92,8 +92,8 @@ def test_a_head_with_its_skull_lands_on_the_template_brain(scan: str, brain: str
     found = register(image, affine)
     grid = mni305_grid(get_spec("hdt_c").at_spacing(2.0))
     template, to_mni = template_mask()
-    there = label_to_grid(mask > 0, affine, grid, found.mni_to_world)
-    assert dice(there, label_to_grid(template, to_mni, grid, np.eye(4))) > 0.9
+    there = mask_to_grid(mask > 0, affine, grid, found.mni_to_world)
+    assert dice(there, mask_to_grid(template, to_mni, grid, np.eye(4))) > 0.9
 
 
 SUBJECTS = ("sub-1000", "sub-1007", "sub-1036")
@@ -115,13 +115,13 @@ def test_ventricles_of_registered_people_overlap(oasis: dict[str, tuple[np.ndarr
     after, before = [], []
     for labels, affine, found in oasis.values():
         ventricles = np.isin(labels, (51, 52))
-        after.append(label_to_grid(ventricles, affine, grid, found.mni_to_world))
+        after.append(mask_to_grid(ventricles, affine, grid, found.mni_to_world))
         # Without registration the best that is known is that brains have the same middle.
         shift = np.eye(4)
         brain = affine @ [*np.argwhere(labels > 0).mean(0), 1]
         template, to_mni = template_mask()
         shift[:3, 3] = (brain - to_mni @ [*np.argwhere(template).mean(0), 1])[:3]
-        before.append(label_to_grid(ventricles, affine, grid, shift))
+        before.append(mask_to_grid(ventricles, affine, grid, shift))
     pairs = [(0, 1), (0, 2), (1, 2)]
     mean_after = np.mean([dice(after[i], after[j]) for i, j in pairs])
     mean_before = np.mean([dice(before[i], before[j]) for i, j in pairs])
@@ -135,6 +135,6 @@ def test_caudates_survive_the_round_trip_to_the_registered_grid(
     grid = mni305_grid(get_spec("hdt_c"))
     for labels, affine, found in oasis.values():
         caudates = np.isin(labels, (36, 37))
-        there = label_to_grid(caudates, affine, grid, found.mni_to_world)
+        there = mask_to_grid(caudates, affine, grid, found.mni_to_world)
         back = to_scan(there.astype(np.float32), grid, found.mni_to_world, caudates.shape, affine)
         assert dice(back >= 0.5, caudates) >= 0.95

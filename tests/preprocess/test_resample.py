@@ -7,7 +7,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from tlseg_jax.geometry import Grid
-from tlseg_jax.preprocess.steps.resample import label_to_grid, to_grid, to_scan
+from tlseg_jax.preprocess.steps.resample import mask_to_grid, to_grid, to_scan
 
 
 def smooth(shape: tuple[int, int, int], seed: int = 0, sigma: float = 2.0) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_label_keeps_its_volume_in_millimetres() -> None:
     for spacing in (0.7, 1.0, 2.0):
         affine = np.diag([spacing, spacing, spacing, 1.0])
         n = round(40 / spacing)
-        out = label_to_grid(ball, np.eye(4), Grid((n, n, n), affine), np.eye(4))
+        out = mask_to_grid(ball, np.eye(4), Grid((n, n, n), affine), np.eye(4))
         assert out.sum() * spacing**3 == pytest.approx(ball.sum(), rel=0.03)
 
 

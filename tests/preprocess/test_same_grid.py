@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.preprocess.test_formats import SLICES, itk, real, same_locale, write_dicom
+from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.preprocess.dry_run import check_source
 from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.reading.read import read_scan
@@ -45,12 +46,12 @@ def sound(volume: SliceVolume) -> NDArray[Any]:
 @pytest.mark.parametrize("at", range(0, len(ORDERS), 12))
 def test_any_order_of_the_axes_is_the_same_label_map(at: int, real: Path, tmp_path: Path) -> None:
     plain = ScanFiles("a", real / "a_T1w.nii.gz", real / "a_labels.nii.gz", real / "a_labels.nii.gz")
-    want, slices = read_scan(plain, (36, 37)), read_volume(plain, SLICES)
+    want, slices = read_scan(plain, Labels.of(36, 37)), read_volume(plain, SLICES)
     assert want.label is not None and want.label.any()
     for axes, signs in ORDERS[at : at + 12]:
         other = write_ordered(real / "a_labels.nii.gz", tmp_path / "a_labels.nii.gz", axes, signs)
         files = dataclasses.replace(plain, label=other, mask=other)
-        found = read_scan(files, (36, 37))
+        found = read_scan(files, Labels.of(36, 37))
         np.testing.assert_array_equal(found.label, want.label)
         np.testing.assert_array_equal(found.mask, want.mask)
         assert not found.warnings
@@ -68,9 +69,9 @@ def test_a_label_map_as_dcm2niix_writes_it_beside_its_dicom_series(real: Path, t
     assert not row.problem
     (files,) = find_scans(tmp_path).scans
     assert files.label == label
-    found = read_scan(files, (36, 37))
+    found = read_scan(files, Labels.of(36, 37))
     shutil.copy(real / "a_labels.nii.gz", label)
-    want = read_scan(files, (36, 37))
+    want = read_scan(files, Labels.of(36, 37))
     assert want.label is not None and found.label is not None
     np.testing.assert_array_equal(found.label, want.label)
     # Whatever the axes, the label is where the caudates are: its middle in mm is that of the file itself.

@@ -105,7 +105,7 @@ def test_a_merge_waits_for_scans_that_have_changed_and_reads_no_others(
     assert read == ["sub-0", "sub-3", "sub-4"]  # its own, and the one whose size or time is another
     again = part("1/2", source, tmp_path)
     assert again is not None
-    assert again.record("sub-4")["label_ml"] > first.record("sub-4")["label_ml"]
+    assert again.record("sub-4")["label_ml"]["ball"] > first.record("sub-4")["label_ml"]["ball"]
     assert again.record("sub-0") == first.record("sub-0")
 
 

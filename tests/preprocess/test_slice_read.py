@@ -193,7 +193,7 @@ def test_other_label_values_are_refused_or_background(dtype: str, tmp_path: Path
     label[0, 1, 0] = 99 if dtype == "uint8" else -5
     write_pair(tmp_path, "1", image, label)
     other = "3, 99" if dtype == "uint8" else "-5, 3"
-    with pytest.raises(ExclusionError, match=rf"segmentation-1.*label values {other}, beyond.*`labels`"):
+    with pytest.raises(ExclusionError, match=rf"segmentation-1.*label values {other}, beyond.*`structures`"):
         read_volume(files(tmp_path), CT)
     v = read_volume(files(tmp_path), dataclasses.replace(CT, other_values="background"))
     assert v.label is not None and not v.label[:, 0].any() and v.label_slices["liver"] == 8
@@ -204,7 +204,7 @@ def test_no_structure_anywhere_is_excluded(every: int, tmp_path: Path) -> None:
     image, label = anatomy()
     write_pair(tmp_path, "1", image, 0 * label)
     with pytest.raises(
-        ExclusionError, match=r"segmentation-1\.nii\.gz has no slice that shows liver or tumour: .*`labels`"
+        ExclusionError, match=r"segmentation-1\.nii\.gz has no slice that shows liver or tumour: .*`structures`"
     ):
         read_volume(files(tmp_path), dataclasses.replace(CT, with_structure=every))
 

@@ -19,7 +19,7 @@ def write_scans(folder: Path, name: str, subjects: Sequence[str]) -> None:
     """A prepared data set of blobs with these names, all for test."""
     spec = DatasetSpec(
         name,
-        "blob",
+        ("blob",),
         "native",
         (SIDE,) * 3,
         (2.0, 2.0, 2.0),

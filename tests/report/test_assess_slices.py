@@ -135,7 +135,7 @@ def test_what_cannot_be_scored_is_one_sentence(store: SliceStore, tmp_path: Path
 
 @pytest.mark.usefixtures("threshold")
 def test_no_common_structure_and_no_volumes_are_one_sentence(store: SliceStore, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="share a structure by name"):
+    with pytest.raises(InputError, match="no structure in common"):
         kidneys = write_slice_store(tmp_path / "k", spec={"structures": ["kidney", "cyst"]})
         assess_slices(tmp_path, saved(), kidneys, progress=False)
     with pytest.raises(InputError, match="no test volumes"):

@@ -81,7 +81,9 @@ def test_patches(freeze: str, tiny_store: Store, tiny_network: UNetConfig) -> No
     training = Training(tiny_network, freeze, get_recipe("paper"), cross_entropy_dice, patch_inputs(mirrored))
     assert why_no_features(training.levels, "running", augmentation=mirrored) is None
     subjects, box, settings = tiny_store.subjects("train"), Box((1, 0, 2), (13, 16, 12)), InputSettings(2, seed=SEED)
-    cache = cache_features(tiny_store, subjects, box, tiny_network, training.variables, training.levels, True, AMPLE)
+    cache = cache_features(
+        tiny_store, subjects, box, tiny_network, training.variables, training.levels, mirrored, AMPLE
+    )
     found = training.run(make_batches(tiny_store, subjects, box, settings, read=False), cache)
     expected = training.run(make_batches(tiny_store, subjects, box, settings))
     assert_same_training(found, expected, training.variables["params"])

@@ -46,18 +46,33 @@ def test_the_head_is_reset(tiny_network: UNetConfig) -> None:
     assert got.fresh == {"head/kernel", "head/bias"}
 
 
-@pytest.mark.parametrize("head", ["keep", "reset"])
-def test_a_head_of_other_outputs_is_replaced_and_said(head: Any, tiny_network: UNetConfig) -> None:
-    three = dataclasses.replace(tiny_network, outputs=("background", "liver", "tumour"))
-    cases = [(three, tiny_network, "3 outputs, this task 2"), (tiny_network, three, "2 outputs, this task 3")]
-    for old, new, said in cases:
-        got = restore_pretrained(saved(old), new, filled(new, 2.0), head, "run")
-        assert "head replaced" in got.message
-        assert said in got.message
-        assert got.fresh == {"head/kernel", "head/bias"}
-        assert got.variables["params"]["head"]["kernel"].shape == (8, len(new.outputs))
-        assert values(got.variables["params"]["head"]) == {2.0}
-        assert values(got.variables["batch_stats"]) == {1.0}
+def columns(got: Any) -> list[set[float]]:
+    """Of each output the values of its kernel and bias."""
+    head = got.variables["params"]["head"]
+    return [set(np.unique(head["kernel"][..., i])) | {float(head["bias"][i])} for i in range(head["bias"].size)]
+
+
+def test_outputs_of_the_same_name_are_kept_and_others_start_afresh(tiny_network: UNetConfig) -> None:
+    old = dataclasses.replace(tiny_network, outputs=("background", "liver", "tumour"))
+    new = dataclasses.replace(tiny_network, outputs=("background", "tumour", "spleen", "kidney"))
+    got = restore_pretrained(saved(old), new, filled(new, 2.0), "keep", "run")
+    assert columns(got) == [{1.0}, {1.0}, {2.0}, {2.0}]
+    assert "background, tumour kept; liver dropped; spleen, kidney started afresh" in got.message
+    assert got.fresh == {f"head/{k}[{i}]" for k in ("kernel", "bias") for i in (2, 3)}
+
+
+def test_both_sides_start_from_what_had_no_side(tiny_network: UNetConfig) -> None:
+    old = dataclasses.replace(tiny_network, outputs=("background", "caudate"))
+    new = dataclasses.replace(tiny_network, outputs=("background", "caudate_left", "caudate_right", "putamen_left"))
+    got = restore_pretrained(saved(old), new, filled(new, 2.0), "keep", "run")
+    assert columns(got) == [{1.0}, {1.0}, {1.0}, {2.0}]
+    assert "caudate_left (from caudate), caudate_right (from caudate) kept; putamen_left started afresh" in got.message
+
+
+def test_a_single_structure_s_head_is_kept_for_another_one_as_in_the_paper(tiny_network: UNetConfig) -> None:
+    old, new = (dataclasses.replace(tiny_network, outputs=("background", s)) for s in ("lateral ventricle", "caudate"))
+    got = restore_pretrained(saved(old), new, filled(new, 2.0), "keep", "run")
+    assert columns(got) == [{1.0}, {1.0}] and got.fresh == frozenset()
 
 
 def test_the_kept_heads_message_names_its_number_of_outputs(tiny_network: UNetConfig) -> None:

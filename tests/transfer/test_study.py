@@ -98,8 +98,8 @@ def test_a_store_of_another_description_is_refused(make_store: MakeStore, tmp_pa
     store = make_store("mine/tiny")
     place = Workplace(tmp_path, store=tmp_path / "mine")
     assert open_store(place, store.spec).subjects() == store.subjects()
-    with pytest.raises(InputError, match="structure is 'blob' there and 'caudate' here"):
-        open_store(place, dataclasses.replace(store.spec, structure="caudate"))
+    with pytest.raises(InputError, match=r"structures is .'blob',. there and .'caudate',. here"):
+        open_store(place, dataclasses.replace(store.spec, structures=("caudate",)))
 
 
 def test_scores_of_an_earlier_state_of_a_model_go_with_their_rows_and_are_named(
@@ -107,7 +107,9 @@ def test_scores_of_an_earlier_state_of_a_model_go_with_their_rows_and_are_named(
 ) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    rows = [SubjectRow(name, "sub-1", "person-1", SubjectScore(0.5, 2 / 3, 1.0, 1.0)) for name in ("old", "new")]
+    rows = [
+        SubjectRow(name, "blob", "sub-1", "person-1", SubjectScore(0.5, 2 / 3, 1.0, 1.0)) for name in ("old", "new")
+    ]
     for row in rows:
         save_results(run, [row], {"weights": f"of the {row.test_set} model"})
     kept = study._kept_summary(run, "of the new model")

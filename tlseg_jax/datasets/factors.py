@@ -114,7 +114,7 @@ def factor_spec(levels: Levels) -> DatasetSpec:
     return dataclasses.replace(
         base,
         name=levels.name,
-        structure=levels.structure,
+        structures=(levels.structure,),
         space=space,
         dimensions=of_space.dimensions,
         spacing=of_space.spacing,

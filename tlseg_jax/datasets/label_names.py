@@ -1,7 +1,8 @@
-"""What the values of two well-known kinds of brain label map mean, so that a message can name them.
+"""What the values of well-known kinds of label map mean, so that messages and commands can name them.
 
 FreeSurfer: `FreeSurferColorLUT.txt`, of which here are the values of `aseg.mgz`. Neuromorphometrics: the protocol of
 the MICCAI 2012 multi-atlas challenge, whose values from 100 to 207 are parts of the cortex and are not named here.
+TotalSegmentator: the organs and bones of its task "total", version 2, without the ribs.
 """
 
 from collections.abc import Collection, Mapping
@@ -84,6 +85,41 @@ LABEL_NAMES: Mapping[str, Mapping[int, str]] = {
 """Table -> value -> name."""
 
 _PAIRS = {"FreeSurfer": _FREESURFER_PAIRS, "Neuromorphometrics": _NEUROMORPHOMETRICS_PAIRS}
+
+_TOTALSEGMENTATOR = (
+    "spleen kidney_right kidney_left gallbladder liver stomach pancreas adrenal_gland_right adrenal_gland_left "
+    "lung_upper_lobe_left lung_lower_lobe_left lung_upper_lobe_right lung_middle_lobe_right lung_lower_lobe_right "
+    "esophagus trachea thyroid_gland small_bowel duodenum colon urinary_bladder prostate kidney_cyst_left "
+    "kidney_cyst_right sacrum vertebrae_S1 vertebrae_L5 vertebrae_L4 vertebrae_L3 vertebrae_L2 vertebrae_L1 "
+    "vertebrae_T12 vertebrae_T11 vertebrae_T10 vertebrae_T9 vertebrae_T8 vertebrae_T7 vertebrae_T6 vertebrae_T5 "
+    "vertebrae_T4 vertebrae_T3 vertebrae_T2 vertebrae_T1 vertebrae_C7 vertebrae_C6 vertebrae_C5 vertebrae_C4 "
+    "vertebrae_C3 vertebrae_C2 vertebrae_C1 heart aorta pulmonary_vein brachiocephalic_trunk "
+    "subclavian_artery_right subclavian_artery_left common_carotid_artery_right common_carotid_artery_left "
+    "brachiocephalic_vein_left brachiocephalic_vein_right atrial_appendage_left superior_vena_cava "
+    "inferior_vena_cava portal_vein_and_splenic_vein iliac_artery_left iliac_artery_right iliac_vena_left "
+    "iliac_vena_right humerus_left humerus_right scapula_left scapula_right clavicula_left clavicula_right "
+    "femur_left femur_right hip_left hip_right spinal_cord gluteus_maximus_left gluteus_maximus_right "
+    "gluteus_medius_left gluteus_medius_right gluteus_minimus_left gluteus_minimus_right autochthon_left "
+    "autochthon_right iliopsoas_left iliopsoas_right brain skull"
+)
+"""In the order of their values, from 1."""
+
+
+def _preset(pairs: Mapping[str, tuple[int, int]], names: Mapping[int, str]) -> Mapping[str, tuple[int, ...]]:
+    def plain(name: str) -> str:
+        return name.lower().replace(" ", "_").replace("-", "_").replace("thalamus_proper", "thalamus")
+
+    sided = {plain(n) + s: (v,) for n, two in pairs.items() for s, v in zip(("_left", "_right"), two, strict=True)}
+    single = {plain(n): (v,) for v, n in names.items() if not n.startswith(("Left ", "Right "))}
+    return sided | single
+
+
+PRESETS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    **{t.lower(): _preset(_PAIRS[t], LABEL_NAMES[t]) for t in LABEL_NAMES},
+    "totalsegmentator": {name: (i + 1,) for i, name in enumerate(_TOTALSEGMENTATOR.split())},
+}
+"""Table -> structure, with "_left" or "_right" where it has sides -> its values."""
+
 _KNOWN = 0.8
 """Share of a map's values below 100 that a table must name: maps of abdominal organs count from 1 too."""
 

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from tlseg_jax.datasets import factors
 from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_label, is_number
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec, slice_spec_from_dict
+from tlseg_jax.datasets.slice_spec import MAX_STRUCTURES, SLICE_SPECS, SliceSpec, slice_spec_from_dict
 from tlseg_jax.datasets.spec import DIVISOR, PAPER_SPECS, AnySpec, DatasetSpec, Normalise, Space
+from tlseg_jax.datasets.structures import MAX_EXCLUSIVE, check_structures
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -88,7 +89,12 @@ def spec_from_dict(values: Mapping[str, Any], where: str, above: tuple[Path, ...
     if base is not None:
         if Path(str(base)).resolve() in above:
             raise InputError(f"{where}: base = {base!r} leads back to itself: start from another data set.")
-        given = get_spec(str(base), above).to_dict() | given
+        # A structure that is named takes the place of the base's, with its values.
+        known = get_spec(str(base), above).to_dict()
+        if {"structure", "structures"} & given.keys():
+            known = {k: v for k, v in known.items() if k not in ("structures", "label_values")}
+        given = known | given
+    given = _structures(given, where)
     fields = {f.name: f for f in dataclasses.fields(DatasetSpec)}
     check_known(given, fields, where)
     missing = [k for k, f in fields.items() if f.default is dataclasses.MISSING and k not in given]
@@ -99,14 +105,51 @@ def spec_from_dict(values: Mapping[str, Any], where: str, above: tuple[Path, ...
     for key, value in given.items():
         given[key] = _checked(key, value, where)
     spec = DatasetSpec(**given)
+    return check_spec(spec if spec.split_group else dataclasses.replace(spec, split_group=spec.name), where)
+
+
+def check_spec(spec: DatasetSpec, where: str) -> DatasetSpec:
+    """The spec, if its fields fit each other.
+
+    Raises:
+      InputError: they do not.
+    """
     check_folder_name(spec.name, where)
     if any(p % DIVISOR for p in spec.patch_size):
         raise InputError(f"{where}: patch_size {spec.patch_size} must divide by {DIVISOR} on every side.")
     if spec.train_count + spec.test_count <= 0:
         raise InputError(f"{where}: train_count and test_count give the split: at least one is above 0.")
-    if not spec.split_group:
-        spec = dataclasses.replace(spec, split_group=spec.name)
+    check_structures(spec.structures, spec.label_values, spec.exclusive, _MOST[spec.exclusive], where)
+    if spec.mirror_pairs and any(n not in spec.structures for two in spec.mirror_pairs for n in two):
+        raise InputError(f"{where}: mirror_pairs {spec.mirror_pairs} must be pairs of {spec.shown}.")
     return spec
+
+
+_MOST = {True: MAX_EXCLUSIVE, False: MAX_STRUCTURES}
+"""Structures that one byte a voxel can tell apart, where they exclude each other and where not."""
+
+
+def _structures(given: dict[str, Any], where: str) -> dict[str, Any]:
+    """The fields with `structures` and `label_values` as lists.
+
+    A file may have a table `[structures]` of names and values, or one `structure` with its `label_values`, as all had
+    once.
+    """
+    given = dict(given)
+    if "structure" in given:
+        if "structures" in given:
+            raise InputError(f"{where} has structure and structures: keep the second.")
+        given["structures"] = [given.pop("structure")]
+    if isinstance(given.get("structures"), dict):
+        if "label_values" in given:
+            raise InputError(f"{where} has label_values beside a table of structures, which has them: leave them out.")
+        table = given["structures"]
+        given["structures"] = list(table)
+        given["label_values"] = [v if isinstance(v, list | tuple) else [v] for v in table.values()]
+    values = given.get("label_values")
+    if values == "all" or (isinstance(values, list | tuple) and all(map(is_label, values))):
+        given["label_values"] = [["all"] if values == "all" else values]
+    return given
 
 
 def _checked(key: str, value: Any, where: str) -> Any:
@@ -126,12 +169,24 @@ def _checked(key: str, value: Any, where: str) -> Any:
         ):
             raise fault(f"three positive {'whole ' if whole else ''}numbers")
         return tuple(int(v) if whole else float(v) for v in value)
-    if key == "label_values":
-        if value == "all":
-            return value
-        if not (isinstance(value, list | tuple) and all(is_label(v) for v in value)):
-            raise fault('a list of whole numbers (or names of segments), or "all"')
+    if key == "structures":
+        if not (isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)):
+            raise fault("a list of names, or a table of names and label values")
         return tuple(value)
+    if key == "label_values":
+        if not (isinstance(value, list | tuple) and all(isinstance(v, list | tuple) for v in value)) or not all(
+            is_label(v) for of in value for v in of
+        ):
+            raise fault('for each structure a list of whole numbers (or names of segments), or "all"')
+        return tuple(tuple(of) for of in value)
+    if key == "mirror_pairs":
+        if not (isinstance(value, list | tuple) and all(isinstance(v, list | tuple) and len(v) == 2 for v in value)):
+            raise fault('a list of pairs of structures, as in [["near", "far"]]')
+        return tuple((str(a), str(b)) for a, b in value)
+    if key == "unmarked_value":
+        if value is not None and not is_number(value, True):
+            raise fault("a whole number")
+        return value
     if key in ("train_count", "test_count"):
         if not is_number(value, True) or value < 0:
             raise fault("a whole number, 0 or more")
@@ -139,7 +194,7 @@ def _checked(key: str, value: Any, where: str) -> Any:
     for literal_key, kind in (("space", Space), ("normalise", Normalise)):
         if key == literal_key and value not in get_args(kind):
             raise fault(f"one of {', '.join(get_args(kind))}")
-    is_flag = key in ("skull_strip", "flip_left_right", "random_patch", "random_rotations")
+    is_flag = key in ("skull_strip", "flip_left_right", "random_patch", "random_rotations", "exclusive")
     if is_flag != isinstance(value, bool) or not isinstance(value, bool | str):
         raise fault("true or false" if is_flag else "text")
     return value

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, is_label, is_number
+from tlseg_jax.datasets.structures import LabelValues, check_structures
 from tlseg_jax.runtime.bounds import Bound, Count
 from tlseg_jax.runtime.errors import InputError
 
@@ -54,7 +55,7 @@ class SliceSpec:
     name: str
     modality: Modality
     structures: tuple[str, ...]
-    label_values: tuple[tuple[int | str, ...], ...]
+    label_values: tuple[LabelValues, ...]
     pixels: tuple[int, int]
     resize: Resize = "pad"
     pixel_mm: float | None = None
@@ -68,6 +69,16 @@ class SliceSpec:
     test_slices: Count = 0
     test_volumes: Count = 0
     split_group: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The structures in words."""
+        return ", ".join(self.structures)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Channels of a network's head."""
+        return self.structures
 
     @property
     def target(self) -> str:
@@ -142,13 +153,9 @@ def check_slice_spec(spec: SliceSpec, where: str) -> SliceSpec:
       InputError: they do not.
     """
     check_folder_name(spec.name, where)
-    if not 1 <= len(spec.structures) <= MAX_STRUCTURES or len(set(spec.structures)) != len(spec.structures):
-        raise InputError(f"{where}: structures {spec.structures} must be 1 to {MAX_STRUCTURES} different names.")
-    for structure in spec.structures:
-        if any(c in structure for c in "/\\"):
-            raise InputError(f"{where}: the structure '{structure}' is in the names of files: leave out '/' and '\\'.")
-    if len(spec.label_values) != len(spec.structures) or not all(spec.label_values):
-        raise InputError(f"{where}: label_values must give the values of each of {', '.join(spec.structures)}.")
+    check_structures(spec.structures, spec.label_values, False, MAX_STRUCTURES, where)
+    if not all(spec.label_values):
+        raise InputError(f"{where}: label_values must give the values of each of {spec.shown}.")
     if spec.scaling == "window" and (spec.window is None or spec.window[0] >= spec.window[1]):
         raise InputError(f"{where}: the window {spec.window} must be two values, the lower one first.")
     if spec.resize == "spacing" and not spec.pixel_mm:

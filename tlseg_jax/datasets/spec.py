@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.structures import ALL, BACKGROUND, Labels, LabelValues, mirrored
 from tlseg_jax.runtime.errors import InputError
 
 Shape3 = tuple[int, int, int]
 Spacing3 = tuple[float, float, float]
 Space = Literal["MNI305", "native"]
 Normalise = Literal["volume", "mask"]
-LabelValues = tuple[int | str, ...] | Literal["all"]
 
 DIVISOR = 8
 """Patch sides divide by this: three 2x2x2 poolings (Weatheritt et al., section 3.1)."""
@@ -24,7 +24,7 @@ class DatasetSpec:
 
     Attributes:
       name: short name, also the folder of the prepared store.
-      structure: what label 1 is, in words.
+      structures: what the labels show, in words, in the order of their codes.
       space: "MNI305" (every scan is registered to it) or "native" (the scan's own RAS axes).
       dimensions: voxels of the resampled volume, axes x (left to right), y (back to front), z (up).
       spacing: voxel size in mm; None keeps each scan's field of view, so that its spacing varies.
@@ -37,14 +37,19 @@ class DatasetSpec:
       train_count: scans for training in the paper; with test_count it gives the test fraction.
       test_count: scans held out in the paper.
       split_group: data sets of one group share subjects, and so share one split.
-      label_values: values of the label map that make the structure, or names of a `.seg.nrrd`'s segments; "all" takes
-        every value above 0. Empty takes the one value that each map holds, and refuses a map of several.
+      label_values: for each structure the values of the label map that make it, or names of a `.seg.nrrd`'s segments.
+        Of a single structure ("all",) takes every value above 0, and () the one value that each map holds, and refuses
+        a map of several.
+      exclusive: whether a voxel shows one structure at most: one softmax over them and the background; else they may
+        contain each other, as a liver does its tumour: a sigmoid each.
+      unmarked_value: value of the label map where nobody looked: what lies there counts nowhere.
+      mirror_pairs: structures that are each other's mirror image, besides those named "_left" and "_right".
     """
 
     kind: ClassVar[Literal["volumes"]] = "volumes"
 
     name: str
-    structure: str
+    structures: tuple[str, ...]
     space: Space
     dimensions: Shape3
     spacing: Spacing3 | None
@@ -57,7 +62,30 @@ class DatasetSpec:
     train_count: int = 0
     test_count: int = 0
     split_group: str = ""
-    label_values: LabelValues = ()
+    label_values: tuple[LabelValues, ...] = ((),)
+    exclusive: bool = True
+    unmarked_value: int | None = None
+    mirror_pairs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def shown(self) -> str:
+        """The structures in words."""
+        return ", ".join(self.structures)
+
+    @property
+    def labels(self) -> Labels:
+        """How its label maps are read."""
+        return Labels(self.structures, self.label_values, self.exclusive, self.unmarked_value)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Channels of a network's head."""
+        return (BACKGROUND, *self.structures) if self.exclusive else self.structures
+
+    @property
+    def mirrored(self) -> tuple[int, ...] | None:
+        """Where each structure is in a mirror (`structures.mirrored`); None: a mirrored label would be wrong."""
+        return mirrored(self.structures, self.mirror_pairs)
 
     @property
     def test_fraction(self) -> float:
@@ -88,7 +116,11 @@ class DatasetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as JSON and TOML hold them; `spec_from_dict` reads them back."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+        def plain(v: Any) -> Any:
+            return [plain(i) for i in v] if isinstance(v, tuple) else v
+
+        return {k: plain(v) for k, v in dataclasses.asdict(self).items()}
 
 
 _MNI305_DIMENSIONS = (172, 220, 156)
@@ -99,7 +131,7 @@ PAPER_SPECS: Mapping[str, DatasetSpec] = {
     for s in (
         DatasetSpec(
             "hdt_c",
-            "caudate",
+            ("caudate",),
             "MNI305",
             _MNI305_DIMENSIONS,
             _MM,
@@ -110,7 +142,7 @@ PAPER_SPECS: Mapping[str, DatasetSpec] = {
         ),
         DatasetSpec(
             "mal_c",
-            "caudate",
+            ("caudate",),
             "native",
             (192, 192, 160),
             None,
@@ -121,7 +153,7 @@ PAPER_SPECS: Mapping[str, DatasetSpec] = {
         ),
         DatasetSpec(
             "hdt_v",
-            "lateral ventricle",
+            ("lateral ventricle",),
             "MNI305",
             _MNI305_DIMENSIONS,
             _MM,
@@ -132,21 +164,21 @@ PAPER_SPECS: Mapping[str, DatasetSpec] = {
         ),
         DatasetSpec(
             "hdt_wb",
-            "whole brain",
+            ("whole brain",),
             "native",
             (256, 256, 192),
             (1.0, 1.0, 1.2),
             (64, 64, 64),
             random_patch=True,
             random_rotations=True,
-            label_values="all",
+            label_values=(ALL,),
             train_count=306,
             test_count=76,
             split_group="hdt",
         ),
         DatasetSpec(
             "oas_c",
-            "caudate",
+            ("caudate",),
             "MNI305",
             _MNI305_DIMENSIONS,
             _MM,

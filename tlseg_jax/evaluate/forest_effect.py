@@ -78,7 +78,7 @@ def predicted_volumes(
       InputError: the structure is not in both, slices are not consecutive, or a volume cannot be read or
         predicted.
     """
-    if structure not in common_structures(store, outputs):
+    if structure not in common_structures(store.spec, outputs, store.where):
         raise InputError(
             f"The structure '{structure}' is not both an output of the network ({', '.join(outputs)}) and labelled "
             f"in {store.where} ({', '.join(store.spec.structures)}): choose another."

@@ -16,14 +16,14 @@ from tlseg_jax.datasets.spec import DatasetSpec, Shape3
 from tlseg_jax.geometry import Box, crop_or_pad, paste
 from tlseg_jax.runtime.errors import InputError
 
-Predictor = Callable[[Float32[np.ndarray, "batch x y z"]], Float32[np.ndarray, "batch x y z"]]
-"""Normalised patches -> probability of the structure."""
+Predictor = Callable[[Float32[np.ndarray, "batch x y z"]], Float32[np.ndarray, "batch x y z structures"]]
+"""Normalised patches -> probabilities of the structures."""
 
 Tiles = Literal["gaussian", "paper"]
 """How a data set without a fixed patch is tiled: overlapping and blended, or side by side as in the paper."""
 
 THRESHOLD = 0.5
-"""A voxel belongs to the structure above this probability: the larger of the two channels."""
+"""A voxel belongs to a structure above this probability, where there is one or they do not exclude each other."""
 
 
 def predict_volume(
@@ -33,8 +33,8 @@ def predict_volume(
     predictor: Predictor,
     tiles: Tiles = "gaussian",
     batch: int = 2,
-) -> Float32[np.ndarray, "x y z"]:
-    """Probability of the structure in every voxel of a prepared volume.
+) -> Float32[np.ndarray, "x y z structures"]:
+    """Probability of each structure in every voxel of a prepared volume.
 
     A spec with a fixed patch is predicted in that one box; one with patches from anywhere
     (`random_patch`, the paper's HDT-WB) in tiles of the patch size.
@@ -68,8 +68,10 @@ def predict_volume(
     return predict_box(image, box, predictor)
 
 
-def predict_box(image: Float[np.ndarray, "x y z"], box: Box, predictor: Predictor) -> Float32[np.ndarray, "x y z"]:
-    """Probability in one box; zero outside it.
+def predict_box(
+    image: Float[np.ndarray, "x y z"], box: Box, predictor: Predictor
+) -> Float32[np.ndarray, "x y z structures"]:
+    """Probabilities in one box; zero outside it.
 
     Args:
       image: where the box reaches outside, the border is repeated.
@@ -85,8 +87,9 @@ def predict_box(image: Float[np.ndarray, "x y z"], box: Box, predictor: Predicto
             "the network was trained on data of another field of view; prepare this data with the same spec."
         )
     patch = crop_or_pad(image, box).astype(np.float32)
-    out = np.zeros(image.shape, np.float32)
-    paste(_call(predictor, patch[None])[0], box, out)
+    found = _call(predictor, patch[None])[0]
+    out = np.zeros((*image.shape, found.shape[-1]), np.float32)
+    paste(found, box, out)
     return out
 
 
@@ -98,8 +101,8 @@ def predict_tiles(
     overlap: float = 0.5,
     weights: Literal["gaussian", "uniform"] = "gaussian",
     batch: int = 2,
-) -> Float32[np.ndarray, "x y z"]:
-    """Probability over the whole volume from tiles.
+) -> Float32[np.ndarray, "x y z structures"]:
+    """Probabilities over the whole volume from tiles.
 
     With `overlap` 0 the tiles stand side by side from voxel 0, as in the paper (section 4.1: no overlap
     when predicting); a last tile that reaches past the end sees the border repeated, and no voxel is
@@ -127,7 +130,7 @@ def predict_tiles(
     if not 0 <= overlap < 1 or batch < 1 or weights not in ("gaussian", "uniform"):
         raise ValueError(f"overlap={overlap}, batch={batch}, weights={weights} is not usable")
     axes = [_axis_weights(_tile_starts(n, t, overlap), n, t, weights) for n, t in zip(image.shape, tile, strict=True)]
-    out = np.zeros(image.shape, np.float32)
+    out: NDArray[np.float32] | None = None
     for chosen in _groups(itertools.product(*axes), batch):
         boxes = [Box((x[0], y[0], z[0]), tile) for x, y, z in chosen]
         patches = np.empty((batch, *tile), np.float32)
@@ -135,14 +138,17 @@ def predict_tiles(
             # Filling up keeps one shape, hence one compilation.
             patches[i] = crop_or_pad(image, boxes[i]) if i < len(boxes) else patches[0]
         probability = _call(predictor, patches)
+        if out is None:
+            out = np.zeros((*image.shape, probability.shape[-1]), np.float32)
         for p, box, ((_, wx), (_, wy), (_, wz)) in zip(probability, boxes, chosen, strict=False):
-            _add(p, box, wx[:, None, None] * wy[:, None] * wz, out)
+            _add(p, box, (wx[:, None, None] * wy[:, None] * wz)[..., None], out)
+    assert out is not None
     return np.clip(out, 0, 1, out=out)
 
 
 def _call(predictor: Predictor, patches: NDArray[np.float32]) -> NDArray[np.float32]:
     probability = np.asarray(predictor(patches))
-    if probability.shape != patches.shape:
+    if probability.ndim != patches.ndim + 1 or probability.shape[:-1] != patches.shape:
         raise ValueError(f"the predictor returned {probability.shape} for patches of {patches.shape}")
     check_probability(probability)
     return probability
@@ -194,7 +200,7 @@ def _groups(tiles: Iterator[tuple[AxisTile, ...]], size: int) -> Iterator[list[t
 
 def _add(probability: NDArray[np.float32], box: Box, weight: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     to, frm = [], []
-    for a, b, n in zip(box.start, box.stop, out.shape, strict=True):
+    for a, b, n in zip(box.start, box.stop, out.shape[:3], strict=True):
         lo, hi = max(a, 0), min(b, n)
         to.append(slice(lo, hi))
         frm.append(slice(lo - a, hi - a))

@@ -1,4 +1,4 @@
-"""A segmentation written as a label map that overlays on its scan in viewers: NIfTI, MGH, NRRD or MetaImage, uint8."""
+"""A segmentation written as a label map that overlays on its scan in viewers: NIfTI, MGH, NRRD or MetaImage."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, Int, UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.geometry import Affine
@@ -72,19 +72,19 @@ def check_output(files: ScanFiles, path: Path) -> str:
 
 
 def save_label_map(
-    mask: Bool[np.ndarray, "x y z"] | UInt8[np.ndarray, "x y z"],
+    label: Bool[np.ndarray, "x y z"] | Int[np.ndarray, "x y z"] | UInt8[np.ndarray, "x y z"],
     affine: Affine,
     files: ScanFiles,
     path: Path,
     before: Callable[[Path], None] = lambda _: None,
 ) -> None:
-    """Write `mask` with the geometry of the scan it belongs to, whole or not at all.
+    """Write `label` with the geometry of the scan it belongs to, whole or not at all.
 
     From one NIfTI file to another, the affine's two forms, their codes and the units are copied
     bit for bit. Nothing else of the scan's header is: its free text and extensions may name a patient.
 
     Args:
-      mask: bool, written as 0 and 1, or values, in the scan's own axes.
+      label: bool, written as 0 and 1, or values from 0, in the scan's own axes.
       affine: (4, 4) voxel -> RAS mm of the scan.
       files: the scan.
       path: the output; its folder is made if it is missing.
@@ -93,9 +93,40 @@ def save_label_map(
     Raises:
       InputError: see `check_output`, or the folder cannot be made or written to.
     """
+    largest = int(label.max(initial=0))
+    _save(
+        label.astype(np.uint8 if largest < 256 else np.int16 if largest < 32768 else np.int32),
+        affine,
+        files,
+        path,
+        before,
+    )
+
+
+def probabilities_path(path: Path) -> Path:
+    """Where the probabilities of a label map at `path` go: NIfTI, beside it."""
+    suffix = next(s for s in SUFFIXES if path.name.lower().endswith(s))
+    return path.with_name(f"{path.name[: -len(suffix)]}_probabilities.nii.gz")
+
+
+def save_probabilities(
+    probability: Float32[np.ndarray, "x y z structures"],
+    affine: Affine,
+    files: ScanFiles,
+    path: Path,
+    before: Callable[[Path], None] = lambda _: None,
+) -> None:
+    """As `save_label_map`, for the structures' probabilities: a NIfTI file of four dimensions.
+
+    Raises:
+      InputError: see `save_label_map`.
+    """
+    _save(probability, affine, files, path, before)
+
+
+def _save(voxels: NDArray[Any], affine: Affine, files: ScanFiles, path: Path, before: Callable[[Path], None]) -> None:
     suffix = check_output(files, path)
     make_folder(path.parent)
-    voxels = mask.astype(np.uint8)
     beside = path.with_name(f".tmp.{os.getpid()}.{path.name[: -len(suffix)]}{suffix}")  # libraries go by the suffix
     try:
         if suffix in NIFTI:
@@ -138,7 +169,7 @@ def same_file(a: Path, b: Path) -> bool:
     return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))
 
 
-def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
+def _nifti(voxels: NDArray[Any], affine: Affine, scan: Path) -> Any:
     # Others than NIfTI have nothing to copy: the affine says it all.
     source: Any = None
     extension = extension_of(scan)
@@ -150,7 +181,7 @@ def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
     large = isinstance(source, nib.Nifti2Header) or max(voxels.shape) > 32767
     image = (nib.Nifti2Image if large else nib.Nifti1Image)(voxels, affine)
     image.header["cal_max"] = max(1, int(voxels.max()))
-    image.header["descrip"] = b"tlseg_jax segmentation"
+    image.header["descrip"] = b"tlseg_jax segmentation" if voxels.ndim == 3 else b"tlseg_jax probabilities"
     if source is None:
         image.set_qform(affine, _SCANNER)
         image.set_sform(affine, _SCANNER)
@@ -162,7 +193,7 @@ def _nifti(voxels: NDArray[np.uint8], affine: Affine, scan: Path) -> Any:
     return image
 
 
-def _itk(voxels: NDArray[np.uint8], affine: Affine) -> Any:
+def _itk(voxels: NDArray[Any], affine: Affine) -> Any:
     image = sitk.GetImageFromArray(np.ascontiguousarray(voxels.transpose(2, 1, 0)))
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)

@@ -31,6 +31,9 @@ from tlseg_jax.datasets.spec import Spacing3
 
 Mask = Bool[np.ndarray, "*sides"]
 
+TOLERANCE_MM = 1.0
+"""Of the normalised surface Dice."""
+
 Voxel = Spacing3 | NDArray[np.float64]
 """From one voxel to the next: the sides in mm, or (3, 3), a column of mm for each axis of the array, which may lie
 askew as those of a registered scan do in its person."""
@@ -47,6 +50,8 @@ class SubjectScore:
       predicted_ml: volume of the prediction in ml.
       hd95_mm: 95th percentile Hausdorff distance in mm; None if not asked for or not defined.
       asd_mm: average symmetric surface distance in mm; None if not asked for or not defined.
+      nsd: share of both surfaces within `TOLERANCE_MM` of the other one, 0 to 1 (normalised surface Dice; Nikolov et
+        al. 2018, equation 3); 0 where one mask is empty; None if not asked for.
       distances: whether the distances were asked for.
     """
 
@@ -57,6 +62,7 @@ class SubjectScore:
     hd95_mm: float | None = None
     asd_mm: float | None = None
     distances: bool = False
+    nsd: float | None = None
 
 
 def score(predicted: Mask, reference: Mask, voxel: Voxel, *, distances: bool = False) -> SubjectScore:
@@ -66,7 +72,7 @@ def score(predicted: Mask, reference: Mask, voxel: Voxel, *, distances: bool = F
       predicted: (x, y, z) bool.
       reference: (x, y, z) bool, the whole label: what a patch did not cover counts as missed.
       voxel: the voxels in mm of the person, for volumes and distances.
-      distances: also compute HD95 and ASD.
+      distances: also compute HD95, ASD and NSD.
 
     Raises:
       ValueError: the masks differ in shape or are not bool.
@@ -79,13 +85,17 @@ def score(predicted: Mask, reference: Mask, voxel: Voxel, *, distances: bool = F
     both = int(np.count_nonzero(predicted & reference))
     p, r = int(np.count_nonzero(predicted)), int(np.count_nonzero(reference))
     voxel_ml = float(abs(np.linalg.det(_matrix(voxel)))) / 1000
-    hd95 = asd = None
+    hd95 = asd = nsd = None
     if distances and p and r:
         there, back = surface_distances(predicted, reference, voxel)
         hd95 = hausdorff(there, back, 95)
         asd = float((there.sum() + back.sum()) / (there.size + back.size))
+        near = np.count_nonzero(there <= TOLERANCE_MM) + np.count_nonzero(back <= TOLERANCE_MM)
+        nsd = float(near / (there.size + back.size))
     elif distances and not p and not r:
-        hd95 = asd = 0.0
+        hd95, asd, nsd = 0.0, 0.0, 1.0
+    elif distances:
+        nsd = 0.0
     return SubjectScore(
         iou=both / (p + r - both) if p + r else 1.0,
         dice=2 * both / (p + r) if p + r else 1.0,
@@ -94,6 +104,7 @@ def score(predicted: Mask, reference: Mask, voxel: Voxel, *, distances: bool = F
         hd95_mm=hd95,
         asd_mm=asd,
         distances=distances,
+        nsd=nsd,
     )
 
 
@@ -170,6 +181,7 @@ def summarise(scores: Sequence[SubjectScore]) -> dict[str, Any]:
     if asked:
         hd95 = np.array([s.hd95_mm for s in asked if s.hd95_mm is not None])
         asd = np.array([s.asd_mm for s in asked if s.asd_mm is not None])
+        nsd = np.array([s.nsd for s in asked if s.nsd is not None])
         summary |= {
             "distances_n": int(hd95.size),
             "distances_undefined": len(asked) - int(hd95.size),
@@ -177,6 +189,7 @@ def summarise(scores: Sequence[SubjectScore]) -> dict[str, Any]:
             "hd95_mm_std": _std(hd95),
             "asd_mm_mean": float(asd.mean()) if asd.size else None,
             "asd_mm_std": _std(asd),
+            "nsd_mean": float(nsd.mean()) if nsd.size else None,
         }
     return summary
 

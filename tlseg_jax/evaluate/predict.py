@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
+from tlseg_jax.datasets.structures import LabelValues
+from tlseg_jax.evaluate.inference import Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.label_map import save_label_map
 from tlseg_jax.geometry import Affine, Box, Grid
+from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
-from tlseg_jax.preprocess.steps.resample import to_scan
+from tlseg_jax.preprocess.steps.resample import each_to_scan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,8 +28,9 @@ class Prediction:
 
     Attributes:
       files: the scan that it is of.
-      label: (x, y, z) in the scan's own axes: bool, or uint8 where several structures have values of their own.
+      label: (x, y, z) in the scan's own axes, of `own_values`.
       affine: (4, 4) voxel -> RAS mm of the scan.
+      probability: (x, y, z, structures) in the scan's own axes.
       volumes_ml: structure -> its volume in ml, counted in the scan's own voxels.
       seconds: what each preprocessing step, the network and the way back took.
       details: what preprocessing says of itself.
@@ -35,8 +38,9 @@ class Prediction:
     """
 
     files: ScanFiles
-    label: NDArray[np.bool_] | NDArray[np.uint8]
+    label: NDArray[np.integer]
     affine: Affine
+    probability: NDArray[np.float32]
     volumes_ml: dict[str, float]
     seconds: dict[str, float]
     details: dict[str, Any]
@@ -78,35 +82,71 @@ def predict_scan(
     image = prepared.image.astype(np.float16)
     probability = predict_volume(image, spec, box, predictor, tiles, batch)
     inferred = time.perf_counter()
-    native = to_scan(probability, prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
-    label = native > THRESHOLD
+    where = prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine
+    on_scan = each_to_scan(probability, *where)
+    codes = decide(on_scan, spec.exclusive)
+    own = Grid(scan.image.shape, scan.affine)
     seconds = dict(prepared.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
     return Prediction(
         files=files,
-        label=label,
+        label=in_own_values(codes, spec),
         affine=scan.affine,
-        volumes_ml={spec.structure: int(np.count_nonzero(label)) * Grid(scan.image.shape, scan.affine).voxel_ml},
+        probability=on_scan,
+        volumes_ml={
+            s: int(np.count_nonzero(mask_of(codes, i, spec.exclusive))) * own.voxel_ml
+            for i, s in enumerate(spec.structures)
+        },
         seconds=seconds,
         details=dict(prepared.details),
         warnings=(
             *scan.warnings,
             *filter(None, [no_geometry(files.image, scan.affine, scan.image.shape)]),
-            *_warnings(spec, probability > THRESHOLD, None if spec.random_patch else box),
+            *_warnings(spec, decide(probability, spec.exclusive), None if spec.random_patch else box),
         ),
     )
 
 
-def _warnings(spec: DatasetSpec, found: NDArray[np.bool_], box: Box | None) -> tuple[str, ...]:
-    if not found.any():
-        return (f"no {spec.structure} was found: check that the scan is like the network's training data",)
-    if box is not None:
-        faces = _faces(found, box)
-        if faces:
-            return (
-                f"the {spec.structure} reaches the {' and '.join(faces)} of the patch "
-                "and may be cut off there: check the overlay",
+def own_values(structures: Sequence[str], label_values: Sequence[LabelValues], exclusive: bool) -> tuple[int, ...]:
+    """The label value that marks each structure in a prediction: the one of the training labels.
+
+    A single structure is 1, and others are counted from 1 where they go by the names of segments, or where several
+    values make one of exclusive structures, of which none is all of it. Of overlapping structures it is the first value
+    that no later one has: where 1 and 2 are liver and 2 is tumour, the liver is written as 1 and the tumour as 2.
+    """
+    numbers = [[v for v in values if isinstance(v, int)] for values in label_values]
+    if exclusive:
+        single = all(len(n) == len(v) == 1 and n[0] > 0 for n, v in zip(numbers, label_values, strict=True))
+        return tuple(n[0] for n in numbers) if single and len(structures) > 1 else tuple(range(1, len(structures) + 1))
+    later = [{v for values in label_values[i + 1 :] for v in values} for i in range(len(structures))]
+    return tuple(
+        next((v for v in values if v not in taken), values[0]) if values else i + 1
+        for i, (values, taken) in enumerate(zip(numbers, later, strict=True))
+    )
+
+
+def in_own_values(codes: NDArray[np.uint8], spec: DatasetSpec) -> NDArray[np.integer]:
+    """A label map with `own_values` of codes of the structures, of any shape."""
+    values = own_values(spec.structures, spec.label_values, spec.exclusive)
+    label = np.zeros(codes.shape, np.int32)
+    for i, value in enumerate(values):
+        label[mask_of(codes, i, spec.exclusive)] = value
+    return label
+
+
+def _warnings(spec: DatasetSpec, found: NDArray[np.uint8], box: Box | None) -> tuple[str, ...]:
+    masks = {s: mask_of(found, i, spec.exclusive) for i, s in enumerate(spec.structures)}
+    said = [
+        f"no {structure} was found: check that the scan is like the network's training data"
+        for structure, mask in masks.items()
+        if not mask.any()
+    ]
+    for structure, mask in masks.items():
+        if box is not None and (faces := _faces(mask, box)):
+            said.append(
+                f"the {structure} reaches the {' and '.join(faces)} of the patch "
+                "and may be cut off there: check the overlay"
             )
-    return ()
+    return tuple(said)
 
 
 def _faces(found: NDArray[np.bool_], box: Box) -> list[str]:

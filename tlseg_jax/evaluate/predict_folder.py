@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from tlseg_jax.runtime.files import full_disk
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import Written
 
-COLUMNS = ("subject", "input", "output", "volume_ml", "seconds", "warning", "problem")
+COLUMNS = ("subject", "input", "output", "seconds", "warning", "problem")
+"""Of every volumes.csv, which has besides a column of ml: `volume_ml`, or of several structures one each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +53,10 @@ class Outcome:
             "subject": self.subject,
             "input": str(self.input),
             "output": "" if self.output is None else str(self.output),
-            "volume_ml": "; ".join(
-                f"{ml:.4f}" if len(self.volumes_ml) == 1 else f"{name} {ml:.4f}" for name, ml in self.volumes_ml.items()
-            ),
+            **{
+                "volume_ml" if len(self.volumes_ml) == 1 else f"{name}_ml": f"{ml:.4f}"
+                for name, ml in self.volumes_ml.items()
+            },
             "seconds": f"{self.seconds:.1f}",
             "warning": self.warning,
             "problem": self.problem,
@@ -75,6 +77,7 @@ def predict_folder(
     model: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     same: bool = False,
+    probabilities: bool = False,
     progress: bool = True,
 ) -> tuple[Outcome, ...]:
     """Segment many scans.
@@ -87,7 +90,7 @@ def predict_folder(
       scans: what to segment.
       folder: for the label maps and volumes.csv; made if it is missing.
       segment: one scan, such as `predict_scan` with a network.
-      model, overwrite: see `Once`.
+      model, overwrite, probabilities: see `Once`.
       same: write label maps in their scans' formats, not as NIfTI.
       progress: show a bar on stderr.
 
@@ -103,7 +106,7 @@ def predict_folder(
         raise InputError("There are no scans to segment: check `input`.")
     targets = [output_path(s, folder, same) for s in scans]
     _check_targets(scans, targets)
-    once, table = Once(segment, model, overwrite), folder / "volumes.csv"
+    once, table = Once(segment, model, overwrite, probabilities), folder / "volumes.csv"
     make_folder(folder)
     once.check([*targets, table])
     ours = table.name in Written(folder).files() and not Written(folder).others([table.name])
@@ -139,9 +142,15 @@ def predict_folder(
                 outcome = dataclasses.replace(outcome, seconds=time.perf_counter() - start)
             outcomes.append(outcome)
             rows[outcome.subject] = outcome.cells()
-            once.write_table(table, COLUMNS, list(rows.values()))
+            once.write_table(table, _columns(rows.values()), list(rows.values()))
             bar.update()
     return tuple(outcomes)
+
+
+def _columns(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    """`COLUMNS` with those of ml in their midst."""
+    ml = dict.fromkeys(c for r in rows for c in r if c not in COLUMNS)
+    return (*COLUMNS[:3], *(ml or ("volume_ml",)), *COLUMNS[3:])
 
 
 def _check_targets(scans: Sequence[ScanFiles], targets: Sequence[Path]) -> None:

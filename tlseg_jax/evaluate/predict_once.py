@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tlseg_jax.evaluate.label_map import probabilities_path, save_probabilities
 from tlseg_jax.evaluate.predict import Prediction, write_label_map
 from tlseg_jax.evaluate.table import write_table
 from tlseg_jax.preprocess.reading.scan import ScanFiles
@@ -37,7 +38,11 @@ class Once:
     """Segments scans with one model, each once."""
 
     def __init__(
-        self, segment: Callable[[ScanFiles], Prediction], model: Mapping[str, Any] | None, overwrite: bool = False
+        self,
+        segment: Callable[[ScanFiles], Prediction],
+        model: Mapping[str, Any] | None,
+        overwrite: bool = False,
+        probabilities: bool = False,
     ) -> None:
         """Do nothing yet.
 
@@ -45,8 +50,9 @@ class Once:
           segment: one scan, such as `predict_scan` with a network.
           model: JSON that is the same for the same model with the same settings; None: unknown, and nothing is reused.
           overwrite: make every label map anew, and replace what is there, whoever wrote it.
+          probabilities: write those of the structures beside each label map (`label_map.probabilities_path`).
         """
-        self._segment, self._model, self._overwrite = segment, model, overwrite
+        self._segment, self._model, self._overwrite, self._probabilities = segment, model, overwrite, probabilities
         self._sources: dict[ScanFiles, dict[str, str]] = {}
 
     def check(self, paths: Sequence[Path]) -> None:
@@ -58,6 +64,8 @@ class Once:
         Raises:
           InputError: one is there that no earlier call wrote, or that was changed since.
         """
+        if self._probabilities:
+            paths = [*paths, *(probabilities_path(p) for p in paths if p.suffix != ".csv")]
         for folder in dict.fromkeys(p.parent for p in paths):
             theirs = Written(folder).others([p.name for p in paths if p.parent == folder])
             if theirs and not self._overwrite:
@@ -79,6 +87,11 @@ class Once:
         known = {"of": self._of(files), "volumes_ml": dict(made.volumes_ml), "warnings": list(made.warnings)}
         if path.exists() and self._known(path).get("of") not in (None, known["of"]):
             made = dataclasses.replace(made, warnings=(*made.warnings, REPLACED))
+        if self._probabilities:
+            beside = probabilities_path(path)
+            save_probabilities(
+                prediction.probability, prediction.affine, files, beside, lambda made: self._claim(beside, made)
+            )
         write_label_map(prediction, path, lambda beside: self._claim(path, beside, seconds=made.seconds, **known))
         return made
 
@@ -100,6 +113,8 @@ class Once:
         """The label map at `path`, where it is what would be made."""
         known = self._known(path)
         if self._model is None or known.get("of") != self._of(files):
+            return None
+        if self._probabilities and not probabilities_path(path).is_file():
             return None
         if not path.is_file() or file_digest(path) != known["sha256"][0]:  # a stop came before the file took its name
             return None

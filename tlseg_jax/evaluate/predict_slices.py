@@ -10,26 +10,11 @@ from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.evaluate.false_positives import Forest
 from tlseg_jax.evaluate.forest_effect import ORGAN
 from tlseg_jax.evaluate.inference import THRESHOLD
-from tlseg_jax.evaluate.predict import Prediction
+from tlseg_jax.evaluate.predict import Prediction, own_values
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_stack
 from tlseg_jax.geometry import Grid
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
-
-
-def own_values(spec: SliceSpec) -> tuple[int, ...]:
-    """The label value that marks each structure in a prediction, the one of the training labels.
-
-    Of the values that make a structure it is the first that no later one has: where 1 and 2 are liver
-    and 2 is tumour, the liver is written as 1 and the tumour as 2. A structure that goes by the names of segments
-    alone is written as its place among the structures, counted from 1.
-    """
-    later = [{v for values in spec.label_values[i + 1 :] for v in values} for i in range(len(spec.structures))]
-    numbers = [[v for v in values if isinstance(v, int)] for values in spec.label_values]
-    return tuple(
-        next((v for v in values if v not in taken), values[0]) if values else i + 1
-        for i, (values, taken) in enumerate(zip(numbers, later, strict=True))
-    )
 
 
 def predict_slices_scan(
@@ -75,8 +60,12 @@ def predict_slices_scan(
     label = np.zeros(volume.scan_shape, np.uint8)
     grid = Grid(volume.scan_shape, volume.scan_affine)
     volumes = {}
-    for i, (structure, value) in enumerate(zip(spec.structures, own_values(spec), strict=True)):
-        found = planes_to_scan(probability[..., i], volume) > THRESHOLD
+    on_scan = np.zeros((*volume.scan_shape, len(spec.structures)), np.float32)
+    for i, (structure, value) in enumerate(
+        zip(spec.structures, own_values(spec.structures, spec.label_values, False), strict=True)
+    ):
+        on_scan[..., i] = planes_to_scan(probability[..., i], volume)
+        found = on_scan[..., i] > THRESHOLD
         label[found] = value
         volumes[structure] = int(np.count_nonzero(found)) * grid.voxel_ml
     seconds = dict(volume.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
@@ -84,6 +73,7 @@ def predict_slices_scan(
         files,
         label,
         volume.scan_affine,
+        on_scan,
         volumes,
         seconds,
         {},

@@ -14,19 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
+from tlseg_jax.datasets.spec import AnySpec, DatasetSpec
+from tlseg_jax.datasets.structures import BACKGROUND
+from tlseg_jax.evaluate.inference import Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
 from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.geometry import Box
-from tlseg_jax.preprocess.steps.resample import to_scan
+from tlseg_jax.preprocess.codes import UNMARKED, decide, mask_of
+from tlseg_jax.preprocess.steps.resample import each_to_scan
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 
-COLUMNS = ("test_set", "subject", "person", "iou", "dice", "reference_ml", "predicted_ml")
-DISTANCE_COLUMNS = ("hd95_mm", "asd_mm")
+COLUMNS = ("test_set", "structure", "subject", "person", "iou", "dice", "reference_ml", "predicted_ml")
+_ALWAYS = tuple(c for c in COLUMNS if c != "structure")
+"""What tables had before that column, too."""
+
+DISTANCE_COLUMNS = ("hd95_mm", "asd_mm", "nsd")
 
 ScoreSpace = Literal["data", "scan"]
 """Which voxels are compared: the prepared data set's, or those of the scan's own files."""
@@ -38,16 +43,18 @@ a template's grid, has the template's."""
 
 @dataclasses.dataclass(frozen=True)
 class SubjectRow:
-    """One subject of one test set.
+    """One structure of one subject of one test set.
 
     Attributes:
-      test_set: name of the test set.
+      test_set: name of the test set, see `result_name`.
+      structure: which one.
       subject: name of the scan.
       person: who was scanned.
       score: the agreement.
     """
 
     test_set: str
+    structure: str
     subject: str
     person: str
     score: SubjectScore
@@ -57,6 +64,7 @@ class SubjectRow:
         s = self.score
         cells = {
             "test_set": self.test_set,
+            "structure": self.structure,
             "subject": self.subject,
             "person": self.person,
             "iou": f"{s.iou:.6f}",
@@ -64,7 +72,7 @@ class SubjectRow:
             "reference_ml": f"{s.reference_ml:.4f}",
             "predicted_ml": f"{s.predicted_ml:.4f}",
         }
-        for name, value in (("hd95_mm", s.hd95_mm), ("asd_mm", s.asd_mm)):
+        for name, value in (("hd95_mm", s.hd95_mm), ("asd_mm", s.asd_mm), ("nsd", s.nsd)):
             if s.distances:
                 cells[name] = "" if value is None else f"{value:.4f}"
         return cells
@@ -113,6 +121,34 @@ class KeptMasks:
                 at += count
 
 
+def result_name(spec: AnySpec, structure: str, split: str = "test", space: ScoreSpace = "data") -> str:
+    """The test set's name in tables: of volumes with one structure the data set's, else with the structure's."""
+    alone = isinstance(spec, DatasetSpec) and len(spec.structures) == 1
+    parts = [spec.name, *([] if alone else [structure]), *([] if split == "test" else [split])]
+    return "_".join([*parts, *([] if space == "data" else [space])])
+
+
+def common_structures(spec: AnySpec, outputs: Sequence[str], where: str) -> tuple[str, ...]:
+    """The structures that a network segments and a data set shows, in the data set's order.
+
+    A network and a data set of one structure each go together whatever they are called: so the paper tests a model of
+    one data set on another.
+
+    Raises:
+      InputError: there are none.
+    """
+    ours = [o for o in outputs if o != BACKGROUND]
+    if len(ours) == len(spec.structures) == 1 and isinstance(spec, DatasetSpec):
+        return spec.structures
+    common = tuple(s for s in spec.structures if s in ours)
+    if not common:
+        raise InputError(
+            f"{where} shows {spec.shown} and the network segments {', '.join(ours)}: "
+            "they have no structure in common; give a data set that shows one of these."
+        )
+    return common
+
+
 def evaluate_store(
     store: Store,
     split: str,
@@ -125,19 +161,19 @@ def evaluate_store(
     space: ScoreSpace = "data",
     batch: int = 2,
     keep: Keep | None = None,
-    test_set: str | None = None,
     progress: bool = True,
-) -> tuple[SubjectRow, ...]:
-    """Predict and score each subject of a split.
+) -> Mapping[str, tuple[SubjectRow, ...]]:
+    """Predict and score each subject of a split, for every structure that the network and the store have in common.
 
     The reference is the whole label, so structure outside the box counts as missed. Distances are in mm of the
     person, not of the template. Volumes are those of the label file and of `predict`, both in the scan's own voxels.
+    A structure that a subject's label map does not mark has no row; where nobody looked nothing counts.
     The processes of a run divide the subjects.
 
     Args:
       store: the prepared data set, which may be another than the run's.
       split: "train" or "test".
-      spec_of_run: what the network was trained on: fixed patch or tiles, and their size.
+      spec_of_run: what the network was trained on: structures, fixed patch or tiles, and their size.
       box: the patch in the voxels of `store` (see `box_for`); None for tiles.
       predictor: the network.
       distances: also compute HD95 and ASD.
@@ -146,16 +182,16 @@ def evaluate_store(
         file that was prepared.
       batch: tiles a call.
       keep: called with each row and predicted mask, in the process that predicted it.
-      test_set: name in the rows; by default the store's, with the split if it is not "test" and then "_scan" for
-        that space.
       progress: show a bar on stderr.
 
+    Returns:
+      Structure -> a row a subject, with the test set that `result_name` says.
+
     Raises:
-      InputError: the split has no subjects, or one cannot be read or predicted (it is named), or see `original_scan`
-        and `Store.person_grid`, on every process.
+      InputError: the split has no subjects, there is no structure in common, or a subject cannot be read or predicted
+        (it is named), or see `original_scan` and `Store.person_grid`, on every process.
     """
-    name = test_set or (store.spec.name if split == "test" else f"{store.spec.name}_{split}")
-    name += "" if test_set or space == "data" else "_scan"
+    structures = common_structures(store.spec, spec_of_run.structures, store.where)
     subjects = store.subjects(split)
     if not subjects:
         raise InputError(
@@ -163,40 +199,60 @@ def evaluate_store(
             "prepare it with another `test_fraction`, or choose another data set."
         )
     persons = store.persons
+    names = {s: result_name(store.spec, s, split, space) for s in structures}
+    # Alone, both are the one structure, whatever it is called.
+    alone = len(spec_of_run.structures) == 1
+    places = [0 if alone else spec_of_run.structures.index(s) for s in structures]
 
-    def scores(some: Sequence[str]) -> list[dict[str, Any]]:
+    def scores(some: Sequence[str]) -> list[dict[str, dict[str, Any]]]:
         out = []
-        for subject in tqdm(some, desc=f"evaluate {name}", unit="scan", disable=not progress, leave=None):
+        title = f"evaluate {store.spec.name}"
+        for subject in tqdm(some, desc=title, unit="scan", disable=not progress, leave=None):
             try:
-                here, own, reference_ml = store.person_grid(subject), store.scan_grid(subject), store.label_ml(subject)
+                here, own = store.person_grid(subject), store.scan_grid(subject)
                 reference = _reference(store, subject, space)
                 probability = predict_volume(store.image(subject), spec_of_run, box, predictor, tiles, batch)
             except InputError as e:
-                raise InputError(f"Subject {subject} of {name} could not be evaluated: {e}") from None
-            predicted = on_scan = to_scan(probability, here, np.eye(4), own.shape, own.affine) > THRESHOLD
-            if space == "data":
-                predicted = probability > THRESHOLD
+                raise InputError(f"Subject {subject} of {store.spec.name} could not be evaluated: {e}") from None
+            on_scan = decide(each_to_scan(probability, here, np.eye(4), own.shape, own.affine), spec_of_run.exclusive)
+            predicted = on_scan if space == "scan" else decide(probability, spec_of_run.exclusive)
             voxel = own.voxel if space == "scan" else here.voxel
-            # Coarser voxels round thin structures off: ml are counted where the label was drawn and `predict` counts.
-            found = dataclasses.replace(
-                score(predicted, reference, voxel, distances=distances),
-                reference_ml=reference_ml,
-                predicted_ml=int(np.count_nonzero(on_scan)) * own.voxel_ml,
-            )
-            if keep is not None:
-                keep(SubjectRow(name, subject, persons[subject], found), predicted)
-            out.append(dataclasses.asdict(found))
+            known = reference != UNMARKED if store.spec.unmarked_value is not None else None
+            of_subject = {}
+            for structure, place in zip(structures, places, strict=True):
+                if structure not in store.marked(subject):
+                    continue
+                ours = mask_of(predicted, place, spec_of_run.exclusive)
+                theirs = mask_of(reference, store.spec.structures.index(structure), store.spec.exclusive)
+                if known is not None:
+                    ours = ours & known
+                counted = mask_of(on_scan, place, spec_of_run.exclusive)
+                # Coarser voxels round thin structures off: ml are counted where the label was drawn, as `predict` does.
+                found = dataclasses.replace(
+                    score(ours, theirs, voxel, distances=distances),
+                    reference_ml=store.label_ml(subject, structure),
+                    predicted_ml=int(np.count_nonzero(counted)) * own.voxel_ml,
+                )
+                if keep is not None:
+                    keep(SubjectRow(names[structure], structure, subject, persons[subject], found), ours)
+                of_subject[structure] = dataclasses.asdict(found)
+            out.append(of_subject)
         return out
 
-    found = processes.divide(subjects, scores)
-    return tuple(
-        SubjectRow(name, s, persons[s], SubjectScore(**values)) for s, values in zip(subjects, found, strict=True)
-    )
+    found = dict(zip(subjects, processes.divide(subjects, scores), strict=True))
+    return {
+        s: tuple(
+            SubjectRow(names[s], s, subject, persons[subject], SubjectScore(**of[s]))
+            for subject, of in found.items()
+            if s in of
+        )
+        for s in structures
+    }
 
 
-def _reference(store: Store, subject: str, space: ScoreSpace) -> Mask:
+def _reference(store: Store, subject: str, space: ScoreSpace) -> NDArray[np.uint8]:
     if space == "data":
-        return store.label(subject) > 0
+        return store.label(subject)
     from tlseg_jax.preprocess.original import original_scan  # a machine that only trains may not have what it needs
 
     label = original_scan(store, subject).label
@@ -275,7 +331,7 @@ def keep_results(run: Path, names: Collection[str]) -> None:
       InputError: the file is damaged.
     """
     path = run / "subjects.csv"
-    rows = read_table(path, COLUMNS)
+    rows = read_table(path, _ALWAYS)
     if any(r["test_set"] not in names for r in rows):
         write_table(path, list(rows[0]), [r for r in rows if r["test_set"] in names])
 
@@ -283,7 +339,7 @@ def keep_results(run: Path, names: Collection[str]) -> None:
 def _save(run: Path, name: str, rows: Sequence[SubjectRow], extra: Mapping[str, Any] | None) -> dict[str, Any]:
     summary_path, table_path = run / "summary.json", run / "subjects.csv"
     summary = _read_summary(summary_path)
-    old = [r for r in read_table(table_path, COLUMNS) if r["test_set"] != name]
+    old = [r for r in read_table(table_path, _ALWAYS) if r["test_set"] != name]
     cells = [*old, *(r.cells() for r in rows)]
     extra_columns = [c for c in DISTANCE_COLUMNS if any(c in r for r in cells)]
     write_table(table_path, [*COLUMNS, *extra_columns], cells)
@@ -305,21 +361,37 @@ def _read_summary(path: Path) -> dict[str, Any]:
 
 
 def format_summary(summaries: Mapping[str, Mapping[str, Any]]) -> str:
-    """An aligned text table, one line a test set, for the terminal; what makes its numbers doubtful stands below."""
+    """An aligned text table, one line a test set, for the terminal; what makes its numbers doubtful stands below.
+
+    Of a data set with several structures the last line is their mean.
+    """
     distances = any("distances_n" in s for s in summaries.values())
-    lines: list[tuple[str, ...]] = [("test set", "n", "IoU mean", "IoU std", "Dice mean", "predicted / reference ml")]
-    if distances:
-        lines = [(*lines[0], "HD95 mm", "without a distance")]
+    header: tuple[str, ...] = ("test set", "n", "IoU mean", "IoU std", "Dice mean", "predicted / reference ml")
+    lines = [(*header, "HD95 mm", "NSD", "without a distance") if distances else header]
     for name, s in summaries.items():
-        spread = "-" if s["iou_std"] is None else f"{s['iou_std']:.3f}"
         volumes = f"{s['predicted_ml_mean']:.2f} / {s['reference_ml_mean']:.2f}"
-        lines.append((name, str(s["n"]), f"{s['iou_mean']:.3f}", spread, f"{s['dice_mean']:.3f}", volumes))
+        lines.append((name, str(s["n"]), *_numbers(s, "iou_mean", "iou_std", "dice_mean"), volumes))
         if distances:
-            hd95, left_out = s.get("hd95_mm_mean"), s.get("distances_undefined")
-            lines[-1] += ("-" if hd95 is None else f"{hd95:.2f}", "-" if left_out is None else str(left_out))
+            left_out = s.get("distances_undefined")
+            lines[-1] += (*_numbers(s, "hd95_mm_mean", "nsd_mean"), "-" if left_out is None else str(left_out))
+    stores = [s["store"] for s in summaries.values() if "structure" in s]
+    for store in dict.fromkeys(s for s in stores if stores.count(s) > 1):
+        ours = [s for s in summaries.values() if s.get("store") == store and "structure" in s]
+        mean = {k: float(np.mean([s[k] for s in ours])) for k in ("iou_mean", "dice_mean")}
+        lines.append((f"mean of {len(ours)} structures", "", *_numbers(mean, "iou_mean", "iou_std", "dice_mean"), ""))
+        lines[-1] += ("",) * (len(lines[0]) - len(lines[-1]))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     doubts = dict.fromkeys(d for s in summaries.values() for d in s.get("doubts", ()))
     return "\n".join(
         ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in lines]
         + [f"warning: {d}" for d in doubts]
+    )
+
+
+def _numbers(summary: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
+    """Three digits of each that is there."""
+    values = [summary.get(k) for k in keys]
+    return tuple(
+        "-" if v is None else f"{v:.2f}" if k.startswith("hd95") else f"{v:.3f}"
+        for k, v in zip(keys, values, strict=True)
     )

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score
-from tlseg_jax.evaluate.results import Keep, ScoreSpace, SubjectRow, save_results
+from tlseg_jax.evaluate.results import Keep, ScoreSpace, SubjectRow, common_structures, result_name, save_results
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_planes
 from tlseg_jax.preprocess.slice_back import canonical_affine, planes_on_scan
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -84,7 +84,7 @@ def evaluate_slices(
       InputError: no structure in common, no volumes in the split, or a volume cannot be read or
         predicted (it is named), or see `original_planes`.
     """
-    structures = common_structures(store, outputs)
+    structures = common_structures(store.spec, outputs, store.where)
     subjects = store.subjects(split)
     if not subjects:
         raise InputError(
@@ -94,7 +94,9 @@ def evaluate_slices(
     scattered = scattered_volumes(store, subjects)
 
     def row(subject: str, structure: str, found: SubjectScore) -> SubjectRow:
-        return SubjectRow(result_name(store, structure, split, space), subject, store.persons[subject], found)
+        return SubjectRow(
+            result_name(store.spec, structure, split, space), structure, subject, store.persons[subject], found
+        )
 
     def results(some: Sequence[str]) -> list[dict[str, Any]]:
         out = []
@@ -139,27 +141,6 @@ def predict_subject(
         return predict_planes(image, predictor, batch), label
     except InputError as e:
         raise InputError(f"Volume {subject} of {store.spec.name} could not be evaluated: {e}") from None
-
-
-def common_structures(store: SliceStore, outputs: Sequence[str]) -> tuple[str, ...]:
-    """The structures of a store that a network with these outputs segments, in the store's order.
-
-    Raises:
-      InputError: there are none.
-    """
-    common = tuple(s for s in store.spec.structures if s in outputs)
-    if not common:
-        raise InputError(
-            f"The network segments {', '.join(outputs)} and {store.where} is labelled with "
-            f"{', '.join(store.spec.structures)}: choose a data set or a run that share a structure by name."
-        )
-    return common
-
-
-def result_name(store: SliceStore, structure: str, split: str = "test", space: ScoreSpace = "data") -> str:
-    """Name of a structure's test set in the tables: STORE_STRUCTURE, then "_train" and "_scan" where they are those."""
-    name = f"{store.spec.name}_{structure}" + ("" if split == "test" else f"_{split}")
-    return name + ("_scan" if space == "scan" else "")
 
 
 def label_ml(store: SliceStore, subject: str, structure: str) -> float | None:

@@ -153,7 +153,9 @@ def _what(d: Mapping[str, Any], config: NetworkConfig) -> str:
     spec = d["spec"]
     if config.dimensions == 2:
         return f"{' and '.join(spec['structures'])} in {spec['modality']} volumes, slice by slice"
-    return f"{spec['structure']} in volumes of the {spec['space']} space"
+    # One structure was told by itself before there could be several.
+    structures = spec.get("structures") or [spec["structure"]]
+    return f"{' and '.join(structures)} in volumes of the {spec['space']} space"
 
 
 def _intended_use(d: Mapping[str, Any], config: NetworkConfig) -> list[str]:

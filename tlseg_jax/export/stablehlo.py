@@ -13,7 +13,7 @@ from jax import export
 from numpy.typing import NDArray
 
 from tlseg_jax.checkpoints.checkpoint_files import first_line
-from tlseg_jax.models.networks import NetworkConfig, probability
+from tlseg_jax.models.networks import NetworkConfig, is_exclusive, probability
 from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.runtime.errors import InputError
 
@@ -48,30 +48,21 @@ def input_shape(config: NetworkConfig) -> str:
 
 def calling_convention(config: NetworkConfig) -> dict[str, Any]:
     """The program's one argument and one result, in words and shapes, for the card."""
-    if config.dimensions == 2:
-        return {
-            "input": {
-                "shape": input_shape(config),
-                "dtype": "float32",
-                "meaning": "prepared planes; x left to right, y back to front, and neighbouring planes as channels",
-            },
-            "output": {
-                "shape": input_shape(config).rsplit(", ", 1)[0] + f", {len(config.outputs)}",
-                "dtype": "float32",
-                "meaning": f"probability of {', '.join(config.outputs)}, each by itself; above 0.5 is inside",
-            },
-            "sides": _sides(config),
-        }
+    shown, how = config.outputs, "each by itself; above 0.5 is inside"
+    if is_exclusive(config):
+        shown = shown[1:]
+        how = "above 0.5 is inside" if len(shown) == 1 else "the largest counts where it is above 1 less their sum"
+    planes = isinstance(config, SliceUNetConfig)
+    what = "patches or volumes; x left to right, y back to front, z up"
+    if planes:
+        what = "planes; x left to right, y back to front, and neighbouring planes as channels"
+    sides = input_shape(config).rsplit(", ", 1)[0] if planes else input_shape(config)
     return {
-        "input": {
-            "shape": input_shape(config),
-            "dtype": "float32",
-            "meaning": "prepared patches or volumes; x left to right, y back to front, z up",
-        },
+        "input": {"shape": input_shape(config), "dtype": "float32", "meaning": f"prepared {what}"},
         "output": {
-            "shape": input_shape(config),
+            "shape": f"{sides}, {len(shown)}",
             "dtype": "float32",
-            "meaning": "probability of the structure; above 0.5 is inside",
+            "meaning": f"probability of {', '.join(shown)}, {how}",
         },
         "sides": _sides(config),
     }
@@ -97,7 +88,7 @@ def export_network(config: NetworkConfig, params: Any, batch_stats: Any, platfor
       platforms: what it is compiled for later; this machine needs none of them.
 
     Returns:
-      (batch, *sides) or (batch, *sides, channels) float32 -> probability, as `calling_convention` says.
+      (batch, *sides) or (batch, *sides, channels) float32 -> probabilities, as `calling_convention` says.
     """
     variables = {"params": params, "batch_stats": batch_stats}
     by_platform = {"cpu": probability(config, "planes")} if "cpu" in platforms else {}
@@ -156,6 +147,8 @@ def load_network(program: bytes, divisor: int, where: str) -> Callable[[NDArray[
         pad = [(0, 0), *((0, -s % divisor) for s in sides)]
         pad += [(0, 0)] * (given.ndim - len(pad))
         out = np.asarray(call(np.pad(given, pad)))
+        if out.ndim == len(sides) + 1:  # of one structure, as programs of volumes once were
+            out = out[..., None]
         return out[(slice(None), *(slice(s) for s in sides))]
 
     return predict

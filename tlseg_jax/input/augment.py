@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Integer, Key
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.input.randomise import randomise
+from tlseg_jax.preprocess.codes import mirror_table
 
 Count = int | Integer[Array, ""]
 _PERMUTATIONS = tuple(itertools.permutations(range(3)))
@@ -27,6 +28,8 @@ class Augmentation:
       affine: rotation to 10 degrees, scaling to 10% and shift to 4% of the side; ours.
       randomise: another contrast, bias field, sharpness and noise (`randomise.randomise`), in place of
         `intensity`, which is the milder form of the same.
+      mirror_codes: label code -> what it is in a mirror (`codes.mirror_table`); (): the same.
+      one_structure: whether a label is 0 and 1 alone.
     """
 
     flip_left_right: bool = False
@@ -34,11 +37,15 @@ class Augmentation:
     intensity: bool = False
     affine: bool = False
     randomise: bool = False
+    mirror_codes: tuple[int, ...] = ()
+    one_structure: bool = True
 
 
 def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool, randomise: bool = False) -> Augmentation:
     """Table 1's augmentation of a data set, plus ours where the recipe says so."""
-    return Augmentation(spec.flip_left_right, spec.random_rotations, intensity, affine, randomise)
+    codes = mirror_table(spec.mirrored, spec.exclusive) if spec.mirrored else ()
+    one = len(spec.structures) == 1 and spec.unmarked_value is None
+    return Augmentation(spec.flip_left_right, spec.random_rotations, intensity, affine, randomise, codes, one)
 
 
 def sample_key(seed: Count, step: Count, sample: Count) -> Key[Array, ""]:
@@ -84,13 +91,13 @@ def augment(
     """Augment one patch; the same key always does the same."""
     flip, turn, warp, intensity = jax.random.split(key, 4)
     if augmentation.random_rotations:
-        image, label = _rotate(turn, image, label)
+        image, label = _rotate(turn, image, label, augmentation.mirror_codes)
     elif augmentation.flip_left_right:
         mirror = _mirrored(flip)
         image = jnp.where(mirror, image[::-1], image)
-        label = jnp.where(mirror, label[::-1], label)
+        label = jnp.where(mirror, in_mirror(label[::-1], augmentation.mirror_codes), label)
     if augmentation.affine:
-        image, label = _affine(warp, image, label)
+        image, label = _affine(warp, image, label, augmentation.one_structure)
     if augmentation.randomise:
         image = randomise(intensity, image)
     elif augmentation.intensity:
@@ -98,23 +105,40 @@ def augment(
     return image, label
 
 
-def _rotate(key: jax.Array, image: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+def in_mirror(label: jax.Array, mirror_codes: tuple[int, ...]) -> jax.Array:
+    """A mirrored label with the codes of the structures' partners."""
+    return jnp.asarray(mirror_codes, label.dtype)[label] if mirror_codes else label
+
+
+def _rotate(
+    key: jax.Array, image: jax.Array, label: jax.Array, mirror_codes: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array]:
     """A random axis permutation that keeps the shape, then a random flip of each axis."""
     shape = image.shape
     keeping = [p for p in _PERMUTATIONS if tuple(shape[i] for i in p) == shape]
     which, flips = jax.random.split(key)
+    choice, flipped = jax.random.randint(which, (), 0, len(keeping)), jax.random.bernoulli(flips, shape=(3,))
+    if mirror_codes:  # what is left stays left in a rotation and becomes right in a mirror
+        odd = jnp.asarray([_is_odd(p) for p in keeping])[choice] ^ (jnp.sum(flipped) % 2 == 1)
+        label = jnp.where(odd, in_mirror(label, mirror_codes), label)
 
     def turn(v: jax.Array) -> jax.Array:
         branches = [lambda v, p=p: jnp.transpose(v, p) for p in keeping]
-        v = jax.lax.switch(jax.random.randint(which, (), 0, len(keeping)), branches, v)
-        for axis, mirror in enumerate(jax.random.bernoulli(flips, shape=(3,))):
+        v = jax.lax.switch(choice, branches, v)
+        for axis, mirror in enumerate(flipped):
             v = jnp.where(mirror, jnp.flip(v, axis), v)
         return v
 
     return turn(image), turn(label)
 
 
-def _affine(key: jax.Array, image: jax.Array, label: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _is_odd(permutation: tuple[int, ...]) -> bool:
+    """Whether an odd number of swaps makes it: such a one of a cube's axes is a mirror image."""
+    pairs = itertools.combinations(permutation, 2)
+    return sum(a > b for a, b in pairs) % 2 == 1
+
+
+def _affine(key: jax.Array, image: jax.Array, label: jax.Array, one_structure: bool) -> tuple[jax.Array, jax.Array]:
     angles, scales, shifts = jax.random.split(key, 3)
     ax, ay, az = jax.random.uniform(angles, (3,), minval=-1, maxval=1) * jnp.deg2rad(10.0)
     one, zero = jnp.ones(()), jnp.zeros(())
@@ -135,6 +159,8 @@ def _affine(key: jax.Array, image: jax.Array, label: jax.Array) -> tuple[jax.Arr
     grid = jnp.stack(jnp.meshgrid(*[jnp.arange(n) for n in image.shape], indexing="ij")).reshape(3, -1)
     at = matrix @ (grid - centre[:, None]) + (centre + shift)[:, None]
     moved = map_coordinates(image, list(at), order=1, mode="nearest").reshape(image.shape)
+    if not one_structure:  # the nearest voxel's code: of many, an interpolation each would cost more than the step
+        return moved, map_coordinates(label, list(at), order=0, mode="nearest").reshape(label.shape)
     # Linear on the mask, cut at one half: smoother than the nearest voxel and never a new value.
     mask = map_coordinates(label.astype(image.dtype), list(at), order=1, mode="nearest")
     return moved, (mask > 0.5).astype(label.dtype).reshape(label.shape)

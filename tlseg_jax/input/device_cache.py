@@ -64,7 +64,7 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
 
     Returns:
       A cache whose picks are {"index": (batch,) int32, "start": (batch, 3) int32} and whose batches are
-      {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8}.
+      {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8} and "marked" as `make_batches` has it.
 
     Raises:
       InputError: the device has no room for it, or an array is damaged.
@@ -81,6 +81,8 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
         labels[i, :x, :y, :z] = store.label(s, b)
     first = jnp.asarray(np.array([b.start for b in boxes], np.int32))
     arrays = {"image": jax.device_put(images), "label": jax.device_put(labels), "first": first}
+    if store.partial:
+        arrays["marked"] = jnp.asarray(np.stack([store.marks(s) for s in subjects]))
     return DeviceCache(arrays, _GatherPatches(size))
 
 
@@ -91,7 +93,8 @@ class _GatherPatches:
     def __call__(self, arrays: Arrays, picks: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
         del seed, step, first
         start = picks["start"] - arrays["first"][picks["index"]]
-        return {k: _cut(arrays[k], picks["index"], start, self.size) for k in ("image", "label")}
+        batch = {k: _cut(arrays[k], picks["index"], start, self.size) for k in ("image", "label")}
+        return batch | ({"marked": arrays["marked"][picks["index"]]} if "marked" in arrays else {})
 
 
 def cache_slices(

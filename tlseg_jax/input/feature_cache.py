@@ -77,7 +77,11 @@ def why_no_features(
         return "Features cannot be kept, as the network's first level is trained."
     if random_patch:
         return "Features cannot be kept, as each step draws its patches at random places."
-    changes = [k for k, v in dataclasses.asdict(augmentation).items() if v and k != "flip_left_right"]
+    changes = [
+        k
+        for k, v in dataclasses.asdict(augmentation).items()
+        if v and k not in ("flip_left_right", "mirror_codes", "one_structure")
+    ]
     if changes:
         what = ", ".join(c.replace("_", " ") for c in changes)
         return f"Features cannot be kept, as each step changes its patches at random ({what})."
@@ -131,7 +135,7 @@ def cache_features(
     network: NetworkConfig,
     variables: Any,
     levels: int,
-    flips: bool,
+    augmentation: Augmentation,
     room: int,
 ) -> FeatureCache:
     """Features of each subject's patch and, where the data are mirrored, of its mirror image.
@@ -143,7 +147,7 @@ def cache_features(
       network: the network, of the type that it trains in.
       variables: its {"params", "batch_stats"}, of which the first levels are frozen.
       levels: how many, from `frozen_levels`.
-      flips: whether training mirrors patches left to right at random.
+      augmentation: of the patches, of which this does the mirroring.
       room: bytes that the device has for it.
 
     Returns:
@@ -153,7 +157,8 @@ def cache_features(
     Raises:
       InputError: the device has no room for it, or an array is damaged.
     """
-    forms = 2 if flips else 1
+    forms = 2 if augmentation.flip_left_right else 1
+    table = np.asarray(augmentation.mirror_codes or range(256), np.uint8)
     rows = forms * len(subjects)
     _check_room(store, len(subjects), feature_bytes(network, levels, box.size, rows), room)
     labels = np.zeros((rows, *box.size), np.uint8)
@@ -161,12 +166,14 @@ def cache_features(
     def patches() -> Iterable[tuple[int, NDArray[Any]]]:
         for i, s in enumerate(subjects):
             image, label = store.image(s, box), store.label(s, box)
-            labels[forms * i : forms * (i + 1)] = np.stack([label, label[::-1]][:forms])
+            labels[forms * i : forms * (i + 1)] = np.stack([label, table[label[::-1]]][:forms])
             yield forms * i, np.stack([image, image[::-1]][:forms])[..., None]
 
     features = _compute(network, variables, levels, box.size, rows, patches())
     arrays = {"features": features, "label": jax.device_put(labels)}
-    return FeatureCache(arrays, _gather_mirrored if flips else _gather)
+    if store.partial:
+        arrays["marked"] = jnp.asarray(np.repeat(np.stack([store.marks(s) for s in subjects]), forms, 0))
+    return FeatureCache(arrays, _gather_mirrored if forms == 2 else _gather)
 
 
 def cache_slice_features(

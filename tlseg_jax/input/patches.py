@@ -71,6 +71,7 @@ class _ReadPatch(grain.transforms.Map):
             "image": self.store.image(subject, box),
             "label": self.store.label(subject, box),
             "index": element["index"],
+            **({"marked": self.store.marks(subject)} if self.store.partial else {}),
         }
 
 
@@ -106,7 +107,8 @@ def make_batches(
 
     Returns:
       Iterator of {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8,
-      "index": (batch,) int32 into `subjects`}; without reading, of {"index", "start": (batch, 3) int32,
+      "index": (batch,) int32 into `subjects`} and, where some mark some structures only, "marked": (batch, structures)
+      uint8; without reading, of {"index", "start": (batch, 3) int32,
       each patch's first voxel, negative where it reaches outside}.
 
     Raises:

@@ -3,17 +3,16 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import grain
 import numpy as np
 from numpy.typing import NDArray
 
+from tlseg_jax.input.sampling import Sampling
 from tlseg_jax.input.stream import stream
 from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore
 from tlseg_jax.runtime.errors import InputError
-
-Sampling = Literal["all", "balanced"]
 
 Regions = Mapping[str, NDArray[np.bool_]]
 """Volume -> (samples, x, y): where a loss that is restricted to a region counts."""

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Key
 
+from tlseg_jax.datasets.structures import BACKGROUND
 from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.models.unet2d import SliceUNetConfig
@@ -81,19 +82,21 @@ def probability(
     """A network's probabilities, to be jitted or exported.
 
     Returns:
-      (variables, image) -> probabilities: of a 3D network (batch, x, y, z) -> (batch, x, y, z) of output 1, the
-      structure; of a 2D network (batch, x, y, channels) -> (batch, x, y, outputs).
+      (variables, image) -> probabilities (batch, *sides, structures) of an image (batch, x, y, z) in 3D and (batch, x,
+      y, channels) in 2D: a softmax where the first output is the background, whose own is left out, else sigmoids.
     """
     module = config.module(lowering=lowering)
 
-    def of(variables: Any, image: Float[Array, "batch x y _"]) -> Float[Array, "batch x y _"]:
-        if config.dimensions == 2:
-            planes: Any = module.apply(variables, image)
-            return jax.nn.sigmoid(planes)
-        logits: Any = module.apply(variables, image[..., None])
-        return jax.nn.softmax(logits)[..., 1]
+    def of(variables: Any, image: Float[Array, "batch x y _"]) -> Float[Array, "batch x y *_"]:
+        logits: Any = module.apply(variables, image if config.dimensions == 2 else image[..., None])
+        return jax.nn.softmax(logits)[..., 1:] if is_exclusive(config) else jax.nn.sigmoid(logits)
 
     return of
+
+
+def is_exclusive(config: NetworkConfig) -> bool:
+    """Whether the outputs share a softmax, the first of which is the background."""
+    return config.outputs[0] == BACKGROUND
 
 
 def count_parameters(params: Any) -> int:

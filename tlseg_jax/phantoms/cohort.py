@@ -99,7 +99,7 @@ def write_cohort(
 
     # Test subjects come first in the numbering, so that more training subjects add to the same cohort.
     persons = range(train + test)
-    note = NOTE.format(name=spec.name, structure=spec.structure, settings=_plain(settings))
+    note = NOTE.format(name=spec.name, structure=spec.shown, settings=_plain(settings))
     with filling_cohort(folder, parameters, note) as beside:
         for kind in ("images", "labels", "masks"):
             (beside / kind).mkdir()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tlseg_jax.datasets.spec import LabelValues
+from tlseg_jax.datasets.structures import ALL, LabelValues
 from tlseg_jax.preprocess.layouts.layouts import Found
 from tlseg_jax.preprocess.reading.header import Header, places_of, read_header
 from tlseg_jax.preprocess.reading.same_grid import check_same_grid
@@ -85,7 +85,7 @@ def _check(files: ScanFiles, label_values: LabelValues, single_slice: bool) -> R
 
 
 def _check_values_fit(path: Path, header: Header, values: LabelValues) -> None:
-    if values == "all":
+    if values == ALL:
         return
     for value in values:
         places_of(path, header, value)

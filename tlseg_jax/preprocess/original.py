@@ -26,7 +26,7 @@ def original_scan(store: Store, subject: str) -> Scan:
       InputError: a file is not there any more, is not the one that was prepared, or cannot be read.
     """
     try:
-        return read_scan(_files(store, subject), store.spec.label_values)
+        return read_scan(_files(store, subject), store.spec.labels)
     except ExclusionError as e:
         raise InputError(str(e)) from None
 

@@ -7,16 +7,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine, Grid
+from tlseg_jax.preprocess.codes import anywhere, mask_of
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan
 from tlseg_jax.preprocess.steps.bias import correct_bias
 from tlseg_jax.preprocess.steps.normalise import zscore
 from tlseg_jax.preprocess.steps.register import register
-from tlseg_jax.preprocess.steps.resample import label_to_grid, to_grid
+from tlseg_jax.preprocess.steps.resample import codes_to_grid, mask_to_grid, to_grid
 from tlseg_jax.preprocess.steps.strip import brain_mask, foreground, own_brain, strip
 from tlseg_jax.preprocess.steps.template import mni305_grid, native_grid
 
@@ -55,22 +56,22 @@ class Prepared:
 
     Attributes:
       image: grid.shape, z-scored.
-      label: grid.shape; None where the scan has none.
+      label: grid.shape codes (`preprocess.codes`); None where the scan has none.
       grid: the voxels that both are on.
       space_to_world: (4, 4) the grid's space mm -> the scan's world RAS mm; with the grid, the scan's
         shape and its affine this takes a prediction back (`resample.to_scan`).
       seconds: time of each step.
       details: what the steps have to say (where the brain mask is from, registration figures).
-      label_right: share of the label on the right of the head's middle plane; None where there is no label.
+      label_right: of each structure that is there the share on the right of the head's middle plane.
     """
 
     image: Float32[np.ndarray, "x y z"]
-    label: Bool[np.ndarray, "x y z"] | None
+    label: UInt8[np.ndarray, "x y z"] | None
     grid: Grid
     space_to_world: Affine
     seconds: dict[str, float]
     details: dict[str, Any]
-    label_right: float | None = None
+    label_right: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def needs_registration(scan: Scan, spec: DatasetSpec, settings: PrepareSettings) -> bool:
@@ -139,14 +140,14 @@ def preprocess_scan(
         image = to_grid(image, scan.affine, grid, to_world, settings.order)
         label = None
         if scan.label is not None:
-            label = label_to_grid(scan.label, scan.affine, grid, to_world)
-            if not label.any():
+            label = codes_to_grid(scan.label, scan.affine, grid, to_world, len(spec.structures), spec.exclusive)
+            if not anywhere(label).any():
                 raise ExclusionError(
                     f"{name}: nothing of its label is left on the {spec.space} grid of {_by(grid.shape)} "
                     "voxels: check the label, the orientation in the headers, or choose a smaller `spacing`."
                 )
         middle = 0.0 if spec.space == "MNI305" else _middle(scan, head)
-        right = None if label is None else _share_right(label, grid, middle)
+        right = {} if label is None else _shares_right(label, spec, grid, middle)
     mask = None
     with step("strip"):
         if spec.skull_strip:
@@ -157,7 +158,7 @@ def preprocess_scan(
         if spec.normalise == "mask":
             if mask is None:
                 known = scan.mask if scan.mask is not None else own if own is not None else head
-                mask = label_to_grid(known, scan.affine, grid, to_world)
+                mask = mask_to_grid(known, scan.affine, grid, to_world)
             where = mask
         image = zscore(image, where, name)
     return Prepared(image, label, grid, to_world, seconds, details, right)
@@ -168,10 +169,14 @@ def _middle(scan: Scan, head: NDArray[np.bool_]) -> float:
     return float(scan.affine[0, :3] @ [i.mean() for i in np.nonzero(head)] + scan.affine[0, 3])
 
 
-def _share_right(label: NDArray[np.bool_], grid: Grid, middle: float) -> float:
-    """Share of the label's voxels beyond `middle` on x, in mm of the grid's space, which grows to the right."""
-    x = grid.affine[0, :3] @ np.nonzero(label) + grid.affine[0, 3]
-    return float(np.mean(x > middle))
+def _shares_right(label: NDArray[np.uint8], spec: DatasetSpec, grid: Grid, middle: float) -> dict[str, float]:
+    """Share of each structure's voxels beyond `middle` on x, in mm of the grid's space, which grows to the right."""
+    shares = {}
+    for i, structure in enumerate(spec.structures):
+        where = np.nonzero(mask_of(label, i, spec.exclusive))
+        if where[0].size:
+            shares[structure] = float(np.mean(grid.affine[0, :3] @ where + grid.affine[0, 3] > middle))
+    return shares
 
 
 def _by(shape: tuple[int, int, int]) -> str:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.datasets.spec import DatasetSpec, LabelValues
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import box_of_labels, check_one_value, split_subjects, without_mirroring
@@ -77,7 +78,7 @@ def prepare_dataset(
       settings: the steps' settings.
       layout: one of `layouts.LAYOUTS`.
       desc: of BIDS, which of several segmentations.
-      label_values: values of the label map (or names of segments) that make the structure, or "all"; empty
+      label_values: values of the label map (or names of segments) that make the single structure, or ("all",); empty
         takes the spec's.
       workers: processes; 1 stays in this one.
       test_fraction: share of the scans held out; None takes the paper's.
@@ -236,23 +237,39 @@ def _exclusions(found: Found) -> list[dict[str, str]]:
 
 
 def effective_spec(spec: DatasetSpec, label_values: LabelValues) -> DatasetSpec:
-    """The spec with the label values that are asked for."""
-    values = label_values or spec.label_values
-    if values != "all":  # numbers before names
-        values = tuple(sorted(set(values), key=lambda v: (isinstance(v, str), v)))
-    return dataclasses.replace(spec, label_values=values)
+    """The spec with the label values that are asked for.
+
+    Raises:
+      InputError: there are several structures, each of which has values of its own.
+    """
+    if label_values and len(spec.structures) > 1:
+        raise InputError(
+            f"`label_values` is of one structure, and {spec.name} shows {spec.shown}: give `structures` instead."
+        )
+    values = (label_values,) if label_values else spec.label_values
+
+    def in_order(of: LabelValues) -> LabelValues:  # numbers before names
+        return tuple(sorted(set(of), key=lambda v: (isinstance(v, str), v)))
+
+    return dataclasses.replace(spec, label_values=tuple(map(in_order, values)))
 
 
 def check_named(scans: Sequence[ScanFiles], spec: DatasetSpec) -> None:
     """Check that the first label map holds one value, where none is named, before the work of a whole folder.
 
     Raises:
-      InputError: it holds several, which it lists.
+      InputError: it holds several, which it lists; or a scan is said to mark what the data set does not show.
     """
-    if spec.label_values or not scans or scans[0].label is None:
+    for files in scans:
+        if unknown := [s for s in files.marked if s not in spec.structures]:
+            raise InputError(
+                f"{files.subject} is listed as marking {unknown[0]}, and {spec.name} shows {spec.shown}: correct the "
+                "column 'structures' of the list, or name the structure with `structures`."
+            )
+    if spec.label_values != ((),) or not scans or scans[0].label is None:
         return
     try:
-        check_values_named(scans[0].label, spec.structure)
+        check_values_named(scans[0].label, spec.labels)
     except UnnamedValuesError as e:
         raise InputError(str(e)) from None
     except ExclusionError:
@@ -269,7 +286,7 @@ def plan_scans(scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareS
         record = kept_record(folder, files.subject, fingerprint)
         if record is not None:
             # Where the files lie and whose they are may have changed with no change to the voxels.
-            reused[files.subject] = record | origin(files)
+            reused[files.subject] = {k: v for k, v in record.items() if k != "marked"} | origin(files)
         else:
             jobs.append(SubjectJob(files, spec, settings, source, fingerprint, folder, store_root / REGISTRATIONS))
     return Plan(reused, tuple(jobs))
@@ -283,6 +300,13 @@ def _shaping(spec: DatasetSpec, settings: PrepareSettings) -> dict[str, Any]:
     """All that a prepared volume depends on besides the source's files."""
     keys = ("space", "dimensions", "spacing", "skull_strip", "normalise", "label_values")
     fields = {k: v for k, v in spec.to_dict().items() if k in keys}
+    (fields["label_values"], *others) = fields["label_values"]
+    if others:  # a single structure's are told as they always were, so that what was prepared stays
+        fields |= {k: spec.to_dict()[k] for k in ("label_values", "structures", "exclusive")}
+    elif fields["label_values"] == ["all"]:
+        fields["label_values"] = "all"
+    if spec.unmarked_value is not None:
+        fields["unmarked_value"] = spec.unmarked_value
     return fields | settings.to_dict() | {f"register_{k}": v for k, v in register.PARAMETERS.items()}
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.splits import assign_splits
+from tlseg_jax.datasets.structures import mirrored
 from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.codes import anywhere
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.split_map import NOBODY_LEFT, earlier_sides, unite_scans
 from tlseg_jax.preprocess.steps import crop
@@ -73,7 +75,7 @@ def box_of_labels(
     lost = {}
     for s in train:
         if not crop.encloses(box, Box.from_dict(records[s]["label_box"])):
-            label = open_array(folder / "subjects" / f"{s}.zarr", "label").read().result() > 0
+            label = anywhere(open_array(folder / "subjects" / f"{s}.zarr", "label").read().result())
             lost[s] = (crop.lost_voxels(label, box), int(label.sum()))
     return box, [crop.box_warning(lost, spec.patch_size)] if lost else []
 
@@ -84,11 +86,11 @@ def check_one_value(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) ->
     Raises:
       InputError: they do not.
     """
-    holder = {tuple(r["label_values"]): s for s, r in sorted(records.items()) if r.get("label_values")}
-    if not spec.label_values and len(holder) > 1:
-        named = " and ".join(f"{v[0]} in {s}" for v, s in sorted(holder.items())[:4])
+    holder = {tuple(map(tuple, r["label_values"])): s for s, r in sorted(records.items()) if r.get("label_values")}
+    if spec.label_values == ((),) and len(holder) > 1:
+        named = " and ".join(f"{v[0][0]} in {s}" for v, s in sorted(holder.items())[:4])
         raise InputError(
-            f"The label maps hold different values ({named}) and none is named as the {spec.structure}: name those "
+            f"The label maps hold different values ({named}) and none is named as the {spec.shown}: name those "
             "that make it with `label_values=A,B`, or take every value above 0 with `label_values=all`."
         )
 
@@ -108,9 +110,10 @@ def without_mirroring(
     """
     if mirror is not None:
         return dataclasses.replace(spec, flip_left_right=mirror, random_rotations=mirror and spec.random_rotations), []
-    right = [r["label_right"] for r in records.values() if r.get("label_right") is not None]
-    side = "right" if min(right, default=0) > _ONE_SIDED else "left" if max(right, default=1) < 1 - _ONE_SIDED else ""
-    if not side or not (spec.flip_left_right or spec.random_rotations):
+    if not (spec.flip_left_right or spec.random_rotations):
+        return spec, []
+    said = _one_sided(records, spec)
+    if not said:
         return spec, []
     what = " and ".join(
         word
@@ -121,7 +124,22 @@ def without_mirroring(
         if on
     )
     return dataclasses.replace(spec, flip_left_right=False, random_rotations=False), [
-        f"The {spec.structure} lies on the {side} in every subject, so training patches will not be {what}, as "
-        f"{spec.name} has it: where both sides are meant, name the values of both with `label_values`, and where "
-        "it may lie on either (a lesion), give `mirror`."
+        f"{said}, so training patches will not be {what}, as {spec.name} has it: where both sides are meant, name the "
+        "values of both with `label_values` or `structures`, and where it may lie on either (a lesion), give `mirror`."
     ]
+
+
+def _one_sided(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) -> str:
+    """Which structure of one side has no partner of the other, in words; empty where all have."""
+    if spec.mirrored is None:
+        sided = [s for s in spec.structures if mirrored((s,), spec.mirror_pairs) is None]
+        return f"One of {', '.join(sided)} has no partner of the other side among {spec.shown}"
+    for i, structure in enumerate(spec.structures):
+        if spec.mirrored[i] != i:
+            continue
+        found = (r.get("label_right", {}) for r in records.values())
+        right = [r[structure] for r in found if structure in r]
+        if right and (min(right) > _ONE_SIDED or max(right) < 1 - _ONE_SIDED):
+            side = "right" if right[0] > 0.5 else "left"
+            return f"The {structure} lies on the {side} in every subject"
+    return ""

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.geometry import Affine
+from tlseg_jax.geometry import Affine, Grid
+from tlseg_jax.preprocess.codes import anywhere, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.planes import digest_of
@@ -46,12 +48,13 @@ class SubjectJob:
 
 
 def origin(files: ScanFiles) -> dict[str, Any]:
-    """Whose scan it is and where its files are."""
+    """Whose scan it is, where its files are, and what its label map marks where that is not all."""
     return {
         "person": files.person,
         "image": str(files.image),
         "label": str(files.label) if files.label else None,
         "mask": str(files.mask) if files.mask else None,
+        **({"marked": list(files.marked)} if files.marked else {}),
     }
 
 
@@ -66,11 +69,12 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
     """
     start = time.perf_counter()
     try:
-        scan = read_scan(job.files, job.spec.label_values, job.spec.structure)
+        scan = read_scan(job.files, job.spec.labels)
         read = round(time.perf_counter() - start, 3)
         known, seconds, details = _registration(job, scan)
         done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
-        assert done.label is not None
+        assert done.label is not None and scan.label is not None
+        shown = anywhere(done.label)
         doubt = no_geometry(job.files.image, scan.affine, scan.image.shape)
         record = {
             **origin(job.files),
@@ -83,12 +87,13 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
             **{f"{k}_sha256": job.source.get(k, {}).get("sha256") for k in ("image", "label", "mask")},
             "image_voxels": digest_of(scan.image),
             "fingerprint": job.fingerprint,
-            "label_voxels": int(done.label.sum()),
-            "label_ml": _millilitres(scan),
-            "label_values": list(scan.label_values),
-            "label_right": done.label_right,
-            "centre_of_mass": list(crop.centre_of_mass(done.label)),
-            "label_box": crop.tight_box(done.label).to_dict(),
+            "label_voxels": _counts(done.label, job.spec, 1),
+            # In the person, not in the common space, where heads are all of one size.
+            "label_ml": _counts(scan.label, job.spec, Grid(scan.image.shape, scan.affine).voxel_ml),
+            "label_values": [list(v) for v in scan.label_values],
+            "label_right": dict(done.label_right),
+            "centre_of_mass": list(crop.centre_of_mass(shown)),
+            "label_box": crop.tight_box(shown).to_dict(),
             "seconds": {"read": read} | seconds | done.seconds,
             "details": details
             | done.details
@@ -114,10 +119,9 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
     return keep_record(job, record)
 
 
-def _millilitres(scan: Scan) -> float:
-    """The label's volume in the person, not in the common space, where heads are all of one size."""
-    assert scan.label is not None
-    return float(scan.label.sum() * abs(np.linalg.det(scan.affine[:3, :3])) / 1000)
+def _counts(codes: NDArray[np.uint8], spec: DatasetSpec, of_one: float) -> dict[str, float]:
+    """Structure -> its voxels times `of_one`."""
+    return {s: int(mask_of(codes, i, spec.exclusive).sum()) * of_one for i, s in enumerate(spec.structures)}
 
 
 def _registration(job: SubjectJob, scan: Scan) -> tuple[Affine | None, dict[str, float], dict[str, Any]]:

@@ -17,10 +17,12 @@ from tlseg_jax.evaluate.results import (
     SubjectRow,
     box_for,
     evaluate_store,
+    result_name,
     save_results,
 )
 from tlseg_jax.figures.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.codes import mask_of
 from tlseg_jax.preprocess.original import original_scan
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.records import doubts_of
@@ -71,21 +73,23 @@ def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Til
       tiles: how volumes of a random patch must have been predicted; None: in any way.
     """
     summary = read_json(run / "summary.json")
-    entry = summary.get("test_sets", {}).get(scored_name(store))
-    if entry is None or entry.get("data") != store_digest(store, store.subjects("test")):
-        return False
-    if not IN_PERSON.items() <= entry.items():  # its ml are a template's
-        return False
-    if isinstance(store, SliceStore) and not ON_SCAN.items() <= entry.items():  # or those of resized pixels
-        return False
-    if entry.get("weights") != summary.get("weights") or (distances and not entry.get("distances", True)):
-        return False
-    return tiles is None or entry.get("tiles", tiles) == tiles
+    entries = [summary.get("test_sets", {}).get(name) for name in scored_names(store)]
+    needed = IN_PERSON if not isinstance(store, SliceStore) else IN_PERSON | ON_SCAN
+    return all(
+        e is not None
+        and e.get("data") == store_digest(store, store.subjects("test"))
+        and needed.items() <= e.items()  # or its ml are a template's, or those of resized pixels
+        and e.get("weights") == summary.get("weights")
+        and (not distances or e.get("distances", True))
+        and (tiles is None or e.get("tiles", tiles) == tiles)
+        for e in entries
+    )
 
 
-def scored_name(store: AnyStore) -> str:
-    """The test set in the tables: of slices that of the structure that counts."""
-    return f"{store.spec.name}_{store.spec.target}" if isinstance(store, SliceStore) else store.spec.name
+def scored_names(store: AnyStore) -> tuple[str, ...]:
+    """The test sets in the tables, one a structure: of slices that of the structure that counts."""
+    counts = (store.spec.target,) if isinstance(store, SliceStore) else store.spec.structures
+    return tuple(result_name(store.spec, s) for s in counts)
 
 
 def assess(
@@ -100,7 +104,7 @@ def assess(
     progress: bool = True,
     figures: bool = True,
     allow_seen: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Any]]:
     """Evaluate a run on a store's subjects and keep the results in the run folder.
 
     Writes `subjects.csv`, `summary.json` (test_sets), `predictions/NAME.npz` (the masks, see `mask_file`) and
@@ -120,7 +124,8 @@ def assess(
       allow_seen: score test subjects that the model was trained on, too.
 
     Returns:
-      The summary of this test set; "seen_in_training" names subjects that the model was trained on.
+      Test set (one a structure, see `result_name`) -> its summary; "seen_in_training" names subjects that the model
+      was trained on.
 
     Raises:
       InputError: the store has voxels of another size than the model was trained on, or the split no subjects,
@@ -137,8 +142,12 @@ def assess(
         )
     box = saved.description["patch_box"]
     place = None if box is None else box_for(store, spec, Box.from_dict(box))
-    kept = KeptMasks()
-    rows = evaluate_store(
+    masks: dict[str, KeptMasks] = {}
+
+    def keep(row: SubjectRow, mask: Mask) -> None:
+        masks.setdefault(row.structure, KeptMasks())(row, mask)
+
+    results = evaluate_store(
         store,
         split,
         spec,
@@ -147,32 +156,35 @@ def assess(
         distances=distances,
         tiles=tiles,
         space=space,
-        keep=kept,
+        keep=keep,
         progress=progress,
     )
-    name = rows[0].test_set
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split) | {"distances": distances, "doubts": doubts_in(store, split)}
     if spec.random_patch:
         extra["tiles"] = tiles
-    kept.gather()
-    if processes.is_chief():
-        save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})
-    entry = save_results(run, rows, extra)
-    if not figures or not processes.is_chief():
-        return entry
-    by_subject = {r.subject: r for r in rows}
-    picked = pick_cases({s: r.score.iou for s, r in by_subject.items()})
-    cases = [_case(store, title, by_subject[s], kept.mask(s), space) for title, s in picked.items()]
-    draw_contours(
-        cases,
-        run / "figures" / f"contours_{name}.png",
-        heading=f"{title_of(saved.description)} tested on {name}",
-        mark=mark_of(synthetic),
-    )
-    return entry
+    entries = {}
+    for structure, rows in results.items():
+        kept = masks.setdefault(structure, KeptMasks())
+        kept.gather()
+        if not rows:  # no label map of this split marks it
+            continue
+        name = rows[0].test_set
+        if processes.is_chief():
+            save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})
+        entries[name] = save_results(run, rows, extra | {"structure": structure})
+        if figures and processes.is_chief():
+            by_subject = {r.subject: r for r in rows}
+            picked = pick_cases({s: r.score.iou for s, r in by_subject.items()})
+            draw_contours(
+                [_case(store, title, by_subject[s], kept.mask(s), space) for title, s in picked.items()],
+                run / "figures" / f"contours_{name}.png",
+                heading=f"{title_of(saved.description)} tested on {name}",
+                mark=mark_of(synthetic),
+            )
+    return entries
 
 
 def _case(store: Store, title: str, row: SubjectRow, predicted: Mask, space: ScoreSpace) -> ContourCase:
@@ -180,14 +192,15 @@ def _case(store: Store, title: str, row: SubjectRow, predicted: Mask, space: Sco
     if space == "scan":
         scan = original_scan(store, subject)
         assert scan.label is not None
-        return ContourCase(title, subject, iou, scan.image, predicted, scan.label, scan.affine, None, ml)
+        truth = mask_of(scan.label, store.spec.structures.index(row.structure), store.spec.exclusive)
+        return ContourCase(title, subject, iou, scan.image, predicted, truth, scan.affine, None, ml)
     return ContourCase(
         title,
         subject,
         iou,
         store.image(subject),
         predicted,
-        store.label(subject) > 0,
+        store.mask(subject, row.structure),
         store.grid(subject).affine,
         store.person_grid(subject).voxel_ml,
         ml,

@@ -8,15 +8,8 @@ import numpy as np
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.evaluate.results import KeptMasks, ScoreSpace, SubjectRow
-from tlseg_jax.evaluate.slice_results import (
-    common_structures,
-    evaluate_slices,
-    predict_subject,
-    reference_mask,
-    result_name,
-    save_slice_results,
-)
+from tlseg_jax.evaluate.results import KeptMasks, ScoreSpace, SubjectRow, common_structures, result_name
+from tlseg_jax.evaluate.slice_results import evaluate_slices, predict_subject, reference_mask, save_slice_results
 from tlseg_jax.figures.contours import pick_cases
 from tlseg_jax.figures.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.models.unet2d import SliceUNetConfig
@@ -69,7 +62,10 @@ def assess_slices(
     predictor = load_slice_predictor(saved)
     assert isinstance(saved.config, SliceUNetConfig)
     outputs, channels = saved.config.outputs, saved.config.channels
-    masks = {result_name(store, s, split, space): KeptMasks() for s in common_structures(store, outputs)}
+    masks = {
+        result_name(store.spec, s, split, space): KeptMasks()
+        for s in common_structures(store.spec, outputs, store.where)
+    }
 
     def keep(row: SubjectRow, mask: Mask) -> None:
         masks[row.test_set](row, mask)
@@ -91,7 +87,7 @@ def assess_slices(
     entries = save_slice_results(run, results, extra)
     if not figures or not processes.is_chief():
         return entries
-    target = common_structures(store, outputs)[-1]
+    target = common_structures(store.spec, outputs, store.where)[-1]
     rows = results.rows[target]
     picked = pick_cases({r.subject: r.score.iou for r in rows})
     cases = [

@@ -9,7 +9,7 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
-from tlseg_jax.studies.assess import scored_name
+from tlseg_jax.studies.assess import scored_names
 from tlseg_jax.studies.cells import Cell, PretrainCell, pretraining_of
 from tlseg_jax.studies.results_table import Role
 from tlseg_jax.studies.study import Study
@@ -68,11 +68,10 @@ class StudyData:
 
     def roles_of_cell(self, cell: Cell) -> dict[str, Role]:
         """Test set -> what it is to a cell's model."""
-        target, *rest = map(scored_name, self.tests_of_cell(cell))
-        unseen = set(map(scored_name, self.unseen))
-        roles: dict[str, Role] = {target: "target"}
-        for name in rest:
-            roles[name] = "unseen" if name in unseen else "pretask"
+        target, *rest = self.tests_of_cell(cell)
+        roles: dict[str, Role] = dict.fromkeys(scored_names(target), "target")
+        for store in rest:
+            roles |= dict.fromkeys(scored_names(store), "unseen" if store in self.unseen else "pretask")
         return roles
 
 

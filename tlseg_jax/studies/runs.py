@@ -21,7 +21,7 @@ from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_name, title_of
+from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_names, title_of
 from tlseg_jax.studies.assess_slices import assess_slices
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
@@ -116,7 +116,7 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
     spec = PAPER_SPECS[UNSEEN]
     if isinstance(store, SliceStore):
         return []
-    if store.spec.name == UNSEEN or store.spec.structure != spec.structure:
+    if store.spec.name == UNSEEN or store.spec.structures != spec.structures:
         return []
     if place.store is not None and not is_prepared(place.store / UNSEEN):
         log.info(
@@ -266,7 +266,7 @@ def _watched_still(store: SliceStore, folder: Path) -> bool:
     path, now = folder / _WATCHED, store_digest(store, store.subjects("test"))
     before = read_json(path).get("data") if path.exists() else None
     if before is None and (folder / "summary.json").exists():  # of before that was kept
-        before = read_json(folder / "summary.json").get("test_sets", {}).get(scored_name(store), {}).get("data")
+        before = read_json(folder / "summary.json").get("test_sets", {}).get(scored_names(store)[0], {}).get("data")
     if before == now:
         return True
     gone = before is not None and forget_test_losses(folder)

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from tlseg_jax.input.sampling import Sampling
 from tlseg_jax.runtime.bounds import Count, Labelled, Positive, Rate
-from tlseg_jax.train.job_settings import Sampling
 from tlseg_jax.train.step import FrozenBN
 from tlseg_jax.transfer.freeze import Freeze
 from tlseg_jax.transfer.restore import Head

@@ -20,7 +20,7 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.messages import log, quiet
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.studies.assess import scored_name
+from tlseg_jax.studies.assess import scored_names
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretraining_of
 from tlseg_jax.studies.data import StudyData, open_data
 from tlseg_jax.studies.group import Group, Member, group_cells, train_group
@@ -108,7 +108,7 @@ class Sweep:
         folder, tests, first = folder_of(self.folder, cell), self.tests(cell), None
         if isinstance(cell, Cell) and (first := pretraining_of(cell)) and not self._trained(first):
             return False
-        if any(not (folder / "predictions" / f"{scored_name(t)}.npz").exists() for t in tests):
+        if any(not (folder / "predictions" / f"{n}.npz").exists() for t in tests for n in scored_names(t)):
             return False
         settings = run_settings(self.store(cell), self.job(cell), self._record(first) if first else None)
         return is_done(self.place, folder, settings, tests)
@@ -142,7 +142,7 @@ class Sweep:
         if isinstance(cell, Cell):
             roles = self.data.roles_of_cell(cell)
         else:
-            roles = {scored_name(self.store(cell)): "pretask"}
+            roles = dict.fromkeys(scored_names(self.store(cell)), "pretask")
         return DoneCell(cell, folder, int(read_json(folder / "summary.json")["n"]), self.job(cell).freeze, roles)
 
     def run(self, execution: Execution, *, devices: Sequence[Any] = (), together: int | None = 1) -> Swept:
@@ -316,7 +316,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         "name": study.name,
         "kind": data.target.spec.kind,
         "task": study.task,
-        "unseen": [scored_name(u) for u in data.unseen],
+        "unseen": [n for u in data.unseen for n in scored_names(u)],
         "n": [ALL if n is None else n for n in study.n],
         "seeds": study.seeds,
         "folds": study.folds,
@@ -336,7 +336,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         "synthetic": bool(data.target.manifest.get("synthetic", False)),
         **IN_PERSON,
         "settings": settings,
-        "stores": {scored_name(x): elsewhere.current().name(x.folder.absolute()) for x in stores},
+        "stores": {n: elsewhere.current().name(x.folder.absolute()) for x in stores for n in scored_names(x)},
         "exclusions": {x.spec.name: list(x.manifest.get("exclusions", [])) for x in stores},
         "failed": [{"cell": c, "reason": r} for c, r in failed.items()],
         "missing": list(missing),

@@ -101,7 +101,7 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
             "prepare it again under another name."
         )
     if isinstance(spec, DatasetSpec):
-        for field in ("structure", "space", "skull_strip", "random_patch", "split_group"):
+        for field in ("structures", "space", "skull_strip", "random_patch", "split_group"):
             there, asked = getattr(store.spec, field), getattr(spec, field)
             if there != asked:
                 raise InputError(

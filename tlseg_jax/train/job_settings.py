@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from tlseg_jax.input.slices import Sampling
+from tlseg_jax.input.sampling import Sampling
 from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.train.step import FrozenBN

@@ -7,13 +7,15 @@ import jax
 import numpy as np
 
 from tlseg_jax.checkpoints.state import TrainState
-from tlseg_jax.evaluate.inference import THRESHOLD, predict_volume
+from tlseg_jax.evaluate.inference import predict_volume
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.input.augment import Augmentation, augmentation_for
+from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings, Length
-from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.parallel import local_state
 from tlseg_jax.train.predictors import make_predictor
 from tlseg_jax.train.step import Inputs, Objective, patch_inputs
@@ -33,11 +35,16 @@ class PatchData:
         """Take `store` for a run of `job`.
 
         Raises:
-          InputError: the store has no patch to train on.
+          InputError: the store has no patch to train on, or other structures than the network.
         """
         from tlseg_jax.input.patches import training_box
 
-        self.store, self.job, self.box = store, job, training_box(store)
+        if len(job.network.outputs) != len(store.spec.outputs):
+            raise InputError(
+                f"{store.where} shows {store.spec.shown} and the network has the outputs "
+                f"{', '.join(job.network.outputs)}: they must be the same."
+            )
+        self.store, self.job, self.box, self._partial = store, job, training_box(store), store.partial
 
     def length(self, subjects: Sequence[str]) -> Length:
         """How long the run is."""
@@ -49,7 +56,7 @@ class PatchData:
         spec, box = self.store.spec, self.box
         size = "x".join(map(str, box.size if box else spec.patch_size))
         return {
-            "data": f"{self.store.where} ({spec.structure}, {spec.space} space)",
+            "data": f"{self.store.where} ({spec.shown}, {spec.space} space)",
             "patch": f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}"),
             "labelled scans": f"{len(subjects)}: " + ", ".join(subjects),
         }
@@ -59,8 +66,10 @@ class PatchData:
         return {"patch_box": self.box.to_dict() if self.box else None}
 
     def loss(self) -> Objective:
-        """The recipe's loss."""
-        return get_loss(self.job.recipe.loss)
+        """The recipe's loss, over the structures that a label map marks."""
+        return label_loss(
+            self.job.recipe.loss, len(self.store.spec.structures), self.store.spec.exclusive, self._partial
+        )
 
     def inputs(self) -> Inputs:
         """The augmentation of Table 1, plus ours where the recipe says so."""
@@ -68,7 +77,9 @@ class PatchData:
 
     def program_key(self) -> Hashable:
         """The shape of a patch and the augmentation."""
-        return ("volumes", self.box.size if self.box else self.store.spec.patch_size, self._augmentation())
+        spec = self.store.spec
+        size = self.box.size if self.box else spec.patch_size
+        return ("volumes", size, self._augmentation(), len(spec.structures), spec.exclusive, self._partial)
 
     def _augmentation(self) -> Augmentation:
         recipe = self.job.recipe
@@ -112,9 +123,10 @@ class PatchData:
         """Shapes and types of a batch with features in place of the image."""
         from tlseg_jax.input.feature_cache import feature_shapes
 
-        label = self.batch_shapes()["label"]
+        shapes = self.batch_shapes()
+        label = shapes["label"]
         features = feature_shapes(self.job.network, levels, label.shape[1:], label.shape[0])
-        return {"features": features, "label": label}
+        return {"features": features} | {k: v for k, v in shapes.items() if k != "image"}
 
     def feature_bytes(self, subjects: Sequence[str], levels: int) -> int:
         """What `feature_cache` would take."""
@@ -129,16 +141,20 @@ class PatchData:
         from tlseg_jax.input.feature_cache import cache_features
 
         assert self.box is not None
-        flips = self._augmentation().flip_left_right
-        return cache_features(self.store, subjects, self.box, self.job.network, variables, levels, flips, room)
+        changes = self._augmentation()
+        return cache_features(self.store, subjects, self.box, self.job.network, variables, levels, changes, room)
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch, for counting FLOPs."""
         shape = (self.job.recipe.batch_size, *(self.box.size if self.box else self.store.spec.patch_size))
-        return {"image": jax.ShapeDtypeStruct(shape, np.float16), "label": jax.ShapeDtypeStruct(shape, np.uint8)}
+        shapes = {"image": jax.ShapeDtypeStruct(shape, np.float16), "label": jax.ShapeDtypeStruct(shape, np.uint8)}
+        if self._partial:
+            marks = (self.job.recipe.batch_size, len(self.store.spec.structures))
+            shapes["marked"] = jax.ShapeDtypeStruct(marks, np.uint8)
+        return shapes
 
     def validator(self, subjects: Sequence[str]) -> Callable[[TrainState], float]:
-        """state -> mean IoU over `subjects`, against their whole labels; the processes of a run divide them."""
+        """state -> mean IoU of structures and `subjects`, against whole labels; the processes of a run divide them."""
         store = self.store
 
         def validate(state: TrainState) -> float:
@@ -146,8 +162,11 @@ class PatchData:
             predictor = make_predictor(self.job.network, ours.params, ours.batch_stats)
 
             def one(s: str) -> float:
-                found = predict_volume(store.image(s), store.spec, self.box, predictor) > THRESHOLD
-                return score(found, store.label(s) > 0, store.grid(s).voxel).iou
+                codes = decide(predict_volume(store.image(s), store.spec, self.box, predictor), store.spec.exclusive)
+                places = [store.spec.structures.index(m) for m in store.marked(s)]
+                found = [mask_of(codes, i, store.spec.exclusive) for i in places]
+                truth = [mask_of(store.label(s), i, store.spec.exclusive) for i in places]
+                return float(np.mean([score(f, t, store.grid(s).voxel).iou for f, t in zip(found, truth, strict=True)]))
 
             return float(np.mean(processes.divide(subjects, lambda some: [one(s) for s in some])))
 

@@ -28,8 +28,8 @@ def make_predictor(
     """The network as a plain function on NumPy arrays.
 
     Returns:
-      Of a 3D network (batch, x, y, z) z-scored image -> (batch, x, y, z) float32 probability of output
-      1, the structure. Of a 2D network (batch, x, y, channels) -> (batch, x, y, outputs) float32.
+      (batch, x, y, z) z-scored image of a 3D network, or (batch, x, y, channels) of a 2D one -> (batch, *sides,
+      structures) float32 probabilities.
     """
     variables = jax.device_put({"params": params, "batch_stats": batch_stats})
 

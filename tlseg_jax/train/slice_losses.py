@@ -16,9 +16,9 @@ from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.batch_sums import mean_over, sum_over
 
-PixelLogits = Float[Array, "batch x y outputs"]
-Target = Float[Array, "batch x y outputs"]
-Region = Shaped[Array, "batch x y"]
+PixelLogits = Float[Array, "batch *sides outputs"]
+Target = Float[Array, "batch *sides outputs"]
+Region = Shaped[Array, "batch *sides"]
 SliceLoss = Callable[..., Float[Array, ""]]
 """(logits, target, region, axis=None) -> a scalar."""
 LIVER = "liver"
@@ -60,7 +60,7 @@ def sigmoid_dice(
       From 0 (perfect) to 1.
     """
     p = jax.nn.sigmoid(logits)
-    axes = (0, 1, 2)
+    axes = tuple(range(logits.ndim - 1))
     overlap, sizes = sum_over(jnp.stack([jnp.sum(p * target, axes), jnp.sum(p, axes) + jnp.sum(target, axes)]), axis)
     return jnp.mean(1 - (2 * overlap + 1) / (sizes + 1))
 
@@ -87,7 +87,7 @@ def generalised_dice(
       From 0 (perfect) to 1.
     """
     p = jax.nn.sigmoid(logits)
-    axes = (0, 1, 2)
+    axes = tuple(range(logits.ndim - 1))
     # Means in place of sums: the number of pixels cancels, and float32 has no large powers to hold.
     # Complements come from their own logits: 1 - p would lose the last digits of a sure prediction.
     reference = jnp.concatenate([jnp.mean(target, axes), jnp.mean(1 - target, axes)])
@@ -131,7 +131,7 @@ def liver_cross_entropy(
     if region is None:
         raise ValueError("the loss liver_bce needs the liver's region, (batch, x, y): give a label or a prediction")
     weight = jnp.where(jnp.asarray(whole), 1.0, region[..., None].astype(logits.dtype))
-    axes = (0, 1, 2)
+    axes = tuple(range(logits.ndim - 1))
     entropy = optax.sigmoid_binary_cross_entropy(logits, target)
     weight = jnp.broadcast_to(weight, entropy.shape)
     total, each = sum_over(jnp.stack([jnp.sum(weight, axes), jnp.sum(weight * entropy, axes)]), axis)

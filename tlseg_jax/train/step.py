@@ -35,15 +35,19 @@ Objective = Callable[..., jax.Array]
 def patch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa: B008 - frozen
     """Inputs from {"image": (batch, x, y, z), "label": (batch, x, y, z)}; the target is the label, int32.
 
+    With "marked" (batch, structures), of data that mark some structures only, it is (label, marked).
+
     Of {"features": ..., "label"} (`input.feature_cache`) both are taken as they are: they are of augmented patches.
     """
 
-    def inputs(batch: Batch, step: jax.Array, seed: Any, first: Any = 0) -> tuple[Any, jax.Array]:
-        if "features" in batch:
-            return batch["features"], batch["label"].astype(jnp.int32)
-        image = batch["image"].astype(jnp.float32)
-        image, label = augment_batch(image, batch["label"], seed, step, augmentation, first)
-        return image[..., None], label.astype(jnp.int32)
+    def inputs(batch: Batch, step: jax.Array, seed: Any, first: Any = 0) -> tuple[Any, Any]:
+        image, label = batch.get("features"), batch["label"]
+        if image is None:
+            patch = batch["image"].astype(jnp.float32)
+            patch, label = augment_batch(patch, label, seed, step, augmentation, first)
+            image = patch[..., None]
+        target = label.astype(jnp.int32)
+        return image, (target, batch["marked"]) if "marked" in batch else target
 
     return inputs
 

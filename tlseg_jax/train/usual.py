@@ -37,8 +37,9 @@ def network_for(spec: AnySpec, name: str | None, precision: str, channels: int =
             f"The network {chosen.name} is {chosen.dimensions}D and {spec.name} is a data set of {spec.kind}: "
             f"choose `network={USUAL_NETWORK[spec.kind]}`."
         )
-    if isinstance(spec, SliceSpec) and isinstance(chosen, SliceUNetConfig):
+    chosen = dataclasses.replace(chosen, outputs=spec.outputs)
+    if isinstance(chosen, SliceUNetConfig):
         if channels % 2 == 0:
             raise InputError(f"`slice_channels={channels}` has no middle slice: give an odd number.")
-        chosen = dataclasses.replace(chosen, outputs=spec.structures, channels=channels)
+        chosen = dataclasses.replace(chosen, channels=channels)
     return dataclasses.replace(chosen, dtype=precision)

@@ -6,7 +6,8 @@ from typing import Any, Literal
 import numpy as np
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel, list_differences
-from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.datasets.structures import SIDES
+from tlseg_jax.models.networks import NetworkConfig, is_exclusive
 from tlseg_jax.runtime.errors import InputError
 
 Head = Literal["keep", "reset"]
@@ -33,11 +34,10 @@ def restore_pretrained(
 ) -> Restored:
     """The pre-trained parameters in the shape of a new network.
 
-    A head with the same outputs is kept, as the brain paper does (both of its tasks have two channels), unless
-    `head` is "reset". The outputs of a 2D network are independent of each other: of another set of outputs
-    those of the same name are kept, the rest dropped, and new ones start afresh (section 3.2.3 of the
-    liver report keeps the tumour's and deletes the liver's). A 3D network's share one softmax: another
-    number of them is always replaced by the fresh head.
+    A head with the same outputs is kept, unless `head` is "reset", and so is one of a single structure for a single
+    other one, as the brain paper does (its tasks have two channels each). Else outputs of the same name are kept, the
+    rest dropped, and new ones start afresh (section 3.2.3 of the liver report keeps the tumour's and deletes the
+    liver's); what had no side starts both sides ("caudate" those of "caudate_left" and "caudate_right").
 
     Args:
       saved: the pre-trained network.
@@ -52,7 +52,9 @@ def restore_pretrained(
     """
     check_dimensions(saved, config, where)
     old_outputs, new_outputs = saved.config.outputs, config.outputs
-    same_outputs = old_outputs == new_outputs if config.dimensions == 2 else len(old_outputs) == len(new_outputs)
+    same_outputs = old_outputs == new_outputs or (
+        is_exclusive(saved.config) and is_exclusive(config) and len(old_outputs) == len(new_outputs) == 2
+    )
     fresh = {k: v for k, v in variables["params"].items() if k != "head"}
     old = {k: v for k, v in saved.params.items() if k != "head"}
     lines = list_differences(
@@ -68,17 +70,15 @@ def restore_pretrained(
         )
     source = variables["params"]["head"]
     afresh = frozenset(f"head/{k}" for k in source)
-    if config.dimensions == 3 and not same_outputs:
-        message = f"head replaced: the pre-trained one has {len(old_outputs)} outputs, this task {len(new_outputs)}"
-    elif head == "reset":
+    if head == "reset":
         message = "head reset: started afresh, as asked"
     elif same_outputs:
         source, afresh = saved.params["head"], frozenset()
         message = f"head kept: the same {len(new_outputs)} output(s), {', '.join(new_outputs)}"
     else:
         source, message = _match_outputs(saved.params["head"], old_outputs, source, new_outputs)
-        if set(old_outputs) & set(new_outputs):
-            new = [i for i, o in enumerate(new_outputs) if o not in old_outputs]
+        new = [i for i, o in enumerate(new_outputs) if _start_of(o, old_outputs) is None]
+        if len(new) < len(new_outputs):
             afresh = frozenset(f"{k}[{i}]" for k in afresh for i in new)
     return Restored({"params": old | {"head": source}, "batch_stats": saved.batch_stats}, message, afresh)
 
@@ -100,14 +100,22 @@ def _match_outputs(
     old: dict[str, Any], old_outputs: tuple[str, ...], new: dict[str, Any], new_outputs: tuple[str, ...]
 ) -> tuple[dict[str, Any], str]:
     """The new head with the old one's columns wherever an output has the same name, and what became of each."""
-    kept = [o for o in new_outputs if o in old_outputs]
+    starts = {o: s for o in new_outputs if (s := _start_of(o, old_outputs)) is not None}
     head = {k: np.array(v) for k, v in new.items()}
-    for output in kept:
+    for output, start in starts.items():
         for k in head:
-            head[k][..., new_outputs.index(output)] = np.asarray(old[k])[..., old_outputs.index(output)]
+            head[k][..., new_outputs.index(output)] = np.asarray(old[k])[..., old_outputs.index(start)]
     parts = [
-        ("kept", kept),
-        ("dropped", [o for o in old_outputs if o not in new_outputs]),
-        ("started afresh", [o for o in new_outputs if o not in old_outputs]),
+        ("kept", [o if o == s else f"{o} (from {s})" for o, s in starts.items()]),
+        ("dropped", [o for o in old_outputs if o not in starts.values()]),
+        ("started afresh", [o for o in new_outputs if o not in starts]),
     ]
     return head, "head by output name: " + "; ".join(f"{', '.join(names)} {what}" for what, names in parts if names)
+
+
+def _start_of(output: str, old_outputs: tuple[str, ...]) -> str | None:
+    """The old output that an output starts from: the one of its name, else the one without a side."""
+    if output in old_outputs:
+        return output
+    without = next((output.removesuffix(s) for s in SIDES if output.endswith(s)), "")
+    return without if without in old_outputs else None

@@ -1,4 +1,4 @@
-"""The CSV layout: a list with the columns subject, image, label and, if wanted, mask, split, person."""
+"""The CSV layout: a list with the columns subject, image, label and, if wanted, mask, split, person, structures."""
 
 import codecs
 import csv
@@ -11,12 +11,15 @@ from tlseg_jax.preprocess.layouts.found import Candidates, Exclusion, Found, as_
 from tlseg_jax.preprocess.reading.formats import plain_name
 from tlseg_jax.runtime.errors import InputError
 
-EXPECTED = "a CSV file with the columns subject, image, label (and optionally mask, split, person)"
+EXPECTED = "a CSV file with the columns subject, image, label (and optionally mask, split, person, structures)"
 
 LISTS = (".csv", ".tsv")
 """Endings of a list, in lower case."""
 
 _SEP = re.compile(r"\s*sep=([,;\t])\s*?(?:\r?\n|\r)", re.IGNORECASE)
+
+_BETWEEN = re.compile(r"[+;|]")
+"""Between the structures that a scan marks."""
 
 ListRows = list[tuple[int, list[str]]]
 
@@ -151,6 +154,7 @@ def _collect(path: Path, records: list[tuple[int, dict[str, str]]], need_label: 
             masks=[files["mask"]] if "mask" in files else [],
             split=split,
             person=record.get("person", ""),
+            marked=tuple(s.strip() for s in _BETWEEN.split(record.get("structures", "")) if s.strip()),
         )
     return assemble("csv", candidates, need_label, tuple(exclusions))
 

@@ -57,6 +57,7 @@ class Candidates:
     masks: list[Path] = dataclasses.field(default_factory=list)
     split: str = ""
     person: str = ""
+    marked: tuple[str, ...] = ()
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -159,7 +160,7 @@ def assemble(
         label = labels[0] if labels else None
         mask = c.masks[0] if c.masks else None
         person = c.person or person_of(subject)
-        scans.append(ScanFiles(subject, c.images[0], label, mask, c.split, person))
+        scans.append(ScanFiles(subject, c.images[0], label, mask, c.split, person, c.marked))
     scans.sort(key=lambda s: s.subject)
     exclusions.sort(key=lambda e: e.subject)
     return Found(layout, tuple(scans), tuple(exclusions))

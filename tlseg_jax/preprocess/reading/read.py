@@ -3,6 +3,7 @@
 A file is decompressed to its end, so that gzip's checksum is verified.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.label_names import values_in_words
-from tlseg_jax.datasets.spec import LabelValues
+from tlseg_jax.datasets.structures import ALL, ANY_VALUE, Labels, LabelValues
+from tlseg_jax.preprocess.codes import UNMARKED, encode
 from tlseg_jax.preprocess.reading.header import Header, places_of, read_header, with_name
 from tlseg_jax.preprocess.reading.planes import check_finite, rounding_of, scaled, stream_planes, whole_numbers
 from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
@@ -22,23 +24,21 @@ __all__ = ["Header", "read_header", "read_scan"]
 _NAMED_VALUES = 12
 
 
-def read_scan(files: ScanFiles, label_values: LabelValues = (), structure: str = "structure") -> Scan:
+def read_scan(files: ScanFiles, labels: Labels = ANY_VALUE) -> Scan:
     """Read and check one subject.
 
     Args:
       files: where the image and, if any, the label map and the brain mask are.
-      label_values: values of the label map (or names of segments) that make the structure, each of which must
-        occur; "all" takes every value above 0, and empty the one that the map holds.
-      structure: what they make, for messages.
+      labels: which values of the label map make which structure.
 
     Returns:
-      image (x, y, z) float32, label and mask (x, y, z) bool, all on the axes of the image's file. A mask is
-      every voxel above 0, so that a skull-stripped scan (FreeSurfer's brainmask) serves as one.
+      image (x, y, z) float32, label (x, y, z) codes (`preprocess.codes`) and mask (x, y, z) bool, on the axes of
+      the image's file. A mask is every voxel above 0: a skull-stripped scan (FreeSurfer's brainmask) serves as one.
 
     Raises:
       ExclusionError: a file cannot be read (see `read_header`), the grids differ, a voxel of the image
         is not finite or all are equal, or the label map or mask is empty, is not of whole
-        numbers (labels), lacks one of `label_values`, or holds several where none is named.
+        numbers (labels), lacks one of the values of a single structure, or holds several where none is named.
     """
     header = read_header(files.image)
     others: dict[Path, Header] = {}
@@ -47,14 +47,14 @@ def read_scan(files: ScanFiles, label_values: LabelValues = (), structure: str =
         if path is not None:
             others[path] = read_header(path)
             warnings += [others[path].warning, check_same_grid(files.image, header, path, others[path])]
-    label = mask = None
+    label, mask, values = None, None, labels.values
     if files.label is not None:
-        label, label_values = _read_label(files.label, others[files.label], label_values, structure)
+        label, values, absent = _read_label(files.label, others[files.label], labels, files.marked)
         label = turned(label, turn_onto(header, others[files.label]))
+        warnings.append(absent)
     image = _read_image(files.image, header)
     if files.mask is not None:
         mask = turned(_read_mask(files.mask, others[files.mask]), turn_onto(header, others[files.mask]))
-    values = () if label_values == "all" else label_values
     return Scan(image, header.affine, label, mask, values, tuple(w for w in warnings if w))
 
 
@@ -68,47 +68,68 @@ def _read_image(path: Path, header: Header) -> NDArray[np.float32]:
     return image
 
 
-def check_values_named(path: Path, structure: str) -> None:
+def check_values_named(path: Path, labels: Labels) -> None:
     """Check that a label map holds one value alone, as none is named.
 
     Raises:
       UnnamedValuesError: it holds several.
       ExclusionError: it cannot be read, or no voxel is above 0.
     """
-    _read_label(path, read_header(path), (), structure)
+    _read_label(path, read_header(path), labels, ())
 
 
 def _read_label(
-    path: Path, header: Header, values: LabelValues, structure: str
-) -> tuple[NDArray[np.bool_], LabelValues]:
-    """The structure's voxels, and the values that make it."""
+    path: Path, header: Header, labels: Labels, marked: Collection[str]
+) -> tuple[NDArray[np.uint8], tuple[LabelValues, ...], str]:
+    """The codes of the structures' voxels, the values that make them, and a warning of what is not there."""
     layers = [whole_numbers(path, header, _stored(path, header, n)) for n in range(header.layers)]
-    label = np.zeros(header.shape, np.bool_, order="F")
-    if not values or values == "all":
+    if labels.values in ((ALL,), ((),)):
+        label, values = _any_value(path, header, layers, labels)
+        return label, values, ""
+    masks, missing = [], []
+    for structure, values_of in zip(labels.structures, labels.values, strict=True):
+        mask = np.zeros(header.shape, np.bool_, order="F")
+        for value in values_of:
+            here = np.zeros(header.shape, np.bool_, order="F")
+            for n, wanted in places_of(path, header, value):
+                here |= layers[n] == wanted
+            if not here.any() and (not marked or structure in marked):
+                missing.append(f"{value} ({structure})" if len(labels.structures) > 1 else str(value))
+            mask |= here
+        masks.append(mask)
+    if missing and (len(labels.structures) == 1 or not any(m.any() for m in masks)):
+        what = f"the label value {missing[0]}" if len(missing) == 1 else f"the label values {', '.join(missing)}"
+        setting = "label_values" if len(labels.structures) == 1 else "structures"
+        raise fault(path, f"has no voxel of {what} (it has {_some_values(header, layers)})", f"check `{setting}`")
+    codes = encode(masks, labels.exclusive)
+    if labels.unmarked is not None:
         for layer in layers:
-            label |= layer > 0
-        if not label.any():
-            raise fault(path, "is an empty label map (no voxel is above 0)", "label the scan or leave it out")
-        if not values:
-            found = [int(v) for layer in layers for v in np.unique(layer[layer != 0])]
-            if len(found) > 1:
-                segments = ", ".join(f"'{s.name}' {s.value}" for s in header.segments)
-                raise UnnamedValuesError(
-                    f"{path} holds {len(found)} label values and none is named as the {structure}: name those that "
-                    "make it with `label_values=A,B`, or take every value above 0 with `label_values=all` (it holds "
-                    f"{segments or values_in_words(found, structure)})."
-                )
-            values = (found[0],)
-        return label, values
-    for value in values:
-        here = np.zeros(header.shape, np.bool_, order="F")
-        for n, wanted in places_of(path, header, value):
-            here |= layers[n] == wanted
-        if not here.any():
-            what = f"the label value {value}" if isinstance(value, int) else f"the segment '{value}'"
-            raise fault(path, f"has no voxel of {what} (it has {_some_values(header, layers)})", "check `label_values`")
-        label |= here
-    return label, values
+            codes[layer == labels.unmarked] = UNMARKED
+    absent = f"{path} has no voxel of {', '.join(missing)}: taken as not there." if missing else ""
+    return codes, labels.values, absent
+
+
+def _any_value(
+    path: Path, header: Header, layers: list[NDArray[Any]], labels: Labels
+) -> tuple[NDArray[np.uint8], tuple[LabelValues, ...]]:
+    """A single structure that is every value above 0, or the one value that there is."""
+    label = np.zeros(header.shape, np.uint8, order="F")
+    for layer in layers:
+        label |= (layer > 0).astype(np.uint8)
+    if not label.any():
+        raise fault(path, "is an empty label map (no voxel is above 0)", "label the scan or leave it out")
+    if labels.values == (ALL,):
+        return label, labels.values
+    found = [int(v) for layer in layers for v in np.unique(layer[layer != 0])]
+    if len(found) > 1:
+        (structure,) = labels.structures
+        segments = ", ".join(f"'{s.name}' {s.value}" for s in header.segments)
+        raise UnnamedValuesError(
+            f"{path} holds {len(found)} label values and none is named as the {structure}: name those that "
+            "make it with `label_values=A,B`, or take every value above 0 with `label_values=all` (it holds "
+            f"{segments or values_in_words(found, structure)})."
+        )
+    return label, ((found[0],),)
 
 
 def _read_mask(path: Path, header: Header) -> NDArray[np.bool_]:

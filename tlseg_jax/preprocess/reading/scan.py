@@ -4,8 +4,9 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 
+from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.geometry import Affine
 
 
@@ -20,6 +21,7 @@ class ScanFiles:
       mask: a brain mask on the same grid, where the source has one.
       split: "train" or "test" where the source says so, else "".
       person: who was scanned; repeat scans share it.
+      marked: the structures that were looked for in the label map; empty: all of the data set's.
     """
 
     subject: str
@@ -28,6 +30,7 @@ class ScanFiles:
     mask: Path | None = None
     split: str = ""
     person: str = ""
+    marked: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.person:
@@ -41,17 +44,17 @@ class Scan:
     Attributes:
       image: in the scan's units.
       affine: voxel -> RAS mm.
-      label: the structure; None where there is no label.
+      label: codes of the structures (`preprocess.codes`); None where there is no label.
       mask: the brain; None where the source has none.
-      label_values: values of the label map that made `label`, where they were named or are one.
+      label_values: for each structure the values of the label map that made it, where they were named or are one.
       warnings: a sentence each.
     """
 
     image: Float32[np.ndarray, "x y z"]
     affine: Affine
-    label: Bool[np.ndarray, "x y z"] | None = None
+    label: UInt8[np.ndarray, "x y z"] | None = None
     mask: Bool[np.ndarray, "x y z"] | None = None
-    label_values: tuple[int | str, ...] = ()
+    label_values: tuple[LabelValues, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

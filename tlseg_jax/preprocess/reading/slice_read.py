@@ -102,7 +102,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         raise fault(files.image, "has no label map", "add one, or leave the scan out")
     if files.label is not None and not every_slice and not shows.any():
         names = " or ".join(spec.structures)
-        raise fault(files.label, f"has no slice that shows {names}", "label the scan, leave it out, or check `labels`")
+        raise fault(files.label, f"has no slice that shows {names}", "label it, leave it out, or check `structures`")
 
     wanted = 0 if every_slice else spec.with_structure
     shows_any = [bool(row.any()) for row in shows]

@@ -57,7 +57,7 @@ def read_label_bits(path: Path, header: Header, spec: SliceSpec, clock: Clock) -
         raise fault(
             path,
             f"holds the label {word} {named}{more}, beyond those of {spec.name} ({known})",
-            "correct it, or say what the values mean with `labels`, as in `labels=liver:1+2,tumour:2`",
+            "correct it, or say what the values mean with `structures`, as in `structures=liver:1+2,tumour:2`",
         )
     has = (np.arange(256)[:, None] >> np.arange(len(spec.structures))) & 1
     return LabelBits(bits, tuple(int(n) for n in counts @ has))

@@ -4,11 +4,12 @@ import itertools
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped, UInt8
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from tlseg_jax.geometry import Affine, Grid
+from tlseg_jax.preprocess.codes import UNMARKED, encode, mask_of
 
 FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 SPLINE_REACH = 12
@@ -49,15 +50,70 @@ def to_grid(
     return np.clip(out, min(low, low if outside is None else outside), high, out=out)
 
 
-def label_to_grid(
-    label: Bool[np.ndarray, "x y z"], scan_affine: Affine, grid: Grid, space_to_world: Affine
+def mask_to_grid(
+    mask: Bool[np.ndarray, "x y z"], scan_affine: Affine, grid: Grid, space_to_world: Affine
 ) -> Bool[np.ndarray, "i j k"]:
-    """A binary label on `grid`: the share of each grid voxel that is inside, cut at one half.
+    """A mask on `grid`: the share of each grid voxel that is inside, cut at one half.
 
     Linear interpolation of the mask (blurred before a coarser grid) keeps the boundary smooth and
     where it was, which nearest-neighbour would not. Same arguments and shapes as `to_grid`.
     """
-    return to_grid(label.astype(np.float32), scan_affine, grid, space_to_world, order=1, outside=0.0) >= 0.5
+    return to_grid(mask.astype(np.float32), scan_affine, grid, space_to_world, order=1, outside=0.0) >= 0.5
+
+
+def codes_to_grid(
+    codes: UInt8[np.ndarray, "x y z"],
+    scan_affine: Affine,
+    grid: Grid,
+    space_to_world: Affine,
+    structures: int,
+    exclusive: bool,
+) -> UInt8[np.ndarray, "i j k"]:
+    """The codes of several structures on `grid`: each as `mask_to_grid` has it.
+
+    Where exclusive structures have half of a voxel together, it is that of the largest share: where two of them meet at
+    the background no gap is left.
+
+    Args:
+      codes: (x, y, z) of `preprocess.codes`.
+      scan_affine: as for `to_grid`, as are the next two.
+      grid: the voxels wanted.
+      space_to_world: (4, 4) the grid's space mm -> world RAS mm.
+      structures: how many there are.
+      exclusive: whether a voxel shows one at most.
+
+    Returns:
+      grid.shape codes.
+    """
+    if not exclusive:
+        masks = [mask_of(codes, i, False) for i in range(structures)]
+        return encode([mask_to_grid(m, scan_affine, grid, space_to_world) for m in masks], False)
+    if structures == 1 and not (codes == UNMARKED).any():
+        return mask_to_grid(codes > 0, scan_affine, grid, space_to_world).astype(np.uint8)
+    out = np.zeros(grid.shape, np.uint8)
+    largest = np.zeros(grid.shape, np.float32)
+    inside = np.zeros(grid.shape, np.float32)
+    for code in [*range(1, structures + 1), UNMARKED]:
+        share = _share(codes == code, scan_affine, grid, space_to_world)
+        ours = (share > largest) & (share > 0)
+        out[ours] = code
+        np.maximum(largest, share, out=largest)
+        inside += share
+    out[inside < 0.5 - 1e-5] = 0  # the shares of two that fill half of it may add up to a little less
+    return out
+
+
+def _share(
+    mask: Bool[np.ndarray, "x y z"], scan_affine: Affine, grid: Grid, space_to_world: Affine
+) -> Float32[np.ndarray, "i j k"]:
+    """Which share of each grid voxel is inside; only the mask's own box is looked at, and what is around it."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found:
+        return np.zeros(grid.shape, np.float32)
+    box = _around(found[0], scan_affine[:3, :3], space_to_world[:3, :3] @ grid.affine[:3, :3])
+    moved = scan_affine.copy()
+    moved[:3, 3] += scan_affine[:3, :3] @ [s.start for s in box]
+    return to_grid(mask[box].astype(np.float32), moved, grid, space_to_world, order=1, outside=0.0)
 
 
 def to_scan(
@@ -83,6 +139,35 @@ def to_scan(
     """
     to_grid_voxel = np.linalg.inv(space_to_world @ grid.affine) @ scan_affine
     return _pull(volume, to_grid_voxel, scan_shape, order=1, antialias=True, outside=0.0)
+
+
+def _around(found: tuple[slice, ...], voxel: NDArray[Any], wanted: NDArray[Any]) -> tuple[slice, ...]:
+    """A box with what the blur before coarser voxels spreads its contents to; both are columns of mm."""
+    margin = int(np.ceil(4 * np.linalg.norm(np.linalg.inv(voxel) @ wanted, axis=1).max())) + 2
+    return tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in found)
+
+
+def each_to_scan(
+    volumes: Float[np.ndarray, "i j k structures"],
+    grid: Grid,
+    space_to_world: Affine,
+    scan_shape: tuple[int, int, int],
+    scan_affine: Affine,
+) -> Float32[np.ndarray, "x y z structures"]:
+    """As `to_scan`, for maps of several structures; of each only the box where it is worth a thousandth."""
+    out = np.zeros((*scan_shape, volumes.shape[-1]), np.float32)
+    for i in range(volumes.shape[-1]):
+        volume, moved = volumes[..., i], grid
+        if volumes.shape[-1] > 1:
+            found = ndimage.find_objects((volume > 1e-3).astype(np.uint8))
+            if not found:
+                continue
+            box = _around(found[0], grid.affine[:3, :3], np.linalg.inv(space_to_world)[:3, :3] @ scan_affine[:3, :3])
+            volume, affine = volume[box], grid.affine.copy()
+            affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
+            moved = Grid(volume.shape, affine)
+        out[..., i] = to_scan(volume, moved, space_to_world, scan_shape, scan_affine)
+    return out
 
 
 def _pull(

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.preprocess.reading.scan import Scan
-from tlseg_jax.preprocess.steps.resample import label_to_grid
+from tlseg_jax.preprocess.steps.resample import mask_to_grid
 from tlseg_jax.preprocess.steps.template import template_mask
 
 MaskSource = Literal["supplied mask", "scan is already stripped", "template mask"]
@@ -110,13 +110,13 @@ def brain_mask(
       grid.shape bool, and which of the three it is.
     """
     if scan.mask is not None:
-        return label_to_grid(scan.mask, scan.affine, grid, space_to_world), "supplied mask"
+        return mask_to_grid(scan.mask, scan.affine, grid, space_to_world), "supplied mask"
     if own is not None:
-        return label_to_grid(own, scan.affine, grid, space_to_world), "scan is already stripped"
+        return mask_to_grid(own, scan.affine, grid, space_to_world), "scan is already stripped"
     if mni_to_world is None:
         raise ValueError("the template's mask needs a registration")
     mask, affine = template_mask()
-    return label_to_grid(mask, mni_to_world @ affine, grid, space_to_world), "template mask"
+    return mask_to_grid(mask, mni_to_world @ affine, grid, space_to_world), "template mask"
 
 
 def strip(image: Float32[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"]) -> Float32[np.ndarray, "x y z"]:

@@ -2,7 +2,7 @@
 
     STORE/hdt_c/manifest.json
     STORE/hdt_c/subjects/sub-01.zarr/image      (x, y, z) float16, z-scored
-    STORE/hdt_c/subjects/sub-01.zarr/label      (x, y, z) uint8, 0 or 1
+    STORE/hdt_c/subjects/sub-01.zarr/label      (x, y, z) uint8, codes of the structures (`preprocess.codes`)
 
 Any Zarr v3 reader opens it. Chunks carry crc32c checksums, so a flipped bit is found on reading.
 """
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Box, Grid, crop_or_pad
+from tlseg_jax.preprocess.codes import mask_of
 from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.elsewhere import Elsewhere
 from tlseg_jax.runtime.errors import InputError
@@ -267,13 +268,29 @@ class Store(BaseStore):
         shape, affine = self._kept(subject, "scan_shape"), self._kept(subject, "scan_affine")
         return Grid(tuple(shape), np.array(affine, np.float64))
 
-    def label_ml(self, subject: str) -> float:
-        """The structure's volume in ml, counted in the label file that was prepared.
+    def label_ml(self, subject: str, structure: str) -> float:
+        """A structure's volume in ml, counted in the label file that was prepared.
 
         Raises:
           InputError: the store does not hold it.
         """
-        return float(self._kept(subject, "label_ml"))
+        ml = self._kept(subject, "label_ml")
+        return float(ml[structure] if isinstance(ml, dict) else ml)
+
+    def marked(self, subject: str) -> tuple[str, ...]:
+        """The structures that were looked for in this subject's label map."""
+        return tuple(s for s in self.spec.structures if s in self.record(subject).get("marked", self.spec.structures))
+
+    def marks(self, subject: str) -> NDArray[np.uint8]:
+        """(structures,) 1 for each that was looked for in this subject's label map."""
+        marked = self.marked(subject)
+        return np.array([s in marked for s in self.spec.structures], np.uint8)
+
+    @property
+    def partial(self) -> bool:
+        """Whether some label maps mark some structures only, or say where nobody looked."""
+        whole = all(self.marked(s) == self.spec.structures for s in self.subjects())
+        return not whole or self.spec.unmarked_value is not None
 
     def _kept(self, subject: str, key: str) -> Any:
         r = self.record(subject)
@@ -304,5 +321,9 @@ class Store(BaseStore):
         return self._read(subject, "image", box)
 
     def label(self, subject: str, box: Box | None = None) -> UInt8[np.ndarray, "x y z"]:
-        """Its label; zero outside the volume."""
+        """Codes of its structures (`preprocess.codes`); zero outside the volume."""
         return self._read(subject, "label", box)
+
+    def mask(self, subject: str, structure: str, box: Box | None = None) -> NDArray[np.bool_]:
+        """(x, y, z): where one structure is."""
+        return mask_of(self.label(subject, box), self.spec.structures.index(structure), self.spec.exclusive)

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.mask_file import load_masks
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.evaluate.slice_results import reference_mask, result_name
+from tlseg_jax.evaluate.results import result_name
+from tlseg_jax.evaluate.slice_results import reference_mask
 from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -58,25 +59,32 @@ def load_scan(study: StudyInfo, test_set: str, subject: str) -> CaseScan:
         raise InputError(
             f"{store.where} holds no scan {subject} any more: it was prepared anew; run the sweep again to score it."
         )
-    return _of_slices(store, test_set, subject) if isinstance(store, SliceStore) else _of_volume(store, subject)
+    return (
+        _of_slices(store, test_set, subject) if isinstance(store, SliceStore) else _of_volume(store, test_set, subject)
+    )
 
 
-def _of_volume(store: Store, subject: str) -> CaseScan:
+def _of_volume(store: Store, test_set: str, subject: str) -> CaseScan:
     return CaseScan(
         store.image(subject).astype(np.float32),
-        store.label(subject) > 0,
+        store.mask(subject, _structure_of(store, test_set)),
         store.grid(subject).affine,
         voxel_ml=store.person_grid(subject).voxel_ml,
     )
 
 
-def _of_slices(store: SliceStore, test_set: str, subject: str) -> CaseScan:
-    named = {result_name(store, s): s for s in store.spec.structures}
+def _structure_of(store: Store | SliceStore, test_set: str) -> str:
+    named = {result_name(store.spec, s): s for s in store.spec.structures}
     if test_set not in named:
         raise InputError(
-            f"{store.where} is labelled with {', '.join(store.spec.structures)}, which does not make a test set "
+            f"{store.where} is labelled with {store.spec.shown}, which does not make a test set "
             f"{test_set}: run the sweep again with that data set."
         )
+    return named[test_set]
+
+
+def _of_slices(store: SliceStore, test_set: str, subject: str) -> CaseScan:
+    structure = _structure_of(store, test_set)
     record = store.record(subject)
     planes = [int(record["planes"][p]) for p in record["samples"]]
     affine = np.array(record["affine"], np.float64)
@@ -84,7 +92,7 @@ def _of_slices(store: SliceStore, test_set: str, subject: str) -> CaseScan:
     if not stack:
         affine[:3, 3] += affine[:3, 2] * planes[0]
     image = np.moveaxis(store.volume_image(subject)[..., 0], 0, -1).astype(np.float32)
-    truth = np.moveaxis(reference_mask(store, store.volume_label(subject), named[test_set]), 0, -1)
+    truth = np.moveaxis(reference_mask(store, store.volume_label(subject), structure), 0, -1)
     return CaseScan(image, truth, affine, stack, tuple(planes))
 
 

@@ -37,7 +37,7 @@ def examples(results: Results, study: StudyInfo) -> Section | None:
         store = open_any_store(study.stores.get(name, ""))
         if not isinstance(store, SliceStore):
             raise InputError(f"{store.where} holds no slices any more.")
-        structure = next((s for s in store.spec.structures if result_name(store, s) == name), store.spec.target)
+        structure = next((s for s in store.spec.structures if result_name(store.spec, s) == name), store.spec.target)
         models: dict[str, SavedModel] = {
             r.method: load_model(study.cell(r.cell)) for r in rows if r.subject == subjects[0]
         }

@@ -1,0 +1,95 @@
+"""Scores of several structures: each by itself, of those that a label map marks, where somebody looked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.conftest import SIDE
+from tests.many_structures import HALVES, write_halves
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.evaluate.results import (
+    KeptMasks,
+    SubjectRow,
+    common_structures,
+    evaluate_store,
+    format_summary,
+    result_name,
+)
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.codes import UNMARKED
+from tlseg_jax.runtime.errors import InputError
+
+WHOLE = Box((0, 0, 0), (SIDE,) * 3)
+
+
+def halves(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Two exclusive structures: bright voxels of either half of the patch, one voxel off the middle."""
+    bright = (patches > 1.5).astype(np.float32)
+    left = np.arange(patches.shape[1])[:, None, None] < SIDE // 2 + 1
+    return np.stack([bright * left, bright * ~left], -1)
+
+
+def test_each_structure_is_scored_by_itself(tmp_path: Path) -> None:
+    store = write_halves(tmp_path / "s")
+    masks: dict[str, KeptMasks] = {s: KeptMasks() for s in HALVES}
+
+    def keep(row: SubjectRow, mask: NDArray[np.bool_]) -> None:
+        masks[row.structure](row, mask)
+
+    results = evaluate_store(store, "test", store.spec, WHOLE, halves, keep=keep, progress=False)
+    assert list(results) == list(HALVES)
+    for i, (structure, rows) in enumerate(results.items()):
+        assert {r.test_set for r in rows} == {f"tiny_{structure}"} and {r.structure for r in rows} == {structure}
+        for row in rows:
+            ours = halves(store.image(row.subject)[None].astype(np.float32))[0, ..., i] > 0
+            theirs = store.label(row.subject) == i + 1
+            assert row.score.iou == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
+            assert row.score.reference_ml == pytest.approx(theirs.sum() / 1000)
+            np.testing.assert_array_equal(masks[structure].mask(row.subject), ours)
+
+
+def test_what_a_map_does_not_mark_has_no_row(tmp_path: Path) -> None:
+    store = write_halves(tmp_path / "s", marked={"sub-4": ["half_right"]})
+    results = evaluate_store(store, "test", store.spec, WHOLE, halves, progress=False)
+    assert [r.subject for r in results["half_left"]] == ["sub-5"]
+    assert [r.subject for r in results["half_right"]] == ["sub-4", "sub-5"]
+
+
+def test_where_nobody_looked_nothing_counts(tmp_path: Path) -> None:
+    store = write_halves(tmp_path / "s", unlooked=True)
+    for i, rows in enumerate(evaluate_store(store, "test", store.spec, WHOLE, halves, progress=False).values()):
+        for row in rows:
+            codes = store.label(row.subject)
+            looked = codes != UNMARKED
+            ours = (halves(store.image(row.subject)[None].astype(np.float32))[0, ..., i] > 0) & looked
+            assert not looked.all() and row.score.iou == pytest.approx(
+                (ours & (codes == i + 1)).sum() / (ours | (codes == i + 1)).sum()
+            )
+
+
+def test_names_of_test_sets_and_structures_in_common() -> None:
+    one, lits = get_spec("hdt_c"), ("liver", "tumour")
+    assert result_name(one, "caudate") == "hdt_c" and result_name(one, "caudate", "train", "scan") == "hdt_c_train_scan"
+    # The paper tests a model of one data set on another, whatever its structure is called.
+    assert common_structures(one, ("background", "structure"), "x") == ("caudate",)
+    with pytest.raises(InputError, match="shows caudate and the network segments liver, tumour"):
+        common_structures(one, lits, "x")
+
+
+def test_the_terminal_s_table_ends_with_the_mean_of_the_structures() -> None:
+    def entry(iou: float) -> dict[str, object]:
+        of = {
+            "n": 2,
+            "iou_mean": iou,
+            "iou_std": None,
+            "dice_mean": iou,
+            "predicted_ml_mean": 1.0,
+            "reference_ml_mean": 1.0,
+        }
+        return of | {"store": "s", "structure": "a"}
+
+    table = format_summary({"s_a": entry(0.5), "s_b": entry(0.7)}).splitlines()
+    assert table[-1].split() == ["mean", "of", "2", "structures", "0.600", "-", "0.600"]
+    assert len(format_summary({"s": entry(0.5)}).splitlines()) == 2

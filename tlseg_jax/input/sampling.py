@@ -1,0 +1,6 @@
+"""In which shares samples are drawn. Apart from what reads them, as settings name it on machines without grain."""
+
+from typing import Literal
+
+Sampling = Literal["all", "balanced"]
+"""Each slice once an epoch, or those with the target as often as those without."""

@@ -1,0 +1,59 @@
+"""One byte a voxel for all structures: a code where they exclude each other, a bit each where they do not.
+
+Exclusive: 0 is the background and k + 1 the structure k. Else bit k is set where the structure k is. Of one structure
+both are 0 and 1.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Shaped, UInt8
+
+UNMARKED = 255
+"""Code of exclusive structures where nobody looked."""
+
+
+def mask_of(codes: UInt8[np.ndarray, "*sides"], structure: int, exclusive: bool) -> Bool[np.ndarray, "*sides"]:
+    """Where one structure is, by its place."""
+    return codes == structure + 1 if exclusive else (codes >> structure & 1).astype(np.bool_)
+
+
+def anywhere(codes: UInt8[np.ndarray, "*sides"]) -> Bool[np.ndarray, "*sides"]:
+    """Where any structure is."""
+    return (codes > 0) & (codes != UNMARKED)
+
+
+def encode(masks: Sequence[Bool[np.ndarray, "*sides"]], exclusive: bool) -> UInt8[np.ndarray, "*sides"]:
+    """The codes of structures whose voxels are given; of exclusive ones that overlap the last counts."""
+    codes = np.zeros(masks[0].shape, np.uint8)
+    for i, mask in enumerate(masks):
+        if exclusive:
+            codes[mask] = i + 1
+        else:
+            codes |= mask.astype(np.uint8) << i
+    return codes
+
+
+def decide(probability: Shaped[np.ndarray, "*sides structures"], exclusive: bool) -> UInt8[np.ndarray, "*sides"]:
+    """The codes that probabilities of the structures stand for.
+
+    Exclusive structures share a softmax with the background: the most probable of all is taken. Others are where their
+    own is above one half.
+    """
+    if not exclusive:
+        return encode([p > 0.5 for p in np.moveaxis(probability, -1, 0)], False)
+    if probability.shape[-1] == 1:
+        return (probability[..., 0] > 0.5).astype(np.uint8)
+    most = probability.max(-1)
+    return np.where(most > 1 - probability.sum(-1), probability.argmax(-1) + 1, 0).astype(np.uint8)
+
+
+def mirror_table(partners: Sequence[int], exclusive: bool) -> tuple[int, ...]:
+    """Code -> what it is in a mirror where structures change places (`structures.mirrored`); () where none does."""
+    if tuple(partners) == tuple(range(len(partners))):
+        return ()
+    if exclusive:
+        moved = {i + 1: p + 1 for i, p in enumerate(partners)}
+        return tuple(moved.get(code, code) for code in range(256))
+    bits = [*partners, *range(len(partners), 8)]
+    return tuple(sum((code >> i & 1) << p for i, p in enumerate(bits)) for code in range(256))
