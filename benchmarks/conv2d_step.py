@@ -22,7 +22,7 @@ from benchmarks import flags as common_flags
 from benchmarks.conv_lowering import lowerings
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from benchmarks.steps import build_step
-from tlseg_jax.models import unet2d
+from tlseg_jax.models import block
 from tlseg_jax.models.lowering.conv import choose_lowering
 from tlseg_jax.runtime.errors import InputError
 
@@ -38,7 +38,7 @@ class _FlaxDropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool, samples: jax.Array | None = None) -> jax.Array:
         return nn.Dropout(self.rate, deterministic=not train)(x)
 
 
@@ -47,7 +47,7 @@ def forms(side: int, dtype: str) -> dict[str, Callable[[], object]]:
     given: dict[str, Any] = {"dtype": dtype, "shape": (side, side), "batch": BATCH}
     built = {"library": build_step("unet2d", **given)[0]}
     # The step is traced at its first call, which must happen while the other dropout stands in.
-    with mock.patch.object(unet2d, "Dropout", _FlaxDropout):
+    with mock.patch.object(block, "Dropout", _FlaxDropout):
         built["flax_dropout"] = build_step("unet2d", **given)[0]
         built["flax_dropout"]()
     others = (n for n in lowerings() if n != choose_lowering())

@@ -107,7 +107,7 @@ def abstract(case: Case, lowering: Lowering | None = None) -> tuple[Step, Any, A
         config, optimiser, objective(config), labels, inputs=inputs, remat=case.remat, lowering=lowering
     )
     shape = (case.size.batch, *case.size.shape)
-    channels = () if volumes else config.example().shape[-1:]
+    channels = () if volumes else (config.channels,)
     batch = {
         "image": jax.ShapeDtypeStruct((*shape, *channels), jnp.float16),
         "label": jax.ShapeDtypeStruct(shape, jnp.uint8),

@@ -25,7 +25,8 @@ from benchmarks.collectives import collectives, count_kinds
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.input.augment import Augmentation
-from tlseg_jax.models.networks import NetworkConfig, get_network, init_variables, variable_shapes
+from tlseg_jax.models.networks import get_network, init_variables, variable_shapes
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
@@ -60,7 +61,7 @@ def ways(devices: Sequence[jax.Device]) -> dict[str, Parallel]:
 
 
 def build(
-    config: NetworkConfig,
+    config: UNetConfig,
     parallel: Parallel,
     freeze: str = "none",
     variables: Any = None,
@@ -111,7 +112,7 @@ def compiled(step: Step, state: Any, shape: Sequence[int]) -> Any:
 
 
 def train(
-    config: NetworkConfig,
+    config: UNetConfig,
     variables: Any,
     parallel: Parallel,
     shape: Sequence[int],
@@ -151,7 +152,7 @@ def difference(a: Any, b: Any) -> float:
 
 
 def equality(
-    config: NetworkConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], freeze: str
+    config: UNetConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], freeze: str
 ) -> dict[str, dict[str, float]]:
     """Way -> the largest relative difference of its losses, parameters and running averages from one device's.
 
@@ -173,7 +174,7 @@ def equality(
         jax.config.update("jax_disable_most_optimizations", False)
 
 
-def memory(config: NetworkConfig, chosen: dict[str, Parallel], shape: Sequence[int]) -> dict[str, dict[str, Any]]:
+def memory(config: UNetConfig, chosen: dict[str, Parallel], shape: Sequence[int]) -> dict[str, dict[str, Any]]:
     """Way -> {"temporary_bytes" of a device, "times_less" than of one device, "collectives" by kind}."""
     rows: dict[str, dict[str, Any]] = {}
     for name, parallel in chosen.items():
@@ -188,7 +189,7 @@ def memory(config: NetworkConfig, chosen: dict[str, Parallel], shape: Sequence[i
 
 
 def times(
-    config: NetworkConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], rounds: int
+    config: UNetConfig, variables: Any, chosen: dict[str, Parallel], shape: Sequence[int], rounds: int
 ) -> dict[str, list[float]]:
     """Way -> seconds of its steps, taken in turn."""
 
@@ -207,7 +208,7 @@ def times(
 
 
 def measure(
-    config: NetworkConfig, devices: Sequence[jax.Device], rounds: int, volume: Sequence[int] = MEMORY_SHAPE
+    config: UNetConfig, devices: Sequence[jax.Device], rounds: int, volume: Sequence[int] = MEMORY_SHAPE
 ) -> dict[str, Any]:
     """All tables of one network.
 

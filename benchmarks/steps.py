@@ -16,8 +16,9 @@ import numpy as np
 from benchmarks.sizes import get_size
 from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.models.lowering.conv import Lowering
-from tlseg_jax.models.networks import NetworkConfig, get_network, init_variables
+from tlseg_jax.models.networks import get_network, init_variables, is_exclusive
 from tlseg_jax.models.remat import Remat
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.device_memory import out_of_memory
 from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
@@ -45,14 +46,14 @@ class Assembled:
       batch: random, in the types of a prepared data set, on the device.
     """
 
-    config: NetworkConfig
+    config: UNetConfig
     step: Step
     native: Step
     state: TrainState
     batch: Batch
 
 
-def random_batch(config: NetworkConfig, shape: tuple[int, ...], batch: int) -> Batch:
+def random_batch(config: UNetConfig, shape: tuple[int, ...], batch: int) -> Batch:
     """Noise in the shapes and types of a prepared data set, on the device.
 
     Args:
@@ -64,15 +65,15 @@ def random_batch(config: NetworkConfig, shape: tuple[int, ...], batch: int) -> B
       {"image": (batch, x, y, z) or (batch, x, y, channels) float16, "label": (batch, *shape) uint8}.
     """
     rng = np.random.default_rng(0)
-    channels = () if config.dimensions == 3 else config.example().shape[-1:]
+    channels = () if config.dimensions == 3 else (config.channels,)
     image = rng.standard_normal((batch, *shape, *channels), np.float32).astype(np.float16)
     label = (rng.random((batch, *shape), np.float32) < 0.1).astype(np.uint8)
     return jax.device_put({"image": image, "label": label})  # type: ignore[no-any-return]
 
 
-def objective(config: NetworkConfig) -> Objective:
+def objective(config: UNetConfig) -> Objective:
     """The default recipe's loss of a network."""
-    if config.dimensions == 3:
+    if is_exclusive(config):
         return get_loss(get_recipe("default").loss)
     loss = get_slice_loss(get_slice_recipe("default", "pretrain").loss, config.outputs)
     return lambda logits, target: loss(logits, *target)

@@ -16,7 +16,6 @@ from tlseg_jax.commands.settings import Named
 from tlseg_jax.evaluate.false_positives import train_forest
 from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
 from tlseg_jax.evaluate.forest_file import save_forest
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.any_store import open_named_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
@@ -48,7 +47,7 @@ def main() -> None:
     run, name, root = cli.run_folder(named.run), named.dataset, cli.store(named.store)
     compilation_flags.use_cache()
     saved = load_model(run)
-    if not isinstance(saved.config, SliceUNetConfig):
+    if saved.config.dimensions != 2:
         raise InputError(f"{run} is a {saved.config.dimensions}D run and tumours are filtered of 2D runs only.")
     data = open_named_store(root, name)
     store = SliceStore(data.folder, data.manifest)

@@ -25,7 +25,6 @@ from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.geometry import Box
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.layouts.layouts import find_scans, no_subject_left
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, is_read, stem_of
@@ -125,7 +124,6 @@ def _slice_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Predic
     for flag in (MASK, REGISTRATION):
         if flag.value:
             raise InputError(f"--{flag.name} goes with 3D runs, and {run} is 2D: leave it out.")
-    assert isinstance(saved.config, SliceUNetConfig)
     channels = saved.config.channels
     spec = slice_spec_from_dict(saved.description["spec"], str(run))
     predictor = saved.predictor()

@@ -13,7 +13,6 @@ from benchmarks.peers.carry import Arrays, carry
 from benchmarks.peers.case import CHECKED, Case
 from benchmarks.steps import assemble, objective, random_batch
 from tlseg_jax.models.networks import get_network, init_variables
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.train.step import patch_inputs, slice_inputs
 
 
@@ -69,9 +68,7 @@ class Ours:
           "image", "label" and "weights" as `pytorch.Pytorch.check` takes them, "logits" (batch, outputs, ...),
           "loss", and "gradients" under PyTorch's names.
         """
-        config = dataclasses.replace(self.config, dtype=dtype)
-        if isinstance(config, SliceUNetConfig):
-            config = dataclasses.replace(config, dropout=0.0)
+        config = dataclasses.replace(self.config, dtype=dtype, dropout=0.0)
         count, sides = CHECKED[config.dimensions]
         batch = random_batch(config, sides, count)
         take = patch_inputs() if config.dimensions == 3 else slice_inputs(len(config.outputs))
@@ -100,7 +97,7 @@ class Ours:
         """The batch that is timed: "image" (batch, channels, ...) float32 and "label" (batch, ...) uint8."""
         size = self.case.size
         batch = random_batch(self.config, size.shape, size.batch)
-        image = batch["image"] if self.config.dimensions == 2 else batch["image"][..., None]
+        image = batch["image"].reshape(size.batch, *size.shape, self.config.channels)
         return {"image": channels_first(image), "label": np.asarray(batch["label"])}
 
     def build(self) -> float:

@@ -14,9 +14,7 @@ from benchmarks.measure import cores
 from benchmarks.peers import monai_networks, torch_networks
 from benchmarks.peers.carry import Arrays
 from benchmarks.peers.case import Case
-from tlseg_jax.models.networks import get_network
-from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.models.networks import get_network, is_exclusive
 
 Compile = Literal["no", "default", "reduce-overhead"]
 
@@ -53,7 +51,7 @@ class Form:
 def layouts(network: str) -> tuple[Form, ...]:
     """The forms of a network without a compiler."""
     both = (Form(), Form(channels_last=True))
-    un_pools = isinstance(get_network(network), UNetConfig)
+    un_pools = get_network(network).up == "switch"
     return (*both, Form(channels_last=True, keep_layout=False)) if un_pools else both
 
 
@@ -89,7 +87,7 @@ class Pytorch:
         """Take a case; nothing is built yet."""
         self.case, self.config = case, get_network(case.size.network)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.loss = patch_loss if self.config.dimensions == 3 else slice_loss
+        self.loss = patch_loss if is_exclusive(self.config) else slice_loss
         self._steps: dict[Form, Callable[[], Tensor]] = {}
         self._weights: Arrays = {}
         torch.set_num_threads(cores())
@@ -104,9 +102,7 @@ class Pytorch:
     def check(self, given: dict[str, Any], dtype: str) -> dict[str, Any]:
         """What `Ours.check` gives, by PyTorch: the network with those weights in training mode, without TF32."""
         _allow_tf32(False)
-        config = self.config
-        if isinstance(config, SliceUNetConfig):
-            config = dataclasses.replace(config, dropout=0.0)
+        config = dataclasses.replace(self.config, dropout=0.0)
         network = self._network(config, given["weights"])
         image, target = self._place(given)
         with torch.autocast(self.device, torch.bfloat16, enabled=dtype == "bfloat16"):
@@ -132,7 +128,7 @@ class Pytorch:
             image, target = monai_networks.pad(self.config, image), monai_networks.pad(self.config, target)
         else:
             network = self._network(self.config, self._weights)
-        if isinstance(network, torch_networks.SwitchUNet):
+        if isinstance(network, torch_networks.UNet):
             network.keep_layout = form.keep_layout
         if form.channels_last:
             layout = torch.channels_last if self.config.dimensions == 2 else torch.channels_last_3d
@@ -178,11 +174,11 @@ class Pytorch:
     def parameters(self, form: Form) -> int:
         """Number of trainable values of a form's network."""
         monai = form.monai
-        network = monai_networks.build(self.config, monai) if monai else torch_networks.build(self.config)
+        network = monai_networks.build(self.config, monai) if monai else torch_networks.UNet(self.config)
         return sum(p.numel() for p in network.parameters())
 
     def _network(self, config: Any, weights: Arrays) -> nn.Module:
-        network = torch_networks.build(config)
+        network = torch_networks.UNet(config)
         missing, unknown = network.load_state_dict({k: torch.tensor(v) for k, v in weights.items()}, strict=False)
         missing = [m for m in missing if not m.endswith("num_batches_tracked")]
         if missing or unknown:
@@ -191,8 +187,8 @@ class Pytorch:
 
     def _place(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
         image, label = torch.tensor(batch["image"]), torch.tensor(batch["label"], dtype=torch.int64)
-        if self.config.dimensions == 2:
-            bits = torch.arange(len(self.config.outputs)).view(1, -1, 1, 1)
+        if not is_exclusive(self.config):
+            bits = torch.arange(len(self.config.outputs)).view(1, -1, *(1,) * self.config.dimensions)
             label = (label[:, None] >> bits & 1).float()
         return image.to(self.device), label.to(self.device)
 

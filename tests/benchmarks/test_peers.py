@@ -65,7 +65,7 @@ def test_the_layout_after_un_pooling_is_kept_and_changes_nothing(torch_side):
 
     from benchmarks.peers import torch_networks
 
-    network = torch_networks.build(get_network("switch8x2")).to(memory_format=torch.channels_last_3d)
+    network = torch_networks.UNet(get_network("switch8x2")).to(memory_format=torch.channels_last_3d)
     x = torch.randn(1, 1, 8, 16, 8).contiguous(memory_format=torch.channels_last_3d)
     kept = network(x)
     network.keep_layout = False

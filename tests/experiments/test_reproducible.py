@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 TRAIN = """
 import dataclasses, json, sys
 from pathlib import Path
-from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.compilation_cache import use_compilation_cache
 from tlseg_jax.train.execution import Execution

@@ -10,17 +10,15 @@ from jax import export
 
 from tests.models.test_features import moved_variables
 from tlseg_jax.export.stablehlo import PLATFORMS, check_platforms, export_network, input_shape, load_network
-from tlseg_jax.models.networks import NetworkConfig, get_network
+from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.models.unet2d import SliceUNetConfig
-from tlseg_jax.models.unet3d import UNet3DConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.predictors import make_predictor
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 ROOT = Path(__file__).resolve().parents[2]
-NETWORKS: dict[str, NetworkConfig] = {
+NETWORKS: dict[str, UNetConfig] = {
     "concatenate": UNetConfig("a", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate"),
     "add": UNetConfig("b", ((2, 2), (3, 3)), (4, 3), ((), (3, 2)), (2,), "add"),
     "transposed": UNet3DConfig("c", ((2, 3), (3, 4))),
@@ -29,13 +27,13 @@ NETWORKS: dict[str, NetworkConfig] = {
 
 
 @pytest.fixture(scope="module", params=NETWORKS)
-def made(request: pytest.FixtureRequest) -> tuple[NetworkConfig, dict, bytes]:  # type: ignore[type-arg]
+def made(request: pytest.FixtureRequest) -> tuple[UNetConfig, dict, bytes]:  # type: ignore[type-arg]
     config = NETWORKS[request.param]
     variables = moved_variables(config)
     return config, variables, export_network(config, variables["params"], variables["batch_stats"])
 
 
-def test_any_batch_and_any_sides_give_what_the_network_gives(made: tuple[NetworkConfig, dict, bytes]) -> None:  # type: ignore[type-arg]
+def test_any_batch_and_any_sides_give_what_the_network_gives(made: tuple[UNetConfig, dict, bytes]) -> None:  # type: ignore[type-arg]
     config, variables, program = made
     ours = make_predictor(config, variables["params"], variables["batch_stats"])
     theirs = load_network(program, config.divisor, "model.stablehlo")
@@ -51,7 +49,7 @@ def test_any_batch_and_any_sides_give_what_the_network_gives(made: tuple[Network
         assert np.array_equal(found > 0.5, expected > 0.5)
 
 
-def test_nothing_in_it_is_of_one_platform_or_one_machine(made: tuple[NetworkConfig, dict, bytes]) -> None:  # type: ignore[type-arg]
+def test_nothing_in_it_is_of_one_platform_or_one_machine(made: tuple[UNetConfig, dict, bytes]) -> None:  # type: ignore[type-arg]
     _, _, program = made
     exported = export.deserialize(bytearray(program))
     assert exported.platforms == PLATFORMS == ("cpu", "cuda", "tpu")

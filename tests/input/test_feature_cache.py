@@ -24,7 +24,6 @@ from tlseg_jax.input.feature_cache import (
 from tlseg_jax.input.patches import InputSettings, make_batches
 from tlseg_jax.input.slices import SliceInput, make_slice_batches
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError

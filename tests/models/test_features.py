@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import he_variables
-from tlseg_jax.models.networks import NetworkConfig, get_network
+from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.remat import Remat
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.transfer.freeze import FREEZING, frozen_batch_norms, label_parameters
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 SIDES = {"switch32": (9, 8, 5), "switch8x2": (9, 8, 5), "unet3d256": (5, 8, 6), "unet2d": (20, 13)}
 
 
-def moved_variables(config: NetworkConfig) -> dict[str, Any]:
+def moved_variables(config: UNetConfig) -> dict[str, Any]:
     """Parameters, and running averages and scales that are not those of the start."""
     variables = he_variables(config)  # type: ignore[arg-type]  # of any network
     noise = np.random.default_rng(1)
@@ -30,16 +31,16 @@ def moved_variables(config: NetworkConfig) -> dict[str, Any]:
     return variables
 
 
-def image(config: NetworkConfig) -> jax.Array:
+def image(config: UNetConfig) -> jax.Array:
     return jax.random.normal(jax.random.key(2), (2, *SIDES[config.name], 1))
 
 
-def is_frozen(block: str, config: NetworkConfig, levels: int) -> bool:
+def is_frozen(block: str, config: UNetConfig, levels: int) -> bool:
     number = config.levels - 1 if block == "bottleneck" else int(block.removeprefix("encoder_"))
     return number < levels
 
 
-def split(variables: dict[str, Any], config: NetworkConfig, levels: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def split(variables: dict[str, Any], config: UNetConfig, levels: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """The variables of the first levels, and the others."""
     first = [
         b for b in variables["params"] if b.startswith(("encoder_", "bottleneck")) and is_frozen(b, config, levels)
@@ -74,7 +75,7 @@ def test_the_parts_give_what_the_whole_gives(name: str, dtype: str, numbers: tup
 
 
 def trained(
-    config: NetworkConfig, variables: dict[str, Any], freeze: str, levels: int, remat: Remat = "none"
+    config: UNetConfig, variables: dict[str, Any], freeze: str, levels: int, remat: Remat = "none"
 ) -> tuple[Any, Any, float]:
     """Gradients of the trained part, moved averages, and FLOPs of a training step's forward and backward pass."""
     labels = label_parameters(variables["params"], FREEZING[freeze])

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tlseg_jax.models.networks import NETWORKS, NetworkConfig, get_network, init_variables
+from tlseg_jax.models.networks import NETWORKS, get_network, init_variables
 from tlseg_jax.models.remat import Remat
+from tlseg_jax.models.unet import UNetConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
-def forward(config: NetworkConfig, remat: Remat, variables: dict[str, Any], x: jax.Array) -> Any:
+def forward(config: UNetConfig, remat: Remat, variables: dict[str, Any], x: jax.Array) -> Any:
     """params -> (loss, (logits, new averages)) in training."""
 
     def loss(params: Any) -> Any:

@@ -12,7 +12,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from tlseg_jax.models.networks import NETWORKS, count_parameters, get_network, init_variables, variable_shapes
-from tlseg_jax.models.unet import SwitchUNet, UNetConfig
+from tlseg_jax.models.unet import UNetConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -131,7 +131,7 @@ def test_forward_pass_against_numpy(skip: str) -> None:
     variables = random_variables(config, 1)
     x = np.random.default_rng(2).normal(size=(8, 4, 12, 1))
     expected = numpy_network(config, variables, x)
-    found = jax.jit(SwitchUNet(config).apply)(variables, jnp.asarray(x[None], jnp.float32))[0]
+    found = jax.jit(config.module().apply)(variables, jnp.asarray(x[None], jnp.float32))[0]
     np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
 
     rng = np.random.default_rng(3)
@@ -147,7 +147,7 @@ def test_padding_is_zeros_at_the_far_end() -> None:
     config = SMALL["concatenate"]
     variables = random_variables(config, 4)
     x = np.random.default_rng(5).normal(size=(1, 6, 5, 8, 1)).astype(np.float32)
-    apply = jax.jit(SwitchUNet(config).apply)
+    apply = jax.jit(config.module().apply)
     by_hand = apply(variables, np.pad(x, ((0, 0), (0, 2), (0, 3), (0, 0), (0, 0))))[:, :6, :5, :8]
     np.testing.assert_allclose(apply(variables, x), by_hand, atol=1e-5)
 
@@ -181,7 +181,7 @@ def test_running_averages_move_by_the_momentum(tiny_network: UNetConfig) -> None
     config = dataclasses.replace(tiny_network, momentum=0.7)
     variables = random_variables(config, 7)
     x = np.random.default_rng(1).normal(size=(2, 8, 8, 8, 1)).astype(np.float32)
-    apply = jax.jit(lambda v, x: SwitchUNet(config).apply(v, x, train=True, mutable=["batch_stats"]))
+    apply = jax.jit(lambda v, x: config.module().apply(v, x, train=True, mutable=["batch_stats"]))
     _, after = apply(variables, x)
     kernel = np.asarray(variables["params"]["encoder_0"]["conv_0"]["kernel"], np.float64)
     y = np.stack(

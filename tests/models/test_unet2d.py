@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tests.conftest import he_variables
 from tlseg_jax.models.networks import count_parameters, init_variables, variable_shapes
-from tlseg_jax.models.unet2d import SliceUNet, SliceUNetConfig
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.slice_losses import get_slice_loss
 from tlseg_jax.transfer.freeze import frozen_batch_norms, get_rules, label_parameters
 
@@ -27,7 +27,7 @@ BATCH_NORMS = {
 }
 
 
-def random_variables(config: SliceUNetConfig, seed: int) -> dict[str, Any]:
+def random_variables(config: UNetConfig, seed: int) -> dict[str, Any]:
     """Parameters and running averages that are all different from their first values."""
     rng = np.random.default_rng(seed)
 
@@ -39,7 +39,7 @@ def random_variables(config: SliceUNetConfig, seed: int) -> dict[str, Any]:
     return jax.tree_util.tree_map_with_path(draw, variable_shapes(config))  # type: ignore[no-any-return]
 
 
-def slices(config: SliceUNetConfig, batch: int, *sides: int, seed: int = 0) -> jax.Array:
+def slices(config: UNetConfig, batch: int, *sides: int, seed: int = 0) -> jax.Array:
     rng = np.random.default_rng(seed)
     return jnp.asarray(rng.normal(size=(batch, *sides, config.channels)), jnp.float32)
 
@@ -125,7 +125,7 @@ def numpy_up(x: Array, params: Any) -> Array:
     return out + np.asarray(params["bias"], np.float64)
 
 
-def numpy_network(config: SliceUNetConfig, variables: Any, x: Array) -> Array:
+def numpy_network(config: UNetConfig, variables: Any, x: Array) -> Array:
     """(x, y, channels) -> logits, in float64."""
     params, stats = variables["params"], variables["batch_stats"]
     levels = len(config.widths) - 1
@@ -143,7 +143,7 @@ def numpy_network(config: SliceUNetConfig, variables: Any, x: Array) -> Array:
 
 def test_forward_pass_against_numpy() -> None:
     variables, x = random_variables(SMALL, 1), slices(SMALL, 2, 12, 20)
-    found = jax.jit(SliceUNet(SMALL).apply)(variables, x)
+    found = jax.jit(SMALL.module().apply)(variables, x)
     for image, logits in zip(np.asarray(x, np.float64), found, strict=True):
         expected = numpy_network(SMALL, variables, image)
         np.testing.assert_allclose(logits, expected, atol=1e-4 * np.abs(expected).max())
@@ -153,17 +153,17 @@ def test_260_is_padded_to_264_with_zeros_at_the_far_end_and_cropped() -> None:
     config = SliceUNetConfig(widths=(2, 2, 2, 2))
     assert config.divisor == 8
     variables, x = random_variables(config, 4), slices(config, 1, 16, 260)
-    apply = jax.jit(SliceUNet(config).apply)
+    apply = jax.jit(config.module().apply)
     by_hand = apply(variables, np.pad(x, ((0, 0), (0, 0), (0, 4), (0, 0))))
     assert by_hand.shape == (1, 16, 264, 2)
     np.testing.assert_array_equal(apply(variables, x), by_hand[:, :, :260])
 
 
 @functools.cache
-def program(config: SliceUNetConfig, running: frozenset[str]) -> Any:
+def program(config: UNetConfig, running: frozenset[str]) -> Any:
     """Logits, moved averages and every block's output, in training."""
     return jax.jit(
-        lambda v, x, key: SliceUNet(config).apply(
+        lambda v, x, key: config.module().apply(
             v,
             x,
             train=True,
@@ -175,7 +175,7 @@ def program(config: SliceUNetConfig, running: frozenset[str]) -> Any:
     )
 
 
-def applied(config: SliceUNetConfig, variables: Any, x: jax.Array, seed: int, running: frozenset[str]) -> Any:
+def applied(config: UNetConfig, variables: Any, x: jax.Array, seed: int, running: frozenset[str]) -> Any:
     logits, moved = program(config, running)(variables, x, jax.random.key(seed))
     blocks = {k: v["__call__"][0] for k, v in moved["intermediates"].items()}
     return logits, moved["batch_stats"], blocks
@@ -192,7 +192,7 @@ def test_dropout_acts_in_training_and_in_the_decoder_only() -> None:
     never = dataclasses.replace(SMALL, dropout=0.0)
     logits = [applied(never, variables, x, seed, frozenset())[0] for seed in (1, 2)]
     np.testing.assert_array_equal(*logits)
-    without = [jax.jit(SliceUNet(c).apply)(variables, x) for c in (SMALL, never)]
+    without = [jax.jit(c.module().apply)(variables, x) for c in (SMALL, never)]
     np.testing.assert_array_equal(*without)
 
 
@@ -228,7 +228,7 @@ def test_gradients_reach_every_parameter_and_are_finite(loss: str) -> None:
     @jax.jit
     def gradient(params: Any) -> Any:
         def objective(params: Any) -> jax.Array:
-            logits, _ = SliceUNet(SMALL).apply(
+            logits, _ = SMALL.module().apply(
                 {"params": params, "batch_stats": variables["batch_stats"]},
                 x,
                 train=True,

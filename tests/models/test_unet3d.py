@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tlseg_jax.models.networks import config_from_dict, count_parameters, get_network, init_variables, variable_shapes
-from tlseg_jax.models.unet3d import UNet3DConfig
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

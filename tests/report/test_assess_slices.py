@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tests.evaluate.slices import SHAPE, SPACING, draw, write_slice_store
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.networks import get_network
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies import assess_slices as module

@@ -8,7 +8,6 @@ import pytest
 
 from tlseg_jax.datasets.lookup import get_any_spec
 from tlseg_jax.datasets.spec import AnySpec
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job
 from tlseg_jax.studies.jobs import Phase, make_job, make_pretrain_job, run_name

@@ -20,7 +20,6 @@ from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.models import norm
 from tlseg_jax.models.networks import get_network, variable_shapes
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel, local_state

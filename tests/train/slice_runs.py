@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tests.conftest import he_variables
 from tests.evaluate.slices import ball, write_slice_store
 from tlseg_jax.checkpoints.checkpoint import SavedModel
-from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.job import train_job
@@ -51,23 +51,23 @@ def small_store(folder: Path, planes: int = 7, spec: dict[str, Any] | None = Non
     )
 
 
-def small_job(network: SliceUNetConfig = NETWORK, loss: str = "bce", batch: int = 4, **given: Any) -> JobSettings:
+def small_job(network: UNetConfig = NETWORK, loss: str = "bce", batch: int = 4, **given: Any) -> JobSettings:
     """A job of one epoch, checkpoints only at its end."""
     recipe = Recipe("small", loss, 1e-2, 1e-8, False, "constant", batch_size=batch)
     return JobSettings(network, recipe, **{"steps": None, "epochs": 1} | given)
 
 
 @functools.cache
-def _first(config: SliceUNetConfig, seed: int) -> Any:
+def _first(config: UNetConfig, seed: int) -> Any:
     return he_variables(config, seed)  # type: ignore[arg-type]
 
 
-def first_variables(config: SliceUNetConfig, seed: int = 0) -> dict[str, Any]:
+def first_variables(config: UNetConfig, seed: int = 0) -> dict[str, Any]:
     """As `he_variables`, traced once a network."""
     return jax.tree.map(np.copy, _first(config, seed))  # type: ignore[no-any-return]
 
 
-def pretrained(network: SliceUNetConfig = NETWORK, seed: int = 5) -> Pretrained:
+def pretrained(network: UNetConfig = NETWORK, seed: int = 5) -> Pretrained:
     """A model that was never trained."""
     v = first_variables(network, seed)
     description = {"seen_images": [], "seen_persons": [], "task": "before"}

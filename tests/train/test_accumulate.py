@@ -11,7 +11,6 @@ import pytest
 from tests.conftest import blob, he_variables
 from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.job import train_job

@@ -15,9 +15,7 @@ from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.input.feature_cache import cache_features, cache_slice_features, why_no_features
 from tlseg_jax.input.patches import InputSettings, make_batches
 from tlseg_jax.input.slices import SliceInput, make_slice_batches
-from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.losses import cross_entropy_dice
@@ -37,7 +35,7 @@ AMPLE = 1 << 30
 class Training:
     """One network, started the same each time."""
 
-    def __init__(self, config: NetworkConfig, freeze: str, recipe: Any, loss: Any, inputs: Any) -> None:
+    def __init__(self, config: UNetConfig, freeze: str, recipe: Any, loss: Any, inputs: Any) -> None:
         self.config, self.loss, self.inputs = config, loss, inputs
         self.variables = he_variables(config)  # type: ignore[arg-type]  # of any network
         self.labels = label_parameters(self.variables["params"], get_rules(freeze))

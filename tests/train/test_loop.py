@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import MakeStore, he_variables
 from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
-from tlseg_jax.models.unet import SwitchUNet, UNetConfig
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
@@ -216,7 +216,7 @@ def test_the_network_is_rebuilt_from_the_folder_alone(tiny_store: Store, setting
     assert (saved.description["task"], saved.description["pretask"], saved.description["n"]) == ("tiny", "none", 4)
     image = tiny_store.image("sub-5").astype(np.float32)[None]
     variables = {"params": done.state.params, "batch_stats": done.state.batch_stats}
-    logits = np.asarray(jax.jit(SwitchUNet(settings.network).apply)(variables, image[..., None]), np.float64)
+    logits = np.asarray(jax.jit(settings.network.module().apply)(variables, image[..., None]), np.float64)
     expected = 1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))
     np.testing.assert_allclose(load_predictor(saved)(image), expected, atol=1e-5)
 

@@ -19,7 +19,6 @@ from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
@@ -65,7 +64,7 @@ def tumours(tmp_path_factory: pytest.TempPathFactory) -> SliceStore:
     return small_store(tmp_path_factory.mktemp("tumours") / "store", PLANES, spec=TUMOUR_ONLY)
 
 
-def state_of(network: SliceUNetConfig, seed: int = 1) -> TrainState:
+def state_of(network: UNetConfig, seed: int = 1) -> TrainState:
     v = first_variables(network, seed)
     return TrainState(jnp.int32(0), v["params"], v["batch_stats"], None)
 
@@ -76,7 +75,7 @@ def cross_entropy(p: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(truth, -np.log(p), -np.log1p(-p))
 
 
-def predict(network: SliceUNetConfig, state: TrainState, image: NDArray[Any]) -> NDArray[np.float32]:
+def predict(network: UNetConfig, state: TrainState, image: NDArray[Any]) -> NDArray[np.float32]:
     """Probabilities of slices, in batches of one size so that one program serves all tests."""
     return predict_planes(image, make_predictor(network, state.params, state.batch_stats))
 

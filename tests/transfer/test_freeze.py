@@ -11,8 +11,8 @@ from flax.traverse_util import flatten_dict
 
 from tests.conftest import SIDE, blob, he_variables
 from tlseg_jax.checkpoints.state import TrainState, init_state
-from tlseg_jax.models.networks import NETWORKS, NetworkConfig, count_parameters, get_network, variable_shapes
-from tlseg_jax.models.unet import SwitchUNet, UNetConfig
+from tlseg_jax.models.networks import NETWORKS, count_parameters, get_network, variable_shapes
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.losses import cross_entropy_dice
 from tlseg_jax.train.optimiser import make_optimiser
@@ -36,7 +36,7 @@ VOLUME_NETWORKS = [n for n, c in NETWORKS.items() if isinstance(c, UNetConfig)]
 RECIPE = get_recipe("paper").override(loss="cross_entropy_dice", epsilon=1e-8)
 
 
-def shapes(config: NetworkConfig) -> dict[str, Any]:
+def shapes(config: UNetConfig) -> dict[str, Any]:
     """The parameters' shapes."""
     params: dict[str, Any] = variable_shapes(config)["params"]
     return params
@@ -176,7 +176,7 @@ def test_gradient_of_the_trained_part_is_that_of_the_whole(tiny_network: UNetCon
     state, metrics = step(state, data)
 
     def whole(params: Any) -> jax.Array:
-        logits, _ = SwitchUNet(tiny_network).apply(
+        logits, _ = tiny_network.module().apply(
             {"params": params, "batch_stats": variables["batch_stats"]},
             data["image"][..., None].astype(jnp.float32),
             train=True,

@@ -10,14 +10,13 @@ import pytest
 from tests.conftest import he_variables
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.transfer.restore import Restored, restore_pretrained
 
 BOTH = SliceUNetConfig("tiny2d", (2, 3, 4))
 
 
-def outputs(*names: str) -> SliceUNetConfig:
+def outputs(*names: str) -> UNetConfig:
     return dataclasses.replace(BOTH, outputs=names)
 
 

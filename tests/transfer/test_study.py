@@ -13,7 +13,6 @@ from tlseg_jax.evaluate.metrics import SubjectScore
 from tlseg_jax.evaluate.results import COLUMNS, SubjectRow, save_results
 from tlseg_jax.evaluate.table import read_table
 from tlseg_jax.models.networks import get_network
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.studies import runs as study

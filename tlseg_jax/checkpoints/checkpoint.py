@@ -30,7 +30,8 @@ from tlseg_jax.checkpoints.checkpoint_files import (
     steps_in,
 )
 from tlseg_jax.checkpoints.state import TrainState
-from tlseg_jax.models.networks import NetworkConfig, config_from_dict
+from tlseg_jax.models.networks import config_from_dict
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import told
@@ -279,7 +280,7 @@ class SavedModel:
       step: of the checkpoint.
     """
 
-    config: NetworkConfig
+    config: UNetConfig
     params: dict[str, Any]
     batch_stats: dict[str, Any]
     description: dict[str, Any]

@@ -13,7 +13,7 @@ from typing import Any
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.checkpoints.exported import FORMAT
 from tlseg_jax.evaluate.results import IN_PERSON
-from tlseg_jax.models.networks import NetworkConfig, count_parameters
+from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.models.unet import UNetConfig
 
 NOT_STATED = "not stated"
@@ -148,7 +148,7 @@ def _title(d: Mapping[str, Any]) -> str:
     return f"{d['task']} ({start}, n = {d['n']})"
 
 
-def _what(d: Mapping[str, Any], config: NetworkConfig) -> str:
+def _what(d: Mapping[str, Any], config: UNetConfig) -> str:
     """The kind of scan and what is marked in it."""
     spec = d["spec"]
     if config.dimensions == 2:
@@ -158,7 +158,7 @@ def _what(d: Mapping[str, Any], config: NetworkConfig) -> str:
     return f"{' and '.join(structures)} in volumes of the {spec['space']} space"
 
 
-def _intended_use(d: Mapping[str, Any], config: NetworkConfig) -> list[str]:
+def _intended_use(d: Mapping[str, Any], config: UNetConfig) -> list[str]:
     return [
         f"Research: marks the {_what(d, config)}, on scans like those that it was trained on.",
         "A start for fine-tuning on few labelled scans of a related structure.",
@@ -166,7 +166,7 @@ def _intended_use(d: Mapping[str, Any], config: NetworkConfig) -> list[str]:
     ]
 
 
-def _limits(d: Mapping[str, Any], config: NetworkConfig, summary: Mapping[str, Any], step: int) -> list[str]:
+def _limits(d: Mapping[str, Any], config: UNetConfig, summary: Mapping[str, Any], step: int) -> list[str]:
     lines = []
     if d["synthetic"]:
         lines.append("It has only seen drawn scans: its scores, and what it marks in real ones, mean nothing.")
@@ -190,7 +190,7 @@ def _limits(d: Mapping[str, Any], config: NetworkConfig, summary: Mapping[str, A
         "Program and checkpoint differ by rounding."
         + (
             " Where two values of a pooling cell are equal but for that, what is un-pooled may move by a voxel."
-            if isinstance(config, UNetConfig)
+            if config.up == "switch"
             else ""
         ),
     ]

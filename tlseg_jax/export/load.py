@@ -1,6 +1,7 @@
 """A trained model from wherever it is: a run folder, an exported folder, or the StableHLO program in one."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from tlseg_jax.checkpoints.checkpoint_files import digests
 from tlseg_jax.checkpoints.exported import CARD, PROGRAM, checked_card, load_saved
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.export.stablehlo import load_network
-from tlseg_jax.models.networks import NetworkConfig, config_from_dict
+from tlseg_jax.models.networks import config_from_dict
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.predictors import load_predictor, load_slice_predictor
+from tlseg_jax.train.predictors import make_predictor
 
 ExportKind = Literal["run", "model", "program"]
 
@@ -33,7 +35,7 @@ class AnyModel:
     """
 
     kind: ExportKind
-    config: NetworkConfig
+    config: UNetConfig
     description: dict[str, Any]
     step: int
     digest: str
@@ -59,10 +61,10 @@ def load_any_model(path: Path) -> AnyModel:
 
 
 def _of_saved(kind: ExportKind, saved: SavedModel) -> AnyModel:
-    load = load_slice_predictor if saved.config.dimensions == 2 else load_predictor
     written = digests({"params": saved.params, "batch_stats": saved.batch_stats}, None, saved.description)
     digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
-    return AnyModel(kind, saved.config, saved.description, saved.step, digest, lambda: load(saved))
+    predictor = functools.partial(make_predictor, saved.config, saved.params, saved.batch_stats)
+    return AnyModel(kind, saved.config, saved.description, saved.step, digest, predictor)
 
 
 def _of_program(path: Path) -> AnyModel:

@@ -13,8 +13,8 @@ from jax import export
 from numpy.typing import NDArray
 
 from tlseg_jax.checkpoints.checkpoint_files import first_line
-from tlseg_jax.models.networks import NetworkConfig, is_exclusive, probability
-from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.models.networks import is_exclusive, probability
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -39,20 +39,20 @@ def check_platforms(platforms: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
-def input_shape(config: NetworkConfig) -> str:
+def input_shape(config: UNetConfig) -> str:
     """The shape that the program takes, as `jax.export.symbolic_shape` writes it: "b, 8*x, 8*y, 8*z" and so on."""
     sides = [f"{config.divisor}*{axis}" for axis in "xyz"[: config.dimensions]]
-    channels = [str(config.channels)] if isinstance(config, SliceUNetConfig) else []
+    channels = [str(config.channels)] if config.dimensions == 2 else []
     return ", ".join(["b", *sides, *channels])
 
 
-def calling_convention(config: NetworkConfig) -> dict[str, Any]:
+def calling_convention(config: UNetConfig) -> dict[str, Any]:
     """The program's one argument and one result, in words and shapes, for the card."""
     shown, how = config.outputs, "each by itself; above 0.5 is inside"
     if is_exclusive(config):
         shown = shown[1:]
         how = "above 0.5 is inside" if len(shown) == 1 else "the largest counts where it is above 1 less their sum"
-    planes = isinstance(config, SliceUNetConfig)
+    planes = config.dimensions == 2
     what = "patches or volumes; x left to right, y back to front, z up"
     if planes:
         what = "planes; x left to right, y back to front, and neighbouring planes as channels"
@@ -68,14 +68,14 @@ def calling_convention(config: NetworkConfig) -> dict[str, Any]:
     }
 
 
-def _sides(config: NetworkConfig) -> str:
+def _sides(config: UNetConfig) -> str:
     return (
         f"multiples of {config.divisor}: fill others up with zeros at their far end, and crop the result back; "
         "an example does not depend on the others in its batch"
     )
 
 
-def export_network(config: NetworkConfig, params: Any, batch_stats: Any, platforms: Sequence[str] = PLATFORMS) -> bytes:
+def export_network(config: UNetConfig, params: Any, batch_stats: Any, platforms: Sequence[str] = PLATFORMS) -> bytes:
     """The network as a serialised program that `load_network` reads.
 
     A CPU gets the convolutions' fast portable form (`models.conv`), which takes a fifth of the time of XLA's own. The

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation, mirrors
 from tlseg_jax.models.features import Features
-from tlseg_jax.models.networks import NetworkConfig, variable_shapes
+from tlseg_jax.models.networks import variable_shapes
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
@@ -89,7 +90,7 @@ def why_no_features(
 
 
 def feature_shapes(
-    network: NetworkConfig, levels: int, sides: Sequence[int], rows: int = 1
+    network: UNetConfig, levels: int, sides: Sequence[int], rows: int = 1
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes and types of the features of so many patches or slices, told before anything is computed.
 
@@ -104,7 +105,7 @@ def feature_shapes(
 
 
 @functools.cache
-def _shapes_of_one(network: NetworkConfig, levels: int, sides: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
+def _shapes_of_one(network: UNetConfig, levels: int, sides: tuple[int, ...]) -> dict[str, jax.ShapeDtypeStruct]:
     """One patch's or slice's; tracing takes a tenth of a second, and a sweep asks again and again."""
     module = network.module()
     image = jax.ShapeDtypeStruct((1, *sides, network.example().shape[-1]), jnp.float32)
@@ -114,7 +115,7 @@ def _shapes_of_one(network: NetworkConfig, levels: int, sides: tuple[int, ...]) 
     return dict(found)
 
 
-def feature_bytes(network: NetworkConfig, levels: int, sides: Sequence[int], rows: int, *, region: bool = False) -> int:
+def feature_bytes(network: UNetConfig, levels: int, sides: Sequence[int], rows: int, *, region: bool = False) -> int:
     """Bytes that `rows` patches or slices take with their labels, told before anything is computed.
 
     Args:
@@ -132,7 +133,7 @@ def cache_features(
     store: "Store",
     subjects: Sequence[str],
     box: Box,
-    network: NetworkConfig,
+    network: UNetConfig,
     variables: Any,
     levels: int,
     augmentation: Augmentation,
@@ -179,7 +180,7 @@ def cache_features(
 def cache_slice_features(
     store: "SliceStore",
     subjects: Sequence[str],
-    network: NetworkConfig,
+    network: UNetConfig,
     variables: Any,
     levels: int,
     regions: "Regions | None",
@@ -238,7 +239,7 @@ def _gather_slices(arrays: Rows, picks: Rows, seed: Seed, step: jax.Array, first
 
 
 @functools.cache
-def _program(network: NetworkConfig, levels: int) -> Callable[[Any, Any], Features]:
+def _program(network: UNetConfig, levels: int) -> Callable[[Any, Any], Features]:
     """One jitted function a network, so that the next run's parameters compile nothing."""
     module = network.module()
 
@@ -255,7 +256,7 @@ def _put(kept: Features, found: Features, first: jax.Array) -> Features:
 
 
 def _compute(
-    network: NetworkConfig,
+    network: UNetConfig,
     variables: Any,
     levels: int,
     sides: tuple[int, ...],

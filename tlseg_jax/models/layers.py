@@ -4,8 +4,8 @@ So a skip is never copied beside what comes up from below, and a frozen encoder'
 Parameters are float32 and are brought to the type of the input.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -20,6 +20,16 @@ Parts = Sequence[Float[Array, "batch *sides _"]]
 RUNNING_NOWHERE: frozenset[str] = frozenset()
 """No batch norm that keeps to its running averages in training."""
 
+Init = Literal["he", "xavier"]
+"""How a kernel starts: the He normal is usual before a ReLU, the Xavier normal is that of the liver report's model A
+(section 4.2)."""
+
+_INITIALIZERS: Mapping[str, Any] = {
+    "he": nn.initializers.he_normal(),
+    "xavier": nn.initializers.xavier_normal(),
+    "lecun": nn.initializers.lecun_normal(),
+}
+
 
 def _channels(parts: Parts) -> int:
     return sum(p.shape[-1] for p in parts)
@@ -30,19 +40,19 @@ class Conv(nn.Module):
 
     Attributes:
       features: channels of the output.
-      init: of the kernel.
+      init: of the kernel; None: He normal.
       lowering: None takes the backend's fastest.
     """
 
     features: int
-    init: Any = nn.initializers.he_normal()
+    init: Init | None = None
     lowering: Lowering | None = None
 
     @nn.compact
     def __call__(self, parts: Parts) -> Float[Array, "batch *sides {self.features}"]:
         """Of parts with two or three sides."""
         shape = (*(3,) * (parts[0].ndim - 2), _channels(parts), self.features)
-        kernel = self.param("kernel", self.init, shape, jnp.float32)
+        kernel = self.param("kernel", _INITIALIZERS[self.init or "he"], shape, jnp.float32)
         return convolution_of_parts(parts, jnp.asarray(kernel, parts[0].dtype), self.lowering)
 
 
@@ -51,18 +61,20 @@ class Projection(nn.Module):
 
     Attributes:
       features: channels of the output.
-      init: of the kernel.
+      init: of the kernel; None: LeCun normal.
       bias: whether one is added.
     """
 
     features: int
-    init: Any = nn.initializers.lecun_normal()
+    init: Init | None = None
     bias: bool = True
 
     @nn.compact
     def __call__(self, parts: Parts) -> Float[Array, "batch *sides {self.features}"]:
         """Of parts with any sides."""
-        kernel = self.param("kernel", self.init, (_channels(parts), self.features), jnp.float32)
+        kernel = self.param(
+            "kernel", _INITIALIZERS[self.init or "lecun"], (_channels(parts), self.features), jnp.float32
+        )
         start, y = 0, None
         for part in parts:
             piece = kernel[start : start + part.shape[-1]].astype(part.dtype)
@@ -80,16 +92,16 @@ class UpConv(nn.Module):
 
     Attributes:
       features: channels of the output.
-      init: of the kernel.
+      init: of the kernel; None: He normal.
     """
 
     features: int
-    init: Any = nn.initializers.he_normal()
+    init: Init | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *sides channels"]) -> Float[Array, "batch *twice {self.features}"]:
         """Twice each side."""
         shape = (*(2,) * (x.ndim - 2), x.shape[-1], self.features)
-        kernel = self.param("kernel", self.init, shape, jnp.float32)
+        kernel = self.param("kernel", _INITIALIZERS[self.init or "he"], shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return up_convolution(x, jnp.asarray(kernel, x.dtype)) + bias.astype(x.dtype)

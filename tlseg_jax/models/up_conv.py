@@ -1,6 +1,6 @@
-"""Transposed convolution whose output cells do not overlap, as a matrix product.
+"""Up-sampling by 2: each value repeated, or a transposed convolution with output cells that do not overlap.
 
-The gradients of XLA's own transposed convolution are slow on every backend.
+The convolution is a matrix product, as the gradients of XLA's own are slow on every backend.
 """
 
 import itertools
@@ -24,3 +24,15 @@ def up_convolution(
     cells = jnp.dot(x.reshape(-1, c), flat).reshape(batch, *sides, *(2,) * n, features)
     order = (0, *itertools.chain(*((1 + i, 1 + n + i) for i in range(n))), 1 + 2 * n)
     return cells.transpose(order).reshape(batch, *(2 * s for s in sides), features)
+
+
+def up_nearest(x: Float[Array, "batch *sides channels"]) -> Float[Array, "batch *twice channels"]:
+    """Each value in all cells of 2x2 or 2x2x2.
+
+    Args:
+      x: of two or three sides.
+    """
+    batch, *sides, c = x.shape
+    cell = x.reshape(batch, *itertools.chain(*((s, 1) for s in sides)), c)
+    cells = jnp.broadcast_to(cell, (batch, *itertools.chain(*((s, 2) for s in sides)), c))
+    return cells.reshape(batch, *(2 * s for s in sides), c)

@@ -12,7 +12,6 @@ from tlseg_jax.evaluate.results import KeptMasks, ScoreSpace, SubjectRow, common
 from tlseg_jax.evaluate.slice_results import evaluate_slices, predict_subject, reference_mask, save_slice_results
 from tlseg_jax.figures.contours import pick_cases
 from tlseg_jax.figures.slice_examples import ExampleCase, draw_examples
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.studies.assess import ALLOW, ON_SCAN, doubts_in, mark_of, scored_of, title_of
@@ -60,7 +59,6 @@ def assess_slices(
     if split == "test" and not allow_seen:
         refuse_seen(store, saved.description, str(run), ALLOW)
     predictor = load_slice_predictor(saved)
-    assert isinstance(saved.config, SliceUNetConfig)
     outputs, channels = saved.config.outputs, saved.config.channels
     masks = {
         result_name(store.spec, s, split, space): KeptMasks()
@@ -122,7 +120,6 @@ def example_slice(
     at = int(np.argmin(np.abs(area - share * area.max())))
     probability = {}
     for name, saved in models.items():
-        assert isinstance(saved.config, SliceUNetConfig)
         found, _ = predict_subject(store, subject, load_slice_predictor(saved), saved.config.channels)
         probability[name] = found[at, ..., saved.config.outputs.index(structure)]
     record = store.record(subject)

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tlseg_jax.models.networks import NetworkConfig, count_parameters
+from tlseg_jax.models.networks import count_parameters
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.device_memory import format_bytes
 from tlseg_jax.train.memory import FitsIn
@@ -22,7 +23,7 @@ ENOUGH = 30.0
 
 
 def dry_run_report(
-    network: NetworkConfig, state: Any, labels: Any, batch: Any, fits: FitsIn, flops_line: str, steps: int
+    network: UNetConfig, state: Any, labels: Any, batch: Any, fits: FitsIn, flops_line: str, steps: int
 ) -> str:
     """Lines that say what a run would take, from a few steps on random data.
 

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from tlseg_jax.input.sampling import Sampling
-from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.train.step import FrozenBN
 from tlseg_jax.transfer.restore import Head
@@ -47,7 +47,7 @@ class JobSettings:
       watch_every: steps between looks at the loss of 10 test slices; 0 never looks.
     """
 
-    network: NetworkConfig
+    network: UNetConfig
     recipe: Recipe
     steps: int | None
     n: int | None = None
@@ -67,4 +67,4 @@ class JobSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"network": self.network.to_dict()}

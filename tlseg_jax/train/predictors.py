@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.slice_inference import SlicePredictor
-from tlseg_jax.models.networks import NetworkConfig, probability
+from tlseg_jax.models.networks import probability
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 
 
 @functools.cache
-def _forward(config: NetworkConfig) -> Callable[[Any, jax.Array], jax.Array]:
+def _forward(config: UNetConfig) -> Callable[[Any, jax.Array], jax.Array]:
     """One jitted function a network, so that a new set of parameters compiles nothing."""
     return jax.jit(probability(config))
 
 
 def make_predictor(
-    config: NetworkConfig, params: Any, batch_stats: Any
+    config: UNetConfig, params: Any, batch_stats: Any
 ) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """The network as a plain function on NumPy arrays.
 

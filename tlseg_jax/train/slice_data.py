@@ -14,7 +14,6 @@ from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.evaluate.slice_results import reference_mask
-from tlseg_jax.models.unet2d import SliceUNetConfig
 from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
@@ -48,7 +47,6 @@ class SliceData:
           InputError: the network does not fit the data, or the loss needs a liver that nothing shows.
         """
         network = job.network
-        assert isinstance(network, SliceUNetConfig)
         if network.outputs != store.spec.structures:
             raise InputError(
                 f"{store.where} shows {', '.join(store.spec.structures)} and the network has the outputs "

@@ -14,8 +14,8 @@ from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.input.augment import Augmentation, augment_batch
 from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.models.lowering.conv import Lowering, choose_lowering
-from tlseg_jax.models.networks import NetworkConfig
 from tlseg_jax.models.remat import Remat
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.parallel_step import ParallelStep
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
@@ -73,7 +73,7 @@ def slice_inputs(outputs: int) -> Inputs:
 
 
 def make_step_function(
-    config: NetworkConfig,
+    config: UNetConfig,
     optimiser: optax.GradientTransformation,
     loss: Objective,
     labels: Any,
@@ -240,7 +240,7 @@ def make_train_step(
     return jax.jit(whole(inputs), donate_argnums=0)
 
 
-def make_test_loss(config: NetworkConfig, loss: Objective, inputs: Inputs) -> Callable[[TrainState, Batch], jax.Array]:
+def make_test_loss(config: UNetConfig, loss: Objective, inputs: Inputs) -> Callable[[TrainState, Batch], jax.Array]:
     """The jitted loss of a batch with the network as it predicts: running averages, no dropout."""
     model = config.module()
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import optax
 
-from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
@@ -48,7 +48,7 @@ class StepMaker:
     key: Hashable
 
     def make(
-        self, labels: Any, optimiser: optax.GradientTransformation, network: NetworkConfig | None = None, **how: Any
+        self, labels: Any, optimiser: optax.GradientTransformation, network: UNetConfig | None = None, **how: Any
     ) -> Step:
         """The step of this run, with other labels, another optimiser, or what else `make_step_function` takes."""
         usual: dict[str, Any] = {

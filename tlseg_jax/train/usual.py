@@ -3,10 +3,9 @@
 import dataclasses
 from collections.abc import Mapping
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.datasets.spec import AnySpec
-from tlseg_jax.models.networks import NetworkConfig, get_network
-from tlseg_jax.models.unet2d import SliceUNetConfig
+from tlseg_jax.models.networks import get_network
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 
 USUAL_NETWORK: Mapping[str, str] = {"volumes": "switch8x2", "slices": "unet2d"}
@@ -19,7 +18,7 @@ COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 120}
 """Lengths for the built-in cohort, whose easier heads need no more and whose run should end in minutes."""
 
 
-def network_for(spec: AnySpec, name: str | None, precision: str, channels: int = 1) -> NetworkConfig:
+def network_for(spec: AnySpec, name: str | None, precision: str, channels: int = 1) -> UNetConfig:
     """The network for a data set, with its outputs.
 
     Args:
@@ -32,14 +31,11 @@ def network_for(spec: AnySpec, name: str | None, precision: str, channels: int =
       InputError: no network has that name, it is of another dimensionality than the data, or `channels` has no middle.
     """
     chosen = get_network(name or USUAL_NETWORK[spec.kind])
-    if isinstance(spec, SliceSpec) != isinstance(chosen, SliceUNetConfig):
+    if chosen.dimensions != get_network(USUAL_NETWORK[spec.kind]).dimensions:
         raise InputError(
             f"The network {chosen.name} is {chosen.dimensions}D and {spec.name} is a data set of {spec.kind}: "
             f"choose `network={USUAL_NETWORK[spec.kind]}`."
         )
-    chosen = dataclasses.replace(chosen, outputs=spec.outputs)
-    if isinstance(chosen, SliceUNetConfig):
-        if channels % 2 == 0:
-            raise InputError(f"`slice_channels={channels}` has no middle slice: give an odd number.")
-        chosen = dataclasses.replace(chosen, channels=channels)
-    return dataclasses.replace(chosen, dtype=precision)
+    if channels % 2 == 0:
+        raise InputError(f"`slice_channels={channels}` has no middle slice: give an odd number.")
+    return dataclasses.replace(chosen, outputs=spec.outputs, channels=channels, dtype=precision)

@@ -5,10 +5,10 @@ from typing import Any, Literal
 
 import jax
 
-from tlseg_jax.models.networks import NetworkConfig
+from tlseg_jax.models.unet import UNetConfig
 
 
-def frozen_levels(config: NetworkConfig, labels: Mapping[str, Any], frozen_bn: Literal["running", "batch"]) -> int:
+def frozen_levels(config: UNetConfig, labels: Mapping[str, Any], frozen_bn: Literal["running", "batch"]) -> int:
     """Leading levels of which every parameter is frozen and every batch norm keeps to its running averages.
 
     Args:

@@ -7,7 +7,8 @@ import numpy as np
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel, list_differences
 from tlseg_jax.datasets.structures import SIDES
-from tlseg_jax.models.networks import NetworkConfig, is_exclusive
+from tlseg_jax.models.networks import is_exclusive
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 
 Head = Literal["keep", "reset"]
@@ -30,7 +31,7 @@ class Restored:
 
 
 def restore_pretrained(
-    saved: SavedModel, config: NetworkConfig, variables: dict[str, Any], head: Head, where: str
+    saved: SavedModel, config: UNetConfig, variables: dict[str, Any], head: Head, where: str
 ) -> Restored:
     """The pre-trained parameters in the shape of a new network.
 
@@ -83,7 +84,7 @@ def restore_pretrained(
     return Restored({"params": old | {"head": source}, "batch_stats": saved.batch_stats}, message, afresh)
 
 
-def check_dimensions(saved: SavedModel, config: NetworkConfig, where: str) -> None:
+def check_dimensions(saved: SavedModel, config: UNetConfig, where: str) -> None:
     """Refuse a 2D model as the start of a 3D one, and the other way round.
 
     Raises:
