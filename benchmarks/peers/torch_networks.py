@@ -8,7 +8,7 @@ from tlseg_jax.models.unet import UNetConfig
 
 
 class Block(nn.Module):
-    """Convolution, batch norm, ReLU, once for each width; and a 1x1 projection of the input where there are short skips."""
+    """Convolution, batch norm, ReLU, for each width; plus a 1x1 projection of the input where there are short skips."""
 
     def __init__(
         self, channels: int, widths: tuple[int, ...], config: UNetConfig, dropout: float = 0.0, last_relu: bool = True

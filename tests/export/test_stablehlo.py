@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 NETWORKS: dict[str, UNetConfig] = {
     "concatenate": UNetConfig("a", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate"),
     "add": UNetConfig("b", ((2, 2), (3, 3)), (4, 3), ((), (3, 2)), (2,), "add"),
-    "transposed": UNet3DConfig("c", ((2, 3), (3, 4))),
-    "slices": SliceUNetConfig("d", (2, 3), channels=3),
+    "transposed": UNetConfig.concatenating("c", ((2, 3), (3, 4))),
+    "slices": UNetConfig.residual("d", (2, 3), channels=3),
 }
 
 

@@ -108,8 +108,8 @@ def test_data_that_are_not_mirrored_are_held_once(tiny_store: Store, tiny_networ
 @pytest.mark.parametrize("sampling", ["all", "balanced"])
 def test_slices(sampling: Any, slices: SliceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "SLICES", 5)  # 12 slices: the last batch is not full
-    config = SliceUNetConfig(widths=(4, 4, 4), channels=3)
-    variables, subjects = he_variables(config), slices.subjects("train")  # type: ignore[arg-type]  # 2D
+    config = UNetConfig.residual("tiny2d", (4, 4, 4), channels=3)
+    variables, subjects = he_variables(config), slices.subjects("train")
     regions = {s: slices.volume_image(s)[..., 0] > 0.2 for s in subjects}
     cache = cache_slice_features(slices, subjects, config, variables, 2, regions, AMPLE)
     assert cache.nbytes == feature_bytes(config, 2, slices.spec.pixels, 12, region=True)

@@ -22,7 +22,7 @@ SIDES = {"switch32": (9, 8, 5), "switch8x2": (9, 8, 5), "unet3d256": (5, 8, 6), 
 
 def moved_variables(config: UNetConfig) -> dict[str, Any]:
     """Parameters, and running averages and scales that are not those of the start."""
-    variables = he_variables(config)  # type: ignore[arg-type]  # of any network
+    variables = he_variables(config)
     noise = np.random.default_rng(1)
     for tree in (variables["batch_stats"], variables["params"]):
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

@@ -1,4 +1,4 @@
-"""The transposed convolution against a loop and XLA's own."""
+"""The transposed convolution against a loop and XLA's own, and repeated values against NumPy's."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from tlseg_jax.models.lowering.conv import LAYOUTS
-from tlseg_jax.models.up_conv import up_convolution
+from tlseg_jax.models.up_conv import up_convolution, up_nearest
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -52,3 +52,17 @@ def test_the_type_of_the_input_is_kept() -> None:
     assert (
         up_convolution(jnp.ones((1, 2, 2, 1), jnp.bfloat16), jnp.ones((2, 2, 1, 1), jnp.bfloat16)).dtype == jnp.bfloat16
     )
+
+
+@pytest.mark.parametrize("sides", [(3, 4), (3, 2, 4)])
+def test_nearest_values_are_numpy_s_repeated_and_its_gradient_their_sum(sides: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(2, *sides, 3)).astype(np.float32)
+    weight = rng.normal(size=(2, *(2 * s for s in sides), 3)).astype(np.float32)
+    expected, gradient = x, weight
+    for axis in range(1, 1 + len(sides)):
+        expected = np.repeat(expected, 2, axis)
+        gradient = np.add.reduceat(gradient, np.arange(0, gradient.shape[axis], 2), axis)
+    found, back = jax.vjp(up_nearest, jnp.asarray(x))
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(back(jnp.asarray(weight))[0], gradient, atol=1e-5)

@@ -25,7 +25,9 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 def saved(outputs: tuple[str, ...] = ("liver", "tumour"), channels: int = 1, **description: Any) -> SavedModel:
     """A model with no parameters: its predictor is put in by `threshold`."""
     seen: dict[str, Any] = {"task": "tiny2d", "pretask": "none", "n": 2, "seen_images": [], "seen_persons": []}
-    return SavedModel(SliceUNetConfig(outputs=outputs, channels=channels), {}, {}, seen | description, 1)
+    return SavedModel(
+        UNetConfig.residual("tiny2d", (2, 3), outputs=outputs, channels=channels), {}, {}, seen | description, 1
+    )
 
 
 def drawn(middle: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -39,7 +41,6 @@ def threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of a network: the outputs of `drawn` that it has."""
 
     def load(model: SavedModel) -> Network:
-        assert isinstance(model.config, SliceUNetConfig)
         columns = [("liver", "tumour").index(o) for o in model.config.outputs]
         channels = model.config.channels
 

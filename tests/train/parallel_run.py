@@ -90,8 +90,8 @@ def _run(parallel: Parallel, step: Any, state: Any, batch: Callable[[int], Any])
 
 def _slices(parallel: Parallel) -> dict[str, Any]:
     """A 2D network with dropout and a loss within a region, in two micro-batches."""
-    config = SliceUNetConfig("tiny2d", (4, 8), dropout=0.5)
-    variables = he_variables(config)  # type: ignore[arg-type]
+    config = UNetConfig.residual("tiny2d", (4, 8), dropout=0.5)
+    variables = he_variables(config)
     labels = label_parameters(variables["params"], get_rules("none"))
     optimiser = make_optimiser(get_recipe("default").override(epsilon=1e-3), 20, labels)
     loss = get_slice_loss("liver_bce", config.outputs)
@@ -137,7 +137,6 @@ def programs(config: UNetConfig, thorough: bool) -> dict[str, Any]:
 def main(thorough: bool) -> None:
     """Compile, train and print."""
     network = get_network("switch8x2")
-    assert isinstance(network, UNetConfig)
     found = programs(network if thorough else TINY, thorough)
     # These run a few steps of next to nothing; what is compiled above is compiled as ever.
     jax.config.update("jax_disable_most_optimizations", True)

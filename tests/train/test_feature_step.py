@@ -91,7 +91,7 @@ def test_patches(freeze: str, tiny_store: Store, tiny_network: UNetConfig) -> No
 def test_slices(tmp_path_factory: pytest.TempPathFactory) -> None:
     """With dropout, which draws as it does without kept features."""
     store = small_store(tmp_path_factory.mktemp("slices") / "store", train=2, test=1, samples=(0, 1, 4, 6))
-    config = SliceUNetConfig(widths=(4, 4, 4))
+    config = UNetConfig.residual("tiny2d", (4, 4, 4))
     recipe = get_slice_recipe("default", "finetune")
     loss = get_slice_loss("bce", config.outputs)
     training = Training(config, "first_two", recipe, lambda y, t: loss(y, *t), slice_inputs(len(config.outputs)))

@@ -32,7 +32,7 @@ from tlseg_jax.transfer.freeze import (
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 STEPS = 3
-VOLUME_NETWORKS = [n for n, c in NETWORKS.items() if isinstance(c, UNetConfig)]
+VOLUME_NETWORKS = [n for n, c in NETWORKS.items() if c.up == "switch"]
 RECIPE = get_recipe("paper").override(loss="cross_entropy_dice", epsilon=1e-8)
 
 

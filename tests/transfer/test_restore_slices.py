@@ -13,7 +13,7 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.transfer.restore import Restored, restore_pretrained
 
-BOTH = SliceUNetConfig("tiny2d", (2, 3, 4))
+BOTH = UNetConfig.residual("tiny2d", (2, 3, 4))
 
 
 def outputs(*names: str) -> UNetConfig:

@@ -128,7 +128,7 @@ def test_a_start_of_other_dimensions_is_refused_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Drawing and preparing the cohort would take minutes."""
-    slices = SavedModel(SliceUNetConfig(), {}, {}, {}, 1)
+    slices = SavedModel(get_network("unet2d"), {}, {}, {}, 1)
     monkeypatch.setattr(Pretrained, "load", lambda run: Pretrained(run, slices))
     with pytest.raises(InputError, match=r"is 2D .* this network is 3D"):
         finetune(Workplace(tmp_path / "runs"), tmp_path / "ct", "hdt_c", JOB, tmp_path / "run")

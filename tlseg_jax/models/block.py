@@ -19,7 +19,7 @@ class Block(nn.Module):
       momentum: of the batch norms' running averages.
       short_skip: whether a 1x1 projection of the input is added to the output.
       dropout: share of values set to zero before each convolution in training; none on the short skip.
-      init: of the kernels (`models/layers.py`).
+      kernel_init: see `models/layers.py`.
       lowering: of the convolutions.
       axis: of devices that the batch is divided over (`norm.BatchNorm`).
     """
@@ -28,7 +28,7 @@ class Block(nn.Module):
     momentum: float
     short_skip: bool = False
     dropout: float = 0.0
-    init: Init | None = None
+    kernel_init: Init | None = None
     lowering: Lowering | None = None
     axis: str | None = None
 
@@ -53,10 +53,10 @@ class Block(nn.Module):
         """
         short = None
         if self.short_skip:
-            short = Projection(self.widths[-1], self.init, bias=False, name="short")(parts)
+            short = Projection(self.widths[-1], self.kernel_init, bias=False, name="short")(parts)
         for i, width in enumerate(self.widths):
             parts = [Dropout(self.dropout)(p, train, samples) for p in parts]
-            x = Conv(width, self.init, self.lowering, name=f"conv_{i}")(parts)
+            x = Conv(width, self.kernel_init, self.lowering, name=f"conv_{i}")(parts)
             average = not train or f"{self.name}/bn_{i}" in running
             x = BatchNorm(self.momentum, self.axis, name=f"bn_{i}")(x, average, i + 1 < len(self.widths) or last_relu)
             parts = (x,)

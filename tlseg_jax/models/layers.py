@@ -35,24 +35,28 @@ def _channels(parts: Parts) -> int:
     return sum(p.shape[-1] for p in parts)
 
 
+def _kernel(layer: nn.Module, init: str, shape: tuple[int, ...]) -> Any:
+    return layer.param("kernel", _INITIALIZERS[init], shape, jnp.float32)
+
+
 class Conv(nn.Module):
     """3x3 or 3x3x3 convolution without bias (a batch norm follows).
 
     Attributes:
       features: channels of the output.
-      init: of the kernel; None: He normal.
+      kernel_init: None: He normal.
       lowering: None takes the backend's fastest.
     """
 
     features: int
-    init: Init | None = None
+    kernel_init: Init | None = None
     lowering: Lowering | None = None
 
     @nn.compact
     def __call__(self, parts: Parts) -> Float[Array, "batch *sides {self.features}"]:
         """Of parts with two or three sides."""
         shape = (*(3,) * (parts[0].ndim - 2), _channels(parts), self.features)
-        kernel = self.param("kernel", _INITIALIZERS[self.init or "he"], shape, jnp.float32)
+        kernel = _kernel(self, self.kernel_init or "he", shape)
         return convolution_of_parts(parts, jnp.asarray(kernel, parts[0].dtype), self.lowering)
 
 
@@ -61,12 +65,12 @@ class Projection(nn.Module):
 
     Attributes:
       features: channels of the output.
-      init: of the kernel; None: LeCun normal.
+      kernel_init: None: LeCun normal.
       bias: whether one is added.
     """
 
     features: int
-    init: Init | None = None
+    kernel_init: Init | None = None
     bias: bool = True
 
     @nn.compact
@@ -92,16 +96,16 @@ class UpConv(nn.Module):
 
     Attributes:
       features: channels of the output.
-      init: of the kernel; None: He normal.
+      kernel_init: None: He normal.
     """
 
     features: int
-    init: Init | None = None
+    kernel_init: Init | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch *sides channels"]) -> Float[Array, "batch *twice {self.features}"]:
         """Twice each side."""
         shape = (*(2,) * (x.ndim - 2), x.shape[-1], self.features)
-        kernel = self.param("kernel", _INITIALIZERS[self.init or "he"], shape, jnp.float32)
+        kernel = _kernel(self, self.kernel_init or "he", shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         return up_convolution(x, jnp.asarray(kernel, x.dtype)) + bias.astype(x.dtype)

@@ -64,9 +64,7 @@ def config_from_dict(d: Mapping[str, Any]) -> UNetConfig:
     try:
         return form(**given)  # type: ignore[no-any-return]
     except TypeError as e:
-        raise InputError(
-            f"The saved network is none that this version knows ({e}): use the version that it is of."
-        ) from None
+        raise InputError(f"The saved network is of another version than this one ({e}): use that one.") from None
 
 
 def init_variables(config: UNetConfig, key: Key[Array, ""]) -> dict[str, Any]:
