@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.evaluate.slices import SHAPE, SPACING, draw, write_slice_store
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.networks import get_network
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies import assess_slices as module
@@ -25,9 +26,8 @@ Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 def saved(outputs: tuple[str, ...] = ("liver", "tumour"), channels: int = 1, **description: Any) -> SavedModel:
     """A model with no parameters: its predictor is put in by `threshold`."""
     seen: dict[str, Any] = {"task": "tiny2d", "pretask": "none", "n": 2, "seen_images": [], "seen_persons": []}
-    return SavedModel(
-        UNetConfig.residual("tiny2d", (2, 3), outputs=outputs, channels=channels), {}, {}, seen | description, 1
-    )
+    network = UNetConfig.residual("tiny2d", (2, 3), outputs=outputs, channels=channels)
+    return SavedModel(network, {}, {}, seen | description, 1)
 
 
 def drawn(middle: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -76,9 +76,7 @@ class Projection(nn.Module):
     @nn.compact
     def __call__(self, parts: Parts) -> Float[Array, "batch *sides {self.features}"]:
         """Of parts with any sides."""
-        kernel = self.param(
-            "kernel", _INITIALIZERS[self.init or "lecun"], (_channels(parts), self.features), jnp.float32
-        )
+        kernel = _kernel(self, self.kernel_init or "lecun", (_channels(parts), self.features))
         start, y = 0, None
         for part in parts:
             piece = kernel[start : start + part.shape[-1]].astype(part.dtype)
