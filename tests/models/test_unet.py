@@ -357,7 +357,12 @@ def test_running_averages_move_by_the_momentum(tiny_network: UNetConfig) -> None
 
 @pytest.mark.parametrize(
     ("form", "loss"),
-    [("residual", "generalised_dice"), ("residual", "liver_bce"), *((f, "squares") for f in SMALL if f != "residual")],
+    [
+        ("residual", "generalised_dice"),
+        ("residual", "liver_bce"),
+        *((f, "squares") for f in ("3d_with_short_skips", "2d_un_pooling", "nearest")),
+        *(pytest.param(f, "squares", marks=pytest.mark.slow) for f in ("added", "transposed", "nearest_added")),
+    ],
 )
 def test_gradients_reach_every_parameter_and_are_finite(form: str, loss: str) -> None:
     config = SMALL[form]
