@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import MakeStore, blob, he_variables
+from tests.conftest import MakeStore, blob
 from tests.train.slice_runs import NETWORK, first_variables, small_job, small_store
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.models.unet import UNetConfig
@@ -41,7 +41,7 @@ def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def start(config: Any, key: jax.Array) -> dict[str, Any]:
         seed = int(jax.random.key_data(key)[-1])
-        return he_variables(config, seed) if config.dimensions == 3 else first_variables(config, seed)
+        return first_variables(config, seed)
 
     monkeypatch.setattr(run_module, "init_variables", start)
     monkeypatch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)

@@ -37,7 +37,7 @@ class Training:
 
     def __init__(self, config: UNetConfig, freeze: str, recipe: Any, loss: Any, inputs: Any) -> None:
         self.config, self.loss, self.inputs = config, loss, inputs
-        self.variables = he_variables(config)  # type: ignore[arg-type]  # of any network
+        self.variables = he_variables(config)
         self.labels = label_parameters(self.variables["params"], get_rules(freeze))
         self.optimiser = make_optimiser(recipe, STEPS, self.labels)
         self.levels = frozen_levels(config, self.labels, "running")

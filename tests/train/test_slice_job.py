@@ -302,7 +302,7 @@ def test_what_is_refused_claims_no_run_folder(tumours: SliceStore, tmp_path: Pat
     with pytest.raises(InputError, match="finds no liver"):
         train(tumours, small_job(TUMOUR, "liver_bce"), tmp_path / "c", without_liver())
     with pytest.raises(InputError, match="does not fit"):
-        train(tumours, small_job(TUMOUR), tmp_path / "d", pretrained(dataclasses.replace(NETWORK, widths=(2, 2))))
+        train(tumours, small_job(TUMOUR), tmp_path / "d", pretrained(UNetConfig.residual("tiny2d", (2, 2))))
     for name in "abcd":
         assert not (tmp_path / name / "settings.json").exists()
 
