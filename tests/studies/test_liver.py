@@ -9,8 +9,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests.train.slice_runs import NETWORK, TUMOUR_ONLY, first_variables, small_store
+from tests.train.slice_runs import TUMOUR_ONLY, first_variables, small_store
 from tlseg_jax.checkpoints.checkpoint import load_model
+from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.report.registry import SECTIONS
 from tlseg_jax.report.study_info import read_study
 from tlseg_jax.studies.cells import folder_of
@@ -75,7 +76,7 @@ def trained(quick_compile: None, tmp_path_factory: pytest.TempPathFactory) -> It
         counted.trace = step.trace  # type: ignore[attr-defined]
         return counted
 
-    three = dataclasses.replace(NETWORK, widths=(2, 2, 2))
+    three = UNetConfig.residual("tiny2d", (2, 2, 2))
     with pytest.MonkeyPatch.context() as m:
         m.setattr(usual, "get_network", lambda _: three)
         m.setattr(step_maker_module, "make_train_step", recorded)
