@@ -217,7 +217,7 @@ def test_the_network_is_rebuilt_from_the_folder_alone(tiny_store: Store, setting
     image = tiny_store.image("sub-5").astype(np.float32)[None]
     variables = {"params": done.state.params, "batch_stats": done.state.batch_stats}
     logits = np.asarray(jax.jit(settings.network.module().apply)(variables, image[..., None]), np.float64)
-    expected = 1 / (1 + np.exp(logits[..., 0] - logits[..., 1]))
+    expected = 1 / (1 + np.exp(logits[..., :1] - logits[..., 1:]))
     np.testing.assert_allclose(load_predictor(saved)(image), expected, atol=1e-5)
 
 
