@@ -1,7 +1,9 @@
 """Scores of several structures: each by itself, of those that a label map marks, where somebody looked."""
 
+import dataclasses
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 from tests.conftest import SIDE
 from tests.many_structures import HALVES, write_halves
 from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.structures import structures_from
+from tlseg_jax.evaluate.predict import predict_scan
 from tlseg_jax.evaluate.results import (
     KeptMasks,
     SubjectRow,
@@ -17,10 +21,14 @@ from tlseg_jax.evaluate.results import (
     format_summary,
     result_name,
 )
-from tlseg_jax.geometry import Box
+from tlseg_jax.geometry import Box, crop_or_pad
 from tlseg_jax.preprocess.codes import UNMARKED
+from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
+from tlseg_jax.preprocess.reading.read import read_scan
+from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
 
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 WHOLE = Box((0, 0, 0), (SIDE,) * 3)
 
 
@@ -93,3 +101,36 @@ def test_the_terminal_s_table_ends_with_the_mean_of_the_structures() -> None:
     table = format_summary({"s_a": entry(0.5), "s_b": entry(0.7)}).splitlines()
     assert table[-1].split() == ["mean", "of", "2", "structures", "0.600", "-", "0.600"]
     assert len(format_summary({"s": entry(0.5)}).splitlines()) == 2
+
+
+DEEP = ("caudate", "putamen", "pallidum", "thalamus", "hippocampus", "amygdala", "accumbens_area", "lateral_ventricle")
+
+
+@pytest.mark.slow
+def test_sixteen_real_structures_survive_registration_and_back(tmp_path: Path) -> None:
+    """A network that answers with the registered reference: what is lost is lost on the way alone."""
+    image, label = (DATA / "brain_oasis" / f"sub-1000_{part}.nii.gz" for part in ("T1w", "labels"))
+    if not image.exists():
+        pytest.skip("the real scans are not here")
+    names, values = structures_from(
+        "neuromorphometrics:" + ",".join(f"{s}_{d}" for s in DEEP for d in ("left", "right"))
+    )
+    spec = dataclasses.replace(get_spec("hdt_wb"), space="MNI305", dimensions=(172, 220, 156), spacing=(1.0, 1.0, 1.0))
+    spec = dataclasses.replace(spec, structures=names, label_values=values, patch_size=(176, 224, 160))
+    settings = PrepareSettings(bias_correction=False)
+    codes = preprocess_scan(read_scan(ScanFiles("s", image, label), spec.labels), spec, settings).label
+    assert codes is not None
+
+    def reference(patches: NDArray[np.float32]) -> NDArray[np.float32]:
+        whole = Box((-2, -2, -2), spec.patch_size)  # as a volume that is smaller than the tile is placed
+        return np.stack([crop_or_pad(codes == i + 1, whole, "constant") for i in range(16)], -1)[None].astype(
+            np.float32
+        )
+
+    found = predict_scan(ScanFiles("s", image), spec, None, settings, reference, batch=1)
+    truth = np.asarray(nib.load(label).dataobj)
+    voxel_ml = abs(np.linalg.det(found.affine[:3, :3])) / 1000
+    for name, (value,) in zip(names, values, strict=True):
+        ours, theirs = found.label == value, truth == value  # in the training labels' own values
+        assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) >= (0.95 if theirs.sum() * voxel_ml > 1 else 0.9)
+        assert found.volumes_ml[name] == pytest.approx(ours.sum() * voxel_ml)
