@@ -14,6 +14,7 @@ from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.structures import structures_from
 from tlseg_jax.evaluate.predict import predict_scan
 from tlseg_jax.evaluate.results import (
+    IN_PERSON,
     KeptMasks,
     SubjectRow,
     common_structures,
@@ -27,6 +28,9 @@ from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
+from tlseg_jax.studies.assess import is_scored
+from tlseg_jax.train.job_record import store_digest
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 WHOLE = Box((0, 0, 0), (SIDE,) * 3)
@@ -134,3 +138,19 @@ def test_sixteen_real_structures_survive_registration_and_back(tmp_path: Path) -
         ours, theirs = found.label == value, truth == value  # in the training labels' own values
         assert 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()) >= (0.95 if theirs.sum() * voxel_ml > 1 else 0.9)
         assert found.volumes_ml[name] == pytest.approx(ours.sum() * voxel_ml)
+
+
+def test_a_run_is_scored_where_what_it_segments_is(tmp_path: Path) -> None:
+    """Not every structure of a test set need be the network's; of those scored together none may be missing."""
+    store = write_halves(tmp_path / "s")
+    entry = {"data": store_digest(store, store.subjects("test")), "weights": "w", **IN_PERSON}
+    left, right = (result_name(store.spec, s) for s in HALVES)
+
+    def scored(sets: dict[str, object]) -> bool:
+        write_json(tmp_path / "summary.json", {"weights": "w", "test_sets": sets})
+        return is_scored(tmp_path, store)
+
+    assert not scored({}) and scored({left: entry | {"together": [left]}})
+    both = entry | {"together": [left, right]}
+    assert scored({left: both, right: both}) and not scored({left: both})
+    assert not scored({left: both, right: both | {"weights": "another's"}})

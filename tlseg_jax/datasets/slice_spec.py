@@ -51,6 +51,7 @@ class SliceSpec:
     """
 
     kind: ClassVar[Literal["slices"]] = "slices"
+    exclusive: ClassVar[bool] = False
 
     name: str
     modality: Modality

@@ -2,14 +2,14 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import AnySpec, DatasetSpec
 from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.evaluate.inference import Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.label_map import save_label_map
@@ -85,17 +85,14 @@ def predict_scan(
     where = prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine
     on_scan = each_to_scan(probability, *where)
     codes = decide(on_scan, spec.exclusive)
-    own = Grid(scan.image.shape, scan.affine)
+    label, volumes = label_and_volumes(codes, spec, Grid(scan.image.shape, scan.affine).voxel_ml)
     seconds = dict(prepared.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
     return Prediction(
         files=files,
-        label=in_own_values(codes, spec),
+        label=label,
         affine=scan.affine,
         probability=on_scan,
-        volumes_ml={
-            s: int(np.count_nonzero(mask_of(codes, i, spec.exclusive))) * own.voxel_ml
-            for i, s in enumerate(spec.structures)
-        },
+        volumes_ml=volumes,
         seconds=seconds,
         details=dict(prepared.details),
         warnings=(
@@ -124,22 +121,28 @@ def own_values(structures: Sequence[str], label_values: Sequence[LabelValues], e
     )
 
 
-def in_own_values(codes: NDArray[np.uint8], spec: DatasetSpec) -> NDArray[np.integer]:
-    """A label map with `own_values` of codes of the structures, of any shape."""
+def label_and_volumes(
+    codes: NDArray[np.uint8], spec: AnySpec, voxel_ml: float
+) -> tuple[NDArray[np.integer], dict[str, float]]:
+    """A label map with `own_values` of codes of the structures, of any shape, and each structure's ml."""
     values = own_values(spec.structures, spec.label_values, spec.exclusive)
-    label = np.zeros(codes.shape, np.int32)
-    for i, value in enumerate(values):
-        label[mask_of(codes, i, spec.exclusive)] = value
-    return label
+    label: NDArray[Any] = np.zeros(codes.shape, np.uint8 if max(values) < 256 else np.int32)
+    volumes = {}
+    for i, (structure, value) in enumerate(zip(spec.structures, values, strict=True)):
+        mask = mask_of(codes, i, spec.exclusive)
+        label[mask] = value
+        volumes[structure] = int(np.count_nonzero(mask)) * voxel_ml
+    return label, volumes
+
+
+def not_found(structures: Iterable[str]) -> list[str]:
+    """A sentence for each structure of which there is no voxel."""
+    return [f"no {s} was found: check that the scan is like the network's training data" for s in structures]
 
 
 def _warnings(spec: DatasetSpec, found: NDArray[np.uint8], box: Box | None) -> tuple[str, ...]:
     masks = {s: mask_of(found, i, spec.exclusive) for i, s in enumerate(spec.structures)}
-    said = [
-        f"no {structure} was found: check that the scan is like the network's training data"
-        for structure, mask in masks.items()
-        if not mask.any()
-    ]
+    said = not_found(s for s, mask in masks.items() if not mask.any())
     for structure, mask in masks.items():
         if box is not None and (faces := _faces(mask, box)):
             said.append(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,9 +9,10 @@ from tlseg_jax.datasets.slice_spec import SliceSpec
 from tlseg_jax.evaluate.false_positives import Forest
 from tlseg_jax.evaluate.forest_effect import ORGAN
 from tlseg_jax.evaluate.inference import THRESHOLD
-from tlseg_jax.evaluate.predict import Prediction, own_values
+from tlseg_jax.evaluate.predict import Prediction, label_and_volumes, not_found
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_stack
 from tlseg_jax.geometry import Grid
+from tlseg_jax.preprocess.codes import decide
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
 
@@ -57,17 +57,10 @@ def predict_slices_scan(
         spacing = Grid(volume.scan_shape, volume.affine).spacing
         probability[..., at] = one * forest.keep(one, one > THRESHOLD, image, spacing, liver)
     inferred = time.perf_counter()
-    label = np.zeros(volume.scan_shape, np.uint8)
-    grid = Grid(volume.scan_shape, volume.scan_affine)
-    volumes = {}
-    on_scan = np.zeros((*volume.scan_shape, len(spec.structures)), np.float32)
-    for i, (structure, value) in enumerate(
-        zip(spec.structures, own_values(spec.structures, spec.label_values, False), strict=True)
-    ):
-        on_scan[..., i] = planes_to_scan(probability[..., i], volume)
-        found = on_scan[..., i] > THRESHOLD
-        label[found] = value
-        volumes[structure] = int(np.count_nonzero(found)) * grid.voxel_ml
+    planes = np.moveaxis(probability, -1, 0)
+    on_scan = np.stack([planes_to_scan(p, volume) for p in planes], -1)
+    voxel_ml = Grid(volume.scan_shape, volume.scan_affine).voxel_ml
+    label, volumes = label_and_volumes(decide(on_scan, spec.exclusive), spec, voxel_ml)
     seconds = dict(volume.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
     return Prediction(
         files,
@@ -77,13 +70,5 @@ def predict_slices_scan(
         volumes,
         seconds,
         {},
-        (*volume.doubts.values(), *volume.warnings, *_nothing_found(volumes)),
+        (*volume.doubts.values(), *volume.warnings, *not_found(s for s, ml in volumes.items() if not ml)),
     )
-
-
-def _nothing_found(volumes: dict[str, float]) -> Sequence[str]:
-    return [
-        f"no {structure} was found: check that the scan is like the network's training data"
-        for structure, ml in volumes.items()
-        if not ml
-    ]

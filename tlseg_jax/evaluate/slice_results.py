@@ -19,6 +19,7 @@ from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score
 from tlseg_jax.evaluate.results import Keep, ScoreSpace, SubjectRow, common_structures, result_name, save_results
 from tlseg_jax.evaluate.slice_inference import BATCH, SlicePredictor, predict_planes
+from tlseg_jax.preprocess.codes import mask_of
 from tlseg_jax.preprocess.slice_back import canonical_affine, planes_on_scan
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime import processes
@@ -155,7 +156,7 @@ def label_ml(store: SliceStore, subject: str, structure: str) -> float | None:
 
 def reference_mask(store: SliceStore, bits: NDArray[np.uint8], structure: str) -> Mask:
     """Where a label's bits, of any shape, say that the structure is."""
-    return (bits >> store.spec.structures.index(structure) & 1).astype(np.bool_)
+    return mask_of(bits, store.spec.structures.index(structure), store.spec.exclusive)
 
 
 def scattered_volumes(store: SliceStore, subjects: Sequence[str]) -> str:

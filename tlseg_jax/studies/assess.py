@@ -73,17 +73,26 @@ def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Til
       tiles: how volumes of a random patch must have been predicted; None: in any way.
     """
     summary = read_json(run / "summary.json")
-    entries = [summary.get("test_sets", {}).get(name) for name in scored_names(store)]
+    sets = summary.get("test_sets", {})
+    there = [sets[name] for name in sets_of(run, store)]
+    # The structures that this network and these label maps have in common; a stop may have left some of them out.
+    if not there or any(name not in sets for e in there for name in e.get("together", ())):
+        return False
+    now = store_digest(store, store.subjects("test"))
     needed = IN_PERSON if not isinstance(store, SliceStore) else IN_PERSON | ON_SCAN
     return all(
-        e is not None
-        and e.get("data") == store_digest(store, store.subjects("test"))
+        e.get("data") == now
         and needed.items() <= e.items()  # or its ml are a template's, or those of resized pixels
         and e.get("weights") == summary.get("weights")
         and (not distances or e.get("distances", True))
         and (tiles is None or e.get("tiles", tiles) == tiles)
-        for e in entries
+        for e in there
     )
+
+
+def sets_of(run: Path, store: AnyStore) -> tuple[str, ...]:
+    """The test sets of a store that a finished run has scores of: of the structures that its network segments."""
+    return tuple(n for n in scored_names(store) if n in read_json(run / "summary.json").get("test_sets", {}))
 
 
 def scored_names(store: AnyStore) -> tuple[str, ...]:
@@ -165,12 +174,12 @@ def assess(
     extra |= scored_of(saved, store, split) | {"distances": distances, "doubts": doubts_in(store, split)}
     if spec.random_patch:
         extra["tiles"] = tiles
+    results = {s: rows for s, rows in results.items() if rows}  # what no label map of this split marks has none
+    extra["together"] = [rows[0].test_set for rows in results.values()]
     entries = {}
     for structure, rows in results.items():
         kept = masks.setdefault(structure, KeptMasks())
         kept.gather()
-        if not rows:  # no label map of this split marks it
-            continue
         name = rows[0].test_set
         if processes.is_chief():
             save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})

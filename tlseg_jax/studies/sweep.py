@@ -20,7 +20,7 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.messages import log, quiet
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.studies.assess import scored_names
+from tlseg_jax.studies.assess import scored_names, sets_of
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretraining_of
 from tlseg_jax.studies.data import StudyData, open_data
 from tlseg_jax.studies.group import Group, Member, group_cells, train_group
@@ -108,10 +108,10 @@ class Sweep:
         folder, tests, first = folder_of(self.folder, cell), self.tests(cell), None
         if isinstance(cell, Cell) and (first := pretraining_of(cell)) and not self._trained(first):
             return False
-        if any(not (folder / "predictions" / f"{n}.npz").exists() for t in tests for n in scored_names(t)):
-            return False
         settings = run_settings(self.store(cell), self.job(cell), self._record(first) if first else None)
-        return is_done(self.place, folder, settings, tests)
+        if not is_done(self.place, folder, settings, tests):
+            return False
+        return all((folder / "predictions" / f"{n}.npz").exists() for t in tests for n in sets_of(folder, t))
 
     def _trained(self, first: PretrainCell) -> bool:
         """Whether a pre-training's folder holds it, trained; it may have to be scored again."""

@@ -7,6 +7,7 @@
 Any Zarr v3 reader opens it. Chunks carry crc32c checksums, so a flipped bit is found on reading.
 """
 
+import functools
 import itertools
 import json
 import os
@@ -286,7 +287,7 @@ class Store(BaseStore):
         marked = self.marked(subject)
         return np.array([s in marked for s in self.spec.structures], np.uint8)
 
-    @property
+    @functools.cached_property  # asked for with every patch
     def partial(self) -> bool:
         """Whether some label maps mark some structures only, or say where nobody looked."""
         whole = all(self.marked(s) == self.spec.structures for s in self.subjects())
