@@ -12,7 +12,7 @@ from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.input.randomise import randomise
 from tlseg_jax.preprocess.codes import mirror_table
 
-Count = int | Integer[Array, ""]
+WholeNumber = int | Integer[Array, ""]
 _PERMUTATIONS = tuple(itertools.permutations(range(3)))
 
 
@@ -48,12 +48,12 @@ def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool, random
     return Augmentation(spec.flip_left_right, spec.random_rotations, intensity, affine, randomise, codes, one)
 
 
-def sample_key(seed: Count, step: Count, sample: Count) -> Key[Array, ""]:
+def sample_key(seed: WholeNumber, step: WholeNumber, sample: WholeNumber) -> Key[Array, ""]:
     """The key of one sample of one step."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), sample)
 
 
-def mirrors(seed: Count, step: Count, batch: int, first: Count = 0) -> Bool[Array, " {batch}"]:
+def mirrors(seed: WholeNumber, step: WholeNumber, batch: int, first: WholeNumber = 0) -> Bool[Array, " {batch}"]:
     """Which samples of a step `augment_batch` mirrors, where it mirrors at all."""
     samples = first + jnp.arange(batch)
     return jax.vmap(lambda i: _mirrored(jax.random.split(sample_key(seed, step, i), 4)[0]))(samples)
@@ -66,10 +66,10 @@ def _mirrored(key: jax.Array) -> jax.Array:
 def augment_batch(
     image: Float[Array, "batch x y z"],
     label: Integer[Array, "batch x y z"],
-    seed: Count,
-    step: Count,
+    seed: WholeNumber,
+    step: WholeNumber,
     augmentation: Augmentation,
-    first: Count = 0,
+    first: WholeNumber = 0,
 ) -> tuple[Float[Array, "batch x y z"], Integer[Array, "batch x y z"]]:
     """Augment every sample of a batch with its own key.
 

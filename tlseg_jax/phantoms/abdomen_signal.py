@@ -7,9 +7,9 @@ import numpy as np
 
 from tlseg_jax.phantoms.abdomen_canvas import Organ
 
-Phase = Literal["portal", "arterial"]
+ContrastPhase = Literal["portal", "arterial"]
 
-CT_HU: dict[Phase, dict[Organ, float]] = {
+CT_HU: dict[ContrastPhase, dict[Organ, float]] = {
     "portal": {
         Organ.AIR: -1000,
         Organ.COUCH: -60,

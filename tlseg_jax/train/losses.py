@@ -13,12 +13,12 @@ from tlseg_jax.runtime.choose import choose
 from tlseg_jax.train.batch_sums import mean_over, sum_over
 
 Logits = Float[Array, "batch *sides outputs"]
-Labels = Integer[Array, "batch *sides"]
+VoxelLabels = Integer[Array, "batch *sides"]
 Loss = Callable[..., Float[Array, ""]]
 """(logits, labels, axis=None) -> a scalar."""
 
 
-def cross_entropy(logits: Logits, labels: Labels, axis: str | None = None) -> Float[Array, ""]:
+def cross_entropy(logits: Logits, labels: VoxelLabels, axis: str | None = None) -> Float[Array, ""]:
     """Mean cross-entropy over all voxels (section 3.1).
 
     Args:
@@ -34,7 +34,7 @@ def cross_entropy(logits: Logits, labels: Labels, axis: str | None = None) -> Fl
     return -mean_over(jnp.mean(jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)), axis)
 
 
-def soft_dice(logits: Logits, labels: Labels, axis: str | None = None) -> Float[Array, ""]:
+def soft_dice(logits: Logits, labels: VoxelLabels, axis: str | None = None) -> Float[Array, ""]:
     """One minus the soft Dice overlap of the structures, taken over the whole batch.
 
     V-Net's form (Milletari et al. 2016, equation of section 3) without the squares; the background
@@ -55,7 +55,7 @@ def soft_dice(logits: Logits, labels: Labels, axis: str | None = None) -> Float[
     return jnp.mean(1 - (2 * overlap + 1) / (sizes + 1))
 
 
-def cross_entropy_dice(logits: Logits, labels: Labels, axis: str | None = None) -> Float[Array, ""]:
+def cross_entropy_dice(logits: Logits, labels: VoxelLabels, axis: str | None = None) -> Float[Array, ""]:
     """`cross_entropy` plus `soft_dice`: the first calibrates, the second minds the small structure."""
     return cross_entropy(logits, labels, axis) + soft_dice(logits, labels, axis)
 

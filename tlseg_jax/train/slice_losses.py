@@ -18,7 +18,7 @@ from tlseg_jax.train.batch_sums import mean_over, sum_over
 
 PixelLogits = Float[Array, "batch *sides outputs"]
 Target = Float[Array, "batch *sides outputs"]
-Region = Shaped[Array, "batch *sides"]
+LossRegion = Shaped[Array, "batch *sides"]
 SliceLoss = Callable[..., Float[Array, ""]]
 """(logits, target, region, axis=None) -> a scalar."""
 LIVER = "liver"
@@ -26,7 +26,7 @@ LIVER = "liver"
 
 
 def binary_cross_entropy(
-    logits: PixelLogits, target: Target, region: Region | None = None, axis: str | None = None
+    logits: PixelLogits, target: Target, region: LossRegion | None = None, axis: str | None = None
 ) -> Float[Array, ""]:
     """Binary cross-entropy, the report's loss (section 3.2.2): mean over pixels, outputs and batch.
 
@@ -43,7 +43,7 @@ def binary_cross_entropy(
 
 
 def sigmoid_dice(
-    logits: PixelLogits, target: Target, region: Region | None = None, axis: str | None = None
+    logits: PixelLogits, target: Target, region: LossRegion | None = None, axis: str | None = None
 ) -> Float[Array, ""]:
     """One minus the soft Dice overlap of each output over the whole batch, mean over outputs.
 
@@ -66,7 +66,7 @@ def sigmoid_dice(
 
 
 def generalised_dice(
-    logits: PixelLogits, target: Target, region: Region | None = None, axis: str | None = None
+    logits: PixelLogits, target: Target, region: LossRegion | None = None, axis: str | None = None
 ) -> Float[Array, ""]:
     """Generalised Dice loss (Sudre et al. 2017, section 2), over the whole batch.
 
@@ -101,14 +101,14 @@ def generalised_dice(
 
 
 def binary_cross_entropy_dice(
-    logits: PixelLogits, target: Target, region: Region | None = None, axis: str | None = None
+    logits: PixelLogits, target: Target, region: LossRegion | None = None, axis: str | None = None
 ) -> Float[Array, ""]:
     """`binary_cross_entropy` plus `sigmoid_dice`: the first calibrates, the second minds the small structure."""
     return binary_cross_entropy(logits, target, axis=axis) + sigmoid_dice(logits, target, axis=axis)
 
 
 def liver_cross_entropy(
-    logits: PixelLogits, target: Target, region: Region | None, whole: tuple[bool, ...], axis: str | None = None
+    logits: PixelLogits, target: Target, region: LossRegion | None, whole: tuple[bool, ...], axis: str | None = None
 ) -> Float[Array, ""]:
     """Binary cross-entropy that counts inside the liver only (Chlebus et al. 2018).
 
