@@ -39,6 +39,7 @@ _BRAIN = "HDT patches of the brain paper"
 PAPERS: tuple[Size, ...] = (
     Size("switch32", 2, (72, 112, 112), _BRAIN),
     Size("switch8x2", 2, (72, 112, 112), _BRAIN),
+    Size("unet_fast", 2, (72, 112, 112), _BRAIN),
     Size("unet3d256", 1, (320, 260, 72), "whole MRI of the liver report"),
     Size("unet2d", 10, (512, 512), "CT slices of the liver report", "first_two"),
     Size("unet2d", 18, (320, 260), "MRI slices of the liver report", "first_two"),
@@ -46,6 +47,7 @@ PAPERS: tuple[Size, ...] = (
 REDUCED: tuple[Size, ...] = (
     Size("switch32", 2, (36, 56, 56), "half a side of the brain paper's patches"),
     Size("switch8x2", 2, (36, 56, 56), "half a side of the brain paper's patches"),
+    Size("unet_fast", 2, (36, 56, 56), "half a side of the brain paper's patches"),
     Size("unet3d256", 1, (64, 64, 32), "part of an MRI"),
     Size("unet2d", 4, (128, 128), "a quarter of a CT slice's side", "first_two"),
 )
@@ -54,6 +56,7 @@ REDUCED: tuple[Size, ...] = (
 TINY: tuple[Size, ...] = (
     Size("switch32", 1, (32, 32, 32), "a rehearsal"),
     Size("switch8x2", 1, (32, 32, 32), "a rehearsal"),
+    Size("unet_fast", 1, (32, 32, 32), "a rehearsal"),
     Size("unet3d256", 1, (16, 16, 16), "a rehearsal"),
     Size("unet2d", 1, (32, 32), "a rehearsal", "first_two"),
 )

@@ -39,6 +39,20 @@ def _pad(x: Tensor, divisor: int) -> Tensor:
     return F.pad(x, [p for m in reversed(missing) for p in (0, m)]) if any(missing) else x
 
 
+def _cells(x: Tensor, side: int) -> Tensor:
+    """Each cell of `side` voxels a side as one voxel, its voxels as channels."""
+    if side == 1:
+        return x
+    last = x.is_contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+    batch, channels, *sides = x.shape
+    n = len(sides)
+    split = x.reshape(batch, channels, *(part for s in sides for part in (s // side, side)))
+    order = (0, *range(3, 3 + 2 * n, 2), 1, *range(2, 2 + 2 * n, 2))
+    y = split.permute(order).reshape(batch, channels * side**n, *(s // side for s in sides))
+    like = torch.channels_last if x.ndim == 4 else torch.channels_last_3d
+    return y.contiguous(memory_format=like) if last else y
+
+
 def _relaid(y: Tensor, like: Tensor) -> Tensor:
     last = torch.channels_last if y.ndim == 4 else torch.channels_last_3d
     return y.contiguous(memory_format=last) if like.is_contiguous(memory_format=last) else y
@@ -60,7 +74,8 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config, self.keep_layout = config, True
-        c, d, channels, skips = config, config.dimensions, config.channels, []
+        c, d, skips = config, config.dimensions, []
+        channels = c.channels * c.patch**d
         self.un_pools, self.relu_last = c.up == "switch", c.up != "switch" or c.short_skips
         self.pool, self.un_pool = getattr(F, f"max_pool{d}d"), getattr(F, f"max_unpool{d}d")
         for i, widths in enumerate(c.encoder):
@@ -84,11 +99,14 @@ class UNet(nn.Module):
                 channels = widths[-1]
         self.final = Block(channels, c.final, c, c.dropout) if c.final else None
         channels = c.final[-1] if c.final else channels
-        self.head = getattr(nn, f"Conv{d}d")(channels, len(c.outputs), 1)
+        if c.patch == 1:
+            self.head = getattr(nn, f"Conv{d}d")(channels, len(c.outputs), 1)
+        else:
+            self.head = getattr(nn, f"ConvTranspose{d}d")(channels, len(c.outputs), c.patch, stride=c.patch)
 
     def forward(self, x: Tensor) -> Tensor:
         c, sides = self.config, x.shape[2:]
-        x = _pad(x, c.divisor)
+        x = _cells(_pad(x, c.divisor), c.patch)
         skips, switches = [], []
         for i in range(len(c.encoder)):
             x = self.get_submodule(f"encoder_{i}")(x)

@@ -34,6 +34,8 @@ SMALL = {
     "un_pooling_with_short_skips": UNetConfig("f", ((3,),), (3,), ((),), (4,), short_skips=True),
     "nearest": UNetConfig.concatenating("g", ((2, 3), (3, 4), (4, 5)), up="nearest", dimensions=2, channels=2),
     "nearest_added": UNetConfig("h", ((2, 3),), (3,), ((4,),), (2,), "add", up="nearest"),
+    "cells": UNetConfig("j", ((3,),), (4,), ((3,),), skip="add", up="transposed", narrow_up=True, patch=2),
+    "cells_of_slices": UNetConfig("k", ((3,),), (4,), ((3,),), (), "concatenate", dimensions=2, channels=3, patch=2),
     "narrow_added": UNetConfig("i", ((3,), (4,)), (5,), ((4,), (2,)), skip="add", up="transposed", narrow_up=True),
 }
 SIDES = {2: (12, 20), 3: (8, 4, 12)}
@@ -66,6 +68,7 @@ def images(config: UNetConfig, batch: int, *sides: int, seed: int = 0) -> jax.Ar
         (get_network("switch8x2"), 220_282),
         (get_network("unet3d256"), 4_584_866),
         (get_network("unet2d"), 2_012_514),
+        (get_network("unet_fast"), 1_101_474),
         (dataclasses.replace(get_network("unet2d"), outputs=("tumour",)), 2_012_514 - 33),
         # Of kernels of 9 in place of 27, and the products over the input's channels of five blocks.
         (dataclasses.replace(get_network("switch32"), dimensions=2), 222_626 - 18 * (222_626 - 7 * 64 - 130) // 27),
@@ -208,6 +211,10 @@ def numpy_network(config: UNetConfig, variables: Any, x: Array, unpool: Any = nu
         corners = kernel.reshape(-1, *kernel.shape[-2:])
         return from_cells(np.einsum("...c,kcf->...fk", x, corners)) + bias
 
+    if config.patch > 1:
+        assert config.patch == 2
+        cells = np.moveaxis(to_cells(x), -1, -2)
+        x = cells.reshape(*cells.shape[:-2], -1)
     remembered = []
     for i in range(len(config.encoder)):
         x = block(f"encoder_{i}", x, relu=False)
@@ -229,7 +236,10 @@ def numpy_network(config: UNetConfig, variables: Any, x: Array, unpool: Any = nu
             x = block(f"decoder_{i}", x)
     if config.final:
         x = block("final", x)
-    return x @ params["head"]["kernel"] + params["head"]["bias"]  # type: ignore[no-any-return]
+    kernel, bias = params["head"]["kernel"], params["head"]["bias"]
+    if config.patch == 1:
+        return x @ kernel + bias  # type: ignore[no-any-return]
+    return from_cells(np.einsum("...c,kcf->...fk", x, kernel.reshape(-1, *kernel.shape[-2:]))) + bias
 
 
 @pytest.mark.parametrize("form", SMALL)

@@ -22,11 +22,11 @@ def test_against_a_loop() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("sides", [(3, 4), (3, 2, 4)])
-def test_value_and_gradients_against_xla(sides: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(("sides", "cell"), [((3, 4), 2), ((3, 2, 4), 2), ((3, 4), 3)])
+def test_value_and_gradients_against_xla(sides: tuple[int, ...], cell: int) -> None:
     rng = np.random.default_rng(2)
     n = len(sides)
-    shapes = [(2, *sides, 5), (*(2,) * n, 5, 3), (2, *(2 * s for s in sides), 3)]
+    shapes = [(2, *sides, 5), (*(cell,) * n, 5, 3), (2, *(cell * s for s in sides), 3)]
     x, kernel, weight = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in shapes)
 
     def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -34,7 +34,7 @@ def test_value_and_gradients_against_xla(sides: tuple[int, ...]) -> None:
         return lax.conv_transpose(
             x,
             jnp.flip(kernel, range(n)),
-            (2,) * n,
+            (cell,) * n,
             "VALID",
             dimension_numbers=LAYOUTS[x.ndim],
             precision=lax.Precision.HIGHEST,

@@ -50,7 +50,7 @@ def test_every_parameter_is_covered_once(network: str, freeze: str) -> None:
     parts = flatten_dict(labels)
     assert parts.keys() == flatten_dict(params).keys()
     frozen = {path[0] for path, part in parts.items() if part == "frozen"}
-    levels = {"unet3d256": 2}.get(network, 3)  # before the bottleneck
+    levels = {"unet3d256": 2, "unet_fast": 2}.get(network, 3)  # before the bottleneck
     encoder = {f"encoder_{i}" for i in range(levels)}
     assert (
         frozen

@@ -4,10 +4,14 @@ So a skip is never copied beside what comes up from below, and a frozen encoder'
 Parameters are float32 and are brought to the type of the input.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -37,6 +41,13 @@ def _channels(parts: Parts) -> int:
 
 def _kernel(layer: nn.Module, init: str, shape: tuple[int, ...]) -> Any:
     return layer.param("kernel", _INITIALIZERS[init], shape, jnp.float32)
+
+
+def _of_parts(parts: Parts, kernel: jax.Array, product: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+    """The sum of each part's product with its own of the kernel's rows, which are the last axis but one."""
+    pieces = jnp.split(kernel, list(itertools.accumulate(p.shape[-1] for p in parts))[:-1], axis=-2)
+    products = (product(p, piece.astype(p.dtype)) for p, piece in zip(parts, pieces, strict=True))
+    return functools.reduce(operator.add, products)
 
 
 class Conv(nn.Module):
@@ -77,33 +88,30 @@ class Projection(nn.Module):
     def __call__(self, parts: Parts) -> Float[Array, "batch *sides {self.features}"]:
         """Of parts with any sides."""
         kernel = _kernel(self, self.kernel_init or "lecun", (_channels(parts), self.features))
-        start, y = 0, None
-        for part in parts:
-            piece = kernel[start : start + part.shape[-1]].astype(part.dtype)
-            start += part.shape[-1]
-            product = jnp.dot(part, piece)
-            y = product if y is None else y + product
-        assert y is not None
+        y = _of_parts(parts, kernel, jnp.dot)
         if not self.bias:
             return y
         return y + self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32).astype(y.dtype)
 
 
 class UpConv(nn.Module):
-    """2x2 or 2x2x2 transposed convolution of stride 2, with bias.
+    """Transposed convolution whose output cells do not overlap, such as 2x2x2 of stride 2, with bias.
 
     Attributes:
       features: channels of the output.
       kernel_init: None: He normal.
+      side: of an output cell, which is the stride.
     """
 
     features: int
     kernel_init: Init | None = None
+    side: int = 2
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch *sides channels"]) -> Float[Array, "batch *twice {self.features}"]:
-        """Twice each side."""
-        shape = (*(2,) * (x.ndim - 2), x.shape[-1], self.features)
+    def __call__(self, parts: Parts) -> Float[Array, "batch *larger {self.features}"]:
+        """`side` times each side."""
+        shape = (*(self.side,) * (parts[0].ndim - 2), _channels(parts), self.features)
         kernel = _kernel(self, self.kernel_init or "he", shape)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return up_convolution(x, jnp.asarray(kernel, x.dtype)) + bias.astype(x.dtype)
+        y = _of_parts(parts, kernel, up_convolution)
+        return y + bias.astype(y.dtype)

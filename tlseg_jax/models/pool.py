@@ -74,3 +74,19 @@ def switch_unpool(
 
 
 switch_pool.defvjp(_forward, _backward)
+
+
+def cells(x: Float[Array, "batch *sides channels"], side: int) -> Float[Array, "batch *fewer _"]:
+    """Each cell of `side` voxels a side as one voxel, its voxels as channels, the last side fastest.
+
+    Args:
+      x: of sides that divide by `side`.
+      side: 1 gives `x`.
+    """
+    if side == 1:
+        return x
+    batch, *sides, c = x.shape
+    n = len(sides)
+    split = x.reshape(batch, *itertools.chain(*((s // side, side) for s in sides)), c)
+    order = (0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
+    return split.transpose(order).reshape(batch, *(s // side for s in sides), side**n * c)

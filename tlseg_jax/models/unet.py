@@ -13,7 +13,7 @@ from tlseg_jax.models.features import Features, Part, check_part, first_levels, 
 from tlseg_jax.models.layers import RUNNING_NOWHERE, Init, Parts, Projection, UpConv
 from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.pad import crop, pad_to_multiple
-from tlseg_jax.models.pool import switch_pool, switch_unpool
+from tlseg_jax.models.pool import cells, switch_pool, switch_unpool
 from tlseg_jax.models.remat import Remat, rematerialised, rematerialised_level
 from tlseg_jax.models.up_conv import up_nearest
 
@@ -40,6 +40,8 @@ class UNetConfig:
       dropout: share of values set to zero before each 3x3 convolution of the decoder in training.
       init: how kernels start; None: He normal before a ReLU, LeCun normal elsewhere (`models/layers.py`).
       channels: of the input: 1, or an odd number of neighbouring slices (2.5D).
+      patch: side of the cells of the input that are one voxel of the finest level, their voxels as its channels; the
+        head is then a transposed convolution, so that nothing is computed at full resolution; 1: a voxel is a voxel.
     """
 
     name: str
@@ -58,6 +60,7 @@ class UNetConfig:
     dropout: float = 0.0
     init: Init | None = None
     channels: int = 1
+    patch: int = 1
 
     @classmethod
     def concatenating(cls, name: str, encoder: tuple[Widths, ...], **given: Any) -> "UNetConfig":
@@ -88,7 +91,7 @@ class UNetConfig:
     @property
     def divisor(self) -> int:
         """Sides are padded to a multiple of this."""
-        return 2 ** len(self.encoder)
+        return int(self.patch * 2 ** len(self.encoder))
 
     @property
     def levels(self) -> int:
@@ -110,7 +113,7 @@ class UNetConfig:
         widths = tuple(w[-1] for w in levels)
         if self == UNetConfig.residual(widths=widths, **told):
             return {"dimensions": 2, "widths": widths, **told}
-        later = ("up", "narrow_up", "short_skips", "dropout", "init", "channels")
+        later = ("up", "narrow_up", "short_skips", "dropout", "init", "channels", "patch")
         return {k: v for k, v in d.items() if k not in later or v != getattr(UNetConfig, k)}
 
     def module(self, remat: Remat = "none", lowering: Lowering | None = None, axis: str | None = None) -> "UNet":
@@ -189,7 +192,7 @@ class UNet(nn.Module):
             if c.up == "nearest":
                 return up_nearest(y)
             width = (kept["skip"] if c.narrow_up else y).shape[-1]
-            return UpConv(width, c.init, name=f"up_{number}", parent=net)(y)
+            return UpConv(width, c.init, name=f"up_{number}", parent=net)((y,))
 
         def level(net: nn.Module, i: int, x: Any) -> Parts:
             """Parts that come out at resolution level `i` for what goes into it."""
@@ -215,12 +218,14 @@ class UNet(nn.Module):
         elif x.ndim != c.dimensions + 2 or x.shape[-1] != c.channels:
             raise ValueError(f"{c.name} takes (batch, {', '.join('xyz'[: c.dimensions])}, {c.channels}), not {x.shape}")
         else:
-            start, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+            padded, sides = pad_to_multiple(x.astype(c.dtype), c.divisor)
+            start = cells(padded, c.patch)
         if part == "features":
             return first_levels(self, down, levels, start, sides)
         nested_level = rematerialised_level(level, self.remat)
         parts = nested_level(self, 0, start)
         if c.final:
             parts = (block(self, "final", c.final, parts, c.dropout),)
-        logits = Projection(len(c.outputs), c.init, name="head")(parts)
-        return crop(logits, sides).astype(jnp.float32)
+        width = len(c.outputs)
+        head = Projection(width, c.init, name="head") if c.patch == 1 else UpConv(width, c.init, c.patch, name="head")
+        return crop(head(parts), sides).astype(jnp.float32)
