@@ -42,7 +42,7 @@ def carry(tree: Mapping[str, Any], dimensions: int) -> Arrays:
                 value = value.reshape((1,) * dimensions + value.shape)
             # (window, channels, features) -> (features, channels, window), the other way round where it goes up, as
             # does a head whose kernel is no matrix.
-            rises = module.startswith("up") or module == "head" and value.shape[0] > 1
+            rises = module.startswith("up") or (module == "head" and value.shape[0] > 1)
             first = (-2, -1) if rises else (-1, -2)
             value = value.transpose(*(a % value.ndim for a in first), *range(dimensions))
             last = "weight"

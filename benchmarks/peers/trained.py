@@ -110,7 +110,7 @@ class Training:
 
 
 def augmented(image: Tensor, label: Tensor, rng: np.random.Generator, flip: bool) -> tuple[Tensor, Tensor]:
-    """Flips, rotation to 10 degrees, scaling to 10%, shift to 4%, contrast, brightness and noise: what ours draws too."""
+    """Flips, rotation to 10 degrees, scaling to 10%, shift to 4%, contrast, brightness, noise: as ours are drawn."""
     count, dims = len(image), image.ndim - 2
     matrices = np.zeros((count, dims, dims + 1))
     for m in matrices:
