@@ -102,7 +102,7 @@ def make_sections(results: Results, study: StudyInfo) -> list[Section | Tabs]:
         # A pre-task may have structures of its own; the first tab has those.
         of_pretasks = rows.where(role="pretask").rows or not results.where(role="pretask").rows
         asked = (n for n in own if n != "pretasks" or of_pretasks)
-        tabs.append(Tab(structure, name, _sections(asked, rows, _within(study, name))))
+        tabs.append(Tab(structure, name, _sections(asked, rows, _within(study, name, structure))))
     return [Tabs("Structure", tuple(tabs)), *_sections((n for n in names if n in OF_RUNS), results, study)]
 
 
@@ -113,11 +113,11 @@ def _sections(names: Iterable[str], results: Results, study: StudyInfo) -> tuple
     )
 
 
-def _within(study: StudyInfo, name: str) -> StudyInfo:
-    """The study with figures in a folder of their own."""
+def _within(study: StudyInfo, name: str, structure: str = "") -> StudyInfo:
+    """The study as a tab shows it, with figures in a folder of their own."""
     figures = study.figures / name
     figures.mkdir(parents=True, exist_ok=True)
-    return dataclasses.replace(study, figures=figures)
+    return dataclasses.replace(study, figures=figures, structure=structure)
 
 
 def _folder(structure: str, others: Iterable[str]) -> str:
