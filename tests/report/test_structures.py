@@ -11,6 +11,7 @@ import pytest
 from tests.report.sweep_folder import write_sweep
 from tests.report.sweep_results import BRAIN, REMEDIES, make_rows, write_rows
 from tests.report.test_page import Parsed
+from tlseg_jax.report.figures.choose_cases import choose_cases
 from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.studies.results_table import read_results
@@ -104,6 +105,21 @@ def test_a_missing_distance_is_not_left_out_of_a_mean(tmp_path: Path) -> None:
     first = next(r for r in found if (r.cell, r.subject) == (rows[0]["cell"], rows[0]["subject"]))
     assert first.hd95_mm is None and first.asd_mm is not None
     assert sum(r.hd95_mm is None for r in found) == 1
+
+
+def test_the_worst_median_and_best_are_of_all_structures_of_a_data_set(tmp_path: Path) -> None:
+    results = read_results(write_rows(tmp_path / "r.csv", [r for s in STRUCTURES for r in rows_of(s)]))
+    cases = choose_cases(results)
+    assert [(c.row.data_set, c.title) for c in cases] == [
+        (d, t) for d in ("hdt_c", "oas_c") for t in ("worst", "median", "best")
+    ]
+    for i, data_set in enumerate(("hdt_c", "oas_c")):
+        each = defaultdict(list)
+        for r in results.where(method=cases[0].row.method, n=8):
+            if r.role != "pretask" and r.data_set == data_set:
+                each[r.structure, r.subject].append(r.iou)
+        means = sorted(map(float, map(np.mean, each.values())))
+        assert [c.mean for c in cases[3 * i : 3 * i + 3]] == pytest.approx([means[0], means[3], means[-1]])
 
 
 def test_scans_that_mark_fewer_structures_are_told(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def _facts(results: Results, study: StudyInfo) -> dict[str, str]:
 
     return {
         "Target": study.task,
-        **({"Structures": ", ".join(results.structures)} if several else {}),
+        **({"Structures": str(len(results.structures))} if several else {}),
         "Tested on": scored("target") or "nothing yet",
         "Unseen data": scored("unseen") or "none",
         "Scans": "synthetic" if _synthetic(results, study) else "real",

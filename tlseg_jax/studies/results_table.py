@@ -1,4 +1,4 @@
-"""The scores of a sweep: results.csv, one row a cell and subject, read strictly and viewed by person.
+"""The scores of a sweep: results.csv, one row a cell, structure and subject, read strictly and viewed by person.
 
 The units of every statistic are persons: a person's score is first averaged over seeds and scans, as runs
 with other seeds are tested on the same persons and are no independent samples.

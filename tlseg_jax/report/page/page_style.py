@@ -115,6 +115,7 @@ font-size:.92rem}
 .panel h2,.panel h3{scroll-margin-top:9rem}
 .panel section{scroll-margin-top:8rem}
 .panel h3{font-size:1.15rem;margin:2rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
+.panel>h2+section h3{margin-top:.5rem;border-top:0;padding-top:0}
 nav ul ul a{padding-left:1.3rem;font-size:.95em}
 @media (max-width:60rem){nav ul ul{display:none}}
 @media print{.chooser{display:none}.panel[hidden]{display:block}.panel{break-before:page}}

@@ -35,7 +35,8 @@ def structures(results: Results, study: StudyInfo) -> Section | None:
         )
         lines += _extremes([s for s in v.scores if places[s.test_set][0] == d], places)
     columns = ("data set", "structure", "n", *v.order)
-    rows = _by_method(((s.test_set, s.method, s.n, round(s.mean, 4)) for s in (*v.scores, *of_means)), places, v.order)
+    scores = sorted((*v.scores, *of_means), key=lambda s: data_sets.index(places[s.test_set][0]))
+    rows = _by_method(((s.test_set, s.method, s.n, round(s.mean, 4)) for s in scores), places, v.order)
     tables = [ReportTable("structures", "Mean IoU over persons by structure, n and method.", columns, rows)]
     failures = count_failures(results, study)
     lines.append(
