@@ -213,6 +213,13 @@ def test_the_contents_open_the_tab_that_they_lead_into(tabbed: Opened) -> None:
     page.locator("nav").get_by_text("Section 2").locator("visible=true").click()
     page.wait_for_function("() => scrollY > 500")
     assert seen(tabbed) == ["left"] and page.url.endswith("#left-section-2")
+    page.wait_for_function(
+        "() => document.getElementById('left-section-2').getBoundingClientRect().top"
+        " - document.querySelector('.chooser').getBoundingClientRect().bottom < 40"
+    )
+    ends = "e => [e.getBoundingClientRect().top, e.getBoundingClientRect().bottom]"
+    heading = page.locator("#left-section-2 h3").evaluate(ends)
+    assert heading[0] >= page.locator(".chooser").evaluate(ends)[1]  # not behind the tabs
     page.evaluate("location.hash = 'right-section-1'")
     page.wait_for_function("() => !document.getElementById('right').hidden")
     assert seen(tabbed) == ["right"]

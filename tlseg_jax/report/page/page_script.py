@@ -97,7 +97,8 @@ for (const box of document.querySelectorAll(".viewer")) {
 
 TABS_JS = r"""
 for (const box of document.querySelectorAll(".tabs")) {
-  const list = box.querySelector(".chooser ul"), tabs = [...list.querySelectorAll("a")];
+  const chooser = box.querySelector(".chooser"), list = chooser.querySelector("ul");
+  const tabs = [...list.querySelectorAll("a")];
   const panels = tabs.map(tab => document.getElementById(tab.hash.slice(1)));
   const contents = [...document.querySelectorAll("nav a")];
   const below = panels.map(p => contents.find(a => a.hash === "#" + p.id).nextElementSibling);
@@ -109,10 +110,11 @@ for (const box of document.querySelectorAll(".tabs")) {
       tabs[i].setAttribute("aria-selected", String(i === chosen));
       tabs[i].tabIndex = i === chosen ? 0 : -1;
     });
+    box.style.setProperty("--chooser", chooser.offsetHeight + "px");  // what links lead to stays below it
   };
   const titled = (panel, title) => [...panel.querySelectorAll("h3")].find(h => h.textContent === title);
   const turn = chosen => {  // the same section of another structure, where one is being read
-    const top = box.querySelector(".chooser").getBoundingClientRect().bottom + 150;
+    const top = chooser.getBoundingClientRect().bottom + 150;
     const read = [...panels[shown()].querySelectorAll("h3")].filter(h => h.getBoundingClientRect().top < top).pop();
     const before = read && read.getBoundingClientRect().top;
     choose(chosen);
@@ -140,7 +142,7 @@ for (const box of document.querySelectorAll(".tabs")) {
       if (to === undefined) return;
       event.preventDefault();
       turn(to);
-      tabs[to].focus({preventScroll: true});
+      tabs[to].focus();
     });
   });
   contents.forEach(a => a.addEventListener("click", () => reveal(a.hash)));  // before the browser goes there
