@@ -1,4 +1,4 @@
-"""Write the reports of sweeps: one HTML page a study, with its figures and tables.
+"""Write the reports of sweeps: one HTML page a study, with figures and tables, and a tab for each structure.
 
     python -m experiments.report --workdir=DIR [--study=NAME] [--output=DIR] [--viewers=6]
 

@@ -2,7 +2,7 @@
 
     python -m experiments.sweep --study=brain|liver|factors|FILE.toml [--store=DIR] [--workdir=DIR] [--plan]
 
-The cells are in WORKDIR/sweep/NAME, and results.csv there has a row a cell and subject, from which
+The cells are in WORKDIR/sweep/NAME, and results.csv there has a row a cell, structure and subject, from which
 `python -m experiments.report --workdir=WORKDIR` makes tables, figures and one page.
 """
 

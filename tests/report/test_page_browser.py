@@ -9,7 +9,7 @@ import pytest
 
 from tests.report.test_viewer import head
 from tlseg_jax.report.page.page import write_page
-from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.page.sections import ReportTable, Section, Tab, Tabs
 from tlseg_jax.report.page.viewer import make_viewer
 
 playwright = pytest.importorskip("playwright.sync_api")
@@ -160,3 +160,85 @@ def test_a_table_can_be_downloaded(opened: Opened, report: Path) -> None:
     with opened.page.expect_download() as waited:
         opened.page.locator("a[download]").first.click()
     assert Path(waited.value.path()).read_bytes() == (report.parent / "tables" / "scores.csv").read_bytes()
+
+
+@pytest.fixture
+def tabbed(browser: Any, tmp_path: Path) -> Iterator[Opened]:
+    names = ("All structures", "left", "right")
+    tabs = tuple(
+        Tab(name, name.split()[0], tuple(Section(f"Section {i}", (f"{name} {i} " + "words " * 900,)) for i in range(3)))
+        for name in names
+    )
+    sections = [Section("First", ("words",)), Tabs("Structure", tabs), Section("Last", ("words " * 900,))]
+    path = write_page(tmp_path / "report.html", "A study", sections, synthetic=False, facts={}, viewers=())
+    found = Opened(browser, path, 1280)
+    yield found
+    assert found.faults == []
+    found.context.close()
+
+
+def seen(opened: Opened) -> list[str]:
+    """The panels that are shown, and the tab that is said to be."""
+    shown = [p.locator("h2").text_content() for p in opened.page.locator(".panel").all() if p.is_visible()]
+    chosen = opened.page.get_by_role("tab", selected=True).all_text_contents()
+    assert shown == chosen
+    return chosen  # type: ignore[no-any-return]
+
+
+def test_tabs_are_chosen_by_mouse_and_keys(tabbed: Opened) -> None:
+    page = tabbed.page
+    assert seen(tabbed) == ["All structures"]
+    page.get_by_role("tab", name="right").click()
+    assert seen(tabbed) == ["right"]
+    for key, expected in (
+        ("ArrowRight", "All structures"),
+        ("ArrowLeft", "right"),
+        ("ArrowLeft", "left"),
+        ("Home", "All structures"),
+        ("End", "right"),
+    ):
+        page.keyboard.press(key)
+        assert seen(tabbed) == [expected]
+        assert page.evaluate("document.activeElement.textContent") == expected
+    assert page.locator("[role=tab][tabindex='0']").count() == 1  # one stop of the Tab key
+    panel = page.get_by_role("tabpanel")
+    assert panel.count() == 1 and panel.get_attribute("aria-labelledby") == "right-tab"
+
+
+def test_the_contents_open_the_tab_that_they_lead_into(tabbed: Opened) -> None:
+    page = tabbed.page
+    page.locator("nav").get_by_text("left", exact=True).click()
+    assert seen(tabbed) == ["left"]
+    assert page.locator("nav ul ul:visible").count() == 1
+    page.locator("nav").get_by_text("Section 2").locator("visible=true").click()
+    page.wait_for_function("() => scrollY > 500")
+    assert seen(tabbed) == ["left"] and page.url.endswith("#left-section-2")
+    page.wait_for_function(
+        "() => document.getElementById('left-section-2').getBoundingClientRect().top"
+        " - document.querySelector('.chooser').getBoundingClientRect().bottom < 40"
+    )
+    ends = "e => [e.getBoundingClientRect().top, e.getBoundingClientRect().bottom]"
+    heading = page.locator("#left-section-2 h3").evaluate(ends)
+    assert heading[0] >= page.locator(".chooser").evaluate(ends)[1]  # not behind the tabs
+    page.evaluate("location.hash = 'right-section-1'")
+    page.wait_for_function("() => !document.getElementById('right').hidden")
+    assert seen(tabbed) == ["right"]
+
+
+def test_another_structure_is_shown_at_the_section_that_was_read(tabbed: Opened) -> None:
+    page = tabbed.page
+    page.evaluate("document.getElementById('all-structures-section-2').scrollIntoView({behavior: 'instant'})")
+    top = "id => document.querySelector(`#${id} h3`).getBoundingClientRect().top"
+    before = page.evaluate(top, "all-structures-section-2")
+    page.get_by_role("tab", name="left").click()
+    assert page.evaluate(top, "left-section-2") == pytest.approx(before, abs=2)
+
+
+def test_all_structures_are_printed_and_without_a_script_all_are_shown(browser: Any, tabbed: Opened) -> None:
+    panels = tabbed.page.locator(".panel")
+    tabbed.page.emulate_media(media="print")
+    assert [p.is_visible() for p in panels.all()] == [True] * 3
+    plain = browser.new_context(java_script_enabled=False).new_page()
+    plain.goto(tabbed.page.url)
+    assert [p.is_visible() for p in plain.locator(".panel").all()] == [True] * 3
+    plain.context.close()

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.many_structures import HALVES, write_halves
 from tests.studies.conftest import STUDY, MakeSweep
 from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.report.study_info import read_study
+from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.studies import group as group_module
@@ -79,6 +81,28 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
     monkeypatch.setattr(run_module, "train_and_assess", refuse)
     again = make_sweep().run(AUTO)
     assert len(again.done) == 10 and (swept.folder / "results.csv").read_bytes() == before
+
+
+def test_a_sweep_of_several_structures_has_a_row_and_a_tab_for_each(
+    make_sweep: MakeSweep, tmp_path: Path, said: list[str]
+) -> None:
+    store = tmp_path / "halves"
+    for name, train, first in (("target", 2, 0), ("other", 0, 10)):
+        spec = {"name": name, "split_group": name}
+        write_halves(store / name, train=train, first=first, spec=spec)
+    swept: Swept = make_sweep(store=store, n=[2], seeds=1, methods=[{"name": "E2E"}]).run(STREAMED)
+    assert not swept.failed
+    results = read_results(swept.folder / "results.csv")
+    assert results.structures == HALVES and len(results) == 2 * 2 * 2  # data sets, halves, subjects
+    assert {(r.test_set, r.data_set) for r in results} == {(f"{d}_{h}", d) for d in ("target", "other") for h in HALVES}
+    mean = np.mean([r.iou for r in results.where(role="target")])
+    assert any(f"target {mean:.3f} (mean of 2 structures), other" in line for line in said)
+    assert read_study(swept.folder / "study.json").settings["structures"] == ", ".join(HALVES)
+    page = write_report(swept.folder, tmp_path / "report", 6)
+    assert {p.parent.name for p in page.parent.glob("figures/*/method_grid.png")} == set(HALVES)
+    text = page.read_text(encoding="utf-8")
+    assert text.count('class="panel"') == 3 and "Scans that cannot be shown" not in text
+    assert text.count('class="viewer"') == 6  # worst, median and best over the halves of each data set
 
 
 def test_cells_scored_in_template_millilitres_are_scored_again_and_not_trained_again(make_sweep: MakeSweep) -> None:

@@ -5,9 +5,10 @@ its file in `report/sections/` and name it here.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 
-from tlseg_jax.report.page.sections import Section
+from tlseg_jax.report.page.sections import Section, Tab, Tabs
 from tlseg_jax.report.sections.cases import cases
 from tlseg_jax.report.sections.convergence import convergence
 from tlseg_jax.report.sections.detection import detection
@@ -22,8 +23,10 @@ from tlseg_jax.report.sections.methods import methods
 from tlseg_jax.report.sections.pretasks import pretasks
 from tlseg_jax.report.sections.remedies import remedies
 from tlseg_jax.report.sections.scores import target, unseen
+from tlseg_jax.report.sections.structures import structures
 from tlseg_jax.report.sections.volumes import volumes
 from tlseg_jax.report.sections.worst import worst
+from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.studies.results_table import Results
@@ -58,6 +61,13 @@ USUAL = tuple(n for n in SECTIONS if n not in ("losses_by_method", "convergence"
 """Of a study that asks for none. Factors, remedies and detection are shown where a study has them."""
 
 
+OF_RUNS = ("losses", "losses_by_method", "convergence", "epochs", "methods")
+"""Sections that are the same whatever structure is looked at."""
+
+OF_ONE = ("volumes", "worst", "cases", "detection", "examples")
+"""Sections that make no sense of a mean over structures."""
+
+
 def check_sections(names: Iterable[str]) -> None:
     """Refuse a name that is no section's.
 
@@ -68,13 +78,49 @@ def check_sections(names: Iterable[str]) -> None:
         choose("section of a report", name, SECTIONS)
 
 
-def make_sections(results: Results, study: StudyInfo) -> list[Section]:
+def make_sections(results: Results, study: StudyInfo) -> list[Section | Tabs]:
     """The sections that the study asks for, in its order and under its headings, else the usual ones.
+
+    Of a study of several structures there is a tab with the means over them and one for each, and then what is of
+    the runs.
 
     Raises:
       InputError: there is no such section, or a figure cannot be written.
     """
-    names = dict.fromkeys(study.sections or USUAL)
+    names = tuple(dict.fromkeys(study.sections or USUAL))
     check_sections((*names, *study.titles))
+    own = tuple(n for n in names if n not in OF_RUNS)
+    if len(results.structures) < 2 or not own:
+        return [*_sections(names, results, study)]
+    over = _within(study, "all")
+    first = structures(results, over)
+    means = _sections((n for n in own if n not in OF_ONE), over_structures(results), over)
+    tabs = [Tab("All structures", "all", (*((first,) if first else ()), *means))]
+    for structure in results.structures:
+        name = _folder(structure, [t.name for t in tabs])
+        rows = results.where(structure=structure)
+        # A pre-task may have structures of its own; the first tab has those.
+        of_pretasks = rows.where(role="pretask").rows or not results.where(role="pretask").rows
+        asked = (n for n in own if n != "pretasks" or of_pretasks)
+        tabs.append(Tab(structure, name, _sections(asked, rows, _within(study, name, structure))))
+    return [Tabs("Structure", tuple(tabs)), *_sections((n for n in names if n in OF_RUNS), results, study)]
+
+
+def _sections(names: Iterable[str], results: Results, study: StudyInfo) -> tuple[Section, ...]:
     found = {name: SECTIONS[name](results, study) for name in names}
-    return [dataclasses.replace(s, title=study.titles.get(name, s.title)) for name, s in found.items() if s is not None]
+    return tuple(
+        dataclasses.replace(s, title=study.titles.get(name, s.title)) for name, s in found.items() if s is not None
+    )
+
+
+def _within(study: StudyInfo, name: str, structure: str = "") -> StudyInfo:
+    """The study as a tab shows it, with figures in a folder of their own."""
+    figures = study.figures / name
+    figures.mkdir(parents=True, exist_ok=True)
+    return dataclasses.replace(study, figures=figures, structure=structure)
+
+
+def _folder(structure: str, others: Iterable[str]) -> str:
+    """A folder's name for a structure, unlike the others' where upper and lower case are one."""
+    name, taken = re.sub(r"[^\w-]+", "-", structure), {o.lower() for o in others}
+    return next(n for n in (name, *(f"{name}-{i}" for i in range(2, len(taken) + 3))) if n.lower() not in taken)

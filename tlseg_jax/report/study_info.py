@@ -75,6 +75,7 @@ class StudyInfo:
       titles: section -> heading in place of its own.
       folder: of the sweep, with the cells.
       figures: where a report's figures go.
+      structure: which one of several a part of the report is of; "" for all that there are.
     """
 
     name: str
@@ -96,6 +97,7 @@ class StudyInfo:
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     folder: Path = Path()
     figures: Path = Path("figures")
+    structure: str = ""
 
     def cell(self, name: str) -> Path:
         """The run folder of a cell."""

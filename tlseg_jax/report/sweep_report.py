@@ -3,6 +3,7 @@
 FOLDER/report.html
 FOLDER/figures/*.png, *.svg
 FOLDER/tables/*.csv
+FOLDER/figures/STRUCTURE/, FOLDER/tables/STRUCTURE/    of a study of several structures; "all" has the means over them
 """
 
 import dataclasses
@@ -12,12 +13,13 @@ from tlseg_jax.report.page.page import write_page
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.registry import make_sections
 from tlseg_jax.report.sections.cases import make_viewers
+from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.words.study_words import counted
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import publishing
-from tlseg_jax.studies.results_table import Results, read_results
+from tlseg_jax.studies.results_table import Results, Role, read_results
 
 PAGE = "report.html"
 
@@ -71,15 +73,19 @@ def _done(results: Results) -> int:
 
 
 def _facts(results: Results, study: StudyInfo) -> dict[str, str]:
-    persons = {t: len({r.person for r in results.where(test_set=t)}) for t in results.test_sets}
-    target = dict.fromkeys(r.test_set for r in results.where(role="target"))
-    unseen = dict.fromkeys(r.test_set for r in results.where(role="unseen"))
+    several = len(results.structures) > 1
     done, missing, failed = _done(results), len(study.missing), len(study.failed)
     runs = f"{done} done" + (f", {missing} missing" if missing else "") + (f", {failed} failed" if failed else "")
+
+    def scored(role: Role) -> str:
+        sets = grouped(results.where(role=role), lambda r: r.data_set if several else r.test_set)
+        return ", ".join(f"{name} ({counted(len({r.person for r in rows}), 'person')})" for name, rows in sets.items())
+
     return {
         "Target": study.task,
-        "Tested on": ", ".join(f"{t} ({counted(persons[t], 'person')})" for t in target) or "nothing yet",
-        "Unseen data": ", ".join(f"{t} ({counted(persons[t], 'person')})" for t in unseen) or "none",
+        **({"Structures": str(len(results.structures))} if several else {}),
+        "Tested on": scored("target") or "nothing yet",
+        "Unseen data": scored("unseen") or "none",
         "Scans": "synthetic" if _synthetic(results, study) else "real",
         "Methods": str(len(study.methods)),
         "Labelled scans (n)": ", ".join(map(str, study.n)),

@@ -1,6 +1,7 @@
 """results.csv and study.json of a sweep, written from its finished cells.
 
-results.csv has one row a cell and subject, in the columns of `studies.results_table.COLUMNS` (and `FACTOR_COLUMNS`).
+results.csv has one row a cell, structure and subject, in the columns of `studies.results_table.COLUMNS` (and
+`FACTOR_COLUMNS`).
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The scores of a sweep: results.csv, one row a cell and subject, read strictly and viewed by person.
+"""The scores of a sweep: results.csv, one row a cell, structure and subject, read strictly and viewed by person.
 
 The units of every statistic are persons: a person's score is first averaged over seeds and scans, as runs
 with other seeds are tested on the same persons and are no independent samples.
@@ -33,6 +33,7 @@ COLUMNS = (
     "fold",
     "role",
     "test_set",
+    "structure",
     "subject",
     "person",
     "iou",
@@ -46,7 +47,7 @@ COLUMNS = (
     "train_seconds",
     "cell",
 )
-"""Columns of every results.csv, in order."""
+"""Columns of every results.csv, in order; earlier ones lack "structure"."""
 
 FACTORS = ("structure", "disease", "space", "skull", "scanner", "labels")
 FACTOR_COLUMNS = tuple(f"factor_{f}" for f in FACTORS)
@@ -113,6 +114,7 @@ class ResultRow:
       steps: training steps.
       train_seconds: of the training.
       cell: name of the cell's folder.
+      structure: what was segmented; "" where that was not written down.
       factors: factor -> level; empty outside a factor study.
     """
 
@@ -139,12 +141,18 @@ class ResultRow:
     steps: int
     train_seconds: float
     cell: str
+    structure: str = ""
     factors: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
     @property
     def volume_error_ml(self) -> float:
         """Predicted minus reference volume in ml."""
         return self.predicted_ml - self.reference_ml
+
+    @property
+    def data_set(self) -> str:
+        """The test set's name without the structure's, see `evaluate.results.result_name`."""
+        return self.test_set.removesuffix(f"_{self.structure}") if self.structure else self.test_set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,10 +178,12 @@ class Results:
         method: str | None = None,
         n: int | None = None,
         test_set: str | None = None,
+        structure: str | None = None,
         seed: int | None = None,
     ) -> "Results":
         """The rows that agree with everything given."""
-        wanted = {"role": role, "method": method, "n": n, "test_set": test_set, "seed": seed}
+        wanted = {"role": role, "method": method, "n": n, "test_set": test_set}
+        wanted |= {"structure": structure, "seed": seed}
         given = {k: v for k, v in wanted.items() if v is not None}
         return Results(tuple(r for r in self.rows if all(getattr(r, k) == v for k, v in given.items())))
 
@@ -191,6 +201,11 @@ class Results:
     def test_sets(self) -> tuple[str, ...]:
         """Names in order of appearance."""
         return tuple(dict.fromkeys(r.test_set for r in self.rows))
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """What the models were to find on the target, in order of appearance."""
+        return tuple(dict.fromkeys(r.structure for r in self.rows if r.role == "target"))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -263,7 +278,7 @@ def read_results(path: Path) -> Results:
 
 
 def _check_header(path: Path, header: tuple[str, ...]) -> None:
-    missing = [c for c in COLUMNS if c not in header]
+    missing = [c for c in COLUMNS if c not in header and c != "structure"]
     some = [c for c in FACTOR_COLUMNS if c in header]
     if some:
         missing += [c for c in FACTOR_COLUMNS if c not in header]
@@ -359,5 +374,6 @@ def _row(line: _Line) -> ResultRow:
         steps=line.whole("steps"),
         train_seconds=line.number_of("train_seconds"),
         cell=line.text("cell"),
+        structure=cells.get("structure") or "",
         factors={f: v for f, c in zip(FACTORS, FACTOR_COLUMNS, strict=True) if (v := cells.get(c))},
     )

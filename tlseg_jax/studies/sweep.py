@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -304,6 +305,8 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         else "the prepared test set",
         "target": data.target.where,
     }
+    if len(data.target.spec.structures) > 1:
+        settings["structures"] = data.target.spec.shown
     every = sorted({len(s.store(c).subjects("train")) for c in s.cells if c.n is None})
     if every:
         settings["all"] = " to ".join(str(k) for k in dict.fromkeys((every[0], every[-1]))) + " labelled scans"
@@ -363,5 +366,14 @@ def _within(study: Study, data: StudyData) -> Study:
 
 def _line(done: DoneCell, seconds: float) -> str:
     sets = read_json(done.folder / "summary.json")["test_sets"]
-    scores = ", ".join(f"{name} {sets[name]['iou_mean']:.3f}" for name in done.roles if name in sets)
+    stores: dict[str, list[float]] = {}  # of several structures their mean: sixteen are no line
+    for name in done.roles:
+        if name in sets:
+            together = sets[name].get("together", [name])
+            data_set = name.removesuffix(f"_{sets[name].get('structure')}") if len(together) > 1 else name
+            stores.setdefault(data_set, []).append(sets[name]["iou_mean"])
+    scores = ", ".join(
+        f"{name} {statistics.fmean(each):.3f}" + (f" (mean of {len(each)} structures)" if each[1:] else "")
+        for name, each in stores.items()
+    )
     return f"{done.cell.name}: IoU {scores}; {seconds:.0f} s"

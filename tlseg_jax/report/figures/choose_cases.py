@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 from tlseg_jax.figures.contours import pick_cases
+from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.studies.results_table import ResultRow, Results, Role, by_person, by_unit
 
 TITLES = ("worst", "median", "best", "only subject")
@@ -50,7 +51,7 @@ def choose_cases(results: Results, count: int = 6) -> tuple[ChosenCase, ...]:
       count: at most this many.
 
     Returns:
-      By test set, the target first; of each the worst, the median and the best.
+      By data set, the target first; of each the worst, the median and the best, of all its structures.
     """
     chosen = best_method(results)
     if chosen is None:
@@ -58,19 +59,19 @@ def choose_cases(results: Results, count: int = 6) -> tuple[ChosenCase, ...]:
     method, n = chosen
     own = results.where(method=method, n=n)
     order: tuple[Role, ...] = ("target", "unseen")
-    sets = [(role, name) for role in order for name in own.where(role=role).test_sets]
-    cases = [case for role, name in sets for case in _of_set(own.where(role=role, test_set=name).rows)]
+    sets = grouped((r for role in order for r in own.where(role=role)), lambda r: (r.role, r.data_set))
+    cases = [case for rows in sets.values() for case in _of_set(rows)]
     shown = sorted(cases, key=lambda c: TITLES.index(c.title))[:count]  # stable: sets take turns
     return tuple(c for c in cases if c in shown)
 
 
 def _of_set(rows: Sequence[ResultRow]) -> list[ChosenCase]:
-    means = by_unit(rows, lambda r: r.subject)
+    scans = grouped(rows, lambda r: f"{r.subject} {r.structure}")
+    means = by_unit(rows, lambda r: f"{r.subject} {r.structure}")
     cases = []
-    for title, subject in pick_cases(means).items():
-        own = [r for r in rows if r.subject == subject]
-        row = min(own, key=lambda r: (abs(r.iou - means[subject]), r.seed))
-        cases.append(ChosenCase(title, row, means[subject], len(own)))
+    for title, scan in pick_cases(means).items():
+        row = min(scans[scan], key=lambda r: (abs(r.iou - means[scan]), r.seed))
+        cases.append(ChosenCase(title, row, means[scan], len(scans[scan])))
     return sorted(cases, key=lambda c: TITLES.index(c.title))
 
 

@@ -1,27 +1,28 @@
 """The report as one HTML file that needs no other: styles, script, pictures, tables and scans are inside.
 
 FOLDER/report.html
-FOLDER/tables/NAME.csv     the same numbers, unrounded
+FOLDER/tables/NAME.csv     the same numbers, unrounded; of a tab in a folder of its own
 """
 
 import base64
 import csv
+import dataclasses
 import html
 import io
 import json
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from tlseg_jax.evaluate.table import write_table
 from tlseg_jax.figures.png import DPI
-from tlseg_jax.report.page.page_script import JS
-from tlseg_jax.report.page.page_style import CSS
-from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, TableCell
+from tlseg_jax.report.page.page_script import JS, TABS_JS
+from tlseg_jax.report.page.page_style import CSS, TABS_CSS
+from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, Tab, TableCell, Tabs
 from tlseg_jax.report.page.viewer import CLASSES, OPACITY, Viewer
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
@@ -50,7 +51,7 @@ POLICY = (
 def write_page(
     path: Path,
     title: str,
-    sections: Sequence[Section],
+    sections: Sequence[Section | Tabs],
     *,
     synthetic: bool,
     facts: Mapping[str, str],
@@ -63,7 +64,8 @@ def write_page(
     Args:
       path: the HTML file; tables go to "tables" beside it, which is made.
       title: its heading.
-      sections: in order; a section without anything in it is left out.
+      sections: in order; a section without anything in it is left out. Without the script all tabs are shown, one
+        below the other.
       synthetic: whether to say at the top that the scans are drawn.
       facts: name -> value, listed below the heading.
       viewers: scans to scroll through, in a section of their own at the end.
@@ -73,36 +75,39 @@ def write_page(
 
     Raises:
       InputError: a figure's file is missing or no picture.
-      ValueError: two tables have one name, or a table's rows and columns do not agree.
+      ValueError: two tables of a tab have one name, or a table's rows and columns do not agree.
     """
-    kept = [s for s in sections if s.paragraphs or s.figures or s.tables]
-    tables = path.parent / "tables"
-    tables.mkdir(parents=True, exist_ok=True)
-    named: set[str] = set()
-    for table in (t for s in kept for t in s.tables):
-        if table.name in named or not re.fullmatch(r"[\w.-]+", table.name):
-            raise ValueError(f"the table name {table.name!r} is there twice or cannot be a file's")
-        named.add(table.name)
-        write_table(tables / f"{table.name}.csv", table.columns, _csv_rows(table))
-    titles = [s.title for s in kept] + (["Look at the scans"] if viewers else [])
-    anchors = _anchors(titles)
-    body = [_section(s, a) for s, a in zip(kept, anchors, strict=False)]
+    parts = _parts(sections)
+    _write_tables(parts, path.parent / "tables")
+    last = "Look at the scans"
+    # A section of a tab has its tab's name in its own, or those of two tabs would be one.
+    headings = [h for p in parts for h in _headings(p)] + ([last] if viewers else [])
+    anchors = iter(_anchors(headings))
+    body, listed_parts = [], []
+    for part in parts:
+        drawn, entry = _tabs(part, anchors) if isinstance(part, Tabs) else _listed(part, next(anchors))
+        body.append(drawn)
+        listed_parts.append(entry)
     if viewers:
-        body.append(_viewers(viewers, titles[-1], anchors[-1]))
-    contents = "".join(f'<li><a href="#{a}">{_text(t)}</a></li>' for a, t in zip(anchors, titles, strict=True))
+        anchor = next(anchors)
+        body.append(_viewers(viewers, last, anchor))
+        listed_parts.append(_entry(last, anchor))
+    contents = "".join(listed_parts)
+    tabbed = any(isinstance(p, Tabs) for p in parts)
+    css, js = CSS + TABS_CSS * tabbed, JS + TABS_JS * tabbed
     listed = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
     banner = f'<p class="banner" role="note"><strong>{SYNTHETIC}</strong></p>' if synthetic else ""
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{_text(title)}</title><link rel="icon" href="data:,"><style>{CSS}</style></head>\n'
+        f'<title>{_text(title)}</title><link rel="icon" href="data:,"><style>{css}</style></head>\n'
         f'<body><div class="frame"><header>{banner}<h1>{_text(title)}</h1>'
         + (f"<dl>{listed}</dl>" if listed else "")
         + f'</header>\n<nav aria-label="Contents"><h2>Contents</h2><ul>{contents}</ul></nav>\n<main>'
         + "\n".join(body)
         + "</main>\n<footer><p>Not a medical device. Every table is in this file and, as CSV, in the folder "
-        f"<code>tables</code> beside it.</p></footer></div>\n<script>{JS}</script></body></html>\n"
+        f"<code>tables</code> beside it.</p></footer></div>\n<script>{js}</script></body></html>\n"
     )
     with replacing(path) as f:
         f.write(page)
@@ -129,11 +134,73 @@ def _anchors(titles: Sequence[str]) -> list[str]:
     return found
 
 
-def _section(section: Section, anchor: str) -> str:
-    parts = [f'<section id="{anchor}"><h2>{_text(section.title)}</h2>']
+def _parts(sections: Sequence[Section | Tabs]) -> list[Section | Tabs]:
+    """Without what is empty."""
+
+    def full(some: Sequence[Section]) -> tuple[Section, ...]:
+        return tuple(s for s in some if s.paragraphs or s.figures or s.tables)
+
+    parts: list[Section | Tabs] = []
+    for part in sections:
+        if isinstance(part, Tabs):
+            parts.append(Tabs(part.label, tuple(dataclasses.replace(t, sections=full(t.sections)) for t in part.tabs)))
+        else:
+            parts += full((part,))
+    return parts
+
+
+def _write_tables(parts: Sequence[Section | Tabs], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    of_tabs = [(t.name, s) for p in parts if isinstance(p, Tabs) for t in p.tabs for s in t.sections]
+    named: set[tuple[str, str]] = set()
+    for tab, section in [*(("", p) for p in parts if isinstance(p, Section)), *of_tabs]:
+        for table in section.tables:
+            if (tab, table.name) in named or not re.fullmatch(r"[\w.-]+", table.name):
+                raise ValueError(f"the table name {table.name!r} is there twice or cannot be a file's")
+            named.add((tab, table.name))
+            (folder / tab).mkdir(exist_ok=True)
+            write_table(folder / tab / f"{table.name}.csv", table.columns, _csv_rows(table))
+
+
+def _headings(part: Section | Tabs) -> list[str]:
+    """What stands above each piece of the page, in order."""
+    if isinstance(part, Section):
+        return [part.title]
+    return [h for t in part.tabs for h in (t.title, *(f"{t.title} {s.title}" for s in t.sections))]
+
+
+def _entry(title: str, anchor: str, below: str = "") -> str:
+    return f'<li><a href="#{anchor}">{_text(title)}</a>{f"<ul>{below}</ul>" if below else ""}</li>'
+
+
+def _listed(section: Section, anchor: str) -> tuple[str, str]:
+    """A section and its line in the contents."""
+    return _section(section, anchor), _entry(section.title, anchor)
+
+
+def _tabs(tabs: Tabs, anchors: Iterator[str]) -> tuple[str, str]:
+    """The panels below links to each, which the script makes tabs of; and their lines in the contents."""
+    links, panels, entries = [], [], []
+    for tab in tabs.tabs:
+        anchor, below = next(anchors), []
+        panels.append(f'<div class="panel" id="{anchor}"><h2>{_text(tab.title)}</h2>')
+        for section in tab.sections:
+            own = next(anchors)
+            panels.append(_section(section, own, tab))
+            below.append(_entry(section.title, own))
+        panels.append("</div>")
+        links.append(f'<li><a href="#{anchor}">{_text(tab.title)}</a></li>')
+        entries.append(_entry(tab.title, anchor, "".join(below)))
+    chooser = f'<p class="label">{_text(tabs.label)}</p><ul aria-label="{_text(tabs.label)}">{"".join(links)}</ul>'
+    return f'<div class="tabs"><div class="chooser">{chooser}</div>{"".join(panels)}</div>', "".join(entries)
+
+
+def _section(section: Section, anchor: str, tab: Tab | None = None) -> str:
+    level = "h3" if tab else "h2"
+    parts = [f'<section id="{anchor}"><{level}>{_text(section.title)}</{level}>']
     parts += [f"<p>{_rich(p)}</p>" for p in section.paragraphs]
     parts += [_figure(f) for f in section.figures]
-    parts += [_table(t) for t in section.tables]
+    parts += [_table(t, f"{tab.name}_" if tab else "") for t in section.tables]
     return "".join(parts) + "</section>"
 
 
@@ -183,7 +250,7 @@ def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def _table(table: ReportTable) -> str:
+def _table(table: ReportTable, prefix: str) -> str:
     if any(len(row) != len(table.columns) for row in table.rows):
         raise ValueError(f"a row of the table {table.name} has another length than its columns")
     numeric = [
@@ -201,7 +268,7 @@ def _table(table: ReportTable) -> str:
         for row in table.rows
     )
     link = _uri("text/csv;charset=utf-8", _csv(table).encode())
-    name = f"{table.name}.csv"
+    name = f"{prefix}{table.name}.csv"
     return (
         f'<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{_text(table.caption)}">'
         f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'

@@ -100,3 +100,22 @@ h2,h3{break-after:avoid}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }
 """
+
+TABS_CSS = """
+.chooser{position:sticky;top:0;z-index:2;display:flex;gap:.3rem 1rem;align-items:baseline;padding:.6rem 0;
+background:var(--page);border-bottom:1px solid var(--line)}
+.chooser .label{margin:0;color:var(--soft);font-size:.9rem}
+.chooser ul{list-style:none;display:flex;flex-wrap:wrap;gap:.35rem;margin:0;padding:2px;max-height:8.5rem;overflow:auto}
+.chooser li{margin:0}
+.chooser a{display:block;padding:.3rem .75rem;border:1px solid var(--line);border-radius:1rem;text-decoration:none;
+font-size:.92rem}
+.chooser a:hover{border-color:var(--link);background:var(--card)}
+.chooser a[aria-selected=true]{border-color:var(--link);background:var(--link);color:var(--page);font-weight:600}
+.panel>h2{margin-top:1.25rem;border-top:0;padding-top:0}
+.panel,.panel section{scroll-margin-top:var(--chooser,3rem)}
+.panel h3{font-size:1.15rem;margin:2rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
+.panel>h2+section h3{margin-top:.5rem;border-top:0;padding-top:0}
+nav ul ul a{padding-left:1.3rem;font-size:.95em}
+@media (max-width:60rem){nav ul ul{display:none}}
+@media print{.chooser{display:none}.panel[hidden]{display:block}.panel{break-before:page}}
+"""

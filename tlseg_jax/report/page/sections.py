@@ -53,3 +53,31 @@ class Section:
     paragraphs: tuple[str, ...] = ()
     figures: tuple[ReportFigure, ...] = ()
     tables: tuple[ReportTable, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Tab:
+    """Sections that are shown in place of others.
+
+    Attributes:
+      title: its heading.
+      name: of the folder of its tables, unlike the others'.
+      sections: in order.
+    """
+
+    title: str
+    name: str
+    sections: tuple[Section, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tabs:
+    """Parts of the report that a reader chooses from.
+
+    Attributes:
+      label: what is chosen.
+      tabs: the first is shown first.
+    """
+
+    label: str
+    tabs: tuple[Tab, ...]

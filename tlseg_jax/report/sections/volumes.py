@@ -27,7 +27,8 @@ def volumes(results: Results, study: StudyInfo) -> Section | None:
     if not v.many:
         lines += [words.volume_words(v) for v in found]
         path = v.png("volume_agreement")
-        draw_agreement(found, v.styles, path, heading="Agreement of volumes", mark=v.mark)
+        heading = "Agreement of volumes" + (f", {study.structure}" if study.structure else "")
+        draw_agreement(found, v.styles, path, heading=heading, mark=v.mark)
         caption = (
             "Error of the predicted volume against the mean of both volumes, a point a person "
             f"({words.persons_words(len(v.points) for v in found)}, means over seeds), with bias and limits of "

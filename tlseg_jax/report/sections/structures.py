@@ -1,0 +1,83 @@
+"""Section: the structures of a study with several, side by side."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from tlseg_jax.report.page.sections import ReportTable, Section, TableCell
+from tlseg_jax.report.stats.over_structures import mean_name, over_structures
+from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, grouped, mean_scores
+from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.sweep_cases import FAILURE, count_failures
+from tlseg_jax.report.view import View
+from tlseg_jax.report.words.study_words import counted
+from tlseg_jax.studies.results_table import Results
+
+_Places = Mapping[ScoredSet, tuple[str, str]]
+"""Test set -> its data set and structure."""
+
+
+def structures(results: Results, study: StudyInfo) -> Section | None:
+    """Mean IoU of each structure by method and n, and how often each was missed."""
+    v = View(results, study)
+    if not v.sets:
+        return None
+    places = {ScoredSet(r.role, r.test_set): (r.data_set, r.structure) for r in results}
+    data_sets = tuple(dict.fromkeys(places[w][0] for w in v.sets))
+    means = {d: f"mean of {sum(places[w][0] == d for w in v.sets)}" for d in data_sets}
+    of_means = [s for s in mean_scores(over_structures(results), study) if s.method]
+    places |= {s.test_set: (d, means[d]) for d in data_sets for s in of_means if s.test_set.name == mean_name(d)}
+    lines = []
+    for d in data_sets:
+        there = [structure for w in v.sets if (structure := places[w][1]) and places[w][0] == d]
+        lines.append(
+            f"{mean_name(d)} stands for the mean over {counted(len(there), 'structure')} of {d} ({', '.join(there)}): "
+            f"a scan's scores are averaged over its structures first.{_partly(results, d)}"
+        )
+        lines += _extremes([s for s in v.scores if places[s.test_set][0] == d], places)
+    columns = ("data set", "structure", "n", *v.order)
+    scores = sorted((*v.scores, *of_means), key=lambda s: data_sets.index(places[s.test_set][0]))
+    rows = _by_method(((s.test_set, s.method, s.n, round(s.mean, 4)) for s in scores), places, v.order)
+    tables = [ReportTable("structures", "Mean IoU over persons by structure, n and method.", columns, rows)]
+    failures = count_failures(results, study)
+    lines.append(
+        f"{sum(f.failures for f in failures)} of {counted(sum(f.predictions for f in failures), 'prediction')} (a "
+        f"structure of a scan in a run) had an IoU below {FAILURE:g}."
+    )
+    missed = _by_method(((f.test_set, f.method, f.n, f.failures) for f in failures), places, v.order)
+    if missed := tuple(r for r in missed if any(r[3:])):
+        caption = f"Predictions with an IoU below {FAILURE:g}, where there are any."
+        tables.append(ReportTable("structure_failures", caption, columns, missed))
+    return Section("Structures side by side", tuple(lines), tables=tuple(tables))
+
+
+def _by_method(
+    cells: Iterable[tuple[ScoredSet, str, int, TableCell]], places: _Places, methods: Sequence[str]
+) -> tuple[tuple[TableCell, ...], ...]:
+    """A row a test set and n, with a column a method."""
+    rows: dict[tuple[ScoredSet, int], dict[str, TableCell]] = {}
+    for where, method, n, value in cells:
+        rows.setdefault((where, n), {})[method] = value
+    return tuple((*places[where], n, *(own.get(m) for m in methods)) for (where, n), own in rows.items())
+
+
+def _extremes(scores: Sequence[Score], places: _Places) -> list[str]:
+    """Which structures the best method at the largest n has the highest and the lowest mean of."""
+    n = max(s.n for s in scores)
+    by_method: dict[str, list[Score]] = {}
+    for s in scores:
+        if s.n == n:
+            by_method.setdefault(s.method, []).append(s)
+    method, own = max(by_method.items(), key=lambda m: statistics.fmean(s.mean for s in m[1]))
+    if len(own) < 2:
+        return []
+    words = [f"{places[s.test_set][1]} ({s.mean:.3f})" for f in (max, min) for s in [f(own, key=lambda s: s.mean)]]
+    where = places[own[0].test_set][0]
+    return [f"With n = {n} on {where}, {method}'s highest mean was of {words[0]} and its lowest of {words[1]}."]
+
+
+def _partly(results: Results, data_set: str) -> str:
+    """Says where scans mark fewer structures than others."""
+    scans = grouped((r for r in results if r.method and r.data_set == data_set), lambda r: r.subject)
+    sizes = [len({r.structure for r in rows}) for rows in scans.values()]
+    less = sum(s < max(sizes) for s in sizes)
+    return f" {less} of {counted(len(sizes), 'scan')} mark fewer, and theirs is the mean over those." if less else ""

@@ -1,0 +1,42 @@
+"""The scores of a sweep over all structures: each scan's mean, in place of a row a structure."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+from tlseg_jax.report.stats.sweep_stats import grouped
+from tlseg_jax.studies.results_table import Measure, ResultRow, Results
+
+DISTANCES: tuple[Measure, ...] = ("hd95_mm", "asd_mm")
+
+
+def mean_name(data_set: str) -> str:
+    """What the test set of these means is called."""
+    return f"{data_set}_mean"
+
+
+def over_structures(results: Results) -> Results:
+    """Each scan of each run once, with the mean of its IoU, Dice and distances over its structures; volumes are added.
+
+    A distance is None where that of any structure is: a method that misses the far ones would else be nearer.
+    """
+    scans = grouped(results, lambda r: (r.cell, r.role, r.data_set, r.subject))
+    return Results(tuple(_mean(rows) for rows in scans.values()))
+
+
+def _mean(rows: Sequence[ResultRow]) -> ResultRow:
+    distances: dict[str, float | None] = {}
+    for measure in DISTANCES:
+        values = [v for r in rows if (v := getattr(r, measure)) is not None]
+        distances[measure] = statistics.fmean(values) if len(values) == len(rows) else None
+    return dataclasses.replace(
+        rows[0],
+        test_set=mean_name(rows[0].data_set),
+        structure="",
+        iou=statistics.fmean(r.iou for r in rows),
+        dice=statistics.fmean(r.dice for r in rows),
+        reference_ml=sum(r.reference_ml for r in rows),
+        predicted_ml=sum(r.predicted_ml for r in rows),
+        hd95_mm=distances["hd95_mm"],
+        asd_mm=distances["asd_mm"],
+    )
