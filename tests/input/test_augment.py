@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.ndimage
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.spec import PAPER_SPECS
-from tlseg_jax.input.augment import Augmentation, augment, augment_batch, augmentation_for, sample_key
+from tlseg_jax.input.augment import Augmentation, augment, augment_batch, augmentation_for, linear, sample_key
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -90,6 +91,30 @@ def test_the_affine_moves_the_label_with_the_image() -> None:
     moved = np.linalg.norm(centres - [7, 14, 12], axis=1)
     assert np.ptp(moved) > 0.1
     assert moved.max() < 5
+
+
+def test_linear_interpolation_is_scipy_s_and_the_nearest_voxel_s_value_beyond_the_faces() -> None:
+    rng = np.random.default_rng(4)
+    volume, at = rng.normal(size=(5, 7, 6)), rng.uniform(-3, 9, (3, 400))
+    expected = scipy.ndimage.map_coordinates(volume, at, order=1, mode="nearest")
+    found = jax.jit(linear)(jnp.asarray(volume, jnp.float32), jnp.asarray(at, jnp.float32))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_mirrored_affine_is_the_affine_of_the_mirror_image() -> None:
+    """With the partners' codes, for the keys whose coin says so; the others are as without the mirror."""
+    v, label = distinct((8, 6, 4)), np.arange(8 * 6 * 4).reshape(8, 6, 4) % 3
+    codes = (0, 2, 1)
+    both = Augmentation(flip_left_right=True, affine=True, mirror_codes=codes, one_structure=False)
+    images, labels = jitted(both)(keys(16), v, label)
+    warp = jitted(dataclasses.replace(both, flip_left_right=False))
+    plain, turned = warp(keys(16), v, label), warp(keys(16), v[::-1], np.array(codes)[label[::-1]])
+    mirrored = np.asarray(jax.vmap(lambda k: jax.random.bernoulli(jax.random.split(k, 4)[0]))(keys(16)))
+    assert 3 < mirrored.sum() < 13
+    for i, turn in enumerate(mirrored):
+        expected = turned if turn else plain
+        np.testing.assert_allclose(images[i], expected[0][i], atol=0.05)  # of values to 191
+        assert np.mean(labels[i] == expected[1][i]) > 0.97  # a half is rounded either way
 
 
 def test_intensity_leaves_the_label_and_the_order_of_tissues() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -92,12 +93,16 @@ def augment(
     flip, turn, warp, intensity = jax.random.split(key, 4)
     if augmentation.random_rotations:
         image, label = _rotate(turn, image, label, augmentation.mirror_codes)
-    elif augmentation.flip_left_right:
-        mirror = _mirrored(flip)
-        image = jnp.where(mirror, image[::-1], image)
-        label = jnp.where(mirror, in_mirror(label[::-1], augmentation.mirror_codes), label)
+    mirror = _mirrored(flip) if augmentation.flip_left_right and not augmentation.random_rotations else None
+    if mirror is not None:
+        label = jnp.where(mirror, in_mirror(label, augmentation.mirror_codes), label)
+        if not augmentation.affine:
+            image, label = (jnp.where(mirror, v[::-1], v) for v in (image, label))
     if augmentation.affine:
-        image, label = _affine(warp, image, label, augmentation.one_structure)
+        # Else XLA computes what comes before anew for each of the eight neighbours of a point.
+        image, label = jax.lax.optimization_barrier((image, label))
+        moved = _affine(warp, image, label, mirror, augmentation.one_structure)
+        image, label = jax.lax.optimization_barrier(moved)
     if augmentation.randomise:
         image = randomise(intensity, image)
     elif augmentation.intensity:
@@ -138,7 +143,10 @@ def _is_odd(permutation: tuple[int, ...]) -> bool:
     return sum(a > b for a, b in pairs) % 2 == 1
 
 
-def _affine(key: jax.Array, image: jax.Array, label: jax.Array, one_structure: bool) -> tuple[jax.Array, jax.Array]:
+def _affine(
+    key: jax.Array, image: jax.Array, label: jax.Array, mirror: jax.Array | None, one_structure: bool
+) -> tuple[jax.Array, jax.Array]:
+    """A random affine of a patch, or of its mirror image along x, which costs no pass of its own here."""
     angles, scales, shifts = jax.random.split(key, 3)
     ax, ay, az = jax.random.uniform(angles, (3,), minval=-1, maxval=1) * jnp.deg2rad(10.0)
     one, zero = jnp.ones(()), jnp.zeros(())
@@ -158,12 +166,38 @@ def _affine(key: jax.Array, image: jax.Array, label: jax.Array, one_structure: b
     centre = (side - 1) / 2
     grid = jnp.stack(jnp.meshgrid(*[jnp.arange(n) for n in image.shape], indexing="ij")).reshape(3, -1)
     at = matrix @ (grid - centre[:, None]) + (centre + shift)[:, None]
-    moved = map_coordinates(image, list(at), order=1, mode="nearest").reshape(image.shape)
+    if mirror is not None:
+        at = at.at[0].set(jnp.where(mirror, side[0] - 1 - at[0], at[0]))
+    moved, at = jax.lax.optimization_barrier((linear(image, at).reshape(image.shape), at))
     if not one_structure:  # the nearest voxel's code: of many, an interpolation each would cost more than the step
         return moved, map_coordinates(label, list(at), order=0, mode="nearest").reshape(label.shape)
     # Linear on the mask, cut at one half: smoother than the nearest voxel and never a new value.
-    mask = map_coordinates(label.astype(image.dtype), list(at), order=1, mode="nearest")
+    mask = linear(label.astype(image.dtype), at)
     return moved, (mask > 0.5).astype(label.dtype).reshape(label.shape)
+
+
+def linear(volume: Float[Array, "x y z"], at: Float[Array, "3 points"]) -> Float[Array, " points"]:
+    """Trilinear interpolation between voxels; beyond the faces the nearest voxel's value.
+
+    `map_coordinates` gives the same in twenty times the time, on a CPU and of two volumes at the same points.
+
+    Args:
+      volume: the values.
+      at: in voxels.
+    """
+    sides = volume.shape
+    at = jnp.clip(at, 0, jnp.array(sides, at.dtype)[:, None] - 1)
+    low = jnp.floor(at).astype(jnp.int32)
+    high = jnp.minimum(low + 1, jnp.array(sides)[:, None] - 1)
+    part = at - low
+    rows = jnp.array([sides[1] * sides[2], sides[2], 1])[:, None]
+    places, weights = (low * rows, high * rows), (1 - part, part)
+    flat, total = volume.reshape(-1), jnp.zeros(at.shape[1], volume.dtype)
+    for corner in itertools.product((0, 1), repeat=3):
+        place = sum(places[c][axis] for axis, c in enumerate(corner))
+        weight = math.prod(weights[c][axis] for axis, c in enumerate(corner))
+        total = total + weight * jnp.take(flat, place, mode="clip")
+    return total
 
 
 def _intensity(key: jax.Array, image: jax.Array) -> jax.Array:
