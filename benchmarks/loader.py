@@ -27,9 +27,7 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, ratio, summary, write_result
 from tlseg_jax.checkpoints.state import init_state
-from tlseg_jax.datasets.lookup import get_any_spec
-from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.models.networks import get_network, init_variables
 from tlseg_jax.phantoms.abdomen import cohort_spec
 from tlseg_jax.phantoms.abdomen_cohort import write_abdomens
@@ -72,7 +70,7 @@ def job_for(store: AnyStore, network: str, threads: int = 2, workers: int = 0) -
     config = get_network(network)
     if isinstance(store, SliceStore):
         config = dataclasses.replace(config, outputs=store.spec.structures)  # type: ignore[arg-type]
-        recipe = get_slice_recipe("default", "pretrain" if store.spec.modality == "CT" else "finetune")
+        recipe = get_slice_recipe("default", "pretrain" if store.spec.planes.modality == "CT" else "finetune")
     else:
         recipe = get_recipe("default")
     if common_flags.TINY.value:
@@ -195,17 +193,15 @@ def drawn_store(folder: Path, dimensions: int, reduced: bool) -> AnyStore:
     """A small built-in cohort, prepared: heads for a 3D network, CT slices for a 2D one."""
     drawn = 1 if common_flags.TINY.value else DRAWN
     if dimensions == 3:
-        heads, spacing = get_any_spec("hdt_v"), 2.0 if reduced else 1.0
-        assert isinstance(heads, DatasetSpec)
+        heads, spacing = get_spec("hdt_v"), 2.0 if reduced else 1.0
         heads = heads.at_spacing(spacing)
         source = write_cohort(heads, folder / "heads", train=drawn, test=TEST, spacing=spacing)
         settings = PrepareSettings(registration="skip", bias_correction=False)  # of no matter here, and slow
         return prepare_dataset(heads, source, folder / "store", settings)
-    abdomens = get_any_spec("lits")
-    assert isinstance(abdomens, SliceSpec)
-    abdomens = dataclasses.replace(cohort_spec(abdomens), test_volumes=TEST)
+    abdomens = get_spec("lits")
+    abdomens = cohort_spec(abdomens).changed(test_volumes=TEST)
     if common_flags.TINY.value or not reduced:
-        abdomens = dataclasses.replace(abdomens, pixels=(32, 32) if reduced else (256, 256))
+        abdomens = abdomens.changed(pixels=(32, 32) if reduced else (256, 256))
     source = write_abdomens(abdomens, folder / "abdomens", volumes=drawn + TEST)
     return prepare_slices(abdomens, source, folder / "store")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import environment, write_result
-from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.figures.png import STYLE, save_png
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.files import lock_folder
@@ -54,7 +54,7 @@ def curves(workdir: Path, network: str, seeds: int, steps: int) -> dict[str, NDA
     Returns:
       Precision -> losses, (seeds, steps).
     """
-    store = open_store(Workplace(workdir, progress=False), get_any_spec("hdt_c"))
+    store = open_store(Workplace(workdir, progress=False), get_spec("hdt_c"))
     recipe = dataclasses.replace(get_recipe("default"), intensity_augmentation=False, affine_augmentation=False)
     found: dict[str, list[list[float]]] = {p: [] for p in PRECISIONS}
     for seed in range(seeds):

@@ -16,7 +16,6 @@ from experiments import cli, cluster_flags, compilation_flags
 from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.commands import flags as settings_flags
 from tlseg_jax.datasets.lookup import spec_from_dict
-from tlseg_jax.datasets.slice_spec import slice_spec_from_dict
 from tlseg_jax.evaluate.forest_file import load_forest
 from tlseg_jax.evaluate.label_map import SAME, check_output, make_folder
 from tlseg_jax.evaluate.predict import Prediction, predict_scan
@@ -125,7 +124,7 @@ def _slice_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Predic
         if flag.value:
             raise InputError(f"--{flag.name} goes with 3D runs, and {run} is 2D: leave it out.")
     channels = saved.config.channels
-    spec = slice_spec_from_dict(saved.description["spec"], str(run))
+    spec = spec_from_dict(saved.description["spec"], str(run))
     predictor = saved.predictor()
     forest, cleaned = None, ""
     if POSTPROCESS.value:

@@ -9,16 +9,15 @@ import dataclasses
 import functools
 import statistics
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from absl import flags
 
 from experiments import cli, cluster_flags, slice_flags
 from tlseg_jax.datasets.fields import label_from
-from tlseg_jax.datasets.lookup import check_spec, get_any_spec
-from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import DatasetSpec, Normalise
-from tlseg_jax.datasets.structures import LabelValues, structures_from
+from tlseg_jax.datasets.lookup import changed_spec, check_spec, get_spec
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
 from tlseg_jax.preprocess.layouts.layouts import LAYOUTS, Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -100,38 +99,27 @@ def _needed(flag: Any) -> str:
     return str(flag.value)
 
 
-def _spec() -> DatasetSpec | SliceSpec:
+def _spec() -> DatasetSpec:
     """The data set that the flags ask for."""
-    spec = get_any_spec(_needed(DATASET))
+    spec, asked = get_spec(_needed(DATASET)), f"--dataset={DATASET.value}"
     if NAME.value and (any(c in NAME.value for c in "/\\ ") or NAME.value.startswith(".")):
         raise InputError(f"--name={NAME.value} names a folder: use letters, digits, '-' and '_'.")
-    if isinstance(spec, SliceSpec):
-        slice_flags.refuse(slice_flags.VOLUMES_ONLY, "slices")
-        if "test_volumes" in slice_flags.CHANGES.given() and TEST_FRACTION.value is not None:
-            raise InputError("--test_volumes and --test_fraction both say what is for test: give one of them.")
-        return slice_flags.with_flags(spec, NAME.value)
-    slice_flags.refuse(slice_flags.SLICES_ONLY, "volumes")
-    return _volumes_spec(spec)
-
-
-def _volumes_spec(spec: DatasetSpec) -> DatasetSpec:
-    """The data set of volumes with what the flags change."""
+    slice_flags.refuse(spec.kind)
+    if "test_volumes" in slice_flags.CHANGES.given() and TEST_FRACTION.value is not None:
+        raise InputError("--test_volumes and --test_fraction both say what is for test: give one of them.")
+    if slice_flags.STRUCTURES.value is not None and LABEL_VALUES.value:
+        raise InputError("--structures and --label_values both say which values count: give the first alone.")
     if SPACING.value is not None:
         spec = spec.at_spacing(SPACING.value)
-    if NORMALISE.value is not None:
-        spec = dataclasses.replace(spec, normalise=cast(Normalise, NORMALISE.value))
-    if NAME.value:
-        spec = dataclasses.replace(spec, name=NAME.value)
-    if slice_flags.STRUCTURES.value is not None:
-        if LABEL_VALUES.value:
-            raise InputError("--structures and --label_values both say which values count: give the first alone.")
-        names, of_each = structures_from(slice_flags.STRUCTURES.value)
-        spec = dataclasses.replace(spec, structures=names, label_values=of_each)
+    of_both = {"name": NAME.value or spec.name} | ({"normalise": NORMALISE.value} if NORMALISE.value else {})
+    spec = changed_spec(spec, slice_flags.CHANGES.given() | of_both, slice_flags.STRUCTURES.value, asked)
+    if spec.kind == "slices":
+        return spec
     values: LabelValues = tuple(label_from(v) for v in LABEL_VALUES.value)
     if "" in values:
         given = ",".join(LABEL_VALUES.value)
         raise InputError(f"--label_values={given} must be numbers or names of segments, as in 36,37, or all.")
-    return check_spec(effective_spec(spec, values), f"--dataset={DATASET.value}")
+    return check_spec(effective_spec(spec, values), asked)
 
 
 def main() -> None:
@@ -139,7 +127,7 @@ def main() -> None:
     spec = _spec()
     source, root = Path(_needed(SOURCE)), cli.workdir(_needed(STORE), spec.name if DRY_RUN.value else None)
     shard = _shard()
-    if isinstance(spec, SliceSpec):
+    if spec.kind == "slices":
         _slices(spec, source, root, shard)
     else:
         _volumes(spec, source, root, shard)
@@ -156,7 +144,7 @@ def _shard() -> Shard | None:
     return Shard(found.index, found.count)
 
 
-def _slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> None:
+def _slices(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -> None:
     if DRY_RUN.value:
         _dry_run_slices(spec, source, root, shard)
         return
@@ -209,38 +197,38 @@ def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
 
 
 def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSettings, shard: Shard | None) -> None:
-    found = _looked(source, shard, natural=False)
+    found, grid = _looked(source, shard, natural=False), spec.volumes
     cli.show(format_rows(check_source(found, tuple(v for of in spec.label_values for v in of))))
     check_named(found.scans, spec)
     plan = plan_scans(found.scans, spec, settings, root)
     steps = [
-        "affine registration" if spec.space == "MNI305" and settings.registration == "auto" else "",
+        "affine registration" if grid.space == "MNI305" and settings.registration == "auto" else "",
         "bias field" if settings.bias_correction else "",
-        f"resampling to {'x'.join(map(str, spec.dimensions))} voxels ({spec.space})",
-        "skull strip" if spec.skull_strip else "",
-        f"z-score over the {spec.normalise}",
+        f"resampling to {'x'.join(map(str, grid.dimensions))} voxels ({grid.space})",
+        "skull strip" if grid.skull_strip else "",
+        f"z-score over the {grid.normalise}",
     ]
     print("Steps: " + ", ".join(s for s in steps if s) + ".")
     differ = settings_that_differ(root / spec.name, spec, settings)
     _print_plan(root / spec.name, len(plan.reused), len(plan.jobs), differ)
 
 
-def _dry_run_slices(spec: SliceSpec, source: Path, root: Path, shard: Shard | None) -> None:
-    found = _looked(source, shard, natural=True)
-    values = () if spec.other_values == "background" else tuple(v for vs in spec.label_values for v in vs)
+def _dry_run_slices(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -> None:
+    found, planes = _looked(source, shard, natural=True), spec.planes
+    values = () if planes.other_values == "background" else tuple(v for vs in spec.label_values for v in vs)
     rows = check_source(found, values, single_slice=True)
     cli.show(format_rows(sorted(rows, key=lambda r: natural_order(r.subject))))
-    some = f"{spec.with_structure} slices with {' or '.join(spec.structures)}"
+    some = f"{planes.with_structure} slices with {' or '.join(spec.structures)}"
     print(
         "Steps: "
-        + (f"{some} and the {spec.without_structure} nearest without" if spec.with_structure else "every slice")
-        + (f" of a volume, until there are {spec.max_slices}" if spec.max_slices else " of each volume")
-        + f", {spec.resize} to {spec.pixels[0]}x{spec.pixels[1]} pixels, "
-        + (f"window {spec.window[0]:g} to {spec.window[1]:g}." if spec.window else "z-score by volume.")
+        + (f"{some} and the {planes.without_structure} nearest without" if planes.with_structure else "every slice")
+        + (f" of a volume, until there are {planes.max_slices}" if planes.max_slices else " of each volume")
+        + f", {planes.resize} to {planes.pixels[0]}x{planes.pixels[1]} pixels, "
+        + (f"window {planes.window[0]:g} to {planes.window[1]:g}." if planes.window else "z-score by volume.")
     )
     plan = plan_slices(found.scans, spec, root / spec.name)
     differ = slice_settings_that_differ(root / spec.name, spec)
-    _print_plan(root / spec.name, len(plan.reused), len(plan.jobs), differ, "at most " if spec.max_slices else "")
+    _print_plan(root / spec.name, len(plan.reused), len(plan.jobs), differ, "at most " if planes.max_slices else "")
 
 
 def _print_plan(folder: Path, reused: int, jobs: int, differ: str, most: str = "") -> None:
@@ -256,7 +244,7 @@ def summary(store: Store) -> str:
     train, test = len(store.subjects("train")), len(store.subjects("test"))
     lines = [
         f"{store.spec.name}: {train} for training, {test} for test",
-        "grid: " + "x".join(map(str, store.spec.dimensions)) + f" voxels, {store.spec.space} space",
+        "grid: " + "x".join(map(str, store.spec.volumes.dimensions)) + f" voxels, {store.spec.volumes.space} space",
     ]
     if store.patch_box:
         a, b = store.patch_box.start, store.patch_box.stop

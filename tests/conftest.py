@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.geometry import Box
 from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.unet import UNetConfig
@@ -44,13 +44,8 @@ def write_store(
     values = DatasetSpec(
         "tiny",
         ("blob",),
-        "native",
-        (SIDE,) * 3,
-        (1.0, 1.0, 1.0),
-        (SIDE,) * 3,
-        train_count=train,
-        test_count=test,
-        split_group="tiny",
+        VolumeGrid("native", (SIDE,) * 3, (1.0, 1.0, 1.0), (SIDE,) * 3, train_count=train, test_count=test),
+        "tiny",
     ).to_dict() | dict(spec or {})
     records = {}
     for i in range(first, first + train + test):

@@ -1,6 +1,5 @@
 """A tiny prepared data set whose blobs have a left and a right half."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -41,4 +40,4 @@ def write_halves(
 
 def lateral(spec: DatasetSpec, **changes: Any) -> DatasetSpec:
     """A spec that shows the two halves."""
-    return dataclasses.replace(spec, structures=HALVES, label_values=((1,), (2,)), **changes)
+    return spec.changed(structures=HALVES, label_values=((1,), (2,)), **changes)

@@ -21,8 +21,8 @@ from tlseg_jax.datasets.factors import (
     signs,
 )
 from tlseg_jax.datasets.fields import check_folder_name
-from tlseg_jax.datasets.lookup import get_any_spec, spec_from_dict
-from tlseg_jax.datasets.spec import PAPER_SPECS
+from tlseg_jax.datasets.lookup import get_spec, spec_from_dict
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.phantoms.phantom import Phantom, PhantomSettings, draw_person, grid_for, settings_for
 from tlseg_jax.runtime.errors import InputError
 
@@ -34,7 +34,7 @@ def test_a_name_says_all_levels_and_is_a_folder_s() -> None:
     for levels in EVERY:
         check_folder_name(levels.name, "here")
         assert parse_name(levels.name) == levels
-        spec = get_any_spec(levels.name)
+        spec = get_spec(levels.name)
         assert spec == factor_spec(levels)
         assert spec_from_dict(spec.to_dict(), "here") == spec  # as a store's manifest keeps it
     assert MAL_C.name == "f_caudate_AD_native_kept_registry_automatic"
@@ -52,7 +52,7 @@ def test_the_phantom_has_the_levels_of_the_name() -> None:
             levels.scanner,
             levels.labels,  # type: ignore[arg-type]
         )
-    others = {settings_for(spec).population for spec in PAPER_SPECS.values()}
+    others = {settings_for(spec).population for spec in PAPERS.values() if spec.kind == "volumes"}
     assert POPULATION not in others  # so that no person of a test set is in a pre-training data set
 
 
@@ -66,7 +66,7 @@ def test_the_phantom_has_the_levels_of_the_name() -> None:
     ],
 )
 def test_volume_and_patch_are_the_paper_s(levels: Levels, paper: str) -> None:
-    ours, theirs = factor_spec(levels).to_dict(), PAPER_SPECS[paper].to_dict()
+    ours, theirs = factor_spec(levels).to_dict(), PAPERS[paper].to_dict()
     own = {"name", "train_count", "test_count", "split_group"}
     assert {k: v for k, v in ours.items() if k not in own} == {k: v for k, v in theirs.items() if k not in own}
 
@@ -74,10 +74,10 @@ def test_volume_and_patch_are_the_paper_s(levels: Levels, paper: str) -> None:
 def test_specs_follow_space_and_skull() -> None:
     for levels in EVERY:
         spec = factor_spec(levels)
-        assert spec.space == levels.space and spec.skull_strip == (levels.skull == "stripped")
-        assert (spec.dimensions == PAPER_SPECS["hdt_c"].dimensions) == (levels.space == "MNI305")
-        assert spec.random_patch == spec.random_rotations == (levels.structure == "whole brain")
-        assert all(p <= d and p % 8 == 0 for p, d in zip(spec.patch_size, spec.dimensions, strict=True))
+        assert spec.volumes.space == levels.space and spec.volumes.skull_strip == (levels.skull == "stripped")
+        assert (spec.volumes.dimensions == PAPERS["hdt_c"].volumes.dimensions) == (levels.space == "MNI305")
+        assert spec.volumes.random_patch == spec.volumes.random_rotations == (levels.structure == "whole brain")
+        assert all(p <= d and p % 8 == 0 for p, d in zip(spec.volumes.patch_size, spec.volumes.dimensions, strict=True))
 
 
 def drawn(levels: Levels) -> Phantom:
@@ -151,9 +151,9 @@ def test_chosen_levels_make_a_full_factorial() -> None:
 
 def test_faults_are_named() -> None:
     with pytest.raises(InputError, match="'space' has no level 'natve': choose from MNI305, native"):
-        get_any_spec("f_caudate_AD_natve_kept_registry_automatic")
+        get_spec("f_caudate_AD_natve_kept_registry_automatic")
     with pytest.raises(InputError, match="no data set named 'f_x'"):
-        get_any_spec("f_x")
+        get_spec("f_x")
     with pytest.raises(InputError, match="as in f_caudate_AD_native"):
         parse_name("hdt_c")
     with pytest.raises(InputError, match="no design named 'third': choose from full, half, quarter"):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tlseg_jax.datasets.lookup import any_spec_from_dict, get_any_spec, get_spec
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec, slice_spec_from_dict
-from tlseg_jax.datasets.spec import PAPER_SPECS
+from tlseg_jax.datasets.lookup import get_spec, spec_from_dict
+from tlseg_jax.datasets.papers import PAPERS
+from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.runtime.errors import InputError
 
 LEAST: dict[str, Any] = {
@@ -23,25 +23,21 @@ LEAST: dict[str, Any] = {
 
 def test_the_reports_two_data_sets() -> None:
     """Sections 1.1, 3.2.1 and 3.2.3: 30 and 20 slices a volume, 1,100 in all, 100 for test; four volumes for test."""
-    lits, mri = SLICE_SPECS["lits"], SLICE_SPECS["mri_artery"]
-    assert (lits.with_structure, lits.without_structure, lits.max_slices, lits.test_slices) == (30, 20, 1100, 100)
-    assert (lits.pixels, lits.structures, lits.target, lits.modality) == (
-        (512, 512),
-        ("liver", "tumour"),
-        "tumour",
-        "CT",
-    )
+    lits, mri = PAPERS["lits"], PAPERS["mri_artery"]
+    ct, mr = lits.planes, mri.planes
+    assert (ct.with_structure, ct.without_structure, ct.max_slices, ct.test_slices) == (30, 20, 1100, 100)
+    assert (ct.pixels, lits.structures, lits.target, ct.modality) == ((512, 512), ("liver", "tumour"), "tumour", "CT")
     assert set(lits.label_values[1]) < set(lits.label_values[0])  # a tumour is liver too
-    assert (mri.with_structure, mri.max_slices, mri.test_volumes, mri.structures) == (0, 0, 4, ("tumour",))
-    assert mri.pixels == (320, 260)
+    assert (mr.with_structure, mr.max_slices, mr.test_volumes, mri.structures) == (0, 0, 4, ("tumour",))
+    assert mr.pixels == (320, 260)
 
 
-@pytest.mark.parametrize("name", [*SLICE_SPECS, *PAPER_SPECS])
+@pytest.mark.parametrize("name", PAPERS)
 def test_names_give_either_kind_and_come_back_from_json(name: str) -> None:
-    spec = get_any_spec(name)
+    spec = get_spec(name)
     assert spec.name == name
-    assert spec.kind == ("slices" if name in SLICE_SPECS else "volumes")
-    assert any_spec_from_dict(json.loads(json.dumps(spec.to_dict())), "x") == spec
+    assert spec.kind == ("slices" if name in ("lits", "mri_artery") else "volumes")
+    assert spec_from_dict(json.loads(json.dumps(spec.to_dict())), "x") == spec
 
 
 def write_toml(path: Path, values: dict[str, Any]) -> str:
@@ -49,49 +45,81 @@ def write_toml(path: Path, values: dict[str, Any]) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", SLICE_SPECS)
+@pytest.mark.parametrize("name", ["lits", "mri_artery"])
 def test_a_toml_file_of_all_fields_gives_the_same_spec(name: str, tmp_path: Path) -> None:
-    spec = SLICE_SPECS[name]
-    assert get_any_spec(write_toml(tmp_path / "a.toml", spec.to_dict())) == spec
+    spec = PAPERS[name]
+    assert get_spec(write_toml(tmp_path / "a.toml", spec.to_dict())) == spec
+
+
+WRITTEN = {
+    "lits": '{"kind": "slices", "name": "lits", "modality": "CT", "structures": ["liver", "tumour"], '
+    '"label_values": [[1, 2], [2]], "pixels": [512, 512], "resize": "pad", "pixel_mm": null, '
+    '"other_values": "refuse", "scaling": "window", "window": [-160.0, 240.0], "with_structure": 30, '
+    '"without_structure": 20, "max_slices": 1100, "neighbours": 1, "test_slices": 100, "test_volumes": 0, '
+    '"split_group": "lits"}',
+    "hdt_wb": '{"name": "hdt_wb", "structures": ["whole brain"], "space": "native", "dimensions": [256, 256, 192], '
+    '"spacing": [1.0, 1.0, 1.2], "patch_size": [64, 64, 64], "skull_strip": false, "normalise": "volume", '
+    '"flip_left_right": true, "random_patch": true, "random_rotations": true, "train_count": 306, "test_count": 76, '
+    '"split_group": "hdt", "label_values": [["all"]], "exclusive": true, "unmarked_value": null, "mirror_pairs": []}',
+}
+"""As manifests and checkpoints hold them since there were both kinds: these bytes are in fingerprints."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_files_hold_what_they_always_held(name: str) -> None:
+    assert json.dumps(PAPERS[name].to_dict()) == WRITTEN[name]
+    assert spec_from_dict(json.loads(WRITTEN[name]), "x") == PAPERS[name]
+
+
+def test_slices_may_be_exclusive_and_say_so_only_then() -> None:
+    spec = spec_from_dict({"kind": "slices"} | LEAST | {"exclusive": True, "label_values": [[1]]}, "x")
+    assert spec.outputs == ("background", "tumour") and spec.to_dict()["exclusive"] is True
+    assert spec_from_dict(spec.to_dict(), "x") == spec
+    assert "exclusive" not in spec.changed(exclusive=False).to_dict()
 
 
 def test_the_fewest_fields(tmp_path: Path) -> None:
-    got = get_any_spec(write_toml(tmp_path / "a.toml", {"kind": "slices"} | LEAST))
-    assert got == SliceSpec("mine", "MR", ("tumour",), ((1,),), (64, 48), split_group="mine")
+    got = get_spec(write_toml(tmp_path / "a.toml", {"kind": "slices"} | LEAST))
+    assert got == DatasetSpec("mine", ("tumour",), PlaneGrid("MR", (64, 48)), "mine", ((1,),), exclusive=False)
 
 
 @pytest.mark.parametrize("kind", [{}, {"kind": "slices"}])
 def test_a_base_gives_what_is_not_said(kind: dict[str, str], tmp_path: Path) -> None:
     given = kind | {"base": "lits", "name": "my_ct", "pixels": [256, 256], "resize": "fit", "window": [-100, 200]}
-    got = get_any_spec(write_toml(tmp_path / "a.toml", given))
-    assert got == dataclasses.replace(
-        SLICE_SPECS["lits"], name="my_ct", pixels=(256, 256), resize="fit", window=(-100.0, 200.0)
-    )
+    got = get_spec(write_toml(tmp_path / "a.toml", given))
+    assert got == PAPERS["lits"].changed(name="my_ct", pixels=(256, 256), resize="fit", window=(-100.0, 200.0))
 
 
 def test_every_field_survives_the_trip() -> None:
-    spec = SliceSpec(
+    spec = DatasetSpec(
         "all",
-        "CT",
         ("liver", "a cyst", "tumour"),
-        ((1, 2, 3), (3,), (2,)),
-        (96, 80),
-        resize="spacing",
-        pixel_mm=1.5,
-        other_values="background",
-        scaling="window",
-        window=(-50.0, 250.5),
-        with_structure=7,
-        without_structure=3,
-        max_slices=99,
-        neighbours=2,
-        test_slices=11,
-        test_volumes=2,
-        split_group="group",
+        PlaneGrid(
+            "CT",
+            (96, 80),
+            resize="spacing",
+            pixel_mm=1.5,
+            other_values="background",
+            scaling="window",
+            window=(-50.0, 250.5),
+            with_structure=7,
+            without_structure=3,
+            max_slices=99,
+            neighbours=2,
+            test_slices=11,
+            test_volumes=2,
+            flip_left_right=True,
+        ),
+        "group",
+        ((1,), (3,), (2,)),
+        exclusive=True,
+        unmarked_value=9,
+        mirror_pairs=(("liver", "tumour"),),
     )
-    defaults = {f.name: f.default for f in dataclasses.fields(SliceSpec)}
-    assert all(getattr(spec, k) != v for k, v in defaults.items())
-    assert slice_spec_from_dict(json.loads(json.dumps(spec.to_dict())), "x") == spec
+    defaults = {f.name: (of, f.default) for of in (spec, spec.grid) for f in dataclasses.fields(of)}
+    usual = ("exclusive",)  # true of volumes
+    assert all(getattr(of, k) != v for k, (of, v) in defaults.items() if k not in usual)
+    assert spec_from_dict(json.loads(json.dumps(spec.to_dict())), "x") == spec
 
 
 @pytest.mark.parametrize(
@@ -102,11 +130,11 @@ def test_every_field_survives_the_trip() -> None:
         ({"name": None}, "lacks the field 'name'"),
         ({"modality": None}, "lacks the field 'modality'"),
         ({"structures": None}, "lacks the field 'structures'"),
-        ({"label_values": None}, "lacks the field 'label_values'"),
+        ({"label_values": None}, "label_values must give the values of each of tumour"),
         ({"pixels": None}, "lacks the field 'pixels'"),
-        ({"base": "hdt_c"}, "base = 'hdt_c' is no data set of slices"),
-        ({"base": ["lits"]}, "base = ['lits'] is no data set of slices"),
-        ({"base": 3}, "base = 3 is no data set of slices"),
+        ({"base": "hdt_c"}, "base = 'hdt_c' is a data set of volumes, not of slices"),
+        ({"base": ["lits"]}, "base = ['lits'] must be the name of a data set"),
+        ({"base": 3}, "base = 3 must be the name of a data set"),
         ({"name": 5}, "name = 5 must be text"),
         ({"name": ""}, "names a folder"),
         ({"name": "a/b"}, "names a folder"),
@@ -116,15 +144,15 @@ def test_every_field_survives_the_trip() -> None:
         ({"modality": "PET"}, "modality = 'PET' must be one of CT, MR"),
         ({"modality": ["CT"]}, "modality = ['CT'] must be one of"),
         ({"structures": "tumour"}, "structures = 'tumour' must be a list of names"),
-        ({"structures": ["tumour", ""]}, "must be a list of names"),
+        ({"structures": ["tumour", 1]}, "must be a list of names"),
         ({"structures": []}, "must be 1 to 8 different names"),
         ({"structures": ["a", "a"], "label_values": [[1], [2]]}, "must be 1 to 8 different names"),
         ({"structures": list("abcdefghi"), "label_values": [[i] for i in range(9)]}, "must be 1 to 8 different names"),
         ({"structures": ["liver/tumour"]}, "'liver/tumour' is in the names of files"),
         ({"structures": ["..\\tumour"]}, "is in the names of files"),
-        ({"label_values": [1]}, "label_values = [1] must be a list of whole numbers (or names of segments) for each"),
-        ({"label_values": [[1.5]]}, "must be a list of whole numbers (or names of segments) for each structure"),
-        ({"label_values": [[True]]}, "must be a list of whole numbers (or names of segments) for each structure"),
+        ({"label_values": 1}, "label_values = 1 must be a list of lists of whole numbers (or names of segments)"),
+        ({"label_values": [[1.5]]}, "must be a list of lists of whole numbers (or names of segments)"),
+        ({"label_values": [[True]]}, "must be a list of lists of whole numbers (or names of segments)"),
         ({"label_values": [[1], [2]]}, "must give the values of each of tumour"),
         ({"label_values": [[]]}, "must give the values of each of tumour"),
         ({"pixels": 64}, "pixels = 64 must be two whole numbers"),
@@ -135,9 +163,9 @@ def test_every_field_survives_the_trip() -> None:
         ({"pixels": [-64, 64]}, "too small"),
         ({"resize": "stretch"}, "resize = 'stretch' must be one of pad, fit, spacing"),
         ({"resize": "spacing"}, "needs pixel_mm"),
-        ({"pixel_mm": 0}, "pixel_mm = 0 must be a number of mm"),
-        ({"pixel_mm": "1"}, "must be a number of mm"),
-        ({"pixel_mm": float("nan")}, "must be a number of mm"),
+        ({"pixel_mm": 0}, "pixel_mm = 0 must be a number between 0.05 and 20"),
+        ({"pixel_mm": "1"}, "must be a number between 0.05 and 20"),
+        ({"pixel_mm": float("nan")}, "must be a number between 0.05 and 20"),
         ({"other_values": True}, "other_values = True must be one of refuse, background"),
         ({"scaling": "none"}, "scaling = 'none' must be one of window, zscore"),
         ({"scaling": "window"}, "the window None must be two values"),
@@ -150,14 +178,15 @@ def test_every_field_survives_the_trip() -> None:
         ({"with_structure": -1}, "with_structure = -1 must be a whole number, 0 or more"),
         ({"without_structure": 1.5}, "must be a whole number, 0 or more"),
         ({"max_slices": "many"}, "must be a whole number, 0 or more"),
-        ({"neighbours": True}, "must be a whole number, 0 or more"),
+        ({"neighbours": True}, "must be a whole number between 0 and 16"),
+        ({"neighbours": 17}, "must be a whole number between 0 and 16"),
         ({"test_slices": None, "test_volumes": [4]}, "test_volumes = [4] must be a whole number, 0 or more"),
     ],
 )
 def test_every_bad_field_is_one_sentence(changed: dict[str, Any], said: str) -> None:
     values = {k: v for k, v in (LEAST | {"kind": "slices"} | changed).items() if v is not None}
     with pytest.raises(InputError) as e:
-        any_spec_from_dict(values, "my.toml")
+        spec_from_dict(values, "my.toml")
     message = str(e.value)
     assert said in message
     assert message.startswith("my.toml")
@@ -166,33 +195,35 @@ def test_every_bad_field_is_one_sentence(changed: dict[str, Any], said: str) -> 
 
 @pytest.mark.parametrize("base", [["lits"], {"a": 1}, 3])
 def test_a_base_that_is_no_name_without_a_kind(base: Any) -> None:
-    with pytest.raises(InputError, match="There is no data set named"):
-        any_spec_from_dict({"base": base, "name": "x"}, "my.toml")
+    with pytest.raises(InputError, match="must be the name of a data set"):
+        spec_from_dict({"base": base, "name": "x"}, "my.toml")
 
 
 @pytest.mark.parametrize("kind", ["slice", 2, ["slices"], ""])
 def test_an_unknown_kind(kind: Any) -> None:
     with pytest.raises(InputError, match=r"my\.toml: kind = .* must be volumes or slices"):
-        any_spec_from_dict(LEAST | {"kind": kind}, "my.toml")
+        spec_from_dict(LEAST | {"kind": kind}, "my.toml")
 
 
 def test_slices_where_volumes_are_wanted(tmp_path: Path) -> None:
     path = write_toml(tmp_path / "a.toml", {"kind": "slices"} | LEAST)
     for name in ("lits", path):
         with pytest.raises(InputError, match="is a data set of slices, and one of volumes is wanted"):
-            get_spec(name)
+            get_spec(name).volumes  # noqa: B018
+    with pytest.raises(InputError, match="is a data set of volumes, and one of slices is wanted"):
+        get_spec("hdt_c").planes  # noqa: B018
     volumes = write_toml(tmp_path / "b.toml", {"base": "lits", "kind": "volumes", "name": "x"})
-    with pytest.raises(InputError, match="lits is a data set of slices"):
-        get_any_spec(volumes)
+    with pytest.raises(InputError, match="base = 'lits' is a data set of slices, not of volumes"):
+        get_spec(volumes)
 
 
 def test_a_wrong_name_suggests_names_of_both_kinds() -> None:
     with pytest.raises(InputError, match="did you mean lits"):
-        get_any_spec("litz")
+        get_spec("litz")
     with pytest.raises(InputError, match="did you mean hdt_wb"):
-        get_any_spec("hdt_bw")
+        get_spec("hdt_bw")
     with pytest.raises(InputError, match=r"choose from .*hdt_c.*lits"):
-        get_any_spec("zzzzzz")
+        get_spec("zzzzzz")
 
 
 @pytest.mark.parametrize("text", ["kind = ", "\xff", "kind = 'slices'\nname = 'a"])
@@ -200,7 +231,7 @@ def test_a_file_that_is_no_toml(text: str, tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(InputError, match="cannot be read as TOML") as e:
-        get_any_spec(str(path))
+        get_spec(str(path))
     assert "\n" not in str(e.value)
     with pytest.raises(InputError, match="does not exist"):
-        get_any_spec(str(tmp_path / "none.toml"))
+        get_spec(str(tmp_path / "none.toml"))

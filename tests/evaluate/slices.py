@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.preprocess.store.slice_store import SliceStore, write_slices
 from tlseg_jax.runtime.files import write_json
 
 SHAPE = (9, 32, 24)
 SPACING = (1.5, 1.25, 5.0)
-SPEC = SliceSpec("tiny2d", "CT", ("liver", "tumour"), ((1, 2), (2,)), SHAPE[1:], split_group="tiny2d")
+SPEC = DatasetSpec("tiny2d", ("liver", "tumour"), PlaneGrid("CT", SHAPE[1:]), "tiny2d", ((1, 2), (2,)), exclusive=False)
 Drawer = Callable[[int], tuple[NDArray[Any], NDArray[np.uint8]]]
 
 

@@ -1,6 +1,5 @@
 """Boxes and tiles against pointwise predictors, whose result no tiling may change."""
 
-import dataclasses
 import tracemalloc
 from typing import Any
 
@@ -139,7 +138,7 @@ def test_a_box_is_predicted_once_and_is_zero_outside() -> None:
 
 def test_the_spec_decides_between_box_and_tiles() -> None:
     image = noise(16, 16, 16)
-    tiled = dataclasses.replace(get_spec("hdt_wb"), patch_size=(8, 8, 8))
+    tiled = get_spec("hdt_wb").changed(patch_size=(8, 8, 8))
     fixed = get_spec("hdt_c")
     assert np.array_equal(predict_volume(image, tiled, None, pointwise, "paper"), pointwise(image))
     assert np.allclose(predict_volume(image, tiled, None, pointwise), pointwise(image), atol=1e-6)

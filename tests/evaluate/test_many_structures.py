@@ -1,6 +1,5 @@
 """Scores of several structures: each by itself, of those that a label map marks, where somebody looked."""
 
-import dataclasses
 from pathlib import Path
 
 import nibabel as nib
@@ -119,14 +118,14 @@ def test_sixteen_real_structures_survive_registration_and_back(tmp_path: Path) -
     names, values = structures_from(
         "neuromorphometrics:" + ",".join(f"{s}_{d}" for s in DEEP for d in ("left", "right"))
     )
-    spec = dataclasses.replace(get_spec("hdt_wb"), space="MNI305", dimensions=(172, 220, 156), spacing=(1.0, 1.0, 1.0))
-    spec = dataclasses.replace(spec, structures=names, label_values=values, patch_size=(176, 224, 160))
+    spec = get_spec("hdt_wb").changed(space="MNI305", dimensions=(172, 220, 156), spacing=(1.0, 1.0, 1.0))
+    spec = spec.changed(structures=names, label_values=values, patch_size=(176, 224, 160))
     settings = PrepareSettings(bias_correction=False)
     codes = preprocess_scan(read_scan(ScanFiles("s", image, label), spec.labels), spec, settings).label
     assert codes is not None
 
     def reference(patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        whole = Box((-2, -2, -2), spec.patch_size)  # as a volume that is smaller than the tile is placed
+        whole = Box((-2, -2, -2), spec.volumes.patch_size)  # as a volume that is smaller than the tile is placed
         return np.stack([crop_or_pad(codes == i + 1, whole, "constant") for i in range(16)], -1)[None].astype(
             np.float32
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.evaluate.predict import predict_scan
 from tlseg_jax.evaluate.results import SubjectRow, evaluate_store
 from tlseg_jax.figures.contours import ContourCase, SliceView
@@ -70,15 +70,7 @@ def phantom(tmp_path: Path) -> Store:
         **{f"{k}_sha256": v for k, v in checksums_of(files).items()},
     }
     spec = DatasetSpec(
-        "balls",
-        ("ball",),
-        "MNI305",
-        SIDES,
-        (1.5, 1.0, 1.2),
-        (32, 32, 32),
-        train_count=0,
-        test_count=1,
-        split_group="balls",
+        "balls", ("ball",), VolumeGrid("MNI305", SIDES, (1.5, 1.0, 1.2), (32, 32, 32), test_count=1), "balls"
     )
     write_json(
         folder / "manifest.json",
@@ -186,7 +178,7 @@ def test_a_real_scan_s_volumes_are_its_label_file_s_and_those_of_predict(tmp_pat
         test_fraction=1.0,
         progress=False,
     )
-    box = Box((23, 40, 11), store.spec.patch_size)
+    box = Box((23, 40, 11), store.spec.volumes.patch_size)
     both: dict[str, dict[str, SubjectRow]] = {}
     for space in ("data", "scan"):
         (rows,) = evaluate_store(store, "test", store.spec, box, lookalike, space=space, progress=False).values()

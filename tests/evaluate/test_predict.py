@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.metrics import score
@@ -35,14 +35,8 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SPEC = DatasetSpec(
     "ball",
     ("ball",),
-    "native",
-    (40, 40, 40),
-    (1.0, 1.0, 1.0),
-    (16, 16, 16),
-    random_patch=True,
-    train_count=1,
-    test_count=1,
-    split_group="ball",
+    VolumeGrid("native", (40, 40, 40), (1.0, 1.0, 1.0), (16, 16, 16), random_patch=True, train_count=1, test_count=1),
+    "ball",
 )
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 CODES = {"LAS": np.diag([-1.2, 1.0, 1.5, 1]), "RAS": np.diag([1.2, 1.0, 1.5, 1])}
@@ -97,7 +91,7 @@ def test_what_looks_wrong_is_said(tmp_path: Path) -> None:
     files = write_head(tmp_path / "head.nii.gz", CODES["RAS"])
     (nothing,) = predict_scan(files, SPEC, None, SETTINGS, nothing_found).warnings
     assert nothing.startswith("no ball was found")
-    fixed = dataclasses.replace(SPEC, random_patch=False)
+    fixed = SPEC.changed(random_patch=False)
     # The ball's middle is near (23, 15, 22): this patch cuts it in half.
     (cut,) = predict_scan(files, fixed, Box((24, 8, 14), (16, 16, 16)), SETTINGS, bright).warnings
     assert "reaches the left of the patch" in cut
@@ -366,7 +360,7 @@ def test_a_real_caudate_survives_the_way_there_and_back(tmp_path: Path) -> None:
         high.append(patches.max())
         return ((patches - low[0]) / (high[0] - low[0]))[..., None]
 
-    spec = dataclasses.replace(get_spec("hdt_wb"), spacing=(1.0, 1.0, 1.0), patch_size=(256, 256, 192))
+    spec = get_spec("hdt_wb").changed(spacing=(1.0, 1.0, 1.0), patch_size=(256, 256, 192))
     prediction = predict_scan(ScanFiles("s", tmp_path / "scan.nii.gz"), spec, None, SETTINGS, observe, batch=1)
     assert score(prediction.label > 0, caudate, (1, 1, 1)).dice >= 0.95
     assert next(iter(prediction.volumes_ml.values())) == pytest.approx(caudate.sum() / 1000, rel=0.05)
@@ -379,7 +373,7 @@ def test_a_real_caudate_survives_registration_and_back(tmp_path: Path) -> None:
     spec, settings = get_spec("hdt_c"), PrepareSettings(bias_correction=False)
     known = preprocess_scan(read_scan(files, Labels.of(36, 37)), spec, settings).label
     assert known is not None
-    box = Box.centred(ndimage.center_of_mass(known), spec.patch_size)
+    box = Box.centred(ndimage.center_of_mass(known), spec.volumes.patch_size)
     inside = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
     prediction = predict_scan(files, spec, box, settings, lambda p: known[inside][None, ..., None].astype(np.float32))
     caudate = np.isin(np.asarray(nib.load(files.label).dataobj), (36, 37))

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
-from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec
+from tlseg_jax.datasets.papers import PAPERS
+from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.evaluate.component_features import FEATURES
 from tlseg_jax.evaluate.false_positives import Forest
 from tlseg_jax.evaluate.predict import own_values, write_label_map
@@ -18,15 +18,13 @@ from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
 
-SPEC = SliceSpec(
+SPEC = DatasetSpec(
     "balls",
-    "CT",
     ("liver", "tumour"),
+    PlaneGrid("CT", (48, 56), scaling="window", window=(-100.0, 100.0)),
+    "balls",
     ((1, 2), (2,)),
-    (48, 56),
-    scaling="window",
-    window=(-100.0, 100.0),
-    split_group="balls",
+    exclusive=False,
 )
 SIDES = {"R": 1.5, "A": 1.25, "S": 4.0}
 EXTENT = {"R": 40, "A": 50, "S": 14}
@@ -73,16 +71,16 @@ def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def own_values_of(spec: SliceSpec | DatasetSpec) -> tuple[int, ...]:
-    return own_values(spec.structures, spec.label_values, isinstance(spec, DatasetSpec) and spec.exclusive)
+def own_values_of(spec: DatasetSpec | DatasetSpec) -> tuple[int, ...]:
+    return own_values(spec.structures, spec.label_values, spec.exclusive)
 
 
 def test_a_structure_is_written_as_its_own_value() -> None:
-    pair = dataclasses.replace(PAPER_SPECS["hdt_c"], structures=("a", "b"), label_values=((37,), (36,)))
-    assert own_values_of(pair) == (37, 36) and own_values_of(PAPER_SPECS["hdt_c"]) == (1,)
+    pair = PAPERS["hdt_c"].changed(structures=("a", "b"), label_values=((37,), (36,)))
+    assert own_values_of(pair) == (37, 36) and own_values_of(PAPERS["hdt_c"]) == (1,)
     assert own_values_of(dataclasses.replace(pair, label_values=((37, 36), (5,)))) == (1, 2)  # no value is all of a
-    assert own_values_of(SLICE_SPECS["lits"]) == (1, 2)
-    assert own_values_of(SLICE_SPECS["mri_artery"]) == (1,)
+    assert own_values_of(PAPERS["lits"]) == (1, 2)
+    assert own_values_of(PAPERS["mri_artery"]) == (1,)
 
     def of(*values: tuple[int, ...]) -> tuple[int, ...]:
         names = tuple(f"s{i}" for i in range(len(values)))
@@ -127,7 +125,7 @@ def test_a_scan_of_any_orientation_is_segmented_on_its_own_voxels(tmp_path: Path
 @pytest.mark.parametrize("code", ["LPS", "AIL"])
 def test_a_resized_slice_comes_back_onto_the_scans_pixels(tmp_path: Path, code: str, change: dict[str, object]) -> None:
     files, truth = write_body(tmp_path / "body.nii.gz", code)
-    spec = dataclasses.replace(SPEC, **change)  # type: ignore[arg-type]
+    spec = SPEC.changed(**change)  # type: ignore[arg-type]
     sizes = []
 
     def seen(planes: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -135,7 +133,7 @@ def test_a_resized_slice_comes_back_onto_the_scans_pixels(tmp_path: Path, code: 
         return layers(planes)
 
     label = predict_slices_scan(files, spec, seen, 1, batch=3).label
-    assert set(sizes) == {(3, *spec.pixels, 1)}
+    assert set(sizes) == {(3, *spec.planes.pixels, 1)}
     assert label.shape == truth.shape
     assert dice(label > 0, truth > 0) > 0.95
     assert dice(label == 2, truth == 2) > 0.88
@@ -143,7 +141,7 @@ def test_a_resized_slice_comes_back_onto_the_scans_pixels(tmp_path: Path, code: 
 
 def test_what_a_slice_lost_by_cropping_is_background(tmp_path: Path) -> None:
     files, _ = write_body(tmp_path / "body.nii.gz", "RAS")
-    spec = dataclasses.replace(SPEC, pixels=(24, 20))
+    spec = SPEC.changed(pixels=(24, 20))
     label = predict_slices_scan(files, spec, lambda p: np.ones((*p.shape[:3], 2), np.float32), 1).label
     kept = np.argwhere(label.any(2))
     assert label.any(2).sum() == 24 * 20

@@ -1,7 +1,6 @@
 """Scores over a store, the files that keep them, and where the patch of a run lies in another store."""
 
 import csv
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -193,6 +192,6 @@ def test_without_a_box_of_its_own_the_runs_is_mapped_by_mm(make_store: MakeStore
 
 def test_the_labels_of_a_test_set_never_place_the_box(make_store: MakeStore) -> None:
     """Reading any label would fail here."""
-    store = place(make_store(), dataclasses.replace(get_spec("oas_c"), spacing=(2.0, 2.0, 2.0)), None)
+    store = place(make_store(), get_spec("oas_c").changed(spacing=(2.0, 2.0, 2.0)), None)
     store.label = store.image = None  # type: ignore[assignment, method-assign]
     assert box_for(store, get_spec("hdt_c"), WHOLE).size == WHOLE.size

@@ -1,6 +1,5 @@
 """Ml of slices are counted in the scan's own voxels, as the label file has them and `predict` counts them."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.evaluate.slice_results import SliceResults, evaluate_slices
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
@@ -18,17 +17,13 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 
 CHAOS = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "abdomen_mr_chaos"
-SPEC = SliceSpec(
+SPEC = DatasetSpec(
     "coarse",
-    "MR",
     ("liver",),
+    PlaneGrid("MR", (40, 44), resize="fit", scaling="zscore", other_values="background", test_volumes=1),
+    "coarse",
     ((1,),),
-    (40, 44),
-    resize="fit",
-    scaling="zscore",
-    other_values="background",
-    test_volumes=1,
-    split_group="coarse",
+    exclusive=False,
 )
 Planes = NDArray[np.float32]
 
@@ -53,7 +48,7 @@ def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(scans: Path, root: Path, **changes: Any) -> SliceStore:
-    spec = dataclasses.replace(SPEC, **changes)
+    spec = SPEC.changed(**changes)
     return prepare_slices(spec, scans, root, workers=1, progress=False)
 
 

@@ -13,7 +13,7 @@ import scipy.ndimage
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.datasets.spec import PAPER_SPECS
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.input.augment import Augmentation, augment, augment_batch, augmentation_for, linear, sample_key
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -168,7 +168,7 @@ def test_keys_differ_by_seed_step_and_sample() -> None:
 
 
 def test_table_1() -> None:
-    asked = {n: augmentation_for(s, intensity=False, affine=False) for n, s in PAPER_SPECS.items()}
+    asked = {n: augmentation_for(s, intensity=False, affine=False) for n, s in PAPERS.items()}
     flips = Augmentation(flip_left_right=True)
     assert asked["hdt_c"] == asked["hdt_v"] == asked["mal_c"] == flips
     assert asked["oas_c"] == Augmentation()

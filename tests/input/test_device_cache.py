@@ -64,7 +64,7 @@ def test_slices(channels: int, sampling: Any, slices: SliceStore) -> None:
     subjects, settings = slices.subjects("train"), SliceInput(5, 1, channels, sampling)
     regions = {s: slices.volume_image(s)[..., 0] > 0.2 for s in subjects} if channels == 3 else None
     cache = cache_slices(slices, subjects, channels, regions, AMPLE)
-    assert cache.arrays["image"].shape == (12, *slices.spec.pixels, channels)
+    assert cache.arrays["image"].shape == (12, *slices.spec.planes.pixels, channels)
     assert_same_stream(
         cache,
         make_slice_batches(slices, subjects, settings, regions, read=False),

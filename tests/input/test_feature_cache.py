@@ -112,7 +112,7 @@ def test_slices(sampling: Any, slices: SliceStore, monkeypatch: pytest.MonkeyPat
     variables, subjects = he_variables(config), slices.subjects("train")
     regions = {s: slices.volume_image(s)[..., 0] > 0.2 for s in subjects}
     cache = cache_slice_features(slices, subjects, config, variables, 2, regions, AMPLE)
-    assert cache.nbytes == feature_bytes(config, 2, slices.spec.pixels, 12, region=True)
+    assert cache.nbytes == feature_bytes(config, 2, slices.spec.planes.pixels, 12, region=True)
     settings = SliceInput(5, 1, 3, sampling)
     places = make_slice_batches(slices, subjects, settings, regions, read=False)
     batches = make_slice_batches(slices, subjects, settings, regions)

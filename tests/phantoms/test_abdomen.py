@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS, check_slice_spec
+from tlseg_jax.datasets.lookup import check_spec
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.geometry import Grid
 from tlseg_jax.phantoms.abdomen import AbdomenScan, cohort_spec, draw_abdomen, drawn_person
 from tlseg_jax.phantoms.abdomen_canvas import Organ
@@ -19,7 +20,7 @@ from tlseg_jax.phantoms.abdomen_scanner import ScanSampling, in_file_axes, thick
 from tlseg_jax.phantoms.abdomen_tumours import LARGE_ENOUGH_MM, draw_lesions
 from tlseg_jax.runtime.errors import InputError
 
-CT, MR = (cohort_spec(SLICE_SPECS[name]) for name in ("lits", "mri_artery"))
+CT, MR = (cohort_spec(PAPERS[name]) for name in ("lits", "mri_artery"))
 VOLUMES = range(6)
 
 
@@ -44,22 +45,27 @@ def world(mask: NDArray[np.bool_], scan: AbdomenScan) -> NDArray[np.float64]:
 
 
 def test_reduced_specs_are_the_reports_data_sets_made_smaller() -> None:
-    assert (CT.pixels, CT.with_structure, CT.without_structure, CT.max_slices) == ((96, 96), 12, 8, 0)
-    assert (CT.test_slices, CT.test_volumes, MR.test_volumes) == (0, 3, 4)
-    assert MR.pixels == (80, 65) and tuple(4 * n for n in MR.pixels) == SLICE_SPECS["mri_artery"].pixels
-    for small, full in ((CT, SLICE_SPECS["lits"]), (MR, SLICE_SPECS["mri_artery"])):
-        check_slice_spec(small, "test")
-        assert (small.name, small.structures, small.window) == (full.name, full.structures, full.window)
+    assert (CT.planes.pixels, CT.planes.with_structure, CT.planes.without_structure, CT.planes.max_slices) == (
+        (96, 96),
+        12,
+        8,
+        0,
+    )
+    assert (CT.planes.test_slices, CT.planes.test_volumes, MR.planes.test_volumes) == (0, 3, 4)
+    assert MR.planes.pixels == (80, 65) and tuple(4 * n for n in MR.planes.pixels) == PAPERS["mri_artery"].planes.pixels
+    for small, full in ((CT, PAPERS["lits"]), (MR, PAPERS["mri_artery"])):
+        check_spec(small, "test")
+        assert (small.name, small.structures, small.planes.window) == (full.name, full.structures, full.planes.window)
 
 
 def test_other_data_sets_and_structures_are_refused() -> None:
     with pytest.raises(InputError, match=r"no built-in cohort for the data set 'mine'.*`store`"):
-        cohort_spec(dataclasses.replace(SLICE_SPECS["lits"], name="mine"))
+        cohort_spec(PAPERS["lits"].changed(name="mine"))
     with pytest.raises(InputError, match="has no label of the structure 'spleen'"):
-        cohort_spec(dataclasses.replace(SLICE_SPECS["lits"], structures=("spleen",), label_values=((1,),)))
+        cohort_spec(PAPERS["lits"].changed(structures=("spleen",), label_values=((1,),)))
     with pytest.raises(InputError, match="'mri_artery' has no label of the structure 'liver'"):
-        cohort_spec(dataclasses.replace(SLICE_SPECS["mri_artery"], structures=("liver",)))
-    liver_only = dataclasses.replace(SLICE_SPECS["lits"], structures=("liver",), label_values=((1, 2),))
+        cohort_spec(PAPERS["mri_artery"].changed(structures=("liver",)))
+    liver_only = PAPERS["lits"].changed(structures=("liver",), label_values=((1, 2),))
     assert cohort_spec(liver_only).structures == ("liver",)
 
 
@@ -74,9 +80,9 @@ def test_same_seed_same_voxels_and_another_seed_another_person(spec: object) -> 
 @pytest.mark.parametrize("volume", VOLUMES)
 def test_volumes_have_the_shape_and_kind_that_the_data_sets_promise(volume: int) -> None:
     for spec, deep in ((CT, range(20, 61)), (MR, range(18, 19))):
-        s = drawn(spec.modality, volume)
+        s = drawn(spec.planes.modality, volume)
         assert s.image.shape == s.label.shape == s.liver.shape == s.tissue.shape
-        assert s.image.shape[:2] == spec.pixels and s.image.shape[2] in deep
+        assert s.image.shape[:2] == spec.planes.pixels and s.image.shape[2] in deep
         assert (s.image.dtype, s.label.dtype) == (np.int16, np.uint8)
         # The whole body is in the field of view: its sides are air.
         assert not {int(t) for t in np.unique(s.tissue[[0, -1]])} - {Organ.AIR, Organ.COUCH}
@@ -153,7 +159,7 @@ def test_the_imbalance_is_the_reports() -> None:
 def test_every_ct_has_the_slices_that_its_spec_asks_for_and_every_mri_a_tumour() -> None:
     for v in VOLUMES:
         shown = drawn("CT", v).liver.any((0, 1))
-        assert shown.sum() >= CT.with_structure and (~shown).sum() >= CT.without_structure
+        assert shown.sum() >= CT.planes.with_structure and (~shown).sum() >= CT.planes.without_structure
         assert tumour(drawn("MR", v)).any()
     assert sum(tumour(drawn("CT", v)).any() for v in VOLUMES) > len(VOLUMES) / 2
 
@@ -175,7 +181,7 @@ def test_tumours_are_not_to_be_had_with_a_threshold() -> None:
 
 
 def test_ct_and_mr_share_the_anatomy_of_a_person_but_no_person() -> None:
-    persons = {spec.modality: {drawn_person(spec, v) for v in range(50)} for spec in (CT, MR)}
+    persons = {spec.planes.modality: {drawn_person(spec, v) for v in range(50)} for spec in (CT, MR)}
     assert not persons["CT"] & persons["MR"] and all(len(p) == 50 for p in persons.values())
     same = draw_abdomen(MR, drawn_person(CT, 1), 0)
     # The same stretch of one person has livers of one size in both, within the coarser voxels.

@@ -1,6 +1,5 @@
 """The built-in abdomens on disk."""
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,20 +9,20 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
+from tlseg_jax.datasets.papers import PAPERS
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.phantoms import abdomen_cohort
 from tlseg_jax.phantoms.abdomen import cohort_spec, draw_abdomen, drawn_person
 from tlseg_jax.phantoms.abdomen_cohort import write_abdomens
 from tlseg_jax.runtime.errors import InputError
 
 CT, MR = (
-    dataclasses.replace(cohort_spec(SLICE_SPECS[name]), pixels=pixels)
-    for name, pixels in (("lits", (40, 40)), ("mri_artery", (40, 33)))
+    cohort_spec(PAPERS[name]).changed(pixels=pixels) for name, pixels in (("lits", (40, 40)), ("mri_artery", (40, 33)))
 )
 """Coarse, so that drawing is quick."""
 
 
-def write(spec: SliceSpec, folder: Path, **kwargs: Any) -> Path:
+def write(spec: DatasetSpec, folder: Path, **kwargs: Any) -> Path:
     return write_abdomens(spec, folder, **({"volumes": 2, "progress": False} | kwargs))
 
 
@@ -109,7 +108,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not usable"):
             write(CT, tmp_path / "new", **bad)
     with pytest.raises(InputError, match="not drawn at 512x512 pixels"):
-        write(SLICE_SPECS["lits"], tmp_path / "new")
+        write(PAPERS["lits"], tmp_path / "new")
     with pytest.raises(InputError, match="no built-in cohort for the data set 'mine'"):
-        write(dataclasses.replace(CT, name="mine"), tmp_path / "new")
+        write(CT.changed(name="mine"), tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tlseg_jax.datasets.spec import PAPER_SPECS
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.phantoms import cohort
 from tlseg_jax.phantoms.cohort import write_cohort
 from tlseg_jax.phantoms.phantom import draw_person, grid_for, settings_for
@@ -21,7 +21,7 @@ COARSE = 6.0
 
 def write(name: str, folder: Path, **kwargs: Any) -> list[dict[str, str]]:
     values = {"train": 2, "test": 1, "spacing": COARSE, "progress": False} | kwargs
-    table = write_cohort(PAPER_SPECS[name], folder, **values)
+    table = write_cohort(PAPERS[name], folder, **values)
     with table.open(newline="") as f:
         return list(csv.DictReader(f))
 
@@ -31,7 +31,7 @@ def test_files_are_what_the_list_says(tmp_path: Path) -> None:
     rows = write("hdt_c", folder)
     assert [r["split"] for r in rows] == ["test", "train", "train"]
     assert "nothing" in (folder / "README.txt").read_text() and "Synthetic" in (folder / "README.txt").read_text()
-    spec = PAPER_SPECS["hdt_c"].at_spacing(COARSE)
+    spec = PAPERS["hdt_c"].at_spacing(COARSE)
     phantom = draw_person(settings_for(spec), 1, 0, grid_for(spec))
     image, label, mask = (nib.load(folder / rows[1][k]) for k in ("image", "label", "mask"))
     np.testing.assert_array_equal(np.asarray(image.dataobj), np.rint(phantom.image))

@@ -8,7 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec
+from tlseg_jax.datasets.papers import PAPERS
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Box, Grid
 from tlseg_jax.phantoms.phantom import Phantom, PhantomSettings, draw_person, grid_for, settings_for
 from tlseg_jax.phantoms.phantom_anatomy import Tissue
@@ -20,7 +21,7 @@ PERSONS = range(4)
 
 
 def spec_of(name: str, spacing: float = 2.0) -> DatasetSpec:
-    return PAPER_SPECS[name].at_spacing(spacing)
+    return PAPERS[name].at_spacing(spacing)
 
 
 @functools.cache
@@ -56,7 +57,7 @@ def world(label: NDArray[np.uint8], grid: Grid) -> NDArray[np.float64]:
 
 
 def test_mni305_grid_is_the_published_one_and_keeps_its_field_of_view() -> None:
-    fine, coarse = grid_for(PAPER_SPECS["hdt_c"]), grid_for(spec_of("hdt_c"))
+    fine, coarse = grid_for(PAPERS["hdt_c"]), grid_for(spec_of("hdt_c"))
     assert fine.shape == (172, 220, 156)
     np.testing.assert_allclose(fine.affine[:3, 3], (-86.095, -126.51, -68.25))
     np.testing.assert_allclose(coarse.affine[:3, 3], np.array((-86.095, -126.51, -68.25)) + 0.5)
@@ -64,7 +65,7 @@ def test_mni305_grid_is_the_published_one_and_keeps_its_field_of_view() -> None:
     np.testing.assert_allclose(low[0], low[1])
 
 
-@pytest.mark.parametrize("name", PAPER_SPECS)
+@pytest.mark.parametrize("name", PAPERS)
 def test_volumes_have_the_shape_and_kind_that_the_data_set_promises(name: str) -> None:
     p = drawn(name, 0)
     assert p.image.shape == p.label.shape == p.brain.shape == p.tissue.shape == spec_of(name).dimensions
@@ -154,7 +155,7 @@ def test_caudates_are_a_left_and_a_right_one_that_bend_in_a_c() -> None:
 
 
 def test_structures_lie_in_the_brain_and_the_brain_in_the_head() -> None:
-    for name in PAPER_SPECS:
+    for name in PAPERS:
         p = drawn(name, 1)
         # A rater's outline of the whole brain strays over its edge by a fraction of a millimetre.
         assert p.brain[p.label > 0].mean() > (0.99 if name == "hdt_wb" else 0.999)
@@ -240,7 +241,7 @@ def test_a_grid_that_misses_the_head_is_air() -> None:
 
 
 def test_no_cohort_for_a_users_own_data_set() -> None:
-    mine = dataclasses.replace(PAPER_SPECS["hdt_c"], name="mine")
+    mine = PAPERS["hdt_c"].changed(name="mine")
     with pytest.raises(InputError, match=r"no built-in cohort for the data set 'mine'.*`store`"):
         settings_for(mine)
 

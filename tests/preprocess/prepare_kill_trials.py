@@ -25,7 +25,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset, prepare_shard
 from tlseg_jax.preprocess.store.shards import Shard
@@ -35,7 +35,7 @@ SCANS = 4
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 OTHER = dataclasses.replace(SETTINGS, order=0)
 SPEC = DatasetSpec(
-    "few", ("ball",), "native", (70, 12, 12), (2.0, 2.0, 2.0), (8, 8, 8), train_count=3, test_count=1, split_group="few"
+    "few", ("ball",), VolumeGrid("native", (70, 12, 12), (2.0, 2.0, 2.0), (8, 8, 8), train_count=3, test_count=1), "few"
 )
 EVENTS = ("open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree")
 TIMES = ("seconds", "written", "source_files")

@@ -12,8 +12,7 @@ import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid, VolumeGrid
 from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.preprocess.dry_run import check_source
 from tlseg_jax.preprocess.layouts.layouts import find_scans
@@ -30,18 +29,18 @@ TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SPEC = DatasetSpec(
     "small",
     ("caudate",),
-    "native",
-    (24, 24, 24),
-    (3.0, 3.0, 3.0),
-    (16, 16, 16),
-    train_count=1,
-    test_count=0,
-    split_group="small",
-    label_values=((36, 37),),
+    VolumeGrid("native", (24, 24, 24), (3.0, 3.0, 3.0), (16, 16, 16), train_count=1),
+    "small",
+    ((36, 37),),
 )
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
-SLICES = SliceSpec(
-    "small", "MR", ("right", "left"), ((36,), (37,)), (64, 64), other_values="background", split_group="small"
+SLICES = DatasetSpec(
+    "small",
+    ("right", "left"),
+    PlaneGrid("MR", (64, 64), other_values="background"),
+    "small",
+    ((36,), (37,)),
+    exclusive=False,
 )
 
 
@@ -428,19 +427,16 @@ def test_segments_go_by_name_also_where_they_overlap(real: Path, tmp_path: Path)
             read(path)
         with pytest.raises(ExclusionError, match=r"named 'Liver' \(it has 'Right caudate' 1, 'Left caudate' 2"):
             read(path, "Liver")
-        spec = SliceSpec(
+        spec = DatasetSpec(
             "s",
-            "MR",
             ("right", "all"),
+            PlaneGrid("MR", (64, 64), other_values="background" if path == several else "refuse"),
+            "s",
             (("Right caudate",), ("Right caudate", "Left caudate")),
-            (64, 64),
-            other_values="background" if path == several else "refuse",
-            split_group="s",
+            exclusive=False,
         )
         bits = read_volume(ScanFiles("a", real / "a_T1w.nii.gz", path), spec)
-        values = SliceSpec(
-            "s", "MR", ("right", "all"), ((36,), (36, 37)), (64, 64), other_values="background", split_group="s"
-        )
+        values = spec.changed(label_values=((36,), (36, 37)), other_values="background")
         want = read_volume(ScanFiles("a", real / "a_T1w.nii.gz", real / "a_labels.nii.gz"), values)
         np.testing.assert_array_equal(bits.label, want.label)
         assert bits.label_ml == want.label_ml

@@ -20,7 +20,7 @@ SKIP = PrepareSettings(registration="skip", bias_correction=False)
 
 
 def at_4mm(name: str = "hdt_c", **changes: object) -> DatasetSpec:
-    return dataclasses.replace(get_spec(name).at_spacing(4.0), **changes)  # type: ignore[arg-type]
+    return get_spec(name).at_spacing(4.0).changed(**changes)  # type: ignore[arg-type]
 
 
 def phantom(spec: DatasetSpec) -> Scan:
@@ -67,7 +67,7 @@ def test_a_known_registration_is_used_and_kept() -> None:
 @pytest.mark.parametrize("name", ["hdt_wb", "mal_c"])
 def test_any_orientation_gives_the_same_native_volume(name: str) -> None:
     spec = get_spec(name)
-    spec = dataclasses.replace(spec, dimensions=(48, 48, 40), spacing=(4.0, 4.0, 4.8) if spec.spacing else None)
+    spec = spec.changed(dimensions=(48, 48, 40), spacing=(4.0, 4.0, 4.8) if spec.volumes.spacing else None)
     scan = phantom(at_4mm())
     turned = nib.Nifti1Image(scan.image, scan.affine).as_reoriented([[2, -1], [0, 1], [1, -1]])
     label = nib.Nifti1Image(scan.label.astype(np.uint8), scan.affine).as_reoriented([[2, -1], [0, 1], [1, -1]])  # type: ignore[union-attr]
@@ -75,7 +75,7 @@ def test_any_orientation_gives_the_same_native_volume(name: str) -> None:
         np.asarray(turned.dataobj, np.float32), turned.affine, (np.asarray(label.dataobj) > 0).astype(np.uint8)
     )
     a, b = (preprocess_scan(s, spec, PrepareSettings(bias_correction=False)) for s in (scan, other))
-    assert a.grid.same_as(b.grid) and a.grid.shape == spec.dimensions
+    assert a.grid.same_as(b.grid) and a.grid.shape == spec.volumes.dimensions
     assert np.allclose(a.image, b.image, atol=1e-3)
     assert a.label is not None and b.label is not None and (a.label == b.label).all()
     assert a.label.sum() * a.grid.voxel_ml == pytest.approx(scan.label.sum() * 0.064, rel=0.1)  # type: ignore[union-attr]
@@ -107,7 +107,7 @@ def test_when_a_registration_is_needed() -> None:
     assert needs_registration(scan, get_spec("hdt_c"), auto)
     assert not needs_registration(scan, get_spec("hdt_c"), SKIP)
     assert not needs_registration(scan, get_spec("hdt_wb"), auto)
-    native_stripped = dataclasses.replace(get_spec("hdt_wb"), skull_strip=True)
+    native_stripped = get_spec("hdt_wb").changed(skull_strip=True)
     assert needs_registration(scan, native_stripped, auto)
     assert not needs_registration(dataclasses.replace(scan, mask=scan.label > 0), native_stripped, auto)
 

@@ -16,7 +16,8 @@ import SimpleITK as sitk
 import zarr
 
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec
+from tlseg_jax.datasets.papers import PAPERS
+from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.folds import take_fold
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -33,13 +34,8 @@ SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 SPEC = DatasetSpec(
     "small",
     ("ball",),
-    "native",
-    (24, 24, 24),
-    (2.0, 2.0, 2.0),
-    (16, 16, 16),
-    train_count=3,
-    test_count=1,
-    split_group="shared",
+    VolumeGrid("native", (24, 24, 24), (2.0, 2.0, 2.0), (16, 16, 16), train_count=3, test_count=1),
+    "shared",
 )
 
 
@@ -94,7 +90,7 @@ def test_store_holds_what_was_asked_for_and_any_zarr_reader_opens_it(source: Pat
         assert record["label_ml"]["ball"] == pytest.approx(original.sum() * 0.008)
         assert record["label_voxels"]["ball"] == label.sum() == pytest.approx(original.sum(), rel=0.1)
         assert len(record["image_sha256"]) == 64 and record["scan_shape"] == [24, 24, 24]
-    assert store.patch_box is not None and store.patch_box.size == SPEC.patch_size
+    assert store.patch_box is not None and store.patch_box.size == SPEC.volumes.patch_size
 
 
 def test_second_call_does_only_what_changed(source: Path, tmp_path: Path) -> None:
@@ -137,7 +133,7 @@ def test_a_stopped_call_goes_on_from_what_is_done(
 def test_other_settings_are_refused_and_nothing_is_lost(source: Path, tmp_path: Path) -> None:
     first, _ = run(source, tmp_path / "store")
     before = (first.folder / "manifest.json").read_bytes()
-    other = dataclasses.replace(SPEC, normalise="mask")
+    other = SPEC.changed(normalise="mask")
     with pytest.raises(InputError, match=r"normalise was 'volume' and is now 'mask'.*`overwrite`"):
         run(source, tmp_path / "store", other)
     with pytest.raises(InputError, match=r"label_values was \[\] and is now \[7\]"):
@@ -181,10 +177,10 @@ def test_a_full_disk_is_not_an_exclusion(source: Path, tmp_path: Path, monkeypat
 
 def test_data_sets_of_one_group_share_their_split(source: Path, tmp_path: Path) -> None:
     first, _ = run(source, tmp_path / "store", split_seed=3)
-    other = dataclasses.replace(SPEC, name="other", patch_size=(8, 8, 8))
+    other = SPEC.changed(name="other", patch_size=(8, 8, 8))
     second, _ = run(source, tmp_path / "store", other, split_seed=4)
     assert second.subjects("test") == first.subjects("test")
-    lone = dataclasses.replace(SPEC, name="lone", split_group="lone")
+    lone = SPEC.changed(name="lone", split_group="lone")
     splits = {run(source, tmp_path / "store", lone, split_seed=s)[0].subjects("test") for s in range(6)}
     assert len(splits) > 1
     held = first.subjects("test")[0]
@@ -194,12 +190,12 @@ def test_data_sets_of_one_group_share_their_split(source: Path, tmp_path: Path) 
         rows.append(f"{s},{source}/{s}_T1w.nii.gz,{source}/{s}_labels.nii.gz,{side}")
     (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
     with pytest.raises(InputError, match=f"Subject {held} is to be in train and is in test"):
-        run(tmp_path / "list.csv", tmp_path / "store", dataclasses.replace(SPEC, name="third"))
+        run(tmp_path / "list.csv", tmp_path / "store", SPEC.changed(name="third"))
 
 
 def test_a_label_that_the_patch_does_not_hold_is_named(source: Path, tmp_path: Path) -> None:
     write_scan(source, "sub-1", centre=19, radius=4, seed=1)
-    tight = dataclasses.replace(SPEC, patch_size=(8, 8, 8), train_count=1, test_count=0)
+    tight = SPEC.changed(patch_size=(8, 8, 8), train_count=1, test_count=0)
     store, _ = run(source, tmp_path / "store", tight)
     (warning,) = store.manifest["warnings"]
     assert "sub-1 (" in warning and "patch_size" in warning and "sub-0" not in warning
@@ -230,7 +226,7 @@ def test_registrations_are_shared_by_the_data_sets_of_a_store(
         return prepare_subject.register.Registration(np.diag([0.5, 0.5, 0.5, 1.0]), 0.5, (1.0, 1.0, 1.0))
 
     monkeypatch.setattr(prepare_subject.register, "register", fake)
-    mni = dataclasses.replace(SPEC, space="MNI305", name="a", dimensions=(86, 110, 78))
+    mni = SPEC.changed(space="MNI305", name="a", dimensions=(86, 110, 78))
     settings = dataclasses.replace(SETTINGS, registration="auto")
     a, _ = run(source, tmp_path / "store", mni, settings=settings)
     b, _ = run(source, tmp_path / "store", dataclasses.replace(mni, name="b"), settings=settings)
@@ -328,9 +324,9 @@ def test_a_structure_on_one_side_of_every_head_is_not_mirrored(
     (tmp_path / "source").mkdir()
     for i, centre in enumerate(centres):
         write_scan(tmp_path / "source", f"sub-{i}", centre=centre, seed=i)
-    spec = dataclasses.replace(SPEC, flip_left_right=True)
+    spec = SPEC.changed(flip_left_right=True)
     store, _ = run(tmp_path / "source", tmp_path / "store", spec)
-    assert store.spec.flip_left_right == flips
+    assert store.spec.grid.flip_left_right == flips
     first = [*store.manifest["warnings"], ""][0]
     assert ("will not be mirrored" in first) == (not flips)
     if not flips:
@@ -339,7 +335,7 @@ def test_a_structure_on_one_side_of_every_head_is_not_mirrored(
     assert again.manifest["warnings"] == store.manifest["warnings"] and again.spec == store.spec
     for mirror in (True, False):  # the user's word goes before the labels'
         told, _ = run(tmp_path / "source", tmp_path / "store", spec, mirror=mirror)
-        assert told.spec.flip_left_right is mirror
+        assert told.spec.grid.flip_left_right is mirror
         assert not any("mirrored" in w for w in told.manifest["warnings"])
 
 
@@ -357,12 +353,12 @@ def test_one_caudate_of_real_scans_is_not_mirrored_and_both_are(tmp_path: Path) 
         store, _ = run(
             tmp_path / "source",
             tmp_path / "store",
-            dataclasses.replace(spec, name=f"v{len(shares)}"),
+            spec.changed(name=f"v{len(shares)}"),
             label_values=values,
             settings=PrepareSettings(bias_correction=False),
         )
         shares[values] = [store.record(s)["label_right"]["lateral ventricle"] for s in store.subjects()]
-        assert store.spec.flip_left_right == (len(values) == 2)
+        assert store.spec.grid.flip_left_right == (len(values) == 2)
     assert min(shares[36,]) == 1 and max(shares[37,]) == 0
     assert all(0.4 < share < 0.6 for share in shares[36, 37])
 
@@ -385,7 +381,7 @@ def test_one_scan_in_two_files_is_one_person(end: str, source: Path, tmp_path: P
     for kind, ending in (("T1w", end), ("labels", ".nii.gz")):
         shutil.move(source / f"other_{kind}{ending}", tmp_path / "new" / f"new_{kind}{ending}")
     first, _ = run(source, tmp_path / "first")
-    spec = dataclasses.replace(SPEC, name="unseen", split_group="unseen", train_count=0)
+    spec = SPEC.changed(name="unseen", split_group="unseen", train_count=0)
     unseen, _ = run(tmp_path / "new", tmp_path / "first", spec, test_fraction=1.0)
     seen = seen_of([(first, first.subjects())], {})
     assert seen_subjects(unseen, "test", seen) == ("new",)
@@ -405,7 +401,7 @@ def test_the_same_image_under_two_names_is_one_person_on_one_side(source: Path, 
     for name in ("copy", "sub-1_ses-2"):  # the copy of sub-0, and a repeat scan of sub-1
         write_scan(source, name, seed=0 if name == "copy" else 9)
     for seed in range(4):
-        spec = dataclasses.replace(SPEC, name=f"of{seed}", split_group=f"of{seed}")
+        spec = SPEC.changed(name=f"of{seed}", split_group=f"of{seed}")
         store, _ = run(source, tmp_path / "store", spec, split_seed=seed, test_fraction=0.5)
         assert store.persons["copy"] == store.persons["sub-0"] == "copy"
         assert store.persons["sub-1_ses-2"] == store.persons["sub-1"] == "sub-1"
@@ -430,7 +426,7 @@ def test_an_excluded_or_added_scan_moves_nobody_in_split_and_folds(source: Path,
     target, _ = run(source, tmp_path / "store", test_fraction=0.4)
     before, fold = sides(target), folds(target, 3)
     assert sorted(collections.Counter(fold.values()).values()) == [2, 3, 3]
-    other = dataclasses.replace(SPEC, name="other")
+    other = SPEC.changed(name="other")
     hidden = source / "hidden"
     hidden.mkdir()
     for gone in ("sub-0", "sub-3", "sub-5"):
@@ -464,17 +460,15 @@ def test_repeats_and_copies_of_real_scans_stay_on_one_side(tmp_path: Path) -> No
             (source / f"OAS1_{i // 2:04}_MR{i % 2 + 1}_{kind}.nii.gz").symlink_to(path)
     for kind in ("T1w", "labels"):  # the first scan once more, under another name
         (source / f"OAS1_0009_MR1_{kind}.nii.gz").symlink_to((source / f"OAS1_0000_MR1_{kind}.nii.gz").resolve())
-    spec = dataclasses.replace(
-        PAPER_SPECS["hdt_v"].at_spacing(4.0),
-        space="native",
-        random_patch=True,
-        patch_size=(16, 16, 16),
-        label_values=(51, 52),
+    spec = (
+        PAPERS["hdt_v"]
+        .at_spacing(4.0)
+        .changed(space="native", random_patch=True, patch_size=(16, 16, 16), label_values=(51, 52))
     )
     settings = PrepareSettings("skip", False, 1)
     for seed in range(3):
         store = prepare_dataset(
-            dataclasses.replace(spec, name=f"v{seed}", split_group=f"v{seed}"),
+            spec.changed(name=f"v{seed}", split_group=f"v{seed}"),
             source,
             tmp_path / "store",
             settings,

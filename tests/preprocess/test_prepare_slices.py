@@ -1,6 +1,5 @@
 """Folders of volumes to a store of slices and back: order, cap, split, resume, exclusions, memory, the command."""
 
-import dataclasses
 import gzip
 import itertools
 import json
@@ -14,7 +13,8 @@ import numpy as np
 import pytest
 
 from tests.preprocess.slice_volumes import AFFINE, anatomy, write_pair
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
+from tlseg_jax.datasets.papers import PAPERS
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.phantoms.cohort import COHORT_FILE
 from tlseg_jax.preprocess import slice_subject
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
@@ -25,15 +25,8 @@ from tlseg_jax.runtime.messages import shown
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
-SPEC = dataclasses.replace(
-    SLICE_SPECS["lits"],
-    name="few",
-    pixels=(24, 20),
-    with_structure=4,
-    without_structure=2,
-    max_slices=0,
-    test_slices=0,
-    test_volumes=1,
+SPEC = PAPERS["lits"].changed(
+    name="few", pixels=(24, 20), with_structure=4, without_structure=2, max_slices=0, test_slices=0, test_volumes=1
 )
 
 
@@ -48,7 +41,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def run(source: Path, root: Path, spec: SliceSpec = SPEC, **options: Any) -> tuple[SliceStore, list[str]]:
+def run(source: Path, root: Path, spec: DatasetSpec = SPEC, **options: Any) -> tuple[SliceStore, list[str]]:
     lines: list[str] = []
     with shown(lines.append):
         return prepare_slices(spec, source, root, **{"workers": 1, "progress": False} | options), lines
@@ -94,7 +87,7 @@ def test_processes_give_the_same_as_one(source: Path, tmp_path: Path) -> None:
 def test_only_as_many_volumes_are_read_as_the_cap_needs(source: Path, tmp_path: Path) -> None:
     (source / "segmentation-10.nii.gz").write_bytes(b"never opened")
     (source / "volume-10.nii.gz").write_bytes(b"never opened")
-    spec = dataclasses.replace(SPEC, max_slices=15, test_slices=4, test_volumes=0)
+    spec = SPEC.changed(max_slices=15, test_slices=4, test_volumes=0)
     store, lines = run(source, tmp_path / "store", spec)
     assert [len(store.samples([s])) for s in ("0", "1", "2")] == [6, 6, 3]
     assert store.manifest["unused"] == ["10"] and store.manifest["exclusions"] == []
@@ -111,10 +104,10 @@ def test_the_cap_goes_on_past_what_is_excluded_and_short(source: Path, tmp_path:
     image, label = anatomy()
     write_pair(source, "0", image, 0 * label)
     write_pair(source, "1", image, label * (np.arange(16) == 7), end=".nii")
-    store, _ = run(source, tmp_path / "store", dataclasses.replace(SPEC, max_slices=12))
+    store, _ = run(source, tmp_path / "store", SPEC.changed(max_slices=12))
     assert [len(store.samples([s])) for s in ("1", "2", "10")] == [3, 6, 3]
     assert [e["subject"] for e in store.manifest["exclusions"]] == ["0"]
-    every = dataclasses.replace(SPEC, name="every", with_structure=0, max_slices=20)
+    every = SPEC.changed(name="every", with_structure=0, max_slices=20)
     store, _ = run(source, tmp_path / "store", every)
     assert [len(store.samples([s])) for s in ("1", "2")] == [16, 4] and store.manifest["unused"] == ["10"]
     assert store.contiguous("1")
@@ -141,11 +134,11 @@ def test_what_is_done_is_kept_and_only_changes_are_redone(
     assert lines[-1].startswith("few: 3 reused, 1 prepared")
     assert (second.volume_image("0") != first.volume_image("0")).any()
     # What does not shape the arrays may change.
-    third, lines = run(source, tmp_path / "store", dataclasses.replace(SPEC, test_volumes=2, max_slices=20))
+    third, lines = run(source, tmp_path / "store", SPEC.changed(test_volumes=2, max_slices=20))
     assert lines[-1].startswith("few: 4 reused, 0 prepared") and third.subjects("test") == ("10", "2")
     with pytest.raises(InputError, match=r"prepared with other settings \(window was .*`overwrite`"):
-        run(source, tmp_path / "store", dataclasses.replace(SPEC, window=(0.0, 100.0)))
-    _, lines = run(source, tmp_path / "store", dataclasses.replace(SPEC, window=(0.0, 100.0)), overwrite=True)
+        run(source, tmp_path / "store", SPEC.changed(window=(0.0, 100.0)))
+    _, lines = run(source, tmp_path / "store", SPEC.changed(window=(0.0, 100.0)), overwrite=True)
     assert lines[-1].startswith("few: 0 reused, 4 prepared")
 
 
@@ -189,8 +182,8 @@ def test_a_folder_a_case_as_the_report_has_it(tmp_path: Path) -> None:
     (source / "notes").mkdir()
     (source / "FZMC40").mkdir()
     nib.Nifti1Image(image, AFFINE).to_filename(source / "FZMC40" / "scan.nii")
-    spec = dataclasses.replace(
-        SLICE_SPECS["mri_artery"], label_values=((2,),), other_values="background", test_volumes=1, pixels=(24, 20)
+    spec = PAPERS["mri_artery"].changed(
+        label_values=((2,),), other_values="background", test_volumes=1, pixels=(24, 20)
     )
     for layout in ("auto", "cases"):
         store, _ = run(source, tmp_path / layout, spec, layout=layout)
@@ -217,10 +210,10 @@ def test_drawn_volumes_are_marked_and_a_data_set_of_the_group_keeps_its_sides(so
     (source / COHORT_FILE).write_text("{}")
     store, _ = run(source, tmp_path / "store")
     assert store.manifest["synthetic"] and store.manifest["warnings"] == []
-    other, _ = run(source, tmp_path / "store", dataclasses.replace(SPEC, name="other", test_volumes=2))
+    other, _ = run(source, tmp_path / "store", SPEC.changed(name="other", test_volumes=2))
     assert other.subjects("test") == store.subjects("test") == ("10",)
     assert "4 person(s) keep the side that they have in" in other.manifest["warnings"][0]
-    lone = dataclasses.replace(SPEC, name="lone", test_volumes=2, split_group="lone")
+    lone = SPEC.changed(name="lone", test_volumes=2, split_group="lone")
     assert run(source, tmp_path / "store", lone)[0].subjects("test") == ("10", "2")
 
 
@@ -233,7 +226,7 @@ def test_sources_with_nothing_usable_are_one_sentence(tmp_path: Path) -> None:
         run(tmp_path / "source", tmp_path / "store")
     write_pair(tmp_path / "source", "1", image, label)
     with pytest.raises(InputError, match="No volume is left for training"):
-        run(tmp_path / "source", tmp_path / "store", dataclasses.replace(SPEC, test_slices=100))
+        run(tmp_path / "source", tmp_path / "store", SPEC.changed(test_slices=100))
     with pytest.raises(InputError, match="test fraction"):
         run(tmp_path / "source", tmp_path / "store", test_fraction=1.5)
 
@@ -242,7 +235,7 @@ def test_real_ct_slices_that_are_not_hu(tmp_path: Path) -> None:
     folder = DATA / "abdomen_ct_lits117"
     if not folder.exists():
         pytest.skip("no real scans here")
-    spec = dataclasses.replace(SPEC, pixels=(64, 64), resize="fit", with_structure=0, test_volumes=0)
+    spec = SPEC.changed(pixels=(64, 64), resize="fit", with_structure=0, test_volumes=0)
     store, _ = run(folder, tmp_path / "store", spec)
     (warning,) = store.manifest["warnings"]
     assert "identity" in warning and "no volume in ml" in warning and store.subjects("train") == ("117",)
@@ -256,7 +249,7 @@ def test_real_ct_slices_that_are_not_hu(tmp_path: Path) -> None:
     some.mkdir()
     for kind, i in itertools.product(("volume", "segmentation"), range(1, 9)):
         (some / f"{kind}-{i}.nii.gz").symlink_to(DATA / "abdomen_ct_msd" / f"{kind}-{i}.nii.gz")
-    store, _ = run(some, tmp_path / "store", dataclasses.replace(spec, name="msd"))
+    store, _ = run(some, tmp_path / "store", spec.changed(name="msd"))
     first = slice_summary(store).split("warning: ")[1]  # one line for all, before any other and never behind "more"
     assert "8 scans seem not to be in Hounsfield units (1, 2, 3, 4, 5, 6, 7, 8)" in first
 
@@ -293,8 +286,7 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     done = command(*wanted)
     assert done.returncode == 0, done.stderr
     store = SliceStore(tmp_path / "store" / "mine")
-    assert store.spec == dataclasses.replace(
-        SLICE_SPECS["lits"],
+    assert store.spec == PAPERS["lits"].changed(
         name="mine",
         structures=("tumour",),
         label_values=((2,),),
@@ -333,12 +325,11 @@ def test_flags_that_do_not_fit_are_one_sentence(arguments: list[str], words: str
 MEASURE = """
 import dataclasses, json, sys
 from pathlib import Path
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 root = Path(sys.argv[1])
-spec = dataclasses.replace(SLICE_SPECS["lits"], name="big", test_slices=0, max_slices=0)
+spec = PAPERS["lits"].changed(name="big", test_slices=0, max_slices=0)
 if sys.argv[2] == "every":
-    spec = dataclasses.replace(spec, with_structure=0, scaling="zscore")
+    spec = spec.changed(with_structure=0, scaling="zscore")
 store = prepare_slices(spec, root, root / "store", workers=1, progress=False)
 # Not getrusage: a process starts with the peak of the one that it was forked from.
 status = Path("/proc/self/status").read_text()

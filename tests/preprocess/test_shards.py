@@ -174,7 +174,7 @@ def test_shards_of_slices_are_capped_by_the_merge(tmp_path: Path, said: list[str
         image, label = anatomy(liver=(4, 8 + i % 4), seed=i)
         write_pair(folder, str(i), image, 0 * label if i == 1 else label)
     write_pair(folder, "11", image, 0 * label)  # faulty, and not needed
-    spec = dataclasses.replace(slices.SPEC, max_slices=15)
+    spec = slices.SPEC.changed(max_slices=15)
     one = prepare_slices(spec, folder, tmp_path / "one", **QUIET)
     assert one.manifest["unused"] == ["10", "11"]
     assert [e["subject"] for e in one.manifest["exclusions"]] == ["1"]

@@ -1,6 +1,5 @@
 """Volumes into slices against nibabel and NumPy: any orientation, any stored type, every kind of bad input."""
 
-import dataclasses
 import gzip
 import itertools
 from pathlib import Path
@@ -11,24 +10,22 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from tests.preprocess.slice_volumes import AFFINE, anatomy, write_pair
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS, SliceSpec
+from tlseg_jax.datasets.papers import PAPERS
+from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.preprocess.reading import slice_scale
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-CT = SliceSpec(
+CT = DatasetSpec(
     "ct",
-    "CT",
     ("liver", "tumour"),
+    PlaneGrid("CT", (24, 20), scaling="window", window=(-160.0, 240.0), neighbours=1),
+    "ct",
     ((1, 2), (2,)),
-    (24, 20),
-    scaling="window",
-    window=(-160.0, 240.0),
-    neighbours=1,
-    split_group="ct",
+    exclusive=False,
 )
-MR = dataclasses.replace(CT, name="mr", modality="MR", scaling="zscore", window=None)
+MR = CT.changed(name="mr", modality="MR", scaling="zscore", window=None)
 ALL_AXES = [
     "".join(c) for order in itertools.permutations(("LR", "PA", "IS")) for c in itertools.product(*order)
 ]  # the 48 orientations that an array may have
@@ -62,7 +59,7 @@ def test_the_affine_and_not_the_array_says_what_is_axial(axes: str, tmp_path: Pa
     affine = tilt @ inv_ornt_aff(turn, image.shape)
     assert "".join(nib.aff2axcodes(affine)) == axes
     write_pair(tmp_path, "1", apply_orientation(image, turn), apply_orientation(label, turn), affine, ".nii")
-    spec = dataclasses.replace(CT, with_structure=3, without_structure=2, pixels=(17, 26))
+    spec = CT.changed(with_structure=3, without_structure=2, pixels=(17, 26))
     v = read_volume(files(tmp_path, end=".nii"), spec)
     write_pair(tmp_path / "plain", "1", image, label, tilt, ".nii")
     plain = read_volume(files(tmp_path / "plain", end=".nii"), spec)
@@ -94,7 +91,7 @@ def test_any_stored_type_gives_the_same(dtype: str, scaled: bool, tmp_path: Path
             content[112:120] = np.array([1, inter], order + "f4").tobytes()
             (tmp_path / f"{kind}-1.nii").write_bytes(bytes(content))
     if dtype == "uint16" and not scaled:
-        v = read_volume(files(tmp_path, end=".nii"), dataclasses.replace(CT, window=(864.0, 1264.0)))
+        v = read_volume(files(tmp_path, end=".nii"), CT.changed(window=(864.0, 1264.0)))
     else:
         v = read_volume(files(tmp_path, end=".nii"), CT)
     np.testing.assert_allclose(v.image, np.moveaxis(np.clip(image, -160, 240) - 40, 2, 0) / 200, atol=1e-6)
@@ -104,7 +101,7 @@ def test_any_stored_type_gives_the_same(dtype: str, scaled: bool, tmp_path: Path
 def test_zscore_is_of_the_whole_volume_after_clipping(tmp_path: Path) -> None:
     image, label = anatomy()
     write_pair(tmp_path, "1", image, label)
-    v = read_volume(files(tmp_path), dataclasses.replace(MR, with_structure=4, pixels=(40, 16)))
+    v = read_volume(files(tmp_path), MR.changed(with_structure=4, pixels=(40, 16)))
     low, high = np.percentile(image, (0.5, 99.5))
     clipped = np.clip(image.astype(float), low, high)
     expected = (clipped - clipped.mean()) / clipped.std()
@@ -137,7 +134,7 @@ def test_labels_come_back_to_the_scan(resize: str, tmp_path: Path) -> None:
     affine = AFFINE @ inv_ornt_aff(turn, label.shape)
     image = anatomy(label.shape)[0]
     write_pair(tmp_path, "1", apply_orientation(image, turn), apply_orientation(label, turn), affine)
-    spec = dataclasses.replace(CT, pixels=(48, 44), resize=resize, pixel_mm=1.0 if resize == "spacing" else None)  # type: ignore[arg-type]
+    spec = CT.changed(pixels=(48, 44), resize=resize, pixel_mm=1.0 if resize == "spacing" else None)  # type: ignore[arg-type]
     v = read_volume(files(tmp_path), spec, every_slice=True)
     assert v.label is not None
     back = planes_to_scan((v.label & 1).astype(np.float32), v)
@@ -150,7 +147,7 @@ def test_labels_come_back_to_the_scan(resize: str, tmp_path: Path) -> None:
 def test_what_was_not_predicted_is_zero(tmp_path: Path) -> None:
     image, label = anatomy()
     write_pair(tmp_path, "1", image, label)
-    v = read_volume(files(tmp_path), dataclasses.replace(CT, with_structure=2, neighbours=0, pixels=(16, 16)))
+    v = read_volume(files(tmp_path), CT.changed(with_structure=2, neighbours=0, pixels=(16, 16)))
     back = planes_to_scan(np.ones((2, 16, 16), np.float32), v)
     assert sorted(np.flatnonzero(back.any((0, 1)))) == list(v.z) == [4, 11]
     assert back[4:20, 2:18, 4].min() == 1 and back.sum() == 2 * 256
@@ -160,7 +157,7 @@ def test_prediction_needs_no_label(tmp_path: Path) -> None:
     image, label = anatomy()
     write_pair(tmp_path, "1", image, label)
     alone = ScanFiles("1", tmp_path / "volume-1.nii.gz")
-    v = read_volume(alone, SLICE_SPECS["lits"], every_slice=True)
+    v = read_volume(alone, PAPERS["lits"], every_slice=True)
     assert v.label is None and len(v.image) == len(v.samples) == 16 and v.label_ml == {}
     with pytest.raises(ExclusionError, match="has no label map"):
         read_volume(alone, CT)
@@ -179,7 +176,7 @@ def test_a_single_slice_is_a_volume(tmp_path: Path) -> None:
 def test_fewer_slices_than_asked_is_a_warning_with_the_numbers(tmp_path: Path) -> None:
     image, label = anatomy()
     write_pair(tmp_path, "1", image, label)
-    v = read_volume(files(tmp_path), dataclasses.replace(CT, with_structure=30, without_structure=20))
+    v = read_volume(files(tmp_path), CT.changed(with_structure=30, without_structure=20))
     (warning,) = v.warnings
     assert "volume-1.nii.gz has 8 slice(s) with a structure and 30 were asked for and 8 slice(s) without one" in warning
     assert v.samples == tuple(range(16))
@@ -195,7 +192,7 @@ def test_other_label_values_are_refused_or_background(dtype: str, tmp_path: Path
     other = "3, 99" if dtype == "uint8" else "-5, 3"
     with pytest.raises(ExclusionError, match=rf"segmentation-1.*label values {other}, beyond.*`structures`"):
         read_volume(files(tmp_path), CT)
-    v = read_volume(files(tmp_path), dataclasses.replace(CT, other_values="background"))
+    v = read_volume(files(tmp_path), CT.changed(other_values="background"))
     assert v.label is not None and not v.label[:, 0].any() and v.label_slices["liver"] == 8
 
 
@@ -206,7 +203,7 @@ def test_no_structure_anywhere_is_excluded(every: int, tmp_path: Path) -> None:
     with pytest.raises(
         ExclusionError, match=r"segmentation-1\.nii\.gz has no slice that shows liver or tumour: .*`structures`"
     ):
-        read_volume(files(tmp_path), dataclasses.replace(CT, with_structure=every))
+        read_volume(files(tmp_path), CT.changed(with_structure=every))
 
 
 def test_a_ct_that_is_not_in_hu_is_a_warning(tmp_path: Path) -> None:
@@ -224,7 +221,7 @@ def test_a_ct_that_is_not_in_hu_is_a_warning(tmp_path: Path) -> None:
         assert f"volume-{name}.nii.gz does not seem to be in Hounsfield units" in warning
         assert values in warning and "`window=LOW,HIGH`" in warning
         assert not read_volume(files(tmp_path, name), MR).doubts
-    assert read_volume(files(tmp_path, "byte"), dataclasses.replace(CT, window=(0.0, 255.0))).warnings == ()
+    assert read_volume(files(tmp_path, "byte"), CT.changed(window=(0.0, 255.0))).warnings == ()
 
 
 def test_shape_and_place_of_image_and_label_must_agree(tmp_path: Path) -> None:
@@ -292,12 +289,12 @@ def test_a_real_mr_keeps_its_liver_at_every_size() -> None:
         pytest.skip("no real scans here")
     scan = ScanFiles("1", folder / "image_1.nii.gz", folder / "label_1.nii.gz")
     with pytest.raises(ExclusionError, match=r"label values 2, 3, 4, beyond those of mri_artery \(tumour 1\)"):
-        read_volume(scan, SLICE_SPECS["mri_artery"])
-    spec = dataclasses.replace(MR, structures=("liver",), label_values=((1,),), other_values="background")
+        read_volume(scan, PAPERS["mri_artery"])
+    spec = MR.changed(structures=("liver",), label_values=((1,),), other_values="background")
     reference = nib.as_closest_canonical(nib.load(folder / "label_1.nii.gz"))
     truth = np.asarray(reference.dataobj) == 1
     for resize, pixels in (("fit", (128, 128)), ("pad", (320, 260)), ("spacing", (200, 200))):
-        v = read_volume(scan, dataclasses.replace(spec, resize=resize, pixels=pixels, pixel_mm=1.6))  # type: ignore[arg-type]
+        v = read_volume(scan, spec.changed(resize=resize, pixels=pixels, pixel_mm=1.6))  # type: ignore[arg-type]
         assert v.label is not None
         mm = np.linalg.norm(v.affine[:3, :3], axis=0)
         assert v.label.sum() * mm.prod() / 1000 == pytest.approx(v.label_ml["liver"], rel=0.02)  # halves count
@@ -324,9 +321,7 @@ def test_what_is_doubtful_of_real_cts_is_told(
     image, label = (DATA / folder / n for n in name.split())
     if not image.exists():
         pytest.skip("no real scans here")
-    spec = dataclasses.replace(
-        CT, structures=("liver",), label_values=((liver,),), other_values="background", pixels=(64, 64)
-    )
+    spec = CT.changed(structures=("liver",), label_values=((liver,),), other_values="background", pixels=(64, 64))
     assert list(read_volume(ScanFiles("s", image, label), spec).doubts) == kinds
     voxels = np.asarray(nib.load(image).dataobj, np.float32)
     padded = np.pad(voxels, ((30, 30), (30, 30), (0, 0)), constant_values=-3000)

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
 from tlseg_jax.preprocess.slice_resize import Resizer, axes_of, plan_axes, resized_affine
 
 RNG = np.random.default_rng(0)
 
 
-def spec(pixels: tuple[int, int], resize: str = "fit", pixel_mm: float | None = None) -> SliceSpec:
-    return SliceSpec("s", "MR", ("liver", "tumour"), ((1, 2), (2,)), pixels, resize, pixel_mm)  # type: ignore[arg-type]
+def spec(pixels: tuple[int, int], resize: str = "fit", pixel_mm: float | None = None) -> DatasetSpec:
+    grid = PlaneGrid("MR", pixels, resize, pixel_mm)  # type: ignore[arg-type]
+    return DatasetSpec("s", ("liver", "tumour"), grid, "s", ((1, 2), (2,)), exclusive=False)
 
 
 def test_pad_keeps_the_pixels_and_the_middle() -> None:

@@ -1,17 +1,15 @@
 """Splits of volumes: never through one, never through a person, whatever the numbers."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_subject import natural_order
 from tlseg_jax.runtime.errors import InputError
 
-LITS = SLICE_SPECS["lits"]
-MRI = SLICE_SPECS["mri_artery"]
+LITS = PAPERS["lits"]
+MRI = PAPERS["mri_artery"]
 
 
 def test_the_reports_numbers() -> None:
@@ -39,7 +37,7 @@ def test_no_volume_and_no_person_is_ever_on_both_sides() -> None:
         samples = {s: int(rng.integers(1, 80)) for s in order}
         persons = {s: str(rng.integers(0, 8)) for s in order}
         given = {s: str(rng.choice(["train", "test"])) for s in order if rng.random() < 0.15}
-        spec = dataclasses.replace(LITS, test_slices=int(rng.integers(0, 150)), test_volumes=int(rng.integers(0, 4)))
+        spec = LITS.changed(test_slices=int(rng.integers(0, 150)), test_volumes=int(rng.integers(0, 4)))
         fraction = None if rng.random() < 0.7 else float(rng.random())
         try:
             sides, warnings = split_volumes(order, samples, persons, given, spec, fraction)
@@ -53,16 +51,16 @@ def test_no_volume_and_no_person_is_ever_on_both_sides() -> None:
         assert all(sides[s] == side for s, side in given.items())
         if not given and fraction is None:
             test = [s for s in order if sides[s] == "test"]
-            rule = spec.test_slices or sum(samples[s] for s in order[len(order) - spec.test_volumes :])
-            assert sum(samples[s] for s in test) >= (rule if spec.test_volumes or spec.test_slices else 0)
-            if sum(samples[s] for s in test) != rule and spec.test_slices:
+            rule = spec.planes.test_slices or sum(samples[s] for s in order[len(order) - spec.planes.test_volumes :])
+            assert sum(samples[s] for s in test) >= (rule if spec.planes.test_volumes or spec.planes.test_slices else 0)
+            if sum(samples[s] for s in test) != rule and spec.planes.test_slices:
                 assert warnings
     assert tried > 150
 
 
 def test_a_person_that_the_rule_would_part_is_named() -> None:
     persons = {"a": "p", "b": "q", "c": "p", "d": "r"}
-    spec = dataclasses.replace(MRI, test_volumes=2)
+    spec = MRI.changed(test_volumes=2)
     sides, (warning,) = split_volumes(list("abcd"), dict.fromkeys("abcd", 10), persons, {}, spec)
     assert sides == {"a": "test", "b": "train", "c": "test", "d": "test"}
     assert "volumes of p: a would train and c test" in warning
@@ -76,7 +74,7 @@ def test_the_sources_split_wins() -> None:
         split_volumes(["a", "b"], {"a": 1, "b": 1}, {"a": "p", "b": "p"}, {"a": "train", "b": "test"}, MRI_2)
 
 
-MRI_2 = dataclasses.replace(MRI, test_volumes=2)
+MRI_2 = MRI.changed(test_volumes=2)
 
 
 def test_something_must_be_left_to_train_on_unless_all_was_asked_for() -> None:
@@ -89,7 +87,7 @@ def test_something_must_be_left_to_train_on_unless_all_was_asked_for() -> None:
     assert set(split_volumes(order, samples, own, {}, LITS, 0.0)[0].values()) == {"train"}
     assert split_volumes(order, samples, own, {}, LITS, 0.01)[0] == {"a": "train", "b": "test"}
     assert split_volumes(order, samples, own, {}, LITS, 0.99)[0] == {"a": "train", "b": "test"}
-    everything = dataclasses.replace(MRI, test_volumes=0)
+    everything = MRI.changed(test_volumes=0)
     assert set(split_volumes(order, samples, own, {}, everything)[0].values()) == {"train"}
 
 

@@ -8,13 +8,15 @@ import pytest
 import zarr
 
 from tests.conftest import MakeStore
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore, write_slices
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 
-SPEC = SliceSpec("few", "MR", ("liver", "tumour"), ((1, 2), (2,)), (20, 16), neighbours=1, split_group="few")
+SPEC = DatasetSpec(
+    "few", ("liver", "tumour"), PlaneGrid("MR", (20, 16), neighbours=1), "few", ((1, 2), (2,)), exclusive=False
+)
 RNG = np.random.default_rng(0)
 IMAGE, LABEL = RNG.normal(size=(7, 20, 16)).astype(np.float16), RNG.integers(0, 4, (7, 20, 16)).astype(np.uint8)
 PLANES, SAMPLES, DEPTH = [0, 1, 2, 5, 6, 7, 9], [0, 1, 4, 6], 10

@@ -74,12 +74,11 @@ def test_shards_on_two_machines_fill_one_bucket(
 def test_data_sets_of_one_group_keep_their_sides_on_another_machine(
     bucket: Bucket, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import dataclasses
 
     first, _ = run(source, root(bucket), split_seed=3)
     on_machine(monkeypatch, tmp_path / "second")
-    other, _ = run(source, root(bucket), dataclasses.replace(SPEC, name="other"), split_seed=0)
+    other, _ = run(source, root(bucket), SPEC.changed(name="other"), split_seed=0)
     assert other.subjects("test") == first.subjects("test")
     # Without the first data set this seed has others: the sides above came from the bucket.
-    alone, _ = run(source, tmp_path / "alone", dataclasses.replace(SPEC, name="other"), split_seed=0)
+    alone, _ = run(source, tmp_path / "alone", SPEC.changed(name="other"), split_seed=0)
     assert alone.subjects("test") != first.subjects("test")

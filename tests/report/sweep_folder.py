@@ -8,7 +8,7 @@ import numpy as np
 
 from tests.conftest import SIDE, blob
 from tests.report.sweep_results import BRAIN, Truth, make_rows, write_rows, write_study
-from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.store.store import write_subject
@@ -18,15 +18,7 @@ from tlseg_jax.runtime.files import write_json
 def write_scans(folder: Path, name: str, subjects: Sequence[str]) -> None:
     """A prepared data set of blobs with these names, all for test."""
     spec = DatasetSpec(
-        name,
-        ("blob",),
-        "native",
-        (SIDE,) * 3,
-        (2.0, 2.0, 2.0),
-        (SIDE,) * 3,
-        train_count=0,
-        test_count=len(subjects),
-        split_group=name,
+        name, ("blob",), VolumeGrid("native", (SIDE,) * 3, (2.0, 2.0, 2.0), (SIDE,) * 3, test_count=len(subjects)), name
     )
     records = {}
     for i, subject in enumerate(subjects):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tlseg_jax.datasets.lookup import get_any_spec
-from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job
 from tlseg_jax.studies.jobs import Phase, make_job, make_pretrain_job, run_name
@@ -20,13 +20,13 @@ from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.slice_losses import SLICE_LOSSES
 from tlseg_jax.train.usual import COHORT_STEPS
 
-CT, MRI, HEADS = (get_any_spec(name) for name in ("lits", "mri_artery", "hdt_c"))
+CT, MRI, HEADS = (get_spec(name) for name in ("lits", "mri_artery", "hdt_c"))
 DRAWN, STORE = Workplace(Path("runs")), Workplace(Path("runs"), Path("somewhere"))
 NONE = Start("none")
 REMEDIES: dict[str, Any] = {"l2sp": 0.01, "unfreezing": "staged", "randomisation": True}
 
 
-def job(spec: AnySpec, phase: Phase = "finetune", training: Training = Training(), **values: Any) -> JobSettings:  # noqa: B008
+def job(spec: DatasetSpec, phase: Phase = "finetune", training: Training = Training(), **values: Any) -> JobSettings:  # noqa: B008
     return make_job(DRAWN, spec, phase, dataclasses.replace(training, recipe_values=values))
 
 
@@ -52,7 +52,7 @@ def test_volumes_have_a_network_a_recipe_and_a_length_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("spec", [CT, HEADS], ids=["slices", "volumes"])
-def test_settings_reach_the_job(spec: AnySpec) -> None:
+def test_settings_reach_the_job(spec: DatasetSpec) -> None:
     values = {"learning_rate": 0.25, "batch_size": 3, "schedule": "cosine", "epsilon": 0.1, "epsilon_hat": True}
     training = Training(n=2, seed=7, steps=11, recipe_values=values | {"accumulate": 3}, input_workers=1)
     made = make_job(DRAWN, spec, "pretrain", training, Start("encoder", "batch", "reset"))
@@ -92,7 +92,7 @@ def test_every_loss_goes_with_its_own_kind_of_data() -> None:
         (MRI, Training(recipe_values={"randomisation": True}), "randomisation"),
     ],
 )
-def test_what_would_do_nothing_is_refused(spec: AnySpec, training: Training, name: str) -> None:
+def test_what_would_do_nothing_is_refused(spec: DatasetSpec, training: Training, name: str) -> None:
     with pytest.raises(InputError, match=f"^`{name}` does not go with {spec.kind} such as {spec.name}: leave"):
         make_job(DRAWN, spec, "finetune", training)
 
@@ -121,7 +121,7 @@ def test_scores_that_only_volumes_have_are_refused_of_slices(change: dict[str, A
         (MRI, {"recipe_values": {"learning_rate": "fast"}}, "learning_rate = 'fast': a float is wanted"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(spec: AnySpec, change: dict[str, Any], says: str) -> None:
+def test_what_does_not_fit_is_one_sentence(spec: DatasetSpec, change: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         make_job(DRAWN, spec, "finetune", Training(**change))
     assert "\n" not in str(caught.value)
@@ -145,7 +145,7 @@ def test_what_does_not_fit_is_one_sentence(spec: AnySpec, change: dict[str, Any]
         (HEADS, Training(recipe_values={"l2sp": 0.0, "unfreezing": "at_once", "randomisation": False}), "a-all-seed0"),
     ],
 )
-def test_a_run_is_named_by_what_is_not_usual(spec: AnySpec, training: Training, name: str) -> None:
+def test_a_run_is_named_by_what_is_not_usual(spec: DatasetSpec, training: Training, name: str) -> None:
     assert run_name(spec, training, "a", "all") == name
 
 
@@ -175,7 +175,7 @@ def test_of_slices_rate_and_batch_are_the_target_s_and_a_pre_training_has_its_ow
 
 
 @pytest.mark.parametrize("spec", [MRI, HEADS], ids=["slices", "volumes"])
-def test_a_sweep_s_runs_are_those_of_the_single_commands(spec: AnySpec) -> None:
+def test_a_sweep_s_runs_are_those_of_the_single_commands(spec: DatasetSpec) -> None:
     """Of the same settings, a cell and `finetune`, and their pre-trainings, are the same run."""
     values = {"learning_rate": 0.3}
     method = Method("FT", "lits" if spec is MRI else "hdt_v", frozen_bn="batch", head="reset")

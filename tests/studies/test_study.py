@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, pretraining_of
 from tlseg_jax.studies.study import Method, Study, read_study_file, study_from_dict
@@ -28,12 +28,12 @@ def test_the_papers_grids() -> None:
     ]
     assert brain.n == (2, 4, 8, 16, 32, 64, 128, 256, 306) and brain.seeds == 5 and brain.unseen == ("oas_c",)
     liver = read_study_file(STUDIES / "liver.toml")
-    spec = get_any_spec("mri_artery")
+    spec = get_spec("mri_artery")
     jobs = {m.name: cell_job(liver, Cell(m, 2, 0, None), PLACE, spec, "float32") for m in liver.methods}
     assert {k: j.freeze for k, j in jobs.items()} == {"A": "none", "B": "none", "C": "first_two"}
     # Section 3.2.2: batches of 18, rate 5e-4 on the target.
     assert {(j.recipe.batch_size, j.recipe.learning_rate) for j in jobs.values()} == {(18, 5e-4)}
-    first = cell_job(liver, PretrainCell("lits", 0, None), PLACE, get_any_spec("lits"), "float32")
+    first = cell_job(liver, PretrainCell("lits", 0, None), PLACE, get_spec("lits"), "float32")
     assert first.recipe.learning_rate == 1e-4
     assert liver.n == (1, 2, 4, 8, None)
 
@@ -59,7 +59,7 @@ def test_cells_come_n_by_n_and_seeds_go_round_the_folds() -> None:
 def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
     methods = [{"name": "FT", "pretask": "hdt_v", "remedies": ["staged", "l2sp", "randomised"]}]
     study = study_from_dict(MINIMAL | {"methods": methods}, "here")
-    spec = get_any_spec("hdt_c")
+    spec = get_spec("hdt_c")
     plain, *others = (cell_job(study, Cell(m, 2, 0, None), PLACE, spec, "float32") for m in study.methods)
     assert [(m.name, m.baseline) for m in study.methods[1:]] == [
         ("FT-staged", "FT"),
@@ -115,7 +115,7 @@ def test_a_file_that_is_no_study(tmp_path: Path, text: str | None, says: str) ->
 def test_a_value_that_no_recipe_has() -> None:
     study = Study("mine", "hdt_c", (Method("E2E"),), (2,), recipe_values={"learning_rte": 0.1})
     with pytest.raises(InputError, match="learning_rte"):
-        cell_job(study, cells_of(study)[0], PLACE, get_any_spec("hdt_c"), "float32")
+        cell_job(study, cells_of(study)[0], PLACE, get_spec("hdt_c"), "float32")
     study = dataclasses.replace(study, recipe_values={"learning_rate": "fast"})
     with pytest.raises(InputError, match="float is wanted"):
-        cell_job(study, cells_of(study)[0], PLACE, get_any_spec("hdt_c"), "float32")
+        cell_job(study, cells_of(study)[0], PLACE, get_spec("hdt_c"), "float32")

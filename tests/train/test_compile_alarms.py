@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPILE = """
 import sys
 import jax, jax.numpy as jnp
-from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.input.augment import augmentation_for
 from tlseg_jax.models.networks import get_network, init_variables, variable_shapes
 from tlseg_jax.train.losses import get_loss
@@ -34,7 +34,7 @@ if network.dimensions == 2:
     image = (*shape, network.channels)
 else:
     recipe = get_recipe("default")
-    augmentation = augmentation_for(get_any_spec("hdt_c"), intensity=True, affine=True)
+    augmentation = augmentation_for(get_spec("hdt_c"), intensity=True, affine=True)
     loss, inputs, image = get_loss(recipe.loss), patch_inputs(augmentation), shape
 optimiser = make_optimiser(recipe, 100, labels)
 state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)

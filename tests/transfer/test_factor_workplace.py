@@ -22,7 +22,7 @@ def test_a_factor_data_set_is_drawn_at_the_workplace_s_spacing(tmp_path: Path, s
     place = workplace(tmp_path)
     store = open_store(place, named_spec(place, NAME))
     assert isinstance(store, Store)
-    assert store.spec.spacing == (8.0, 8.0, 8.0) and store.spec.skull_strip and store.spec.name == NAME
+    assert store.spec.volumes.spacing == (8.0, 8.0, 8.0) and store.spec.volumes.skull_strip and store.spec.name == NAME
     assert store.manifest["synthetic"] is True
     assert (store.subjects("train"), store.subjects("test")) == (("pre-001", "pre-002"), ("pre-000",))
     assert "native space at 8 mm" in said[0]

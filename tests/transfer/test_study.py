@@ -98,7 +98,7 @@ def test_a_store_of_another_description_is_refused(make_store: MakeStore, tmp_pa
     place = Workplace(tmp_path, store=tmp_path / "mine")
     assert open_store(place, store.spec).subjects() == store.subjects()
     with pytest.raises(InputError, match=r"structures is .'blob',. there and .'caudate',. here"):
-        open_store(place, dataclasses.replace(store.spec, structures=("caudate",)))
+        open_store(place, store.spec.changed(structures=("caudate",)))
 
 
 def test_scores_of_an_earlier_state_of_a_model_go_with_their_rows_and_are_named(

@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import write_store
 from tests.evaluate.slices import SPEC, write_slice_store
-from tlseg_jax.datasets.lookup import get_any_spec
-from tlseg_jax.datasets.slice_spec import SLICE_SPECS
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
@@ -29,23 +29,23 @@ def place(tmp_path: Path) -> Workplace:
 
 def test_the_store_s_own_names_come_first(place: Workplace) -> None:
     mine = named_spec(place, "mine")
-    assert mine == dataclasses.replace(SPEC, name="mine")
-    assert named_spec(place, "lits").to_dict() == SPEC.to_dict() | {"name": "lits"} != SLICE_SPECS["lits"].to_dict()
+    assert mine == SPEC.changed(name="mine")
+    assert named_spec(place, "lits").to_dict() == SPEC.to_dict() | {"name": "lits"} != PAPERS["lits"].to_dict()
     assert named_spec(place, "heads").kind == "volumes"
     # What the store lacks is looked for among the papers' names.
-    assert named_spec(place, "mri_artery") == SLICE_SPECS["mri_artery"]
-    assert named_spec(place, "hdt_v") == get_any_spec("hdt_v")
+    assert named_spec(place, "mri_artery") == PAPERS["mri_artery"]
+    assert named_spec(place, "hdt_v") == get_spec("hdt_v")
     with pytest.raises(InputError, match="did you mean lits"):
         named_spec(place, "litz")
 
 
 def test_with_no_store_the_papers_names_count(place: Workplace) -> None:
-    assert named_spec(dataclasses.replace(place, store=None), "lits") == SLICE_SPECS["lits"]
+    assert named_spec(dataclasses.replace(place, store=None), "lits") == PAPERS["lits"]
 
 
 def test_a_description_in_a_file_names_a_data_set(place: Workplace, tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text('base = "lits"\nname = "own"\nkind = "slices"\n')
-    assert named_spec(place, str(tmp_path / "own.toml")) == dataclasses.replace(SLICE_SPECS["lits"], name="own")
+    assert named_spec(place, str(tmp_path / "own.toml")) == PAPERS["lits"].changed(name="own")
 
 
 def test_a_prepared_data_set_is_opened_as_what_it_is(place: Workplace, said: list[str]) -> None:
@@ -66,27 +66,27 @@ def test_a_store_of_the_other_kind_is_refused(
     assert place.store is not None
     (write_slice_store if there == "slices" else write_store)(place.store / folder, spec={"name": folder})
     with pytest.raises(InputError, match=f"is one of {there} and '{asked}' is one of {wanted}"):
-        open_store(place, get_any_spec(asked))
+        open_store(place, get_spec(asked))
 
 
 def test_a_data_set_that_is_not_there_names_the_command_that_makes_it(place: Workplace) -> None:
     with pytest.raises(InputError, match=r"'mri_artery': run 'python -m experiments\.prepare --dataset=mri_artery"):
-        open_store(place, SLICE_SPECS["mri_artery"])
+        open_store(place, PAPERS["mri_artery"])
 
 
 def test_volumes_made_from_another_description_are_refused(place: Workplace) -> None:
-    spec = dataclasses.replace(get_any_spec("hdt_v"), name="heads")
-    with pytest.raises(InputError, match=r"made from another description of 'heads' \(structures is .'blob',."):
+    spec = get_spec("hdt_v").changed(name="heads")
+    with pytest.raises(InputError, match=r"made from another description of 'heads' \(structures is .'blob'."):
         open_store(place, spec)
 
 
 def test_the_built_in_cohort_of_slices_is_made_once(tmp_path: Path, said: list[str]) -> None:
     place = Workplace(tmp_path, cohort_train=2, cohort_test=1, workers=1, progress=False)
-    spec = SLICE_SPECS["mri_artery"]
+    spec = PAPERS["mri_artery"]
     store = open_store(place, spec)
     assert isinstance(store, SliceStore)
     assert store.manifest["synthetic"] is True
-    assert store.spec.pixels == (80, 65) and store.spec.test_volumes == 1
+    assert store.spec.planes.pixels == (80, 65) and store.spec.planes.test_volumes == 1
     assert (store.subjects("train"), store.subjects("test")) == (("case-01", "case-02"), ("case-03",))
     # Every slice is a sample, and the tumour is what the files' labels say.
     case = tmp_path / "cohort" / "mri_artery" / "case-02"

@@ -13,7 +13,8 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec, Shape3, Space
+from tlseg_jax.datasets.papers import PAPERS
+from tlseg_jax.datasets.spec import DatasetSpec, Shape3, Space
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 
@@ -101,18 +102,17 @@ def factor_spec(levels: Levels) -> DatasetSpec:
     """
     space: Space = "native" if levels.space == "native" else "MNI305"
     if levels.structure == "whole brain":
-        base = PAPER_SPECS["hdt_wb"]
+        base = PAPERS["hdt_wb"]
     elif space == "native":
-        base = PAPER_SPECS["mal_c"]
+        base = PAPERS["mal_c"]
     else:
-        base = PAPER_SPECS["hdt_c" if levels.structure == "caudate" else "hdt_v"]
-    of_space = base if base.space == space else PAPER_SPECS["hdt_c"]
-    patch = base.patch_size
+        base = PAPERS["hdt_c" if levels.structure == "caudate" else "hdt_v"]
+    of_space = (base if base.volumes.space == space else PAPERS["hdt_c"]).volumes
+    patch = base.volumes.patch_size
     if space == "native" and levels.structure == "lateral ventricle":
         patch = _NATIVE_VENTRICLE
-    counts = PAPER_SPECS["hdt_c"]  # the same for all, so that all have one split
-    return dataclasses.replace(
-        base,
+    counts = PAPERS["hdt_c"].volumes  # the same for all, so that all have one split
+    return base.changed(
         name=levels.name,
         structures=(levels.structure,),
         space=space,

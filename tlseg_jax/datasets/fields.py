@@ -1,9 +1,16 @@
-"""Checks that a spec of either kind makes of the plain values it is read from."""
+"""Checks that a spec makes of the plain values it is read from."""
 
 import difflib
+import math
+import types
 from collections.abc import Collection
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from tlseg_jax.runtime.bounds import Bound
 from tlseg_jax.runtime.errors import InputError
+
+_LABEL = int | str
+_COUNTS = {2: "two", 3: "three"}
 
 
 def check_known(given: Collection[str], fields: Collection[str], where: str) -> None:
@@ -55,3 +62,86 @@ def label_from(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text.strip()
+
+
+def value_as(hint: Any, value: Any, said: str) -> Any:
+    """A plain value, as of JSON or TOML, as a field's type has it: lists are tuples.
+
+    Args:
+      hint: the type.
+      value: what was read.
+      said: what it is, for the message.
+
+    Raises:
+      InputError: it is no such value.
+    """
+    try:
+        return _as(hint, value)
+    except (TypeError, ValueError):
+        raise InputError(f"{said} must be {_wanted(hint)}.") from None
+
+
+def _apart(hint: Any) -> tuple[Any, Bound]:
+    """A type without None, and the bound of its numbers."""
+    bound = Bound()
+    while get_origin(hint) in (Annotated, Union, types.UnionType) and hint != _LABEL:
+        if get_origin(hint) is Annotated:
+            hint, bound = get_args(hint)
+        else:
+            (hint,) = (p for p in get_args(hint) if p is not types.NoneType)
+    return hint, bound
+
+
+def _as(hint: Any, value: Any) -> Any:
+    if value is None and types.NoneType in get_args(hint):
+        return None
+    plain, bound = _apart(hint)
+    parts = get_args(plain)
+    if get_origin(plain) is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        each = (parts[0],) * len(value) if parts[-1] is Ellipsis else parts
+        found = tuple(_as(h, v) for h, v in zip(each, value, strict=True))
+        return tuple(map(float, found)) if each and _apart(each[0])[0] is float else found
+    if get_origin(plain) is Literal:
+        right = isinstance(value, str) and value in parts
+    elif plain == _LABEL:
+        right = is_label(value)
+    elif plain in (int, float):
+        right = is_number(value, plain is int) and math.isfinite(value)
+        right = right and (bound.least is None or value >= bound.least) and (bound.most is None or value <= bound.most)
+    else:
+        right = isinstance(value, plain)
+    if not right:
+        raise ValueError
+    return value
+
+
+def _wanted(hint: Any) -> str:
+    """A type in words."""
+    plain, _ = _apart(hint)
+    parts = get_args(plain)
+    if get_origin(plain) is Literal:
+        return f"one of {', '.join(parts)}"
+    if get_origin(plain) is tuple and parts[-1] is not Ellipsis:
+        return f"{_COUNTS[len(parts)]} {_several(parts[0])}"
+    if get_origin(plain) is tuple:
+        return f"a list of {_several(parts[0])}" + (", as in [[1, 2], [2]]" if parts[0] == tuple[_LABEL, ...] else "")
+    if plain in (int, float):
+        return f"a {_several(hint)}".replace("numbers", "number")
+    return {bool: "true or false", str: "text"}[plain]
+
+
+def _several(hint: Any) -> str:
+    plain, bound = _apart(hint)
+    if get_origin(plain) is tuple:
+        parts = get_args(plain)
+        return f"lists of {'two ' if parts[-1] is not Ellipsis else ''}{_several(parts[0])}"
+    if plain == _LABEL:
+        return "whole numbers (or names of segments)"
+    if plain is str:
+        return "names"
+    bounds = "" if bound.least is None else f", {bound.least:g} or more"
+    if bound.least is not None and bound.most is not None:
+        bounds = f" between {bound.least:g} and {bound.most:g}"
+    return f"{'whole ' if plain is int else ''}numbers{bounds}"

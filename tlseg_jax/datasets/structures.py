@@ -46,6 +46,8 @@ ANY_VALUE = Labels()
 SIDES = ("_left", "_right")
 MAX_EXCLUSIVE = 254
 """Codes of one byte, of which one is the background and one is kept."""
+MAX_STRUCTURES = 8
+"""Bits of one byte, one for each structure that may contain another."""
 
 
 def structures_from(text: str) -> tuple[tuple[str, ...], tuple[LabelValues, ...]]:

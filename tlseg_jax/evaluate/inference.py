@@ -56,10 +56,10 @@ def predict_volume(
     """
     if tiles not in get_args(Tiles):
         raise InputError(f"There are no tiles called '{tiles}': choose {' or '.join(get_args(Tiles))}.")
-    if spec.random_patch:
+    if spec.volumes.random_patch:
         if tiles == "paper":
-            return predict_tiles(image, spec.patch_size, predictor, overlap=0, weights="uniform", batch=batch)
-        return predict_tiles(image, spec.patch_size, predictor, batch=batch)
+            return predict_tiles(image, spec.volumes.patch_size, predictor, overlap=0, weights="uniform", batch=batch)
+        return predict_tiles(image, spec.volumes.patch_size, predictor, batch=batch)
     if box is None:
         raise InputError(
             f"The data set {spec.name} is predicted in one fixed patch and there is none: "

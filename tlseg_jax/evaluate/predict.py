@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.spec import AnySpec, DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.evaluate.inference import Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.label_map import save_label_map
@@ -98,7 +98,7 @@ def predict_scan(
         warnings=(
             *scan.warnings,
             *filter(None, [no_geometry(files.image, scan.affine, scan.image.shape)]),
-            *_warnings(spec, decide(probability, spec.exclusive), None if spec.random_patch else box),
+            *_warnings(spec, decide(probability, spec.exclusive), None if spec.volumes.random_patch else box),
         ),
     )
 
@@ -122,7 +122,7 @@ def own_values(structures: Sequence[str], label_values: Sequence[LabelValues], e
 
 
 def label_and_volumes(
-    codes: NDArray[np.uint8], spec: AnySpec, voxel_ml: float
+    codes: NDArray[np.uint8], spec: DatasetSpec, voxel_ml: float
 ) -> tuple[NDArray[np.integer], dict[str, float]]:
     """A label map with `own_values` of codes of the structures, of any shape, and each structure's ml."""
     values = own_values(spec.structures, spec.label_values, spec.exclusive)

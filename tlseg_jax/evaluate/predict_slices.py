@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.false_positives import Forest
 from tlseg_jax.evaluate.forest_effect import ORGAN
 from tlseg_jax.evaluate.inference import THRESHOLD
@@ -19,7 +19,7 @@ from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
 
 def predict_slices_scan(
     files: ScanFiles,
-    spec: SliceSpec,
+    spec: DatasetSpec,
     predictor: SlicePredictor,
     channels: int,
     *,

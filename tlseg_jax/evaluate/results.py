@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tlseg_jax.datasets.spec import AnySpec, DatasetSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import BACKGROUND
 from tlseg_jax.evaluate.inference import Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
@@ -121,14 +121,14 @@ class KeptMasks:
                 at += count
 
 
-def result_name(spec: AnySpec, structure: str, split: str = "test", space: ScoreSpace = "data") -> str:
+def result_name(spec: DatasetSpec, structure: str, split: str = "test", space: ScoreSpace = "data") -> str:
     """The test set's name in tables: of volumes with one structure the data set's, else with the structure's."""
-    alone = isinstance(spec, DatasetSpec) and len(spec.structures) == 1
+    alone = spec.kind == "volumes" and len(spec.structures) == 1
     parts = [spec.name, *([] if alone else [structure]), *([] if split == "test" else [split])]
     return "_".join([*parts, *([] if space == "data" else [space])])
 
 
-def common_structures(spec: AnySpec, outputs: Sequence[str], where: str) -> tuple[str, ...]:
+def common_structures(spec: DatasetSpec, outputs: Sequence[str], where: str) -> tuple[str, ...]:
     """The structures that a network segments and a data set shows, in the data set's order.
 
     A network and a data set of one structure each go together whatever they are called: so the paper tests a model of
@@ -138,7 +138,7 @@ def common_structures(spec: AnySpec, outputs: Sequence[str], where: str) -> tupl
       InputError: there are none.
     """
     ours = [o for o in outputs if o != BACKGROUND]
-    if len(ours) == len(spec.structures) == 1 and isinstance(spec, DatasetSpec):
+    if len(ours) == len(spec.structures) == 1 and spec.kind == "volumes":
         return spec.structures
     common = tuple(s for s in spec.structures if s in ours)
     if not common:
@@ -278,7 +278,7 @@ def box_for(store: Store, spec_of_run: DatasetSpec, run_box: Box) -> Box:
       spec_of_run: the spec of the data set that the network was trained on, as prepared.
       run_box: the run's patch, in voxels of that spec's grid.
     """
-    here, there = store.spec, spec_of_run
+    here, there = store.spec.volumes, spec_of_run.volumes
     if (here.space, here.dimensions, here.spacing) == (there.space, there.dimensions, there.spacing):
         return run_box
     if store.patch_box is not None:

@@ -46,7 +46,7 @@ def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool, random
     """Table 1's augmentation of a data set, plus ours where the recipe says so."""
     codes = mirror_table(spec.mirrored, spec.exclusive) if spec.mirrored else ()
     one = len(spec.structures) == 1 and spec.unmarked_value is None
-    return Augmentation(spec.flip_left_right, spec.random_rotations, intensity, affine, randomise, codes, one)
+    return Augmentation(spec.grid.flip_left_right, spec.grid.random_rotations, intensity, affine, randomise, codes, one)
 
 
 def sample_key(seed: WholeNumber, step: WholeNumber, sample: WholeNumber) -> Key[Array, ""]:

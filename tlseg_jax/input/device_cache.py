@@ -69,7 +69,7 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
     Raises:
       InputError: the device has no room for it, or an array is damaged.
     """
-    size = box.size if box else store.spec.patch_size
+    size = box.size if box else store.spec.volumes.patch_size
     boxes = [box or _whole(store.grid(s).shape, size) for s in subjects]
     shape = tuple(max(b.size[i] for b in boxes) for i in range(3))
     _check_room(store, len(subjects), len(subjects) * math.prod(shape) * IMAGE_AND_LABEL_BYTES, room)
@@ -116,7 +116,7 @@ def cache_slices(
     Raises:
       InputError: the device has no room for it, or an array is damaged.
     """
-    pixels = len(store.samples(subjects)) * math.prod(store.spec.pixels)
+    pixels = len(store.samples(subjects)) * math.prod(store.spec.planes.pixels)
     _check_room(store, len(subjects), pixels * (2 * channels + 1 + (regions is not None)), room)
     arrays: dict[str, NDArray[Any]] = {
         "image": np.concatenate([store.volume_image(s, channels) for s in subjects]),

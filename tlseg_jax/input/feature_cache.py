@@ -203,7 +203,7 @@ def cache_slice_features(
     Raises:
       InputError: the device has no room for it, or an array is damaged.
     """
-    pixels, channels = store.spec.pixels, network.example().shape[-1]
+    pixels, channels = store.spec.planes.pixels, network.example().shape[-1]
     count = len(store.samples(subjects))
     wanted = feature_bytes(network, levels, pixels, count, region=regions is not None)
     _check_room(store, len(subjects), wanted, room)

@@ -81,7 +81,7 @@ def training_box(store: Store) -> Box | None:
     Raises:
       InputError: the store has no patch, since none of its subjects trains.
     """
-    if store.spec.random_patch:
+    if store.spec.volumes.random_patch:
         return None
     if store.patch_box is None:
         raise InputError(
@@ -101,7 +101,7 @@ def make_batches(
     Args:
       store: the prepared data set.
       subjects: who takes part.
-      box: the patch; None draws a random one of `store.spec.patch_size` each time.
+      box: the patch; None draws a random one of `store.spec.volumes.patch_size` each time.
       settings: batch size, seed, threads and processes.
       read: whether to read the patches; False tells where they are, of the same patches in the same order.
 
@@ -114,7 +114,7 @@ def make_batches(
     Raises:
       InputError: the processes cannot share a batch evenly.
     """
-    names, size = tuple(subjects), box.size if box else store.spec.patch_size
+    names, size = tuple(subjects), box.size if box else store.spec.volumes.patch_size
     return stream(
         len(names),
         _PlacePatch(store, names, box, size),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
 from tlseg_jax.phantoms.abdomen_anatomy import build_abdomen, organ_map
 from tlseg_jax.phantoms.abdomen_person import POPULATION, draw_abdomen_person
@@ -56,17 +56,17 @@ class AbdomenScan:
     affine: Affine
 
 
-def cohort_spec(spec: SliceSpec) -> SliceSpec:
+def cohort_spec(spec: DatasetSpec) -> DatasetSpec:
     """A data set of the liver report at the size of its built-in cohort.
 
     Raises:
       InputError: there is no built-in cohort for this data set or structure.
     """
     check_drawn(spec)
-    return dataclasses.replace(spec, **_REDUCED[spec.name])
+    return spec.changed(**_REDUCED[spec.name])
 
 
-def check_drawn(spec: SliceSpec) -> None:
+def check_drawn(spec: DatasetSpec) -> None:
     """Raise an InputError where no built-in cohort stands in for the data set."""
     if spec.name not in _DRAWN:
         raise InputError(
@@ -81,12 +81,12 @@ def check_drawn(spec: SliceSpec) -> None:
             )
 
 
-def drawn_person(spec: SliceSpec, volume: int) -> int:
+def drawn_person(spec: DatasetSpec, volume: int) -> int:
     """Whom a data set's volume shows: CT and MRI share nobody."""
-    return 2 * volume + (spec.modality == "MR")
+    return 2 * volume + (spec.planes.modality == "MR")
 
 
-def draw_abdomen(spec: SliceSpec, person: int, seed: int) -> AbdomenScan:
+def draw_abdomen(spec: DatasetSpec, person: int, seed: int) -> AbdomenScan:
     """One person's scan and label.
 
     Args:
@@ -95,16 +95,16 @@ def draw_abdomen(spec: SliceSpec, person: int, seed: int) -> AbdomenScan:
       seed: which cohort.
     """
     body = draw_abdomen_person(person, seed)
-    lesions = draw_lesions(body, person, seed, least=1 if spec.modality == "MR" else 0)
-    rng = generator_of(seed, person, POPULATION, "scanner", spec.modality)
-    sampling = draw_sampling(body, spec.modality, spec.pixels, rng)
+    lesions = draw_lesions(body, person, seed, least=1 if spec.planes.modality == "MR" else 0)
+    rng = generator_of(seed, person, POPULATION, "scanner", spec.planes.modality)
+    sampling = draw_sampling(body, spec.planes.modality, spec.planes.pixels, rng)
     thin = thin_grid(sampling)
     width = float(np.prod(thin.spacing) ** (1 / 3))
     abdomen = build_abdomen(body, lesions, world_points(thin, np.eye(4)), width)
-    image = np.rint(acquire_abdomen(abdomen, sampling, spec.modality, rng))
+    image = np.rint(acquire_abdomen(abdomen, sampling, spec.planes.modality, rng))
     liver = thick_slices(abdomen.liver, sampling) >= 0.5
     tumour = (thick_slices(abdomen.tumour, sampling) >= 0.5) & liver
-    label = liver.astype(np.uint8) + tumour if spec.modality == "CT" else tumour.astype(np.uint8)
+    label = liver.astype(np.uint8) + tumour if spec.planes.modality == "CT" else tumour.astype(np.uint8)
     tissue = organ_map(abdomen)[:, :, sampling.thin // 2 :: sampling.thin]
 
     def turned(volume: NDArray[Any]) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.phantoms.abdomen import check_drawn, draw_abdomen, drawn_person
 from tlseg_jax.phantoms.cohort_folder import filling_cohort, holds_cohort, write_nifti
 from tlseg_jax.runtime.errors import InputError
@@ -39,7 +39,7 @@ cohort.json has the parameters that draw the same files again.
 
 
 def write_abdomens(
-    spec: SliceSpec, folder: Path, *, volumes: int, seed: int = 0, workers: int = 2, progress: bool = True
+    spec: DatasetSpec, folder: Path, *, volumes: int, seed: int = 0, workers: int = 2, progress: bool = True
 ) -> Path:
     """Draw a data set's abdomens into `folder`, whole or not at all; an identical cohort is reused.
 
@@ -61,9 +61,10 @@ def write_abdomens(
         something else.
     """
     check_drawn(spec)
-    if max(spec.pixels) > LARGEST_PIXELS:
+    pixels = spec.planes.pixels
+    if max(pixels) > LARGEST_PIXELS:
         raise InputError(
-            f"The built-in cohort of '{spec.name}' is not drawn at {spec.pixels[0]}x{spec.pixels[1]} pixels: "
+            f"The built-in cohort of '{spec.name}' is not drawn at {pixels[0]}x{pixels[1]} pixels: "
             f"give at most {LARGEST_PIXELS} a side."
         )
     if volumes < 1:
@@ -74,14 +75,14 @@ def write_abdomens(
     parameters = {
         "cohort": VERSION,
         "dataset": spec.name,
-        "modality": spec.modality,
-        "pixels": list(spec.pixels),
+        "modality": spec.planes.modality,
+        "pixels": list(spec.planes.pixels),
         "volumes": volumes,
         "seed": seed,
     }
     if holds_cohort(folder, parameters):
         return folder
-    ct = spec.modality == "CT"
+    ct = spec.planes.modality == "CT"
     note = NOTE.format(
         name=spec.name,
         style="contrast-enhanced CT in HU" if ct else "T1-weighted MRI in the arterial phase",
@@ -100,14 +101,14 @@ def write_abdomens(
     return folder
 
 
-def volume_files(spec: SliceSpec, volume: int) -> tuple[str, str]:
+def volume_files(spec: DatasetSpec, volume: int) -> tuple[str, str]:
     """Image and label of a volume (0 or more), relative to the cohort's folder."""
-    if spec.modality == "CT":
+    if spec.planes.modality == "CT":
         return f"volume-{volume}.nii.gz", f"segmentation-{volume}.nii.gz"
     return f"case-{volume + 1:02d}/artery.nii.gz", f"case-{volume + 1:02d}/label.nii.gz"
 
 
-def _write_volume(spec: SliceSpec, folder: Path, seed: int, volume: int) -> None:
+def _write_volume(spec: DatasetSpec, folder: Path, seed: int, volume: int) -> None:
     scan = draw_abdomen(spec, drawn_person(spec, volume), seed)
     image, label = (folder / name for name in volume_files(spec, volume))
     image.parent.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from tlseg_jax.datasets.slice_spec import Modality
+from tlseg_jax.datasets.spec import Modality
 from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.phantoms.abdomen_anatomy import Abdomen
 from tlseg_jax.phantoms.abdomen_canvas import Organ

@@ -76,7 +76,7 @@ def write_cohort(
     """
     settings = settings_for(spec)
     folder = folder.absolute()
-    train = train if spec.train_count else 0
+    train = train if spec.volumes.train_count else 0
     if train < 0 or test < 0 or train + test < 1:
         raise InputError(f"A cohort of {train} training and {test} test subjects is not usable: ask for at least one.")
     if seed < 0:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.factors import POPULATION, is_factor_name, parse_name
-from tlseg_jax.datasets.spec import PAPER_SPECS, DatasetSpec, Space
+from tlseg_jax.datasets.spec import DatasetSpec, Space
 from tlseg_jax.geometry import Grid
 from tlseg_jax.phantoms.phantom_anatomy import build_anatomy
 from tlseg_jax.phantoms.phantom_labels import LabelQuality, draw_label
@@ -106,7 +106,7 @@ def settings_for(spec: DatasetSpec) -> PhantomSettings:
     if spec.name not in _BUILT_IN:
         raise InputError(
             f"There is no built-in cohort for the data set '{spec.name}' (only for "
-            f"{', '.join(PAPER_SPECS)}): prepare your own scans with 'python -m experiments.prepare' "
+            f"{', '.join(_BUILT_IN)}): prepare your own scans with 'python -m experiments.prepare' "
             "and give their folder with `store`."
         )
     return _BUILT_IN[spec.name]

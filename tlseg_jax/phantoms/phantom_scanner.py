@@ -69,13 +69,13 @@ def grid_for(spec: DatasetSpec) -> Grid:
     MNI305 data sets get the field of view of the 172x220x156 grid at 1 mm; native ones a grid whose
     middle is the origin. A spacing of None is taken as 1 mm.
     """
-    spacing = np.array(spec.spacing or (1.0, 1.0, 1.0))
+    spacing = np.array(spec.volumes.spacing or (1.0, 1.0, 1.0))
     affine = np.diag([*spacing, 1.0])
-    if spec.space == "MNI305":
+    if spec.volumes.space == "MNI305":
         affine[:3, 3] = np.array(MNI305_ORIGIN) + (spacing - 1) / 2
     else:
-        affine[:3, 3] = -(np.array(spec.dimensions) - 1) / 2 * spacing
-    return Grid(spec.dimensions, affine)
+        affine[:3, 3] = -(np.array(spec.volumes.dimensions) - 1) / 2 * spacing
+    return Grid(spec.volumes.dimensions, affine)
 
 
 def draw_pose(space: Space, rng: np.random.Generator) -> Affine:

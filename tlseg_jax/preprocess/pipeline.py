@@ -76,11 +76,11 @@ class Prepared:
 
 def needs_registration(scan: Scan, spec: DatasetSpec, settings: PrepareSettings) -> bool:
     """Whether this scan has to be registered: for its space, or for the template's brain mask."""
-    if settings.registration == "skip" and spec.space == "MNI305":
+    if settings.registration == "skip" and spec.volumes.space == "MNI305":
         return False
-    if spec.space == "MNI305":
+    if spec.volumes.space == "MNI305":
         return True
-    return spec.skull_strip and scan.mask is None and own_brain(scan.image, scan.affine) is None
+    return spec.volumes.skull_strip and scan.mask is None and own_brain(scan.image, scan.affine) is None
 
 
 def preprocess_scan(
@@ -122,10 +122,10 @@ def preprocess_scan(
                 found = register(scan.image, scan.affine, name)
                 mni_to_world = found.mni_to_world
                 details["registration"] = {"information": found.information, "scales": list(found.scales)}
-            elif spec.space == "MNI305":
+            elif spec.volumes.space == "MNI305":
                 mni_to_world = np.eye(4)
     head = foreground(scan.image, scan.affine)
-    if spec.space == "MNI305":
+    if spec.volumes.space == "MNI305":
         assert mni_to_world is not None
         grid, to_world = mni305_grid(spec), mni_to_world
     else:
@@ -143,19 +143,19 @@ def preprocess_scan(
             label = codes_to_grid(scan.label, scan.affine, grid, to_world, len(spec.structures), spec.exclusive)
             if not anywhere(label).any():
                 raise ExclusionError(
-                    f"{name}: nothing of its label is left on the {spec.space} grid of {_by(grid.shape)} "
+                    f"{name}: nothing of its label is left on the {spec.volumes.space} grid of {_by(grid.shape)} "
                     "voxels: check the label, the orientation in the headers, or choose a smaller `spacing`."
                 )
-        middle = 0.0 if spec.space == "MNI305" else _middle(scan, head)
+        middle = 0.0 if spec.volumes.space == "MNI305" else _middle(scan, head)
         right = {} if label is None else _shares_right(label, spec, grid, middle)
     mask = None
     with step("strip"):
-        if spec.skull_strip:
+        if spec.volumes.skull_strip:
             mask, details["brain_mask"] = brain_mask(scan, own, grid, to_world, mni_to_world)
             image = strip(image, mask)
     with step("normalise"):
         where = None
-        if spec.normalise == "mask":
+        if spec.volumes.normalise == "mask":
             if mask is None:
                 known = scan.mask if scan.mask is not None else own if own is not None else head
                 mask = mask_to_grid(known, scan.affine, grid, to_world)

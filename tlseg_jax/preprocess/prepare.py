@@ -226,7 +226,7 @@ class _Whole:
 
 
 def _fraction(spec: DatasetSpec, test_fraction: float | None) -> float:
-    fraction = spec.test_fraction if test_fraction is None else test_fraction
+    fraction = spec.volumes.test_fraction if test_fraction is None else test_fraction
     if not 0 <= fraction <= 1:
         raise InputError(f"A test fraction of {fraction} is not usable: give one between 0 and 1.")
     return fraction
@@ -251,7 +251,7 @@ def effective_spec(spec: DatasetSpec, label_values: LabelValues) -> DatasetSpec:
     def in_order(of: LabelValues) -> LabelValues:  # numbers before names
         return tuple(sorted(set(of), key=lambda v: (isinstance(v, str), v)))
 
-    return dataclasses.replace(spec, label_values=tuple(map(in_order, values)))
+    return spec.changed(label_values=tuple(map(in_order, values)))
 
 
 def check_named(scans: Sequence[ScanFiles], spec: DatasetSpec) -> None:

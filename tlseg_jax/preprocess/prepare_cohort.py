@@ -1,6 +1,5 @@
 """What takes all subjects of a data set together: who trains and who tests, the patch box, the label's side."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,15 +68,15 @@ def box_of_labels(
     if not train:
         return None, []
     centres = [tuple(records[s]["centre_of_mass"]) for s in train]
-    box = crop.patch_box(centres, spec.patch_size, spec.dimensions)
-    if spec.random_patch:
+    box = crop.patch_box(centres, spec.volumes.patch_size, spec.volumes.dimensions)
+    if spec.volumes.random_patch:
         return box, []  # patches come from everywhere: nothing has to fit into one
     lost = {}
     for s in train:
         if not crop.encloses(box, Box.from_dict(records[s]["label_box"])):
             label = anywhere(open_array(folder / "subjects" / f"{s}.zarr", "label").read().result())
             lost[s] = (crop.lost_voxels(label, box), int(label.sum()))
-    return box, [crop.box_warning(lost, spec.patch_size)] if lost else []
+    return box, [crop.box_warning(lost, spec.volumes.patch_size)] if lost else []
 
 
 def check_one_value(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) -> None:
@@ -109,8 +108,8 @@ def without_mirroring(
       mirror: whether to mirror, whatever the labels say; None: they decide.
     """
     if mirror is not None:
-        return dataclasses.replace(spec, flip_left_right=mirror, random_rotations=mirror and spec.random_rotations), []
-    if not (spec.flip_left_right or spec.random_rotations):
+        return spec.changed(flip_left_right=mirror, random_rotations=mirror and spec.grid.random_rotations), []
+    if not (spec.grid.flip_left_right or spec.grid.random_rotations):
         return spec, []
     said = _one_sided(records, spec)
     if not said:
@@ -118,12 +117,12 @@ def without_mirroring(
     what = " and ".join(
         word
         for word, on in (
-            ("mirrored left to right", spec.flip_left_right),
-            ("turned and flipped at random", spec.random_rotations),
+            ("mirrored left to right", spec.grid.flip_left_right),
+            ("turned and flipped at random", spec.grid.random_rotations),
         )
         if on
     )
-    return dataclasses.replace(spec, flip_left_right=False, random_rotations=False), [
+    return spec.changed(flip_left_right=False, random_rotations=False), [
         f"{said}, so training patches will not be {what}, as {spec.name} has it: where both sides are meant, name the "
         "values of both with `label_values` or `structures`, and where it may lie on either (a lesion), give `mirror`."
     ]

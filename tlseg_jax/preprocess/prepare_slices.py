@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.slice_cap import cap, volumes_for
@@ -32,7 +32,7 @@ from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.jobs import run_jobs
 from tlseg_jax.runtime.messages import log
 
-_NOT_SHAPING = ("name", "max_slices", "test_slices", "test_volumes", "split_group")
+_NOT_SHAPING = ("name", "max_slices", "test_slices", "test_volumes", "split_group", "flip_left_right", "mirror_pairs")
 """Fields of a spec that no volume's arrays depend on."""
 
 
@@ -50,7 +50,7 @@ class SlicePlan:
 
 
 def prepare_slices(
-    spec: SliceSpec,
+    spec: DatasetSpec,
     source: Path,
     store_root: Path,
     *,
@@ -63,7 +63,7 @@ def prepare_slices(
 ) -> SliceStore:
     """Prepare the volumes of `source` into `store_root/spec.name/`.
 
-    Volumes are taken in natural order, and only as many as `spec.max_slices` needs; of the last one only the first
+    Volumes are taken in natural order, and only as many as `max_slices` needs; of the last one only the first
     slices count. A second call does only what changed, and a call that was stopped goes on from the volumes that are
     done.
 
@@ -100,7 +100,7 @@ def prepare_slices(
 
 def prepare_slices_shard(
     shard: Shard,
-    spec: SliceSpec,
+    spec: DatasetSpec,
     source: Path,
     store_root: Path,
     *,
@@ -114,7 +114,7 @@ def prepare_slices_shard(
     """Prepare one shard of the volumes, and merge if no other volume is out (see `prepare.prepare_shard`).
 
     No shard knows how many slices the others find, so each prepares all of its volumes, and whoever merges takes the
-    first `spec.max_slices` slices of them all.
+    first `max_slices` slices of them all.
 
     Args:
       shard: which part of the volumes; the others as for `prepare_slices`.
@@ -144,7 +144,7 @@ def prepare_slices_shard(
                 log.info(left_out(spec.name, len(out), len(found.scans)))
                 return None
             order, unused, excluded = whole.write_manifest(found, records, failed)
-    why = f" as {spec.max_slices} slices were asked for" if unused and spec.max_slices else ""
+    why = f" as {spec.planes.max_slices} slices were asked for" if unused and spec.planes.max_slices else ""
     log.info(f"{spec.name}: merged, {len(order)} prepared, {excluded} excluded, {len(unused)} not needed{why}.")
     return SliceStore(folder)
 
@@ -153,7 +153,7 @@ def prepare_slices_shard(
 class _Whole:
     """A data set as it is asked for: what every shard of it knows."""
 
-    spec: SliceSpec
+    spec: DatasetSpec
     source: Path
     store_root: Path
     test_fraction: float | None
@@ -190,7 +190,7 @@ class _Whole:
           The volumes that are used, in order; those that are not needed; how many are excluded.
         """
         spec, folder = self.spec, self.folder
-        order, unused, failed = cap(found.scans, records, failed, spec.max_slices)
+        order, unused, failed = cap(found.scans, records, failed, spec.planes.max_slices)
         exclusions = _exclusions(found)
         exclusions += [{"subject": s, "reason": failed[s]} for s in sorted(failed, key=natural_order)]
         check_any(len(order), exclusions, self.source)
@@ -245,7 +245,7 @@ def _exclusions(found: Found) -> list[dict[str, str]]:
     return [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
 
 
-def plan_slices(scans: Sequence[ScanFiles], spec: SliceSpec, folder: Path) -> SlicePlan:
+def plan_slices(scans: Sequence[ScanFiles], spec: DatasetSpec, folder: Path) -> SlicePlan:
     """Which volumes are done and which are to do. Takes the files' checksums and writes nothing.
 
     Args:
@@ -266,35 +266,35 @@ def plan_slices(scans: Sequence[ScanFiles], spec: SliceSpec, folder: Path) -> Sl
     return SlicePlan(reused, tuple(jobs))
 
 
-def slice_settings_that_differ(folder: Path, spec: SliceSpec) -> str:
+def slice_settings_that_differ(folder: Path, spec: DatasetSpec) -> str:
     """In which settings what is prepared in `folder` differs from `spec`, in words; empty if in none."""
     return settings_that_differ_from(folder, _shaping(spec))
 
 
-def _fingerprint(spec: SliceSpec, checksums: Mapping[str, str]) -> str:
+def _fingerprint(spec: DatasetSpec, checksums: Mapping[str, str]) -> str:
     return json_key({"files": dict(checksums), "settings": _shaping(spec)})
 
 
-def _shaping(spec: SliceSpec) -> dict[str, Any]:
+def _shaping(spec: DatasetSpec) -> dict[str, Any]:
     """All that a volume's arrays depend on besides the source's files."""
     return {k: v for k, v in spec.to_dict().items() if k not in _NOT_SHAPING}
 
 
 def _in_waves(
-    scans: Sequence[ScanFiles], spec: SliceSpec, folder: Path, workers: int, progress: bool
+    scans: Sequence[ScanFiles], spec: DatasetSpec, folder: Path, workers: int, progress: bool
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str], set[str]]:
-    """Records, failures and the names of those reused, of as many volumes as `spec.max_slices` needs."""
+    """Records, failures and the names of those reused, of as many volumes as `max_slices` needs."""
     records: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     reused: set[str] = set()
     at = 0
     while at < len(scans):
         count = len(scans)
-        if spec.max_slices:
+        if spec.planes.max_slices:
             have = sum(len(r["samples"]) for r in records.values())
-            if have >= spec.max_slices:
+            if have >= spec.planes.max_slices:
                 break
-            count = volumes_for(spec.max_slices - have, have, len(records), spec, workers)
+            count = volumes_for(spec.planes.max_slices - have, have, len(records), spec, workers)
         plan = plan_slices(scans[at : at + count], spec, folder)
         done, no = run_jobs(plan.jobs, prepare_slices_of, workers, progress, spec.name, keep_exclusion)
         records |= {**plan.reused, **done}

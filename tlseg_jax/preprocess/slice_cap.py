@@ -4,15 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.slice_subject import first_samples
 
 
-def volumes_for(slices: int, have: int, volumes: int, spec: SliceSpec, workers: int) -> int:
+def volumes_for(slices: int, have: int, volumes: int, spec: DatasetSpec, workers: int) -> int:
     """How many volumes to read next for that many more slices: as few as can do, in whole rounds of the pool."""
-    if spec.with_structure:
-        return math.ceil(slices / (spec.with_structure + spec.without_structure))
+    if spec.planes.with_structure:
+        return math.ceil(slices / (spec.planes.with_structure + spec.planes.without_structure))
     return max(math.ceil(slices * volumes / have), 1) if have else workers
 
 

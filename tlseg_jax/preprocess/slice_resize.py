@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from scipy import sparse
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
 
 _HALF = 0.5 - 1e-5  # a share of exactly one half counts in spite of rounding
@@ -70,8 +70,8 @@ class Axis:
         return sparse.csr_array(out * inside[:, None])
 
 
-def plan_axes(shape: tuple[int, int], spacing: tuple[float, float], spec: SliceSpec) -> tuple[Axis, Axis]:
-    """How slices of this shape come to `spec.pixels`, by `spec.resize`; the middle stays in the middle.
+def plan_axes(shape: tuple[int, int], spacing: tuple[float, float], spec: DatasetSpec) -> tuple[Axis, Axis]:
+    """How slices of this shape come to `spec.planes.pixels`, by `spec.planes.resize`; the middle stays in the middle.
 
     Args:
       shape: pixels of a slice, (x, y).
@@ -79,15 +79,15 @@ def plan_axes(shape: tuple[int, int], spacing: tuple[float, float], spec: SliceS
       spec: the data set.
     """
     axes = []
-    for source, mm, target in zip(shape, spacing, spec.pixels, strict=True):
-        if spec.resize == "pad":  # whole pixels, so that no value changes
+    for source, mm, target in zip(shape, spacing, spec.planes.pixels, strict=True):
+        if spec.planes.resize == "pad":  # whole pixels, so that no value changes
             axes.append(Axis(source, target, 1.0, float((source - target) // 2)))
             continue
-        if spec.resize == "fit":
+        if spec.planes.resize == "fit":
             scale = source / target
         else:
-            assert spec.pixel_mm is not None
-            scale = spec.pixel_mm / mm
+            assert spec.planes.pixel_mm is not None
+            scale = spec.planes.pixel_mm / mm
         axes.append(Axis(source, target, scale, (source - 1) / 2 - scale * (target - 1) / 2))
     return axes[0], axes[1]
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.splits import Split
 from tlseg_jax.preprocess.split_map import NOBODY_LEFT
 from tlseg_jax.runtime.errors import InputError
@@ -14,14 +14,14 @@ def split_volumes(
     samples: Mapping[str, int],
     persons: Mapping[str, str],
     given: Mapping[str, str],
-    spec: SliceSpec,
+    spec: DatasetSpec,
     test_fraction: float | None = None,
     own: Mapping[str, Split] | None = None,
     others: Mapping[str, Split] | None = None,
 ) -> tuple[dict[str, Split], list[str]]:
     """Train or test for every volume, and a warning wherever that is not what the rule says.
 
-    The rule: the last `spec.test_slices` samples, or else the last `spec.test_volumes` volumes, are for test
+    The rule: the last `test_slices` samples, or else the last `test_volumes` volumes, are for test
     (Wang & Tang 2020, sections 3.2.1 and 3.2.3). A volume that it would cut through, and a person whose volumes it
     would part, are for test as a whole.
 
@@ -94,7 +94,7 @@ def _given_persons(order: Sequence[str], persons: Mapping[str, str], given: Mapp
 def _by_rule(
     order: Sequence[str],
     samples: Mapping[str, int],
-    spec: SliceSpec,
+    spec: DatasetSpec,
     test_fraction: float | None,
     for_test: Sequence[str] = (),
     kept: int = 0,
@@ -108,28 +108,29 @@ def _by_rule(
         if 0 < test_fraction < 1 and len(order) > 1 and not kept:  # neither side empty
             count = min(max(count, 1), len(order) - 1)
         return set(order[len(order) - count :]), []
-    if not spec.test_slices:
-        return set(order[max(len(order) - max(spec.test_volumes - len(for_test), 0), 0) :]), []
+    grid = spec.planes
+    if not grid.test_slices:
+        return set(order[max(len(order) - max(grid.test_volumes - len(for_test), 0), 0) :]), []
     test: set[str] = set()
     warnings = []
-    left = spec.test_slices - sum(samples[s] for s in for_test)
+    left = grid.test_slices - sum(samples[s] for s in for_test)
     for s in reversed(order):
         if left <= 0:
             break
         test.add(s)
         if left < samples[s]:
             warnings.append(
-                f"The last {spec.test_slices} slices cut through volume {s} ({samples[s] - left} of its {samples[s]} "
+                f"The last {grid.test_slices} slices cut through volume {s} ({samples[s] - left} of its {samples[s]} "
                 f"slices would train): all of it is for test, which has {samples[s] - left} slices more."
             )
         left -= samples[s]
     return test, warnings
 
 
-def _all_asked(volumes: int, left_open: int, spec: SliceSpec, test_fraction: float | None) -> bool:
+def _all_asked(volumes: int, left_open: int, spec: DatasetSpec, test_fraction: float | None) -> bool:
     """Whether an empty training set is what was asked for."""
     if not left_open:  # the source says so of each
         return True
     if test_fraction is not None:
         return test_fraction == 1
-    return not spec.test_slices and spec.test_volumes >= volumes
+    return not spec.planes.test_slices and spec.planes.test_volumes >= volumes

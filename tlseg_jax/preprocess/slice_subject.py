@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
 from tlseg_jax.preprocess.store.records import before_arrays, keep_exclusion, keep_record
@@ -29,7 +29,7 @@ class SliceJob:
     """
 
     files: ScanFiles
-    spec: SliceSpec
+    spec: DatasetSpec
     source: Mapping[str, Mapping[str, Any]]
     fingerprint: str
     folder: Path

@@ -17,10 +17,10 @@ def slice_summary(store: SliceStore) -> str:
     samples = store.samples(store.subjects())
     lines = [
         f"{spec.name}: " + ", ".join(counts).replace("for train,", "for training,"),
-        f"slices: {spec.pixels[0]}x{spec.pixels[1]} pixels, {_scaling(store)}, "
-        f"{spec.neighbours} neighbour(s) on each side",
+        f"slices: {spec.planes.pixels[0]}x{spec.planes.pixels[1]} pixels, {_scaling(store)}, "
+        f"{spec.planes.neighbours} neighbour(s) on each side",
     ]
-    total = len(samples) * spec.pixels[0] * spec.pixels[1]
+    total = len(samples) * spec.planes.pixels[0] * spec.planes.pixels[1]
     for i, structure in enumerate(spec.structures):
         showing = sum(1 for s in samples if s.bits >> i & 1)
         pixels = sum(sum(r["details"]["label_pixels"][structure]) for r in m["subjects"].values())
@@ -43,15 +43,15 @@ def slice_summary(store: SliceStore) -> str:
     )
     if m["unused"]:
         some = ", ".join(m["unused"][:_SHOWN]) + (" ..." if len(m["unused"]) > _SHOWN else "")
-        lines.append(f"not needed for {spec.max_slices} slices: {len(m['unused'])} volume(s), {some}")
+        lines.append(f"not needed for {spec.planes.max_slices} slices: {len(m['unused'])} volume(s), {some}")
     lines.append(f"store: {store.where}")
     return "\n".join(lines)
 
 
 def _scaling(store: SliceStore) -> str:
     spec = store.spec
-    if spec.scaling == "window" and spec.window:
-        return f"window {spec.window[0]:g} to {spec.window[1]:g}"
+    if spec.planes.scaling == "window" and spec.planes.window:
+        return f"window {spec.planes.window[0]:g} to {spec.planes.window[1]:g}"
     return "z-scored by volume"
 
 

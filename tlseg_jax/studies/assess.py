@@ -143,7 +143,7 @@ def assess(
     if split == "test" and not allow_seen:
         refuse_seen(store, saved.description, str(run), ALLOW)
     spec = spec_from_dict(saved.description["spec"], str(run))
-    ours, theirs = spec.spacing, store.spec.spacing
+    ours, theirs = spec.volumes.spacing, store.spec.volumes.spacing
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
         raise InputError(
             f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
@@ -172,7 +172,7 @@ def assess(
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split) | {"distances": distances, "doubts": doubts_in(store, split)}
-    if spec.random_patch:
+    if spec.volumes.random_patch:
         extra["tiles"] = tiles
     results = {s: rows for s, rows in results.items() if rows}  # what no label map of this split marks has none
     extra["together"] = [rows[0].test_set for rows in results.values()]

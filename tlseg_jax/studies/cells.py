@@ -3,7 +3,7 @@
 import dataclasses
 from pathlib import Path
 
-from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.studies.jobs import labelled_name, make_job, make_pretrain_job
 from tlseg_jax.studies.settings import Missing, Precision, Start, Training
 from tlseg_jax.studies.study import REMEDIES, Method, Study
@@ -73,7 +73,7 @@ def pretraining_of(cell: Cell) -> PretrainCell | None:
 
 
 def cell_job(
-    study: Study, cell: Cell | PretrainCell, place: Workplace, spec: AnySpec, precision: Precision
+    study: Study, cell: Cell | PretrainCell, place: Workplace, spec: DatasetSpec, precision: Precision
 ) -> JobSettings:
     """The settings of a cell or of a pre-training, by the one builder of runs (`jobs`).
 

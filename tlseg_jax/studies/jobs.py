@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.settings import Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace
@@ -26,7 +25,7 @@ VOLUMES_ONLY = ("intensity_augmentation", "affine_augmentation", "randomisation"
 
 
 def make_job(
-    place: Workplace, spec: AnySpec, phase: Phase, training: Training, start: Start | None = None
+    place: Workplace, spec: DatasetSpec, phase: Phase, training: Training, start: Start | None = None
 ) -> JobSettings:
     """The settings of one training run.
 
@@ -44,7 +43,7 @@ def make_job(
         raise InputError(f"`n={training.n}` labelled scans is not usable: give 1 or more.")
     recipe = recipe_for(spec, phase, training.recipe, training.recipe_values)
     _refuse_idle(place, spec, training)
-    slices = isinstance(spec, SliceSpec)
+    slices = spec.kind == "slices"
     network = network_for(spec, training.network, training.precision, training.slice_channels)
     steps = training.steps if slices else training.steps or _usual_steps(place, phase, recipe)
     freeze = "none" if start is None else start.freeze or USUAL_FREEZE[spec.kind]
@@ -70,7 +69,7 @@ def make_job(
     )
 
 
-def make_pretrain_job(place: Workplace, spec: AnySpec, training: Training, missing: Missing) -> JobSettings:
+def make_pretrain_job(place: Workplace, spec: DatasetSpec, training: Training, missing: Missing) -> JobSettings:
     """The settings of the pre-training that a run of `training` starts from.
 
     It trains on all scans, and without what is asked for on the target's: validation and remedies. Of slices,
@@ -86,7 +85,7 @@ def make_pretrain_job(place: Workplace, spec: AnySpec, training: Training, missi
       InputError: see `make_job`.
     """
     values = dict(training.recipe_values)
-    if isinstance(spec, SliceSpec):
+    if spec.kind == "slices":
         values = {k: v for k, v in values.items() if k not in ("learning_rate", "batch_size")}
         if missing.pretrain_learning_rate is not None:
             values["learning_rate"] = missing.pretrain_learning_rate
@@ -107,13 +106,13 @@ def make_pretrain_job(place: Workplace, spec: AnySpec, training: Training, missi
     return dataclasses.replace(job, recipe=without_remedies(job.recipe))
 
 
-def recipe_for(spec: AnySpec, phase: Phase, name: str, values: Mapping[str, Any]) -> Recipe:
+def recipe_for(spec: DatasetSpec, phase: Phase, name: str, values: Mapping[str, Any]) -> Recipe:
     """A recipe for a kind of data and a phase, with some of its values changed.
 
     Raises:
       InputError: no recipe has that name or such a value, or a value is of the wrong kind or for other data.
     """
-    slices = isinstance(spec, SliceSpec)
+    slices = spec.kind == "slices"
     chosen = get_slice_recipe(name, phase) if slices else get_recipe(name)
     known = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(chosen) if f.name != "name"}
     losses = SLICE_LOSSES if slices else LOSSES
@@ -132,7 +131,9 @@ def recipe_for(spec: AnySpec, phase: Phase, name: str, values: Mapping[str, Any]
     return dataclasses.replace(chosen, **values)
 
 
-def run_name(spec: AnySpec, training: Training, *parts: str, ending: str | None = None, remedies: bool = True) -> str:
+def run_name(
+    spec: DatasetSpec, training: Training, *parts: str, ending: str | None = None, remedies: bool = True
+) -> str:
     """A run folder's name; what is not the default and makes another model is in it.
 
     Args:
@@ -171,9 +172,9 @@ def _usual_steps(place: Workplace, phase: Phase, recipe: Recipe) -> int:
     return recipe.pretrain_steps if phase == "pretrain" else recipe.finetune_steps
 
 
-def _refuse_idle(place: Workplace, spec: AnySpec, training: Training) -> None:
+def _refuse_idle(place: Workplace, spec: DatasetSpec, training: Training) -> None:
     """Refuse what was given and would do nothing with this kind of data."""
-    if isinstance(spec, SliceSpec):
+    if spec.kind == "slices":
         idle = [name for name, given in (("distances", place.distances), ("tiles", place.tiles != "gaussian")) if given]
     else:
         idle = [name for name in SLICES_ONLY if getattr(training, name) != getattr(Training, name)]
@@ -181,5 +182,5 @@ def _refuse_idle(place: Workplace, spec: AnySpec, training: Training) -> None:
         raise _idle(idle[0], spec)
 
 
-def _idle(name: str, spec: AnySpec) -> InputError:
+def _idle(name: str, spec: DatasetSpec) -> InputError:
     return InputError(f"`{name}` does not go with {spec.kind} such as {spec.name}: leave it out.")

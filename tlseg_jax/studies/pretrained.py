@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tlseg_jax.checkpoints.run_folder import differing, own_folder, read_json
-from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
@@ -18,7 +18,7 @@ from tlseg_jax.train.job_settings import JobSettings
 
 
 def pretrained_run(
-    place: Workplace, pretask: str, spec: AnySpec, training: Training, missing: Missing, execution: Execution
+    place: Workplace, pretask: str, spec: DatasetSpec, training: Training, missing: Missing, execution: Execution
 ) -> Path | None:
     """The run folder of the pre-task's model: that of these settings and data if it has finished, else trained now.
 
@@ -67,7 +67,7 @@ def pretrained_run(
     return pretrain(place, pretask, job, folder, execution, store)
 
 
-def kept_pretraining(place: Workplace, spec: AnySpec, job: JobSettings, folder: Path) -> Path | None:
+def kept_pretraining(place: Workplace, spec: DatasetSpec, job: JobSettings, folder: Path) -> Path | None:
     """The finished pre-training of these settings, where the user's store does not hold the pre-task (any more).
 
     Its data cannot be compared then; only drawn heads are told from scans.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tlseg_jax.checkpoints.run_folder import hold_run, holds, own_folder, read_json
-from tlseg_jax.datasets.spec import PAPER_SPECS
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.evaluate.results import format_summary, keep_results
 from tlseg_jax.evaluate.run_curves import read_curves
 from tlseg_jax.figures.curves import draw_learning_curve
@@ -113,7 +113,7 @@ def finetune(
 
 def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
     """OAS-C, where it is another data set than the task's and shows the same structure."""
-    spec = PAPER_SPECS[UNSEEN]
+    spec = PAPERS[UNSEEN]
     if isinstance(store, SliceStore):
         return []
     if store.spec.name == UNSEEN or store.spec.structures != spec.structures:

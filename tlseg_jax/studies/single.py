@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from tlseg_jax.checkpoints.run_folder import check_settings, own_folder
-from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
@@ -63,7 +63,7 @@ def finetune_task(
     """
     task = named_spec(place, what.task)
     folder: Path | None = None
-    pretask: AnySpec | None = None
+    pretask: DatasetSpec | None = None
     if what.pretrained:
         folder = Path(what.pretrained)
         source = folder.name

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 from tlseg_jax.datasets.factors import is_factor_name
-from tlseg_jax.datasets.lookup import get_any_spec
-from tlseg_jax.datasets.slice_spec import SliceSpec
-from tlseg_jax.datasets.spec import AnySpec, DatasetSpec
+from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.phantoms.abdomen import cohort_spec
 from tlseg_jax.phantoms.abdomen_cohort import VOLUMES, write_abdomens
@@ -63,7 +62,7 @@ class Workplace:
         return elsewhere.current().name(self.store) if self.store else "the built-in cohort"
 
 
-def named_spec(place: Workplace, name: str) -> AnySpec:
+def named_spec(place: Workplace, name: str) -> DatasetSpec:
     """The spec of a prepared data set in the user's store, else of a name in the papers or a TOML file.
 
     A data set may have been prepared under a name of the user's own (`prepare --name`).
@@ -73,10 +72,10 @@ def named_spec(place: Workplace, name: str) -> AnySpec:
     """
     if place.store is not None and is_prepared(place.store / name):
         return open_any_store(place.store / name).spec
-    return get_any_spec(name)
+    return get_spec(name)
 
 
-def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
+def open_store(place: Workplace, spec: DatasetSpec) -> AnyStore:
     """The prepared data set of a spec: the user's, or the built-in cohort's, made if it is missing.
 
     A factor data set (`datasets.factors`) is drawn where the user's store lacks it: nobody's scans are like that.
@@ -88,7 +87,7 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
         return _made(lambda: _cohort(place, spec))
     folder = place.store / spec.name
     if not is_prepared(folder):
-        if isinstance(spec, DatasetSpec) and is_factor_name(spec.name):
+        if is_factor_name(spec.name):
             return _made(lambda: _cohort_of_heads(place, spec))
         raise InputError(
             f"{place.store_name} holds no prepared data set '{spec.name}': run 'python -m experiments.prepare "
@@ -100,13 +99,13 @@ def open_store(place: Workplace, spec: AnySpec) -> AnyStore:
             f"The prepared data set {store.where} is one of {store.spec.kind} and '{spec.name}' is one of {spec.kind}: "
             "prepare it again under another name."
         )
-    if isinstance(spec, DatasetSpec):
+    if spec.kind == "volumes":
+        there, here = store.spec.to_dict(), spec.to_dict()
         for field in ("structures", "space", "skull_strip", "random_patch", "split_group"):
-            there, asked = getattr(store.spec, field), getattr(spec, field)
-            if there != asked:
+            if (theirs := there[field]) != (ours := here[field]):
                 raise InputError(
                     f"The prepared data set {store.where} was made from another description of '{spec.name}' "
-                    f"({field} is {there!r} there and {asked!r} here): prepare it again under another name."
+                    f"({field} is {theirs!r} there and {ours!r} here): prepare it again under another name."
                 )
     log.info(f"{spec.name}: using the prepared data set {store.where}.")
     return store
@@ -119,8 +118,8 @@ def _made(make: Callable[[], AnyStore]) -> AnyStore:
     return open_any_store(processes.chief(lambda: elsewhere.current().name(make().folder.absolute())))
 
 
-def _cohort(place: Workplace, spec: AnySpec) -> AnyStore:
-    return _cohort_of_slices(place, spec) if isinstance(spec, SliceSpec) else _cohort_of_heads(place, spec)
+def _cohort(place: Workplace, spec: DatasetSpec) -> AnyStore:
+    return _cohort_of_slices(place, spec) if spec.kind == "slices" else _cohort_of_heads(place, spec)
 
 
 def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
@@ -137,7 +136,7 @@ def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
     )
     log.info(
         f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic heads, already in "
-        f"{spec.space} space at {place.cohort_spacing:g} mm, so nothing is registered; "
+        f"{spec.volumes.space} space at {place.cohort_spacing:g} mm, so nothing is registered; "
         "scores on them mean nothing for patients."
     )
     return prepare_dataset(
@@ -150,18 +149,21 @@ def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
     )
 
 
-def _cohort_of_slices(place: Workplace, spec: SliceSpec) -> SliceStore:
+def _cohort_of_slices(place: Workplace, spec: DatasetSpec) -> SliceStore:
     small = cohort_spec(spec)
     if place.cohort_test is not None:
-        small = dataclasses.replace(small, test_volumes=place.cohort_test)
-    train = VOLUMES[spec.name] - cohort_spec(spec).test_volumes if place.cohort_train is None else place.cohort_train
+        small = small.changed(test_volumes=place.cohort_test)
+    grid = small.planes
+    usual = VOLUMES[spec.name] - cohort_spec(spec).planes.test_volumes
+    train = usual if place.cohort_train is None else place.cohort_train
     folder = place.workdir / "cohort" / spec.name
     made = folder.exists()
     source = write_abdomens(
-        small, folder, volumes=train + small.test_volumes, workers=place.workers, progress=place.progress
+        small, folder, volumes=train + grid.test_volumes, workers=place.workers, progress=place.progress
     )
     log.info(
         f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic abdomens of "
-        f"{small.pixels[0]}x{small.pixels[1]} pixels ({small.modality}); scores on them mean nothing for patients."
+        f"{grid.pixels[0]}x{grid.pixels[1]} pixels ({grid.modality}); "
+        f"scores on them mean nothing for patients."
     )
     return prepare_slices(small, source, place.workdir / "store", workers=place.workers, progress=place.progress)

@@ -54,9 +54,9 @@ class PatchData:
     def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
         """What the data are, for the list of settings."""
         spec, box = self.store.spec, self.box
-        size = "x".join(map(str, box.size if box else spec.patch_size))
+        size = "x".join(map(str, box.size if box else spec.volumes.patch_size))
         return {
-            "data": f"{self.store.where} ({spec.shown}, {spec.space} space)",
+            "data": f"{self.store.where} ({spec.shown}, {spec.volumes.space} space)",
             "patch": f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}"),
             "labelled scans": f"{len(subjects)}: " + ", ".join(subjects),
         }
@@ -78,7 +78,7 @@ class PatchData:
     def program_key(self) -> Hashable:
         """The shape of a patch and the augmentation."""
         spec = self.store.spec
-        size = self.box.size if self.box else spec.patch_size
+        size = self.box.size if self.box else spec.volumes.patch_size
         return ("volumes", size, self._augmentation(), len(spec.structures), spec.exclusive, self._partial)
 
     def _augmentation(self) -> Augmentation:
@@ -146,7 +146,7 @@ class PatchData:
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch, for counting FLOPs."""
-        shape = (self.job.recipe.batch_size, *(self.box.size if self.box else self.store.spec.patch_size))
+        shape = (self.job.recipe.batch_size, *(self.box.size if self.box else self.store.spec.volumes.patch_size))
         shapes = {"image": jax.ShapeDtypeStruct(shape, np.float16), "label": jax.ShapeDtypeStruct(shape, np.uint8)}
         if self._partial:
             marks = (self.job.recipe.batch_size, len(self.store.spec.structures))

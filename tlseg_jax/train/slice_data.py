@@ -77,9 +77,9 @@ class SliceData:
         shows = ", ".join(
             f"{sum(s.bits >> i & 1 for s in samples)} with {name}" for i, name in enumerate(spec.structures)
         )
-        size = "x".join(map(str, spec.pixels))
+        size = "x".join(map(str, spec.planes.pixels))
         return {
-            "data": f"{self.store.where} ({spec.modality}, {', '.join(spec.structures)})",
+            "data": f"{self.store.where} ({spec.planes.modality}, {', '.join(spec.structures)})",
             "slices": f"{len(samples)} of {size} pixels ({shows})",
             "labelled scans": f"{len(subjects)}: " + ", ".join(subjects),
         }
@@ -108,7 +108,7 @@ class SliceData:
 
     def program_key(self) -> Hashable:
         """The shape of a batch; the loss is the recipe's, of the network's outputs."""
-        return ("slices", self.store.spec.pixels, self._regions is not None)
+        return ("slices", self.store.spec.planes.pixels, self._regions is not None)
 
     def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or of which slices are in them."""
@@ -135,7 +135,7 @@ class SliceData:
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
         """What `cache` would take."""
-        pixels = len(self.store.samples(subjects)) * math.prod(self.store.spec.pixels)
+        pixels = len(self.store.samples(subjects)) * math.prod(self.store.spec.planes.pixels)
         return pixels * (2 * self.network.channels + 1 + (self._regions is not None))
 
     def why_no_features(self, levels: int) -> str | None:
@@ -150,7 +150,7 @@ class SliceData:
 
         shapes: dict[str, Any] = self.batch_shapes()
         count = self.job.recipe.batch_size
-        image = feature_shapes(self.network, levels, self.store.spec.pixels, count)
+        image = feature_shapes(self.network, levels, self.store.spec.planes.pixels, count)
         return {"features": image} | {k: v for k, v in shapes.items() if k != "image"}
 
     def feature_bytes(self, subjects: Sequence[str], levels: int) -> int:
@@ -158,7 +158,9 @@ class SliceData:
         from tlseg_jax.input.feature_cache import feature_bytes
 
         count = len(self.store.samples(subjects))
-        return feature_bytes(self.network, levels, self.store.spec.pixels, count, region=self._regions is not None)
+        return feature_bytes(
+            self.network, levels, self.store.spec.planes.pixels, count, region=self._regions is not None
+        )
 
     def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
         """Features of every slice, on the device."""
@@ -170,7 +172,7 @@ class SliceData:
 
     def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and types of a batch, for counting FLOPs."""
-        shape = (self.job.recipe.batch_size, *self.store.spec.pixels)
+        shape = (self.job.recipe.batch_size, *self.store.spec.planes.pixels)
         shapes = {
             "image": jax.ShapeDtypeStruct((*shape, self.network.channels), np.float16),
             "label": jax.ShapeDtypeStruct(shape, np.uint8),

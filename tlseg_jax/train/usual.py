@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from tlseg_jax.datasets.spec import AnySpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
@@ -18,7 +18,7 @@ COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 120}
 """Lengths for the built-in cohort, whose easier heads need no more and whose run should end in minutes."""
 
 
-def network_for(spec: AnySpec, name: str | None, precision: str, channels: int = 1) -> UNetConfig:
+def network_for(spec: DatasetSpec, name: str | None, precision: str, channels: int = 1) -> UNetConfig:
     """The network for a data set, with its outputs.
 
     Args:

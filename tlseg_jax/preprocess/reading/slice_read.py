@@ -16,7 +16,7 @@ from jaxtyping import Float32, UInt8
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.reading.header import Header, no_geometry, read_header
 from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
@@ -69,7 +69,7 @@ class SliceVolume:
     doubts: dict[str, str]
 
 
-def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) -> SliceVolume:
+def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) -> SliceVolume:
     """Read and check one volume and take the slices that `spec` asks for.
 
     Args:
@@ -104,10 +104,10 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
         names = " or ".join(spec.structures)
         raise fault(files.label, f"has no slice that shows {names}", "label it, leave it out, or check `structures`")
 
-    wanted = 0 if every_slice else spec.with_structure
+    wanted = 0 if every_slice else spec.planes.with_structure
     shows_any = [bool(row.any()) for row in shows]
-    chosen = choose_slices(shows_any, wanted, spec.without_structure)
-    z = chosen if every_slice else with_neighbours(chosen, sides[2], spec.neighbours)
+    chosen = choose_slices(shows_any, wanted, spec.planes.without_structure)
+    z = chosen if every_slice else with_neighbours(chosen, sides[2], spec.planes.neighbours)
 
     canonical = canonical_affine(header.affine, header.shape)
     mm = np.linalg.norm(canonical[:3, :3], axis=0)
@@ -119,7 +119,7 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     if label is not None:
         labelled = statistics.sampled(label.bits) > 0
         whole = apply_orientation(label.bits, orientation)
-        bits = np.empty((len(z), *spec.pixels), np.uint8)
+        bits = np.empty((len(z), *spec.planes.pixels), np.uint8)
         for n, slice_ in enumerate(z):
             bits[n] = resizer.label(whole[:, :, slice_], len(spec.structures))
         label_voxels = {
@@ -129,10 +129,10 @@ def read_volume(files: ScanFiles, spec: SliceSpec, every_slice: bool = False) ->
     digest = VoxelDigest(header.shape)
     planes = _wanted_planes(files.image, header, orientation, z, statistics, digest, clock)
     scaling = scaling_of(files.image, statistics, spec)
-    image = np.empty((len(z), *spec.pixels), np.float32)
+    image = np.empty((len(z), *spec.planes.pixels), np.float32)
     for n in range(len(z)):
         image[n] = resizer.image(scaling.apply(planes.pop(0)), scaling.lowest)
-    lacks = fewer_than_asked(chosen, shows_any, wanted, spec.without_structure)
+    lacks = fewer_than_asked(chosen, shows_any, wanted, spec.planes.without_structure)
     doubts = {
         "seem not to be in Hounsfield units": not_hounsfield(files.image, statistics, spec, labelled),
         "have no geometry": no_geometry(files.image, header.affine, header.shape),
@@ -189,7 +189,7 @@ def _depth_axis(orientation: NDArray[Any]) -> int:
     return int(np.flatnonzero(orientation[:, 0] == 2)[0])
 
 
-def _millilitres(label: LabelBits | None, header: Header, spec: SliceSpec) -> dict[str, float]:
+def _millilitres(label: LabelBits | None, header: Header, spec: DatasetSpec) -> dict[str, float]:
     if label is None:
         return {}
     voxel = abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000

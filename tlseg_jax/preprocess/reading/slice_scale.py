@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.slice_spec import ABDOMEN_WINDOW, SliceSpec
+from tlseg_jax.datasets.spec import ABDOMEN_WINDOW, DatasetSpec
 from tlseg_jax.preprocess.reading.scan_file import fault
 
 PERCENTILES = (0.5, 99.5)
@@ -90,10 +90,10 @@ class Statistics:
         return np.concatenate(self._parts).astype(np.float64)
 
 
-def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> SliceScale:
+def scaling_of(path: Path, statistics: Statistics, spec: DatasetSpec) -> SliceScale:
     """How this volume's values are scaled.
 
-    "window": clipped to `spec.window`, which becomes -1 to 1. "zscore": clipped to the volume's 0.5 and 99.5
+    "window": clipped to `spec.planes.window`, which becomes -1 to 1. "zscore": clipped to the volume's 0.5 and 99.5
     percentiles, then standardised by the mean and the standard deviation of the clipped values.
 
     Raises:
@@ -101,9 +101,9 @@ def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> SliceScal
     """
     if statistics.minimum == statistics.maximum:
         raise fault(path, f"is constant (every voxel is {statistics.minimum:g})", "export the scan again")
-    if spec.scaling == "window":
-        assert spec.window is not None
-        low, high = spec.window
+    if spec.planes.scaling == "window":
+        assert spec.planes.window is not None
+        low, high = spec.planes.window
         return SliceScale(low, high, (low + high) / 2, (high - low) / 2)
     sample = statistics.sample
     low, high = (float(v) for v in np.percentile(sample, PERCENTILES))
@@ -117,7 +117,7 @@ def scaling_of(path: Path, statistics: Statistics, spec: SliceSpec) -> SliceScal
 
 
 def not_hounsfield(
-    path: Path, statistics: Statistics, spec: SliceSpec, labelled: Bool[np.ndarray, " voxels"] | None = None
+    path: Path, statistics: Statistics, spec: DatasetSpec, labelled: Bool[np.ndarray, " voxels"] | None = None
 ) -> str:
     """A warning where a CT's values are not those that its window is for, such as HU; else empty.
 
@@ -130,20 +130,20 @@ def not_hounsfield(
       spec: the data set.
       labelled: for each voxel of `statistics.sample` whether it is of a structure, where that is known.
     """
-    if spec.modality != "CT" or spec.scaling != "window":
+    if spec.planes.modality != "CT" or spec.planes.scaling != "window":
         return ""
-    assert spec.window is not None
-    low, high = spec.window
+    assert spec.planes.window is not None
+    low, high = spec.planes.window
     sample = statistics.sample
     body = sample[sample > low]
     flat = body >= high
-    if spec.window == ABDOMEN_WINDOW and body.size:
+    if spec.planes.window == ABDOMEN_WINDOW and body.size:
         flat |= (body == body.min()) | (body == body.max())
     lost = float(flat.mean()) if body.size else 1.0
     of_label = sample[labelled] if labelled is not None and labelled.any() else np.empty(0)
     label_lost = float(np.mean((of_label <= low) | (of_label >= high))) if of_label.size else 0.0
     # A window of the user's own may be as narrow as the user likes, if the values reach down to it.
-    own = spec.window != ABDOMEN_WINDOW
+    own = spec.planes.window != ABDOMEN_WINDOW
     unreached = own and statistics.minimum > max(low, AIR)
     if lost <= (1 + own) * SATURATED and label_lost <= 2 * SATURATED and not unreached:
         return ""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.slice_spec import SliceSpec
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.reading.header import Header, places_of, with_name
 from tlseg_jax.preprocess.reading.planes import Clock, stream_planes, whole_numbers
 from tlseg_jax.preprocess.reading.scan_file import fault
@@ -30,7 +30,7 @@ class LabelBits:
     voxels: tuple[int, ...]
 
 
-def read_label_bits(path: Path, header: Header, spec: SliceSpec, clock: Clock) -> LabelBits:
+def read_label_bits(path: Path, header: Header, spec: DatasetSpec, clock: Clock) -> LabelBits:
     """A label map of any stored type as one byte a voxel.
 
     Raises:
@@ -48,7 +48,7 @@ def read_label_bits(path: Path, header: Header, spec: SliceSpec, clock: Clock) -
     for k in range(header.shape[2]):
         counts += np.bincount(bits[:, :, k].ravel(order="K"), minlength=256)
     strangers = sorted(found - {0})
-    if strangers and spec.other_values == "refuse":
+    if strangers and spec.planes.other_values == "refuse":
         named = ", ".join(with_name(header, v) for v in strangers[:_NAMED_VALUES])
         more = f" and {len(strangers) - _NAMED_VALUES} more" if len(strangers) > _NAMED_VALUES else ""
         values_of = zip(spec.structures, spec.label_values, strict=True)

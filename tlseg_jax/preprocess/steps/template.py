@@ -32,12 +32,12 @@ def mni305_grid(spec: DatasetSpec) -> Grid:
     the voxel centres move. A spec without spacing divides that field of view by its dimensions.
     """
     full = np.array(MNI305_DIMENSIONS, float)
-    dims = np.array(spec.dimensions, float)
-    spacing = np.array(spec.spacing if spec.spacing is not None else full / dims)
+    dims = np.array(spec.volumes.dimensions, float)
+    spacing = np.array(spec.volumes.spacing if spec.volumes.spacing is not None else full / dims)
     centre = np.array(MNI305_ORIGIN) + (full - 1) / 2
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = centre - spacing * (dims - 1) / 2
-    return Grid(spec.dimensions, affine)
+    return Grid(spec.volumes.dimensions, affine)
 
 
 def native_grid(
@@ -57,12 +57,12 @@ def native_grid(
       scan_affine: (4, 4) scan voxel -> world RAS mm.
       foreground: scan_shape bool, the head.
     """
-    dims = np.array(spec.dimensions, float)
-    if spec.spacing is not None:
+    dims = np.array(spec.volumes.dimensions, float)
+    if spec.volumes.spacing is not None:
         centre = scan_affine[:3] @ [*ndimage.center_of_mass(foreground), 1.0]
-        affine = np.diag([*spec.spacing, 1.0])
-        affine[:3, 3] = centre - np.array(spec.spacing) * (dims - 1) / 2
-        return Grid(spec.dimensions, affine)
+        affine = np.diag([*spec.volumes.spacing, 1.0])
+        affine[:3, 3] = centre - np.array(spec.volumes.spacing) * (dims - 1) / 2
+        return Grid(spec.volumes.dimensions, affine)
     import nibabel as nib
 
     canonical = nib.orientations.io_orientation(scan_affine)
@@ -72,7 +72,7 @@ def native_grid(
     shape[canonical[:, 0].astype(int)] = scan_shape
     scale = np.diag([*(shape / dims), 1.0])
     scale[:3, 3] = (shape / dims - 1) / 2  # the borders coincide, not the centres of the first voxels
-    return Grid(spec.dimensions, affine @ scale)
+    return Grid(spec.volumes.dimensions, affine @ scale)
 
 
 @functools.cache

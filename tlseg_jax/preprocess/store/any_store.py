@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tlseg_jax.datasets.lookup import get_any_spec
+from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store, is_prepared, read_manifest
 from tlseg_jax.runtime import elsewhere
@@ -30,6 +30,6 @@ def open_named_store(root: Path, name: str) -> AnyStore:
     A store may have been prepared under another name (`prepare --name`): that folder's name works too.
 
     Raises:
-      InputError: see `open_any_store` and `get_any_spec`.
+      InputError: see `open_any_store` and `get_spec`.
     """
-    return open_any_store(root / (name if is_prepared(root / name) else get_any_spec(name).name))
+    return open_any_store(root / (name if is_prepared(root / name) else get_spec(name).name))

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float16, Shaped, UInt8
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.slice_spec import SliceSpec, slice_spec_from_dict
+from tlseg_jax.datasets.lookup import spec_from_dict
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.store.store import BaseStore, write_arrays
 from tlseg_jax.runtime.errors import InputError
@@ -73,7 +74,7 @@ class SliceStore(BaseStore):
           InputError: there is no manifest, or not one of ours, or one of a data set of volumes.
         """
         super().__init__(folder, manifest)
-        self.spec: SliceSpec = slice_spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
+        self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
 
     def samples(self, subjects: Sequence[str]) -> tuple[Sample, ...]:
         """The samples of these volumes: the volumes as given, in each from the feet upwards."""
@@ -143,8 +144,8 @@ class SliceStore(BaseStore):
             wanted = [min(max(r["planes"][p] + k, 0), depth - 1) for k in range(-reach, reach + 1)]
             if not all(z in at for z in wanted):
                 raise InputError(
-                    f"{self.where} holds {self.spec.neighbours} slice(s) on each side of a sample and {channels} "
-                    f"channels need {reach}: prepare it with `neighbours={reach}`."
+                    f"{self.where} holds {self.spec.planes.neighbours} slice(s) on each side of a sample and "
+                    f"{channels} channels need {reach}: prepare it with `neighbours={reach}`."
                 )
             rows.append([at[z] for z in wanted])
         return np.array(rows, np.intp).reshape(-1, channels)
