@@ -29,13 +29,13 @@ from tlseg_jax.geometry import Box
 from tlseg_jax.models.networks import get_network, init_variables
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.train.boxes import Boxes
 from tlseg_jax.train.dispatch import Dispatch, cache_room
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.readings import LAG
 from tlseg_jax.train.step import make_train_step
-from tlseg_jax.train.task_data import TaskData, task_data
+from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)
@@ -105,10 +105,12 @@ def forms(
 def measure(store: AnyStore, network: str, small: bool, steps: Sequence[int], rounds: int) -> dict[str, Any]:
     """One network on one data set; `small` takes patches of 16x16x16 from the middle of the store's."""
     job, subjects = job_for(store, network), store.subjects("train")
-    data = task_data(store, job, None)
-    if small and isinstance(data, PatchData) and data.box:
-        x, y, z = (a + (n - s) // 2 for a, n, s in zip(data.box.start, data.box.size, SMALL, strict=True))
-        data.box = Box((x, y, z), SMALL)
+    data = TaskData(store, job, None)
+    if small and isinstance(data.sampler, Boxes) and data.sampler.box:
+        x, y, z = (
+            a + (n - s) // 2 for a, n, s in zip(data.sampler.box.start, data.sampler.box.size, SMALL, strict=True)
+        )
+        data.sampler.box, data.sampler.sides = Box((x, y, z), SMALL), SMALL
     turns = alternate(forms(data, job, subjects, steps), rounds, warmup=1)
     seconds = {name: [s / (calls() * max(steps)) for s in all_] for name, all_ in turns.items()}
     shape = data.batch_shapes()["image"].shape

@@ -32,7 +32,7 @@ from tlseg_jax.models.networks import get_network, init_variables
 from tlseg_jax.train.dispatch import Dispatch, cache_room
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
-from tlseg_jax.train.step import Step, make_train_step, patch_inputs, slice_inputs, step_flops
+from tlseg_jax.train.step import Step, batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 from tlseg_jax.transfer.frozen_levels import frozen_levels
 
@@ -99,7 +99,7 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
     optimiser = make_optimiser(
         get_slice_recipe("default", "finetune") if flat else get_recipe("default"), STEPS, labels
     )
-    inputs = slice_inputs(len(config.outputs)) if flat else patch_inputs(Augmentation(flip_left_right=True))
+    inputs = batch_inputs(Augmentation(flip_left_right=not flat))
 
     def step(levels: int, **how: Any) -> Step:
         return make_train_step(

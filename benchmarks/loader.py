@@ -44,7 +44,7 @@ from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.readings import LAG
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
 from tlseg_jax.train.step import make_train_step
-from tlseg_jax.train.task_data import task_data
+from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)
@@ -84,7 +84,7 @@ def read_rates(store: AnyStore, network: str, workers: list[int], rounds: int) -
     streams: dict[str, tuple[Iterator[Any], list[float]]] = {}
     for threads, processes in [*((t, 0) for t in THREADS), *((2, w) for w in workers)]:
         name = f"{threads} thread{'s' * (threads > 1)}" + (f", {processes} processes" if processes else "")
-        data = task_data(store, job_for(store, network, threads, processes), None)
+        data = TaskData(store, job_for(store, network, threads, processes), None)
         streams[name] = (data.batches(subjects), [])
 
     def read(stream: Iterator[Any], rates: list[float]) -> None:
@@ -110,7 +110,7 @@ def training_turns(
       have waited as long.
     """
     job, subjects = job_for(store, network), store.subjects("train")
-    data = task_data(store, job, None)
+    data = TaskData(store, job, None)
     variables = init_variables(job.network, jax.random.key(0))
     labels = label_parameters(variables["params"], get_rules("none"))
     optimiser = make_optimiser(job.recipe, 10_000, labels)
@@ -150,7 +150,7 @@ def training_turns(
 def measure(store: AnyStore, network: str, workers: list[int], rounds: int, block: int) -> dict[str, Any]:
     """One data set and network; see the module."""
     job = job_for(store, network)
-    data = task_data(store, job, None)
+    data = TaskData(store, job, None)
     rates = read_rates(store, network, workers, min(rounds, 3))
     turns, waited = training_turns(store, network, block)
     seconds = {n: [s / block for s in all_] for n, all_ in alternate(turns, rounds, warmup=1).items()}

@@ -50,7 +50,7 @@ from tlseg_jax.train.liveness import count_bytes
 from tlseg_jax.train.memory import POLICIES
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
-from tlseg_jax.train.step import Step, make_train_step, patch_inputs, slice_inputs
+from tlseg_jax.train.step import Step, batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)
@@ -102,7 +102,7 @@ def abstract(case: Case, lowering: Lowering | None = None) -> tuple[Step, Any, A
     recipe = get_recipe("default") if volumes else get_slice_recipe("default", "pretrain")
     optimiser = make_optimiser(recipe, STEPS, labels)
     state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
-    inputs = patch_inputs() if volumes else slice_inputs(len(config.outputs))
+    inputs = batch_inputs()
     step = make_train_step(
         config, optimiser, objective(config), labels, inputs=inputs, remat=case.remat, lowering=lowering
     )

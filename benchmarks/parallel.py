@@ -28,11 +28,11 @@ from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.models.networks import get_network, init_variables, variable_shapes
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.step import Batch, Step, make_train_step, patch_inputs
+from tlseg_jax.train.step import Batch, Step, batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)
@@ -83,9 +83,9 @@ def build(
     step = make_train_step(
         config,
         optimiser,
-        get_loss(recipe.loss),
+        label_loss(recipe.loss),
         labels,
-        inputs=patch_inputs(augmentation),
+        inputs=batch_inputs(augmentation),
         lowering="native",
         parallel=parallel,
     )

@@ -20,11 +20,10 @@ from tlseg_jax.models.networks import get_network, init_variables, is_exclusive
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.device_memory import out_of_memory
-from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
-from tlseg_jax.train.slice_losses import get_slice_loss
-from tlseg_jax.train.step import Batch, Objective, Step, make_train_step, patch_inputs, slice_inputs, step_flops
+from tlseg_jax.train.step import Batch, Objective, Step, batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 STEPS = 10_000
@@ -73,10 +72,9 @@ def random_batch(config: UNetConfig, shape: tuple[int, ...], batch: int) -> Batc
 
 def objective(config: UNetConfig) -> Objective:
     """The default recipe's loss of a network."""
-    if is_exclusive(config):
-        return get_loss(get_recipe("default").loss)
-    loss = get_slice_loss(get_slice_recipe("default", "pretrain").loss, config.outputs)
-    return lambda logits, target: loss(logits, *target)
+    exclusive = is_exclusive(config)
+    recipe = get_recipe("default") if config.dimensions == 3 else get_slice_recipe("default", "pretrain")
+    return label_loss(recipe.loss, config.outputs[exclusive:], exclusive)
 
 
 def assemble(
@@ -96,11 +94,10 @@ def assemble(
     labels = label_parameters(variables["params"], get_rules(freeze))
     recipe = get_recipe("default") if config.dimensions == 3 else get_slice_recipe("default", "pretrain")
     optimiser = make_optimiser(recipe, STEPS, labels)
-    inputs = patch_inputs() if config.dimensions == 3 else slice_inputs(len(config.outputs))
 
     def make(lowering: Lowering | None) -> Step:
         return make_train_step(
-            config, optimiser, objective(config), labels, inputs=inputs, remat=remat, lowering=lowering
+            config, optimiser, objective(config), labels, inputs=batch_inputs(), remat=remat, lowering=lowering
         )
 
     # The step gives its state away, and a buffer only goes once: the state gets copies of its own.

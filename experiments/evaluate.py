@@ -10,13 +10,12 @@ from experiments import cli, cluster_flags, compilation_flags
 from tlseg_jax.checkpoints.run_folder import hold_run
 from tlseg_jax.commands import flags
 from tlseg_jax.commands.settings import Named
-from tlseg_jax.evaluate.results import ScoreSpace, format_summary
+from tlseg_jax.evaluate.readers import ScoreSpace
+from tlseg_jax.evaluate.results import format_summary
 from tlseg_jax.preprocess.store.any_store import open_named_store
-from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import assess
-from tlseg_jax.studies.assess_slices import assess_slices
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.shared_model import load_shared_model
 
@@ -53,29 +52,18 @@ def main() -> None:
     store = open_named_store(root, name)
     chief = processes.is_chief()
     with hold_run(run):
-        if isinstance(store, SliceStore):
-            if measured["distances"]:
-                raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
-            entries = assess_slices(
-                run,
-                saved,
-                store,
-                split=scoring.split,
-                progress=chief,
-                allow_seen=scoring.allow_seen,
-                space=scoring.space,
-            )
-        else:
-            entries = assess(
-                run,
-                saved,
-                store,
-                split=scoring.split,
-                space=scoring.space,
-                progress=chief,
-                allow_seen=scoring.allow_seen,
-                **measured,
-            )
+        if store.spec.kind == "slices" and measured["distances"]:
+            raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
+        entries = assess(
+            run,
+            saved,
+            store,
+            split=scoring.split,
+            space=scoring.space,
+            progress=chief,
+            allow_seen=scoring.allow_seen,
+            **measured,
+        )
     if chief:
         print(format_summary(entries))
         entry = next(iter(entries.values()))

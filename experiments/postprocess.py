@@ -20,7 +20,7 @@ from tlseg_jax.preprocess.store.any_store import open_named_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.train.predictors import load_slice_predictor
+from tlseg_jax.train.predictors import load_predictor
 from tlseg_jax.train.seen import refuse_seen, seen_subjects
 
 
@@ -60,7 +60,7 @@ def main() -> None:
             "are needed: give the data set that the run was trained on."
         )
     refuse_seen(store, saved.description, str(run))
-    predictor = load_slice_predictor(saved)
+    predictor = load_predictor(saved)
     outputs, channels = saved.config.outputs, saved.config.channels
     for volumes in (train, test):  # faults of either before the work on the first
         predicted_volumes(store, volumes, predictor, outputs, channels, structure, progress=False)

@@ -6,6 +6,7 @@ python -m experiments.predict --run=MODEL --input=scan.nii.gz --output=seg.nii.g
 python -m experiments.predict --run=MODEL/model.stablehlo --input=scan.nii.gz --output=seg.nii.gz
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,6 @@ from tlseg_jax.evaluate.label_map import SAME, check_output, make_folder
 from tlseg_jax.evaluate.predict import Prediction, predict_scan
 from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.evaluate.predict_once import Once
-from tlseg_jax.evaluate.predict_slices import predict_slices_scan
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.layouts.layouts import find_scans, no_subject_left
@@ -75,7 +75,7 @@ def main() -> None:
     saved = load_any_model(run)
     if saved.description["synthetic"]:
         print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
-    segment = _slice_segmenter(run, saved) if saved.config.dimensions == 2 else _volume_segmenter(run, saved)
+    segment = _segmenter(run, saved)
     forest = file_digest(run / "postprocess" / "forest.json") if POSTPROCESS.value else None
     tiles = TILES.value("tiles")
     model = {"digest": saved.digest, "tiles": tiles, "registration": REGISTRATION.value, "forest": forest}
@@ -103,36 +103,37 @@ def main() -> None:
         print("It was there already, of the same scan by the same model, and was left as it is.")
 
 
-def _volume_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
-    """A 3D network with the preprocessing of its training data."""
+def _segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
+    """A network with the preprocessing of its training data, and, of a 2D one, the forest of `postprocess` if asked."""
+    d = saved.description
+    spec, predictor, tiles = spec_from_dict(d["spec"], str(run)), saved.predictor(), TILES.value("tiles")
+    if spec.kind == "slices":
+        for flag in (MASK, REGISTRATION):
+            if flag.value:
+                raise InputError(f"--{flag.name} goes with 3D runs, and {run} is 2D: leave it out.")
+        forest, cleaned = None, ""
+        if POSTPROCESS.value:
+            if saved.kind != "run":
+                raise InputError(f"--postprocess goes with run folders, as {run} holds no forest: leave it out.")
+            folder = run / "postprocess"
+            forest, cleaned = load_forest(folder), str(read_json(folder / "effect.json")["structure"])
+        return functools.partial(
+            predict_scan,
+            spec=spec,
+            box=None,
+            settings=None,
+            predictor=predictor,
+            channels=saved.config.channels,
+            forest=forest,
+            cleaned=cleaned,
+        )
     if POSTPROCESS.value:
         raise InputError(f"--postprocess goes with 2D runs, and {run} is 3D: leave it out.")
-    tiles = TILES.value("tiles")
-    d = saved.description
-    spec = spec_from_dict(d["spec"], str(run))
     box = Box.from_dict(d["patch_box"]) if d["patch_box"] else None
     settings = PrepareSettings.from_dict(d["prepare"])
     if REGISTRATION.value:
         settings = PrepareSettings.from_dict(settings.to_dict() | {"registration": REGISTRATION.value})
-    predictor = saved.predictor()
-    return lambda files: predict_scan(files, spec, box, settings, predictor, tiles)
-
-
-def _slice_segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
-    """A 2D network, and the forest that `postprocess` trained for it where that is asked for."""
-    for flag in (MASK, REGISTRATION):
-        if flag.value:
-            raise InputError(f"--{flag.name} goes with 3D runs, and {run} is 2D: leave it out.")
-    channels = saved.config.channels
-    spec = spec_from_dict(saved.description["spec"], str(run))
-    predictor = saved.predictor()
-    forest, cleaned = None, ""
-    if POSTPROCESS.value:
-        if saved.kind != "run":
-            raise InputError(f"--postprocess goes with run folders, as {run} holds no forest: leave it out.")
-        folder = run / "postprocess"
-        forest, cleaned = load_forest(folder), str(read_json(folder / "effect.json")["structure"])
-    return lambda files: predict_slices_scan(files, spec, predictor, channels, forest=forest, cleaned=cleaned)
+    return functools.partial(predict_scan, spec=spec, box=box, settings=settings, predictor=predictor, tiles=tiles)
 
 
 def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Prediction], model: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from benchmarks.peers.carry import Arrays, carry
 from benchmarks.peers.case import CHECKED, Case
 from benchmarks.steps import assemble, objective, random_batch
 from tlseg_jax.models.networks import get_network, init_variables
-from tlseg_jax.train.step import patch_inputs, slice_inputs
+from tlseg_jax.train.step import batch_inputs
 
 
 def channels_first(x: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -71,8 +71,7 @@ class Ours:
         config = dataclasses.replace(self.config, dtype=dtype, dropout=0.0)
         count, sides = CHECKED[config.dimensions]
         batch = random_batch(config, sides, count)
-        take = patch_inputs() if config.dimensions == 3 else slice_inputs(len(config.outputs))
-        image, target = take(batch, jnp.int32(0), 0)
+        image, target = batch_inputs()(batch, jnp.int32(0), 0)
         variables = init_variables(self.config, jax.random.key(draw))
         variables["params"] = _off_the_edge(variables["params"])
         loss, module = objective(config), config.module()

@@ -76,7 +76,7 @@ def patch_loss(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def slice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """`slice_losses.binary_cross_entropy`: (batch, outputs, x, y) both -> scalar."""
+    """`losses.cross_entropy` of sigmoids: (batch, outputs, x, y) both -> scalar."""
     return F.binary_cross_entropy_with_logits(logits.float(), target)
 
 

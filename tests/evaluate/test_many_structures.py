@@ -49,7 +49,7 @@ def test_each_structure_is_scored_by_itself(tmp_path: Path) -> None:
     def keep(row: SubjectRow, mask: NDArray[np.bool_]) -> None:
         masks[row.structure](row, mask)
 
-    results = evaluate_store(store, "test", store.spec, WHOLE, halves, keep=keep, progress=False)
+    results = evaluate_store(store, "test", store.spec, WHOLE, halves, keep=keep, progress=False).rows
     assert list(results) == list(HALVES)
     for i, (structure, rows) in enumerate(results.items()):
         assert {r.test_set for r in rows} == {f"tiny_{structure}"} and {r.structure for r in rows} == {structure}
@@ -63,14 +63,14 @@ def test_each_structure_is_scored_by_itself(tmp_path: Path) -> None:
 
 def test_what_a_map_does_not_mark_has_no_row(tmp_path: Path) -> None:
     store = write_halves(tmp_path / "s", marked={"sub-4": ["half_right"]})
-    results = evaluate_store(store, "test", store.spec, WHOLE, halves, progress=False)
+    results = evaluate_store(store, "test", store.spec, WHOLE, halves, progress=False).rows
     assert [r.subject for r in results["half_left"]] == ["sub-5"]
     assert [r.subject for r in results["half_right"]] == ["sub-4", "sub-5"]
 
 
 def test_where_nobody_looked_nothing_counts(tmp_path: Path) -> None:
     store = write_halves(tmp_path / "s", unlooked=True)
-    for i, rows in enumerate(evaluate_store(store, "test", store.spec, WHOLE, halves, progress=False).values()):
+    for i, rows in enumerate(evaluate_store(store, "test", store.spec, WHOLE, halves, progress=False).rows.values()):
         for row in rows:
             codes = store.label(row.subject)
             looked = codes != UNMARKED

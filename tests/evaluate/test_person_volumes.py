@@ -82,7 +82,7 @@ def phantom(tmp_path: Path) -> Store:
 def scored(store: Store, **more: Any) -> SubjectRow:
     ((row,),) = evaluate_store(
         store, "test", store.spec, Box((0, 0, 0), SIDES), lambda x: x[..., None], distances=True, progress=False, **more
-    ).values()
+    ).rows.values()
     return row
 
 
@@ -181,7 +181,7 @@ def test_a_real_scan_s_volumes_are_its_label_file_s_and_those_of_predict(tmp_pat
     box = Box((23, 40, 11), store.spec.volumes.patch_size)
     both: dict[str, dict[str, SubjectRow]] = {}
     for space in ("data", "scan"):
-        (rows,) = evaluate_store(store, "test", store.spec, box, lookalike, space=space, progress=False).values()
+        (rows,) = evaluate_store(store, "test", store.spec, box, lookalike, space=space, progress=False).rows.values()
         both[space] = {r.subject: r for r in rows}
     for subject in store.subjects("test"):
         label = nib.load(source / f"{subject}_labels.nii.gz")

@@ -13,8 +13,7 @@ from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.evaluate.component_features import FEATURES
 from tlseg_jax.evaluate.false_positives import Forest
-from tlseg_jax.evaluate.predict import own_values, write_label_map
-from tlseg_jax.evaluate.predict_slices import predict_slices_scan
+from tlseg_jax.evaluate.predict import own_values, predict_scan, write_label_map
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
 
@@ -95,7 +94,7 @@ def test_a_structure_is_written_as_its_own_value() -> None:
 @pytest.mark.parametrize("code", CODES)
 def test_a_scan_of_any_orientation_is_segmented_on_its_own_voxels(tmp_path: Path, code: str) -> None:
     files, truth = write_body(tmp_path / "body.nii.gz", code, tilt=0.2)
-    prediction = predict_slices_scan(files, SPEC, layers, 1)
+    prediction = predict_scan(files, SPEC, None, None, layers)
     # "pad" takes the pixels as they are: what the network says of one is what is written there.
     assert prediction.label.dtype == np.uint8
     assert np.array_equal(prediction.label, truth)
@@ -132,7 +131,7 @@ def test_a_resized_slice_comes_back_onto_the_scans_pixels(tmp_path: Path, code: 
         sizes.append(planes.shape)
         return layers(planes)
 
-    label = predict_slices_scan(files, spec, seen, 1, batch=3).label
+    label = predict_scan(files, spec, None, None, seen, batch=3).label
     assert set(sizes) == {(3, *spec.planes.pixels, 1)}
     assert label.shape == truth.shape
     assert dice(label > 0, truth > 0) > 0.95
@@ -142,7 +141,7 @@ def test_a_resized_slice_comes_back_onto_the_scans_pixels(tmp_path: Path, code: 
 def test_what_a_slice_lost_by_cropping_is_background(tmp_path: Path) -> None:
     files, _ = write_body(tmp_path / "body.nii.gz", "RAS")
     spec = SPEC.changed(pixels=(24, 20))
-    label = predict_slices_scan(files, spec, lambda p: np.ones((*p.shape[:3], 2), np.float32), 1).label
+    label = predict_scan(files, spec, None, None, lambda p: np.ones((*p.shape[:3], 2), np.float32)).label
     kept = np.argwhere(label.any(2))
     assert label.any(2).sum() == 24 * 20
     assert list(kept.min(0)) == [8, 15] and list(kept.max(0)) == [31, 34]
@@ -164,7 +163,7 @@ def test_neighbouring_slices_are_channels_from_the_feet_up(tmp_path: Path, code:
         below = np.abs(planes[..., 1:2] * 100 + 65 - 40) < 1
         return np.concatenate([below, np.zeros_like(below)], -1).astype(np.float32)
 
-    label = predict_slices_scan(ScanFiles("steps", tmp_path / "steps.nii"), SPEC, look, 5, batch=4).label
+    label = predict_scan(ScanFiles("steps", tmp_path / "steps.nii"), SPEC, None, None, look, batch=4, channels=5).label
     numbers = np.rint(np.concatenate(found))[: EXTENT["S"]]
     wanted = np.clip(np.arange(EXTENT["S"])[:, None] + np.arange(-2, 3), 0, EXTENT["S"] - 1)
     assert np.array_equal(numbers, wanted)
@@ -191,11 +190,11 @@ def test_the_forest_drops_components_of_the_cleaned_structure_only(tmp_path: Pat
     nib.save(nib.Nifti1Image(image, affine), tmp_path / "body.nii.gz")
     files = ScanFiles("body", tmp_path / "body.nii.gz")
     both = (liver | lone).astype(np.uint8) + (speck | large)
-    plain = predict_slices_scan(files, SPEC, layers, 1)
+    plain = predict_scan(files, SPEC, None, None, layers)
     assert np.array_equal(plain.label, both)
     for with_liver in (True, False):
         forest = forest_of_size(0.5, with_liver)
-        cleaned = predict_slices_scan(files, SPEC, layers, 1, forest=forest, cleaned="tumour")
+        cleaned = predict_scan(files, SPEC, None, None, layers, forest=forest, cleaned="tumour")
         assert np.array_equal(cleaned.label, (liver | lone).astype(np.uint8) + large)
         assert cleaned.volumes_ml["liver"] == plain.volumes_ml["liver"]
         assert 0 < cleaned.volumes_ml["tumour"] < plain.volumes_ml["tumour"]
@@ -207,7 +206,7 @@ def test_what_was_not_found_is_said(tmp_path: Path) -> None:
     def liver_alone(planes: NDArray[np.float32]) -> NDArray[np.float32]:
         return layers(planes) * np.array([1, 0], np.float32)
 
-    prediction = predict_slices_scan(files, SPEC, liver_alone, 1)
+    prediction = predict_scan(files, SPEC, None, None, liver_alone)
     assert [w.split(":")[0] for w in prediction.warnings] == ["no tumour was found"]
     assert prediction.volumes_ml["tumour"] == 0 and set(np.unique(prediction.label)) == {0, 1}
 
@@ -216,13 +215,13 @@ def test_values_that_are_no_hounsfield_units_are_said(tmp_path: Path) -> None:
     files, _ = write_body(tmp_path / "body.nii.gz", "RAS")
     scan = nib.load(files.image)
     nib.save(nib.Nifti1Image((np.asarray(scan.dataobj) + 100).astype(np.uint8), scan.affine), tmp_path / "grey.nii")
-    (warning,) = predict_slices_scan(ScanFiles("g", tmp_path / "grey.nii"), SPEC, layers, 1).warnings
+    (warning,) = predict_scan(ScanFiles("g", tmp_path / "grey.nii"), SPEC, None, None, layers).warnings
     assert "grey.nii" in warning and "Hounsfield" in warning
 
 
 def test_a_label_beside_the_scan_is_not_needed_and_a_network_gone_wrong_is_said(tmp_path: Path) -> None:
     files, truth = write_body(tmp_path / "body.nii.gz", "RAS")
     with pytest.raises(InputError, match="not a number"):
-        predict_slices_scan(files, SPEC, lambda p: np.full((*p.shape[:3], 2), np.nan, np.float32), 1)
+        predict_scan(files, SPEC, None, None, lambda p: np.full((*p.shape[:3], 2), np.nan, np.float32))
     missing = dataclasses.replace(files, label=tmp_path / "not_there.nii.gz")
-    assert np.array_equal(predict_slices_scan(missing, SPEC, layers, 1).label, truth)
+    assert np.array_equal(predict_scan(missing, SPEC, None, None, layers).label, truth)

@@ -28,7 +28,7 @@ def bright(patches: NDArray[np.float32]) -> NDArray[np.float32]:
 def test_rows_equal_scores_computed_directly(make_store: MakeStore) -> None:
     store = make_store(test=3)
     kept = KeptMasks()
-    (rows,) = evaluate_store(store, "test", store.spec, WHOLE, bright, keep=kept, progress=False).values()
+    (rows,) = evaluate_store(store, "test", store.spec, WHOLE, bright, keep=kept, progress=False).rows.values()
     assert [r.subject for r in rows] == list(store.subjects("test"))
     for row in rows:
         p, r = store.image(row.subject).astype(np.float32) > 1.5, store.label(row.subject) > 0
@@ -38,7 +38,7 @@ def test_rows_equal_scores_computed_directly(make_store: MakeStore) -> None:
         assert np.array_equal(kept.mask(row.subject), p)
         assert row.score.hd95_mm is None
     assert {r.test_set for r in rows} == {store.spec.name}
-    (trained,) = evaluate_store(store, "train", store.spec, WHOLE, bright, distances=True, progress=False).values()
+    (trained,) = evaluate_store(store, "train", store.spec, WHOLE, bright, distances=True, progress=False).rows.values()
     assert {r.test_set for r in trained} == {f"{store.spec.name}_train"}
     assert all(r.score.hd95_mm is not None for r in trained)
 
@@ -48,7 +48,7 @@ def test_structure_outside_the_box_counts_as_missed(make_store: MakeStore) -> No
     box = Box((0, 0, 0), (8, 8, 8))
     ((row, *_),) = evaluate_store(
         store, "test", store.spec, box, lambda p: np.ones_like(p)[..., None], progress=False
-    ).values()
+    ).rows.values()
     reference = store.label(row.subject) > 0
     assert row.score.reference_ml == pytest.approx(reference.sum() / 1000)
     inside = reference[:8, :8, :8].sum()
@@ -185,8 +185,8 @@ def test_without_a_box_of_its_own_the_runs_is_mapped_by_mm(make_store: MakeStore
     found = box_for(place(make_store(), here, None), there, run_box)
     assert found.size == run_box.size
     for axis in range(3):
-        from_middle = (run_box.start[axis] + run_box.size[axis] / 2) - there.dimensions[axis] / 2
-        found_mm = ((found.start[axis] + found.size[axis] / 2) - here.dimensions[axis] / 2) * spacing
+        from_middle = (run_box.start[axis] + run_box.size[axis] / 2) - there.volumes.dimensions[axis] / 2
+        found_mm = ((found.start[axis] + found.size[axis] / 2) - here.volumes.dimensions[axis] / 2) * spacing
         assert found_mm == pytest.approx(from_middle, abs=spacing / 2 + 1e-6)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 
 from tests.evaluate.slices import SPACING, ball, draw, write_slice_store
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.evaluate.results import SubjectRow
-from tlseg_jax.evaluate.slice_results import evaluate_slices, save_slice_results
+from tlseg_jax.evaluate.results import Results, SubjectRow, evaluate_store, save_results
+from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 
 Planes = NDArray[np.float32]
@@ -24,6 +25,11 @@ def threshold(planes: Planes) -> Planes:
     return np.stack([middle < -0.25, middle > 0.25], -1).astype(np.float32)
 
 
+def evaluated(store: SliceStore, split: str = "test", network: Any = threshold, **how: Any) -> Results:
+    of = how.pop("spec", store.spec)
+    return evaluate_store(store, split, of, None, network, progress=False, **how)
+
+
 def test_scores_are_those_of_the_whole_volume(tmp_path: Path) -> None:
     store = write_slice_store(tmp_path / "s")
     kept: dict[tuple[str, str], Mask] = {}
@@ -31,7 +37,7 @@ def test_scores_are_those_of_the_whole_volume(tmp_path: Path) -> None:
     def keep(row: SubjectRow, mask: Mask) -> None:
         kept[row.test_set, row.subject] = mask
 
-    results = evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False, keep=keep)
+    results = evaluated(store, keep=keep)
     assert list(results.rows) == ["liver", "tumour"]
     for bit, structure in enumerate(store.spec.structures):
         assert [r.subject for r in results.rows[structure]] == ["vol-2", "vol-3"]
@@ -53,23 +59,25 @@ def test_scores_are_those_of_the_whole_volume(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_neighbours_reach_the_network(tmp_path: Path, channels: int) -> None:
     store = write_slice_store(tmp_path / "s")
-    wanted = evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False)
-    assert evaluate_slices(store, "test", threshold, OUTPUTS, channels, progress=False) == wanted
+    wanted = evaluated(store)
+    assert evaluated(store, channels=channels) == wanted
 
 
 def test_a_structure_only_in_one_of_them_is_left_out(tmp_path: Path) -> None:
     store = write_slice_store(tmp_path / "s")
-    results = evaluate_slices(store, "train", lambda p: threshold(p)[..., :1], ("tumour",), 1, progress=False)
+    results = evaluated(
+        store, "train", lambda p: threshold(p)[..., :1], spec=store.spec.changed(structures=("tumour",))
+    )
     assert list(results.rows) == ["tumour"]
     assert {r.test_set for r in results.rows["tumour"]} == {"tiny2d_tumour_train"}
     with pytest.raises(InputError, match=r"shows liver, tumour and the network segments kidney") as e:
-        evaluate_slices(store, "test", threshold, ("kidney",), 1, progress=False)
+        evaluated(store, spec=store.spec.changed(structures=("kidney",)))
     assert str(e.value).count(". ") == 0
 
 
 def test_slices_with_gaps_have_no_tumours_to_count(tmp_path: Path) -> None:
     store = write_slice_store(tmp_path / "s", samples=(0, 1, 2, 5, 6))
-    results = evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False)
+    results = evaluated(store)
     entry = results.detection_entry("tumour")
     assert entry["detection"] is None
     assert "2 of 2 volume(s) of tiny2d (vol-2, vol-3) are not consecutive" in entry["no_detection"]
@@ -80,8 +88,11 @@ def test_slices_with_gaps_have_no_tumours_to_count(tmp_path: Path) -> None:
 def test_saved_beside_other_test_sets(tmp_path: Path) -> None:
     store = write_slice_store(tmp_path / "s")
     (tmp_path / "summary.json").write_text('{"task": "tiny2d", "test_sets": {"other": {"n": 1}}}')
-    results = evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False)
-    entries = save_slice_results(tmp_path, results, {"store": "here"})
+    results = evaluated(store)
+    entries = {
+        rows[0].test_set: save_results(tmp_path, rows, {"store": "here"} | results.detection_entry(s))
+        for s, rows in results.rows.items()
+    }
     assert set(entries) == {"tiny2d_liver", "tiny2d_tumour"}
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["task"] == "tiny2d" and set(summary["test_sets"]) == {"other", *entries}
@@ -96,8 +107,8 @@ def test_saved_beside_other_test_sets(tmp_path: Path) -> None:
 
 def test_faults_name_the_volume(tmp_path: Path) -> None:
     store = write_slice_store(tmp_path / "s", test=0)
-    with pytest.raises(InputError, match="has no test volumes"):
-        evaluate_slices(store, "test", threshold, OUTPUTS, 1, progress=False)
+    with pytest.raises(InputError, match="has no test subjects"):
+        evaluated(store)
 
     def poisoned(seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         image, bits = draw(seed)
@@ -108,5 +119,5 @@ def test_faults_name_the_volume(tmp_path: Path) -> None:
         return np.repeat(1 / (1 + np.exp(-planes)), 2, -1)
 
     store = write_slice_store(tmp_path / "p", drawer=poisoned)
-    with pytest.raises(InputError, match="Volume vol-2 of tiny2d could not be evaluated: The network's output"):
-        evaluate_slices(store, "test", network, OUTPUTS, 1, progress=False)
+    with pytest.raises(InputError, match="Subject vol-2 of tiny2d could not be evaluated: The network's output"):
+        evaluated(store, network=network)

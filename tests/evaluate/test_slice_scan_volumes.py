@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
-from tlseg_jax.evaluate.predict_slices import predict_slices_scan
-from tlseg_jax.evaluate.slice_results import SliceResults, evaluate_slices
+from tlseg_jax.evaluate.predict import predict_scan
+from tlseg_jax.evaluate.results import Results, evaluate_store
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -52,14 +52,14 @@ def prepared(scans: Path, root: Path, **changes: Any) -> SliceStore:
     return prepare_slices(spec, scans, root, workers=1, progress=False)
 
 
-def scored(store: SliceStore, space: Any = "data") -> SliceResults:
-    return evaluate_slices(store, "test", bright, ("liver",), 1, progress=False, space=space)
+def scored(store: SliceStore, space: Any = "data") -> Results:
+    return evaluate_store(store, "test", store.spec, None, bright, progress=False, space=space)
 
 
 def own(scans: Path, number: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
     """`predict`'s liver and the file's, on axes from left to right, back to front and feet to head; a voxel's ml."""
     files = ScanFiles(str(number), scans / f"volume-{number}.nii.gz")
-    made = predict_slices_scan(files, SPEC, bright, 1)
+    made = predict_scan(files, SPEC, None, None, bright)
     ours = nib.as_closest_canonical(nib.Nifti1Image(made.label, made.affine))
     theirs = nib.as_closest_canonical(nib.load(scans / f"segmentation-{number}.nii.gz"))
     ml = float(np.prod(nib.load(files.image).header.get_zooms())) / 1000

@@ -23,7 +23,7 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 
-command.load_slice_predictor = lambda saved: spotted
+command.load_predictor = lambda saved: spotted
 for case in json.loads(sys.argv[1]):
     seen = {"seen_images": case["seen"], "seen_persons": []}
     saved = SavedModel(get_network(case["network"]), {}, {}, seen, 1)

@@ -81,7 +81,7 @@ def test_label_and_neighbours_are_those_of_the_slice(channels: int, store: Slice
     subjects = store.subjects("train")
     for batch in batches(store, 6, channels=channels):
         for i, s in enumerate(batch["index"]):
-            whole, labels = store.volume_image(subjects[s])[..., 0], store.volume_label(subjects[s])
+            whole, labels = store.volume_image(subjects[s])[..., 0], store.codes(subjects[s])
             (at,) = [p for p in range(PLANES) if np.array_equal(whole[p], batch["image"][i, ..., channels // 2])]
             np.testing.assert_array_equal(batch["label"][i], labels[at])
             k = channels // 2

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tests.conftest import he_variables
 from tlseg_jax.models.networks import NETWORKS, count_parameters, get_network, init_variables, variable_shapes
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.train.slice_losses import get_slice_loss
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.transfer.freeze import frozen_batch_norms, get_rules, label_parameters
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -379,6 +379,7 @@ def test_gradients_reach_every_parameter_and_are_finite(form: str, loss: str) ->
     outputs = SLICES.outputs if form == "residual" else config.outputs
     variables, x = random_variables(config, 8), images(config, 2, *(9, 8, 7)[: config.dimensions])
     target = jnp.asarray(np.random.default_rng(1).random((*x.shape[:-1], len(outputs))) > 0.7, jnp.float32)
+    codes = jnp.sum(target.astype(jnp.int32) << jnp.arange(len(outputs)), -1)
 
     @jax.jit
     def gradient(params: Any) -> Any:
@@ -393,7 +394,7 @@ def test_gradients_reach_every_parameter_and_are_finite(form: str, loss: str) ->
             )
             if loss == "squares":
                 return jnp.mean((jax.nn.sigmoid(logits) - target) ** 2)
-            return get_slice_loss(loss, outputs)(logits, target, target[..., 0])
+            return label_loss(loss, outputs, False)(logits, codes)
 
         return jax.grad(objective)(params)
 

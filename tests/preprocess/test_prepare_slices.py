@@ -81,7 +81,7 @@ def test_processes_give_the_same_as_one(source: Path, tmp_path: Path) -> None:
     assert one.samples(one.subjects()) == two.samples(two.subjects())
     for s in one.subjects():
         np.testing.assert_array_equal(one.volume_image(s, 3), two.volume_image(s, 3))
-        np.testing.assert_array_equal(one.volume_label(s), two.volume_label(s))
+        np.testing.assert_array_equal(one.codes(s), two.codes(s))
 
 
 def test_only_as_many_volumes_are_read_as_the_cap_needs(source: Path, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_only_as_many_volumes_are_read_as_the_cap_needs(source: Path, tmp_path: 
     (warning,) = store.manifest["warnings"]
     assert "cut through volume 1" in warning
     pixels = store.record("2")["details"]["label_pixels"]["liver"]
-    assert pixels == [int(np.count_nonzero(plane & 1)) for plane in store.volume_label("2")]
+    assert pixels == [int(np.count_nonzero(plane & 1)) for plane in store.codes("2")]
 
 
 def test_the_cap_goes_on_past_what_is_excluded_and_short(source: Path, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_real_ct_slices_that_are_not_hu(tmp_path: Path) -> None:
     truth = np.asarray(nib.load(folder / "segmentation-117.nii.gz").dataobj)
     assert store.record("117")["label_ml"] == {"liver": (truth > 0).sum() / 1000, "tumour": (truth == 2).sum() / 1000}
     share = (truth > 0).reshape(64, 2, 64, 2, 128).mean((1, 3))
-    np.testing.assert_array_equal(store.volume_label("117") & 1, np.moveaxis(share >= 0.5, 2, 0))
+    np.testing.assert_array_equal(store.codes("117") & 1, np.moveaxis(share >= 0.5, 2, 0))
     if not (DATA / "abdomen_ct_msd").exists():
         pytest.skip("no real 8-bit slices here")
     some = tmp_path / "msd"

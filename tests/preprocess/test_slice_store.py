@@ -68,7 +68,7 @@ def test_neighbours_are_by_slice_and_the_last_slice_repeats(store: SliceStore) -
     assert whole.shape == (3, 20, 16, 3)
     for n, position in enumerate([0, 1, 4]):
         np.testing.assert_array_equal(whole[n], store.image("a", position, 3))
-    np.testing.assert_array_equal(store.volume_label("a"), LABEL[[0, 1, 4]])
+    np.testing.assert_array_equal(store.codes("a"), LABEL[[0, 1, 4]])
 
 
 def test_neighbours_that_were_not_stored_say_what_to_do(store: SliceStore) -> None:

@@ -11,21 +11,24 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from tests.evaluate.slices import SHAPE, SPACING, draw, write_slice_store
+from tests.evaluate.slices import SHAPE, SPACING, SPEC, draw, write_slice_store
 from tlseg_jax.checkpoints.checkpoint import SavedModel
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies import assess_slices as module
-from tlseg_jax.studies.assess_slices import assess_slices, example_slice
+from tlseg_jax.studies import assess as module
+from tlseg_jax.studies.assess import assess, example_slice
 
 Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def saved(outputs: tuple[str, ...] = ("liver", "tumour"), channels: int = 1, **description: Any) -> SavedModel:
     """A model with no parameters: its predictor is put in by `threshold`."""
+    spec = SPEC.changed(structures=outputs, label_values=((1,), (2,))[: len(outputs)])
     seen: dict[str, Any] = {"task": "tiny2d", "pretask": "none", "n": 2, "seen_images": [], "seen_persons": []}
+    seen |= {"spec": spec.to_dict(), "patch_box": None}
     network = UNetConfig.residual("tiny2d", (2, 3), outputs=outputs, channels=channels)
     return SavedModel(network, {}, {}, seen | description, 1)
 
@@ -50,7 +53,7 @@ def threshold(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return predict
 
-    monkeypatch.setattr(module, "load_slice_predictor", load)
+    monkeypatch.setattr(module, "load_predictor", load)
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def store(tmp_path: Path) -> SliceStore:
 def test_every_common_structure_is_a_test_set(store: SliceStore, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    entries = assess_slices(run, saved(), store, progress=False)
+    entries = assess(run, saved(), store, progress=False)
     assert list(entries) == ["tiny2d_liver", "tiny2d_tumour"]
     summary = json.loads((run / "summary.json").read_text())
     assert summary["test_sets"] == entries
@@ -90,7 +93,7 @@ def test_a_network_of_one_structure_is_scored_on_that(store: SliceStore, tmp_pat
     for outputs in (("liver",), ("tumour",), ("tumour", "liver")):
         run = tmp_path / "-".join(outputs)
         run.mkdir()
-        entries = assess_slices(run, saved(outputs, channels=3), store, progress=False)
+        entries = assess(run, saved(outputs, channels=3), store, progress=False)
         assert set(entries) == {f"tiny2d_{o}" for o in outputs}
         assert all(e["dice_mean"] == 1 for e in entries.values())
         last = "liver" if outputs == ("liver",) else "tumour"
@@ -102,11 +105,11 @@ def test_a_network_of_one_structure_is_scored_on_that(store: SliceStore, tmp_pat
 def test_volumes_that_the_model_has_seen_are_refused_unless_asked_for(store: SliceStore, tmp_path: Path) -> None:
     model = saved(seen_images=["sha0"], seen_persons=["tiny2d:person-1", "other:person-3", "tiny2d:person-4"])
     with pytest.raises(InputError, match=r"1 test subject\(s\) of tiny2d \(vol-4\) were trained on.*`allow_seen`"):
-        assess_slices(tmp_path, model, store, progress=False)
+        assess(tmp_path, model, store, progress=False)
     assert not (tmp_path / "summary.json").exists()
-    on_test = assess_slices(tmp_path, model, store, progress=False, allow_seen=True)
+    on_test = assess(tmp_path, model, store, progress=False, allow_seen=True)
     assert all(e["seen_in_training"] == ["vol-4"] for e in on_test.values())
-    on_train = assess_slices(tmp_path, model, store, split="train", progress=False)
+    on_train = assess(tmp_path, model, store, split="train", progress=False)
     assert list(on_train) == ["tiny2d_liver_train", "tiny2d_tumour_train"]
     assert all(e["seen_in_training"] == ["vol-0", "vol-1"] for e in on_train.values())
     # The second call adds to the first one's results.
@@ -122,24 +125,25 @@ def test_a_single_test_volume_with_no_such_structure_is_drawn_too(tmp_path: Path
         return np.where(bits & 2, 0.5, image), bits & 1
 
     store = write_slice_store(tmp_path / "tiny2d", train=1, test=1, drawer=healthy)
-    entries = assess_slices(tmp_path, saved(), store, progress=False)
+    entries = assess(tmp_path, saved(), store, progress=False)
     assert entries["tiny2d_tumour"]["reference_ml_mean"] == 0
     assert (tmp_path / "figures" / "examples_tiny2d_tumour.png").exists()
 
 
 def test_what_cannot_be_scored_is_one_sentence(store: SliceStore, tmp_path: Path) -> None:
-    volumes = SavedModel(get_network("switch8x2"), {}, {}, saved().description, 1)
-    with pytest.raises(InputError, match="The model is 3D where a 2D one is wanted"):
-        assess_slices(tmp_path, volumes, store, progress=False)
+    heads = {"spec": PAPERS["hdt_c"].to_dict()}
+    volumes = SavedModel(get_network("switch8x2"), {}, {}, saved().description | heads, 1)
+    with pytest.raises(InputError, match=r"holds slices and the model of .* is 3D, for volumes: name another run"):
+        assess(tmp_path, volumes, store, progress=False)
 
 
 @pytest.mark.usefixtures("threshold")
 def test_no_common_structure_and_no_volumes_are_one_sentence(store: SliceStore, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no structure in common"):
         kidneys = write_slice_store(tmp_path / "k", spec={"structures": ["kidney", "cyst"]})
-        assess_slices(tmp_path, saved(), kidneys, progress=False)
-    with pytest.raises(InputError, match="no test volumes"):
-        assess_slices(tmp_path, saved(), write_slice_store(tmp_path / "t", test=0), progress=False)
+        assess(tmp_path, saved(), kidneys, progress=False)
+    with pytest.raises(InputError, match="no test subjects"):
+        assess(tmp_path, saved(), write_slice_store(tmp_path / "t", test=0), progress=False)
 
 
 @pytest.mark.usefixtures("threshold")

@@ -22,11 +22,11 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.step import make_train_step, patch_inputs
+from tlseg_jax.train.step import batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 NETWORK = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
@@ -45,11 +45,11 @@ def train(folder: Path, steps: int, parallel: Parallel = ONE) -> tuple[list[floa
     step = make_train_step(
         NETWORK,
         optimiser,
-        get_loss("cross_entropy_dice"),
+        label_loss("cross_entropy_dice"),
         labels,
         parallel=parallel,
         lowering="native",
-        inputs=patch_inputs(Augmentation(flip_left_right=True)),
+        inputs=batch_inputs(Augmentation(flip_left_right=True)),
     )
     state = init_state(jax.tree.map(jnp.array, variables), optimiser)
     dispatch, losses = Dispatch(step, parallel=parallel), []

@@ -21,11 +21,11 @@ from tlseg_jax.models import norm
 from tlseg_jax.models.networks import get_network, variable_shapes
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.dispatch import Dispatch
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel, local_state
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.slice_losses import get_slice_loss
-from tlseg_jax.train.step import make_train_step, slice_inputs
+from tlseg_jax.train.step import batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 TINY = UNetConfig("tiny8", ((4,),), (8, 4), ((),), (4,), "add")
@@ -94,13 +94,12 @@ def _slices(parallel: Parallel) -> dict[str, Any]:
     variables = he_variables(config)
     labels = label_parameters(variables["params"], get_rules("none"))
     optimiser = make_optimiser(get_recipe("default").override(epsilon=1e-3), 20, labels)
-    loss = get_slice_loss("liver_bce", config.outputs)
     step = make_train_step(
         config,
         optimiser,
-        lambda logits, target, axis=None: loss(logits, *target, axis=axis),
+        label_loss("liver_bce", config.outputs, False),
         labels,
-        inputs=slice_inputs(2),
+        inputs=batch_inputs(),
         lowering="native",
         parallel=parallel,
         accumulate=2,

@@ -15,12 +15,13 @@ from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.losses import cross_entropy, cross_entropy_dice
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.slice_losses import binary_cross_entropy
-from tlseg_jax.train.step import make_train_step, slice_inputs, step_flops
+from tlseg_jax.train.step import batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
+
+LOSS = label_loss("cross_entropy_dice")
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -59,7 +60,7 @@ def test_cross_entropy_is_that_of_the_large_batch(tiny_network: UNetConfig) -> N
     labels = no_batch_statistics(variables["params"])
     ends = []
     for accumulate in (1, 2, 4):
-        step, state = descend(tiny_network, variables, labels, cross_entropy, accumulate)
+        step, state = descend(tiny_network, variables, labels, label_loss("cross_entropy"), accumulate)
         state, metrics = step(state, volumes())
         ends.append((state.params, metrics))
     assert float(np.abs(ends[0][0]["head"]["kernel"] - variables["params"]["head"]["kernel"]).max()) > 1e-3
@@ -80,25 +81,13 @@ def test_dropout_is_that_of_the_large_batch() -> None:
     ends = []
     for accumulate in (1, 2):
         step, state = descend(
-            config,
-            variables,
-            labels,
-            lambda logits, target: binary_cross_entropy(logits, *target),
-            accumulate,
-            inputs=slice_inputs(2),
+            config, variables, labels, label_loss("bce", config.outputs, False), accumulate, inputs=batch_inputs()
         )
         ends.append(step(state, batch))
     (large, its), (small, theirs) = ends
     assert_close((large.params, its), (small.params, theirs))
     # Another seed drops others: the agreement above is not that nothing is dropped.
-    step, state = descend(
-        config,
-        variables,
-        labels,
-        lambda logits, target: binary_cross_entropy(logits, *target),
-        1,
-        inputs=slice_inputs(2),
-    )
+    step, state = descend(config, variables, labels, label_loss("bce", config.outputs, False), 1, inputs=batch_inputs())
     _, other = step(TrainState(state.step, state.params, state.batch_stats, state.opt_state, jnp.uint32(9)), batch)
     assert abs(float(other["loss"]) - float(ends[0][1]["loss"])) > 1e-4
 
@@ -110,17 +99,17 @@ def test_batch_norms_and_dice_see_micro_batches(tiny_network: UNetConfig) -> Non
     batch = volumes()
     losses, moved, averages = [], [], variables["batch_stats"]
     for rows in (slice(0, None, 2), slice(1, None, 2)):
-        step, state = descend(tiny_network, variables | {"batch_stats": averages}, labels, cross_entropy_dice, 1)
+        step, state = descend(tiny_network, variables | {"batch_stats": averages}, labels, LOSS, 1)
         state, metrics = step(state, {k: v[rows] for k, v in batch.items()})
         losses.append(float(metrics["loss"]))
         moved.append(state.params)
         averages = jax.device_get(state.batch_stats)
-    step, state = descend(tiny_network, variables, labels, cross_entropy_dice, 2)
+    step, state = descend(tiny_network, variables, labels, LOSS, 2)
     state, metrics = step(state, batch)
     assert float(metrics["loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
     assert_close(jax.tree.map(lambda a, b: (a + b) / 2, *moved), state.params)
     assert_close(averages, state.batch_stats)
-    whole, first = descend(tiny_network, variables, labels, cross_entropy_dice, 1)
+    whole, first = descend(tiny_network, variables, labels, LOSS, 1)
     assert abs(float(whole(first, batch)[1]["loss"]) - np.mean(losses)) > 1e-5
 
 
@@ -135,7 +124,7 @@ def test_freezing_saves_as_much_and_micro_batches_save_memory(tiny_network: UNet
         state = jax.eval_shape(lambda v, o=optimiser: init_state(v, o), variables)  # type: ignore[misc]
         for accumulate in (1, 4):
             step = make_train_step(
-                tiny_network, optimiser, cross_entropy, labels, lowering="native", accumulate=accumulate
+                tiny_network, optimiser, label_loss("cross_entropy"), labels, lowering="native", accumulate=accumulate
             )
             flops[freeze, accumulate] = step_flops(step, state, batch)
             if freeze == "none":

@@ -15,12 +15,11 @@ import jax, jax.numpy as jnp
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.input.augment import augmentation_for
 from tlseg_jax.models.networks import get_network, init_variables, variable_shapes
-from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
-from tlseg_jax.train.slice_losses import get_slice_loss
 from tlseg_jax.checkpoints.state import init_state
-from tlseg_jax.train.step import make_train_step, patch_inputs, slice_inputs
+from tlseg_jax.train.step import batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 name, *sizes = sys.argv[1:]
@@ -29,13 +28,12 @@ variables = variable_shapes(network)
 labels = label_parameters(variables["params"], get_rules("none"))
 if network.dimensions == 2:
     recipe = get_slice_recipe("default", "pretrain")
-    plain = get_slice_loss(recipe.loss, network.outputs)
-    loss, inputs = lambda logits, target: plain(logits, *target), slice_inputs(len(network.outputs))
+    loss, inputs = label_loss(recipe.loss, network.outputs, False), batch_inputs()
     image = (*shape, network.channels)
 else:
     recipe = get_recipe("default")
     augmentation = augmentation_for(get_spec("hdt_c"), intensity=True, affine=True)
-    loss, inputs, image = get_loss(recipe.loss), patch_inputs(augmentation), shape
+    loss, inputs, image = label_loss(recipe.loss), batch_inputs(augmentation), shape
 optimiser = make_optimiser(recipe, 100, labels)
 state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
 step = make_train_step(network, optimiser, loss, labels, inputs=inputs)

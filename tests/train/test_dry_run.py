@@ -9,7 +9,7 @@ from tests.conftest import he_variables
 from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.dry_run import dry_run_report, format_duration, random_batch
-from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.memory import StepPlan, fit_memory
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
@@ -28,7 +28,7 @@ def test_the_report_tells_network_parameters_memory_and_time(tiny_network: UNetC
     state = init_state(jax.tree.map(jnp.array, variables), optimiser)
     shape = (2, 16, 16, 16)
     batch = {"image": jax.ShapeDtypeStruct(shape, np.float16), "label": jax.ShapeDtypeStruct(shape, np.uint8)}
-    step = make_train_step(tiny_network, optimiser, get_loss(recipe.loss), labels)
+    step = make_train_step(tiny_network, optimiser, label_loss(recipe.loss), labels)
     fits = fit_memory(lambda plan: step, state, batch, StepPlan())
     before = jax.tree.map(np.array, state)
     report = dry_run_report(tiny_network, state, labels, batch, fits, "FLOPs a step: 1.5 G", 40)

@@ -25,7 +25,7 @@ from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.predictors import load_predictor, load_slice_predictor
+from tlseg_jax.train.predictors import load_predictor
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.trainer import Fit, LoopSettings
 
@@ -222,4 +222,4 @@ def test_bfloat16_slices(slices: SliceStore, tmp_path: Path) -> None:
     done = train(slices, job, tmp_path / "run", BOTH)
     assert np.isfinite([v for _, v in done.losses]).all()
     image = slices.volume_image(slices.subjects("test")[0]).astype(np.float32)
-    assert load_slice_predictor(load_model(tmp_path / "run"))(image).dtype == np.float32
+    assert load_predictor(load_model(tmp_path / "run"))(image).dtype == np.float32

@@ -18,13 +18,14 @@ from tlseg_jax.input.slices import SliceInput, make_slice_batches
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.losses import cross_entropy_dice
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
-from tlseg_jax.train.slice_losses import get_slice_loss
-from tlseg_jax.train.step import make_train_step, patch_inputs, slice_inputs
+from tlseg_jax.train.step import batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 from tlseg_jax.transfer.frozen_levels import frozen_levels
+
+LOSS = label_loss("cross_entropy_dice")
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -76,7 +77,7 @@ def assert_same_training(found: tuple[Any, list[float]], expected: tuple[Any, li
 @pytest.mark.parametrize("freeze", [pytest.param("encoder", marks=pytest.mark.slow), "encoder_without_bottleneck"])
 def test_patches(freeze: str, tiny_store: Store, tiny_network: UNetConfig) -> None:
     mirrored = Augmentation(flip_left_right=True)
-    training = Training(tiny_network, freeze, get_recipe("paper"), cross_entropy_dice, patch_inputs(mirrored))
+    training = Training(tiny_network, freeze, get_recipe("paper"), LOSS, batch_inputs(mirrored))
     assert why_no_features(training.levels, "running", augmentation=mirrored) is None
     subjects, box, settings = tiny_store.subjects("train"), Box((1, 0, 2), (13, 16, 12)), InputSettings(2, seed=SEED)
     cache = cache_features(
@@ -93,8 +94,7 @@ def test_slices(tmp_path_factory: pytest.TempPathFactory) -> None:
     store = small_store(tmp_path_factory.mktemp("slices") / "store", train=2, test=1, samples=(0, 1, 4, 6))
     config = UNetConfig.residual("tiny2d", (4, 4, 4))
     recipe = get_slice_recipe("default", "finetune")
-    loss = get_slice_loss("bce", config.outputs)
-    training = Training(config, "first_two", recipe, lambda y, t: loss(y, *t), slice_inputs(len(config.outputs)))
+    training = Training(config, "first_two", recipe, label_loss("bce", config.outputs, False), batch_inputs())
     subjects, settings = store.subjects("train"), SliceInput(4, SEED)
     cache = cache_slice_features(store, subjects, config, training.variables, training.levels, None, AMPLE)
     found = training.run(make_slice_batches(store, subjects, settings, read=False), cache)

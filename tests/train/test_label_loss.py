@@ -13,11 +13,11 @@ from tlseg_jax.preprocess.codes import UNMARKED
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.losses import get_loss
-from tlseg_jax.train.slice_losses import get_slice_loss
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 STRUCTURES = 3
+NAMES = ("a", "b", "c")
 MARKED = np.array([[1, 0, 1], [1, 1, 1], [0, 0, 1]], np.uint8)
 
 
@@ -28,9 +28,15 @@ def example(exclusive: bool = True) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def value(name: str, logits: NDArray[Any], codes: NDArray[Any], marked: Any = None, exclusive: bool = True) -> float:
-    loss = label_loss(name, STRUCTURES, exclusive, marked is not None)
-    target = jnp.asarray(codes, jnp.int32)
-    return float(jax.jit(loss)(jnp.float32(logits), target if marked is None else (target, jnp.asarray(marked))))
+    loss = label_loss(name, NAMES, exclusive)
+    target: Any = jnp.asarray(codes, jnp.int32)
+    if marked is not None:
+        target = {"label": target, "marked": jnp.asarray(marked)}
+    return float(
+        jax.jit(loss)(
+            jnp.float32(logits), target if marked is None else {"label": target, "marked": jnp.asarray(marked)}
+        )
+    )
 
 
 def merged(logits: NDArray[Any], codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -64,7 +70,7 @@ def test_what_is_not_marked_adds_nothing_to_dice() -> None:
 def test_where_all_is_marked_it_is_the_plain_loss(name: str) -> None:
     logits, codes = example()
     everything = np.ones((3, STRUCTURES), np.uint8)
-    plain = float(get_loss(name)(jnp.float32(logits), jnp.asarray(codes, jnp.int32)))
+    plain = float(get_loss(name)(jnp.float32(logits), jnp.float32(np.eye(STRUCTURES + 1)[codes]), True))
     assert value(name, logits, codes) == pytest.approx(plain, rel=1e-6)
     assert value(name, logits, codes, everything) == pytest.approx(plain, rel=1e-5)
 
@@ -73,10 +79,9 @@ def test_where_all_is_marked_it_is_the_plain_loss(name: str) -> None:
 def test_what_is_not_marked_has_no_gradient(exclusive: bool) -> None:
     """Neither a structure that a scan does not mark, by itself, nor any where nobody looked."""
     logits, codes = example(exclusive)
-    if exclusive:
-        codes[0, 0] = UNMARKED
-    loss = label_loss("cross_entropy_dice", STRUCTURES, exclusive, True)
-    target = jnp.asarray(codes, jnp.int32), jnp.asarray(MARKED)
+    codes[0, 0] = UNMARKED
+    loss = label_loss("cross_entropy_dice", NAMES, exclusive)
+    target = {"label": jnp.asarray(codes, jnp.int32), "marked": jnp.asarray(MARKED)}
     gradient = np.asarray(jax.jit(jax.grad(lambda x: loss(x, target)))(jnp.float32(logits)))
     assert np.isfinite(gradient).all()
     if exclusive:  # moving probability between the background and what is not marked changes nothing
@@ -85,17 +90,22 @@ def test_what_is_not_marked_has_no_gradient(exclusive: bool) -> None:
         share = p[2, ..., :3] / p[2, ..., :3].sum(-1, keepdims=True)
         np.testing.assert_allclose(gradient[2, ..., :3], share * gradient[2, ..., :3].sum(-1, keepdims=True), atol=1e-6)
     else:
-        assert not gradient[0, ..., 1].any() and not gradient[2, ..., :2].any() and gradient[1].any()
+        assert (
+            not gradient[0, ..., 1].any()
+            and not gradient[0, 0].any()
+            and not gradient[2, ..., :2].any()
+            and gradient[1].any()
+        )
 
 
 def test_structures_that_contain_each_other_have_a_sigmoid_each() -> None:
     logits, codes = example(False)
     bits = (codes[..., None] >> np.arange(STRUCTURES) & 1).astype(np.float32)
     for name, same in (("cross_entropy", "bce"), ("dice", "dice"), ("cross_entropy_dice", "bce_dice")):
-        plain = get_slice_loss(same, ("a", "b", "c"))(jnp.float32(logits), jnp.asarray(bits), None)
+        plain = get_loss(same)(jnp.float32(logits), jnp.asarray(bits), False)
         assert value(name, logits, codes, exclusive=False) == pytest.approx(float(plain), rel=1e-6)
 
 
 def test_an_unknown_loss_is_named() -> None:
     with pytest.raises(InputError, match="crossentropy"):
-        label_loss("crossentropy", 2, True, False)
+        label_loss("crossentropy")

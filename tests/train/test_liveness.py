@@ -14,8 +14,8 @@ from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.liveness import Footprint, count_bytes
-from tlseg_jax.train.losses import get_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import make_train_step
@@ -33,7 +33,7 @@ def _step(config: UNetConfig, remat: Remat = "none", freeze: str = "none") -> tu
     state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
     shape = (2, SIDE, SIDE, SIDE)
     batch = {"image": jax.ShapeDtypeStruct(shape, jnp.float16), "label": jax.ShapeDtypeStruct(shape, jnp.uint8)}
-    step = make_train_step(config, optimiser, get_loss(recipe.loss), labels, remat=remat, lowering="native")
+    step = make_train_step(config, optimiser, label_loss(recipe.loss), labels, remat=remat, lowering="native")
     return step, state, batch
 
 

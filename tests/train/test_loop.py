@@ -29,13 +29,13 @@ from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.predictors import load_predictor
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.run import prepare_run
 from tlseg_jax.train.seen import seen_subjects
 from tlseg_jax.train.step import step_flops
+from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.train.trainer import Fit, LoopSettings
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -226,7 +226,7 @@ def test_the_best_checkpoint_is_the_one_that_is_loaded(
 ) -> None:
     """Scores by hand: best at step 2; two worse ones stop the run at step 4."""
     scores = {1: 0.1, 2: 0.5, 3: 0.5, 4: 0.2}
-    monkeypatch.setattr(PatchData, "validator", lambda *_: lambda state: scores[int(state.step)])
+    monkeypatch.setattr(TaskData, "validator", lambda *_: lambda state: scores[int(state.step)])
     job = dataclasses.replace(settings, validation=1, validate_every=1, patience=2)
     done = train(tiny_store, job, tmp_path / "run")
     assert done.stopped == "patience"

@@ -17,8 +17,8 @@ from tlseg_jax.input.patches import InputSettings, make_batches
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.train.usual import network_for
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -88,24 +88,24 @@ def test_a_network_has_an_output_a_structure(tmp_path: Path) -> None:
     store = write_halves(tmp_path / "s")
     config = network_for(store.spec, None, "float32")
     assert config.outputs == ("background", "half_left", "half_right")
-    PatchData(store, job(outputs=config.outputs))
+    TaskData(store, job(outputs=config.outputs))
     with pytest.raises(InputError, match=r"shows half_left, half_right and .* outputs background, structure"):
-        PatchData(store, job())
+        TaskData(store, job())
 
 
 def test_marks_come_with_every_patch_streamed_or_kept(tmp_path: Path) -> None:
     store = write_halves(tmp_path / "s", marked={"sub-1": ["half_left"]})
     assert store.partial and not write_halves(tmp_path / "whole").partial
-    data = PatchData(store, job(outputs=store.spec.outputs))
+    data = TaskData(store, job(outputs=store.spec.outputs))
     assert data.batch_shapes()["marked"].shape == (2, 2)
     subjects, settings = store.subjects("train"), InputSettings(2)
-    streamed = make_batches(store, subjects, data.box, settings)
-    places = make_batches(store, subjects, data.box, settings, read=False)
-    cache = cache_patches(store, subjects, data.box, 10**9)
+    streamed = make_batches(store, subjects, data.sampler.box, settings)
+    places = make_batches(store, subjects, data.sampler.box, settings, read=False)
+    cache = cache_patches(store, subjects, data.sampler.box, 10**9)
     for _ in range(4):
         batch, kept = next(streamed), cache.gather(cache.arrays, next(places))
         expected = [[1, subjects[i] != "sub-1"] for i in batch["index"]]
         np.testing.assert_array_equal(batch["marked"], expected)
         for name in ("image", "label", "marked"):
             np.testing.assert_array_equal(kept[name], batch[name])
-    assert data.box is not None and data.box.size == (SIDE,) * 3
+    assert data.sampler.box is not None and data.sampler.box.size == (SIDE,) * 3

@@ -22,17 +22,17 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.train import planes as planes_module
 from tlseg_jax.train import run as run_module
 from tlseg_jax.train import run_lines as run_lines_module
-from tlseg_jax.train import slice_data
 from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.predictors import load_predictor, load_slice_predictor, make_predictor
+from tlseg_jax.train.planes import DRAW, even_batch
+from tlseg_jax.train.predictors import load_predictor, make_predictor
 from tlseg_jax.train.pretrained import Pretrained
-from tlseg_jax.train.slice_data import DRAW, SliceData, even_batch
 from tlseg_jax.train.step import make_test_loss, make_train_step
-from tlseg_jax.train.task_data import task_data
+from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -101,7 +101,7 @@ def assert_same_bits(a: Any, b: Any) -> None:
 @pytest.mark.parametrize("batch", [1, 3, 4, 7, 14, 20])
 def test_an_epoch_ends_with_the_step_that_shows_its_last_slice(batch: int, store: SliceStore) -> None:
     """Counted out: slice by slice, 14 an epoch, batch by batch."""
-    data = SliceData(store, small_job(batch=batch, epochs=5), None)
+    data = TaskData(store, small_job(batch=batch, epochs=5), None)
     shown, ends = 0, []
     for step in range(1, 100):
         before, shown = shown // 14, shown + batch
@@ -109,7 +109,7 @@ def test_an_epoch_ends_with_the_step_that_shows_its_last_slice(batch: int, store
     got = data.length(store.subjects("train"))
     assert got.epoch_ends == tuple(ends[:5])
     assert got.steps == ends[4]
-    by_steps = SliceData(store, small_job(batch=batch, steps=9, epochs=0), None).length(store.subjects("train"))
+    by_steps = TaskData(store, small_job(batch=batch, steps=9, epochs=0), None).length(store.subjects("train"))
     assert by_steps.steps == 9
     assert by_steps.epoch_ends == tuple(e for e in ends if e <= 9)
 
@@ -117,7 +117,7 @@ def test_an_epoch_ends_with_the_step_that_shows_its_last_slice(batch: int, store
 def test_the_recipes_epochs_are_used_where_none_are_given(store: SliceStore) -> None:
     job = small_job(epochs=0)
     job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, epochs=3))
-    assert SliceData(store, job, None).length(("vol-0",)).epoch_ends == (2, 4, 6)
+    assert TaskData(store, job, None).length(("vol-0",)).epoch_ends == (2, 4, 6)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 11, 14, 23, 36, 37, 40, 46, 288])
@@ -136,21 +136,21 @@ def test_the_whole_test_loss_is_the_mean_over_all_test_pixels(planes: int, tmp_p
     """Against NumPy, from the predictor's probabilities; 23 slices fill no batch evenly."""
     store = small_store(tmp_path / "s", planes, test=1)
     assert planes == 7 or planes % even_batch(planes)
-    watch = SliceData(store, small_job(), None).watch()
+    watch = TaskData(store, small_job(), None).watch()
     assert watch is not None
     state = state_of(NETWORK)
     p = predict(NETWORK, state, store.volume_image("vol-2"))
-    expected = cross_entropy(p, truths(store.volume_label("vol-2"), 2)).mean()
+    expected = cross_entropy(p, truths(store.codes("vol-2"), 2)).mean()
     assert watch.whole(state) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_draw_is_of_ten_fixed_test_slices_by_seed(store: SliceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slice_data, "make_test_loss", lambda *_: lambda state, batch: batch)
+    monkeypatch.setattr(planes_module, "make_test_loss", lambda *_: lambda state, batch: batch)
     test = [(s, p) for s in store.subjects("test") for p in range(PLANES)]
     images = {store.image(s, p).tobytes(): store.label(s, p) for s, p in test}
     drawn = {}
     for seed in range(3):
-        watch, again = (SliceData(store, small_job(seed=seed), None).watch() for _ in range(2))
+        watch, again = (TaskData(store, small_job(seed=seed), None).watch() for _ in range(2))
         assert watch is not None and again is not None
         batch: Any = watch.draw(state_of(NETWORK))
         keys = [image.tobytes() for image in np.asarray(batch["image"])]
@@ -165,11 +165,11 @@ def test_the_draw_is_of_ten_fixed_test_slices_by_seed(store: SliceStore, monkeyp
 
 def test_fewer_than_ten_test_slices_are_all_drawn_and_none_are_not_watched(tmp_path: Path) -> None:
     few = small_store(tmp_path / "few", PLANES, test=1)
-    watch = SliceData(few, small_job(), None).watch()
+    watch = TaskData(few, small_job(), None).watch()
     assert watch is not None
     state = state_of(NETWORK)
     assert float(watch.draw(state)) == watch.whole(state)
-    assert SliceData(small_store(tmp_path / "none", 4, test=0), small_job(), None).watch() is None
+    assert TaskData(small_store(tmp_path / "none", 4, test=0), small_job(), None).watch() is None
 
 
 # Dropout.
@@ -177,8 +177,8 @@ def test_fewer_than_ten_test_slices_are_all_drawn_and_none_are_not_watched(tmp_p
 
 @pytest.mark.slow
 def test_dropout_acts_in_training_by_seed_and_step_and_not_in_the_test_loss(store: SliceStore) -> None:
-    data = SliceData(store, small_job(), None)
-    batch = {"image": store.volume_image("vol-0")[:4], "label": store.volume_label("vol-0")[:4]}
+    data = TaskData(store, small_job(), None)
+    batch = {"image": store.volume_image("vol-0")[:4], "label": store.codes("vol-0")[:4]}
     v = first_variables(NETWORK)
     labels = label_parameters(v["params"], get_rules("none"))
     optimiser = make_optimiser(small_job().recipe, 9, labels)
@@ -217,7 +217,7 @@ def masked_mean(p: NDArray[Any], truth: NDArray[Any], weights: NDArray[Any]) -> 
 
 
 def test_the_labelled_liver_is_the_region(store: SliceStore) -> None:
-    data = SliceData(store, small_job(loss="liver_bce"), None)
+    data = TaskData(store, small_job(loss="liver_bce"), None)
     batch = next(data.batches(("vol-0",)))
     assert "region" not in batch  # the label shows it
     state = state_of(NETWORK)
@@ -227,7 +227,7 @@ def test_the_labelled_liver_is_the_region(store: SliceStore) -> None:
     expected = masked_mean(p, truth, np.concatenate([np.ones_like(liver), liver], -1))
     got = make_test_loss(NETWORK, data.loss(), data.inputs())(state, {k: batch[k] for k in ("image", "label")})
     assert float(got) == pytest.approx(expected, rel=1e-5)
-    plain = SliceData(store, small_job(), None)
+    plain = TaskData(store, small_job(), None)
     other = make_test_loss(NETWORK, plain.loss(), plain.inputs())(state, {k: batch[k] for k in ("image", "label")})
     assert float(other) == pytest.approx(cross_entropy(p, truth).mean(), rel=1e-5)
     assert abs(float(other) - float(got)) > 1e-3
@@ -236,8 +236,8 @@ def test_the_labelled_liver_is_the_region(store: SliceStore) -> None:
 def test_the_predicted_liver_is_the_region_where_the_label_shows_none(tumours: SliceStore) -> None:
     """Every slice of every batch has the region that the pre-trained model predicts in that slice."""
     before = pretrained()
-    predictor = load_slice_predictor(before.saved)
-    data = task_data(tumours, small_job(TUMOUR, "liver_bce"), before)
+    predictor = load_predictor(before.saved)
+    data = TaskData(tumours, small_job(TUMOUR, "liver_bce"), before)
     subjects = tumours.subjects("train")
     batches = data.batches(subjects)
     share = []
@@ -255,13 +255,13 @@ def test_the_predicted_liver_is_the_region_where_the_label_shows_none(tumours: S
 def test_the_test_loss_is_restricted_to_the_predicted_liver_too(tumours: SliceStore, tmp_path: Path) -> None:
     before = pretrained()
     store = small_store(tmp_path / "s", PLANES, spec=TUMOUR_ONLY, test=1)
-    watch = task_data(store, small_job(TUMOUR, "liver_bce"), before).watch()
+    watch = TaskData(store, small_job(TUMOUR, "liver_bce"), before).watch()
     assert watch is not None
     state = state_of(TUMOUR)
     image = store.volume_image("vol-2")
-    region = predict_planes(image, load_slice_predictor(before.saved))[..., :1] > 0.5
+    region = predict_planes(image, load_predictor(before.saved))[..., :1] > 0.5
     p = predict(TUMOUR, state, image)
-    expected = masked_mean(p, truths(store.volume_label("vol-2"), 1), region)
+    expected = masked_mean(p, truths(store.codes("vol-2"), 1), region)
     assert watch.whole(state) == pytest.approx(expected, rel=1e-5)
     assert float(watch.draw(state)) == pytest.approx(expected, rel=1e-5)
 
@@ -295,7 +295,7 @@ def test_what_is_refused_claims_no_run_folder(tumours: SliceStore, tmp_path: Pat
     """The next try, with what the sentence asks for, may use the same folder."""
     only_liver = small_store(tmp_path / "l", 4, spec={"structures": ["liver"], "label_values": [[1]]})
     liver = dataclasses.replace(NETWORK, outputs=("liver",))
-    with pytest.raises(InputError, match="there is none but liver: choose the loss bce"):
+    with pytest.raises(InputError, match="there is none but liver: choose the loss cross_entropy"):
         train(only_liver, small_job(liver, "liver_bce"), tmp_path / "a")
     with pytest.raises(InputError, match="use `sampling=all`"):
         train(only_liver, small_job(liver, sampling="balanced"), tmp_path / "b")
@@ -317,7 +317,7 @@ def test_outputs_are_those_of_the_data(store: SliceStore, tumours: SliceStore) -
         (store, dataclasses.replace(NETWORK, outputs=("tumour", "liver")), "has the outputs tumour, liver"),
     ):
         with pytest.raises(InputError, match=f"{said}: they must be the same") as e:
-            task_data(data, small_job(network), None)
+            TaskData(data, small_job(network), None)
         assert str(data.folder) in str(e.value)
 
 
@@ -325,19 +325,11 @@ def test_volumes_and_slices_are_not_mixed(store: SliceStore, tiny_store: Store, 
     flat = small_job()
     deep = JobSettings(tiny_network, flat.recipe, 1)
     with pytest.raises(InputError, match=r"holds slices and the network tiny is 3D: use unet2d\.") as e:
-        task_data(store, deep, None)
+        TaskData(store, deep, None)
     assert str(store.folder) in str(e.value)
     with pytest.raises(InputError, match=r"holds volumes and the network tiny2d is 2D: use a 3D one\.") as e:
-        task_data(tiny_store, flat, None)
+        TaskData(tiny_store, flat, None)
     assert str(tiny_store.folder) in str(e.value)
-
-
-def test_a_model_of_the_other_dimensions_is_not_loaded(tiny_network: UNetConfig) -> None:
-    deep = dataclasses.replace(pretrained().saved, config=tiny_network)
-    with pytest.raises(InputError, match=r"^The model is 3D where a 2D one is wanted: [^\n]*$"):
-        load_slice_predictor(deep)
-    with pytest.raises(InputError, match=r"^The model is 2D where a 3D one is wanted: [^\n]*$"):
-        load_predictor(pretrained().saved)
 
 
 # Whole runs.
@@ -418,7 +410,7 @@ def test_what_a_runs_csv_files_hold(store: SliceStore, tmp_path: Path) -> None:
     assert all(float(r["seconds"]) > 0 for r in epochs)
     state = done.state
     ce = [
-        cross_entropy(predict(NETWORK, state, store.volume_image(s)), truths(store.volume_label(s), 2))
+        cross_entropy(predict(NETWORK, state, store.volume_image(s)), truths(store.codes(s), 2))
         for s in store.subjects("test")
     ]
     assert float(epochs[-1]["test_loss"]) == pytest.approx(np.mean(ce), rel=1e-4)
@@ -429,9 +421,9 @@ def test_the_validation_score_is_the_targets_mean_iou(store: SliceStore) -> None
     ious = []
     for s in store.subjects("test"):
         found = predict(NETWORK, state, store.volume_image(s))[..., 1] > 0.5
-        truth = (store.volume_label(s) & 2) > 0
+        truth = (store.codes(s) & 2) > 0
         ious.append((found & truth).sum() / (found | truth).sum())
-    got = SliceData(store, small_job(), None).validator(store.subjects("test"))(state)
+    got = TaskData(store, small_job(), None).validator(store.subjects("test"))(state)
     assert got == pytest.approx(np.mean(ious), abs=1e-6)
     assert got > 0
 
@@ -439,11 +431,11 @@ def test_the_validation_score_is_the_targets_mean_iou(store: SliceStore) -> None
 def test_three_slice_channels_are_seen_by_training_validation_and_the_test_loss(store: SliceStore) -> None:
     """All read the same neighbours: a network of three channels scores alike wherever it is asked."""
     three = dataclasses.replace(NETWORK, channels=3)
-    data = SliceData(store, small_job(three), None)
+    data = TaskData(store, small_job(three), None)
     assert next(data.batches(store.subjects("train")))["image"].shape == data.batch_shapes()["image"].shape
     state, watch = state_of(three), data.watch()
     p = [predict(three, state, store.volume_image(s, 3)) for s in store.subjects("test")]
-    truth = [truths(store.volume_label(s), 2) for s in store.subjects("test")]
+    truth = [truths(store.codes(s), 2) for s in store.subjects("test")]
     assert watch is not None
     assert watch.whole(state) == pytest.approx(np.mean(cross_entropy(np.array(p), np.array(truth))), rel=1e-5)
     found, there = (np.array(p)[..., 1] > 0.5), np.array(truth)[..., 1]

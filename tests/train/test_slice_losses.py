@@ -12,7 +12,8 @@ import scipy.special
 from numpy.typing import NDArray
 
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.slice_losses import SLICE_LOSSES, get_slice_loss, liver_cross_entropy
+from tlseg_jax.train.label_loss import label_loss
+from tlseg_jax.train.losses import LOSSES, restricted_cross_entropy
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -64,7 +65,8 @@ def loop_generalised_dice(logits: Array, target: Array, region: Array) -> float:
 
 
 def loop_liver(logits: Array, target: Array, region: Array) -> float:
-    """For outputs liver, then anything else."""
+    """For outputs liver, then anything else; the liver's label is the region."""
+    region = target[..., 0]
     terms = []
     for k in range(logits.shape[-1]):
         inside = [
@@ -79,18 +81,24 @@ REFERENCES: dict[str, Callable[[Array, Array, Array], float]] = {
     "dice": loop_dice,
     "generalised_dice": loop_generalised_dice,
     "bce_dice": lambda *a: loop_bce(*a) + loop_dice(*a),
+    "cross_entropy": loop_bce,
+    "cross_entropy_dice": lambda *a: loop_bce(*a) + loop_dice(*a),
     "liver_bce": loop_liver,
 }
 
 
 @functools.cache
 def program(name: str, outputs: tuple[str, ...]) -> Callable[..., Any]:
-    return jax.jit(jax.value_and_grad(get_slice_loss(name, outputs)))
+    return jax.jit(jax.value_and_grad(label_loss(name, outputs, False)))
+
+
+def codes_of(target: Array) -> Array:
+    return (target.astype(np.int32) << np.arange(target.shape[-1])).sum(-1)
 
 
 def found(name: str, logits: Array, target: Array, region: Array, outputs: tuple[str, ...]) -> tuple[float, Array]:
-    arrays = (jnp.asarray(a, jnp.float32) for a in (logits, target, region))
-    value, gradient = program(name, outputs)(*arrays)
+    given = {"label": jnp.asarray(codes_of(target)), "region": jnp.asarray(region, jnp.float32)}
+    value, gradient = program(name, outputs)(jnp.asarray(logits, jnp.float32), given)
     return float(value), np.asarray(gradient)
 
 
@@ -105,12 +113,12 @@ def differences(loss: Callable[[Array], float], at: Array, step: float = 1e-5) -
 
 
 def test_every_loss_has_a_reference() -> None:
-    assert REFERENCES.keys() == SLICE_LOSSES.keys()
+    assert REFERENCES.keys() == LOSSES.keys()
 
 
 @pytest.mark.parametrize("empty", ["none", "last", "all"])
 @pytest.mark.parametrize("outputs", [OUTPUTS, ("liver", "tumour", "vessel")])
-@pytest.mark.parametrize("name", SLICE_LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_value_and_gradient(name: str, outputs: tuple[str, ...], empty: str) -> None:
     logits, target, region = example(len(outputs))
     if empty == "last":
@@ -133,7 +141,7 @@ def test_cross_entropy_against_scikit_learn() -> None:
     assert found("bce", logits, target, region, OUTPUTS)[0] == pytest.approx(every, rel=1e-5)
 
     liver = metrics.log_loss(target[..., 0].ravel(), p[..., 0].ravel(), labels=[0, 1])
-    inside = region > 0
+    inside = target[..., 0] > 0
     tumour = metrics.log_loss(target[..., 1][inside], p[..., 1][inside], labels=[0, 1])
     value, _ = found("liver_bce", logits, target, region, OUTPUTS)
     assert value == pytest.approx((liver + tumour) / 2, rel=1e-5)
@@ -158,7 +166,7 @@ def test_against_torch() -> None:
     np.testing.assert_allclose(gradient, z.grad.numpy(), atol=1e-7)
 
 
-@pytest.mark.parametrize("name", SLICE_LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("size", [60.0, 1e4])
 def test_sure_predictions(name: str, size: float) -> None:
     _, target, region = example()
@@ -194,6 +202,7 @@ def test_generalised_dice_of_a_batch_that_shows_nothing_is_the_mean_probability(
 def test_liver_cross_entropy_leaves_the_outside_alone() -> None:
     logits, target, region = example()
     _, gradient = found("liver_bce", logits, target, region, OUTPUTS)
+    region = target[..., 0]
     assert (gradient[region == 0][:, 1] == 0).all()
     assert (gradient[region == 1][:, 1] != 0).all()
     assert (gradient[..., 0] != 0).all()
@@ -203,23 +212,25 @@ def test_liver_cross_entropy_leaves_the_outside_alone() -> None:
 
 
 def test_liver_cross_entropy_needs_a_region_and_something_inside_it() -> None:
-    logits, target, _ = example()
+    logits, target, _ = example(1)
     with pytest.raises(ValueError, match="needs the liver's region"):
-        get_slice_loss("liver_bce", OUTPUTS)(jnp.asarray(logits), jnp.asarray(target), None)
+        label_loss("liver_bce", ("tumour",), False)(jnp.asarray(logits), jnp.asarray(codes_of(target)))
     with pytest.raises(ValueError, match="needs the liver's region"):
-        liver_cross_entropy(jnp.asarray(logits), jnp.asarray(target), None, (True, False))
-    with pytest.raises(InputError, match="none but liver: choose the loss bce"):
-        get_slice_loss("liver_bce", ("liver",))
+        restricted_cross_entropy(jnp.asarray(logits), jnp.asarray(target), False)
+    with pytest.raises(InputError, match="none but liver: choose the loss cross_entropy"):
+        label_loss("liver_bce", ("liver",), False)
 
 
 @pytest.mark.parametrize("name", ["bce", "dice", "generalised_dice", "bce_dice"])
 def test_the_others_need_no_region(name: str) -> None:
     logits, target, region = example()
     given, _ = found(name, logits, target, region, OUTPUTS)
-    without = get_slice_loss(name, OUTPUTS)(jnp.asarray(logits), jnp.asarray(target), None)
+    without = label_loss(name, OUTPUTS, False)(jnp.asarray(logits), jnp.asarray(codes_of(target)))
     assert float(without) == pytest.approx(given, rel=1e-6)
 
 
 def test_an_unknown_loss_lists_the_known() -> None:
-    with pytest.raises(InputError, match="'focal': choose from bce, dice, generalised_dice, bce_dice, liver_bce"):
-        get_slice_loss("focal", OUTPUTS)
+    with pytest.raises(
+        InputError, match=r"'focal': choose from cross_entropy, dice, .*generalised_dice, liver_bce, bce, bce_dice"
+    ):
+        label_loss("focal", OUTPUTS, False)

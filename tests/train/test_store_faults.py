@@ -21,8 +21,8 @@ from tlseg_jax.train import run as run_module
 from tlseg_jax.train import run_lines as run_lines_module
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.patch_data import PatchData
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.train.trainer import Fit
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -126,7 +126,7 @@ def test_a_store_that_disappears_while_it_is_read(
             store.folder.rename(tmp_path / "away")
         return 0.5
 
-    monkeypatch.setattr(PatchData, "validator", lambda *_: at_step_four)
+    monkeypatch.setattr(TaskData, "validator", lambda *_: at_step_four)
     with pytest.raises(InputError, match=r"sub-\d+\.zarr is missing or damaged") as e:
         train(store, job, tmp_path / "run")
     assert "\n" not in str(e.value)

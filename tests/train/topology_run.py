@@ -17,11 +17,11 @@ from tlseg_jax.checkpoints.checkpoint import Checkpoints
 from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.dispatch import Dispatch
-from tlseg_jax.train.losses import get_loss
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.step import make_train_step, patch_inputs
+from tlseg_jax.train.step import batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 NETWORK = UNetConfig("tiny", ((2,),), (2,), ((2,),), (), "concatenate")
@@ -47,9 +47,9 @@ def go_on(state: TrainState, parallel: Parallel, first: int, last: int) -> Train
     step = make_train_step(
         NETWORK,
         optimiser,
-        get_loss("cross_entropy_dice"),
+        label_loss("cross_entropy_dice"),
         labels,
-        inputs=patch_inputs(),
+        inputs=batch_inputs(),
         lowering="native",
         parallel=parallel,
     )

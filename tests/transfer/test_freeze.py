@@ -14,7 +14,7 @@ from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.models.networks import NETWORKS, count_parameters, get_network, variable_shapes
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.losses import cross_entropy_dice
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import Step, make_train_step, step_flops
@@ -28,6 +28,8 @@ from tlseg_jax.transfer.freeze import (
     parameter_table,
     split_parameters,
 )
+
+LOSS = label_loss("cross_entropy_dice")
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -126,7 +128,7 @@ def make(
     labels = label_parameters(variables["params"], get_rules(freeze))
     optimiser = make_optimiser(RECIPE, STEPS, labels)
     state = init_state(jax.tree.map(jnp.array, variables), optimiser)
-    return make_train_step(config, optimiser, cross_entropy_dice, labels, frozen_bn=frozen_bn), state, labels
+    return (make_train_step(config, optimiser, LOSS, labels, frozen_bn=frozen_bn), state, labels)
 
 
 @pytest.fixture(scope="module", params=["running", "batch"])
@@ -170,7 +172,7 @@ def test_gradient_of_the_trained_part_is_that_of_the_whole(tiny_network: UNetCon
     """One step of plain descent through the frozen step, against differentiating everything."""
     labels = label_parameters(variables["params"], get_rules("first_two"))
     descent = optax.multi_transform({"trained": optax.sgd(1.0), "frozen": optax.set_to_zero()}, labels)
-    step = make_train_step(tiny_network, descent, cross_entropy_dice, labels, frozen_bn="batch")
+    step = make_train_step(tiny_network, descent, LOSS, labels, frozen_bn="batch")
     state = init_state(jax.tree.map(jnp.array, variables), descent)
     data = batch()
     state, metrics = step(state, data)
@@ -182,7 +184,7 @@ def test_gradient_of_the_trained_part_is_that_of_the_whole(tiny_network: UNetCon
             train=True,
             mutable=["batch_stats"],
         )
-        return cross_entropy_dice(logits, data["label"].astype(jnp.int32))
+        return LOSS(logits, data["label"].astype(jnp.int32))
 
     value, grads = jax.jit(jax.value_and_grad(whole))(variables["params"])
     parts = flatten_dict(labels)
@@ -207,7 +209,7 @@ def abstract(config: Any, freeze: str) -> tuple[Step, Any, Any]:
     labels = label_parameters(variables["params"], get_rules(freeze))
     optimiser = make_optimiser(RECIPE, STEPS, labels)
     state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
-    return make_train_step(config, optimiser, cross_entropy_dice, labels), state, like
+    return make_train_step(config, optimiser, LOSS, labels), state, like
 
 
 @pytest.mark.parametrize("network", VOLUME_NETWORKS)

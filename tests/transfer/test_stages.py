@@ -16,7 +16,7 @@ from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.models.networks import NETWORKS, get_network, variable_shapes
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.losses import cross_entropy_dice
+from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import Recipe, get_recipe
 from tlseg_jax.train.step import make_train_step
@@ -160,7 +160,7 @@ def test_a_network_trains_stage_by_stage_with_one_state(tiny_network: UNetConfig
     first = flatten_dict(jax.tree.map(np.array, variables["params"]))
     losses = []
     for part in parts:
-        step = make_train_step(tiny_network, optimiser, cross_entropy_dice, part.labels)
+        step = make_train_step(tiny_network, optimiser, label_loss("cross_entropy_dice"), part.labels)
         while state.step < part.last_step:
             state, metrics = step(state, batch)
             losses.append(float(metrics["loss"]))

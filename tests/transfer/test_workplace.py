@@ -91,7 +91,7 @@ def test_the_built_in_cohort_of_slices_is_made_once(tmp_path: Path, said: list[s
     # Every slice is a sample, and the tumour is what the files' labels say.
     case = tmp_path / "cohort" / "mri_artery" / "case-02"
     label = np.asarray(nib.load(case / "label.nii.gz").dataobj)
-    assert int(label.sum()) == int((store.volume_label("case-02") == 1).sum()) > 0
+    assert int(label.sum()) == int((store.codes("case-02") == 1).sum()) > 0
     assert "drew a built-in cohort" in said[0] and "mean nothing for patients" in said[0]
 
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / "cohort").rglob("*.nii.gz")}

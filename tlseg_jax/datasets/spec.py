@@ -202,6 +202,11 @@ class DatasetSpec:
         return self.structures[-1]
 
     @property
+    def counted(self) -> tuple[str, ...]:
+        """The structures that tables and validation count: all, or of slices whose structures overlap the target."""
+        return self.structures if self.exclusive or self.kind == "volumes" else (self.target,)
+
+    @property
     def mirrored(self) -> tuple[int, ...] | None:
         """Where each structure is in a mirror (`structures.mirrored`); None: a mirrored label would be wrong."""
         return mirrored(self.structures, self.mirror_pairs)

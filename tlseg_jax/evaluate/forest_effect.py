@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from tlseg_jax.datasets.structures import BACKGROUND
 from tlseg_jax.evaluate.detection import Detection, detect, label_components, pool
 from tlseg_jax.evaluate.false_positives import Forest, PredictedVolume, true_components
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import Mask, score
-from tlseg_jax.evaluate.slice_inference import SlicePredictor
-from tlseg_jax.evaluate.slice_results import common_structures, predict_subject, reference_mask, scattered_volumes
+from tlseg_jax.evaluate.results import common_structures
+from tlseg_jax.evaluate.slice_inference import SlicePredictor, predict_planes
 from tlseg_jax.evaluate.table import write_table
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
@@ -83,20 +84,25 @@ def predicted_volumes(
             f"The structure '{structure}' is not both an output of the network ({', '.join(outputs)}) and labelled "
             f"in {store.where} ({', '.join(store.spec.structures)}): choose another."
         )
-    scattered = scattered_volumes(store, subjects)
+    scattered = store.scattered(subjects)
     if scattered:
         raise InputError(scattered)
-    with_organ = ORGAN in outputs and structure != ORGAN
+    shown = [o for o in outputs if o != BACKGROUND]
+    with_organ = ORGAN in shown and structure != ORGAN
 
     def predict(subject: str) -> PredictedVolume:
-        probability, bits = predict_subject(store, subject, predictor, channels)
+        try:
+            probability = predict_planes(store.volume_image(subject, channels), predictor)
+            truth = store.mask(subject, structure)
+        except InputError as e:
+            raise InputError(f"Subject {subject} of {store.spec.name} could not be evaluated: {e}") from None
         return PredictedVolume(
             subject,
-            probability[..., outputs.index(structure)],
+            probability[..., shown.index(structure)],
             store.volume_image(subject)[..., 0],
             store.spacing(subject),
-            reference_mask(store, bits, structure),
-            probability[..., outputs.index(ORGAN)] > THRESHOLD if with_organ else None,
+            truth,
+            probability[..., shown.index(ORGAN)] > THRESHOLD if with_organ else None,
         )
 
     bar = tqdm(subjects, desc=f"predict {store.spec.name}", unit="volume", disable=not progress)

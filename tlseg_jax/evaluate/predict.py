@@ -11,14 +11,19 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import LabelValues
-from tlseg_jax.evaluate.inference import Predictor, Tiles, predict_volume
+from tlseg_jax.evaluate.false_positives import Forest
+from tlseg_jax.evaluate.forest_effect import ORGAN
+from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.label_map import save_label_map
+from tlseg_jax.evaluate.slice_inference import BATCH as SLICES
+from tlseg_jax.evaluate.slice_inference import predict_stack
 from tlseg_jax.geometry import Affine, Box, Grid
 from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
 from tlseg_jax.preprocess.steps.resample import each_to_scan
 
 
@@ -47,16 +52,33 @@ class Prediction:
     warnings: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Found:
+    """What a network gives of one scan: the probability on its own voxels, and what the way there says."""
+
+    probability: NDArray[np.float32]
+    affine: Affine
+    seconds: dict[str, float]
+    inferred: float
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    unlike: Sequence[str] | None = None
+
+
 def predict_scan(
     files: ScanFiles,
     spec: DatasetSpec,
     box: Box | None,
-    settings: PrepareSettings,
+    settings: PrepareSettings | None,
     predictor: Predictor,
     tiles: Tiles = "gaussian",
-    batch: int = 2,
+    batch: int | None = None,
+    *,
+    channels: int = 1,
+    forest: Forest | None = None,
+    cleaned: str = "",
 ) -> Prediction:
-    """Segment one scan as it came from the scanner.
+    """Segment one scan as it came from the scanner; of slices every axial slice of it.
 
     The scan goes through the same preprocessing as the run's training data, and the probability
     (not the mask) is interpolated back onto the scan's own grid and cut at 0.5 there, which keeps
@@ -65,41 +87,98 @@ def predict_scan(
     Args:
       files: the scan, with a brain mask if there is one; a label is not read.
       spec: the data set that the network was trained on, as prepared.
-      box: its fixed patch, in voxels of that spec's grid; None for tiles.
-      settings: how that data set was preprocessed.
+      box: its fixed patch, in voxels of that spec's grid; None for tiles and for slices.
+      settings: how that data set was preprocessed; None for slices.
       predictor: the network.
       tiles: see `predict_volume`.
-      batch: tiles a call.
+      batch: tiles or slices a call; None: the usual.
+      channels: slices that a 2D network sees at once.
+      forest: of slices: drops components of `cleaned` that it takes to be false, where post-processing is asked for.
+      cleaned: the structure that the forest was trained on.
 
     Raises:
       ExclusionError: the scan cannot be read or preprocessed.
       InputError: see `predict_volume`.
     """
-    scan = read_scan(dataclasses.replace(files, label=None))
+    unlabelled = dataclasses.replace(files, label=None)
+    if spec.kind == "slices":
+        found = _of_planes(unlabelled, spec, predictor, channels, batch or SLICES, forest, cleaned)
+    else:
+        assert settings is not None
+        found = _of_volume(unlabelled, spec, box, settings, predictor, tiles, batch or 2)
+    codes = decide(found.probability, spec.exclusive)
+    label, volumes = label_and_volumes(codes, spec, Grid(codes.shape, found.affine).voxel_ml)
+    unlike = found.unlike
+    if unlike is None:
+        unlike = not_found(s for s, ml in volumes.items() if not ml)
+    return Prediction(
+        files=files,
+        label=label,
+        affine=found.affine,
+        probability=found.probability,
+        volumes_ml=volumes,
+        seconds=found.seconds | {"to_scan": time.perf_counter() - found.inferred},
+        details=found.details,
+        warnings=(*found.warnings, *unlike),
+    )
+
+
+def _of_volume(
+    files: ScanFiles,
+    spec: DatasetSpec,
+    box: Box | None,
+    settings: PrepareSettings,
+    predictor: Predictor,
+    tiles: Tiles,
+    batch: int,
+) -> _Found:
+    scan = read_scan(files)
     prepared = preprocess_scan(scan, spec, settings, name=str(files.image))
     start = time.perf_counter()
     # float16 is what the network saw in training (see preprocess/store.py).
     image = prepared.image.astype(np.float16)
     probability = predict_volume(image, spec, box, predictor, tiles, batch)
     inferred = time.perf_counter()
-    where = prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine
-    on_scan = each_to_scan(probability, *where)
-    codes = decide(on_scan, spec.exclusive)
-    label, volumes = label_and_volumes(codes, spec, Grid(scan.image.shape, scan.affine).voxel_ml)
-    seconds = dict(prepared.seconds) | {"inference": inferred - start, "to_scan": time.perf_counter() - inferred}
-    return Prediction(
-        files=files,
-        label=label,
-        affine=scan.affine,
-        probability=on_scan,
-        volumes_ml=volumes,
-        seconds=seconds,
-        details=dict(prepared.details),
-        warnings=(
-            *scan.warnings,
-            *filter(None, [no_geometry(files.image, scan.affine, scan.image.shape)]),
-            *_warnings(spec, decide(probability, spec.exclusive), None if spec.volumes.random_patch else box),
-        ),
+    on_scan = each_to_scan(probability, prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
+    doubt = no_geometry(files.image, scan.affine, scan.image.shape)
+    return _Found(
+        on_scan,
+        scan.affine,
+        dict(prepared.seconds) | {"inference": inferred - start},
+        inferred,
+        dict(prepared.details),
+        (*scan.warnings, *filter(None, [doubt])),
+        _warnings(spec, decide(probability, spec.exclusive), None if spec.volumes.random_patch else box),
+    )
+
+
+def _of_planes(
+    files: ScanFiles,
+    spec: DatasetSpec,
+    predictor: Predictor,
+    channels: int,
+    batch: int,
+    forest: Forest | None,
+    cleaned: str,
+) -> _Found:
+    volume = read_volume(files, spec, every_slice=True)
+    start = time.perf_counter()
+    image = volume.image.astype(np.float16)
+    probability = predict_stack(image, channels, volume.z, predictor, batch)
+    if forest is not None:
+        at = spec.structures.index(cleaned)
+        liver = probability[..., spec.structures.index(ORGAN)] > THRESHOLD if forest.liver else None
+        one = probability[..., at]
+        # Planes are every slice of the scan, so the third axis of the affine is one slice.
+        spacing = Grid(volume.scan_shape, volume.affine).spacing
+        probability[..., at] = one * forest.keep(one, one > THRESHOLD, image, spacing, liver)
+    inferred = time.perf_counter()
+    return _Found(
+        np.stack([planes_to_scan(p, volume) for p in np.moveaxis(probability, -1, 0)], -1),
+        volume.scan_affine,
+        dict(volume.seconds) | {"inference": inferred - start},
+        inferred,
+        warnings=(*volume.doubts.values(), *volume.warnings),
     )
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,14 @@ from tqdm import tqdm
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import BACKGROUND
-from tlseg_jax.evaluate.inference import Predictor, Tiles, predict_volume
+from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
+from tlseg_jax.evaluate.inference import Predictor, Tiles
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
+from tlseg_jax.evaluate.readers import ScoreSpace, reader_of
 from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.codes import UNMARKED, decide, mask_of
-from tlseg_jax.preprocess.steps.resample import each_to_scan
+from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
@@ -32,9 +34,6 @@ _ALWAYS = tuple(c for c in COLUMNS if c != "structure")
 """What tables had before that column, too."""
 
 DISTANCE_COLUMNS = ("hd95_mm", "asd_mm", "nsd")
-
-ScoreSpace = Literal["data", "scan"]
-"""Which voxels are compared: the prepared data set's, or those of the scan's own files."""
 
 IN_PERSON = {"mm": "person"}
 """In the summary of every test set whose ml and mm are the persons' own; what was scored before that was looked to, on
@@ -149,74 +148,101 @@ def common_structures(spec: DatasetSpec, outputs: Sequence[str], where: str) -> 
     return common
 
 
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Scores of the structures that a network and a data set have in common.
+
+    Attributes:
+      rows: structure -> one row a subject.
+      detections: structure -> what was found in each subject by name; of slices, where tumours could be counted.
+      no_detection: why they could not, else "".
+    """
+
+    rows: Mapping[str, tuple[SubjectRow, ...]]
+    detections: Mapping[str, Mapping[str, Detection]] = dataclasses.field(default_factory=dict)
+    no_detection: str = ""
+
+    def detection_entry(self, structure: str) -> dict[str, Any]:
+        """Plain values for JSON: the pooled detection and each subject's, or None and the reason; of volumes none."""
+        if self.no_detection:
+            return {"detection": None, "no_detection": self.no_detection}
+        if structure not in self.detections:
+            return {}
+        each = self.detections[structure]
+        volumes = {s: d.to_dict() for s, d in each.items()}
+        return {"detection": {"overlap": OVERLAP, **pool(each.values()).to_dict(), "volumes": volumes}}
+
+
 def evaluate_store(
-    store: Store,
+    store: AnyStore,
     split: str,
     spec_of_run: DatasetSpec,
     box: Box | None,
     predictor: Predictor,
     *,
+    channels: int = 1,
     distances: bool = False,
     tiles: Tiles = "gaussian",
     space: ScoreSpace = "data",
-    batch: int = 2,
+    batch: int | None = None,
     keep: Keep | None = None,
     progress: bool = True,
-) -> Mapping[str, tuple[SubjectRow, ...]]:
+) -> Results:
     """Predict and score each subject of a split, for every structure that the network and the store have in common.
 
-    The reference is the whole label, so structure outside the box counts as missed. Distances are in mm of the
-    person, not of the template. Volumes are those of the label file and of `predict`, both in the scan's own voxels.
+    The reference is the whole label, so structure outside the box counts as missed; the slices of a volume that are
+    samples are scored together, as one mask. Distances are in mm of the person, not of the template. Volumes are those
+    of the label file and of `predict`, both in the scan's own voxels: prepared ones round outlines off.
     A structure that a subject's label map does not mark has no row; where nobody looked nothing counts.
-    The processes of a run divide the subjects.
+    Of slices tumours are counted too, where the samples of all these volumes are consecutive, as it needs 3D
+    components. The processes of a run divide the subjects.
 
     Args:
       store: the prepared data set, which may be another than the run's.
       split: "train" or "test".
       spec_of_run: what the network was trained on: structures, fixed patch or tiles, and their size.
-      box: the patch in the voxels of `store` (see `box_for`); None for tiles.
+      box: the patch in the voxels of `store` (see `box_for`); None for tiles and for slices.
       predictor: the network.
+      channels: slices that it sees at once.
       distances: also compute HD95 and ASD.
       tiles: see `predict_volume`.
       space: "scan" takes the probability to the scan's own voxels, as `predict` does, and compares it with the label
         file that was prepared.
-      batch: tiles a call.
+      batch: tiles or slices a call; None: the usual.
       keep: called with each row and predicted mask, in the process that predicted it.
       progress: show a bar on stderr.
 
-    Returns:
-      Structure -> a row a subject, with the test set that `result_name` says.
-
     Raises:
       InputError: the split has no subjects, there is no structure in common, or a subject cannot be read or predicted
-        (it is named), or see `original_scan` and `Store.person_grid`, on every process.
+        (it is named), or see `original_scan`, `original_planes` and `Store.person_grid`, on every process.
     """
     structures = common_structures(store.spec, spec_of_run.structures, store.where)
     subjects = store.subjects(split)
     if not subjects:
         raise InputError(
             f"The prepared data set {store.where} has no {split} subjects to evaluate: "
-            "prepare it with another `test_fraction`, or choose another data set."
+            "prepare it with more of them (`test_fraction`, of slices `test_volumes`), or choose another data set."
         )
     persons = store.persons
+    reader = reader_of(store, spec_of_run, box, predictor, channels=channels, tiles=tiles, batch=batch)
     names = {s: result_name(store.spec, s, split, space) for s in structures}
     # Alone, both are the one structure, whatever it is called.
     alone = len(spec_of_run.structures) == 1
     places = [0 if alone else spec_of_run.structures.index(s) for s in structures]
+    counting = store.spec.kind == "slices"
+    scattered = reader.why_no_components(subjects)
 
-    def scores(some: Sequence[str]) -> list[dict[str, dict[str, Any]]]:
+    def scores(some: Sequence[str]) -> list[dict[str, Any]]:
         out = []
-        title = f"evaluate {store.spec.name}"
-        for subject in tqdm(some, desc=title, unit="scan", disable=not progress, leave=None):
+        for subject in tqdm(some, desc=f"evaluate {store.spec.name}", unit="scan", disable=not progress, leave=None):
             try:
-                here, own = store.person_grid(subject), store.scan_grid(subject)
-                reference = _reference(store, subject, space)
-                probability = predict_volume(store.image(subject), spec_of_run, box, predictor, tiles, batch)
+                reference = reader.reference(subject, space)
+                probability = reader.probability(subject)
             except InputError as e:
                 raise InputError(f"Subject {subject} of {store.spec.name} could not be evaluated: {e}") from None
-            on_scan = decide(each_to_scan(probability, here, np.eye(4), own.shape, own.affine), spec_of_run.exclusive)
+            on_scan = reader.on_scan(subject, probability)
             predicted = on_scan if space == "scan" else decide(probability, spec_of_run.exclusive)
-            voxel = own.voxel if space == "scan" else here.voxel
+            voxel, voxel_ml = reader.voxel(subject, space), reader.scan_voxel_ml(subject)
             known = reference != UNMARKED if store.spec.unmarked_value is not None else None
             of_subject = {}
             for structure, place in zip(structures, places, strict=True):
@@ -225,39 +251,28 @@ def evaluate_store(
                 ours = mask_of(predicted, place, spec_of_run.exclusive)
                 theirs = mask_of(reference, store.spec.structures.index(structure), store.spec.exclusive)
                 if known is not None:
-                    ours = ours & known
-                counted = mask_of(on_scan, place, spec_of_run.exclusive)
+                    ours, theirs = ours & known, theirs & known
+                found = score(ours, theirs, voxel, distances=distances)
                 # Coarser voxels round thin structures off: ml are counted where the label was drawn, as `predict` does.
-                found = dataclasses.replace(
-                    score(ours, theirs, voxel, distances=distances),
-                    reference_ml=store.label_ml(subject, structure),
-                    predicted_ml=int(np.count_nonzero(counted)) * own.voxel_ml,
-                )
+                reference_ml = reader.label_ml(subject, structure)
+                if reference_ml is not None:
+                    predicted_ml = int(np.count_nonzero(mask_of(on_scan, place, spec_of_run.exclusive))) * voxel_ml
+                    found = dataclasses.replace(found, reference_ml=reference_ml, predicted_ml=predicted_ml)
                 if keep is not None:
                     keep(SubjectRow(names[structure], structure, subject, persons[subject], found), ours)
-                of_subject[structure] = dataclasses.asdict(found)
+                tumours = dataclasses.asdict(detect(ours, theirs)) if counting and not scattered else None
+                of_subject[structure] = [dataclasses.asdict(found), tumours]
             out.append(of_subject)
         return out
 
     found = dict(zip(subjects, processes.divide(subjects, scores), strict=True))
-    return {
-        s: tuple(
-            SubjectRow(names[s], s, subject, persons[subject], SubjectScore(**of[s]))
-            for subject, of in found.items()
-            if s in of
-        )
-        for s in structures
+    of = {s: {v: r[s] for v, r in found.items() if s in r} for s in structures}
+    rows = {
+        s: tuple(SubjectRow(names[s], s, v, persons[v], SubjectScore(**r[0])) for v, r in each.items())
+        for s, each in of.items()
     }
-
-
-def _reference(store: Store, subject: str, space: ScoreSpace) -> NDArray[np.uint8]:
-    if space == "data":
-        return store.label(subject)
-    from tlseg_jax.preprocess.original import original_scan  # a machine that only trains may not have what it needs
-
-    label = original_scan(store, subject).label
-    assert label is not None
-    return label
+    detections = {s: {v: Detection(**r[1]) for v, r in each.items()} for s, each in of.items()}
+    return Results(rows, detections if counting and not scattered else {}, scattered)
 
 
 def box_for(store: Store, spec_of_run: DatasetSpec, run_box: Box) -> Box:

@@ -65,18 +65,18 @@ def _mirrored(key: jax.Array) -> jax.Array:
 
 
 def augment_batch(
-    image: Float[Array, "batch x y z"],
-    label: Integer[Array, "batch x y z"],
+    image: Float[Array, "batch x y last"],
+    label: Integer[Array, "batch x y *z"],
     seed: WholeNumber,
     step: WholeNumber,
     augmentation: Augmentation,
     first: WholeNumber = 0,
-) -> tuple[Float[Array, "batch x y z"], Integer[Array, "batch x y z"]]:
+) -> tuple[Float[Array, "batch x y last"], Integer[Array, "batch x y *z"]]:
     """Augment every sample of a batch with its own key.
 
     Args:
-      image: z-scored.
-      label: of the same voxels.
+      image: (batch, x, y, z), or of slices (batch, x, y, channels), z-scored or scaled to -1 to 1.
+      label: (batch, x, y, z) or (batch, x, y).
       seed: of the run.
       step: which training step.
       augmentation: what to do.
@@ -87,9 +87,9 @@ def augment_batch(
 
 
 def augment(
-    key: Key[Array, ""], image: Float[Array, "x y z"], label: Integer[Array, "x y z"], augmentation: Augmentation
-) -> tuple[Float[Array, "x y z"], Integer[Array, "x y z"]]:
-    """Augment one patch; the same key always does the same."""
+    key: Key[Array, ""], image: Float[Array, "x y last"], label: Integer[Array, "x y *z"], augmentation: Augmentation
+) -> tuple[Float[Array, "x y last"], Integer[Array, "x y *z"]]:
+    """Augment one patch (x, y, z) or slice (x, y, channels); the same key always does the same."""
     flip, turn, warp, intensity = jax.random.split(key, 4)
     if augmentation.random_rotations:
         image, label = _rotate(turn, image, label, augmentation.mirror_codes)
@@ -106,7 +106,7 @@ def augment(
     if augmentation.randomise:
         image = randomise(intensity, image)
     elif augmentation.intensity:
-        image = _intensity(intensity, image)
+        image = _intensity(intensity, image, label.ndim)
     return image, label
 
 
@@ -161,14 +161,18 @@ def _affine(
         @ rows((cz, -sz, zero), (sz, cz, zero), (zero, zero, one))
     )
     matrix = rotation * jax.random.uniform(scales, (3,), minval=0.9, maxval=1.1)
-    side = jnp.array(image.shape, jnp.float32)
-    shift = jax.random.uniform(shifts, (3,), minval=-1, maxval=1) * 0.04 * side
+    # In a plane it is the part of the turn that does not leave it.
+    axes = label.ndim
+    matrix = matrix[:axes, :axes]
+    side = jnp.array(label.shape, jnp.float32)
+    shift = jax.random.uniform(shifts, (3,), minval=-1, maxval=1)[:axes] * 0.04 * side
     centre = (side - 1) / 2
-    grid = jnp.stack(jnp.meshgrid(*[jnp.arange(n) for n in image.shape], indexing="ij")).reshape(3, -1)
+    grid = jnp.stack(jnp.meshgrid(*[jnp.arange(n) for n in label.shape], indexing="ij")).reshape(axes, -1)
     at = matrix @ (grid - centre[:, None]) + (centre + shift)[:, None]
     if mirror is not None:
         at = at.at[0].set(jnp.where(mirror, side[0] - 1 - at[0], at[0]))
-    moved, at = jax.lax.optimization_barrier((linear(image, at).reshape(image.shape), at))
+    one_by_one = linear if image.ndim == axes else jax.vmap(linear, (-1, None), -1)
+    moved, at = jax.lax.optimization_barrier((one_by_one(image, at).reshape(image.shape), at))
     if not one_structure:  # the nearest voxel's code: of many, an interpolation each would cost more than the step
         return moved, map_coordinates(label, list(at), order=0, mode="nearest").reshape(label.shape)
     # Linear on the mask, cut at one half: smoother than the nearest voxel and never a new value.
@@ -176,8 +180,8 @@ def _affine(
     return moved, (mask > 0.5).astype(label.dtype).reshape(label.shape)
 
 
-def linear(volume: Float[Array, "x y z"], at: Float[Array, "3 points"]) -> Float[Array, " points"]:
-    """Trilinear interpolation between voxels; beyond the faces the nearest voxel's value.
+def linear(volume: Float[Array, "x y *z"], at: Float[Array, "axes points"]) -> Float[Array, " points"]:
+    """Linear interpolation between voxels or pixels; beyond the faces the nearest one's value.
 
     `map_coordinates` gives the same in twenty times the time, on a CPU and of two volumes at the same points.
 
@@ -190,22 +194,23 @@ def linear(volume: Float[Array, "x y z"], at: Float[Array, "3 points"]) -> Float
     low = jnp.floor(at).astype(jnp.int32)
     high = jnp.minimum(low + 1, jnp.array(sides)[:, None] - 1)
     part = at - low
-    rows = jnp.array([sides[1] * sides[2], sides[2], 1])[:, None]
+    rows = jnp.array([math.prod(sides[i + 1 :]) for i in range(len(sides))])[:, None]
     places, weights = (low * rows, high * rows), (1 - part, part)
     flat, total = volume.reshape(-1), jnp.zeros(at.shape[1], volume.dtype)
-    for corner in itertools.product((0, 1), repeat=3):
+    for corner in itertools.product((0, 1), repeat=len(sides)):
         place = sum(places[c][axis] for axis, c in enumerate(corner))
         weight = math.prod(weights[c][axis] for axis, c in enumerate(corner))
         total = total + weight * jnp.take(flat, place, mode="clip")
     return total
 
 
-def _intensity(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Random contrast, brightness, bias field and noise on a z-scored image."""
+def _intensity(key: jax.Array, image: jax.Array, axes: int) -> jax.Array:
+    """Random contrast, brightness, bias field and noise on a z-scored image; channels share the field."""
     contrast, shift, field, level, noise = jax.random.split(key, 5)
     image = image * jax.random.uniform(contrast, minval=0.8, maxval=1.25)
     image = image + jax.random.uniform(shift, minval=-0.2, maxval=0.2)
-    coarse = jax.random.uniform(field, (3, 3, 3), minval=-0.15, maxval=0.15)
+    sides = (3,) * axes + (1,) * (image.ndim - axes)
+    coarse = jax.random.uniform(field, sides, minval=-0.15, maxval=0.15)
     image = image * jnp.exp(jax.image.resize(coarse, image.shape, "linear"))
     sigma = jax.random.uniform(level, minval=0.0, maxval=0.1)
     return image + sigma * jax.random.normal(noise, image.shape)

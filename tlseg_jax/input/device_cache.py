@@ -111,7 +111,7 @@ def cache_slices(
 
     Returns:
       A cache whose picks are {"sample": (batch,) int32} and whose batches are {"image": (batch, x, y, channels)
-      float16, "label": (batch, x, y) uint8 bits and with regions "region": (batch, x, y) bool}.
+      float16, "label": (batch, x, y) uint8 and with regions "region": (batch, x, y) bool}.
 
     Raises:
       InputError: the device has no room for it, or an array is damaged.
@@ -120,8 +120,10 @@ def cache_slices(
     _check_room(store, len(subjects), pixels * (2 * channels + 1 + (regions is not None)), room)
     arrays: dict[str, NDArray[Any]] = {
         "image": np.concatenate([store.volume_image(s, channels) for s in subjects]),
-        "label": np.concatenate([store.volume_label(s) for s in subjects]),
+        "label": np.concatenate([store.codes(s) for s in subjects]),
     }
+    if store.partial:
+        arrays["marked"] = np.concatenate([[store.marks(s)] * len(store.samples([s])) for s in subjects])
     if regions is not None:
         arrays["region"] = np.concatenate([regions[s] for s in subjects])
     return DeviceCache(jax.device_put(arrays), _gather_slices)

@@ -63,6 +63,7 @@ def why_no_features(
     *,
     random_patch: bool = False,
     augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+    mirrored: bool = True,
 ) -> str | None:
     """Why no features can be kept, as a sentence; None where they can.
 
@@ -71,6 +72,7 @@ def why_no_features(
       frozen_bn: what frozen batch norms do.
       random_patch: whether patches are drawn at random places.
       augmentation: of the patches; to be mirrored left to right is the only change that features can be kept for.
+      mirrored: whether they can for that.
     """
     if frozen_bn == "batch":
         return "Features cannot be kept, as the frozen batch norms normalise by the batch (`frozen_bn=batch`)."
@@ -81,7 +83,7 @@ def why_no_features(
     changes = [
         k
         for k, v in dataclasses.asdict(augmentation).items()
-        if v and k not in ("flip_left_right", "mirror_codes", "one_structure")
+        if v and k not in (("flip_left_right",) if mirrored else ()) + ("mirror_codes", "one_structure")
     ]
     if changes:
         what = ", ".join(c.replace("_", " ") for c in changes)
@@ -217,7 +219,9 @@ def cache_slice_features(
             yield first, images[first : first + size]
 
     arrays: Rows = {"features": _compute(network, variables, levels, pixels, count, slices())}
-    arrays["label"] = jax.device_put(np.concatenate([store.volume_label(s) for s in subjects]))
+    arrays["label"] = jax.device_put(np.concatenate([store.codes(s) for s in subjects]))
+    if store.partial:
+        arrays["marked"] = jnp.asarray(np.concatenate([[store.marks(s)] * len(store.samples([s])) for s in subjects]))
     if regions is not None:
         arrays["region"] = jax.device_put(np.concatenate([regions[s] for s in subjects]))
     return FeatureCache(arrays, _gather_slices)

@@ -6,12 +6,18 @@ from typing import Any
 
 import grain
 import numpy as np
+from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import Shape3
 from tlseg_jax.geometry import Box
+from tlseg_jax.input.sampling import Sampling
 from tlseg_jax.input.stream import stream
+from tlseg_jax.preprocess.codes import anywhere
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
+
+SHOWN = 4096
+"""Voxels a subject that "balanced" patches may be centred on: enough that two are seldom the same."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +27,8 @@ class InputSettings:
     Attributes:
       batch_size: patches a batch, over all processes of the run.
       seed: of the order and of random patch positions.
+      sampling: "all" draws places evenly; "balanced" centres every second patch, as it falls, on a voxel that shows a
+        structure, drawn evenly from those of its scan.
       threads: that read ahead in this process.
       workers: processes that read ahead; 0 reads in this process only.
       process: which of the processes of the run this is, from 0; it reads its rows of every batch (see `stream`).
@@ -29,6 +37,7 @@ class InputSettings:
 
     batch_size: int = 2
     seed: int = 0
+    sampling: Sampling = "all"
     threads: int = 2
     workers: int = 0
     process: int = 0
@@ -43,15 +52,29 @@ def random_box(shape: Shape3, size: Shape3, rng: np.random.Generator) -> Box:
 
 @dataclasses.dataclass(frozen=True)
 class _PlacePatch(grain.transforms.RandomMap):
-    """Subject's index -> where its patch begins: the fixed box, or a random one of `size` where `box` is None."""
+    """Subject's index -> where its patch begins: the fixed box, or a random one of `size` where `box` is None.
+
+    Of the subjects' voxels in `shown`, where there are any, every second patch has one in its middle.
+    """
 
     store: Store
     subjects: tuple[str, ...]
     box: Box | None
     size: Shape3
+    shown: tuple[NDArray[np.int32], ...] | None = None
 
     def random_map(self, element: Any, rng: np.random.Generator) -> dict[str, Any]:
-        box = self.box or random_box(self.store.grid(self.subjects[int(element)]).shape, self.size, rng)
+        i = int(element)
+        box = self.box or random_box(self.store.grid(self.subjects[i]).shape, self.size, rng)
+        if self.shown is not None and len(self.shown[i]) and rng.random() < 0.5:
+            middle = self.shown[i][rng.integers(len(self.shown[i]))]
+            shape = self.store.grid(self.subjects[i]).shape
+            # Inside the volume, as every other patch is; a side that is too short stays where it is.
+            start = [
+                min(max(int(m) - s // 2, 0), n - s) if n >= s else (n - s) // 2
+                for m, s, n in zip(middle, self.size, shape, strict=True)
+            ]
+            box = Box((start[0], start[1], start[2]), self.size)
         return {"index": np.int32(element), "start": np.array(box.start, np.int32)}
 
 
@@ -73,6 +96,16 @@ class _ReadPatch(grain.transforms.Map):
             "index": element["index"],
             **({"marked": self.store.marks(subject)} if self.store.partial else {}),
         }
+
+
+def _shown(store: Store, subjects: Sequence[str], seed: int) -> tuple[NDArray[np.int32], ...]:
+    """For each subject some voxels (voxels, 3) that show a structure, drawn evenly."""
+    found = []
+    for i, subject in enumerate(subjects):
+        at = np.argwhere(anywhere(store.label(subject))).astype(np.int32)
+        some = np.random.default_rng((seed, i)).permutation(len(at))[:SHOWN]
+        found.append(at[some])
+    return tuple(found)
 
 
 def training_box(store: Store) -> Box | None:
@@ -112,12 +145,18 @@ def make_batches(
       each patch's first voxel, negative where it reaches outside}.
 
     Raises:
-      InputError: the processes cannot share a batch evenly.
+      InputError: the processes cannot share a batch evenly, or a fixed patch is to be balanced.
     """
+    balanced = settings.sampling == "balanced"
+    if balanced and box is not None:
+        raise InputError(
+            f"`sampling=balanced` chooses between places, and every patch of {store.where} is one fixed box: "
+            "use `sampling=all`."
+        )
     names, size = tuple(subjects), box.size if box else store.spec.volumes.patch_size
     return stream(
         len(names),
-        _PlacePatch(store, names, box, size),
+        _PlacePatch(store, names, box, size, _shown(store, names, settings.seed) if balanced else None),
         _ReadPatch(store, names, size) if read else None,
         batch_size=settings.batch_size,
         seed=settings.seed,

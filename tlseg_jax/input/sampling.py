@@ -3,4 +3,5 @@
 from typing import Literal
 
 Sampling = Literal["all", "balanced"]
-"""Each slice once an epoch, or those with the target as often as those without."""
+"""Each slice once an epoch, or those with the target as often as those without; of patches at random places evenly, or
+every second one on a structure."""

@@ -106,6 +106,8 @@ class _ReadSlice(grain.transforms.Map):
             "label": self.store.label(sample.subject, sample.position),
             "index": element["index"],
         }
+        if self.store.partial:
+            out["marked"] = self.store.marks(sample.subject)
         if self.regions is not None:
             out["region"] = self.regions[sample.subject][i - self.starts[sample.subject]]
         return out
@@ -131,8 +133,9 @@ def make_slice_batches(
       read: whether to read the slices; False tells which they are, the same slices in the same order.
 
     Returns:
-      Iterator of {"image": (batch, x, y, channels) float16, "label": (batch, x, y) uint8 bits,
-      "index": (batch,) int32 into `subjects`, and with regions "region": (batch, x, y) bool}; without reading, of
+      Iterator of {"image": (batch, x, y, channels) float16, "label": (batch, x, y) uint8 codes,
+      "index": (batch,) int32 into `subjects`, "marked" as `patches.make_batches` has it, and with
+      regions "region": (batch, x, y) bool}; without reading, of
       {"index", "sample": (batch,) int32 into `store.samples(subjects)`}.
 
     Raises:

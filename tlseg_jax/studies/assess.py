@@ -4,23 +4,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.datasets.lookup import spec_from_dict
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.datasets.structures import BACKGROUND
 from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.metrics import Mask
+from tlseg_jax.evaluate.readers import ScoreSpace
 from tlseg_jax.evaluate.results import (
     IN_PERSON,
     KeptMasks,
-    ScoreSpace,
     SubjectRow,
     box_for,
     evaluate_store,
     result_name,
     save_results,
 )
+from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.figures.contours import ContourCase, draw_contours, pick_cases
+from tlseg_jax.figures.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.codes import mask_of
 from tlseg_jax.preprocess.original import original_scan
@@ -97,14 +103,13 @@ def sets_of(run: Path, store: AnyStore) -> tuple[str, ...]:
 
 def scored_names(store: AnyStore) -> tuple[str, ...]:
     """The test sets in the tables, one a structure: of slices that of the structure that counts."""
-    counts = (store.spec.target,) if isinstance(store, SliceStore) else store.spec.structures
-    return tuple(result_name(store.spec, s) for s in counts)
+    return tuple(result_name(store.spec, s) for s in store.spec.counted)
 
 
 def assess(
     run: Path,
     saved: SavedModel,
-    store: Store,
+    store: AnyStore,
     *,
     split: str = "test",
     distances: bool = False,
@@ -116,8 +121,11 @@ def assess(
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a run on a store's subjects and keep the results in the run folder.
 
-    Writes `subjects.csv`, `summary.json` (test_sets), `predictions/NAME.npz` (the masks, see `mask_file`) and
-    `figures/contours_NAME.png`: the best, median and worst subject in the colours of the paper's Fig. 4.
+    Writes `subjects.csv`, `summary.json` (test_sets, one a structure in common, see `result_name`; of slices with the
+    detection of tumours), `predictions/NAME.npz` (the masks, see `mask_file`) and a figure. Of volumes that is
+    `figures/contours_NAME.png`: the best, median and worst subject in the colours of the paper's Fig. 4. Of slices it
+    is `figures/examples_NAME.png` of the last structure: in its best, median and worst volume the slice that shows
+    most of it, beside the truth and the network's probability.
     The processes of a run divide the subjects, and the chief writes.
 
     Args:
@@ -127,30 +135,28 @@ def assess(
       split: "test" or "train".
       distances: also HD95 and the average surface distance, in mm.
       tiles: see `predict_volume`.
-      space: see `evaluate_store`.
+      space: see `evaluate_store`; the figure of slices is in any case of the prepared ones.
       progress: whether to draw a bar.
       figures: whether to draw the figure.
       allow_seen: score test subjects that the model was trained on, too.
 
     Returns:
-      Test set (one a structure, see `result_name`) -> its summary; "seen_in_training" names subjects that the model
-      was trained on.
+      Test set -> its summary; "seen_in_training" names subjects that the model was trained on.
 
     Raises:
-      InputError: the store has voxels of another size than the model was trained on, or the split no subjects,
-        or the model was trained on one of its test subjects.
+      InputError: the model is of the other kind of data or shares no structure with the store, the store has voxels of
+        another size than the model was trained on, or the split no subjects, or the model was trained on one of its
+        test subjects.
     """
     if split == "test" and not allow_seen:
         refuse_seen(store, saved.description, str(run), ALLOW)
     spec = spec_from_dict(saved.description["spec"], str(run))
-    ours, theirs = spec.volumes.spacing, store.spec.volumes.spacing
-    if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
+    if spec.kind != store.spec.kind:
         raise InputError(
-            f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
-            "prepare it at the same `spacing`."
+            f"{store.where} holds {store.spec.kind} and the model of {run} is {saved.config.dimensions}D, for "
+            f"{spec.kind}: name another run, or data of its kind."
         )
-    box = saved.description["patch_box"]
-    place = None if box is None else box_for(store, spec, Box.from_dict(box))
+    place = _place(store, spec, run, saved.description["patch_box"]) if isinstance(store, Store) else None
     masks: dict[str, KeptMasks] = {}
 
     def keep(row: SubjectRow, mask: Mask) -> None:
@@ -162,6 +168,7 @@ def assess(
         spec,
         place,
         load_predictor(saved),
+        channels=saved.config.channels,
         distances=distances,
         tiles=tiles,
         space=space,
@@ -171,29 +178,78 @@ def assess(
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
-    extra |= scored_of(saved, store, split) | {"distances": distances, "doubts": doubts_in(store, split)}
-    if spec.volumes.random_patch:
+    extra |= scored_of(saved, store, split)
+    extra |= {"distances": distances} if distances or isinstance(store, Store) else {}
+    extra["doubts"] = doubts_in(store, split)
+    if isinstance(store, SliceStore):
+        extra |= ON_SCAN
+    elif spec.volumes.random_patch:
         extra["tiles"] = tiles
-    results = {s: rows for s, rows in results.items() if rows}  # what no label map of this split marks has none
-    extra["together"] = [rows[0].test_set for rows in results.values()]
+    scored = {s: rows for s, rows in results.rows.items() if rows}  # what no label map of this split marks has none
+    every = len(store.spec.counted) == len(store.spec.structures)
+    if every or isinstance(store, Store):
+        extra["together"] = [rows[0].test_set for rows in scored.values()]
     entries = {}
-    for structure, rows in results.items():
+    for structure, rows in scored.items():
         kept = masks.setdefault(structure, KeptMasks())
         kept.gather()
         name = rows[0].test_set
         if processes.is_chief():
             save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})
-        entries[name] = save_results(run, rows, extra | {"structure": structure})
-        if figures and processes.is_chief():
-            by_subject = {r.subject: r for r in rows}
-            picked = pick_cases({s: r.score.iou for s, r in by_subject.items()})
-            draw_contours(
-                [_case(store, title, by_subject[s], kept.mask(s), space) for title, s in picked.items()],
-                run / "figures" / f"contours_{name}.png",
-                heading=f"{title_of(saved.description)} tested on {name}",
-                mark=mark_of(synthetic),
-            )
+        more = {"structure": structure} if "together" in extra else {}
+        entries[name] = save_results(run, rows, extra | results.detection_entry(structure) | more)
+        if not figures or not processes.is_chief():
+            continue
+        by_subject = {r.subject: r for r in rows}
+        picked = pick_cases({s: r.score.iou for s, r in by_subject.items()})
+        heading, mark = f"{title_of(saved.description)} tested on {name}", mark_of(synthetic)
+        if isinstance(store, Store):
+            cases = [_case(store, title, by_subject[s], kept.mask(s), space) for title, s in picked.items()]
+            draw_contours(cases, run / "figures" / f"contours_{name}.png", heading=heading, mark=mark)
+        elif structure == list(scored)[-1]:
+            of = {"network": saved}
+            examples = [example_slice(store, s, structure, f"{title}: {s}", of) for title, s in picked.items()]
+            draw_examples(examples, run / "figures" / f"examples_{name}.png", heading=heading, mark=mark)
     return entries
+
+
+def _place(store: Store, spec: DatasetSpec, run: Path, box: dict[str, Any] | None) -> Box | None:
+    """Where the run's fixed patch lies in the store's volumes; None: there is none."""
+    ours, theirs = spec.volumes.spacing, store.spec.volumes.spacing
+    if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
+        raise InputError(
+            f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
+            "prepare it at the same `spacing`."
+        )
+    return None if box is None else box_for(store, spec, Box.from_dict(box))
+
+
+def example_slice(
+    store: SliceStore, subject: str, structure: str, title: str, models: dict[str, SavedModel], share: float = 1.0
+) -> ExampleCase:
+    """The slice of a volume that shows most of a structure, with what models make of it.
+
+    Args:
+      store: the data set.
+      subject: the volume.
+      structure: which structure.
+      title: of the row; the slice's number is added.
+      models: name -> 2D model that segments the structure.
+      share: 1 takes the slice with most of the structure, less the one nearest to that share of it.
+    """
+    truth = store.mask(subject, structure)
+    area = truth.sum((1, 2))
+    at = int(np.argmin(np.abs(area - share * area.max())))
+    probability = {}
+    for name, saved in models.items():
+        image = store.volume_image(subject, saved.config.channels)
+        found = predict_planes(image, load_predictor(saved))
+        ours = [o for o in saved.config.outputs if o != BACKGROUND]
+        probability[name] = found[at, ..., ours.index(structure)]
+    record = store.record(subject)
+    z = record["planes"][record["samples"][at]]
+    x, y, _ = store.spacing(subject)
+    return ExampleCase(f"{title}, slice {z}", store.volume_image(subject)[at, ..., 0], truth[at], probability, (x, y))
 
 
 def _case(store: Store, title: str, row: SubjectRow, predicted: Mask, space: ScoreSpace) -> ContourCase:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.settings import Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace
@@ -12,16 +13,12 @@ from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
 from tlseg_jax.train.remedies import remedy_name, without_remedies
-from tlseg_jax.train.slice_losses import SLICE_LOSSES
 from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, USUAL_NETWORK, network_for
 
 Phase = Literal["pretrain", "finetune"]
 
-SLICES_ONLY = ("epochs", "sampling", "slice_channels", "watch_every")
+SLICES_ONLY = ("epochs", "slice_channels", "watch_every")
 """Fields of `Training` that would do nothing with volumes."""
-
-VOLUMES_ONLY = ("intensity_augmentation", "affine_augmentation", "randomisation")
-"""Fields of `Recipe` that would do nothing with slices."""
 
 
 def make_job(
@@ -115,19 +112,14 @@ def recipe_for(spec: DatasetSpec, phase: Phase, name: str, values: Mapping[str, 
     slices = spec.kind == "slices"
     chosen = get_slice_recipe(name, phase) if slices else get_recipe(name)
     known = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(chosen) if f.name != "name"}
-    losses = SLICE_LOSSES if slices else LOSSES
     for key, value in values.items():
         if key not in known:
             raise InputError(f"recipe_values changes '{key}', which no recipe has: choose from {', '.join(known)}.")
         kind = type(known[key])
         if not (isinstance(value, kind) or (kind is float and type(value) is int)):
             raise InputError(f"recipe_values sets {key} = {value!r}: a {kind.__name__} is wanted.")
-        if slices and key in VOLUMES_ONLY:
-            raise _idle(key, spec)
-        if key == "loss" and value not in losses:
-            raise InputError(
-                f"`loss={value}` does not go with {spec.kind} such as {spec.name}: choose from {', '.join(losses)}."
-            )
+        if key == "loss":
+            choose("loss", str(value), LOSSES)
     return dataclasses.replace(chosen, **values)
 
 
@@ -177,7 +169,8 @@ def _refuse_idle(place: Workplace, spec: DatasetSpec, training: Training) -> Non
     if spec.kind == "slices":
         idle = [name for name, given in (("distances", place.distances), ("tiles", place.tiles != "gaussian")) if given]
     else:
-        idle = [name for name in SLICES_ONLY if getattr(training, name) != getattr(Training, name)]
+        only = SLICES_ONLY if spec.volumes.random_patch else (*SLICES_ONLY, "sampling")
+        idle = [name for name in only if getattr(training, name) != getattr(Training, name)]
     if idle:
         raise _idle(idle[0], spec)
 

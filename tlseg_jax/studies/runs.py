@@ -22,7 +22,6 @@ from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_names, title_of
-from tlseg_jax.studies.assess_slices import assess_slices
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import forget_test_losses, format_epochs
@@ -215,18 +214,15 @@ def train_and_assess(
         }
         processes.chief(lambda: write_json(folder / "summary.json", summary))
         for test in tests:
-            if isinstance(test, SliceStore):
-                assess_slices(folder, saved, test, progress=place.progress, figures=figures)
-            else:
-                assess(
-                    folder,
-                    saved,
-                    test,
-                    distances=place.distances,
-                    tiles=place.tiles,
-                    progress=place.progress,
-                    figures=figures,
-                )
+            assess(
+                folder,
+                saved,
+                test,
+                distances=place.distances,
+                tiles=place.tiles,
+                progress=place.progress,
+                figures=figures,
+            )
         if figures and processes.is_chief():
             _draw_curve(folder, result, d)
     if result.epochs:

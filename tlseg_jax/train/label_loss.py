@@ -1,48 +1,70 @@
 """The loss of label codes (`preprocess.codes`): of exclusive structures or not, all marked or some."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
+from tlseg_jax.datasets.structures import MAX_STRUCTURES
 from tlseg_jax.preprocess.codes import UNMARKED
-from tlseg_jax.train.losses import get_loss
-from tlseg_jax.train.slice_losses import get_slice_loss
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.train.losses import RESTRICTED, get_loss
 from tlseg_jax.train.step import Objective
 
-OF_SIGMOIDS = {"cross_entropy": "bce", "cross_entropy_dice": "bce_dice"}
-"""Losses of exclusive structures -> those that are the same of structures that may contain each other."""
+LIVER = "liver"
+"""The structure that a restricted loss counts inside of, by name."""
 
 _NEVER = -1e9
 """A logit whose probability is 0, and so is its gradient."""
 
 
-def label_loss(name: str, structures: int, exclusive: bool, partial: bool) -> Objective:
-    """A loss by name, of logits and of what `patch_inputs` gives.
+def label_loss(name: str, structures: Sequence[str] = ("structure",), exclusive: bool = True) -> Objective:
+    """A loss by name, of logits and of what `batch_inputs` gives.
+
+    That is codes, or {"label": codes} with "marked" (batch, structures), where a label map may mark some structures
+    only, and "region" (batch, *sides), where a loss is restricted and no label shows the liver.
 
     Args:
-      name: see `losses` and `slice_losses`.
-      structures: how many there are.
+      name: see `losses`.
+      structures: in the order of their codes.
       exclusive: whether a voxel shows one at most.
-      partial: whether a label map may mark some of them only; the target is then (codes, marked).
 
     Raises:
-      InputError: no loss has that name.
+      InputError: no loss has that name, or it cannot serve these structures.
     """
-    loss = get_loss(name) if exclusive else get_slice_loss(OF_SIGMOIDS.get(name, name), ("",) * structures)
+    loss, restricted = get_loss(name), name in RESTRICTED
+    if restricted and LIVER in structures and (exclusive or len(structures) == 1):
+        raise InputError(
+            f"The loss {name} trains the other structures inside the {LIVER}, and there is none"
+            f"{' where structures exclude each other' if exclusive and len(structures) > 1 else f' but {LIVER}'}: "
+            "choose the loss cross_entropy."
+        )
 
     def objective(logits: jax.Array, target: Any, axis: str | None = None) -> jax.Array:
-        codes, marked = target if partial else (target, None)
+        given = target if isinstance(target, dict) else {"label": target}
+        codes, marked, region = given["label"], given.get("marked"), given.get("region")
         if exclusive:
             if marked is not None:
                 logits, codes = marginal(logits, codes, marked)
-            return loss(logits, codes, axis=axis)
-        bits = (codes[..., None] >> jnp.arange(structures) & 1).astype(logits.dtype)
-        if marked is not None:
-            known = _spread(marked, bits)
-            logits, bits = jnp.where(known, logits, _NEVER), jnp.where(known, bits, 0)
-        return loss(logits, bits, None, axis=axis)
+            target = jax.nn.one_hot(codes, logits.shape[-1], dtype=logits.dtype)
+        else:
+            target = (codes[..., None] >> jnp.arange(len(structures)) & 1).astype(logits.dtype)
+            if marked is not None:
+                known = _spread(marked, target)
+                if len(structures) < MAX_STRUCTURES:  # else all bits say that all structures are there
+                    known &= (codes != UNMARKED)[..., None]
+                logits, target = jnp.where(known, logits, _NEVER), jnp.where(known, target, 0)
+        if not restricted:
+            return loss(logits, target, exclusive, axis=axis)
+        if LIVER in structures:
+            region = target[..., structures.index(LIVER)]
+        if region is not None:
+            region = region[..., None].astype(logits.dtype)
+            if not exclusive:  # the liver itself is trained everywhere
+                region = jnp.where(jnp.asarray([s == LIVER for s in structures]), 1.0, region)
+        return loss(logits, target, exclusive, region, axis=axis)
 
     return objective
 

@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.evaluate.inference import Predictor
-from tlseg_jax.evaluate.slice_inference import SlicePredictor
 from tlseg_jax.models.networks import probability
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.runtime.errors import InputError
 
 
 @functools.cache
@@ -41,27 +39,5 @@ def make_predictor(
 
 
 def load_predictor(saved: SavedModel) -> Predictor:
-    """The network of a 3D run as a plain function; see `make_predictor`.
-
-    Raises:
-      InputError: it is a 2D run.
-    """
-    return _loaded(saved, 3)
-
-
-def load_slice_predictor(saved: SavedModel) -> SlicePredictor:
-    """The network of a 2D run as a plain function; see `make_predictor`.
-
-    Raises:
-      InputError: it is a 3D run.
-    """
-    return _loaded(saved, 2)
-
-
-def _loaded(saved: SavedModel, dimensions: int) -> Predictor:
-    if saved.config.dimensions != dimensions:
-        raise InputError(
-            f"The model is {saved.config.dimensions}D where a {dimensions}D one is wanted: "
-            "name another run, or data of its kind."
-        )
+    """The network of a run as a plain function; see `make_predictor`."""
     return make_predictor(saved.config, saved.params, saved.batch_stats)

@@ -17,8 +17,8 @@ class Recipe:
 
     Attributes:
       name: what users call it.
-      loss: of volumes cross_entropy, dice or cross_entropy_dice (`losses`); of slices bce, dice, generalised_dice,
-        bce_dice or liver_bce (`slice_losses`).
+      loss: cross_entropy, dice, cross_entropy_dice or generalised_dice, or liver_bce, which counts inside the liver
+        (`losses`); bce and bce_dice are the first and the third.
       learning_rate: the highest rate.
       epsilon: Adam's smoothing term.
       epsilon_hat: whether epsilon is TensorFlow 1.15's, outside the bias correction.
@@ -29,14 +29,14 @@ class Recipe:
       batch_size: patches or slices a step.
       pretrain_steps: default length of pre-training, and of end-to-end pre-tasks.
       finetune_steps: default length of fine-tuning.
-      intensity_augmentation: volumes: random contrast, brightness, bias field and noise, beyond Table 1.
-      affine_augmentation: volumes: small random rotation, scaling and shift, beyond Table 1.
+      intensity_augmentation: random contrast, brightness, bias field and noise, beyond Table 1.
+      affine_augmentation: small random rotation, scaling and shift, beyond Table 1.
       epochs: default length for slices, which count in epochs.
       l2sp: fine-tuning: strength alpha of the pull to the pre-trained parameters (L2-SP, `train.l2sp`), such as 0.01;
         0 for none.
       unfreezing: fine-tuning: at_once, or staged: the head, then the decoder, then the rest, a third of the run each,
         at rates that fall by 2.6 from one to the next (`transfer.stages`).
-      randomisation: volumes: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
+      randomisation: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
         (`input.randomise`), in place of intensity_augmentation; a pre-training that is missing is made without.
       accumulate: micro-batches that a batch is computed in, one after the other, to save memory; batch norms see
         micro-batches, and Dice losses are their mean (`step.make_step_function`).

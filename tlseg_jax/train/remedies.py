@@ -9,17 +9,15 @@ from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.transfer.stages import UNFREEZING
 
 
-def check_remedies(recipe: Recipe, pretrained: bool, dimensions: int = 3) -> None:
+def check_remedies(recipe: Recipe, pretrained: bool) -> None:
     """Refuse a remedy that has nothing to work on.
 
     Args:
       recipe: of the run.
       pretrained: whether it starts from a pre-trained model.
-      dimensions: of the network.
 
     Raises:
-      InputError: a strength below 0, an unknown unfreezing, a remedy that needs a pre-trained start without one,
-        or randomisation of slices.
+      InputError: a strength below 0, an unknown unfreezing, or a remedy that needs a pre-trained start without one.
     """
     staged = choose("unfreezing", recipe.unfreezing, UNFREEZING)
     if not (math.isfinite(recipe.l2sp) and recipe.l2sp >= 0):
@@ -36,8 +34,6 @@ def check_remedies(recipe: Recipe, pretrained: bool, dimensions: int = 3) -> Non
             f"`unfreezing={recipe.unfreezing}` spares pre-trained parameters and this run starts from random ones: "
             "give `pretask`, or leave `unfreezing` out."
         )
-    if dimensions == 2 and recipe.randomisation:
-        raise InputError("`randomisation` is for volumes and this network is 2D: leave it out.")
 
 
 def remedy_name(recipe: Recipe) -> str:

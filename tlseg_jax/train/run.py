@@ -29,7 +29,7 @@ from tlseg_jax.train.run_lines import settings_lines
 from tlseg_jax.train.seen import refuse_seen
 from tlseg_jax.train.step import Step
 from tlseg_jax.train.step_maker import StepMaker
-from tlseg_jax.train.task_data import TaskData, task_data
+from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, parameter_table
 from tlseg_jax.transfer.frozen_levels import frozen_levels
 from tlseg_jax.transfer.restore import restore_pretrained
@@ -107,8 +107,8 @@ def prepare_run(
         log.info(f"validation: {len(validating)} scans in place of {job.validation}, as no person's scans are parted.")
     if job.patience and not job.validation:
         raise InputError("`patience` needs scans to validate on: give `validation=K`, K of the n labelled scans.")
-    check_remedies(job.recipe, pretrained is not None, job.network.dimensions)
-    data = task_data(store, job, pretrained)
+    check_remedies(job.recipe, pretrained is not None)
+    data = TaskData(store, job, pretrained)
     length = data.length(fitted)
     description = describe(store, job, (*fitted, *validating), pretrained.saved if pretrained else None)
     description |= data.description()

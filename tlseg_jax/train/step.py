@@ -32,42 +32,24 @@ Objective = Callable[..., jax.Array]
 """(logits, target) -> a scalar; where the batch is divided over an axis of devices (logits, target, axis=...)."""
 
 
-def patch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa: B008 - frozen
-    """Inputs from {"image": (batch, x, y, z), "label": (batch, x, y, z)}; the target is the label, int32.
+def batch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa: B008 - frozen
+    """Inputs from {"image": (batch, *sides) or, of slices, (batch, x, y, channels), "label": (batch, *sides)}.
 
-    With "marked" (batch, structures), of data that mark some structures only, it is (label, marked).
+    The target is the label, int32, or, where the batch has "marked" (batch, structures) or "region" (batch, *sides), a
+    dict of it and these.
 
-    Of {"features": ..., "label"} (`input.feature_cache`) both are taken as they are: they are of augmented patches.
+    Of {"features": ..., "label"} (`input.feature_cache`) both are taken as they are: they are of augmented samples.
     """
 
     def inputs(batch: Batch, step: jax.Array, seed: Any, first: Any = 0) -> tuple[Any, Any]:
         image, label = batch.get("features"), batch["label"]
         if image is None:
-            patch = batch["image"].astype(jnp.float32)
-            patch, label = augment_batch(patch, label, seed, step, augmentation, first)
-            image = patch[..., None]
+            image = batch["image"].astype(jnp.float32)
+            image, label = augment_batch(image, label, seed, step, augmentation, first)
+            image = image[..., None] if image.ndim == label.ndim else image
         target = label.astype(jnp.int32)
-        return image, (target, batch["marked"]) if "marked" in batch else target
-
-    return inputs
-
-
-def slice_inputs(outputs: int) -> Inputs:
-    """Inputs from {"image": (batch, x, y, channels), "label": (batch, x, y) bits, "region" where there is one}.
-
-    In place of "image" there may be "features" (`input.feature_cache`).
-
-    The target is ((batch, x, y, outputs) float32 of 0 and 1, the region (batch, x, y) float32 or None).
-    """
-
-    def inputs(
-        batch: Batch, step: jax.Array, seed: Any, first: Any = 0
-    ) -> tuple[Any, tuple[jax.Array, jax.Array | None]]:
-        del step, seed, first
-        bits = batch["label"].astype(jnp.int32)[..., None] >> jnp.arange(outputs)
-        region = batch["region"].astype(jnp.float32) if "region" in batch else None
-        image = batch["features"] if "features" in batch else batch["image"].astype(jnp.float32)
-        return image, ((bits & 1).astype(jnp.float32), region)
+        more = {k: batch[k] for k in ("marked", "region") if k in batch}
+        return image, {"label": target, **more} if more else target
 
     return inputs
 
@@ -116,7 +98,7 @@ def make_step_function(
     axis = parallel.axis
     model = config.module(remat, lowering, axis)
     running = frozen_batch_norms(labels) if frozen_bn == "running" else RUNNING_NOWHERE
-    take = inputs or patch_inputs()
+    take = inputs or batch_inputs()
     part: dict[str, Any] = {"part": "rest", "levels": feature_levels} if feature_levels else {}
 
     over = {"axis": axis} if axis else {}

@@ -1,20 +1,30 @@
-"""What training asks of a prepared data set, whatever it holds."""
+"""What training asks of a prepared data set, of volumes or of slices."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
+import numpy as np
 
 from tlseg_jax.checkpoints.state import TrainState
+from tlseg_jax.evaluate.metrics import score
+from tlseg_jax.evaluate.readers import reader_of
+from tlseg_jax.geometry import Box
+from tlseg_jax.input.augment import Augmentation, augmentation_for
+from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.train.boxes import Boxes
 from tlseg_jax.train.job_settings import JobSettings, Length
-from tlseg_jax.train.patch_data import PatchData
+from tlseg_jax.train.label_loss import LIVER, label_loss
+from tlseg_jax.train.losses import RESTRICTED
+from tlseg_jax.train.parallel import local_state
+from tlseg_jax.train.planes import Planes
+from tlseg_jax.train.predictors import make_predictor
 from tlseg_jax.train.pretrained import Pretrained
-from tlseg_jax.train.slice_data import SliceData
-from tlseg_jax.train.step import Inputs, Objective
+from tlseg_jax.train.step import Inputs, Objective, batch_inputs
 from tlseg_jax.train.trainer import Watch
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
@@ -23,9 +33,34 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.device_cache import DeviceCache
     from tlseg_jax.input.feature_cache import FeatureCache
 
+_OTHER = {3: "use unet2d", 2: "use a 3D one"}
 
-class TaskData(Protocol):
-    """What training asks of a prepared data set, of volumes (`PatchData`) or of slices (`SliceData`)."""
+
+class Sampler(Protocol):
+    """What a sample is: a box of a volume, or a slice.
+
+    Attributes:
+      sides: of a sample.
+      channels: () or (channels,) of its image.
+      box: the fixed box of every sample; None: there is none.
+      random_patch: whether samples are boxes at random places.
+      regions: whether batches have a region that the loss is restricted to.
+    """
+
+    @property
+    def sides(self) -> tuple[int, ...]: ...
+
+    @property
+    def channels(self) -> tuple[int, ...]: ...
+
+    @property
+    def box(self) -> Box | None: ...
+
+    @property
+    def random_patch(self) -> bool: ...
+
+    @property
+    def regions(self) -> bool: ...
 
     def length(self, subjects: Sequence[str]) -> Length:
         """How long the run is."""
@@ -33,19 +68,7 @@ class TaskData(Protocol):
     def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
         """What the data are, for the list of settings."""
 
-    def description(self) -> dict[str, Any]:
-        """What a checkpoint says of the data beyond the spec."""
-
-    def loss(self) -> Objective:
-        """Of the network's logits and the target that `inputs` gives."""
-
-    def inputs(self) -> Inputs:
-        """What becomes of a batch before the network."""
-
-    def program_key(self) -> Hashable:
-        """All that `loss` and `inputs` depend on besides the network and the recipe."""
-
-    def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
+    def batches(self, subjects: Sequence[str], shared: dict[str, Any], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or, without reading, of where their samples are."""
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
@@ -54,39 +77,179 @@ class TaskData(Protocol):
     def cache_bytes(self, subjects: Sequence[str]) -> int:
         """What `cache` would take."""
 
-    def why_no_features(self, levels: int) -> str | None:
-        """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
+    def rows(self, subjects: Sequence[str], changes: Augmentation) -> int:
+        """Samples of these subjects whose features would be kept."""
 
-    def feature_shapes(self, levels: int) -> dict[str, Any]:
-        """Shapes and types of a batch with features in place of the image."""
-
-    def feature_bytes(self, subjects: Sequence[str], levels: int) -> int:
-        """What `feature_cache` would take."""
-
-    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
+    def feature_cache(
+        self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
+    ) -> "FeatureCache":
         """Features of what these subjects train on, computed once, on the device, which has `room` bytes for them."""
 
-    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
-        """Shapes and types of a batch."""
-
-    def validator(self, subjects: Sequence[str]) -> Callable[[TrainState], float]:
-        """state -> score of these subjects, larger is better."""
-
-    def watch(self) -> Watch | None:
+    def watch(self, loss: Objective) -> Watch | None:
         """Test losses to follow while training."""
 
 
-def task_data(store: AnyStore, job: JobSettings, pretrained: Pretrained | None) -> TaskData:
-    """The data of a store, as training sees them.
+class TaskData:
+    """A prepared data set as `train_job` sees it.
 
-    Raises:
-      InputError: the network is of another dimensionality than the data, or does not fit them.
+    Attributes:
+      store: the data set.
+      job: the run's settings.
+      sampler: what a sample is.
     """
-    if isinstance(store, SliceStore):
-        if job.network.dimensions != 2:
-            raise InputError(f"{store.where} holds slices and the network {job.network.name} is 3D: use unet2d.")
-        return SliceData(store, job, pretrained.saved if pretrained else None)
-    assert isinstance(store, Store)
-    if job.network.dimensions != 3:
-        raise InputError(f"{store.where} holds volumes and the network {job.network.name} is 2D: use a 3D one.")
-    return PatchData(store, job)
+
+    def __init__(self, store: AnyStore, job: JobSettings, pretrained: Pretrained | None = None) -> None:
+        """Take `store` for a run of `job`.
+
+        Raises:
+          InputError: the network is of another dimensionality than the data or has other outputs, there is no patch to
+            train on, or the loss needs a liver that nothing shows.
+        """
+        spec, network, restricted = store.spec, job.network, job.recipe.loss in RESTRICTED
+        dimensions = 2 if spec.kind == "slices" else 3
+        if network.dimensions != dimensions:
+            raise InputError(
+                f"{store.where} holds {spec.kind} and the network {network.name} is {network.dimensions}D: "
+                f"{_OTHER[network.dimensions]}."
+            )
+        # Of exclusive outputs the number counts: a model of one structure goes on with another.
+        same = len(network.outputs) == len(spec.outputs) if spec.exclusive else network.outputs == spec.outputs
+        if not same:
+            raise InputError(
+                f"{store.where} shows {spec.shown} and the network has the outputs "
+                f"{', '.join(network.outputs)}: they must be the same."
+            )
+        self.store, self.job = store, job
+        self.sampler: Sampler
+        if isinstance(store, SliceStore):
+            self.sampler = Planes(store, job, pretrained.saved if pretrained else None)
+        else:
+            self.sampler = Boxes(store, job)
+            if restricted and LIVER not in spec.structures:
+                raise InputError(
+                    f"`loss={job.recipe.loss}` of volumes needs labels that show a {LIVER}: choose another."
+                )
+        self.augmentation = augmentation_for(
+            spec,
+            intensity=job.recipe.intensity_augmentation,
+            affine=job.recipe.affine_augmentation,
+            randomise=job.recipe.randomisation,
+        )
+        if self.sampler.regions and (self.augmentation.affine or self.augmentation.flip_left_right):
+            raise InputError(
+                f"`loss={job.recipe.loss}` counts inside a predicted liver, which is not moved with a slice: leave out "
+                "`affine_augmentation` and mirroring, or choose another `loss`."
+            )
+
+    def length(self, subjects: Sequence[str]) -> Length:
+        """How long the run is."""
+        return self.sampler.length(subjects)
+
+    def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
+        """What the data are, for the list of settings."""
+        return self.sampler.settings_lines(subjects) | {"labelled scans": f"{len(subjects)}: " + ", ".join(subjects)}
+
+    def description(self) -> dict[str, Any]:
+        """What a checkpoint says of the data beyond the spec."""
+        return {"patch_box": self.sampler.box.to_dict() if self.sampler.box else None}
+
+    def loss(self) -> Objective:
+        """The recipe's loss, over the structures that a label map marks."""
+        return label_loss(self.job.recipe.loss, self.store.spec.structures, self.store.spec.exclusive)
+
+    def inputs(self) -> Inputs:
+        """The augmentation of the data set, plus ours where the recipe says so."""
+        return batch_inputs(self.augmentation)
+
+    def program_key(self) -> Hashable:
+        """All that `loss` and `inputs` depend on besides the network and the recipe."""
+        spec, sampler = self.store.spec, self.sampler
+        return (sampler.sides, self.augmentation, spec.structures, spec.exclusive, self.store.partial, sampler.regions)
+
+    def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
+        """The endless stream of training batches, or, without reading, of where their samples are."""
+        job = self.job
+        shared = {
+            "batch_size": job.recipe.batch_size,
+            "seed": job.seed,
+            "threads": job.threads,
+            "workers": job.workers,
+            "process": processes.rows_index(),
+            "processes": processes.count(),
+        }
+        return self.sampler.batches(subjects, shared, read=read)
+
+    def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
+        """What these subjects train on, held on the device, which has `room` bytes for it."""
+        return self.sampler.cache(subjects, room)
+
+    def cache_bytes(self, subjects: Sequence[str]) -> int:
+        """What `cache` would take."""
+        return self.sampler.cache_bytes(subjects)
+
+    def why_no_features(self, levels: int) -> str | None:
+        """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
+        from tlseg_jax.input.feature_cache import why_no_features
+
+        return why_no_features(
+            levels,
+            self.job.frozen_bn,
+            random_patch=self.sampler.random_patch,
+            augmentation=self.augmentation,
+            mirrored=not self.sampler.channels,
+        )
+
+    def feature_shapes(self, levels: int) -> dict[str, Any]:
+        """Shapes and types of a batch with features in place of the image."""
+        from tlseg_jax.input.feature_cache import feature_shapes
+
+        features = feature_shapes(self.job.network, levels, self.sampler.sides, self.job.recipe.batch_size)
+        return {"features": features} | {k: v for k, v in self.batch_shapes().items() if k != "image"}
+
+    def feature_bytes(self, subjects: Sequence[str], levels: int) -> int:
+        """What `feature_cache` would take."""
+        from tlseg_jax.input.feature_cache import feature_bytes
+
+        rows, sampler = self.sampler.rows(subjects, self.augmentation), self.sampler
+        return feature_bytes(self.job.network, levels, sampler.sides, rows, region=sampler.regions)
+
+    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
+        """Features of what these subjects train on, computed once, on the device, which has `room` bytes for them."""
+        return self.sampler.feature_cache(subjects, variables, levels, self.augmentation, room)
+
+    def batch_shapes(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and types of a batch."""
+        count = self.job.recipe.batch_size
+        shape = (count, *self.sampler.sides)
+        shapes = {
+            "image": jax.ShapeDtypeStruct((*shape, *self.sampler.channels), np.float16),
+            "label": jax.ShapeDtypeStruct(shape, np.uint8),
+        }
+        if self.store.partial:
+            shapes["marked"] = jax.ShapeDtypeStruct((count, len(self.store.spec.structures)), np.uint8)
+        if self.sampler.regions:
+            shapes["region"] = jax.ShapeDtypeStruct(shape, np.bool_)
+        return shapes
+
+    def validator(self, subjects: Sequence[str]) -> Callable[[TrainState], float]:
+        """state -> mean IoU of the structures that count and `subjects`; the processes of a run divide them."""
+        store, spec = self.store, self.store.spec
+
+        def validate(state: TrainState) -> float:
+            ours = local_state(state)
+            predictor = make_predictor(self.job.network, ours.params, ours.batch_stats)
+            reader = reader_of(store, spec, self.sampler.box, predictor, channels=self.job.network.channels)
+
+            def one(s: str) -> float:
+                codes, truth = decide(reader.probability(s), spec.exclusive), store.codes(s)
+                places = [spec.structures.index(m) for m in store.marked(s) if m in spec.counted]
+                pairs = [[mask_of(c, i, spec.exclusive) for c in (codes, truth)] for i in places]
+                return float(np.mean([score(found, known, np.eye(3)).iou for found, known in pairs]))
+
+            return float(np.mean(processes.divide(subjects, lambda some: [one(s) for s in some])))
+
+        return validate
+
+    def watch(self) -> Watch | None:
+        """Test losses to follow while training."""
+        return self.sampler.watch(self.loss())

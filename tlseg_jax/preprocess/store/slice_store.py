@@ -2,7 +2,7 @@
 
     STORE/lits/manifest.json
     STORE/lits/subjects/0.zarr/image      (planes, x, y) float16
-    STORE/lits/subjects/0.zarr/label      (planes, x, y) uint8, bit i set where structure i of the spec is
+    STORE/lits/subjects/0.zarr/label      (planes, x, y) uint8, codes of the structures (`preprocess.codes`)
 
 A plane is an axial slice: x runs from left to right, y from back to front, planes from the feet up. Only some
 planes are samples; the others are stored as their neighbours, for 2.5D input.
@@ -17,9 +17,8 @@ import numpy as np
 from jaxtyping import Float16, Shaped, UInt8
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.lookup import spec_from_dict
-from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
+from tlseg_jax.preprocess.codes import mask_of
 from tlseg_jax.preprocess.store.store import BaseStore, write_arrays
 from tlseg_jax.runtime.errors import InputError
 
@@ -45,7 +44,7 @@ def write_slices(path: Path, image: Shaped[np.ndarray, "planes x y"], label: Sha
     Args:
       path: the group's folder, `....zarr`; replaced if it is there.
       image: stored as float16.
-      label: stored as uint8 bits.
+      label: codes, stored as uint8.
     """
     chunk = (1, *image.shape[1:])
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, chunk, ("z", "x", "y"))
@@ -59,22 +58,9 @@ def axial_axis(affine: Affine | Sequence[Sequence[float]]) -> int:
 
 
 class SliceStore(BaseStore):
-    """A prepared data set of slices, read only.
-
-    Attributes:
-      spec: the data set.
-    """
+    """A prepared data set of slices, read only."""
 
     kind = "slices"
-
-    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
-        """Open `folder`, under another manifest than its own where one is given.
-
-        Raises:
-          InputError: there is no manifest, or not one of ours, or one of a data set of volumes.
-        """
-        super().__init__(folder, manifest)
-        self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
 
     def samples(self, subjects: Sequence[str]) -> tuple[Sample, ...]:
         """The samples of these volumes: the volumes as given, in each from the feet upwards."""
@@ -99,7 +85,7 @@ class SliceStore(BaseStore):
         return np.stack([self._plane(subject, "image", p) for p in rows.tolist()], -1)
 
     def label(self, subject: str, position: int) -> UInt8[np.ndarray, "x y"]:
-        """Bits of one stored plane."""
+        """Codes of one stored plane."""
         return self._plane(subject, "label", position)
 
     def volume_image(self, subject: str, channels: int = 1) -> Float16[np.ndarray, "samples x y {channels}"]:
@@ -107,8 +93,8 @@ class SliceStore(BaseStore):
         rows = self._neighbours(subject, self.record(subject)["samples"], channels)
         return np.moveaxis(self._planes(subject, "image")[rows], 1, -1)
 
-    def volume_label(self, subject: str) -> UInt8[np.ndarray, "samples x y"]:
-        """Bits of the volume's samples."""
+    def codes(self, subject: str) -> UInt8[np.ndarray, "samples x y"]:
+        """Of the volume's samples."""
         return self._planes(subject, "label")[self.record(subject)["samples"]]
 
     def spacing(self, subject: str) -> tuple[float, float, float]:
@@ -124,6 +110,30 @@ class SliceStore(BaseStore):
     def scan_voxel_ml(self, subject: str) -> float:
         """Volume of one voxel of the scan's own file, in ml."""
         return float(abs(np.linalg.det(np.array(self.record(subject)["scan_affine"], float)[:3, :3])) / 1000)
+
+    def label_ml(self, subject: str, structure: str) -> float | None:
+        """A structure's ml in the slices that are samples, counted in the label file; None where it is not kept."""
+        r = self.record(subject)
+        if structure in r.get("label_voxels", {}):
+            return float(sum(r["label_voxels"][structure]) * self.scan_voxel_ml(subject))
+        # Prepared before that was kept: of every slice it is what the whole file holds.
+        every = len(r["samples"]) == self.depth(subject)
+        return float(r["label_ml"][structure]) if every and structure in r.get("label_ml", {}) else None
+
+    def scattered(self, subjects: Sequence[str]) -> str:
+        """Why these volumes have no 3D components, in one sentence; "" where all have."""
+        gaps = [s for s in subjects if not self.contiguous(s)]
+        if not gaps:
+            return ""
+        return (
+            f"The slices of {len(gaps)} of {len(subjects)} volume(s) of {self.spec.name} ({', '.join(gaps[:5])}) are "
+            "not consecutive, so tumours in them have no 3D extent: prepare the data set with every slice of a volume "
+            "(with_structure = 0 in its TOML file) to count tumours."
+        )
+
+    def mask(self, subject: str, structure: str) -> NDArray[np.bool_]:
+        """(samples, x, y): where one structure is."""
+        return mask_of(self.codes(subject), self.spec.structures.index(structure), self.spec.exclusive)
 
     def contiguous(self, subject: str) -> bool:
         """Whether the samples are consecutive slices, so that 3D components of them make sense."""

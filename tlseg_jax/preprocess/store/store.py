@@ -128,12 +128,14 @@ class BaseStore:
 
     Attributes:
       kind: "volumes", or "slices" for the 2D network.
+      spec: the data set, as it was prepared.
       folder: the data set's folder, with its manifest.json.
       where: the same, as records and messages name it.
       manifest: what `prepare` wrote.
     """
 
     kind: ClassVar[str]
+    spec: DatasetSpec
 
     def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
         """Open `folder`, under another manifest than its own where one is given.
@@ -145,6 +147,7 @@ class BaseStore:
         self._place = elsewhere.current()  # another process that reads has been told nothing
         self.where = self._place.name(folder)
         self.manifest = manifest or read_manifest(folder)
+        self.spec = spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
         kind = self.manifest.get("kind", "volumes")
         if kind != self.kind:
             raise InputError(
@@ -171,6 +174,21 @@ class BaseStore:
     def record(self, subject: str) -> dict[str, Any]:
         """What the manifest says of one subject."""
         return self.manifest["subjects"][subject]  # type: ignore[no-any-return]
+
+    def marked(self, subject: str) -> tuple[str, ...]:
+        """The structures that were looked for in this subject's label map."""
+        return tuple(s for s in self.spec.structures if s in self.record(subject).get("marked", self.spec.structures))
+
+    def marks(self, subject: str) -> NDArray[np.uint8]:
+        """(structures,) 1 for each that was looked for in this subject's label map."""
+        marked = self.marked(subject)
+        return np.array([s in marked for s in self.spec.structures], np.uint8)
+
+    @functools.cached_property  # asked for with every patch
+    def partial(self) -> bool:
+        """Whether some label maps mark some structures only, or say where nobody looked."""
+        whole = all(self.marked(s) == self.spec.structures for s in self.subjects())
+        return not whole or self.spec.unmarked_value is not None
 
     def _array(self, subject: str, name: str) -> ts.TensorStore:
         """A subject's array, opened once. Raises ValueError: it is missing or damaged."""
@@ -227,7 +245,6 @@ class Store(BaseStore):
     """A prepared data set of volumes, read only.
 
     Attributes:
-      spec: the data set, at the spacing it was prepared at.
       patch_box: the fixed patch, in voxels of the grid; None where no subject trains.
     """
 
@@ -240,7 +257,6 @@ class Store(BaseStore):
           InputError: there is no manifest, or not one of ours, or one of a data set of slices.
         """
         super().__init__(folder, manifest)
-        self.spec: DatasetSpec = spec_from_dict(self.manifest["spec"], f"{self.where}/manifest.json")
         box = self.manifest.get("patch_box")
         self.patch_box = Box.from_dict(box) if box else None
 
@@ -278,21 +294,6 @@ class Store(BaseStore):
         ml = self._kept(subject, "label_ml")
         return float(ml[structure] if isinstance(ml, dict) else ml)
 
-    def marked(self, subject: str) -> tuple[str, ...]:
-        """The structures that were looked for in this subject's label map."""
-        return tuple(s for s in self.spec.structures if s in self.record(subject).get("marked", self.spec.structures))
-
-    def marks(self, subject: str) -> NDArray[np.uint8]:
-        """(structures,) 1 for each that was looked for in this subject's label map."""
-        marked = self.marked(subject)
-        return np.array([s in marked for s in self.spec.structures], np.uint8)
-
-    @functools.cached_property  # asked for with every patch
-    def partial(self) -> bool:
-        """Whether some label maps mark some structures only, or say where nobody looked."""
-        whole = all(self.marked(s) == self.spec.structures for s in self.subjects())
-        return not whole or self.spec.unmarked_value is not None
-
     def _kept(self, subject: str, key: str) -> Any:
         r = self.record(subject)
         if key not in r:
@@ -324,6 +325,10 @@ class Store(BaseStore):
     def label(self, subject: str, box: Box | None = None) -> UInt8[np.ndarray, "x y z"]:
         """Codes of its structures (`preprocess.codes`); zero outside the volume."""
         return self._read(subject, "label", box)
+
+    def codes(self, subject: str) -> UInt8[np.ndarray, "x y z"]:
+        """Those of the whole scan."""
+        return self.label(subject)
 
     def mask(self, subject: str, structure: str, box: Box | None = None) -> NDArray[np.bool_]:
         """(x, y, z): where one structure is."""

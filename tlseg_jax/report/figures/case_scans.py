@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from tlseg_jax.evaluate.mask_file import load_masks
 from tlseg_jax.evaluate.metrics import Mask
 from tlseg_jax.evaluate.results import result_name
-from tlseg_jax.evaluate.slice_results import reference_mask
 from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -92,7 +91,7 @@ def _of_slices(store: SliceStore, test_set: str, subject: str) -> CaseScan:
     if not stack:
         affine[:3, 3] += affine[:3, 2] * planes[0]
     image = np.moveaxis(store.volume_image(subject)[..., 0], 0, -1).astype(np.float32)
-    truth = np.moveaxis(reference_mask(store, store.volume_label(subject), structure), 0, -1)
+    truth = np.moveaxis(store.mask(subject, structure), 0, -1)
     return CaseScan(image, truth, affine, stack, tuple(planes))
 
 

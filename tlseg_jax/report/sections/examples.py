@@ -1,7 +1,7 @@
 """Section: slices beside the truth (Figs. 11 to 13 of Wang & Tang 2020), predicted anew by the models of the cells."""
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
-from tlseg_jax.evaluate.slice_results import result_name
+from tlseg_jax.evaluate.results import result_name
 from tlseg_jax.figures.slice_examples import draw_examples
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -9,7 +9,7 @@ from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies.assess_slices import example_slice
+from tlseg_jax.studies.assess import example_slice
 from tlseg_jax.studies.results_table import Results
 
 EXAMPLES = 3

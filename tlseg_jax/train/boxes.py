@@ -1,0 +1,84 @@
+"""Boxes of volumes as training samples."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tlseg_jax.input.augment import Augmentation
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.train.job_settings import JobSettings, Length
+from tlseg_jax.train.step import Objective
+from tlseg_jax.train.trainer import Watch
+
+if TYPE_CHECKING:  # a machine that only measures steps may have no grain
+    import grain
+
+    from tlseg_jax.input.device_cache import DeviceCache
+    from tlseg_jax.input.feature_cache import FeatureCache
+
+
+class Boxes:
+    """See `task_data.Sampler`."""
+
+    regions = False
+
+    def __init__(self, store: Store, job: JobSettings) -> None:
+        """Take `store` for a run of `job`. Raises InputError: it has no patch to train on."""
+        from tlseg_jax.input.patches import training_box
+
+        self.store, self.job, self.box = store, job, training_box(store)
+        self.sides = self.box.size if self.box else store.spec.volumes.patch_size
+        self.channels: tuple[int, ...] = ()
+        self.random_patch = self.box is None
+
+    def length(self, subjects: Sequence[str]) -> Length:
+        """See `Sampler`."""
+        del subjects
+        return Length(self.job.steps or self.job.recipe.finetune_steps)
+
+    def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
+        """See `Sampler`."""
+        spec, box = self.store.spec, self.box
+        size = "x".join(map(str, self.sides))
+        return {
+            "data": f"{self.store.where} ({spec.shown}, {spec.volumes.space} space)",
+            "patch": f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}"),
+        }
+
+    def batches(self, subjects: Sequence[str], shared: dict[str, Any], *, read: bool = True) -> "grain.DatasetIterator":
+        """See `Sampler`."""
+        from tlseg_jax.input.patches import InputSettings, make_batches
+
+        settings = InputSettings(**shared, sampling=self.job.sampling)
+        return make_batches(self.store, subjects, self.box, settings, read=read)
+
+    def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
+        """See `Sampler`: the patches, or the volumes that they are drawn from."""
+        from tlseg_jax.input.device_cache import cache_patches
+
+        return cache_patches(self.store, subjects, self.box, room)
+
+    def cache_bytes(self, subjects: Sequence[str]) -> int:
+        """See `Sampler`."""
+        sides = [self.box.size if self.box else self.store.grid(s).shape for s in subjects]
+        return len(subjects) * int(np.prod(np.max(sides, axis=0))) * 3
+
+    def rows(self, subjects: Sequence[str], changes: Augmentation) -> int:
+        """See `Sampler`."""
+        return len(subjects) * (2 if changes.flip_left_right else 1)
+
+    def feature_cache(
+        self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
+    ) -> "FeatureCache":
+        """See `Sampler`: of the patches and their mirror images."""
+        from tlseg_jax.input.feature_cache import cache_features
+
+        assert self.box is not None
+        network = self.job.network
+        return cache_features(self.store, subjects, self.box, network, variables, levels, changes, room)
+
+    def watch(self, loss: Objective) -> Watch | None:
+        """Nothing: the brain paper looks at no test loss while training."""
+        del loss
+        return None
