@@ -202,6 +202,11 @@ class DatasetSpec:
         return self.structures[-1]
 
     @property
+    def alone(self) -> bool:
+        """Whether it shows one structure of volumes, which goes by the data set's name, whatever a model calls it."""
+        return self.kind == "volumes" and len(self.structures) == 1
+
+    @property
     def counted(self) -> tuple[str, ...]:
         """The structures that tables and validation count: all, or of slices whose structures overlap the target."""
         return self.structures if self.exclusive or self.kind == "volumes" else (self.target,)

@@ -45,8 +45,8 @@ class Reader(Protocol):
     def label_ml(self, subject: str, structure: str) -> float | None:
         """A structure's ml in what is scored, counted in the label file; None where the store lacks it."""
 
-    def why_no_components(self, subjects: Sequence[str]) -> str:
-        """Why tumours cannot be counted in these scans, in one sentence; "" where they can."""
+    def why_no_components(self, subjects: Sequence[str]) -> str | None:
+        """Why tumours cannot be counted in these scans, in a sentence; "" where they can; None: nobody counts."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,9 +102,8 @@ class VolumeReader:
         """See `Reader`."""
         return self.store.label_ml(subject, structure)
 
-    def why_no_components(self, subjects: Sequence[str]) -> str:
+    def why_no_components(self, subjects: Sequence[str]) -> None:
         """Tumours are counted of slices alone."""
-        return ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

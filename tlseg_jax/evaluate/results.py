@@ -122,8 +122,7 @@ class KeptMasks:
 
 def result_name(spec: DatasetSpec, structure: str, split: str = "test", space: ScoreSpace = "data") -> str:
     """The test set's name in tables: of volumes with one structure the data set's, else with the structure's."""
-    alone = spec.kind == "volumes" and len(spec.structures) == 1
-    parts = [spec.name, *([] if alone else [structure]), *([] if split == "test" else [split])]
+    parts = [spec.name, *([] if spec.alone else [structure]), *([] if split == "test" else [split])]
     return "_".join([*parts, *([] if space == "data" else [space])])
 
 
@@ -137,7 +136,7 @@ def common_structures(spec: DatasetSpec, outputs: Sequence[str], where: str) -> 
       InputError: there are none.
     """
     ours = [o for o in outputs if o != BACKGROUND]
-    if len(ours) == len(spec.structures) == 1 and spec.kind == "volumes":
+    if len(ours) == 1 and spec.alone:
         return spec.structures
     common = tuple(s for s in spec.structures if s in ours)
     if not common:
@@ -229,8 +228,8 @@ def evaluate_store(
     # Alone, both are the one structure, whatever it is called.
     alone = len(spec_of_run.structures) == 1
     places = [0 if alone else spec_of_run.structures.index(s) for s in structures]
-    counting = store.spec.kind == "slices"
     scattered = reader.why_no_components(subjects)
+    counting = scattered == ""
 
     def scores(some: Sequence[str]) -> list[dict[str, Any]]:
         out = []
@@ -260,7 +259,7 @@ def evaluate_store(
                     found = dataclasses.replace(found, reference_ml=reference_ml, predicted_ml=predicted_ml)
                 if keep is not None:
                     keep(SubjectRow(names[structure], structure, subject, persons[subject], found), ours)
-                tumours = dataclasses.asdict(detect(ours, theirs)) if counting and not scattered else None
+                tumours = dataclasses.asdict(detect(ours, theirs)) if counting else None
                 of_subject[structure] = [dataclasses.asdict(found), tumours]
             out.append(of_subject)
         return out
@@ -271,8 +270,9 @@ def evaluate_store(
         s: tuple(SubjectRow(names[s], s, v, persons[v], SubjectScore(**r[0])) for v, r in each.items())
         for s, each in of.items()
     }
-    detections = {s: {v: Detection(**r[1]) for v, r in each.items()} for s, each in of.items()}
-    return Results(rows, detections if counting and not scattered else {}, scattered)
+    if not counting:
+        return Results(rows, no_detection=scattered or "")
+    return Results(rows, {s: {v: Detection(**r[1]) for v, r in each.items()} for s, each in of.items()})
 
 
 def box_for(store: Store, spec_of_run: DatasetSpec, run_box: Box) -> Box:

@@ -23,6 +23,16 @@ def anywhere(codes: UInt8[np.ndarray, "*sides"]) -> Bool[np.ndarray, "*sides"]:
     return (codes > 0) & (codes != UNMARKED)
 
 
+def shown(
+    codes: UInt8[np.ndarray, "*sides"], structures: int, exclusive: bool, axis: tuple[int, ...] | None = None
+) -> Bool[np.ndarray, "*rest {structures}"]:
+    """Which structures there are along axes, or anywhere; `UNMARKED` is none where structures are exclusive."""
+    if exclusive:
+        return np.stack([(codes == i + 1).any(axis) for i in range(structures)], -1)
+    seen = np.bitwise_or.reduce(codes, axis=axis)
+    return (np.asarray(seen)[..., None] >> np.arange(structures) & 1).astype(bool)
+
+
 def encode(masks: Sequence[Bool[np.ndarray, "*sides"]], exclusive: bool) -> UInt8[np.ndarray, "*sides"]:
     """The codes of structures whose voxels are given; of exclusive ones that overlap the last counts."""
     codes = np.zeros(masks[0].shape, np.uint8)

@@ -260,7 +260,7 @@ def plan_slices(scans: Sequence[ScanFiles], spec: DatasetSpec, folder: Path) -> 
         record = kept_record(folder, files.subject, fingerprint)
         if record is not None:
             # Where the files lie and whose they are may have changed with no change to the voxels.
-            reused[files.subject] = record | origin_of(files)
+            reused[files.subject] = {k: v for k, v in record.items() if k != "marked"} | origin_of(files)
         else:
             jobs.append(SliceJob(files, spec, source, fingerprint, folder))
     return SlicePlan(reused, tuple(jobs))

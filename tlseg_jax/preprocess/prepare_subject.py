@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine, Grid
-from tlseg_jax.preprocess.codes import anywhere, mask_of
+from tlseg_jax.preprocess.codes import UNMARKED, anywhere, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.planes import digest_of
@@ -121,7 +121,8 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
 
 def _counts(codes: NDArray[np.uint8], spec: DatasetSpec, of_one: float) -> dict[str, float]:
     """Structure -> its voxels times `of_one`."""
-    return {s: int(mask_of(codes, i, spec.exclusive).sum()) * of_one for i, s in enumerate(spec.structures)}
+    looked = codes if spec.unmarked_value is None else codes[codes != UNMARKED]
+    return {s: int(mask_of(looked, i, spec.exclusive).sum()) * of_one for i, s in enumerate(spec.structures)}
 
 
 def _registration(job: SubjectJob, scan: Scan) -> tuple[Affine | None, dict[str, float], dict[str, Any]]:

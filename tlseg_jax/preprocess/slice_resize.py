@@ -7,11 +7,13 @@ itself, so each is a matrix from the left and one from the right.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
+from numpy.typing import NDArray
 from scipy import sparse
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
+from tlseg_jax.preprocess.codes import UNMARKED, encode, mask_of
 
 _HALF = 0.5 - 1e-5  # a share of exactly one half counts in spite of rounding
 
@@ -114,19 +116,33 @@ class Resizer:
         out = (left @ plane) @ right.T + lowest * self._outside
         return np.asarray(out, np.float32)
 
-    def label(self, plane: UInt8[np.ndarray, "x y"], structures: int) -> UInt8[np.ndarray, "target_x target_y"]:
-        """A slice of bits: a structure is where it covers half of the pixel or more."""
+    def label(
+        self, plane: UInt8[np.ndarray, "x y"], structures: int, exclusive: bool = False, unmarked: bool = False
+    ) -> UInt8[np.ndarray, "target_x target_y"]:
+        """A slice of codes: a structure is where it covers half of the pixel or more.
+
+        Args:
+          plane: the codes.
+          structures: how many there are.
+          exclusive: whether a pixel shows one at most; of two that cover half of it the last counts.
+          unmarked: whether the codes say where nobody looked.
+        """
         out = np.zeros(self._shape, np.uint8)
         if (shift := self._whole()) is not None:
             out[shift[1]] = plane[shift[0]]
             return out
         if not plane.any():
             return out
-        left, right = self._area
-        for bit in range(structures):
-            share = (left @ ((plane >> bit) & 1).astype(np.float32)) @ right.T
-            out |= (share >= _HALF).astype(np.uint8) << bit
+        nowhere = (plane == UNMARKED) & unmarked
+        masks = [mask_of(plane, i, exclusive) & ~nowhere for i in range(structures)]
+        out = encode([self._covered(m) for m in masks], exclusive)
+        if unmarked:
+            out[self._covered(nowhere)] = UNMARKED
         return out
+
+    def _covered(self, mask: Bool[np.ndarray, "x y"]) -> NDArray[np.bool_]:
+        left, right = self._area
+        return np.asarray((left @ mask.astype(np.float32)) @ right.T >= _HALF)
 
     def _whole(self) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
         """Which part of the source is which of the target, where pixels are only moved by whole pixels."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.preprocess.codes import UNMARKED, mask_of, shown
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
 from tlseg_jax.preprocess.store.records import before_arrays, keep_exclusion, keep_record
@@ -37,7 +38,12 @@ class SliceJob:
 
 def origin_of(files: ScanFiles) -> dict[str, Any]:
     """Whose volume it is and where its files are."""
-    return {"person": files.person, "image": str(files.image), "label": str(files.label) if files.label else None}
+    return {
+        "person": files.person,
+        "image": str(files.image),
+        "label": str(files.label) if files.label else None,
+        **({"marked": list(files.marked)} if files.marked else {}),
+    }
 
 
 def prepare_slices_of(job: SliceJob) -> dict[str, Any] | str:
@@ -69,8 +75,14 @@ def prepare_slices_of(job: SliceJob) -> dict[str, Any] | str:
 def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
     assert volume.label is not None
     label = volume.label[list(volume.samples)]
-    bits = [int(np.bitwise_or.reduce(plane, axis=None)) for plane in label]
-    pixels = {s: [int(np.count_nonzero(plane >> i & 1)) for plane in label] for i, s in enumerate(job.spec.structures)}
+    if job.spec.unmarked_value is not None:
+        label[label == UNMARKED] = 0
+    exclusive, structures = job.spec.exclusive, job.spec.structures
+    seen = shown(label, len(structures), exclusive, (1, 2))
+    bits = [sum(int(there) << i for i, there in enumerate(plane)) for plane in seen]
+    pixels = {
+        s: [int(np.count_nonzero(mask_of(plane, i, exclusive))) for plane in label] for i, s in enumerate(structures)
+    }
     return {
         **origin_of(job.files),
         "split": "train",

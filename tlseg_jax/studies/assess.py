@@ -186,8 +186,7 @@ def assess(
     elif spec.volumes.random_patch:
         extra["tiles"] = tiles
     scored = {s: rows for s, rows in results.rows.items() if rows}  # what no label map of this split marks has none
-    every = len(store.spec.counted) == len(store.spec.structures)
-    if every or isinstance(store, Store):
+    if isinstance(store, Store) or store.spec.exclusive:
         extra["together"] = [rows[0].test_set for rows in scored.values()]
     entries = {}
     for structure, rows in scored.items():

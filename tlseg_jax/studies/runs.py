@@ -15,7 +15,6 @@ from tlseg_jax.figures.curves import draw_learning_curve
 from tlseg_jax.figures.loss_curves import draw_own_curves
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.store.any_store import AnyStore
-from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.files import write_json
@@ -60,10 +59,10 @@ def pretrain(
       The run folder; of a dry run, where it would be.
     """
     store = store or open_store(place, named_spec(place, pretask))
-    if isinstance(store, SliceStore) and not store.subjects("test"):
-        log.info(f"{store.spec.name}: no test volumes, so nothing is scored on it.")
-        return train_and_assess(place, store, job, folder, None, [], execution)
-    return train_and_assess(place, store, job, folder, None, [store], execution)
+    tests = [store] if store.subjects("test") else []
+    if not tests:
+        log.info(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
+    return train_and_assess(place, store, job, folder, None, tests, execution)
 
 
 def finetune(
@@ -113,9 +112,8 @@ def finetune(
 def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
     """OAS-C, where it is another data set than the task's and shows the same structure."""
     spec = PAPERS[UNSEEN]
-    if isinstance(store, SliceStore):
-        return []
-    if store.spec.name == UNSEEN or store.spec.structures != spec.structures:
+    ours = store.spec
+    if ours.name == UNSEEN or (ours.kind, ours.structures) != (spec.kind, spec.structures):
         return []
     if place.store is not None and not is_prepared(place.store / UNSEEN):
         log.info(
@@ -166,7 +164,7 @@ def train_and_assess(
     check_tests(store, job, start, tests)
     # A dry run leaves no folder behind.
     with contextlib.nullcontext() if execution.dry_run else hold_run(folder):
-        if isinstance(store, SliceStore) and not execution.dry_run:
+        if job.epochs and not execution.dry_run:
             processes.chief(lambda: _watched_first(store, folder))
         before = time.perf_counter()
         result = train_job(
@@ -183,7 +181,7 @@ def train_and_assess(
         if execution.dry_run:
             log.info(f"dry run: nothing was written; the run would be in {folder}.")
             return folder
-        if isinstance(store, SliceStore) and not processes.chief(lambda: _watched_still(store, folder)):
+        if job.epochs and not processes.chief(lambda: _watched_still(store, folder)):
             result = dataclasses.replace(result, epochs=[r | {"test_loss": ""} for r in result.epochs])
         saved = load_shared_model(folder)
         d = saved.description
@@ -249,12 +247,12 @@ _WATCHED = "watched.json"
 """In a run's folder: which test slices the losses beside training are of."""
 
 
-def _watched_first(store: SliceStore, folder: Path) -> None:
+def _watched_first(store: AnyStore, folder: Path) -> None:
     if not (folder / "settings.json").exists():  # a new run
         write_json(folder / _WATCHED, {"data": store_digest(store, store.subjects("test"))})
 
 
-def _watched_still(store: SliceStore, folder: Path) -> bool:
+def _watched_still(store: AnyStore, folder: Path) -> bool:
     """Whether the losses beside training are of the test slices that are there now; those of others go.
 
     The states that they were measured in are gone, so they cannot be measured again.

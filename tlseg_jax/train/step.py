@@ -42,9 +42,9 @@ def batch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa
     """
 
     def inputs(batch: Batch, step: jax.Array, seed: Any, first: Any = 0) -> tuple[Any, Any]:
-        image, label = batch.get("features"), batch["label"]
+        image, label = batch.get("features"), jnp.asarray(batch["label"])
         if image is None:
-            image = batch["image"].astype(jnp.float32)
+            image = jnp.asarray(batch["image"], jnp.float32)
             image, label = augment_batch(image, label, seed, step, augmentation, first)
             image = image[..., None] if image.ndim == label.ndim else image
         target = label.astype(jnp.int32)

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
+from tlseg_jax.preprocess.codes import UNMARKED, anywhere, mask_of, shown
 from tlseg_jax.preprocess.reading.header import Header, no_geometry, read_header
 from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
 from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
 from tlseg_jax.preprocess.reading.slice_scale import SliceScale, Statistics, not_hounsfield, scaling_of
-from tlseg_jax.preprocess.reading.slice_stream import LabelBits, read_label_bits
+from tlseg_jax.preprocess.reading.slice_stream import LabelCodes, read_label_codes
 from tlseg_jax.preprocess.slice_back import canonical_affine, canonical_shape, planes_on_scan
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
 from tlseg_jax.preprocess.slice_resize import Resizer, plan_axes, resized_affine
@@ -36,7 +37,7 @@ class SliceVolume:
 
     Attributes:
       image: as scaled.
-      label: a bit a structure; None where there is no label map.
+      label: codes of the structures; None where there is no label map.
       z: of each plane its slice of the canonical volume, counted from the feet.
       samples: which of the planes are samples; the others are their neighbours.
       affine: (4, 4), (x, y of a plane, slice of the canonical volume) -> RAS mm.
@@ -80,7 +81,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
 
     Raises:
       ExclusionError: a file cannot be read (see `read_header`), the grids differ, a voxel of the image is not finite
-        or all are equal, no slice shows a structure, or the label map holds other values (see `read_label_bits`).
+        or all are equal, no slice shows a structure, or the label map holds other values (see `read_label_codes`).
     """
     begin, clock = time.perf_counter(), Clock()
     header = read_header(files.image, single_slice=True)
@@ -95,9 +96,9 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
         label_header = read_header(files.label, single_slice=True)
         off_grid = check_same_grid(files.image, header, files.label, label_header)
         notes += [label_header.warning, off_grid]
-        label = read_label_bits(files.label, label_header, spec, clock)
-        label = dataclasses.replace(label, bits=turned(label.bits, turn_onto(header, label_header)))
-        shows = _shown(label.bits, orientation, len(spec.structures))
+        label = read_label_codes(files.label, label_header, spec, clock)
+        label = dataclasses.replace(label, codes=turned(label.codes, turn_onto(header, label_header)))
+        shows = _shown(_looked(label.codes, spec), orientation, spec)
     elif not every_slice:
         raise fault(files.image, "has no label map", "add one, or leave the scan out")
     if files.label is not None and not every_slice and not shows.any():
@@ -113,17 +114,20 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     mm = np.linalg.norm(canonical[:3, :3], axis=0)
     axes = plan_axes(sides[:2], (float(mm[0]), float(mm[1])), spec)
     resizer = Resizer(axes)
-    bits, label_ml = None, _millilitres(label, header, spec)
+    codes, label_ml = None, _millilitres(label, header, spec)
     label_voxels: dict[str, list[int]] = {}
     statistics, labelled = Statistics(header.shape), None
     if label is not None:
-        labelled = statistics.sampled(label.bits) > 0
-        whole = apply_orientation(label.bits, orientation)
-        bits = np.empty((len(z), *spec.planes.pixels), np.uint8)
+        labelled = anywhere(statistics.sampled(label.codes))
+        whole = apply_orientation(label.codes, orientation)
+        codes = np.empty((len(z), *spec.planes.pixels), np.uint8)
         for n, slice_ in enumerate(z):
-            bits[n] = resizer.label(whole[:, :, slice_], len(spec.structures))
+            codes[n] = resizer.label(
+                whole[:, :, slice_], len(spec.structures), spec.exclusive, spec.unmarked_value is not None
+            )
         label_voxels = {
-            s: [int(np.count_nonzero(whole[:, :, c] >> i & 1)) for c in chosen] for i, s in enumerate(spec.structures)
+            s: [int(np.count_nonzero(mask_of(_looked(whole[:, :, c], spec), i, spec.exclusive))) for c in chosen]
+            for i, s in enumerate(spec.structures)
         }
         del whole, label  # before the image comes
     digest = VoxelDigest(header.shape)
@@ -140,7 +144,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     warnings = (*notes, f"{files.image} has {lacks}: all are taken." if lacks else "")
     return SliceVolume(
         image,
-        bits,
+        codes,
         z,
         tuple(z.index(c) for c in chosen),
         resized_affine(canonical, axes),
@@ -175,21 +179,24 @@ def planes_to_scan(planes: Float32[np.ndarray, "planes x y"], volume: SliceVolum
     return out
 
 
-def _shown(bits: NDArray[np.uint8], orientation: NDArray[Any], structures: int) -> NDArray[np.bool_]:
+def _looked(codes: NDArray[np.uint8], spec: DatasetSpec) -> NDArray[np.uint8]:
+    """Codes that show nothing where nobody looked."""
+    return codes if spec.unmarked_value is None else np.where(codes == UNMARKED, 0, codes).astype(np.uint8)
+
+
+def _shown(codes: NDArray[np.uint8], orientation: NDArray[Any], spec: DatasetSpec) -> NDArray[np.bool_]:
     """(slices, structures): which structures each slice shows, of a label map in the file's own axes."""
     depth_axis = _depth_axis(orientation)
     others = tuple(i for i in range(3) if i != depth_axis)
-    seen = np.bitwise_or.reduce(bits, axis=others)
-    if orientation[depth_axis, 1] < 0:
-        seen = seen[::-1]
-    return (seen[:, None] >> np.arange(structures) & 1).astype(bool)
+    seen = shown(codes, len(spec.structures), spec.exclusive, others)
+    return seen[::-1] if orientation[depth_axis, 1] < 0 else seen
 
 
 def _depth_axis(orientation: NDArray[Any]) -> int:
     return int(np.flatnonzero(orientation[:, 0] == 2)[0])
 
 
-def _millilitres(label: LabelBits | None, header: Header, spec: DatasetSpec) -> dict[str, float]:
+def _millilitres(label: LabelCodes | None, header: Header, spec: DatasetSpec) -> dict[str, float]:
     if label is None:
         return {}
     voxel = abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000

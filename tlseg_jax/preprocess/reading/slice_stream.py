@@ -1,4 +1,4 @@
-"""A label map of slices as bits, one a structure."""
+"""A label map of slices as codes of its structures (`preprocess.codes`)."""
 
 import dataclasses
 from pathlib import Path
@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.preprocess.codes import UNMARKED, encode, mask_of
 from tlseg_jax.preprocess.reading.header import Header, places_of, with_name
 from tlseg_jax.preprocess.reading.planes import Clock, stream_planes, whole_numbers
 from tlseg_jax.preprocess.reading.scan_file import fault
@@ -18,19 +19,19 @@ _TABLE = 1 << 16  # label values below this are looked up in a table; others are
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LabelBits:
-    """A label map as bits.
+class LabelCodes:
+    """A label map as codes of the structures.
 
     Attributes:
-      bits: in the file's own axes; bit n is set where structure n of the spec is.
+      codes: in the file's own axes.
       voxels: of each structure.
     """
 
-    bits: UInt8[np.ndarray, "i j k"]
+    codes: UInt8[np.ndarray, "i j k"]
     voxels: tuple[int, ...]
 
 
-def read_label_bits(path: Path, header: Header, spec: DatasetSpec, clock: Clock) -> LabelBits:
+def read_label_codes(path: Path, header: Header, spec: DatasetSpec, clock: Clock) -> LabelCodes:
     """A label map of any stored type as one byte a voxel.
 
     Raises:
@@ -38,15 +39,15 @@ def read_label_bits(path: Path, header: Header, spec: DatasetSpec, clock: Clock)
         no structure of `spec` names, where those are not background.
     """
     places = [[place for v in values for place in places_of(path, header, v)] for values in spec.label_values]
-    bits = np.zeros(header.shape, np.uint8, order="F")
+    codes = np.zeros(header.shape, np.uint8, order="F")
     found: set[int] = set()
     for layer in range(header.layers):
         ours = tuple(tuple(v for at, v in of_one if at == layer) for of_one in places)
-        seen = _add_bits(bits, path, header, layer, ours, clock)
-        found |= seen - {v for values in ours for v in values}
+        seen = _add_codes(codes, path, header, layer, ours, spec, clock)
+        found |= seen - {v for values in ours for v in values} - {spec.unmarked_value}
     counts = np.zeros(256, np.int64)
     for k in range(header.shape[2]):
-        counts += np.bincount(bits[:, :, k].ravel(order="K"), minlength=256)
+        counts += np.bincount(codes[:, :, k].ravel(order="K"), minlength=256)
     strangers = sorted(found - {0})
     if strangers and spec.planes.other_values == "refuse":
         named = ", ".join(with_name(header, v) for v in strangers[:_NAMED_VALUES])
@@ -59,45 +60,57 @@ def read_label_bits(path: Path, header: Header, spec: DatasetSpec, clock: Clock)
             f"holds the label {word} {named}{more}, beyond those of {spec.name} ({known})",
             "correct it, or say what the values mean with `structures`, as in `structures=liver:1+2,tumour:2`",
         )
-    has = (np.arange(256)[:, None] >> np.arange(len(spec.structures))) & 1
-    return LabelBits(bits, tuple(int(n) for n in counts @ has))
+    if spec.unmarked_value is not None:
+        counts[UNMARKED] = 0
+    every = np.arange(256, dtype=np.uint8)
+    voxels = (int(counts[mask_of(every, i, spec.exclusive)].sum()) for i in range(len(spec.structures)))
+    return LabelCodes(codes, tuple(voxels))
 
 
-def _add_bits(
-    bits: NDArray[np.uint8], path: Path, header: Header, layer: int, ours: tuple[tuple[int, ...], ...], clock: Clock
+def _add_codes(
+    codes: NDArray[np.uint8],
+    path: Path,
+    header: Header,
+    layer: int,
+    ours: tuple[tuple[int, ...], ...],
+    spec: DatasetSpec,
+    clock: Clock,
 ) -> set[int]:
-    """Set the bits that one layer says; returns the values that are on it.
+    """Set the codes that one layer says; returns the values that are on it.
 
     Args:
-      bits: (i, j, k), written to.
+      codes: (i, j, k), written to.
       path: the label map.
       header: its header.
       layer: which layer.
       ours: the values on it that make each structure.
+      spec: the data set.
       clock: the seconds of reading are added to it.
     """
     seen: set[int] = set()
-    table = _bits_of(np.arange(_TABLE), ours)
+    table = _codes_of(np.arange(_TABLE), ours, spec)
+    # Of exclusive structures that overlap on layers the last counts.
+    put = np.maximum if spec.exclusive else np.bitwise_or
     for k, stored in enumerate(stream_planes(path, header, clock, layer)):
         if not header.scaled and not stored.any():  # NaN is not nought
             continue
         index = _small_whole_numbers(header, stored)
         if index is not None:
-            bits[:, :, k] |= table[index]
+            codes[:, :, k] = put(codes[:, :, k], table[index])
             seen.update(np.flatnonzero(np.bincount(index.ravel(order="K"))).tolist())
         else:
             whole = whole_numbers(path, header, stored, "voxels of a slice")
             values, inverse = np.unique(whole, return_inverse=True)
-            bits[:, :, k] |= _bits_of(values, ours)[inverse.reshape(stored.shape)]
+            codes[:, :, k] = put(codes[:, :, k], _codes_of(values, ours, spec)[inverse.reshape(stored.shape)])
             seen.update(int(v) for v in values)
     return seen
 
 
-def _bits_of(values: NDArray[Any], ours: tuple[tuple[int, ...], ...]) -> NDArray[np.uint8]:
+def _codes_of(values: NDArray[Any], ours: tuple[tuple[int, ...], ...], spec: DatasetSpec) -> NDArray[np.uint8]:
     """The byte that each label value becomes."""
-    out = np.zeros(len(values), np.uint8)
-    for bit, wanted in enumerate(ours):
-        out[np.isin(values, wanted)] |= 1 << bit
+    out = encode([np.isin(values, wanted) for wanted in ours], spec.exclusive)
+    if spec.unmarked_value is not None:
+        out[values == spec.unmarked_value] = UNMARKED
     return out
 
 
