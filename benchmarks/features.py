@@ -49,8 +49,15 @@ class Noise:
     shape: tuple[int, ...]
     folder: Path = Path("noise")
 
+    partial = False
+
     @property
     def spec(self) -> "Noise":
+        """For `planes`."""
+        return self
+
+    @property
+    def planes(self) -> "Noise":
         """For `pixels`."""
         return self
 
@@ -78,7 +85,7 @@ class Noise:
         drawn = np.random.default_rng(int(subject)).standard_normal((1, *self.shape, channels), np.float32)
         return drawn.astype(np.float16)
 
-    def volume_label(self, subject: str) -> NDArray[np.uint8]:
+    def codes(self, subject: str) -> NDArray[np.uint8]:
         """(1, x, y)."""
         return (np.random.default_rng(int(subject)).random((1, *self.shape), np.float32) < 0.1).astype(np.uint8)
 

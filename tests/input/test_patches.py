@@ -97,6 +97,27 @@ def test_random_patches_differ_and_are_cut_from_the_volume(make_store: MakeStore
     assert len(starts) > 8
 
 
+def test_balanced_patches_have_a_structure_in_the_middle_half_of_the_time(make_store: MakeStore) -> None:
+    """Of a structure of few voxels, which even places seldom meet; nearer to the border the patch stays inside."""
+    store = make_store(train=2, test=0, spec={"random_patch": True, "patch_size": [8, 8, 8]})
+    subjects = store.subjects()
+    share = {}
+    for sampling in ("all", "balanced"):
+        settings = InputSettings(2, seed=4, sampling=sampling)
+        it = make_batches(store, subjects, None, settings, read=False)
+        middles = []
+        for _ in range(100):
+            batch = next(it)
+            assert (batch["start"] >= 0).all() and (batch["start"] + 8 <= SIDE).all()
+            middles += [bool(store.label(subjects[i])[tuple(s + 4)]) for i, s in zip(*batch.values(), strict=True)]
+        share[sampling] = np.mean(middles)
+    shown = np.mean([store.label(s)[4 : SIDE - 3, 4 : SIDE - 3, 4 : SIDE - 3].mean() for s in subjects])
+    assert abs(share["all"] - shown) < 0.1
+    assert abs(share["balanced"] - (0.5 + 0.5 * shown)) < 0.1 and share["balanced"] > share["all"] + 0.2
+    with pytest.raises(InputError, match="every patch of .* is one fixed box: use `sampling=all`"):
+        make_batches(store, subjects, BOX, InputSettings(2, sampling="balanced"))
+
+
 def test_random_boxes_stay_inside_and_reach_every_place() -> None:
     rng = np.random.default_rng(0)
     starts = set()

@@ -32,11 +32,7 @@ def value(name: str, logits: NDArray[Any], codes: NDArray[Any], marked: Any = No
     target: Any = jnp.asarray(codes, jnp.int32)
     if marked is not None:
         target = {"label": target, "marked": jnp.asarray(marked)}
-    return float(
-        jax.jit(loss)(
-            jnp.float32(logits), target if marked is None else {"label": target, "marked": jnp.asarray(marked)}
-        )
-    )
+    return float(jax.jit(loss)(jnp.float32(logits), target))
 
 
 def merged(logits: NDArray[Any], codes: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:

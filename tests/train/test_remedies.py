@@ -13,34 +13,32 @@ USUAL = get_recipe("default")
 
 
 @pytest.mark.parametrize(
-    ("given", "pretrained", "dimensions", "says"),
+    ("given", "pretrained", "says"),
     [
-        ({"l2sp": 0.1}, False, 3, "`l2sp=0.1` pulls towards pre-trained .* give `pretask`"),
-        ({"unfreezing": "staged"}, False, 2, "`unfreezing=staged` spares pre-trained .* give `pretask`"),
-        ({"unfreezing": "slowly"}, True, 3, "unfreezing named 'slowly': choose from at_once, staged"),
-        ({"l2sp": -1.0}, True, 3, "`l2sp=-1.0` is not a strength"),
-        ({"l2sp": math.nan}, True, 3, "`l2sp=nan` is not a strength"),
-        ({"randomisation": True}, True, 2, "`randomisation` is for volumes"),
+        ({"l2sp": 0.1}, False, "`l2sp=0.1` pulls towards pre-trained .* give `pretask`"),
+        ({"unfreezing": "staged"}, False, "`unfreezing=staged` spares pre-trained .* give `pretask`"),
+        ({"unfreezing": "slowly"}, True, "unfreezing named 'slowly': choose from at_once, staged"),
+        ({"l2sp": -1.0}, True, "`l2sp=-1.0` is not a strength"),
+        ({"l2sp": math.nan}, True, "`l2sp=nan` is not a strength"),
     ],
 )
-def test_what_is_refused(given: dict[str, Any], pretrained: bool, dimensions: int, says: str) -> None:
+def test_what_is_refused(given: dict[str, Any], pretrained: bool, says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
-        check_remedies(USUAL.override(**given), pretrained, dimensions)
+        check_remedies(USUAL.override(**given), pretrained)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "pretrained", "dimensions"),
+    ("given", "pretrained"),
     [
-        ({}, False, 3),
-        ({}, False, 2),
-        ({"randomisation": True}, False, 3),
-        ({"l2sp": 0.1, "unfreezing": "staged", "randomisation": True}, True, 3),
-        ({"l2sp": 0.1, "unfreezing": "staged"}, True, 2),
+        ({}, False),
+        ({"randomisation": True}, False),
+        ({"l2sp": 0.1, "unfreezing": "staged", "randomisation": True}, True),
+        ({"l2sp": 0.1, "unfreezing": "staged"}, True),
     ],
 )
-def test_what_passes(given: dict[str, Any], pretrained: bool, dimensions: int) -> None:
-    check_remedies(USUAL.override(**given), pretrained, dimensions)
+def test_what_passes(given: dict[str, Any], pretrained: bool) -> None:
+    check_remedies(USUAL.override(**given), pretrained)
 
 
 def test_names_and_doing_without() -> None:

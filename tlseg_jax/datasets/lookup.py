@@ -111,6 +111,8 @@ def check_spec(spec: DatasetSpec, where: str) -> DatasetSpec:
         raise InputError(f"{where}: {fault}")
     if spec.kind == "slices" and not all(spec.label_values):  # whose planes are read one by one, none of which has all
         raise InputError(f"{where}: label_values must give the values of each of {spec.shown}.")
+    if spec.kind == "slices" and spec.grid.flip_left_right and spec.mirrored is None:
+        raise InputError(f"{where}: flip_left_right needs each of {spec.shown} with its partner of the other side.")
     if spec.unmarked_value is not None and not spec.exclusive and len(spec.structures) == MAX_STRUCTURES:
         raise InputError(f"{where}: no byte is left for unmarked_value beside {MAX_STRUCTURES} structures: name fewer.")
     if spec.mirror_pairs and any(n not in spec.structures for two in spec.mirror_pairs for n in two):

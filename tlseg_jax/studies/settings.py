@@ -26,7 +26,8 @@ class Training:
       precision: of the activations; parameters and statistics stay float32. bfloat16 halves their memory.
       steps: the most training steps; not given: the recipe's.
       epochs: slices: times through all of them; not given: the recipe's.
-      sampling: slices: each once an epoch, or those with the target as often as without.
+      sampling: of slices all: each once an epoch, or balanced: those with the target as often as without; of patches at
+        random places balanced has a structure in the middle of every second one.
       slice_channels: slices: how many neighbouring slices the network sees at once (2.5D), odd.
       watch_every: slices: steps between looks at the loss of 10 test slices; 0: never.
       validation: how many of the n labelled scans validate instead of train.

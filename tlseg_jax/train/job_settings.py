@@ -43,7 +43,8 @@ class JobSettings:
       threads: that read patches.
       workers: processes that read patches; 0 for none.
       epochs: times through all labelled slices, where `steps` is None; a 3D network goes by steps.
-      sampling: of slices: all once an epoch, or those with and without the target equally often.
+      sampling: of slices: all once an epoch, or those with and without the target equally often; of patches at random
+        places: evenly, or every second one on a structure.
       watch_every: steps between looks at the loss of 10 test slices; 0 never looks.
     """
 
