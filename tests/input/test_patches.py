@@ -114,7 +114,7 @@ def test_balanced_patches_have_a_structure_in_the_middle_half_of_the_time(make_s
     shown = np.mean([store.label(s)[4 : SIDE - 3, 4 : SIDE - 3, 4 : SIDE - 3].mean() for s in subjects])
     assert abs(share["all"] - shown) < 0.1
     assert abs(share["balanced"] - (0.5 + 0.5 * shown)) < 0.1 and share["balanced"] > share["all"] + 0.2
-    with pytest.raises(InputError, match="every patch of .* is one fixed box: use `sampling=all`"):
+    with pytest.raises(InputError, match=r"every patch of .* is one fixed box: use `sampling=all`"):
         make_batches(store, subjects, BOX, InputSettings(2, sampling="balanced"))
 
 
