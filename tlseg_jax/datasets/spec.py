@@ -49,6 +49,7 @@ class VolumeGrid:
     """
 
     kind: ClassVar[Kind] = "volumes"
+    axes: ClassVar[int] = 3
     exclusive: ClassVar[bool] = True
     first: ClassVar[tuple[str, ...]] = ("name", "structures")
     later: ClassVar[tuple[str, ...]] = ()
@@ -103,6 +104,7 @@ class PlaneGrid:
     """
 
     kind: ClassVar[Kind] = "slices"
+    axes: ClassVar[int] = 2
     exclusive: ClassVar[bool] = False
     first: ClassVar[tuple[str, ...]] = ("kind", "name", "modality", "structures", "label_values")
     later: ClassVar[tuple[str, ...]] = ("flip_left_right", "exclusive", "unmarked_value", "mirror_pairs")

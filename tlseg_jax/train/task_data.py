@@ -106,8 +106,7 @@ class TaskData:
             train on, or the loss needs a liver that nothing shows.
         """
         spec, network, restricted = store.spec, job.network, job.recipe.loss in RESTRICTED
-        dimensions = 2 if spec.kind == "slices" else 3
-        if network.dimensions != dimensions:
+        if network.dimensions != spec.grid.axes:
             raise InputError(
                 f"{store.where} holds {spec.kind} and the network {network.name} is {network.dimensions}D: "
                 f"{_OTHER[network.dimensions]}."
@@ -164,7 +163,9 @@ class TaskData:
     def program_key(self) -> Hashable:
         """All that `loss` and `inputs` depend on besides the network and the recipe."""
         spec, sampler = self.store.spec, self.sampler
-        return (sampler.sides, self.augmentation, spec.structures, spec.exclusive, self.store.partial, sampler.regions)
+        # Names change the program of a loss that goes by one alone.
+        shown = spec.structures if self.job.recipe.loss in RESTRICTED else len(spec.structures)
+        return (sampler.sides, self.augmentation, shown, spec.exclusive, self.store.partial, sampler.regions)
 
     def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or, without reading, of where their samples are."""

@@ -31,7 +31,7 @@ def network_for(spec: DatasetSpec, name: str | None, precision: str, channels: i
       InputError: no network has that name, it is of another dimensionality than the data, or `channels` has no middle.
     """
     chosen = get_network(name or USUAL_NETWORK[spec.kind])
-    if chosen.dimensions != get_network(USUAL_NETWORK[spec.kind]).dimensions:
+    if chosen.dimensions != spec.grid.axes:
         raise InputError(
             f"The network {chosen.name} is {chosen.dimensions}D and {spec.name} is a data set of {spec.kind}: "
             f"choose `network={USUAL_NETWORK[spec.kind]}`."
