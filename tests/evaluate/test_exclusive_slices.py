@@ -13,7 +13,8 @@ from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.evaluate.predict import predict_scan
 from tlseg_jax.evaluate.results import evaluate_store
 from tlseg_jax.input.augment import Augmentation, augment, augmentation_for
-from tlseg_jax.input.slices import SliceInput, make_slice_batches
+from tlseg_jax.input.slices import make_slice_batches
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.preprocess.codes import UNMARKED, encode, mask_of
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.reading.scan import ScanFiles
@@ -113,7 +114,9 @@ def test_where_nobody_looked_nothing_is_learnt_or_scored(scans: Path, tmp_path: 
     truth = organs(scans, "2")
     codes = store.codes("2")
     np.testing.assert_array_equal(codes == UNMARKED, truth == 3)
-    assert store.partial and next(make_slice_batches(store, ("1",), SliceInput(2)))["marked"].tolist() == [[1, 1]] * 2
+    assert (
+        store.partial and next(make_slice_batches(store, ("1",), InputSettings(2)))["marked"].tolist() == [[1, 1]] * 2
+    )
     everything = np.zeros((*truth.shape, 2), np.float32)
 
     def liver_everywhere(planes: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,8 +11,9 @@ from tests.conftest import MakeStore, blob
 from tests.train.slice_runs import small_store
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.device_cache import DeviceCache, cache_patches, cache_slices
-from tlseg_jax.input.patches import InputSettings, make_batches
-from tlseg_jax.input.slices import SliceInput, make_slice_batches
+from tlseg_jax.input.patches import make_batches
+from tlseg_jax.input.slices import make_slice_batches
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store, write_subject
 from tlseg_jax.runtime.errors import InputError
@@ -61,7 +62,7 @@ def test_patches(box: Box | None, mixed: Store) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("sampling", ["all", "balanced"])
 def test_slices(channels: int, sampling: Any, slices: SliceStore) -> None:
-    subjects, settings = slices.subjects("train"), SliceInput(5, 1, channels, sampling)
+    subjects, settings = slices.subjects("train"), InputSettings(5, 1, channels, sampling)
     regions = {s: slices.volume_image(s)[..., 0] > 0.2 for s in subjects} if channels == 3 else None
     cache = cache_slices(slices, subjects, channels, regions, AMPLE)
     assert cache.arrays["image"].shape == (12, *slices.spec.planes.pixels, channels)

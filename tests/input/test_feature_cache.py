@@ -21,8 +21,9 @@ from tlseg_jax.input.feature_cache import (
     feature_shapes,
     why_no_features,
 )
-from tlseg_jax.input.patches import InputSettings, make_batches
-from tlseg_jax.input.slices import SliceInput, make_slice_batches
+from tlseg_jax.input.patches import make_batches
+from tlseg_jax.input.slices import make_slice_batches
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
@@ -113,7 +114,7 @@ def test_slices(sampling: Any, slices: SliceStore, monkeypatch: pytest.MonkeyPat
     regions = {s: slices.volume_image(s)[..., 0] > 0.2 for s in subjects}
     cache = cache_slice_features(slices, subjects, config, variables, 2, regions, AMPLE)
     assert cache.nbytes == feature_bytes(config, 2, slices.spec.planes.pixels, 12, region=True)
-    settings = SliceInput(5, 1, 3, sampling)
+    settings = InputSettings(5, 1, 3, sampling)
     places = make_slice_batches(slices, subjects, settings, regions, read=False)
     batches = make_slice_batches(slices, subjects, settings, regions)
     features = jax.jit(lambda x: config.module().apply(variables, jnp.float32(x), part="features", levels=2))

@@ -12,7 +12,8 @@ import pytest
 
 from tests.conftest import SIDE, MakeStore
 from tlseg_jax.geometry import Box, crop_or_pad
-from tlseg_jax.input.patches import InputSettings, make_batches, random_box, training_box
+from tlseg_jax.input.patches import make_batches, random_box, training_box
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 
@@ -147,7 +148,7 @@ def test_a_damaged_subject_is_named(make_store: MakeStore) -> None:
 PROCESSES = """
 import sys, pathlib
 from absl import app
-from tlseg_jax.input.patches import InputSettings, make_batches
+from tlseg_jax.input.patches import make_batches
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.store.store import Store
 

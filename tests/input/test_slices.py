@@ -10,7 +10,8 @@ import pytest
 
 from tests.evaluate.slices import write_slice_store
 from tests.train.slice_runs import SIDES, small_store
-from tlseg_jax.input.slices import Regions, SliceInput, make_slice_batches, sampling_order
+from tlseg_jax.input.slices import Regions, make_slice_batches, sampling_order
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 
@@ -25,7 +26,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> SliceStore:
 def batches(
     store: SliceStore, count: int, batch_size: int = 4, regions: Regions | None = None, **settings: Any
 ) -> list[dict[str, Any]]:
-    it = make_slice_batches(store, store.subjects("train"), SliceInput(batch_size, **settings), regions)
+    it = make_slice_batches(store, store.subjects("train"), InputSettings(batch_size, **settings), regions)
     return [next(it) for _ in range(count)]
 
 
@@ -118,7 +119,7 @@ def test_regions_where_only_some_planes_are_samples(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [0, 1, 5, 8])
 def test_goes_on_exactly_from_a_saved_state(at: int, sampling: Any, store: SliceStore) -> None:
     """Also over the end of an epoch, and after a trip through JSON as a checkpoint's."""
-    settings = SliceInput(4, seed=2, sampling=sampling)
+    settings = InputSettings(4, seed=2, sampling=sampling)
     first = make_slice_batches(store, store.subjects("train"), settings)
     for _ in range(at):
         next(first)

@@ -17,7 +17,8 @@ from experiments import cli, cluster_flags
 from tests.conftest import he_variables
 from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.input.augment import Augmentation
-from tlseg_jax.input.patches import InputSettings, make_batches, training_box
+from tlseg_jax.input.patches import make_batches, training_box
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes

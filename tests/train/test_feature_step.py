@@ -13,8 +13,9 @@ from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.input.feature_cache import cache_features, cache_slice_features, why_no_features
-from tlseg_jax.input.patches import InputSettings, make_batches
-from tlseg_jax.input.slices import SliceInput, make_slice_batches
+from tlseg_jax.input.patches import make_batches
+from tlseg_jax.input.slices import make_slice_batches
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.train.dispatch import Dispatch
@@ -95,7 +96,7 @@ def test_slices(tmp_path_factory: pytest.TempPathFactory) -> None:
     config = UNetConfig.residual("tiny2d", (4, 4, 4))
     recipe = get_slice_recipe("default", "finetune")
     training = Training(config, "first_two", recipe, label_loss("bce", config.outputs, False), batch_inputs())
-    subjects, settings = store.subjects("train"), SliceInput(4, SEED)
+    subjects, settings = store.subjects("train"), InputSettings(4, SEED)
     cache = cache_slice_features(store, subjects, config, training.variables, training.levels, None, AMPLE)
     found = training.run(make_slice_batches(store, subjects, settings, read=False), cache)
     expected = training.run(make_slice_batches(store, subjects, settings))

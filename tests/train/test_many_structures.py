@@ -13,7 +13,8 @@ from tests.many_structures import lateral, write_halves
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.input.augment import Augmentation, augment, augmentation_for
 from tlseg_jax.input.device_cache import cache_patches
-from tlseg_jax.input.patches import InputSettings, make_batches
+from tlseg_jax.input.patches import make_batches
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings

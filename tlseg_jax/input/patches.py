@@ -10,38 +10,13 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import Shape3
 from tlseg_jax.geometry import Box
-from tlseg_jax.input.sampling import Sampling
-from tlseg_jax.input.stream import stream
+from tlseg_jax.input.stream import InputSettings, stream
 from tlseg_jax.preprocess.codes import anywhere
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 
 SHOWN = 4096
 """Voxels a subject that "balanced" patches may be centred on: enough that two are seldom the same."""
-
-
-@dataclasses.dataclass(frozen=True)
-class InputSettings:
-    """How patches are read.
-
-    Attributes:
-      batch_size: patches a batch, over all processes of the run.
-      seed: of the order and of random patch positions.
-      sampling: "all" draws places evenly; "balanced" centres every second patch, as it falls, on a voxel that shows a
-        structure, drawn evenly from those of its scan.
-      threads: that read ahead in this process.
-      workers: processes that read ahead; 0 reads in this process only.
-      process: which of the processes of the run this is, from 0; it reads its rows of every batch (see `stream`).
-      processes: how many there are.
-    """
-
-    batch_size: int = 2
-    seed: int = 0
-    sampling: Sampling = "all"
-    threads: int = 2
-    workers: int = 0
-    process: int = 0
-    processes: int = 1
 
 
 def random_box(shape: Shape3, size: Shape3, rng: np.random.Generator) -> Box:
@@ -158,10 +133,5 @@ def make_batches(
         len(names),
         _PlacePatch(store, names, box, size, _shown(store, names, settings.seed) if balanced else None),
         _ReadPatch(store, names, size) if read else None,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        threads=settings.threads,
-        workers=settings.workers,
-        process=settings.process,
-        processes=settings.processes,
+        settings,
     )

@@ -10,38 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.input.sampling import Sampling
-from tlseg_jax.input.stream import stream
+from tlseg_jax.input.stream import InputSettings, stream
 from tlseg_jax.preprocess.store.slice_store import Sample, SliceStore
 from tlseg_jax.runtime.errors import InputError
 
 Regions = Mapping[str, NDArray[np.bool_]]
 """Volume -> (samples, x, y): where a loss that is restricted to a region counts."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SliceInput:
-    """How slices are read.
-
-    Attributes:
-      batch_size: slices a batch, over all processes of the run.
-      seed: of the order.
-      channels: slices a sample: itself and its neighbours.
-      sampling: "all" shows each slice once an epoch; "balanced" draws slices that show the target as
-        often as those that do not, as section 4.2 of the liver report suggests.
-      threads: that read ahead in this process.
-      workers: processes that read ahead; 0 reads in this process only.
-      process: which of the processes of the run this is, from 0; it reads its rows of every batch (see `stream`).
-      processes: how many there are.
-    """
-
-    batch_size: int = 10
-    seed: int = 0
-    channels: int = 1
-    sampling: Sampling = "all"
-    threads: int = 2
-    workers: int = 0
-    process: int = 0
-    processes: int = 1
 
 
 def sampling_order(bits: Sequence[int], target: int, sampling: Sampling, where: str) -> NDArray[np.intp]:
@@ -116,7 +90,7 @@ class _ReadSlice(grain.transforms.Map):
 def make_slice_batches(
     store: SliceStore,
     subjects: Sequence[str],
-    settings: SliceInput,
+    settings: InputSettings,
     regions: Regions | None = None,
     *,
     read: bool = True,
@@ -152,10 +126,5 @@ def make_slice_batches(
         len(order),
         _PlaceSlice(order, owners),
         _ReadSlice(store, samples, starts, settings.channels, regions) if read else None,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        threads=settings.threads,
-        workers=settings.workers,
-        process=settings.process,
-        processes=settings.processes,
+        settings,
     )

@@ -8,10 +8,39 @@ import grain
 import numpy as np
 from numpy.typing import NDArray
 
+from tlseg_jax.input.sampling import Sampling
 from tlseg_jax.runtime.errors import InputError
 
 EPOCHS = 1 << 40
 """Endless in practice; grain's own endless repeat overflows with batches of one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSettings:
+    """How patches or slices are read.
+
+    Attributes:
+      batch_size: samples a batch, over all processes of the run.
+      seed: of the order and of random patch positions.
+      channels: slices a sample: itself and its neighbours.
+      sampling: of slices "all" shows each once an epoch, and "balanced" draws those that show the target as often as
+        those that do not, as section 4.2 of the liver report suggests. Of patches at random places "all" draws places
+        evenly, and "balanced" centres every second patch, as it falls, on a voxel that shows a structure, drawn evenly
+        from those of its scan.
+      threads: that read ahead in this process.
+      workers: processes that read ahead; 0 reads in this process only.
+      process: which of the processes of the run this is, from 0; it reads its rows of every batch (see `stream`).
+      processes: how many there are.
+    """
+
+    batch_size: int = 2
+    seed: int = 0
+    channels: int = 1
+    sampling: Sampling = "all"
+    threads: int = 2
+    workers: int = 0
+    process: int = 0
+    processes: int = 1
 
 
 @functools.lru_cache(maxsize=64)
@@ -39,13 +68,7 @@ def stream(
     count: int,
     pick: grain.transforms.Map | grain.transforms.RandomMap,
     read: grain.transforms.Map | None,
-    *,
-    batch_size: int,
-    seed: int,
-    threads: int,
-    workers: int,
-    process: int = 0,
-    processes: int = 1,
+    settings: InputSettings,
 ) -> grain.DatasetIterator:
     """Batches of `read` of `pick` of the numbers 0 to `count` - 1, each once an epoch, reshuffled every epoch.
 
@@ -60,31 +83,27 @@ def stream(
       count: elements of an epoch.
       pick: from a number to where its sample is: a dict of small arrays.
       read: from a pick to the sample, a dict of arrays; None gives the picks.
-      batch_size: elements a batch over all processes; a batch may hold the end of one epoch and the beginning of
-        the next.
-      seed: of the order and of what `pick` draws.
-      threads: that read ahead in this process.
-      workers: processes that read ahead; 0 reads in this process only.
-      process: which of the processes of the run this is, from 0.
-      processes: how many there are.
+      settings: batch size (a batch may hold the end of one epoch and the beginning of the next), seed, threads and
+        processes.
 
     Raises:
       InputError: the processes cannot share a batch evenly.
     """
+    batch_size, processes = settings.batch_size, settings.processes
     if batch_size % processes:
         raise InputError(
             f"A batch of {batch_size} cannot be shared evenly by {processes} processes: "
             f"give a `batch_size` that {processes} divides."
         )
-    numbers = grain.MapDataset.range(count * EPOCHS).seed(seed).map(_Shuffle(count, seed))
+    numbers = grain.MapDataset.range(count * EPOCHS).seed(settings.seed).map(_Shuffle(count, settings.seed))
     elements = numbers.random_map(pick) if isinstance(pick, grain.transforms.RandomMap) else numbers.map(pick)
     if read is not None:
         elements = elements.map(read)
     # In slices of a batch, of which each process takes every P-th: only those are read.
     parts = elements.batch(batch_size // processes)
     if processes > 1:
-        parts = parts[process::processes]
-    dataset = parts.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8))
-    if workers:
-        dataset = dataset.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
+        parts = parts[settings.process :: processes]
+    dataset = parts.to_iter_dataset(grain.ReadOptions(num_threads=settings.threads, prefetch_buffer_size=8))
+    if settings.workers:
+        dataset = dataset.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=settings.workers))
     return iter(dataset)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
     from tlseg_jax.input.device_cache import DeviceCache
     from tlseg_jax.input.feature_cache import FeatureCache
+    from tlseg_jax.input.stream import InputSettings
 
 
 class Boxes:
@@ -46,11 +47,12 @@ class Boxes:
             "patch": f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}"),
         }
 
-    def batches(self, subjects: Sequence[str], shared: dict[str, Any], *, read: bool = True) -> "grain.DatasetIterator":
+    def batches(
+        self, subjects: Sequence[str], settings: "InputSettings", *, read: bool = True
+    ) -> "grain.DatasetIterator":
         """See `Sampler`."""
-        from tlseg_jax.input.patches import InputSettings, make_batches
+        from tlseg_jax.input.patches import make_batches
 
-        settings = InputSettings(**shared, sampling=self.job.sampling)
         return make_batches(self.store, subjects, self.box, settings, read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
     from tlseg_jax.input.device_cache import DeviceCache
     from tlseg_jax.input.feature_cache import FeatureCache
+    from tlseg_jax.input.stream import InputSettings
 
 DRAW = 10
 """Test slices in the fixed draw whose loss is followed (section 3.2.2 of the liver report)."""
@@ -75,11 +76,12 @@ class Planes:
             "slices": f"{len(samples)} of {size} pixels ({shows})",
         }
 
-    def batches(self, subjects: Sequence[str], shared: dict[str, Any], *, read: bool = True) -> "grain.DatasetIterator":
+    def batches(
+        self, subjects: Sequence[str], settings: "InputSettings", *, read: bool = True
+    ) -> "grain.DatasetIterator":
         """See `Sampler`."""
-        from tlseg_jax.input.slices import SliceInput, make_slice_batches
+        from tlseg_jax.input.slices import make_slice_batches
 
-        settings = SliceInput(**shared, channels=self.channels[0], sampling=self.job.sampling)
         return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects), read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":

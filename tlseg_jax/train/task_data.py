@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
     from tlseg_jax.input.device_cache import DeviceCache
     from tlseg_jax.input.feature_cache import FeatureCache
+    from tlseg_jax.input.stream import InputSettings
 
 _OTHER = {3: "use unet2d", 2: "use a 3D one"}
 
@@ -68,7 +69,9 @@ class Sampler(Protocol):
     def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
         """What the data are, for the list of settings."""
 
-    def batches(self, subjects: Sequence[str], shared: dict[str, Any], *, read: bool = True) -> "grain.DatasetIterator":
+    def batches(
+        self, subjects: Sequence[str], settings: "InputSettings", *, read: bool = True
+    ) -> "grain.DatasetIterator":
         """The endless stream of training batches, or, without reading, of where their samples are."""
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
@@ -169,16 +172,20 @@ class TaskData:
 
     def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or, without reading, of where their samples are."""
+        from tlseg_jax.input.stream import InputSettings
+
         job = self.job
-        shared = {
-            "batch_size": job.recipe.batch_size,
-            "seed": job.seed,
-            "threads": job.threads,
-            "workers": job.workers,
-            "process": processes.rows_index(),
-            "processes": processes.count(),
-        }
-        return self.sampler.batches(subjects, shared, read=read)
+        settings = InputSettings(
+            job.recipe.batch_size,
+            job.seed,
+            job.network.channels,
+            job.sampling,
+            job.threads,
+            job.workers,
+            processes.rows_index(),
+            processes.count(),
+        )
+        return self.sampler.batches(subjects, settings, read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
         """What these subjects train on, held on the device, which has `room` bytes for it."""
