@@ -149,6 +149,7 @@ PROCESSES = """
 import sys, pathlib
 from absl import app
 from tlseg_jax.input.patches import make_batches
+from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.store.store import Store
 
