@@ -105,10 +105,12 @@ class PlaneGrid:
 
     kind: ClassVar[Kind] = "slices"
     axes: ClassVar[int] = 2
+    spacing: ClassVar[None] = None
     exclusive: ClassVar[bool] = False
     first: ClassVar[tuple[str, ...]] = ("kind", "name", "modality", "structures", "label_values")
     later: ClassVar[tuple[str, ...]] = ("flip_left_right", "exclusive", "unmarked_value", "mirror_pairs")
     random_rotations: ClassVar[bool] = False
+    random_patch: ClassVar[bool] = False
 
     modality: Modality
     pixels: tuple[int, int]
@@ -209,9 +211,14 @@ class DatasetSpec:
         return self.kind == "volumes" and len(self.structures) == 1
 
     @property
+    def alike(self) -> bool:
+        """Whether all structures count alike; of slices whose structures may contain each other the target counts."""
+        return self.exclusive or self.kind == "volumes"
+
+    @property
     def counted(self) -> tuple[str, ...]:
-        """The structures that tables and validation count: all, or of slices whose structures overlap the target."""
-        return self.structures if self.exclusive or self.kind == "volumes" else (self.target,)
+        """The structures that tables and validation count."""
+        return self.structures if self.alike else (self.target,)
 
     @property
     def mirrored(self) -> tuple[int, ...] | None:

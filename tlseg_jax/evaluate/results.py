@@ -24,7 +24,6 @@ from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.codes import UNMARKED, decide, mask_of
 from tlseg_jax.preprocess.store.any_store import AnyStore
-from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
@@ -275,7 +274,7 @@ def evaluate_store(
     return Results(rows, {s: {v: Detection(**r[1]) for v, r in each.items()} for s, each in of.items()})
 
 
-def box_for(store: Store, spec_of_run: DatasetSpec, run_box: Box) -> Box:
+def box_for(store: AnyStore, spec_of_run: DatasetSpec, run_box: Box) -> Box:
     """Where the run's fixed patch lies in the volumes of another prepared data set.
 
     1. The same grid (space, dimensions and spacing): the run's box as it is.

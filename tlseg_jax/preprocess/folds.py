@@ -6,7 +6,6 @@ from tlseg_jax.datasets.splits import numbered
 from tlseg_jax.preprocess.prepare_cohort import box_of_labels
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.records import images_of
-from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -36,7 +35,7 @@ def take_fold(store: AnyStore, number: int, folds: int, target: AnyStore | None 
     manifest = copy.deepcopy(store.manifest)
     for subject, person in store.persons.items():
         manifest["subjects"][subject]["split"] = "test" if fold_of[person] == number else "train"
-    if isinstance(store, Store):
+    if "patch_box" in manifest:
         box, _ = box_of_labels(manifest["subjects"], store.spec, store.folder)
         manifest["patch_box"] = box.to_dict() if box else None
     return store.with_manifest(manifest)

@@ -40,10 +40,6 @@ from tlseg_jax.train.job_record import store_digest
 from tlseg_jax.train.predictors import load_predictor
 from tlseg_jax.train.seen import refuse_seen, seen_subjects
 
-ON_SCAN = {"ml": "scan"}
-"""In the summary of every test set of slices whose ml are counted in the scans' own voxels; before that was looked to,
-they were counted in the prepared ones."""
-
 ALLOW = ", or give `allow_seen` to score them all the same"
 
 
@@ -85,7 +81,7 @@ def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Til
     if not there or any(name not in sets for e in there for name in e.get("together", ())):
         return False
     now = store_digest(store, store.subjects("test"))
-    needed = IN_PERSON if not isinstance(store, SliceStore) else IN_PERSON | ON_SCAN
+    needed = {**IN_PERSON, **store.ml}
     return all(
         e.get("data") == now
         and needed.items() <= e.items()  # or its ml are a template's, or those of resized pixels
@@ -156,7 +152,7 @@ def assess(
             f"{store.where} holds {store.spec.kind} and the model of {run} is {saved.config.dimensions}D, for "
             f"{spec.kind}: name another run, or data of its kind."
         )
-    place = _place(store, spec, run, saved.description["patch_box"]) if isinstance(store, Store) else None
+    place = _place(store, spec, run, saved.description["patch_box"])
     masks: dict[str, KeptMasks] = {}
 
     def keep(row: SubjectRow, mask: Mask) -> None:
@@ -179,14 +175,12 @@ def assess(
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split)
-    extra |= {"distances": distances} if distances or isinstance(store, Store) else {}
-    extra["doubts"] = doubts_in(store, split)
-    if isinstance(store, SliceStore):
-        extra |= ON_SCAN
-    elif spec.volumes.random_patch:
+    extra |= {"distances": distances} if store.spec.alike else {}
+    extra |= {"doubts": doubts_in(store, split), **store.ml}
+    if spec.grid.random_patch:
         extra["tiles"] = tiles
     scored = {s: rows for s, rows in results.rows.items() if rows}  # what no label map of this split marks has none
-    if isinstance(store, Store) or store.spec.exclusive:
+    if store.spec.alike:
         extra["together"] = [rows[0].test_set for rows in scored.values()]
     entries = {}
     for structure, rows in scored.items():
@@ -212,9 +206,9 @@ def assess(
     return entries
 
 
-def _place(store: Store, spec: DatasetSpec, run: Path, box: dict[str, Any] | None) -> Box | None:
+def _place(store: AnyStore, spec: DatasetSpec, run: Path, box: dict[str, Any] | None) -> Box | None:
     """Where the run's fixed patch lies in the store's volumes; None: there is none."""
-    ours, theirs = spec.volumes.spacing, store.spec.volumes.spacing
+    ours, theirs = spec.grid.spacing, store.spec.grid.spacing
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
         raise InputError(
             f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "

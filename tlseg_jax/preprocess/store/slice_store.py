@@ -9,9 +9,9 @@ planes are samples; the others are stored as their neighbours, for 2.5D input.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float16, Shaped, UInt8
@@ -61,6 +61,8 @@ class SliceStore(BaseStore):
     """A prepared data set of slices, read only."""
 
     kind = "slices"
+    # In the scans' own voxels; before that was looked to, they were counted in the prepared ones.
+    ml: ClassVar[Mapping[str, str]] = {"ml": "scan"}
 
     def samples(self, subjects: Sequence[str]) -> tuple[Sample, ...]:
         """The samples of these volumes: the volumes as given, in each from the feet upwards."""

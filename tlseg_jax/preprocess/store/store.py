@@ -132,9 +132,12 @@ class BaseStore:
       folder: the data set's folder, with its manifest.json.
       where: the same, as records and messages name it.
       manifest: what `prepare` wrote.
+      patch_box: the fixed patch, in voxels of the grid; None of slices, and where no subject trains.
+      ml: what a summary says of how the ml of its test sets are counted, beyond `results.IN_PERSON`.
     """
 
     kind: ClassVar[str]
+    ml: ClassVar[Mapping[str, str]] = {}
     spec: DatasetSpec
 
     def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
@@ -154,6 +157,8 @@ class BaseStore:
                 f"{self.where} is a prepared data set of {kind} and {self.kind} are needed: name another data set, "
                 f"or a network for {kind}."
             )
+        box = self.manifest.get("patch_box")
+        self.patch_box = Box.from_dict(box) if box else None
         self._context = ts.Context({"cache_pool": {"total_bytes_limit": 1 << 30}})
         self._arrays: dict[tuple[str, str], ts.TensorStore] = {}
 
@@ -242,23 +247,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 class Store(BaseStore):
-    """A prepared data set of volumes, read only.
-
-    Attributes:
-      patch_box: the fixed patch, in voxels of the grid; None where no subject trains.
-    """
+    """A prepared data set of volumes, read only."""
 
     kind = "volumes"
-
-    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
-        """Open `folder`, under another manifest than its own where one is given.
-
-        Raises:
-          InputError: there is no manifest, or not one of ours, or one of a data set of slices.
-        """
-        super().__init__(folder, manifest)
-        box = self.manifest.get("patch_box")
-        self.patch_box = Box.from_dict(box) if box else None
 
     def grid(self, subject: str) -> Grid:
         """The voxel grid that this subject's arrays are on."""
