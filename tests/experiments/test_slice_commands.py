@@ -192,11 +192,9 @@ MRI = ("--pretask=lits", "--task=mri_artery")
 REFUSED = {
     "volumes into slices": (("--pretask=hdt_v", "--task=mri_artery"), "hdt_v is a data set of volumes and mri_artery"),
     "slices into volumes": (("--pretask=lits", "--task=hdt_c"), "lits is a data set of slices and hdt_c one of vol"),
-    "no such loss": ((*MRI, "--loss=dice_typo"), "--loss=dice_typo does not go with slices such as mri_artery: choose"),
-    "a loss for volumes": ((*MRI, "--loss=cross_entropy_dice"), "--loss=cross_entropy_dice does not go with slices"),
+    "no such loss": ((*MRI, "--loss=dice_typo"), "--loss=dice_typo is no loss: choose from cross_entropy"),
     "even channels": ((*MRI, "--slice_channels=2"), "--slice_channels=2 has no middle slice"),
     "epochs of volumes": (("--pretask=none", "--task=hdt_c", "--epochs=2"), "--epochs does not go with volumes"),
-    "intensity of slices": ((*MRI, "--intensity_augmentation"), "--intensity_augmentation does not go with slices"),
     "no such flag": ((*MRI, "--losss=dice"), "Unknown command line flag 'losss'. Did you mean: loss ?"),
     "no pre-task": (("--task=mri_artery",), "--pretask is missing"),
     "a 3D network": ((*MRI, "--network=switch32"), "The network switch32 is 3D and"),

@@ -71,7 +71,7 @@ def test_slices_have_epochs_channels_and_sampling() -> None:
 def test_every_loss_goes_with_either_kind_of_data() -> None:
     for spec in (HEADS, MRI):
         assert all(job(spec, loss=name).recipe.loss == name for name in LOSSES)
-        with pytest.raises(InputError, match="There is no loss named 'focal': choose from cross_entropy"):
+        with pytest.raises(InputError, match="`loss=focal` is no loss: choose from cross_entropy"):
             job(spec, loss="focal")
 
 

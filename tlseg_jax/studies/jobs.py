@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.settings import Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace
@@ -118,8 +117,8 @@ def recipe_for(spec: DatasetSpec, phase: Phase, name: str, values: Mapping[str, 
         kind = type(known[key])
         if not (isinstance(value, kind) or (kind is float and type(value) is int)):
             raise InputError(f"recipe_values sets {key} = {value!r}: a {kind.__name__} is wanted.")
-        if key == "loss":
-            choose("loss", str(value), LOSSES)
+        if key == "loss" and value not in LOSSES:
+            raise InputError(f"`loss={value}` is no loss: choose from {', '.join(LOSSES)}.")
     return dataclasses.replace(chosen, **values)
 
 
