@@ -97,7 +97,7 @@ def test_a_store_of_another_description_is_refused(make_store: MakeStore, tmp_pa
     store = make_store("mine/tiny")
     place = Workplace(tmp_path, store=tmp_path / "mine")
     assert open_store(place, store.spec).subjects() == store.subjects()
-    with pytest.raises(InputError, match=r"structures is .'blob',. there and .'caudate',. here"):
+    with pytest.raises(InputError, match=r"structures is .'blob'. there and .'caudate'. here"):
         open_store(place, store.spec.changed(structures=("caudate",)))
 
 
