@@ -323,8 +323,9 @@ def test_flags_that_do_not_fit_are_one_sentence(arguments: list[str], words: str
 
 
 MEASURE = """
-import dataclasses, json, sys
+import json, sys
 from pathlib import Path
+from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 root = Path(sys.argv[1])
 spec = PAPERS["lits"].changed(name="big", test_slices=0, max_slices=0)
