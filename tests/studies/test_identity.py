@@ -54,7 +54,7 @@ def test_each_seed_has_a_start_of_its_own_and_what_changed_is_scored_again_witho
     assert {p: p.read_bytes() for p in histories} == histories
     after = table.read_text()
     changed = set(after.splitlines()) ^ set(before.splitlines())
-    assert len(changed) == 2 * 4 and all(",unseen,other,sub-11,person-" in line for line in changed)
+    assert len(changed) == 2 * 4 and all(",unseen,other,blob,sub-11,person-" in line for line in changed)
     assert "person-11" not in after and after.count("person-40") == 4
     fresh = make_sweep("fresh", store=stores, **SMALL)
     assert not fresh.run(Execution(cache="auto")).failed

@@ -43,7 +43,7 @@ def _kernel(layer: nn.Module, init: str, shape: tuple[int, ...]) -> Any:
     return layer.param("kernel", _INITIALIZERS[init], shape, jnp.float32)
 
 
-def _of_parts(parts: Parts, kernel: jax.Array, product: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
+def _of_parts(parts: Parts, kernel: Any, product: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
     """The sum of each part's product with its own of the kernel's rows, which are the last axis but one."""
     pieces = jnp.split(kernel, list(itertools.accumulate(p.shape[-1] for p in parts))[:-1], axis=-2)
     products = (product(p, piece.astype(p.dtype)) for p, piece in zip(parts, pieces, strict=True))
