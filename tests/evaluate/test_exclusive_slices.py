@@ -75,7 +75,7 @@ def test_stored_codes_are_the_label_map_s_organs(store: SliceStore, scans: Path)
 def test_a_softmax_over_the_organs_learns_them(store: SliceStore) -> None:
     """The network has an output more than there are organs, and its loss is scikit-learn's of those outputs."""
     metrics = pytest.importorskip("sklearn.metrics")
-    network = network_for(SPEC, None, "float32")
+    network = network_for(SPEC, "unet2d", "float32")
     assert network.outputs == ("background", "liver", "kidneys", "spleen")
     data = TaskData(store, JobSettings(network, get_slice_recipe("default", "finetune").override(batch_size=2), 2))
     batch = next(data.batches(("1",)))

@@ -59,7 +59,7 @@ def test_nothing_in_it_is_of_one_platform_or_one_machine(made: tuple[UNetConfig,
         assert path.encode() not in program
 
 
-@pytest.mark.parametrize("name", ["switch32", "switch8x2", "unet3d256", "unet2d"])
+@pytest.mark.parametrize("name", ["switch32", "switch8x2", "unet_fast", "unet3d256", "unet2d"])
 def test_every_network_is_lowered_for_every_platform(name: str) -> None:
     config = get_network(name)
     variables = moved_variables(config)

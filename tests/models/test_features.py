@@ -17,7 +17,13 @@ from tlseg_jax.transfer.freeze import FREEZING, frozen_batch_norms, label_parame
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 # None divides by the network's divisor.
-SIDES = {"switch32": (9, 8, 5), "switch8x2": (9, 8, 5), "unet3d256": (5, 8, 6), "unet2d": (20, 13)}
+SIDES = {
+    "switch32": (9, 8, 5),
+    "switch8x2": (9, 8, 5),
+    "unet_fast": (9, 8, 5),
+    "unet3d256": (5, 8, 6),
+    "unet2d": (20, 13),
+}
 
 
 def moved_variables(config: UNetConfig) -> dict[str, Any]:
@@ -57,6 +63,7 @@ def split(variables: dict[str, Any], config: UNetConfig, levels: int) -> tuple[d
         ("switch32", "float32", (1, 4)),
         ("switch8x2", "float32", (3,)),
         ("switch8x2", "bfloat16", (4,)),
+        ("unet_fast", "float32", (1, 3)),
         ("unet3d256", "float32", (1, 3)),
         ("unet2d", "float32", (2, 4)),
         ("unet2d", "bfloat16", (2,)),

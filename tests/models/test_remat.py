@@ -31,7 +31,7 @@ def forward(config: UNetConfig, remat: Remat, variables: dict[str, Any], x: jax.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["switch8x2", "unet3d256", "unet2d"])
+@pytest.mark.parametrize("name", ["switch8x2", "unet_fast", "unet3d256", "unet2d"])
 def test_the_policies_agree_bit_for_bit_or_nearly(name: str) -> None:
     config = get_network(name)
     variables = init_variables(config, jax.random.key(0))

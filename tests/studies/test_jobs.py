@@ -43,10 +43,11 @@ def test_the_report_s_settings_are_usual_for_slices() -> None:
 
 def test_volumes_have_a_network_a_recipe_and_a_length_of_their_own() -> None:
     made = job(HEADS)
-    assert (made.network.name, made.network.dimensions, made.recipe.batch_size) == ("switch8x2", 3, 2)
+    assert (made.network.name, made.network.dimensions, made.recipe.batch_size) == ("unet_fast", 3, 2)
     assert made.steps == COHORT_STEPS["finetune"]
     assert (made.epochs, made.watch_every) == (0, 0)
     assert make_job(STORE, HEADS, "pretrain", Training()).steps == made.recipe.pretrain_steps
+    assert job(HEADS, training=Training(recipe="paper")).network.name == "switch8x2"
     assert make_job(STORE, CT, "pretrain", Training()).steps is None  # slices go by epochs there as here
 
 
@@ -104,7 +105,7 @@ def test_scores_that_only_volumes_have_are_refused_of_slices(change: dict[str, A
             {"network": "switch32"},
             "switch32 is 3D and mri_artery is a data set of slices: choose `network=unet2d`",
         ),
-        (HEADS, {"network": "unet2d"}, "unet2d is 2D and hdt_c is a data set of volumes: choose `network=switch8x2`"),
+        (HEADS, {"network": "unet2d"}, "unet2d is 2D and hdt_c is a data set of volumes: choose `network=unet_fast`"),
         (HEADS, {"network": "unet9"}, "no network named 'unet9'"),
         (MRI, {"recipe": "paper"}, "no recipe for slices named 'paper'"),
         (HEADS, {"recipe": "report"}, "no recipe named 'report'"),
@@ -124,7 +125,7 @@ def test_what_does_not_fit_is_one_sentence(spec: DatasetSpec, change: dict[str, 
     [
         (MRI, Training(), "a-all-seed0"),
         (MRI, Training(network="unet2d", recipe="default", sampling="all", slice_channels=1), "a-all-seed0"),
-        (HEADS, Training(network="switch8x2", recipe_values={"accumulate": 1}), "a-all-seed0"),
+        (HEADS, Training(network="unet_fast", recipe_values={"accumulate": 1}), "a-all-seed0"),
         (HEADS, Training(recipe_values={"accumulate": 2}), "a-all-accumulate2-seed0"),
         (HEADS, Training(network="switch32", recipe="paper", seed=4), "a-all-switch32-paper-seed4"),
         (HEADS, Training(precision="bfloat16"), "a-all-bfloat16-seed0"),

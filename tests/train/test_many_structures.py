@@ -87,7 +87,7 @@ def job(**network: object) -> JobSettings:
 
 def test_a_network_has_an_output_a_structure(tmp_path: Path) -> None:
     store = write_halves(tmp_path / "s")
-    config = network_for(store.spec, None, "float32")
+    config = network_for(store.spec, "switch8x2", "float32")
     assert config.outputs == ("background", "half_left", "half_right")
     TaskData(store, job(outputs=config.outputs))
     with pytest.raises(InputError, match=r"shows half_left, half_right and .* outputs background, structure"):

@@ -18,6 +18,7 @@ def labels(network: str, rules: tuple[Rule, ...]) -> Any:
     [
         ("switch32", "encoder", 4),
         ("switch8x2", "encoder_without_bottleneck", 3),
+        ("unet_fast", "encoder", 3),
         ("unet3d256", "encoder", 3),
         ("unet3d256", "encoder_without_bottleneck", 2),
         ("unet2d", "first_two", 2),

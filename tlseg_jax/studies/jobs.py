@@ -12,7 +12,7 @@ from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
 from tlseg_jax.train.remedies import remedy_name, without_remedies
-from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, USUAL_NETWORK, network_for
+from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, network_for, usual_network
 
 Phase = Literal["pretrain", "finetune"]
 
@@ -40,7 +40,9 @@ def make_job(
     recipe = recipe_for(spec, phase, training.recipe, training.recipe_values)
     _refuse_idle(place, spec, training)
     slices = spec.kind == "slices"
-    network = network_for(spec, training.network, training.precision, training.slice_channels)
+    network = network_for(
+        spec, training.network or usual_network(spec, recipe.name), training.precision, training.slice_channels
+    )
     steps = training.steps if slices else training.steps or _usual_steps(place, phase, recipe)
     freeze = "none" if start is None else start.freeze or USUAL_FREEZE[spec.kind]
     start = start or Start()
@@ -137,7 +139,7 @@ def run_name(
     values = training.recipe_values
     accumulate = values.get("accumulate", 1)
     usual = (
-        (training.network, USUAL_NETWORK[spec.kind]),
+        (training.network, usual_network(spec, training.recipe)),
         (training.recipe, "default"),
         (values.get("loss"), None),
         (training.sampling, "all"),

@@ -20,7 +20,8 @@ class Training:
     Attributes:
       n: labelled scans to train on; not given, or all: all of the training set.
       seed: of the parameters, the order, the augmentation and the choice of scans.
-      network: name of the network; not given: switch8x2 for volumes, unet2d for slices.
+      network: name of the network; not given: unet_fast for volumes (with recipe=paper switch8x2), unet2d for
+        slices.
       recipe: how to train: default, or paper (the brain paper's setting to the letter).
       recipe_values: field of `Recipe` -> value in place of the recipe's.
       precision: of the activations; parameters and statistics stay float32. bfloat16 halves their memory.

@@ -6,7 +6,7 @@ unseen = ["oas_c"]         # test sets of other sources
 n = [2, 4, 8, "all"]       # labelled scans
 seeds = 3
 folds = 0                  # 5: cross-validation over persons in place of the prepared split
-network = "switch8x2"      # optional, as are recipe, steps, epochs, pretrain_steps, pretrain_epochs
+network = "unet_fast"      # optional, as are recipe, steps, epochs, pretrain_steps, pretrain_epochs
 sections = ["target"]      # optional: of the report, by name and in order; none: the usual ones
 
 [titles]                   # optional: headings of sections in place of their own

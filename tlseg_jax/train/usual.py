@@ -8,8 +8,11 @@ from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 
-USUAL_NETWORK: Mapping[str, str] = {"volumes": "switch8x2", "slices": "unet2d"}
-"""By kind of data."""
+USUAL_NETWORK: Mapping[str, str] = {"volumes": "unet_fast", "slices": "unet2d"}
+"""By kind of data; see `usual_network`."""
+
+PAPER_NETWORK = "switch8x2"
+"""Of volumes, with the paper's recipe."""
 
 USUAL_FREEZE: Mapping[str, str] = {"volumes": "encoder", "slices": "first_two"}
 """From a pre-trained start, by kind of data."""
@@ -18,19 +21,29 @@ COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 120}
 """Lengths for the built-in cohort, whose easier heads need no more and whose run should end in minutes."""
 
 
-def network_for(spec: DatasetSpec, name: str | None, precision: str, channels: int = 1) -> UNetConfig:
+def usual_network(spec: DatasetSpec, recipe: str) -> str:
+    """The name of the network that a data set is trained with where none is given: with the paper's recipe its own.
+
+    Args:
+      spec: the data set.
+      recipe: its name.
+    """
+    return PAPER_NETWORK if recipe == "paper" and spec.kind == "volumes" else USUAL_NETWORK[spec.kind]
+
+
+def network_for(spec: DatasetSpec, name: str, precision: str, channels: int = 1) -> UNetConfig:
     """The network for a data set, with its outputs.
 
     Args:
       spec: the data set.
-      name: of the network; None takes the usual.
+      name: of the network.
       precision: of the activations.
       channels: slices: how many neighbours the network sees at once, itself among them.
 
     Raises:
       InputError: no network has that name, it is of another dimensionality than the data, or `channels` has no middle.
     """
-    chosen = get_network(name or USUAL_NETWORK[spec.kind])
+    chosen = get_network(name)
     if chosen.dimensions != spec.grid.axes:
         raise InputError(
             f"The network {chosen.name} is {chosen.dimensions}D and {spec.name} is a data set of {spec.kind}: "
