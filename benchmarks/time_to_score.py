@@ -69,7 +69,7 @@ def by_monai(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     if task["pilot"]:
         last, half = training.fastest(BATCH)
         return {"last": last, "half": half}
-    flip = store.spec.flip_left_right and not any("_left" in s for s in store.spec.structures)
+    flip = store.spec.grid.flip_left_right and not any("_left" in s for s in store.spec.structures)
     steps = training.train(begun + task["seconds"], begun, BATCH, task["last"], task["half"], flip)
     taken = time.time() - begun
     save(Path(task["out"]), {f"{where}:{s}": training.predict(i) for where, s, i in _tests(store, box, task["also"])})
