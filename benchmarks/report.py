@@ -26,6 +26,7 @@ README = flags.DEFINE_string("readme", "README.md", "The file whose tables are w
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
 ORDER = (
+    "time_to_score",
     "step_time",
     "compare",
     "memory_limits",

@@ -204,6 +204,44 @@ def features(result: Result) -> list[Table]:
     return [Table("Features of the frozen levels, kept on the device against computed in each step", columns, rows)]
 
 
+LEVELS = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
+"""Of the mean Dice, whose seconds are told."""
+
+
+def seconds_to(level: float, runs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Seconds until the mean Dice of a network's runs is `level`, between two budgets by a straight line; None: never.
+
+    Args:
+      level: of the mean Dice.
+      runs: of one network, data set, n and seed, with "taken" and "dice".
+    """
+    best = (0.0, 0.0)
+    for run in sorted(runs, key=lambda r: float(r["taken"])):
+        now = (float(run["taken"]), float(run["dice"]))
+        if now[1] >= level:
+            return best[0] + (level - best[1]) / (now[1] - best[1]) * (now[0] - best[0])
+        best = now if now[1] > best[1] else best
+    return None
+
+
+def time_to_score(result: Result) -> list[Table]:
+    """Seconds to each level of the mean Dice, means over the seeds; a dash where a seed never came there."""
+    cells: dict[tuple[Any, ...], dict[Any, list[Mapping[str, Any]]]] = {}
+    for run in result["runs"]:
+        cells.setdefault((run["data"], run["n"], run["network"]), {}).setdefault(run["seed"], []).append(run)
+    rows = []
+    for (data, n, network), seeds in cells.items():
+        last = [max(runs, key=lambda r: r["budget"]) for runs in seeds.values()]
+        row = [data, str(n), network, str(len(seeds))]
+        for level in LEVELS:
+            each = [seconds_to(level, runs) for runs in seeds.values()]
+            row.append("-" if None in each else f"{sum(filter(None, each)) / len(each):.0f}")
+        dice, lowest = (sum(r[k] for r in last) / len(last) for k in ("dice", "lowest"))
+        rows.append([*row, f"{last[0]['budget']:.0f}", f"{dice:.3f}", f"{lowest:.3f}"])
+    columns = ("data", "n", "network", "seeds", *(f"to {v}" for v in LEVELS), "longest", "Dice then", "lowest")
+    return [Table("Seconds to a mean Dice on held-out scans, from nothing to a trained model", columns, rows)]
+
+
 def conv_lowering(result: Result) -> list[Table]:
     """Lowerings of one convolution against XLA's own."""
     names = list(dict.fromkeys(n for c in result["cases"] for n in c["ratio_to_native"]))
@@ -313,6 +351,7 @@ TABLES: Mapping[str, Callable[[Result], list[Table]]] = {
         loader,
         freezing,
         features,
+        time_to_score,
         conv_lowering,
         conv2d_step,
         parallel,

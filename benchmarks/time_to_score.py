@@ -43,7 +43,6 @@ CHILD = flags.DEFINE_string("child", None, "Used by the command itself: what one
 
 NETWORKS = ("unet_fast", "switch8x2")
 BATCH = 2
-LEVELS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9)
 
 
 def training_patches(store: Store, n: int, seed: int) -> tuple[Any, list[str]]:
@@ -153,23 +152,6 @@ def scores(store: Store, also: Sequence[str], found: Path) -> list[dict[str, Any
                 dice = 2 * np.count_nonzero(ours & theirs) / max(1, np.count_nonzero(ours) + np.count_nonzero(theirs))
                 rows.append({"store": of.spec.name, "subject": subject, "structure": structure, "dice": float(dice)})
     return rows
-
-
-def seconds_to(level: float, runs: Sequence[Mapping[str, Any]]) -> float | None:
-    """Seconds until the mean Dice of a network's runs is `level`, between two budgets by a straight line; None: never.
-
-    Args:
-      level: of the mean Dice.
-      runs: of one network, with "taken" and "dice", in the order of their budgets.
-    """
-    before = (0.0, 0.0)
-    for run in runs:
-        now = (float(run["taken"]), float(run["dice"]))
-        if now[1] >= level:
-            return before[0] + (level - before[1]) / (now[1] - before[1]) * (now[0] - before[0])
-        if now[1] > before[1]:
-            before = now
-    return None
 
 
 def measure(store: Store, n: int, seed: int, budgets: Sequence[float], also: Sequence[str]) -> Iterable[dict[str, Any]]:
