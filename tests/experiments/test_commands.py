@@ -65,7 +65,7 @@ def test_run_folder_is_whole(workdir: Path) -> None:
         assert (run / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     assert list((run / "tensorboard").glob("events*"))
     settings = json.loads((run / "settings.json").read_text())
-    assert settings["job"]["freeze"] == "encoder"
+    assert settings["job"]["freeze"] == "none"
     assert len(settings["data"]["subjects"]) == 2
 
 

@@ -9,6 +9,7 @@ from tlseg_jax.studies.settings import Missing, Precision, Start, Training
 from tlseg_jax.studies.study import REMEDIES, Method, Study
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.usual import PAPERS_FREEZE
 from tlseg_jax.transfer.freeze import Freeze
 
 
@@ -102,7 +103,7 @@ def cell_job(
     if method.remedy:
         changes = REMEDIES[method.remedy].recipe
         training = dataclasses.replace(training, recipe_values={**study.recipe_values, **changes})
-    freeze: Freeze | None = "none" if method.pretask == "none" else method.freeze
+    freeze: Freeze = "none" if method.pretask == "none" else method.freeze or PAPERS_FREEZE[spec.kind]
     start = Start(freeze, method.frozen_bn, method.head)
     return make_job(place, spec, "finetune", dataclasses.replace(training, n=cell.n), start)
 

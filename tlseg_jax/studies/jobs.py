@@ -12,7 +12,7 @@ from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
 from tlseg_jax.train.remedies import remedy_name, without_remedies
-from tlseg_jax.train.usual import COHORT_STEPS, USUAL_FREEZE, network_for, usual_network
+from tlseg_jax.train.usual import COHORT_STEPS, network_for, usual_freeze, usual_network
 
 Phase = Literal["pretrain", "finetune"]
 
@@ -44,7 +44,7 @@ def make_job(
         spec, training.network or usual_network(spec, recipe.name), training.precision, training.slice_channels
     )
     steps = training.steps if slices else training.steps or _usual_steps(place, phase, recipe)
-    freeze = "none" if start is None else start.freeze or USUAL_FREEZE[spec.kind]
+    freeze = "none" if start is None else start.freeze or usual_freeze(spec, recipe.name)
     start = start or Start()
     return JobSettings(
         network,

@@ -63,7 +63,8 @@ class Start:
     """What becomes of a pre-trained start.
 
     Attributes:
-      freeze: what keeps its pre-trained values; not given: encoder for volumes, first_two (levels) for slices.
+      freeze: what keeps its pre-trained values; not given: nothing for volumes (with recipe=paper the
+        encoder), first_two (levels) for slices.
       frozen_bn: how frozen batch norms normalise: running averages, or the batch.
       head: what becomes of the pre-trained head.
     """

@@ -15,7 +15,7 @@ from tlseg_jax.studies.settings import Finetuning, Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
-from tlseg_jax.train.usual import USUAL_FREEZE
+from tlseg_jax.train.usual import usual_freeze
 
 
 def pretrain_task(place: Workplace, pretask: str, training: Training, execution: Execution) -> Path:
@@ -87,7 +87,7 @@ def finetune_task(
         start = dataclasses.replace(start, freeze="none")
     job = make_job(place, task, "finetune", training, start)
     parts = [f"{source}-to-{task.name}", labelled_name(training.n)]
-    if source != "none" and job.freeze != USUAL_FREEZE[task.kind]:
+    if source != "none" and job.freeze != usual_freeze(task, job.recipe.name):
         parts.append(f"freeze_{job.freeze}")
     run = place.workdir / "finetune" / (what.name or run_name(task, training, *parts))
     if what.name:  # before a pre-training for a run that would be refused

@@ -69,7 +69,7 @@ class Method:
     Attributes:
       name: as figures show it.
       pretask: data set of the pre-training; "none" trains end to end.
-      freeze: a name of `transfer.freeze.FREEZING`; None: the kind of data's usual, and "none" without a pre-task.
+      freeze: a name of `transfer.freeze.FREEZING`; None: what the papers freeze, and "none" without a pre-task.
       remedy: a name of `REMEDIES`, or "".
       baseline: method that a remedy is compared with, or "".
       frozen_bn: see `train.step.make_step_function`.

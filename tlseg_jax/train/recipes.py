@@ -52,8 +52,8 @@ class Recipe:
     b1: float = 0.9
     b2: float = 0.999
     warmup_steps: int = 20
-    pretrain_steps: int = 600
-    finetune_steps: int = 300
+    pretrain_steps: int = 800
+    finetune_steps: int = 500
     intensity_augmentation: bool = False
     affine_augmentation: bool = False
     epochs: int = 0

@@ -7,6 +7,7 @@ from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.transfer.freeze import Freeze
 
 USUAL_NETWORK: Mapping[str, str] = {"volumes": "unet_fast", "slices": "unet2d"}
 """By kind of data; see `usual_network`."""
@@ -14,10 +15,10 @@ USUAL_NETWORK: Mapping[str, str] = {"volumes": "unet_fast", "slices": "unet2d"}
 PAPER_NETWORK = "switch8x2"
 """Of volumes, with the paper's recipe."""
 
-USUAL_FREEZE: Mapping[str, str] = {"volumes": "encoder", "slices": "first_two"}
-"""From a pre-trained start, by kind of data."""
+PAPERS_FREEZE: Mapping[str, Freeze] = {"volumes": "encoder", "slices": "first_two"}
+"""What the papers freeze from a pre-trained start, by kind of data: so do a study's methods that say nothing of it."""
 
-COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 120}
+COHORT_STEPS: Mapping[str, int] = {"pretrain": 300, "finetune": 600}
 """Lengths for the built-in cohort, whose easier heads need no more and whose run should end in minutes."""
 
 
@@ -29,6 +30,17 @@ def usual_network(spec: DatasetSpec, recipe: str) -> str:
       recipe: its name.
     """
     return PAPER_NETWORK if recipe == "paper" and spec.kind == "volumes" else USUAL_NETWORK[spec.kind]
+
+
+def usual_freeze(spec: DatasetSpec, recipe: str) -> Freeze:
+    """What is frozen from a pre-trained start where nobody says: as in the papers, but of volumes with another recipe
+    than the paper's nothing, which scored higher (benchmarks/recipe.md).
+
+    Args:
+      spec: the data set.
+      recipe: its name.
+    """
+    return "none" if recipe != "paper" and spec.kind == "volumes" else PAPERS_FREEZE[spec.kind]
 
 
 def network_for(spec: DatasetSpec, name: str, precision: str, channels: int = 1) -> UNetConfig:
