@@ -31,7 +31,6 @@ FINETUNE = (
     "--cohort_test=1",
     "--steps=2",
     "--pretrain_steps=2",
-    "--network=switch8x2",
 )
 
 

@@ -17,7 +17,7 @@ from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.usual import COHORT_STEPS
+from tlseg_jax.train.usual import COHORT_STEPS, PAPERS_FREEZE
 
 CT, MRI, HEADS = (get_spec(name) for name in ("lits", "mri_artery", "hdt_c"))
 DRAWN, STORE = Workplace(Path("runs")), Workplace(Path("runs"), Path("somewhere"))
@@ -150,7 +150,13 @@ def test_a_run_s_name_may_end_otherwise_and_leave_out_remedies() -> None:
 def test_a_pre_training_is_on_all_scans_and_without_what_is_for_the_target() -> None:
     training = Training(n=2, seed=3, steps=9, validation=1, patience=4, recipe_values=REMEDIES | {"learning_rate": 0.3})
     first = make_pretrain_job(DRAWN, HEADS, training, Missing())
-    assert (first.n, first.seed, first.steps, first.validation, first.patience) == (None, 3, 200, 0, 0)
+    assert (first.n, first.seed, first.steps, first.validation, first.patience) == (
+        None,
+        3,
+        COHORT_STEPS["pretrain"],
+        0,
+        0,
+    )
     assert first.recipe == get_recipe("default").override(learning_rate=0.3)
     assert make_pretrain_job(DRAWN, HEADS, training, Missing(pretrain_steps=5)).steps == 5
 
@@ -169,12 +175,13 @@ def test_of_slices_rate_and_batch_are_the_target_s_and_a_pre_training_has_its_ow
 
 @pytest.mark.parametrize("spec", [MRI, HEADS], ids=["slices", "volumes"])
 def test_a_sweep_s_runs_are_those_of_the_single_commands(spec: DatasetSpec) -> None:
-    """Of the same settings, a cell and `finetune`, and their pre-trainings, are the same run."""
+    """Of the same settings, a cell and `finetune`, and their pre-trainings, are the same run; a cell freezes what the
+    papers do."""
     values = {"learning_rate": 0.3}
     method = Method("FT", "lits" if spec is MRI else "hdt_v", frozen_bn="batch", head="reset")
     study = Study("s", spec.name, (method,), (2,), recipe_values=values, steps=7, pretrain_steps=8)
     training = Training(n=2, seed=5, steps=7, recipe_values=values)
-    alone = make_job(DRAWN, spec, "finetune", training, Start(frozen_bn="batch", head="reset"))
+    alone = make_job(DRAWN, spec, "finetune", training, Start(PAPERS_FREEZE[spec.kind], "batch", "reset"))
     assert cell_job(study, Cell(method, 2, 5, None), DRAWN, spec, "float32") == alone
     first = make_pretrain_job(DRAWN, spec, training, Missing(pretrain_steps=8))
     assert cell_job(study, PretrainCell(method.pretask, 5, None), DRAWN, spec, "float32") == first
