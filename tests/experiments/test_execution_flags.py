@@ -117,7 +117,7 @@ def test_a_dry_run_trains_nothing_and_leaves_no_run(tmp_path: Path) -> None:
     done = command("experiments.finetune", "--pretask=hdt_v", "--n=2", "--dry_run", *small)
     assert done.returncode == 0, done.stderr
     assert "hdt_v: no finished pre-trained model" in done.stdout
-    assert "one would be trained first, for 300 steps" in done.stdout
+    assert "one would be trained first, for 200 steps" in done.stdout
     assert "nothing was written" in done.stdout
     assert "FLOPs" in done.stdout
     assert not (tmp_path / "finetune").exists() and not (tmp_path / "pretrain").exists()

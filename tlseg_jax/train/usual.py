@@ -18,7 +18,7 @@ PAPER_NETWORK = "switch8x2"
 PAPERS_FREEZE: Mapping[str, Freeze] = {"volumes": "encoder", "slices": "first_two"}
 """What the papers freeze from a pre-trained start, by kind of data: so do a study's methods that say nothing of it."""
 
-COHORT_STEPS: Mapping[str, int] = {"pretrain": 300, "finetune": 600}
+COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 600}
 """Lengths for the built-in cohort, whose easier heads need no more and whose run should end in minutes."""
 
 
