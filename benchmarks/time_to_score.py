@@ -27,6 +27,8 @@ from absl import flags
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import environment, write_result
+from tlseg_jax.evaluate.metrics import score
+from tlseg_jax.geometry import paste
 from tlseg_jax.preprocess.codes import mask_of
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
@@ -58,7 +60,7 @@ def training_patches(store: Store, n: int, seed: int) -> tuple[Any, list[str]]:
 
 def by_monai(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     """One training by PyTorch; the label maps go to task["out"]."""
-    from benchmarks.peers.trained import Training, save
+    from benchmarks.peers.trained import Training
 
     store = Store(Path(task["store"]))
     box, chosen = training_patches(store, task["n"], task["seed"])
@@ -71,7 +73,7 @@ def by_monai(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     flip = store.spec.grid.flip_left_right and not any("_left" in s for s in store.spec.structures)
     steps = training.train(begun + task["seconds"], begun, BATCH, task["last"], task["half"], flip)
     taken = time.time() - begun
-    save(Path(task["out"]), {f"{where}:{s}": training.predict(i) for where, s, i in _tests(store, box, task["also"])})
+    _save(task, {name: training.predict(patch) for name, patch in _tests(store, box, task["also"])})
     return {"steps": steps, "taken": taken, "parameters": sum(p.numel() for p in training.network.parameters())}
 
 
@@ -100,20 +102,21 @@ def by_ours(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     if not task["pilot"]:
         box, _ = training_patches(store, task["n"], task["seed"])
         predict = make_predictor(job.network, fit.state.params, fit.state.batch_stats)
-        exclusive = store.spec.exclusive
         tests = _tests(store, box, task["also"])
-        maps = {f"{where}:{s}": decide(predict(i[None])[0], exclusive) for where, s, i in tests}
-        np.savez_compressed(task["out"], **maps)  # type: ignore[arg-type]
+        _save(task, {name: decide(predict(patch[None])[0], store.spec.exclusive) for name, patch in tests})
     return {"steps": task["steps"], "taken": taken, "parameters": count_parameters(fit.state.params)}
 
 
-def _tests(store: Store, box: Any, also: Sequence[str]) -> Iterable[tuple[str, str, Any]]:
-    """(store, subject, patch) of each test scan."""
-    for s in store.subjects("test"):
-        yield str(store.folder), s, store.image(s, box).astype(np.float32)
-    for other in map(Store, map(Path, also)):
-        for s in other.subjects():
-            yield str(other.folder), s, other.image(s, box).astype(np.float32)
+def _tests(store: Store, box: Any, also: Sequence[str]) -> Iterable[tuple[str, Any]]:
+    """("STORE:SUBJECT", patch) of each test scan."""
+    held_out = [(store, store.subjects("test")), *((other, other.subjects()) for other in map(Store, map(Path, also)))]
+    for of, subjects in held_out:
+        for s in subjects:
+            yield f"{of.folder}:{s}", of.image(s, box).astype(np.float32)
+
+
+def _save(task: Mapping[str, Any], maps: Mapping[str, Any]) -> None:
+    np.savez_compressed(task["out"], **maps)
 
 
 def _child(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +142,6 @@ def scores(store: Store, also: Sequence[str], found: Path) -> list[dict[str, Any
     """Dice of each structure of each scan whose label map is in `found`, against the whole label."""
     rows = []
     box, _ = training_patches(store, 1, 0)
-    inside = tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))
     stores = {str(s.folder): s for s in (store, *(Store(Path(a)) for a in also))}
     with np.load(found) as maps:
         for name, codes in maps.items():
@@ -148,9 +150,9 @@ def scores(store: Store, also: Sequence[str], found: Path) -> list[dict[str, Any
             for place, structure in enumerate(store.spec.structures):
                 theirs = of.mask(subject, structure)
                 ours = np.zeros(theirs.shape, np.bool_)
-                ours[inside] = mask_of(codes, place, store.spec.exclusive)
-                dice = 2 * np.count_nonzero(ours & theirs) / max(1, np.count_nonzero(ours) + np.count_nonzero(theirs))
-                rows.append({"store": of.spec.name, "subject": subject, "structure": structure, "dice": float(dice)})
+                paste(mask_of(codes, place, store.spec.exclusive), box, ours)
+                dice = score(ours, theirs, of.grid(subject).voxel).dice
+                rows.append({"store": of.spec.name, "subject": subject, "structure": structure, "dice": dice})
     return rows
 
 

@@ -33,9 +33,9 @@ class Block(nn.Module):
         return x if short is None else x + short
 
 
-def _pad(x: Tensor, divisor: int) -> Tensor:
-    """Zeros at the far end of each side, up to a multiple of `divisor`."""
-    missing = [-s % divisor for s in x.shape[2:]]
+def pad(x: Tensor, divisor: int, dimensions: int) -> Tensor:
+    """Zeros at the far end of each of the last `dimensions` sides, up to a multiple of `divisor`."""
+    missing = [-s % divisor for s in x.shape[-dimensions:]]
     return F.pad(x, [p for m in reversed(missing) for p in (0, m)]) if any(missing) else x
 
 
@@ -106,7 +106,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         c, sides = self.config, x.shape[2:]
-        x = _cells(_pad(x, c.divisor), c.patch)
+        x = _cells(pad(x, c.divisor, c.dimensions), c.patch)
         skips, switches = [], []
         for i in range(len(c.encoder)):
             x = self.get_submodule(f"encoder_{i}")(x)

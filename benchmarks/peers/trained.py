@@ -2,38 +2,24 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.losses import DiceCELoss
-from monai.networks.nets import BasicUNet, DynUNet, SegResNet, UNet
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.measure import cores
+from benchmarks.peers import monai_networks, torch_networks
 
 WEIGHT_DECAY = 1e-5
+WIDTHS = (16, 32, 64, 128)
+DIVISOR = 16
+"""Of the sides, for the deepest of them."""
 RATES: Mapping[str, float] = {"BasicUNet": 1e-3, "UNet": 3e-3, "SegResNet": 1e-3, "DynUNet": 1e-3}
 """AdamW's highest rate of each."""
-
-
-def build(name: str, dimensions: int, outputs: int) -> nn.Module:
-    """A network of MONAI: BasicUNet and SegResNet as they come, UNet and DynUNet as its tutorials set them up."""
-    common: dict[str, Any] = {"spatial_dims": dimensions, "in_channels": 1, "out_channels": outputs}
-    strides = (1, 2, 2, 2)
-    made: Mapping[str, Callable[[], nn.Module]] = {
-        "BasicUNet": lambda: BasicUNet(**common),
-        "UNet": lambda: UNet(**common, channels=(16, 32, 64, 128), strides=(2, 2, 2), num_res_units=2, norm="batch"),
-        "SegResNet": lambda: SegResNet(**common, init_filters=16),
-        "DynUNet": lambda: DynUNet(
-            **common, kernel_size=(3,) * 4, strides=strides, upsample_kernel_size=strides[1:], filters=(16, 32, 64, 128)
-        ),
-    }
-    return made[name]()
 
 
 class Training:
@@ -45,8 +31,8 @@ class Training:
         torch.set_num_threads(cores())
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.rng = np.random.default_rng(seed)
-        self.rate, self.divisor = RATES[name], 16
-        self.network = build(name, images.ndim - 1, outputs).to(self.device)
+        self.rate, dimensions = RATES[name], images.ndim - 1
+        self.network = monai_networks.make(name, WIDTHS, dimensions, 1, outputs).to(self.device)
         self.images, self.labels = torch.tensor(images)[:, None], torch.tensor(labels)[:, None]
         self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
 
@@ -94,8 +80,7 @@ class Training:
         self.network = self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def _padded(self, x: Tensor) -> Tensor:
-        missing = [-s % self.divisor for s in x.shape[2:]]
-        return F.pad(x, [p for m in reversed(missing) for p in (0, m)])
+        return torch_networks.pad(x, DIVISOR, x.ndim - 2)
 
     def _step(self, optimiser: torch.optim.Optimizer, batch: int, half: bool, flip: bool) -> None:
         chosen = self.rng.integers(len(self.images), size=batch)
@@ -104,7 +89,6 @@ class Training:
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(self.device, torch.bfloat16, enabled=half):
             logits = self.network(image)
-            logits = logits[:, 0] if logits.ndim > image.ndim else logits  # DynUNet's deep supervision
         self.loss(logits.float(), label.to(self.device)).backward()
         optimiser.step()
 
@@ -135,8 +119,3 @@ def augmented(image: Tensor, label: Tensor, rng: np.random.Generator, flip: bool
 
     image = image * draw(0.8, 1.25) + draw(-0.2, 0.2)
     return image + draw(0, 0.1) * torch.randn_like(image), label
-
-
-def save(path: Path, maps: Mapping[str, NDArray[np.uint8]]) -> None:
-    """Label maps by subject."""
-    np.savez_compressed(path, **maps)  # type: ignore[arg-type]
