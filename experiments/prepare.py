@@ -3,6 +3,7 @@
 Usage: python -m experiments.prepare --dataset=hdt_c --source=DIR --store=DIR --label_values=36,37 --spacing=2
        python -m experiments.prepare --dataset=lits --source=DIR --store=DIR
        python -m experiments.prepare ... --shard=0/4    # one of four jobs; they merge, whichever ends last
+       python -m experiments.prepare --join=hdt_c,hdt_v --name=both --store=DIR
 """
 
 import dataclasses
@@ -14,11 +15,12 @@ from typing import Any, Literal
 from absl import flags
 
 from experiments import cli, cluster_flags, slice_flags
-from tlseg_jax.datasets.fields import label_from
+from tlseg_jax.datasets.fields import check_folder_name, label_from
 from tlseg_jax.datasets.lookup import changed_spec, check_spec, get_spec
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
+from tlseg_jax.preprocess.join import join_stores
 from tlseg_jax.preprocess.layouts.layouts import LAYOUTS, Found, find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import (
@@ -54,6 +56,12 @@ LABEL_VALUES = flags.DEFINE_list(
     [],
     "Values of the label map, or names of a .seg.nrrd's segments, that make the structure, or all, "
     "for every one above 0; none: the data set's, and else the one value that each map holds.",
+)
+JOIN = flags.DEFINE_list(
+    "join",
+    [],
+    "Prepared data sets in --store, two or more: make one of them, --name, that shows the structures of all; of each "
+    "scan those count that its own data set marks.",
 )
 LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the source is laid out.")
 DESC = flags.DEFINE_string(
@@ -124,6 +132,9 @@ def _spec() -> DatasetSpec:
 
 def main() -> None:
     """Parse the flags and prepare, or say what would be done."""
+    if JOIN.value:
+        _join()
+        return
     spec = _spec()
     source, root = Path(_needed(SOURCE)), cli.workdir(_needed(STORE), spec.name if DRY_RUN.value else None)
     shard = _shard()
@@ -131,6 +142,17 @@ def main() -> None:
         _slices(spec, source, root, shard)
     else:
         _volumes(spec, source, root, shard)
+
+
+def _join() -> None:
+    own = ("dataset", "source", "structures", "layout", "desc", "test_fraction", "shard", "dry_run")
+    of_kinds = (n for names in slice_flags.NOT_OF.values() for n in names)
+    if refused := [f"--{n}" for n in (*own, *of_kinds) if flags.FLAGS[n].present]:
+        raise InputError(f"--join takes data sets as they were prepared: leave {' and '.join(refused)} out.")
+    name = _needed(NAME)
+    check_folder_name(name, f"--name={name}")
+    store = join_stores(JOIN.value, name, cli.workdir(_needed(STORE), name), overwrite=OVERWRITE.value)
+    cli.show(summary(store) if isinstance(store, Store) else slice_summary(store))
 
 
 def _shard() -> Shard | None:

@@ -27,7 +27,7 @@ STRUCTURES = flags.DEFINE_string(
 )
 CHANGES = settings_flags.define(PlaneGrid, only=FIELDS, absent="all", before="Slices: ")
 
-_NOT_OF = {
+NOT_OF = {
     "volumes": FIELDS,
     "slices": (
         "label_values",
@@ -49,7 +49,7 @@ def refuse(kind: Kind) -> None:
     Raises:
       InputError: one was given.
     """
-    given = [f"--{n}" for n in _NOT_OF[kind] if flags.FLAGS[n].present]
+    given = [f"--{n}" for n in NOT_OF[kind] if flags.FLAGS[n].present]
     if given:
         raise InputError(
             f"{', '.join(given)} cannot be used with --dataset={flags.FLAGS['dataset'].value}, which is a data set "

@@ -13,7 +13,8 @@ from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.evaluate.component_features import FEATURES
 from tlseg_jax.evaluate.false_positives import Forest
-from tlseg_jax.evaluate.predict import own_values, predict_scan, write_label_map
+from tlseg_jax.evaluate.predict import label_map_of, own_values, predict_scan, write_label_map
+from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
 
@@ -89,6 +90,42 @@ def test_a_structure_is_written_as_its_own_value() -> None:
     assert of((63,)) == (63,)
     assert of((1, 2, 3), (2, 3), (3,)) == (1, 2, 3)
     assert of((1,), (1,)) == (1, 1)  # the same pixels: nothing is left for the first alone
+
+
+def test_overlapping_structures_are_one_value_where_there_is_one() -> None:
+    """Codes 1, 2 and 3: the first structure, the second, both."""
+    codes = np.arange(4, dtype=np.uint8)
+
+    def of(*values: tuple[int | str, ...]) -> tuple[list[int], dict[str, list[bool]]]:
+        label, apart = label_map_of(codes, SPEC.changed(label_values=values))
+        return label.tolist(), {s: m.tolist() for s, m in apart.items()}
+
+    assert of((1, 2), (2,)) == ([0, 1, 2, 2], {})  # a tumour is liver wherever it is
+    assert of((1, 3), (2, 3)) == ([0, 1, 2, 3], {})
+    both = {"liver": [False, True, False, True], "tumour": [False, False, True, True]}
+    assert of((1,), (2,)) == ([0, 1, 2, 2], both)
+    assert of(("organ",), ("lesion",)) == ([0, 1, 2, 2], both)  # layers of segments
+    apart = label_map_of(np.array([0, 1, 2], np.uint8), SPEC.changed(label_values=((1,), (2,))))[1]
+    assert apart == {}  # they do not meet in this scan
+
+
+def test_structures_that_no_value_tells_have_files_of_their_own(tmp_path: Path) -> None:
+    files, truth = write_body(tmp_path / "body.nii.gz", "LPS")
+    spec = SPEC.changed(label_values=((1,), (2,)))
+    once = Once(lambda f: predict_scan(f, spec, None, None, layers), {"digest": "a"})
+    made = once.make(files, tmp_path / "seg.nii.gz")
+    assert made.warnings[-1] == "liver and tumour overlap where no label value says so: each has a file"
+    for name, mask in (("liver", truth > 0), ("tumour", truth == 2)):
+        image = nib.load(tmp_path / f"seg_{name}.nii.gz")
+        assert np.array_equal(np.asarray(image.dataobj), mask) and np.array_equal(
+            image.affine, nib.load(files.image).affine
+        )
+    assert not once.make(files, tmp_path / "seg.nii.gz").anew
+    (tmp_path / "seg_liver.nii.gz").unlink()
+    assert once.make(files, tmp_path / "seg.nii.gz").anew and (tmp_path / "seg_liver.nii.gz").exists()
+    # By another model that says both by one value none of them is left.
+    Once(lambda f: predict_scan(f, SPEC, None, None, layers), {"digest": "b"}).make(files, tmp_path / "seg.nii.gz")
+    assert not list(tmp_path.glob("seg_*.nii.gz"))
 
 
 @pytest.mark.parametrize("code", CODES)

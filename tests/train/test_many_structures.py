@@ -8,17 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.conftest import SIDE
+from tests.conftest import SIDE, he_variables
 from tests.many_structures import lateral, write_halves
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.input.augment import Augmentation, augment, augmentation_for
 from tlseg_jax.input.device_cache import cache_patches
+from tlseg_jax.input.feature_cache import cache_features
 from tlseg_jax.input.patches import make_batches
 from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.step import batch_inputs
 from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.train.usual import network_for
 
@@ -55,6 +57,36 @@ def test_left_stays_left_in_mirrors_and_turns(turned: bool) -> None:
         hands.append(hand(new_image, new_codes))
         moved += not np.array_equal(new_codes, codes)
     assert set(hands) == {hand(image, codes)} and moved
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_map_of_one_side_marks_the_other_in_a_mirror(turned: bool) -> None:
+    image, codes = asymmetric()
+    spec = lateral(get_spec("hdt_c"), random_rotations=turned)
+    inputs = jax.jit(batch_inputs(augmentation_for(spec, intensity=False, affine=True)))
+    batch = {
+        "image": np.stack([image] * 6),
+        "label": np.stack([np.where(codes == 1, 1, 0).astype(np.uint8)] * 6),
+        "marked": np.array([[1, 0]] * 6, np.uint8),
+    }
+    seen = set()
+    for step in range(4):
+        _, target = inputs(batch, step, 3)
+        for label, marked in zip(np.asarray(target["label"]), np.asarray(target["marked"]), strict=True):
+            assert marked.tolist() == [(label == code).any() for code in (1, 2)]
+            seen.add(tuple(marked.tolist()))
+    assert seen == {(1, 0), (0, 1)}
+
+
+def test_kept_features_of_a_map_of_one_side_are_marked_as_it_is(tmp_path: Path) -> None:
+    store = write_halves(tmp_path / "s", marked={s: ["half_left"] for s in ("sub-1", "sub-2")})
+    config = dataclasses.replace(get_network("switch8x2"), outputs=store.spec.outputs)
+    changes = augmentation_for(store.spec, intensity=False, affine=False)
+    subjects, box = store.subjects("train"), store.patch_box
+    assert box is not None and changes.flip_left_right
+    kept = cache_features(store, subjects, box, config, he_variables(config), 1, changes, 10**9).arrays["marked"]
+    own = [[1, int(s not in ("sub-1", "sub-2"))] for s in subjects]
+    np.testing.assert_array_equal(kept, [m for o in own for m in (o, o[::-1])])
 
 
 def test_a_mirror_of_what_has_no_sides_changes_no_code() -> None:

@@ -105,8 +105,17 @@ def save_label_map(
 
 def probabilities_path(path: Path) -> Path:
     """Where the probabilities of a label map at `path` go: NIfTI, beside it."""
-    suffix = next(s for s in SUFFIXES if path.name.lower().endswith(s))
-    return path.with_name(f"{path.name[: -len(suffix)]}_probabilities.nii.gz")
+    return path.with_name(f"{path.name[: -len(_suffix(path))]}_probabilities.nii.gz")
+
+
+def structure_path(path: Path, structure: str) -> Path:
+    """Where a structure goes that the label map at `path` cannot tell: beside it, in its format."""
+    suffix = _suffix(path)
+    return path.with_name(f"{path.name[: -len(suffix)]}_{structure}{suffix}")
+
+
+def _suffix(path: Path) -> str:
+    return next(s for s in SUFFIXES if path.name.lower().endswith(s))
 
 
 def save_probabilities(

@@ -36,6 +36,7 @@ class Prediction:
       label: (x, y, z) in the scan's own axes, of `own_values`.
       affine: (4, 4) voxel -> RAS mm of the scan.
       probability: (x, y, z, structures) in the scan's own axes.
+      apart: structure -> (x, y, z) where it is, of those that overlap others where no value of `label` says both.
       volumes_ml: structure -> its volume in ml, counted in the scan's own voxels.
       seconds: what each preprocessing step, the network and the way back took.
       details: what preprocessing says of itself.
@@ -50,6 +51,7 @@ class Prediction:
     seconds: dict[str, float]
     details: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    apart: dict[str, NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,7 +109,11 @@ def predict_scan(
         assert settings is not None
         found = _of_volume(unlabelled, spec, box, settings, predictor, tiles, batch or 2)
     codes = decide(found.probability, spec.exclusive)
-    label, volumes = label_and_volumes(codes, spec, Grid(codes.shape, found.affine).voxel_ml)
+    label, apart = label_map_of(codes, spec)
+    voxel_ml = Grid(codes.shape, found.affine).voxel_ml
+    volumes = {
+        s: int(np.count_nonzero(mask_of(codes, i, spec.exclusive))) * voxel_ml for i, s in enumerate(spec.structures)
+    }
     unlike = found.unlike
     if unlike is None:
         unlike = not_found(s for s, ml in volumes.items() if not ml)
@@ -120,6 +126,7 @@ def predict_scan(
         seconds=found.seconds | {"to_scan": time.perf_counter() - found.inferred},
         details=found.details,
         warnings=(*found.warnings, *unlike),
+        apart=apart,
     )
 
 
@@ -200,18 +207,35 @@ def own_values(structures: Sequence[str], label_values: Sequence[LabelValues], e
     )
 
 
-def label_and_volumes(
-    codes: NDArray[np.uint8], spec: DatasetSpec, voxel_ml: float
-) -> tuple[NDArray[np.integer], dict[str, float]]:
-    """A label map with `own_values` of codes of the structures, of any shape, and each structure's ml."""
-    values = own_values(spec.structures, spec.label_values, spec.exclusive)
-    label: NDArray[Any] = np.zeros(codes.shape, np.uint8 if max(values) < 256 else np.int32)
-    volumes = {}
-    for i, (structure, value) in enumerate(zip(spec.structures, values, strict=True)):
-        mask = mask_of(codes, i, spec.exclusive)
-        label[mask] = value
-        volumes[structure] = int(np.count_nonzero(mask)) * voxel_ml
-    return label, volumes
+def label_map_of(
+    codes: NDArray[np.uint8], spec: DatasetSpec
+) -> tuple[NDArray[np.integer], dict[str, NDArray[np.bool_]]]:
+    """A label map of codes of the structures, of any shape, and the structures that it cannot tell.
+
+    Structures that overlap are written as the value that both have. A structure whose values are all another's is part
+    of that one wherever it is, as a tumour is liver. Where no value says which structures a voxel shows, the label map
+    holds the last one's, and each of them is given by itself besides.
+    """
+    own = own_values(spec.structures, spec.label_values, spec.exclusive)
+    if spec.exclusive:
+        of_code = np.array([0, *own] + [0] * (255 - len(own)))
+        return of_code[codes].astype(_smallest(own)), {}
+    named = [{v for v in of if isinstance(v, int)} or {i} for of, i in zip(spec.label_values, own, strict=True)]
+    meaning = {v: frozenset(i for i, of in enumerate(named) if v in of) for v in sorted(set().union(*named))}
+    of_meaning = {m: v for v, m in reversed(meaning.items())}
+    table, untold = np.zeros(256, np.int64), set[int]()
+    for code in np.unique(codes[codes > 0]).tolist():
+        there = [i for i in range(len(own)) if code >> i & 1]
+        whole = frozenset(i for i, of in enumerate(named) if any(i == t or named[t] < of for t in there))
+        table[code] = of_meaning.get(whole, own[there[-1]])
+        if whole not in of_meaning:
+            untold |= set(there)
+    apart = {spec.structures[i]: mask_of(codes, i, False) for i in sorted(untold)}
+    return table[codes].astype(_smallest([*own, *meaning])), apart
+
+
+def _smallest(values: Iterable[int]) -> type[np.integer]:
+    return np.uint8 if max(values) < 256 else np.int32
 
 
 def not_found(structures: Iterable[str]) -> list[str]:

@@ -1,12 +1,13 @@
 """Segmentations that are made once: what is there of the same scan by the same model stays, what is not ours too."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.evaluate.label_map import probabilities_path, save_probabilities
+from tlseg_jax.evaluate.label_map import probabilities_path, save_label_map, save_probabilities, structure_path
 from tlseg_jax.evaluate.predict import Prediction, write_label_map
 from tlseg_jax.evaluate.table import write_table
 from tlseg_jax.preprocess.reading.scan import ScanFiles
@@ -83,8 +84,12 @@ class Once:
             return there
         start = time.perf_counter()
         prediction = self._segment(files)
-        made = SegmentedScan(prediction.volumes_ml, prediction.warnings, time.perf_counter() - start)
+        said = prediction.warnings
+        if prediction.apart:
+            said = (*said, f"{' and '.join(prediction.apart)} overlap where no label value says so: each has a file")
+        made = SegmentedScan(prediction.volumes_ml, said, time.perf_counter() - start)
         known = {"of": self._of(files), "volumes_ml": dict(made.volumes_ml), "warnings": list(made.warnings)}
+        known |= {"apart": list(prediction.apart)}
         if path.exists() and self._known(path).get("of") not in (None, known["of"]):
             made = dataclasses.replace(made, warnings=(*made.warnings, REPLACED))
         if self._probabilities:
@@ -92,6 +97,12 @@ class Once:
             save_probabilities(
                 prediction.probability, prediction.affine, files, beside, lambda made: self._claim(beside, made)
             )
+        for structure in self._known(path).get("apart", ()):
+            if structure not in prediction.apart:  # it is of another scan or model
+                structure_path(path, structure).unlink(missing_ok=True)
+        for structure, mask in prediction.apart.items():
+            beside = structure_path(path, structure)
+            save_label_map(mask, prediction.affine, files, beside, functools.partial(self._claim, beside))
         write_label_map(prediction, path, lambda beside: self._claim(path, beside, seconds=made.seconds, **known))
         return made
 
@@ -115,6 +126,8 @@ class Once:
         if self._model is None or known.get("of") != self._of(files):
             return None
         if self._probabilities and not probabilities_path(path).is_file():
+            return None
+        if not all(structure_path(path, s).is_file() for s in known.get("apart", ())):
             return None
         if not path.is_file() or file_digest(path) != known["sha256"][0]:  # a stop came before the file took its name
             return None

@@ -31,6 +31,7 @@ class Augmentation:
         `intensity`, which is the milder form of the same.
       mirror_codes: label code -> what it is in a mirror (`codes.mirror_table`); (): the same.
       one_structure: whether a label is 0 and 1 alone.
+      partners: where each structure is in a mirror (`structures.mirrored`); (): where it was.
     """
 
     flip_left_right: bool = False
@@ -40,13 +41,16 @@ class Augmentation:
     randomise: bool = False
     mirror_codes: tuple[int, ...] = ()
     one_structure: bool = True
+    partners: tuple[int, ...] = ()
 
 
 def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool, randomise: bool = False) -> Augmentation:
     """Table 1's augmentation of a data set, plus ours where the recipe says so."""
     codes = mirror_table(spec.mirrored, spec.exclusive) if spec.mirrored else ()
     one = len(spec.structures) == 1 and spec.unmarked_value is None
-    return Augmentation(spec.grid.flip_left_right, spec.grid.random_rotations, intensity, affine, randomise, codes, one)
+    partners = (spec.mirrored or ()) if codes else ()
+    flip, turn = spec.grid.flip_left_right, spec.grid.random_rotations
+    return Augmentation(flip, turn, intensity, affine, randomise, codes, one, partners)
 
 
 def sample_key(seed: WholeNumber, step: WholeNumber, sample: WholeNumber) -> Key[Array, ""]:
@@ -58,6 +62,37 @@ def mirrors(seed: WholeNumber, step: WholeNumber, batch: int, first: WholeNumber
     """Which samples of a step `augment_batch` mirrors, where it mirrors at all."""
     samples = first + jnp.arange(batch)
     return jax.vmap(lambda i: _mirrored(jax.random.split(sample_key(seed, step, i), 4)[0]))(samples)
+
+
+def marks_in_mirror(
+    marked: Integer[Array, "batch structures"],
+    sides: tuple[int, ...],
+    seed: WholeNumber,
+    step: WholeNumber,
+    augmentation: Augmentation,
+    first: WholeNumber = 0,
+) -> Integer[Array, "batch structures"]:
+    """Which structures the label maps of a step mark once `augment_batch` has mirrored some of them.
+
+    A map that marks the left one of a pair marks the right one in a mirror.
+
+    Args:
+      marked: 1 for each structure that a sample's own map marks.
+      sides: of a patch or slice.
+      seed: of the run.
+      step: which training step.
+      augmentation: what is done.
+      first: place of the first sample in the whole batch, where this is a part of one.
+    """
+    if not augmentation.partners or not (augmentation.flip_left_right or augmentation.random_rotations):
+        return marked
+
+    def odd(i: jax.Array) -> jax.Array:
+        flip, turn, *_ = jax.random.split(sample_key(seed, step, i), 4)
+        return _turned(turn, sides)[3] if augmentation.random_rotations else _mirrored(flip)
+
+    mirror = jax.vmap(odd)(first + jnp.arange(marked.shape[0]))
+    return jnp.where(mirror[:, None], marked[:, jnp.asarray(augmentation.partners)], marked)
 
 
 def _mirrored(key: jax.Array) -> jax.Array:
@@ -119,12 +154,8 @@ def _rotate(
     key: jax.Array, image: jax.Array, label: jax.Array, mirror_codes: tuple[int, ...]
 ) -> tuple[jax.Array, jax.Array]:
     """A random axis permutation that keeps the shape, then a random flip of each axis."""
-    shape = image.shape
-    keeping = [p for p in _PERMUTATIONS if tuple(shape[i] for i in p) == shape]
-    which, flips = jax.random.split(key)
-    choice, flipped = jax.random.randint(which, (), 0, len(keeping)), jax.random.bernoulli(flips, shape=(3,))
-    if mirror_codes:  # what is left stays left in a rotation and becomes right in a mirror
-        odd = jnp.asarray([_is_odd(p) for p in keeping])[choice] ^ (jnp.sum(flipped) % 2 == 1)
+    keeping, choice, flipped, odd = _turned(key, image.shape)
+    if mirror_codes:
         label = jnp.where(odd, in_mirror(label, mirror_codes), label)
 
     def turn(v: jax.Array) -> jax.Array:
@@ -135,6 +166,18 @@ def _rotate(
         return v
 
     return turn(image), turn(label)
+
+
+def _turned(key: jax.Array, shape: tuple[int, ...]) -> tuple[list[tuple[int, ...]], jax.Array, jax.Array, jax.Array]:
+    """Permutations that keep the shape, the one that is drawn, the axes that are flipped, and whether it is a mirror.
+
+    What is left stays left in a rotation and becomes right in a mirror.
+    """
+    keeping = [p for p in _PERMUTATIONS if tuple(shape[i] for i in p) == shape]
+    which, flips = jax.random.split(key)
+    choice, flipped = jax.random.randint(which, (), 0, len(keeping)), jax.random.bernoulli(flips, shape=(3,))
+    odd = jnp.asarray([_is_odd(p) for p in keeping])[choice] ^ (jnp.sum(flipped) % 2 == 1)
+    return keeping, choice, flipped, odd
 
 
 def _is_odd(permutation: tuple[int, ...]) -> bool:

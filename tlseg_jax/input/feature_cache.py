@@ -83,7 +83,7 @@ def why_no_features(
     changes = [
         k
         for k, v in dataclasses.asdict(augmentation).items()
-        if v and k not in (("flip_left_right",) if mirrored else ()) + ("mirror_codes", "one_structure")
+        if v and k not in (("flip_left_right",) if mirrored else ()) + ("mirror_codes", "one_structure", "partners")
     ]
     if changes:
         what = ", ".join(c.replace("_", " ") for c in changes)
@@ -175,7 +175,9 @@ def cache_features(
     features = _compute(network, variables, levels, box.size, rows, patches())
     arrays = {"features": features, "label": jax.device_put(labels)}
     if store.partial:
-        arrays["marked"] = jnp.asarray(np.repeat(np.stack([store.marks(s) for s in subjects]), forms, 0))
+        marks = np.stack([store.marks(s) for s in subjects])
+        mirrored = marks[:, list(augmentation.partners)] if augmentation.partners else marks
+        arrays["marked"] = jnp.asarray(np.stack([marks, mirrored][:forms], 1).reshape(rows, -1))
     return FeatureCache(arrays, _gather_mirrored if forms == 2 else _gather)
 
 

@@ -60,10 +60,20 @@ def decide(probability: Shaped[np.ndarray, "*sides structures"], exclusive: bool
 
 def mirror_table(partners: Sequence[int], exclusive: bool) -> tuple[int, ...]:
     """Code -> what it is in a mirror where structures change places (`structures.mirrored`); () where none does."""
-    if tuple(partners) == tuple(range(len(partners))):
-        return ()
+    return () if tuple(partners) == tuple(range(len(partners))) else _table(partners, exclusive)
+
+
+def moved_codes(
+    codes: UInt8[np.ndarray, "*sides"], places: Sequence[int], exclusive: bool
+) -> UInt8[np.ndarray, "*sides"]:
+    """The codes among other structures, where the structure i stands at `places[i]`."""
+    return np.array(_table(places, exclusive), np.uint8)[codes]
+
+
+def _table(places: Sequence[int], exclusive: bool) -> tuple[int, ...]:
+    """Code -> what it is where the structure i stands at `places[i]`."""
     if exclusive:
-        moved = {i + 1: p + 1 for i, p in enumerate(partners)}
+        moved = {i + 1: p + 1 for i, p in enumerate(places)}
         return tuple(moved.get(code, code) for code in range(256))
-    bits = [*partners, *range(len(partners), 8)]
-    return tuple(sum((code >> i & 1) << p for i, p in enumerate(bits)) for code in range(256))
+    bits = [*places, *range(len(places), 8)]
+    return tuple(sum(1 << p for p in {p for i, p in enumerate(bits) if code >> i & 1}) for code in range(256))

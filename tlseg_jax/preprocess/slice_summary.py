@@ -23,7 +23,7 @@ def slice_summary(store: SliceStore) -> str:
     total = len(samples) * spec.planes.pixels[0] * spec.planes.pixels[1]
     for i, structure in enumerate(spec.structures):
         showing = sum(1 for s in samples if s.bits >> i & 1)
-        pixels = sum(sum(r["details"]["label_pixels"][structure]) for r in m["subjects"].values())
+        pixels = sum(sum(r["details"]["label_pixels"].get(structure, ())) for r in m["subjects"].values())
         lines.append(
             f"{structure}: in {showing} of {len(samples)} slices ({showing / len(samples):.1%}), "
             f"{pixels / total:.2%} of all pixels"
@@ -41,7 +41,7 @@ def slice_summary(store: SliceStore) -> str:
     lines += _some(
         "excluded: ", [f"{e['subject']}: {e['reason']}" for e in m["exclusions"]], shown=len(m["exclusions"])
     )
-    if m["unused"]:
+    if m.get("unused"):
         some = ", ".join(m["unused"][:_SHOWN]) + (" ..." if len(m["unused"]) > _SHOWN else "")
         lines.append(f"not needed for {spec.planes.max_slices} slices: {len(m['unused'])} volume(s), {some}")
     lines.append(f"store: {store.where}")

@@ -11,7 +11,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from tlseg_jax.checkpoints.state import TrainState
-from tlseg_jax.input.augment import Augmentation, augment_batch
+from tlseg_jax.input.augment import Augmentation, augment_batch, marks_in_mirror
 from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.models.lowering.conv import Lowering, choose_lowering
 from tlseg_jax.models.remat import Remat
@@ -45,6 +45,9 @@ def batch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa
         image, label = batch.get("features"), jnp.asarray(batch["label"])
         if image is None:
             image = jnp.asarray(batch["image"], jnp.float32)
+            if "marked" in batch:
+                marked = jnp.asarray(batch["marked"])
+                batch = batch | {"marked": marks_in_mirror(marked, label.shape[1:], seed, step, augmentation, first)}
             image, label = augment_batch(image, label, seed, step, augmentation, first)
             image = image[..., None] if image.ndim == label.ndim else image
         target = label.astype(jnp.int32)

@@ -95,6 +95,10 @@ class SliceStore(BaseStore):
         rows = self._neighbours(subject, self.record(subject)["samples"], channels)
         return np.moveaxis(self._planes(subject, "image")[rows], 1, -1)
 
+    def arrays(self, subject: str) -> tuple[Float16[np.ndarray, "planes x y"], UInt8[np.ndarray, "planes x y"]]:
+        """All stored planes of a volume, samples or not: the scan, and its codes."""
+        return self._planes(subject, "image"), self._planes(subject, "label")
+
     def codes(self, subject: str) -> UInt8[np.ndarray, "samples x y"]:
         """Of the volume's samples."""
         return self._planes(subject, "label")[self.record(subject)["samples"]]
