@@ -31,7 +31,7 @@ from tlseg_jax.input.feature_cache import cache_features, cache_slice_features, 
 from tlseg_jax.models.networks import get_network, init_variables
 from tlseg_jax.train.dispatch import Dispatch, cache_room
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import Step, batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 from tlseg_jax.transfer.frozen_levels import frozen_levels
@@ -104,7 +104,7 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
     labels = label_parameters(variables["params"], get_rules(size.frozen))
     levels = frozen_levels(config, labels, "running")
     optimiser = make_optimiser(
-        get_slice_recipe("default", "finetune") if flat else get_recipe("default"), STEPS, labels
+        get_recipe("default", "slices", "finetune") if flat else get_recipe("default"), STEPS, labels
     )
     inputs = batch_inputs(Augmentation(flip_left_right=not flat))
 

@@ -42,7 +42,7 @@ from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.readings import LAG
-from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import make_train_step
 from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
@@ -70,7 +70,7 @@ def job_for(store: AnyStore, network: str, threads: int = 2, workers: int = 0) -
     config = get_network(network)
     if isinstance(store, SliceStore):
         config = dataclasses.replace(config, outputs=store.spec.structures)  # type: ignore[arg-type]
-        recipe = get_slice_recipe("default", "pretrain" if store.spec.planes.modality == "CT" else "finetune")
+        recipe = get_recipe("default", "slices", "pretrain" if store.spec.planes.modality == "CT" else "finetune")
     else:
         recipe = get_recipe("default")
     if common_flags.TINY.value:

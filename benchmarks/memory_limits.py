@@ -49,7 +49,7 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.liveness import count_bytes
 from tlseg_jax.train.memory import POLICIES
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import Step, batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
@@ -99,7 +99,7 @@ def abstract(case: Case, lowering: Lowering | None = None) -> tuple[Step, Any, A
     variables = variable_shapes(config)
     labels = label_parameters(variables["params"], get_rules("none"))
     volumes = config.dimensions == 3
-    recipe = get_recipe("default") if volumes else get_slice_recipe("default", "pretrain")
+    recipe = get_recipe("default", "volumes" if volumes else "slices", "pretrain")
     optimiser = make_optimiser(recipe, STEPS, labels)
     state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
     inputs = batch_inputs()

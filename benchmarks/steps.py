@@ -22,7 +22,7 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.device_memory import out_of_memory
 from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import Batch, Objective, Step, batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
@@ -73,7 +73,7 @@ def random_batch(config: UNetConfig, shape: tuple[int, ...], batch: int) -> Batc
 def objective(config: UNetConfig) -> Objective:
     """The default recipe's loss of a network."""
     exclusive = is_exclusive(config)
-    recipe = get_recipe("default") if config.dimensions == 3 else get_slice_recipe("default", "pretrain")
+    recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
     return label_loss(recipe.loss, config.outputs[exclusive:], exclusive)
 
 
@@ -92,7 +92,7 @@ def assemble(
     size = get_size(network)
     variables = init_variables(config, jax.random.key(0))
     labels = label_parameters(variables["params"], get_rules(freeze))
-    recipe = get_recipe("default") if config.dimensions == 3 else get_slice_recipe("default", "pretrain")
+    recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
     optimiser = make_optimiser(recipe, STEPS, labels)
 
     def make(lowering: Lowering | None) -> Step:

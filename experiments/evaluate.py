@@ -14,7 +14,6 @@ from tlseg_jax.evaluate.readers import ScoreSpace
 from tlseg_jax.evaluate.results import format_summary
 from tlseg_jax.preprocess.store.any_store import open_named_store
 from tlseg_jax.runtime import processes
-from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import assess
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.shared_model import load_shared_model
@@ -52,8 +51,6 @@ def main() -> None:
     store = open_named_store(root, name)
     chief = processes.is_chief()
     with hold_run(run):
-        if store.spec.kind == "slices" and measured["distances"]:
-            raise InputError(f"--distances goes with volumes, and {store.where} holds slices: leave it out.")
         entries = assess(
             run,
             saved,

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.evaluate.slices import SPACING, ball, draw, write_slice_store
-from tlseg_jax.evaluate.metrics import Mask
+from tlseg_jax.evaluate.metrics import Mask, surface_distances
 from tlseg_jax.evaluate.results import Results, SubjectRow, evaluate_store, save_results
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
@@ -83,6 +83,19 @@ def test_slices_with_gaps_have_no_tumours_to_count(tmp_path: Path) -> None:
     assert "2 of 2 volume(s) of tiny2d (vol-2, vol-3) are not consecutive" in entry["no_detection"]
     bits = draw(2)[1][[0, 1, 2, 5, 6]]
     assert results.rows["tumour"][0].score.reference_ml == pytest.approx((bits & 2 > 0).sum() * np.prod(SPACING) / 1000)
+
+
+def test_distances_are_those_of_the_volume_that_the_slices_make(tmp_path: Path) -> None:
+    store = write_slice_store(tmp_path / "s")
+    rows = evaluated(store, distances=True).rows["liver"]
+    voxel = np.diag(np.array(SPACING)[[2, 0, 1]])  # planes first, as the samples lie
+    for i, row in zip((2, 3), rows, strict=True):
+        image, bits = draw(i)
+        there, back = surface_distances(image.astype(np.float16) > 0.25, bits & 1 > 0, voxel)
+        assert row.score.asd_mm == pytest.approx(np.concatenate([there, back]).mean())
+    gaps = write_slice_store(tmp_path / "gaps", samples=(0, 1, 2, 5, 6))
+    with pytest.raises(InputError, match=r"`distances` needs whole volumes. .*not consecutive"):
+        evaluated(gaps, distances=True)
 
 
 def test_saved_beside_other_test_sets(tmp_path: Path) -> None:

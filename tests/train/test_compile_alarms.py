@@ -17,7 +17,7 @@ from tlseg_jax.input.augment import augmentation_for
 from tlseg_jax.models.networks import get_network, init_variables, variable_shapes
 from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.train.step import batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
@@ -27,7 +27,7 @@ network, shape = get_network(name), tuple(map(int, sizes))
 variables = variable_shapes(network)
 labels = label_parameters(variables["params"], get_rules("none"))
 if network.dimensions == 2:
-    recipe = get_slice_recipe("default", "pretrain")
+    recipe = get_recipe("default", "slices", "pretrain")
     loss, inputs = label_loss(recipe.loss, network.outputs, False), batch_inputs()
     image = (*shape, network.channels)
 else:

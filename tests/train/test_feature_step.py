@@ -21,7 +21,7 @@ from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 from tlseg_jax.transfer.frozen_levels import frozen_levels
@@ -94,7 +94,7 @@ def test_slices(tmp_path_factory: pytest.TempPathFactory) -> None:
     """With dropout, which draws as it does without kept features."""
     store = small_store(tmp_path_factory.mktemp("slices") / "store", train=2, test=1, samples=(0, 1, 4, 6))
     config = UNetConfig.residual("tiny2d", (4, 4, 4))
-    recipe = get_slice_recipe("default", "finetune")
+    recipe = get_recipe("default", "slices", "finetune")
     training = Training(config, "first_two", recipe, label_loss("bce", config.outputs, False), batch_inputs())
     subjects, settings = store.subjects("train"), InputSettings(4, SEED)
     cache = cache_slice_features(store, subjects, config, training.variables, training.levels, None, AMPLE)

@@ -93,7 +93,7 @@ def test_the_papers_recipe_to_the_letter() -> None:
 def test_override_leaves_what_is_none() -> None:
     paper = get_recipe("paper")
     assert paper.override(loss=None, learning_rate=0.5) == dataclasses.replace(paper, learning_rate=0.5)
-    assert RECIPES["paper"].learning_rate == 1e-3
+    assert RECIPES["volumes"]["paper"]["finetune"].learning_rate == 1e-3
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 99, 300, 5000])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.recipes import get_recipe, get_slice_recipe
+from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.remedies import check_remedies, remedy_name, without_remedies
 
 USUAL = get_recipe("default")
@@ -42,7 +42,7 @@ def test_what_passes(given: dict[str, Any], pretrained: bool) -> None:
 
 
 def test_names_and_doing_without() -> None:
-    for usual in (USUAL, get_recipe("paper"), get_slice_recipe("default", "finetune")):
+    for usual in (USUAL, get_recipe("paper"), get_recipe("default", "slices", "finetune")):
         assert remedy_name(usual) == ""
         every = usual.override(l2sp=0.5, unfreezing="staged", randomisation=True)
         assert remedy_name(every) == "l2sp0.5-staged-randomised"

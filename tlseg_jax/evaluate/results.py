@@ -202,7 +202,7 @@ def evaluate_store(
       box: the patch in the voxels of `store` (see `box_for`); None for tiles and for slices.
       predictor: the network.
       channels: slices that it sees at once.
-      distances: also compute HD95 and ASD.
+      distances: also compute HD95 and ASD; of slices where they are consecutive.
       tiles: see `predict_volume`.
       space: "scan" takes the probability to the scan's own voxels, as `predict` does, and compares it with the label
         file that was prepared.
@@ -229,6 +229,8 @@ def evaluate_store(
     places = [0 if alone else spec_of_run.structures.index(s) for s in structures]
     scattered = reader.why_no_components(subjects)
     counting = scattered == ""
+    if distances and scattered:
+        raise InputError(f"`distances` needs whole volumes. {scattered}")
 
     def scores(some: Sequence[str]) -> list[dict[str, Any]]:
         out = []

@@ -86,7 +86,7 @@ def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Til
         e.get("data") == now
         and needed.items() <= e.items()  # or its ml are a template's, or those of resized pixels
         and e.get("weights") == summary.get("weights")
-        and (not distances or e.get("distances", True))
+        and (not distances or e.get("distances", store.spec.kind == "volumes"))
         and (tiles is None or e.get("tiles", tiles) == tiles)
         for e in there
     )
@@ -175,7 +175,7 @@ def assess(
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split)
-    extra |= {"distances": distances} if store.spec.alike else {}
+    extra |= {"distances": distances} if store.spec.alike or distances else {}
     extra |= {"doubts": doubts_in(store, split), **store.ml}
     if spec.grid.random_patch:
         extra["tiles"] = tiles

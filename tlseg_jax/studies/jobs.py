@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.runtime.errors import InputError
@@ -10,11 +10,9 @@ from tlseg_jax.studies.settings import Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
-from tlseg_jax.train.recipes import Recipe, get_recipe, get_slice_recipe
+from tlseg_jax.train.recipes import Phase, Recipe, get_recipe
 from tlseg_jax.train.remedies import remedy_name, without_remedies
 from tlseg_jax.train.usual import COHORT_STEPS, network_for, usual_freeze, usual_network
-
-Phase = Literal["pretrain", "finetune"]
 
 SLICES_ONLY = ("epochs", "slice_channels", "watch_every")
 """Fields of `Training` that would do nothing with volumes."""
@@ -110,8 +108,7 @@ def recipe_for(spec: DatasetSpec, phase: Phase, name: str, values: Mapping[str, 
     Raises:
       InputError: no recipe has that name or such a value, or a value is of the wrong kind or for other data.
     """
-    slices = spec.kind == "slices"
-    chosen = get_slice_recipe(name, phase) if slices else get_recipe(name)
+    chosen = get_recipe(name, spec.kind, phase)
     known = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(chosen) if f.name != "name"}
     for key, value in values.items():
         if key not in known:
@@ -168,7 +165,7 @@ def _usual_steps(place: Workplace, phase: Phase, recipe: Recipe) -> int:
 def _refuse_idle(place: Workplace, spec: DatasetSpec, training: Training) -> None:
     """Refuse what was given and would do nothing with this kind of data."""
     if spec.kind == "slices":
-        idle = [name for name, given in (("distances", place.distances), ("tiles", place.tiles != "gaussian")) if given]
+        idle = ["tiles"] if place.tiles != "gaussian" else []
     else:
         only = SLICES_ONLY if spec.volumes.random_patch else (*SLICES_ONLY, "sampling")
         idle = [name for name in only if getattr(training, name) != getattr(Training, name)]

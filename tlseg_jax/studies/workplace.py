@@ -40,7 +40,7 @@ class Workplace:
       cohort_train: training subjects of the built-in cohort; not given: 24 heads, 10 or 11 abdomens.
       cohort_test: test subjects of the built-in cohort; not given: 6 heads, 3 or 4 abdomens.
       workers: processes that draw and prepare the built-in cohort.
-      distances: volumes: also measure HD95 and the average surface distance, in mm.
+      distances: also measure HD95 and the average surface distance, in mm; of slices that are consecutive.
       tiles: whole-brain volumes: overlapping tiles, or the paper's without overlap.
       progress: whether to draw bars.
       cohort_spacing: voxel size in mm of the built-in cohort of heads.

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from tlseg_jax.datasets.spec import Kind
 from tlseg_jax.runtime.bounds import Positive, Rate
 from tlseg_jax.runtime.choose import choose
 
+Phase = Literal["pretrain", "finetune"]
 Schedule = Literal["constant", "cosine"]
 Unfreezing = Literal["at_once", "staged"]
 
@@ -67,53 +69,30 @@ class Recipe:
         return dataclasses.replace(self, **{k: v for k, v in given.items() if v is not None})
 
 
-RECIPES: Mapping[str, Recipe] = {
-    r.name: r
-    for r in (
-        # Section 3.1: Adam, initial rate 0.001, epsilon 0.1 (TensorFlow 1.15's), batch 2. It learns
-        # slowly on a structure of 1% of the patch, hence the steps.
-        Recipe("paper", "cross_entropy", 1e-3, 0.1, True, "constant", pretrain_steps=20_000, finetune_steps=10_000),
-        Recipe(
-            "default",
-            "cross_entropy_dice",
-            1e-2,
-            1e-8,
-            False,
-            "cosine",
-            intensity_augmentation=True,
-            affine_augmentation=True,
-        ),
-    )
-}
-
-
+# Section 3.1: Adam, initial rate 0.001, epsilon 0.1 (TensorFlow 1.15's), batch 2. It learns
+# slowly on a structure of 1% of the patch, hence the steps.
+_PAPER = Recipe("paper", "cross_entropy", 1e-3, 0.1, True, "constant", pretrain_steps=20_000, finetune_steps=10_000)
+_DEFAULT = Recipe(
+    "default", "cross_entropy_dice", 1e-2, 1e-8, False, "cosine", intensity_augmentation=True, affine_augmentation=True
+)
 # Sections 3.2.2 and 3.2.3 of the liver report: Adam, binary cross-entropy; 1e-4, batches of 10 and 5
 # epochs to pre-train, 5e-4, batches of 18 and 8 epochs on the target (the report says "5e-4, not changed" after
 # 1e-4: --learning_rate gives either).
 _REPORT = Recipe("default", "bce", 1e-4, 1e-8, False, "constant", batch_size=10, epochs=5)
 
-SLICE_RECIPES: Mapping[str, Mapping[str, Recipe]] = {
-    "default": {
-        "pretrain": _REPORT,
-        "finetune": dataclasses.replace(_REPORT, learning_rate=5e-4, batch_size=18, epochs=8),
-    }
+RECIPES: Mapping[Kind, Mapping[str, Mapping[Phase, Recipe]]] = {
+    "volumes": {r.name: {"pretrain": r, "finetune": r} for r in (_PAPER, _DEFAULT)},
+    "slices": {
+        "default": {"pretrain": _REPORT, "finetune": _REPORT.override(learning_rate=5e-4, batch_size=18, epochs=8)}
+    },
 }
-"""For the 2D network: name -> phase -> recipe."""
+"""Kind of data -> name -> phase -> recipe."""
 
 
-def get_recipe(name: str) -> Recipe:
-    """A recipe of the 3D networks by name.
-
-    Raises:
-      InputError: no recipe has that name.
-    """
-    return choose("recipe", name, RECIPES)
-
-
-def get_slice_recipe(name: str, phase: str) -> Recipe:
-    """A recipe of the 2D network by name, to "pretrain" or to "finetune".
+def get_recipe(name: str, kind: Kind = "volumes", phase: Phase = "finetune") -> Recipe:
+    """A recipe by name, for a kind of data and a phase of transfer.
 
     Raises:
-      InputError: no recipe has that name.
+      InputError: no recipe of that kind of data has that name.
     """
-    return choose("recipe for slices", name, SLICE_RECIPES)[phase]
+    return choose("recipe" if kind == "volumes" else f"recipe for {kind}", name, RECIPES[kind])[phase]
