@@ -37,7 +37,7 @@ class Scoring:
 
 NAMED = flags.define(Named)
 SCORING = flags.define(Scoring)
-MEASURED = flags.define(Workplace, only=("distances", "tiles"))
+MEASURED = flags.define(Workplace, only=("distances", "clean", "tiles"))
 flags.adopt(cluster_flags, compilation_flags)
 
 

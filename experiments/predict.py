@@ -57,7 +57,7 @@ OVERWRITE = flags.DEFINE_bool(
 PROBABILITIES = flags.DEFINE_bool(
     "probabilities", False, "Write the structures' probabilities, too: a 4D NIfTI file beside each label map."
 )
-TILES = settings_flags.define(Workplace, only=("tiles",))
+HOW = settings_flags.define(Workplace, only=("clean", "tiles"))
 settings_flags.adopt(compilation_flags)
 REGISTRATION = flags.DEFINE_enum(
     "registration",
@@ -77,8 +77,9 @@ def main() -> None:
         print("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
     segment = _segmenter(run, saved)
     forest = file_digest(run / "postprocess" / "forest.json") if POSTPROCESS.value else None
-    tiles = TILES.value("tiles")
+    tiles = HOW.value("tiles")
     model = {"digest": saved.digest, "tiles": tiles, "registration": REGISTRATION.value, "forest": forest}
+    model |= {"clean": HOW.value("clean")}
     if not source.exists():
         raise InputError(f"--input={source} does not exist: check the path.")
     if (source.is_dir() and not is_dicom_folder(source)) or source.suffix.lower() == ".csv":
@@ -106,7 +107,8 @@ def main() -> None:
 def _segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
     """A network with the preprocessing of its training data, and, of a 2D one, the forest of `postprocess` if asked."""
     d = saved.description
-    spec, predictor, tiles = spec_from_dict(d["spec"], str(run)), saved.predictor(), TILES.value("tiles")
+    spec, predictor, tiles = spec_from_dict(d["spec"], str(run)), saved.predictor(), HOW.value("tiles")
+    smallest = d.get("smallest_pieces") if HOW.value("clean") else None
     if spec.kind == "slices":
         for flag in (MASK, REGISTRATION):
             if flag.value:
@@ -126,6 +128,7 @@ def _segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
             channels=saved.config.channels,
             forest=forest,
             cleaned=cleaned,
+            smallest=smallest,
         )
     if POSTPROCESS.value:
         raise InputError(f"--postprocess goes with 2D runs, and {run} is 3D: leave it out.")
@@ -133,7 +136,9 @@ def _segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
     settings = PrepareSettings.from_dict(d["prepare"])
     if REGISTRATION.value:
         settings = PrepareSettings.from_dict(settings.to_dict() | {"registration": REGISTRATION.value})
-    return functools.partial(predict_scan, spec=spec, box=box, settings=settings, predictor=predictor, tiles=tiles)
+    return functools.partial(
+        predict_scan, spec=spec, box=box, settings=settings, predictor=predictor, tiles=tiles, smallest=smallest
+    )
 
 
 def _folder(source: Path, output: Path, segment: Callable[[ScanFiles], Prediction], model: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_vo
 from tlseg_jax.evaluate.label_map import save_label_map
 from tlseg_jax.evaluate.slice_inference import BATCH as SLICES
 from tlseg_jax.evaluate.slice_inference import predict_stack
+from tlseg_jax.evaluate.specks import without_specks
 from tlseg_jax.geometry import Affine, Box, Grid
 from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
@@ -79,6 +80,7 @@ def predict_scan(
     channels: int = 1,
     forest: Forest | None = None,
     cleaned: str = "",
+    smallest: Mapping[str, float] | None = None,
 ) -> Prediction:
     """Segment one scan as it came from the scanner; of slices every axial slice of it.
 
@@ -97,6 +99,7 @@ def predict_scan(
       channels: slices that a 2D network sees at once.
       forest: of slices: drops components of `cleaned` that it takes to be false, where post-processing is asked for.
       cleaned: the structure that the forest was trained on.
+      smallest: of the run's training labels, by which specks are dropped (`specks.without_specks`); None keeps all.
 
     Raises:
       ExclusionError: the scan cannot be read or preprocessed.
@@ -108,7 +111,7 @@ def predict_scan(
     else:
         assert settings is not None
         found = _of_volume(unlabelled, spec, box, settings, predictor, tiles, batch or 2)
-    codes = decide(found.probability, spec.exclusive)
+    codes = without_specks(decide(found.probability, spec.exclusive), spec, smallest or {})
     label, apart = label_map_of(codes, spec)
     voxel_ml = Grid(codes.shape, found.affine).voxel_ml
     volumes = {

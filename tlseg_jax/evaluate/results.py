@@ -5,6 +5,7 @@ RUN/summary.json    "test_sets": {name: {n, iou_mean, iou_std, dice_mean, ...}}
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
 from tlseg_jax.evaluate.inference import Predictor, Tiles
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
 from tlseg_jax.evaluate.readers import ScoreSpace, reader_of
+from tlseg_jax.evaluate.specks import without_specks
 from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.codes import UNMARKED, decide, mask_of
@@ -180,6 +182,7 @@ def evaluate_store(
     *,
     channels: int = 1,
     distances: bool = False,
+    smallest: Mapping[str, float] | None = None,
     tiles: Tiles = "gaussian",
     space: ScoreSpace = "data",
     batch: int | None = None,
@@ -203,6 +206,7 @@ def evaluate_store(
       predictor: the network.
       channels: slices that it sees at once.
       distances: also compute HD95 and ASD; of slices where they are consecutive.
+      smallest: by which specks are dropped (`specks.without_specks`); None keeps them.
       tiles: see `predict_volume`.
       space: "scan" takes the probability to the scan's own voxels, as `predict` does, and compares it with the label
         file that was prepared.
@@ -229,6 +233,7 @@ def evaluate_store(
     places = [0 if alone else spec_of_run.structures.index(s) for s in structures]
     scattered = reader.why_no_components(subjects)
     counting = scattered == ""
+    cleaned = functools.partial(without_specks, spec=spec_of_run, smallest={} if scattered else smallest or {})
     if distances and scattered:
         raise InputError(f"`distances` needs whole volumes. {scattered}")
 
@@ -240,8 +245,8 @@ def evaluate_store(
                 probability = reader.probability(subject)
             except InputError as e:
                 raise InputError(f"Subject {subject} of {store.spec.name} could not be evaluated: {e}") from None
-            on_scan = reader.on_scan(subject, probability)
-            predicted = on_scan if space == "scan" else decide(probability, spec_of_run.exclusive)
+            on_scan = cleaned(reader.on_scan(subject, probability))
+            predicted = on_scan if space == "scan" else cleaned(decide(probability, spec_of_run.exclusive))
             voxel, voxel_ml = reader.voxel(subject, space), reader.scan_voxel_ml(subject)
             known = reference != UNMARKED if store.spec.unmarked_value is not None else None
             of_subject = {}

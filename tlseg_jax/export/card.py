@@ -31,6 +31,7 @@ PASSED_ON = (
     "seen_voxels",
     "versions",
     "patch_box",
+    "smallest_pieces",
 )
 """What of a checkpoint's description goes with the model: not the persons, whose names may tell who they are."""
 

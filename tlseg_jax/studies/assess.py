@@ -65,13 +65,16 @@ def doubts_in(store: AnyStore, split: str) -> list[str]:
     return doubts_of({s: store.record(s) for s in store.subjects(split)})
 
 
-def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Tiles | None = None) -> bool:
+def is_scored(
+    run: Path, store: AnyStore, *, distances: bool = False, clean: bool = True, tiles: Tiles | None = None
+) -> bool:
     """Whether a finished run has scores of its model on a store's test subjects as they are now.
 
     Args:
       run: the run folder.
       store: the test set.
       distances: whether HD95 and the average surface distance must be there.
+      clean: whether specks must have been dropped.
       tiles: how volumes of a random patch must have been predicted; None: in any way.
     """
     summary = read_json(run / "summary.json")
@@ -87,6 +90,7 @@ def is_scored(run: Path, store: AnyStore, *, distances: bool = False, tiles: Til
         and needed.items() <= e.items()  # or its ml are a template's, or those of resized pixels
         and e.get("weights") == summary.get("weights")
         and (not distances or e.get("distances", store.spec.kind == "volumes"))
+        and e.get("clean", True) == clean
         and (tiles is None or e.get("tiles", tiles) == tiles)
         for e in there
     )
@@ -109,6 +113,7 @@ def assess(
     *,
     split: str = "test",
     distances: bool = False,
+    clean: bool = True,
     tiles: Tiles = "gaussian",
     space: ScoreSpace = "data",
     progress: bool = True,
@@ -130,6 +135,7 @@ def assess(
       store: the data set to test on.
       split: "test" or "train".
       distances: also HD95 and the average surface distance, in mm.
+      clean: drop specks (`specks.without_specks`), as the run's recipe has it.
       tiles: see `predict_volume`.
       space: see `evaluate_store`; the figure of slices is in any case of the prepared ones.
       progress: whether to draw a bar.
@@ -166,6 +172,7 @@ def assess(
         load_predictor(saved),
         channels=saved.config.channels,
         distances=distances,
+        smallest=saved.description.get("smallest_pieces") if clean else None,
         tiles=tiles,
         space=space,
         keep=keep,
@@ -176,6 +183,7 @@ def assess(
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split)
     extra |= {"distances": distances} if store.spec.alike or distances else {}
+    extra |= {} if clean else {"clean": False}
     extra |= {"doubts": doubts_in(store, split), **store.ml}
     if spec.grid.random_patch:
         extra["tiles"] = tiles

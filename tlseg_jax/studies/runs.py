@@ -217,6 +217,7 @@ def train_and_assess(
                 saved,
                 test,
                 distances=place.distances,
+                clean=place.clean,
                 tiles=place.tiles,
                 progress=place.progress,
                 figures=figures,
@@ -310,4 +311,4 @@ def is_done(place: Workplace, folder: Path, settings: Mapping[str, Any], tests: 
     """
     if not is_finished(folder, 1) or not holds(folder, settings):
         return False
-    return all(is_scored(folder, t, distances=place.distances, tiles=place.tiles) for t in tests)
+    return all(is_scored(folder, t, distances=place.distances, clean=place.clean, tiles=place.tiles) for t in tests)

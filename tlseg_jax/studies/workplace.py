@@ -41,6 +41,7 @@ class Workplace:
       cohort_test: test subjects of the built-in cohort; not given: 6 heads, 3 or 4 abdomens.
       workers: processes that draw and prepare the built-in cohort.
       distances: also measure HD95 and the average surface distance, in mm; of slices that are consecutive.
+      clean: drop pieces that are a tenth of the smallest of the training labels or less (not of `recipe=paper`).
       tiles: whole-brain volumes: overlapping tiles, or the paper's without overlap.
       progress: whether to draw bars.
       cohort_spacing: voxel size in mm of the built-in cohort of heads.
@@ -52,6 +53,7 @@ class Workplace:
     cohort_test: Positive | None = None
     workers: Positive = 2
     distances: bool = False
+    clean: bool = True
     tiles: Tiles = "gaussian"
     progress: bool = True
     cohort_spacing: float = COHORT_SPACING

@@ -9,6 +9,7 @@ from typing import Any
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.datasets.splits import hold_out, labelled_subset
+from tlseg_jax.evaluate.specks import smallest_pieces
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings
@@ -80,6 +81,8 @@ def describe(
         "pretask": before.get("task", "none"),
         "task": store.spec.name,
         "n": len(subjects),
+        # The papers' own figures are of every voxel that their networks found.
+        **({} if job.recipe.name == "paper" else {"smallest_pieces": smallest_pieces(store, subjects)}),
         "seed": job.seed,
         # Whoever tests this model must know whom it has seen, in pre-training too.
         **seen_of([(store, subjects)], before),
