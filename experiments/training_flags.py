@@ -18,6 +18,8 @@ RECIPE = flags.define(
         "accumulate",
         "intensity_augmentation",
         "affine_augmentation",
+        "affine_strength",
+        "elastic_augmentation",
         "l2sp",
         "unfreezing",
         "randomisation",

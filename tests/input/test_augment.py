@@ -93,6 +93,43 @@ def test_the_affine_moves_the_label_with_the_image() -> None:
     assert moved.max() < 5
 
 
+@pytest.mark.parametrize("elastic", [0.5, 2.0])
+def test_elastic_displacements_are_smooth_keep_means_and_grow_with_what_is_asked(elastic: float) -> None:
+    """A ramp along each axis shows where every voxel came from."""
+    shape = (30, 36, 28)
+    grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")).astype(np.float32)
+    change = Augmentation(elastic=elastic, one_structure=False)
+    whole = np.zeros(shape, np.uint8)
+    found = np.stack([np.asarray(jitted(change)(keys(24), axis, whole)[0]) for axis in grid], 1)
+    inside = (slice(None), slice(None), *(slice(6, -6),) * 3)  # where nothing came from beyond the faces
+    moved = (found - grid)[inside]
+    by_sample = moved.std((1, 2, 3, 4))
+    # The strength is uniform up to what is asked; interpolation between knots takes some of it.
+    assert 0.2 * elastic < by_sample.mean() < 0.6 * elastic and by_sample.max() < 1.5 * elastic
+    assert np.abs(moved.mean()) < 0.2 * elastic
+    for axis in range(3):  # a step between neighbours is a small part of what they move: no folding
+        assert np.abs(np.diff(moved, axis=axis + 2)).max() < elastic
+
+
+def test_elastic_displacements_move_the_label_with_the_image() -> None:
+    at = np.stack(np.meshgrid(*[np.arange(n) for n in (20, 24, 22)], indexing="ij"), -1)
+    mask = (((at - np.array([9, 12, 11])) ** 2).sum(-1) < 36).astype(np.uint8)
+    images, labels = jitted(Augmentation(elastic=2.0))(keys(8), mask.astype(np.float32), mask)
+    np.testing.assert_array_equal(np.asarray(images) > 0.5, np.asarray(labels) == 1)
+    assert sum((t != mask).any() for t in np.asarray(labels)) >= 4  # some are drawn too weak to move a voxel
+
+
+def test_a_stronger_affine_goes_further() -> None:
+    ramp = np.broadcast_to(np.arange(24, dtype=np.float32)[:, None, None], (24, 24, 24))
+    once, twice = (
+        np.asarray(jitted(Augmentation(affine=k, one_structure=False))(keys(32), ramp, ramp.astype(np.uint8))[0])
+        for k in (1.0, 2.0)
+    )
+    assert (
+        1.5 < np.abs(twice - ramp)[:, 8:16, 8:16, 8:16].mean() / np.abs(once - ramp)[:, 8:16, 8:16, 8:16].mean() < 2.5
+    )
+
+
 def test_linear_interpolation_is_scipy_s_and_the_nearest_voxel_s_value_beyond_the_faces() -> None:
     rng = np.random.default_rng(4)
     volume, at = rng.normal(size=(5, 7, 6)), rng.uniform(-3, 9, (3, 400))

@@ -26,7 +26,8 @@ class Augmentation:
       random_rotations: 90 degree rotations and flips (Table 1, HDT-WB): all 48 symmetries of a cube
         where the patch is one, else the 8 flips and the permutations that keep its shape.
       intensity: contrast, brightness, gamma, a smooth bias field and noise; ours.
-      affine: rotation to 10 degrees, scaling to 10% and shift to 4% of the side; ours.
+      affine: rotation to 10 degrees, scaling to 10% and shift to 4% of the side, times this; 0: none; ours.
+      elastic: standard deviation, in voxels, of the strongest smooth displacements that are drawn; 0: none; ours.
       randomise: another contrast, bias field, sharpness and noise (`randomise.randomise`), in place of
         `intensity`, which is the milder form of the same.
       mirror_codes: label code -> what it is in a mirror (`codes.mirror_table`); (): the same.
@@ -37,20 +38,23 @@ class Augmentation:
     flip_left_right: bool = False
     random_rotations: bool = False
     intensity: bool = False
-    affine: bool = False
+    affine: float = 0.0
+    elastic: float = 0.0
     randomise: bool = False
     mirror_codes: tuple[int, ...] = ()
     one_structure: bool = True
     partners: tuple[int, ...] = ()
 
 
-def augmentation_for(spec: DatasetSpec, *, intensity: bool, affine: bool, randomise: bool = False) -> Augmentation:
+def augmentation_for(
+    spec: DatasetSpec, *, intensity: bool, affine: float, elastic: float = 0.0, randomise: bool = False
+) -> Augmentation:
     """Table 1's augmentation of a data set, plus ours where the recipe says so."""
     codes = mirror_table(spec.mirrored, spec.exclusive) if spec.mirrored else ()
     one = len(spec.structures) == 1 and spec.unmarked_value is None
     partners = (spec.mirrored or ()) if codes else ()
     flip, turn = spec.grid.flip_left_right, spec.grid.random_rotations
-    return Augmentation(flip, turn, intensity, affine, randomise, codes, one, partners)
+    return Augmentation(flip, turn, intensity, affine, elastic, randomise, codes, one, partners)
 
 
 def sample_key(seed: WholeNumber, step: WholeNumber, sample: WholeNumber) -> Key[Array, ""]:
@@ -131,12 +135,12 @@ def augment(
     mirror = _mirrored(flip) if augmentation.flip_left_right and not augmentation.random_rotations else None
     if mirror is not None:
         label = jnp.where(mirror, in_mirror(label, augmentation.mirror_codes), label)
-        if not augmentation.affine:
+        if not (augmentation.affine or augmentation.elastic):
             image, label = (jnp.where(mirror, v[::-1], v) for v in (image, label))
-    if augmentation.affine:
+    if augmentation.affine or augmentation.elastic:
         # Else XLA computes what comes before anew for each of the eight neighbours of a point.
         image, label = jax.lax.optimization_barrier((image, label))
-        moved = _affine(warp, image, label, mirror, augmentation.one_structure)
+        moved = _warp(warp, image, label, mirror, augmentation)
         image, label = jax.lax.optimization_barrier(moved)
     if augmentation.randomise:
         image = randomise(intensity, image)
@@ -186,12 +190,25 @@ def _is_odd(permutation: tuple[int, ...]) -> bool:
     return sum(a > b for a, b in pairs) % 2 == 1
 
 
-def _affine(
-    key: jax.Array, image: jax.Array, label: jax.Array, mirror: jax.Array | None, one_structure: bool
+KNOTS = 14
+"""Voxels between the points whose displacements are drawn, about: structures of a brain move by themselves so far."""
+
+
+def _displacements(key: jax.Array, sides: tuple[int, ...], elastic: float) -> jax.Array:
+    """(axes, points): smooth, of a random strength up to `elastic`."""
+    points, strength = jax.random.split(key)
+    knots = tuple(max(3, round(s / KNOTS) + 1) for s in sides)
+    drawn = jax.random.normal(points, (len(sides), *knots)) * jax.random.uniform(strength, maxval=elastic)
+    return jax.image.resize(drawn, (len(sides), *sides), "cubic").reshape(len(sides), -1)
+
+
+def _warp(
+    key: jax.Array, image: jax.Array, label: jax.Array, mirror: jax.Array | None, augmentation: Augmentation
 ) -> tuple[jax.Array, jax.Array]:
-    """A random affine of a patch, or of its mirror image along x, which costs no pass of its own here."""
+    """A random warp of a patch, or of its mirror image along x, which costs no pass of its own here."""
+    strength = augmentation.affine
     angles, scales, shifts = jax.random.split(key, 3)
-    ax, ay, az = jax.random.uniform(angles, (3,), minval=-1, maxval=1) * jnp.deg2rad(10.0)
+    ax, ay, az = jax.random.uniform(angles, (3,), minval=-1, maxval=1) * jnp.deg2rad(10.0 * strength)
     one, zero = jnp.ones(()), jnp.zeros(())
 
     def rows(*r: tuple[jax.Array, ...]) -> jax.Array:
@@ -203,20 +220,24 @@ def _affine(
         @ rows((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
         @ rows((cz, -sz, zero), (sz, cz, zero), (zero, zero, one))
     )
-    matrix = rotation * jax.random.uniform(scales, (3,), minval=0.9, maxval=1.1)
+    matrix = rotation * jax.random.uniform(scales, (3,), minval=1 - 0.1 * strength, maxval=1 + 0.1 * strength)
     # In a plane it is the part of the turn that does not leave it.
     axes = label.ndim
     matrix = matrix[:axes, :axes]
     side = jnp.array(label.shape, jnp.float32)
-    shift = jax.random.uniform(shifts, (3,), minval=-1, maxval=1)[:axes] * 0.04 * side
+    shift = jax.random.uniform(shifts, (3,), minval=-1, maxval=1)[:axes] * 0.04 * strength * side
     centre = (side - 1) / 2
     grid = jnp.stack(jnp.meshgrid(*[jnp.arange(n) for n in label.shape], indexing="ij")).reshape(axes, -1)
     at = matrix @ (grid - centre[:, None]) + (centre + shift)[:, None]
+    if augmentation.elastic:
+        at = at + _displacements(jax.random.fold_in(key, 3), label.shape, augmentation.elastic)
     if mirror is not None:
         at = at.at[0].set(jnp.where(mirror, side[0] - 1 - at[0], at[0]))
     one_by_one = linear if image.ndim == axes else jax.vmap(linear, (-1, None), -1)
     moved, at = jax.lax.optimization_barrier((one_by_one(image, at).reshape(image.shape), at))
-    if not one_structure:  # the nearest voxel's code: of many, an interpolation each would cost more than the step
+    if (
+        not augmentation.one_structure
+    ):  # the nearest voxel's code: of many, an interpolation each would cost more than the step
         return moved, map_coordinates(label, list(at), order=0, mode="nearest").reshape(label.shape)
     # Linear on the mask, cut at one half: smoother than the nearest voxel and never a new value.
     mask = linear(label.astype(image.dtype), at)

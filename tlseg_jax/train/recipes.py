@@ -33,6 +33,8 @@ class Recipe:
       finetune_steps: default length of fine-tuning.
       intensity_augmentation: random contrast, brightness, bias field and noise, beyond Table 1.
       affine_augmentation: small random rotation, scaling and shift, beyond Table 1.
+      affine_strength: how many times as far they go as to 10 degrees, 10% and 4% of the side.
+      elastic_augmentation: smooth random displacements, whose standard deviation goes up to so many voxels.
       epochs: default length for slices, which count in epochs.
       l2sp: fine-tuning: strength alpha of the pull to the pre-trained parameters (L2-SP, `train.l2sp`), such as 0.01;
         0 for none.
@@ -58,6 +60,8 @@ class Recipe:
     finetune_steps: int = 500
     intensity_augmentation: bool = False
     affine_augmentation: bool = False
+    affine_strength: Rate = 1.0
+    elastic_augmentation: Rate = 0.0
     epochs: int = 0
     l2sp: Rate = 0.0
     unfreezing: Unfreezing = "at_once"

@@ -134,13 +134,15 @@ class TaskData:
         self.augmentation = augmentation_for(
             spec,
             intensity=job.recipe.intensity_augmentation,
-            affine=job.recipe.affine_augmentation,
+            affine=job.recipe.affine_strength * job.recipe.affine_augmentation,
+            elastic=job.recipe.elastic_augmentation,
             randomise=job.recipe.randomisation,
         )
-        if self.sampler.regions and (self.augmentation.affine or self.augmentation.flip_left_right):
+        moved = self.augmentation.affine or self.augmentation.elastic or self.augmentation.flip_left_right
+        if self.sampler.regions and moved:
             raise InputError(
                 f"`loss={job.recipe.loss}` counts inside a predicted liver, which is not moved with a slice: leave out "
-                "`affine_augmentation` and mirroring, or choose another `loss`."
+                "`affine_augmentation`, `elastic_augmentation` and mirroring, or choose another `loss`."
             )
 
     def length(self, subjects: Sequence[str]) -> Length:
