@@ -225,10 +225,12 @@ def seconds_to(level: float, runs: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def time_to_score(result: Result) -> list[Table]:
-    """Seconds to each level of the mean Dice, means over the seeds; a dash where a seed never came there."""
+    """Seconds to each level of the mean Dice, means over seeds and folds; a dash where one never came there."""
     cells: dict[tuple[Any, ...], dict[Any, list[Mapping[str, Any]]]] = {}
     for run in result["runs"]:
-        cells.setdefault((run["data"], run["n"], run["network"]), {}).setdefault(run["seed"], []).append(run)
+        cells.setdefault((run["data"], run["n"], run["network"]), {}).setdefault(
+            (run["seed"], run.get("fold", 0)), []
+        ).append(run)
     rows = []
     for (data, n, network), seeds in cells.items():
         last = [max(runs, key=lambda r: r["budget"]) for runs in seeds.values()]
@@ -238,7 +240,7 @@ def time_to_score(result: Result) -> list[Table]:
             row.append("-" if None in each else f"{sum(filter(None, each)) / len(each):.0f}")
         dice, lowest = (sum(r[k] for r in last) / len(last) for k in ("dice", "lowest"))
         rows.append([*row, f"{last[0]['budget']:.0f}", f"{dice:.3f}", f"{lowest:.3f}"])
-    columns = ("data", "n", "network", "seeds", *(f"to {v}" for v in LEVELS), "longest", "Dice then", "lowest")
+    columns = ("data", "n", "network", "trainings", *(f"to {v}" for v in LEVELS), "longest", "Dice then", "lowest")
     return [Table("Seconds to a mean Dice on held-out scans, from nothing to a trained model", columns, rows)]
 
 

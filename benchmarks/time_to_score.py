@@ -1,12 +1,14 @@
 """How many seconds to a score: this project's networks against MONAI's, from nothing to a trained model.
 
     python -m benchmarks.time_to_score --stores=DIR/hdt_c,DIR/hdt_v [--n=4,12] [--seconds=30,60,120] [--seeds=0]
-        [--against=BasicUNet,UNet,SegResNet,DynUNet] [--networks=unet_fast,switch8x2]
+        [--against=BasicUNet,UNet,SegResNet,DynUNet] [--networks=unet_fast,switch8x2] [--folds=5]
+    python -m benchmarks.time_to_score --stores=DIR/mr_chaos --networks=unet2d --folds=5
 
 Each network is given each number of seconds of wall-clock, in a process of its own that starts with nothing: importing,
 compiling and loading count. Its rate falls to the end of its seconds, so every budget is a training of its own. All
 train on the same prepared patches with the same kinds of augmentation, and are scored alike: Dice of each structure of
-each test scan of the store (and of --also, stores whose scans are all held out) against the whole label.
+each test scan of the store (and of --also, stores whose scans are all held out) against the whole label. With --folds
+the persons are divided so many ways and each part is held out in turn. Of slices a scan is scored as a volume.
 
 MONAI's are in the fastest of their forms (channels last or not, bfloat16 or float32), found before the clock starts,
 as are the seconds of this project's step, from which the steps of its budget follow.
@@ -24,18 +26,22 @@ from typing import Any
 
 import numpy as np
 from absl import flags
+from numpy.typing import NDArray
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import environment, write_result
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.geometry import paste
 from tlseg_jax.preprocess.codes import mask_of
-from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.preprocess.folds import take_fold
+from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
+from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)
 
-STORES = flags.DEFINE_list("stores", None, "Prepared data sets of volumes, one training each.")
+STORES = flags.DEFINE_list("stores", None, "Prepared data sets, of volumes or of slices, one training each.")
+FOLDS = flags.DEFINE_integer("folds", 0, "Of persons, each held out in turn; 0: the split as prepared.")
 ALSO = flags.DEFINE_list("also", [], "Prepared data sets whose scans are all tested too, prepared as each of --stores.")
 LABELLED = flags.DEFINE_list("n", ["4", "12"], "Labelled scans.")
 SECONDS = flags.DEFINE_list("seconds", ["30", "60", "120"], "Budgets, in seconds of wall-clock.")
@@ -44,36 +50,65 @@ AGAINST = flags.DEFINE_list("against", ["BasicUNet", "UNet", "SegResNet", "DynUN
 CHILD = flags.DEFINE_string("child", None, "Used by the command itself: what one process is to do, as JSON.")
 
 NETWORKS = ("unet_fast", "switch8x2")
-BATCH = 2
+BATCH = {"volumes": 2, "slices": 10}
+"""Samples a step of MONAI's; of ours the recipe's."""
 
 
-def training_patches(store: Store, n: int, seed: int) -> tuple[Any, list[str]]:
-    """(the patch's box, the names of the n labelled scans that `finetune --n --seed` takes)."""
-    from tlseg_jax.datasets.splits import labelled_subset
+def opened(folder: str, fold: int, folds: int) -> AnyStore:
+    """A prepared data set with one fold of persons held out."""
+    store = open_any_store(Path(folder))
+    if not store.spec.exclusive and len(store.spec.structures) > 1:
+        raise InputError(f"{store.where} has structures that overlap, and MONAI's side is a softmax: give another.")
+    return take_fold(store, fold, folds) if folds else store
+
+
+def patch_of(store: AnyStore) -> Any:
+    """The box of the patch; None of slices."""
+    if isinstance(store, SliceStore):
+        return None
     from tlseg_jax.input.patches import training_box
 
     box = training_box(store)
     if box is None:
         raise InputError(f"{store.where} has patches at random places: give data sets with one fixed patch.")
-    return box, list(labelled_subset(store.subjects("train"), store.persons, n, seed))
+    return box
+
+
+def training_samples(store: AnyStore, n: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """(samples, *sides) of the patches or slices of the n labelled scans that `finetune --n --seed` takes."""
+    from tlseg_jax.datasets.splits import labelled_subset
+
+    chosen = labelled_subset(store.subjects("train"), store.persons, n, seed)
+    if isinstance(store, SliceStore):
+        images = np.concatenate([store.volume_image(s)[..., 0] for s in chosen]).astype(np.float32)
+        return images, np.concatenate([store.codes(s) for s in chosen])
+    box = patch_of(store)
+    return np.stack([store.image(s, box).astype(np.float32) for s in chosen]), np.stack(
+        [store.label(s, box) for s in chosen]
+    )
 
 
 def by_monai(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     """One training by PyTorch; the label maps go to task["out"]."""
     from benchmarks.peers.trained import Training
 
-    store = Store(Path(task["store"]))
-    box, chosen = training_patches(store, task["n"], task["seed"])
-    images = np.stack([store.image(s, box).astype(np.float32) for s in chosen])
-    labels = np.stack([store.label(s, box) for s in chosen])
-    training = Training(task["network"], len(store.spec.outputs), images, labels, task["seed"])
+    store = opened(task["store"], task["fold"], task["folds"])
+    flat, batch = store.spec.kind == "slices", BATCH[store.spec.kind]
+    images, labels = training_samples(store, task["n"], task["seed"])
+    training = Training(task["network"], len(store.spec.structures) + 1, images, labels, task["seed"])
     if task["pilot"]:
-        last, half = training.fastest(BATCH)
+        last, half = training.fastest(batch)
         return {"last": last, "half": half}
     flip = store.spec.grid.flip_left_right and not any("_left" in s for s in store.spec.structures)
-    steps = training.train(begun + task["seconds"], begun, BATCH, task["last"], task["half"], flip)
+    steps = training.train(begun + task["seconds"], begun, batch, task["last"], task["half"], flip)
     taken = time.time() - begun
-    _save(task, {name: training.predict(patch) for name, patch in _tests(store, box, task["also"])})
+    _save(
+        task,
+        {
+            name: np.stack([training.predict(plane) for plane in image]) if flat else training.predict(image)
+            for name, image in _tests(store, task["also"])
+        },
+    )
     return {"steps": steps, "taken": taken, "parameters": sum(p.numel() for p in training.network.parameters())}
 
 
@@ -81,6 +116,7 @@ def by_ours(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     """One training by this project, as `finetune --pretask=none` does it; the label maps go to task["out"]."""
     import logging
 
+    from tlseg_jax.evaluate.slice_inference import predict_planes
     from tlseg_jax.models.networks import count_parameters
     from tlseg_jax.preprocess.codes import decide
     from tlseg_jax.studies.jobs import make_job
@@ -90,7 +126,7 @@ def by_ours(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     from tlseg_jax.train.predictors import make_predictor
 
     logging.disable(logging.INFO)
-    store = Store(Path(task["store"]))
+    store = opened(task["store"], task["fold"], task["folds"])
     (Path(task["folder"]) / "run").mkdir()
     place = Workplace(store=Path(task["store"]).parent, workdir=Path(task["folder"]))
     given = Training(
@@ -100,19 +136,25 @@ def by_ours(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     fit = train_job(store, job, Path(task["folder"]) / "run", progress=False, tell_flops=False)
     taken = time.time() - begun
     if not task["pilot"]:
-        box, _ = training_patches(store, task["n"], task["seed"])
         predict = make_predictor(job.network, fit.state.params, fit.state.batch_stats)
-        tests = _tests(store, box, task["also"])
-        _save(task, {name: decide(predict(patch[None])[0], store.spec.exclusive) for name, patch in tests})
+
+        def found(image: Any) -> Any:
+            if store.spec.kind == "slices":
+                return predict_planes(image[..., None], predict)
+            return predict(image[None])[0]
+
+        tests = _tests(store, task["also"])
+        _save(task, {name: decide(found(image), store.spec.exclusive) for name, image in tests})
     return {"steps": task["steps"], "taken": taken, "parameters": count_parameters(fit.state.params)}
 
 
-def _tests(store: Store, box: Any, also: Sequence[str]) -> Iterable[tuple[str, Any]]:
-    """("STORE:SUBJECT", patch) of each test scan."""
-    held_out = [(store, store.subjects("test")), *((other, other.subjects()) for other in map(Store, map(Path, also)))]
-    for of, subjects in held_out:
+def _tests(store: AnyStore, also: Sequence[str]) -> Iterable[tuple[str, Any]]:
+    """("STORE:SUBJECT", patch or slices) of each test scan."""
+    box, others = patch_of(store), [open_any_store(Path(a)) for a in also]
+    for of, subjects in ((store, store.subjects("test")), *((other, other.subjects()) for other in others)):
         for s in subjects:
-            yield f"{of.folder}:{s}", of.image(s, box).astype(np.float32)
+            image = of.volume_image(s)[..., 0] if isinstance(of, SliceStore) else of.image(s, box)
+            yield f"{of.folder}:{s}", image.astype(np.float32)
 
 
 def _save(task: Mapping[str, Any], maps: Mapping[str, Any]) -> None:
@@ -138,27 +180,33 @@ def steps_for(seconds: float, pilots: Sequence[Mapping[str, Any]]) -> int:
     return max(1, int((seconds - short["taken"]) / max(step, 1e-3)) + int(short["steps"]))
 
 
-def scores(store: Store, also: Sequence[str], found: Path) -> list[dict[str, Any]]:
+def scores(store: AnyStore, also: Sequence[str], found: Path) -> list[dict[str, Any]]:
     """Dice of each structure of each scan whose label map is in `found`, against the whole label."""
-    rows = []
-    box, _ = training_patches(store, 1, 0)
-    stores = {str(s.folder): s for s in (store, *(Store(Path(a)) for a in also))}
+    rows, box = [], patch_of(store)
+    stores = {str(s.folder): s for s in (store, *(open_any_store(Path(a)) for a in also))}
     with np.load(found) as maps:
         for name, codes in maps.items():
             where, _, subject = name.rpartition(":")
             of = stores[where]
             for place, structure in enumerate(store.spec.structures):
                 theirs = of.mask(subject, structure)
-                ours = np.zeros(theirs.shape, np.bool_)
-                paste(mask_of(codes, place, store.spec.exclusive), box, ours)
-                dice = score(ours, theirs, of.grid(subject).voxel).dice
+                ours = mask_of(codes, place, store.spec.exclusive)
+                if box is not None:
+                    whole = np.zeros(theirs.shape, np.bool_)
+                    paste(ours, box, whole)
+                    ours = whole
+                dice = score(ours, theirs, (1.0, 1.0, 1.0)).dice
                 rows.append({"store": of.spec.name, "subject": subject, "structure": structure, "dice": dice})
     return rows
 
 
-def measure(store: Store, n: int, seed: int, budgets: Sequence[float], also: Sequence[str]) -> Iterable[dict[str, Any]]:
+def measure(
+    folder: str, fold: int, n: int, seed: int, budgets: Sequence[float], also: Sequence[str]
+) -> Iterable[dict[str, Any]]:
     """The runs of all networks on one data set, alternating within each budget."""
+    store = opened(folder, fold, FOLDS.value)
     usual = {"store": str(store.folder.resolve()), "n": n, "seed": seed, "also": [str(Path(a).resolve()) for a in also]}
+    usual |= {"fold": fold, "folds": FOLDS.value}
     ready: dict[str, dict[str, Any]] = {}
     ours = common_flags.networks(NETWORKS)
     with tempfile.TemporaryDirectory() as scratch:
@@ -185,7 +233,7 @@ def measure(store: Store, n: int, seed: int, budgets: Sequence[float], also: Seq
             answer = _child(one)
             rows = scores(store, usual["also"], Path(one["out"]))
             how = {k: one[k] for k in ("last", "half") if k in one}
-            of = {"network": network, "data": store.spec.name, "n": n, "seed": seed, "budget": seconds}
+            of = {"network": network, "data": store.spec.name, "n": n, "seed": seed, "fold": fold, "budget": seconds}
             each = {"dice": float(np.mean([r["dice"] for r in rows])), "lowest": min(r["dice"] for r in rows)}
             yield of | how | answer | each | {"scores": rows}
 
@@ -201,11 +249,15 @@ def main() -> None:
         raise InputError("--stores is missing: give folders of prepared data sets, as in --stores=DIR/hdt_c.")
     before, runs = environment(), []
     budgets = sorted(float(s) for s in SECONDS.value)
-    for folder, n, seed in itertools.product(STORES.value, map(int, LABELLED.value), map(int, SEEDS.value)):
-        for run in measure(Store(Path(folder)), n, seed, budgets, ALSO.value):
+    folds = range(FOLDS.value or 1)
+    for folder, n, seed, fold in itertools.product(
+        STORES.value, map(int, LABELLED.value), map(int, SEEDS.value), folds
+    ):
+        for run in measure(folder, fold, n, seed, budgets, ALSO.value):
             runs.append(run)
-            told = f"{run['data']} n={n} seed {seed}: {run['network']} {run['taken']:.0f} s, {run['steps']} steps"
-            print(f"{told}: Dice {run['dice']:.3f}, lowest {run['lowest']:.3f}", flush=True)
+            of = f"{run['data']} n={n} seed {seed} fold {fold}"
+            told = f"{run['network']} {run['taken']:.0f} s, {run['steps']} steps"
+            print(f"{of}: {told}: Dice {run['dice']:.3f}, lowest {run['lowest']:.3f}", flush=True)
             path = write_result(
                 "time_to_score",
                 {"question": "seconds to a mean Dice on held-out scans", "runs": runs, "environment": before},
