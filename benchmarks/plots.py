@@ -1,6 +1,7 @@
-"""Each part's main figure as a plot: one line a case, its median as a dot and its spread as a bar."""
+"""Each part's main figure as a plot: one line a case, its median as a dot and its spread as a bar; or curves."""
 
 import dataclasses
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,22 @@ class Plot:
     axis: str
     goal: float
     points: Sequence[Point]
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+    """Scores against seconds, a panel a data set and number of labelled scans.
+
+    Attributes:
+      panels: title -> network -> (seconds, mean, lowest) of each budget, the shortest first.
+    """
+
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, float, float]]]]
+
+    @property
+    def points(self) -> Sequence[Any]:
+        """All of them; empty where there is nothing to draw."""
+        return [p for curves in self.panels.values() for curve in curves.values() for p in curve]
 
 
 def _step_time(result: Result) -> Plot:
@@ -75,7 +92,29 @@ def _memory_limits(result: Result) -> Plot:
     return Plot("GB kept for the gradients (line: the papers' card, 11 GB)", 11.0, points)
 
 
-PLOTS: Mapping[str, Callable[[Result], Plot]] = {
+def _time_to_score(result: Result) -> Curves:
+    runs: dict[str, dict[str, dict[float, list[Mapping[str, Any]]]]] = {}
+    for r in result["runs"]:
+        panel = runs.setdefault(f"{r['data']}, n = {r['n']}", {})
+        panel.setdefault(r["network"], {}).setdefault(r["budget"], []).append(r)
+
+    def point(of: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
+        return (
+            statistics.mean(r["taken"] for r in of),
+            statistics.mean(r["dice"] for r in of),
+            statistics.mean(r["lowest"] for r in of),
+        )
+
+    return Curves(
+        {
+            title: {name: [point(budgets[b]) for b in sorted(budgets)] for name, budgets in panel.items()}
+            for title, panel in runs.items()
+        }
+    )
+
+
+PLOTS: Mapping[str, Callable[[Result], Plot | Curves]] = {
+    "time_to_score": _time_to_score,
     "step_time": _step_time,
     "compare": _compare,
     "freezing": _freezing,
@@ -86,7 +125,7 @@ PLOTS: Mapping[str, Callable[[Result], Plot]] = {
 """By part; the others have no plot."""
 
 
-def draw(plot: Plot, title: str, path: Path) -> None:
+def draw(plot: Plot | Curves, title: str, path: Path) -> None:
     """Write a plot as a PNG, whole or not at all.
 
     Args:
@@ -96,6 +135,24 @@ def draw(plot: Plot, title: str, path: Path) -> None:
     """
     from matplotlib.figure import Figure  # here, so that a machine that only measures needs no matplotlib
 
+    if isinstance(plot, Curves):
+        figure = Figure(figsize=(4.2 * len(plot.panels), 3.4), layout="constrained")
+        figure.suptitle(f"{title}: mean Dice, and that of the lowest scan (dotted)", fontsize=10)
+        for axes, (name, curves) in zip(
+            figure.subplots(1, len(plot.panels), squeeze=False)[0], plot.panels.items(), strict=True
+        ):
+            for number, (network, curve) in enumerate(curves.items()):
+                seconds, mean, lowest = zip(*curve, strict=True)
+                axes.plot(seconds, mean, "o-", color=f"C{number}", markersize=4, label=network)
+                axes.plot(seconds, lowest, ":", color=f"C{number}", linewidth=1)
+            axes.set_title(name, fontsize=9)
+            axes.set_xlabel("seconds, from nothing", fontsize=9)
+            axes.set_xlim(left=0)
+            axes.set_ylim(0, 1)
+            axes.grid(color="0.9")
+            axes.legend(fontsize=8)
+        _write(figure, path)
+        return
     rows = range(len(plot.points))
     figure = Figure(figsize=(9, 1.3 + 0.28 * len(plot.points)), layout="constrained")
     axes: Any = figure.subplots()
@@ -110,6 +167,10 @@ def draw(plot: Plot, title: str, path: Path) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel(plot.axis, fontsize=9)
     axes.set_title(title, fontsize=10)
+    _write(figure, path)
+
+
+def _write(figure: Any, path: Path) -> None:
     with replacing(path, "wb") as f:
         # Without the name and version of the program: the same results give the same file.
         figure.savefig(f, format="png", dpi=120, metadata={"Software": None})
