@@ -43,6 +43,7 @@ PAPERS: tuple[Size, ...] = (
     Size("unet3d256", 1, (320, 260, 72), "whole MRI of the liver report"),
     Size("unet2d", 10, (512, 512), "CT slices of the liver report", "first_two"),
     Size("unet2d", 18, (320, 260), "MRI slices of the liver report", "first_two"),
+    Size("unet2d_fast", 10, (512, 512), "CT slices of the liver report", "first_two"),
 )
 REDUCED: tuple[Size, ...] = (
     Size("switch32", 2, (36, 56, 56), "half a side of the brain paper's patches"),
@@ -50,6 +51,7 @@ REDUCED: tuple[Size, ...] = (
     Size("unet_fast", 2, (36, 56, 56), "half a side of the brain paper's patches"),
     Size("unet3d256", 1, (64, 64, 32), "part of an MRI"),
     Size("unet2d", 4, (128, 128), "a quarter of a CT slice's side", "first_two"),
+    Size("unet2d_fast", 4, (128, 128), "a quarter of a CT slice's side", "first_two"),
 )
 
 
@@ -59,6 +61,7 @@ TINY: tuple[Size, ...] = (
     Size("unet_fast", 1, (32, 32, 32), "a rehearsal"),
     Size("unet3d256", 1, (16, 16, 16), "a rehearsal"),
     Size("unet2d", 1, (32, 32), "a rehearsal", "first_two"),
+    Size("unet2d_fast", 1, (32, 32), "a rehearsal", "first_two"),
 )
 
 WHOLE_HEAD = Size("switch32", 2, (176, 224, 160), "the whole MNI305 head, padded")

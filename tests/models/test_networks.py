@@ -116,7 +116,7 @@ def test_a_network_of_a_later_version_is_refused_in_one_sentence() -> None:
 def test_an_unknown_network_suggests_the_nearest() -> None:
     with pytest.raises(InputError, match="'swich32': did you mean switch32"):
         get_network("swich32")
-    with pytest.raises(InputError, match="choose from switch32, switch8x2, unet3d256, unet2d, unet_fast"):
+    with pytest.raises(InputError, match="choose from switch32, switch8x2, unet3d256, unet2d, unet_fast, unet2d_fast"):
         get_network("zzz")
 
 
