@@ -74,7 +74,8 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
         scan = read_scan(job.files, job.spec.labels)
         read = round(time.perf_counter() - start, 3)
         done: Prepared | PreparedMap
-        seconds, details = {}, {}
+        seconds: dict[str, float] = {}
+        details: dict[str, Any] = {}
         if job.settings.from_labels:
             done = preprocess_map(scan, job.spec, job.settings, str(job.files.image))
         else:

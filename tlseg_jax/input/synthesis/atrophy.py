@@ -59,7 +59,7 @@ def displacement(
     return total
 
 
-def looked_up(field: Float[Array, "3 i j k"], at: Float[Array, "3 *points"]) -> Float[Array, "3 *points"]:
+def looked_up(field: Float[Array, "3 i j k"], at: Float[Array, "3 x y z"]) -> Float[Array, "3 x y z"]:
     """`displacement` at places of the map."""
     place = ((at + 0.5) / POOL - 0.5).reshape(3, -1)
     return jnp.stack([linear(f, place) for f in field]).reshape(at.shape)

@@ -6,9 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from tlseg_jax.datasets.label_names import LABEL_NAMES, table_of
 from tlseg_jax.datasets.structures import Labels
 
-MOST = 256
-"""Classes of a byte a voxel, the background among them."""
-
 OUTSIDE = 500
 """FreeSurfer's values above this are parts of the head outside the brain, in the maps that SynthSeg was trained on."""
 
@@ -84,7 +81,7 @@ def class_table(values: Collection[int], labels: Labels) -> ClassTable:
     Values of FreeSurfer and Neuromorphometrics are known by name; else each is a tissue of its own.
 
     Args:
-      values: all that the maps of a data set hold; at most `MOST` with 0, which is always one.
+      values: all that the maps of a data set hold; 0 is always one.
       labels: of the data set.
     """
     table = table_of([v for v in values if v <= OUTSIDE])
@@ -106,9 +103,12 @@ def class_table(values: Collection[int], labels: Labels) -> ClassTable:
     parts = [part(v) for v in order]
     shown = [names.get(v, str(v)) for v in order]
     groups = {name: i for i, name in enumerate(dict.fromkeys(shown))}
+    ventricles, fluid, outside = (sum(p < first for p in parts) for first in (2, 3, 4))
     return ClassTable(
         tuple(order),
-        *(sum(p < first for p in parts) for first in (2, 3, 4)),
+        ventricles,
+        fluid,
+        outside,
         tuple(groups[name] for name in shown),
         tuple(T1.get(name, (-1.0, -1.0)) for name in groups),
         tuple(_code(v, labels) for v in order),

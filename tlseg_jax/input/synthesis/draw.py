@@ -1,8 +1,8 @@
 """Image and codes from a label map, every step of it anew, keyed by (seed, step, sample) as augmentation is.
 
-After SynthSeg (Billot et al., Medical Image Analysis 2023, arXiv 2107.09559), which trains networks that have seen no
-scan: deformed labels, a grey value a class, and what scanners do to them. Here labels are looked up once, by the nearest
-voxel at the maps' resolution, and averaging down to the grid of training makes partial volumes of grey values.
+After SynthSeg (Billot et al., Medical Image Analysis 2023, arXiv 2107.09559), whose networks have seen no scan:
+deformed labels, a grey value a class, and what scanners do to them. Here labels are looked up once, by the nearest voxel
+at the maps' resolution, and averaging down to the grid of training makes partial volumes of grey values.
 
     image, codes = draw_batch(classes, shares, seed, step, synthesis)
 """
@@ -135,17 +135,13 @@ def painted(
     keep = scanner.kept(strip, brain, spacing, synthesis.skull_strip)
     keep = jax.lax.optimization_barrier(keep)
     image, gamma = scanner.acquired(scan, jnp.maximum(grey, 0) * keep, spacing)
-    part = [jnp.ones(table.fluid)]
-    for what, count in ((fluid, table.outside - table.fluid), (head, len(table.values) - table.outside)):
-        # A margin of one voxel in a million, where the patch shows none of it.
-        part.append(jnp.full(count, ((what * keep).sum() + 1e-6 * keep.mean()) / (what.sum() + 1e-6)))
-    left = jnp.concatenate(part)
+    # What is left of the fluid and of the head in the patch stands for what is left in the volume.
+    parts = ((fluid, table.outside - table.fluid), (head, len(table.values) - table.outside))
+    of_part = [jnp.full(count, ((p * keep).sum() + 1e-6 * keep.mean()) / (p.sum() + 1e-6)) for p, count in parts]
+    left = jnp.concatenate([jnp.ones(table.fluid), *of_part])
     means, weights = means.at[0].multiply(keep.min()) ** gamma, shares * left
-    if synthesis.normalise == "mask":
-        weights = weights.at[0].set(0.0)
-    else:
-        weights = weights.at[0].add((shares * (1 - left)).sum())
-    image, deviation = scanner.standardised(image, means, weights)
+    air = 0.0 if synthesis.normalise == "mask" else 1 - weights[1:].sum()
+    image = scanner.standardised(image, means, weights.at[0].set(air))
     return image + scanner.NOISE * jax.random.uniform(level) * jax.random.normal(noise, image.shape)
 
 

@@ -23,9 +23,7 @@ AIR = 0.05
 """The brightest background."""
 
 
-def grey_values(
-    key: Key[Array, ""], table: ClassTable
-) -> tuple[Float[Array, " classes"], Float[Array, " classes"]]:
+def grey_values(key: Key[Array, ""], table: ClassTable) -> tuple[Float[Array, " classes"], Float[Array, " classes"]]:
     """Mean and deviation of each class, both sides of a structure alike; the background is dark.
 
     Half of the samples have means at random between 0 and 1, as SynthSeg's all have (Billot et al. 2023, section 3.2),

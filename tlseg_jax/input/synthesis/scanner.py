@@ -87,10 +87,8 @@ def acquired(
 
 
 def standardised(
-    image: Float[Array, "x y z"],
-    means: Float[Array, " classes"],
-    weights: Float[Array, " classes"],
-) -> tuple[Float[Array, "x y z"], Float[Array, ""]]:
+    image: Float[Array, "x y z"], means: Float[Array, " classes"], weights: Float[Array, " classes"]
+) -> Float[Array, "x y z"]:
     """The z-score of a patch by the whole volume that it would be a patch of.
 
     A real scan is z-scored over its whole volume (or a mask), of which a patch shows a part, so that its mean and
@@ -101,11 +99,8 @@ def standardised(
       image: the patch.
       means: of the classes, as they are in `image`.
       weights: how much of the volume each class fills; any scale.
-
-    Returns:
-      The patch, and the deviation that it was divided by.
     """
     share = weights / jnp.maximum(weights.sum(), 1e-6)
     mean = (share * means).sum()
     deviation = jnp.sqrt(jnp.maximum((share * (means - mean) ** 2).sum(), 1e-4))
-    return (image - mean) / deviation, deviation
+    return (image - mean) / deviation
