@@ -1,4 +1,4 @@
-"""Ventricles and sulci widened or narrowed: the disease axis of the brain paper, as a deformation of a label map."""
+"""Ventricles and sulci widened or narrowed: the disease axis of the brain paper, as changes of a label map."""
 
 import itertools
 import math
@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.spec import Spacing3
+from tlseg_jax.datasets.spec import Shape3, Spacing3
 from tlseg_jax.input.augment import linear
 from tlseg_jax.input.synthesis.classes import ClassTable
 from tlseg_jax.input.synthesis.deformation import along
@@ -17,8 +17,9 @@ from tlseg_jax.input.synthesis.deformation import along
 VENTRICLES_MM = (-2.0, 4.0)
 """How far the ventricles' walls are moved outwards, at most where they are flat."""
 
-SULCI_MM = (-1.0, 2.0)
-"""How far the brain's surface is moved inwards."""
+SULCI = (-0.7, 1.0)
+"""Which share of the voxels of tissue that touch the fluid about the brain become fluid; below 0, which share of those
+of fluid that touch tissue become tissue. A sulcus is too narrow to be widened by a smooth displacement."""
 
 WIDTH_MM = 4.0
 """Standard deviation of the blur that spreads the movement of a wall to both sides. Below 1.6 of it a wall is moved
@@ -29,34 +30,60 @@ POOL = 4
 
 
 def displacement(
-    classes: Integer[Array, "x y z"], table: ClassTable, spacing: Spacing3, ventricles: Array, surface: Array
+    classes: Integer[Array, "x y z"], table: ClassTable, spacing: Spacing3, walls: Array
 ) -> Float[Array, "3 i j k"]:
-    """What to add to a place of the map so that what is looked up there has other ventricles and sulci.
+    """What to add to a place of the map so that what is looked up there has wider or narrower ventricles.
 
-    Along the gradient of a blurred mask, which is greatest at the wall and points inwards: looked up from further
+    Along the gradient of their blurred mask, which is greatest at the wall and points inwards: looked up from further
     inside, the wall is further out.
 
     Args:
       classes: of a map.
       table: what they are.
       spacing: of a voxel, in mm.
-      ventricles: mm by which their walls go outwards; negative narrows them.
-      surface: mm by which the brain's surface goes inwards.
+      walls: mm by which the walls go outwards; negative narrows.
 
     Returns:
       In voxels, of each `POOL`-th voxel's block.
     """
     hollow = _pooled((classes >= table.ventricles) & (classes < table.fluid))
-    brain = _pooled((classes >= 1) & (classes < table.fluid))
-    total = jnp.zeros((3, *hollow.shape))
-    for mask, mm in ((hollow, ventricles), (brain, -surface)):
-        for axis, size in enumerate(mask.shape):
-            mask = along(_blur(size, WIDTH_MM / (POOL * spacing[axis])), mask, axis)
-        # A flat wall's blurred mask rises by 1 / (width sqrt(2 pi)).
-        scale = mm * WIDTH_MM * math.sqrt(2 * math.pi)
-        slopes = [_slope(mask, axis) / (POOL * spacing[axis]) / spacing[axis] for axis in range(3)]
-        total = total + scale * jnp.stack(slopes)
-    return total
+    for axis, size in enumerate(hollow.shape):
+        hollow = along(_blur(size, WIDTH_MM / (POOL * spacing[axis])), hollow, axis)
+    # A flat wall's blurred mask rises by 1 / (width sqrt(2 pi)).
+    scale = walls * WIDTH_MM * math.sqrt(2 * math.pi)
+    return jnp.stack([scale * _slope(hollow, a) / (POOL * spacing[a]) / spacing[a] for a in range(3)])
+
+
+def sulci(moved: Integer[Array, "x y z"], table: ClassTable, factor: Shape3, share: Array) -> Integer[Array, "x y z"]:
+    """The classes with the brain's surface one voxel further in or out, in a share of its voxels.
+
+    The share is of each block of `factor` voxels, which are averaged afterwards: a part of a voxel's thickness.
+
+    Args:
+      moved: of a sample, at the map's resolution.
+      table: what they are; without fluid about the brain nothing changes.
+      factor: voxels of a block.
+      share: from -1 to 1, see `SULCI`.
+    """
+
+    def tissue(of: Array) -> Array:
+        return (of >= 1) & (of < table.ventricles)
+
+    def fluid(of: Array) -> Array:
+        return (of >= table.fluid) & (of < table.outside)
+
+    padded = jax.lax.optimization_barrier(jnp.pad(moved, 1, mode="edge"))
+    near_fluid, near_tissue = jnp.zeros(moved.shape, bool), jnp.zeros_like(moved)
+    for at in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)):
+        neighbour = jax.lax.slice(padded, at, [a + n for a, n in zip(at, moved.shape, strict=True)])
+        near_fluid |= fluid(neighbour)
+        near_tissue = jnp.maximum(near_tissue, jnp.where(tissue(neighbour), neighbour, 0))
+    x, y, z = (jnp.arange(n) % f for n, f in zip(moved.shape, factor, strict=True))
+    place = (x[:, None, None] * factor[1] + y[:, None]) * factor[2] + z
+    chosen = place < jnp.round(jnp.abs(share) * math.prod(factor))
+    wider = jnp.where(tissue(moved) & near_fluid, jnp.asarray(table.fluid, moved.dtype), moved)
+    narrower = jnp.where(fluid(moved) & (near_tissue > 0), near_tissue, moved)
+    return jnp.where(chosen, jnp.where(share > 0, wider, narrower), moved)
 
 
 def looked_up(field: Float[Array, "3 i j k"], at: Float[Array, "3 x y z"]) -> Float[Array, "3 x y z"]:

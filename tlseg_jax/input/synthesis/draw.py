@@ -1,7 +1,7 @@
 """Image and codes from a label map, every step of it anew, keyed by (seed, step, sample) as augmentation is.
 
-After SynthSeg (Billot et al., Medical Image Analysis 2023, arXiv 2107.09559), whose networks have seen no scan:
-deformed labels, a grey value a class, and what scanners do to them. Here labels are looked up once, by the nearest voxel
+After SynthSeg (Billot et al., Medical Image Analysis 2023, arXiv 2107.09559), whose networks see no scan: deformed
+labels, a grey value a class, and what scanners do to them. Here labels are looked up once, by the nearest voxel
 at the maps' resolution, and averaging down to the grid of training makes partial volumes of grey values.
 
     image, codes = draw_batch(classes, shares, seed, step, synthesis)
@@ -109,11 +109,12 @@ def deformed(key: Key[Array, ""], classes: Integer[Array, "i j k"], synthesis: S
     sides = _three(n * f for n, f in zip(synthesis.sides, synthesis.factor, strict=True))
     at = deformation.places(where, sides, synthesis.fine) + jnp.asarray(synthesis.margin)[:, None, None, None]
     u, v = jax.random.uniform(widen, (2,))
-    (low, high), (shallow, deep) = atrophy.VENTRICLES_MM, atrophy.SULCI_MM
-    field = atrophy.displacement(
-        classes, synthesis.table, synthesis.fine, low + (high - low) * u, shallow + (deep - shallow) * v
+    (narrow, wide), (shallow, deep) = atrophy.VENTRICLES_MM, atrophy.SULCI
+    field = atrophy.displacement(classes, synthesis.table, synthesis.fine, narrow + (wide - narrow) * u)
+    moved = deformation.nearest(classes, at + atrophy.looked_up(field, at), sides)
+    return atrophy.sulci(
+        jax.lax.optimization_barrier(moved), synthesis.table, synthesis.factor, shallow + (deep - shallow) * v
     )
-    return deformation.nearest(classes, at + atrophy.looked_up(field, at), sides)
 
 
 def painted(

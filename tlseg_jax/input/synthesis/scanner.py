@@ -49,12 +49,13 @@ def kept(key: Key[Array, ""], brain: Float[Array, "x y z"], spacing: Spacing3, a
     whole = (u[0] > STRIPPED + THINNED) & (not always)
     thin = (u[0] > STRIPPED) & (not always)
     width = jnp.where(thin, 6 + 6 * u[1], 1.5 + 2.0 * u[1])
-    cut = jnp.where(thin, 0.02 + 0.13 * u[2], 0.2 + 0.4 * u[2])
+    cut = jnp.where(thin, 0.01 + 0.09 * u[2], 0.1 + 0.4 * u[2])
     blurred = brain
     for axis, size in enumerate(brain.shape):
         blurred = along(blur_matrix(width / spacing[axis], size), blurred, axis)
-    # Over the thickness of a voxel, where a mask at the scan's own resolution would cut it in two.
-    soft = jnp.clip((blurred - cut) * 2 * width / max(spacing) + 0.5, 0, 1)
+    # Over about a voxel, which a mask at the scan's own resolution would cut in two: so flat is the blur of a wall.
+    ramp = jnp.minimum(max(spacing) / (2.5 * width), 0.9 - cut)
+    soft = jnp.clip((blurred - cut) / ramp, 0, 1)
     return jnp.where(whole, 1.0, soft)
 
 

@@ -40,7 +40,7 @@ CENTRES: Mapping[str, tuple[float, float, float]] = {
     "brain_stem": (0.5, -31.9, -33.8),
 }
 """Structure -> its centre of mass in MNI305 mm: means over the 15 OASIS scans of young adults with manual labels
-(MICCAI 2012), registered by `steps.register`; a centre varies between persons by about 1 mm (standard deviation). Lateral
+(MICCAI 2012), registered by `steps.register`; between persons a centre varies by about 1 mm (deviation). Lateral
 ventricles are left out: theirs vary most, with age. The cortex is all of its parcels."""
 
 FEWEST = 12
