@@ -72,18 +72,23 @@ def sulci(moved: Integer[Array, "x y z"], table: ClassTable, factor: Shape3, sha
     def fluid(of: Array) -> Array:
         return (of >= table.fluid) & (of < table.outside)
 
-    padded = jax.lax.optimization_barrier(jnp.pad(moved, 1, mode="edge"))
-    near_fluid, near_tissue = jnp.zeros(moved.shape, bool), jnp.zeros_like(moved)
-    for at in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)):
-        neighbour = jax.lax.slice(padded, at, [a + n for a, n in zip(at, moved.shape, strict=True)])
-        near_fluid |= fluid(neighbour)
-        near_tissue = jnp.maximum(near_tissue, jnp.where(tissue(neighbour), neighbour, 0))
     x, y, z = (jnp.arange(n) % f for n, f in zip(moved.shape, factor, strict=True))
     place = (x[:, None, None] * factor[1] + y[:, None]) * factor[2] + z
-    chosen = place < jnp.round(jnp.abs(share) * math.prod(factor))
-    wider = jnp.where(tissue(moved) & near_fluid, jnp.asarray(table.fluid, moved.dtype), moved)
-    narrower = jnp.where(fluid(moved) & (near_tissue > 0), near_tissue, moved)
-    return jnp.where(chosen, jnp.where(share > 0, wider, narrower), moved)
+    parts = jnp.round(jnp.abs(share) * math.prod(factor)).astype(jnp.int32)
+
+    def once(_: int, of: Array) -> Array:
+        padded = jnp.pad(of, 1, mode="edge")
+        near_fluid, near_tissue = jnp.zeros(of.shape, bool), jnp.zeros_like(of)
+        for at in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)):
+            neighbour = jax.lax.slice(padded, at, [a + n for a, n in zip(at, of.shape, strict=True)])
+            near_fluid |= fluid(neighbour)
+            near_tissue = jnp.maximum(near_tissue, jnp.where(tissue(neighbour), neighbour, 0))
+        wider = jnp.where(tissue(of) & near_fluid, jnp.asarray(table.fluid, of.dtype), of)
+        narrower = jnp.where(fluid(of) & (near_tissue > 0), near_tissue, of)
+        return jnp.where(place < parts, jnp.where(share > 0, wider, narrower), of)
+
+    # A loop, whose result XLA's CPU code keeps: plain operations it does anew for all that is made of them.
+    return jax.lax.fori_loop(0, jnp.minimum(parts, 1), once, moved)
 
 
 def looked_up(field: Float[Array, "3 i j k"], at: Float[Array, "3 x y z"]) -> Float[Array, "3 x y z"]:

@@ -47,18 +47,17 @@ def places(
     Returns:
       In voxels, at every `CELL`-th voxel of each axis from the first one to beyond the last.
     """
-    turn, smooth = jax.random.split(key)
+    knots = [math.ceil(n * s / KNOTS_MM) + 3 for n, s in zip(sides, spacing, strict=True)]
+    # All numbers at once: the compiler works at every call of the generator afresh.
+    u = wide * jax.random.uniform(key, (16 + 3 * math.prod(knots),), minval=-1, maxval=1)
     mm = jnp.asarray(spacing)[:, None, None, None]
     axes = [CELL * np.arange(points_of(n)) - (n - 1) / 2 for n in sides]
     at = jnp.stack(jnp.meshgrid(*map(jnp.asarray, axes), indexing="ij")).astype(jnp.float32) * mm
-    moved = jnp.einsum("ij,jxyz->ixyz", _matrix(turn, wide), at, precision="highest")
-    size, values = jax.random.split(smooth)
-    knots = [math.ceil(n * s / KNOTS_MM) + 3 for n, s in zip(sides, spacing, strict=True)]
-    most = REACH * KNOTS_MM * wide * jax.random.uniform(size)
-    field = jax.random.uniform(values, (3, *knots), minval=-1, maxval=1) * most
+    moved = jnp.einsum("ij,jxyz->ixyz", _matrix(u[:12]), at, precision="highest")
+    field = u[16:].reshape(3, *knots) * REACH * KNOTS_MM * jnp.abs(u[15])
     for axis, (n, s, k) in enumerate(zip(sides, spacing, knots, strict=True)):
         field = along(spline_matrix(points_of(n), CELL * s / KNOTS_MM, k), field, axis + 1)
-    shift = jax.random.uniform(jax.random.fold_in(turn, 1), (3, 1, 1, 1), minval=-1, maxval=1) * SHIFT_MM * wide
+    shift = u[12:15, None, None, None] * SHIFT_MM
     middle = jnp.asarray([(n - 1) / 2 for n in sides])[:, None, None, None]
     return (moved + field + shift) / mm + middle
 
@@ -68,9 +67,8 @@ def points_of(side: int) -> int:
     return -(-side // CELL) + 1
 
 
-def _matrix(key: jax.Array, wide: float) -> jax.Array:
-    """(3, 3): rotation, stretch and shear."""
-    u = jax.random.uniform(key, (12,), minval=-1, maxval=1) * wide
+def _matrix(u: jax.Array) -> jax.Array:
+    """(3, 3): rotation, stretch and shear, by twelve numbers from -1 to 1."""
     ax, ay, az = u[:3] * jnp.deg2rad(DEGREES)
     cx, sx, cy, sy, cz, sz = jnp.cos(ax), jnp.sin(ax), jnp.cos(ay), jnp.sin(ay), jnp.cos(az), jnp.sin(az)
     x = jnp.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])

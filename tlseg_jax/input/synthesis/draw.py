@@ -121,7 +121,7 @@ def painted(
     key: Key[Array, ""], moved: Integer[Array, "a b c"], shares: Float[Array, " classes"], synthesis: Synthesis
 ) -> Float[Array, "x y z"]:
     """The image of a sample's classes."""
-    values, texture, strip, scan, level, noise = jax.random.split(key, 6)
+    values, strip, scan, level, normal = jax.random.split(key, 5)
     table, factor, spacing = synthesis.table, synthesis.factor, synthesis.spacing
     means, within = grey_values(values, table)
     grey = averaged(jnp.take(means, moved, mode="clip"), factor)
@@ -132,10 +132,9 @@ def painted(
         for a, b in ((1, table.fluid), (table.fluid, table.outside), (table.outside, len(table.values)))
     )
     grey, spread, brain, fluid, head = jax.lax.optimization_barrier((grey, spread, brain, fluid, head))
-    grey = grey + spread * jax.random.normal(texture, grey.shape)
-    keep = scanner.kept(strip, brain, spacing, synthesis.skull_strip)
-    keep = jax.lax.optimization_barrier(keep)
-    image, gamma = scanner.acquired(scan, jnp.maximum(grey, 0) * keep, spacing)
+    texture, noise = jax.random.normal(normal, (2, *grey.shape))
+    keep = jax.lax.optimization_barrier(scanner.kept(strip, brain, spacing, synthesis.skull_strip))
+    image, gamma = scanner.acquired(scan, jnp.maximum(grey + spread * texture, 0) * keep, spacing)
     # What is left of the fluid and of the head in the patch stands for what is left in the volume.
     parts = ((fluid, table.outside - table.fluid), (head, len(table.values) - table.outside))
     of_part = [jnp.full(count, ((p * keep).sum() + 1e-6 * keep.mean()) / (p.sum() + 1e-6)) for p, count in parts]
@@ -143,7 +142,7 @@ def painted(
     means, weights = means.at[0].multiply(keep.min()) ** gamma, shares * left
     air = 0.0 if synthesis.normalise == "mask" else 1 - weights[1:].sum()
     image = scanner.standardised(image, means, weights.at[0].set(air))
-    return image + scanner.NOISE * jax.random.uniform(level) * jax.random.normal(noise, image.shape)
+    return image + scanner.NOISE * jax.random.uniform(level) * noise
 
 
 def codes_of(moved: Integer[Array, "a b c"], synthesis: Synthesis) -> Integer[Array, "x y z"]:

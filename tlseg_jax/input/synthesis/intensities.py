@@ -29,17 +29,17 @@ def grey_values(key: Key[Array, ""], table: ClassTable) -> tuple[Float[Array, " 
     Half of the samples have means at random between 0 and 1, as SynthSeg's all have (Billot et al. 2023, section 3.2),
     the other half those of T1 scans, which came out better on T1 scans than either alone.
     """
-    which, mean, spread, t1, contrast, air, dark = jax.random.split(key, 7)
     groups = len(table.t1)
+    numbers, normal = jax.random.split(key)
+    u = jax.random.uniform(numbers, (2 * groups + 4,))
     level, within = (jnp.asarray([pair[i] for pair in table.t1], jnp.float32) for i in (0, 1))
-    at_random = jax.random.uniform(mean, (groups,))
-    texture = jax.random.uniform(spread, (groups,)) * TEXTURE
+    at_random, texture, (which, contrast, air, dark) = u[:groups], TEXTURE * u[groups : 2 * groups], u[2 * groups :]
     low, high = CONTRAST
     white = 0.98
-    factor = low + (high - low) * jax.random.uniform(contrast)
-    like_t1 = white + factor * (level - white) + JITTER * within * jax.random.normal(t1, (groups,))
-    known = (level >= 0) & jax.random.bernoulli(which, T1_SHARE)
+    factor = low + (high - low) * contrast
+    like_t1 = white + factor * (level - white) + JITTER * within * jax.random.normal(normal, (groups,))
+    known = (level >= 0) & (which < T1_SHARE)
     means = jnp.where(known, jnp.maximum(like_t1, 0.02), at_random)[jnp.asarray(table.groups)]
     within = jnp.where(known, within * factor, texture)[jnp.asarray(table.groups)]
-    background = jnp.where(jax.random.bernoulli(dark), 0.0, AIR * jax.random.uniform(air))
+    background = jnp.where(dark < 0.5, 0.0, AIR * air)
     return means.at[0].set(background), within.at[0].set(background / 2)

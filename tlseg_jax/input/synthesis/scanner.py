@@ -72,10 +72,9 @@ def acquired(
     Returns:
       The image and its gamma.
     """
-    field, rest = jax.random.split(key)
-    u = jax.random.uniform(rest, (8,))
-    bias = BIAS * u[0] * jax.random.uniform(field, (COARSE,) * 3, minval=-1, maxval=1)
-    gamma = jnp.exp(GAMMA * jax.random.normal(jax.random.fold_in(rest, 1)))
+    u = jax.random.uniform(key, (11 + COARSE**3,))
+    bias = BIAS * u[0] * (2 * u[11:] - 1).reshape((COARSE,) * 3)
+    gamma = jnp.exp(GAMMA * 2 * (u[8:11].sum() - 1.5))  # three make a normal deviate, nearly, of deviation one half
     image = jnp.maximum(grey * jnp.exp(spread(bias, grey.shape)), 1e-6) ** gamma
     thick = jnp.where(u[1] < THICK_SHARE, 1 + (THICK_MM - 1) * u[2], 0.0)
     axis_of = jnp.floor(3 * u[3]).astype(jnp.int32)
