@@ -34,6 +34,7 @@ from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 
 MAPS = Path(__file__).resolve().parents[3] / "shared" / "data" / "brain_labelmaps"
+pytestmark = pytest.mark.usefixtures("quick_compile")
 SETTINGS = PrepareSettings(from_labels=True)
 SPEC = DatasetSpec(
     "drawn",

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,9 +110,9 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
         if isinstance(done, PreparedMap):
             counts = np.bincount(done.classes.ravel(), minlength=len(done.values))
             record |= {"class_values": list(done.values), "class_voxels": counts.tolist()}
-            write = functools.partial(write_map, classes=done.classes)
+            seen: NDArray[Any] = done.classes
         else:
-            write = functools.partial(write_subject, image=_image(done, job.files.image))
+            seen = _image(done, job.files.image)
     except ExclusionError as e:
         return keep_exclusion(job, str(e))
     except Exception as e:  # one scan that trips a library must not end the others' work
@@ -122,7 +121,8 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
         )
     start = time.perf_counter()
     before_arrays(job)
-    write(job.folder / "subjects" / f"{job.files.subject}.zarr", label=done.label)
+    write = write_map if job.settings.from_labels else write_subject
+    write(job.folder / "subjects" / f"{job.files.subject}.zarr", seen, done.label)
     record["seconds"]["write"] = round(time.perf_counter() - start, 3)
     return keep_record(job, record)
 

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ def sulci(moved: Integer[Array, "x y z"], table: ClassTable, factor: Shape3, sha
     place = (x[:, None, None] * factor[1] + y[:, None]) * factor[2] + z
     parts = jnp.round(jnp.abs(share) * math.prod(factor)).astype(jnp.int32)
 
-    def once(_: int, of: Array) -> Array:
+    def once(_: Any, of: Array) -> Array:
         padded = jnp.pad(of, 1, mode="edge")
         near_fluid, near_tissue = jnp.zeros(of.shape, bool), jnp.zeros_like(of)
         for at in ((0, 1, 1), (2, 1, 1), (1, 0, 1), (1, 2, 1), (1, 1, 0), (1, 1, 2)):
