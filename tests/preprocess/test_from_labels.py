@@ -114,6 +114,19 @@ def test_maps_are_found_alone_or_beside_scans(tmp_path: Path) -> None:
     assert found.scans[0].image == found.scans[0].label == source / "sub-1_labels.nii.gz"
 
 
+def test_maps_of_persons_who_are_for_test_take_no_part(tmp_path: Path) -> None:
+    source = write_heads(tmp_path / "source", 3)
+    rows = [f"{i},seg_{i}.nii.gz,{'test' if i == 1 else 'train'}" for i in range(3)]
+    (source / "list.csv").write_text("\n".join(["subject,image,split", *rows]))
+    store = prepare(source, tmp_path / "store")
+    assert store.subjects("train") == ("0", "2") and store.subjects("test") == ()
+    (source / "list.csv").unlink()
+    for i in range(3):
+        (source / f"seg_{i}.nii.gz").rename(source / f"{i}.nii.gz")
+    later = prepare(source, tmp_path / "store", dataclasses.replace(SPEC, name="later"))  # of the same split_group
+    assert later.subjects("train") == ("0", "2") and later.subjects("test") == ()
+
+
 def turned(degrees: tuple[float, float, float], scale: float, shift: float) -> np.ndarray:
     x, y, z = np.deg2rad(degrees)
     rx = np.array([[1, 0, 0], [0, np.cos(x), -np.sin(x)], [0, np.sin(x), np.cos(x)]])

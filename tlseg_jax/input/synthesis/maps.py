@@ -11,11 +11,9 @@ from tlseg_jax.datasets.spec import Shape3
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.synthesis.classes import class_table, numbered
 from tlseg_jax.input.synthesis.draw import Synthesis
+from tlseg_jax.preprocess.map_pipeline import MOST_CLASSES
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
-
-MOST = 256
-"""Classes of a byte a voxel, the background among them."""
 
 
 class Maps:
@@ -33,10 +31,10 @@ class Maps:
           InputError: its maps hold more classes than a byte can tell.
         """
         values = {v for s in store.subjects() for v in store.record(s)["class_values"]}
-        if len(values) > MOST:
+        if len(values) > MOST_CLASSES:
             raise InputError(
                 f"The label maps of {store.where} hold {len(values)} values in all, and images are drawn from at most "
-                f"{MOST}: prepare maps of one kind."
+                f"{MOST_CLASSES}: prepare maps of one kind."
             )
         spec, factor = store.spec, store.map_factor
         assert factor is not None and spec.volumes.spacing is not None

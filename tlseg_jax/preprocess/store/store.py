@@ -257,6 +257,10 @@ class Store(BaseStore):
 
     kind = "volumes"
 
+    def subjects(self, split: str | None = None) -> tuple[str, ...]:
+        """As of any store; of label maps none is for test: those of persons who are, elsewhere, take no part."""
+        return () if split == "test" and self.map_factor else super().subjects(split)
+
     def grid(self, subject: str) -> Grid:
         """The voxel grid that this subject's arrays are on."""
         r = self.record(subject)
