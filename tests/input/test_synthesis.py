@@ -269,3 +269,23 @@ def test_margins_hold_what_a_deformation_may_bring_in() -> None:
         for margin, f, s in zip(synthesis.margin, factor, synthesis.spacing, strict=True):
             assert margin % f == 0 and margin * s / f >= draw.MARGIN_MM
         assert all(n % atrophy.POOL == 0 for n in synthesis.map_sides)
+
+
+@pytest.mark.parametrize("factor", [(1, 1, 1), (3, 1, 2)])
+def test_any_grid_can_be_drawn_on_and_overlapping_structures(factor: tuple[int, int, int]) -> None:
+    """Structures that contain each other, voxels that are longer one way, a z-score over the head."""
+    labels = Labels(("brain", "white matter"), ((*WHITE, *CORTEX), WHITE), exclusive=False)
+    spacing = tuple(float(f) for f in factor)
+    synthesis = synthesis_of(
+        labels, sides=(16, 48, 24), factor=factor, spacing=spacing, exclusive=False, skull_strip=True, normalise="mask"
+    )
+    inner = [n * f for n, f in zip(synthesis.sides, factor, strict=True)]
+    head = label_head(48)[tuple(slice((48 - n) // 2, (48 + n) // 2) for n in inner)]
+    classes = np.pad(classes_of(head, synthesis.table), [(m, m) for m in synthesis.margin])
+    assert classes.shape == synthesis.map_sides
+    shares = np.bincount(classes.ravel(), minlength=len(synthesis.table.values)).astype(np.float32) / classes.size
+    images, codes = (np.asarray(a) for a in drawn(classes[None], shares[None], 0, 1, synthesis))
+    assert images.shape == codes.shape == (1, *synthesis.sides) and np.isfinite(images).all()
+    assert set(np.unique(codes)) == {0, 1, 3}  # white matter is brain as well
+    inside = images[codes > 0]
+    assert abs(np.median(inside)) < 1 and 0.3 < inside.std() < 3
