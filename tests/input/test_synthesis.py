@@ -271,6 +271,7 @@ def test_margins_hold_what_a_deformation_may_bring_in() -> None:
         assert all(n % atrophy.POOL == 0 for n in synthesis.map_sides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [(1, 1, 1), (3, 1, 2)])
 def test_any_grid_can_be_drawn_on_and_overlapping_structures(factor: tuple[int, int, int]) -> None:
     """Structures that contain each other, voxels that are longer one way, a z-score over the head."""
