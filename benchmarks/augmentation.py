@@ -3,9 +3,9 @@
     python -m benchmarks.augmentation [--networks=switch8x2,unet3d256] [--noquick]
 
 Each form alone, on random patches of the network's size: mirroring, all 3D rotations, the default recipe's (mirroring,
-affine, intensity), and the look drawn anew for each patch (`--randomisation`), which is how images are generated. They
-take turns with a whole training step that augments nothing. 2D slices are not augmented, so that of `unet2d` there is
-nothing to measure.
+affine, intensity), the look drawn anew for each patch (`--randomisation`), and, "drawn", whole images drawn from label
+maps of twice the resolution (`prepare --from_labels`). They take turns with a training step that augments nothing. 2D
+slices are not augmented, so that of `unet2d` there is nothing to measure.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,11 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import assemble, keep_those_that_fit, runner
+from tlseg_jax.datasets.label_names import LABEL_NAMES
+from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.input.augment import Augmentation, augment_batch
+from tlseg_jax.input.synthesis.classes import class_table
+from tlseg_jax.input.synthesis.draw import Synthesis, draw_batch
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 
@@ -49,7 +53,28 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
 
         return run
 
+    def drawn() -> Callable[[], object]:
+        maps = Synthesis(
+            class_table(LABEL_NAMES["FreeSurfer"], Labels.of(11, 50)), size.shape, (2.0,) * 3, (2, 2, 2), structures=1
+        )
+        count = len(maps.table.values)
+        blocks = jax.random.randint(jax.random.key(0), [size.batch, *(-(-n // 8) for n in maps.map_sides)], 0, count)
+        for axis, side in enumerate(maps.map_sides, 1):
+            blocks = jax.lax.slice_in_dim(jnp.repeat(blocks.astype(jnp.uint8), 8, axis), 0, side, axis=axis)
+        shares = jnp.full((size.batch, count), 1 / count)
+        program = jax.jit(lambda classes, shares, step: draw_batch(classes, shares, 0, step, maps))
+        step = 0
+
+        def run() -> object:
+            nonlocal step
+            step += 1
+            return jax.block_until_ready(program(blocks, shares, jnp.int32(step)))
+
+        return run
+
     programs = {"step": runner(built)} | {name: form(augmentation) for name, augmentation in FORMS.items()}
+    if len(size.shape) == 3:
+        programs["drawn"] = drawn()
     seconds = alternate(keep_those_that_fit(programs), rounds, warmup=1)
     return {
         "network": size.network,
@@ -68,7 +93,7 @@ def main() -> None:
         for dtype in common_flags.dtypes(("float32",)):
             case = measure(size, dtype, common_flags.rounds())
             cases.append(case)
-            there = [name for name in FORMS if f"seconds_{name}" in case]
+            there = [name for name in (*FORMS, "drawn") if f"seconds_{name}" in case]
             shares = {name: case[f"ratio_{name}_to_step"]["median"] for name in there}
             told = ", ".join(f"{n} {1e3 * case[f'seconds_{n}']['median']:.3g} ms ({shares[n]:.0%})" for n in there)
             print(f"{size.name}, {dtype}: {told} of a step's {1e3 * case['seconds_step']['median']:.3g} ms", flush=True)

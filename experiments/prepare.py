@@ -21,11 +21,12 @@ from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
 from tlseg_jax.preprocess.join import join_stores
-from tlseg_jax.preprocess.layouts.layouts import LAYOUTS, Found, find_scans
+from tlseg_jax.preprocess.layouts.layouts import LAYOUTS, Found
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import (
     check_named,
     effective_spec,
+    find_source,
     plan_scans,
     prepare_dataset,
     prepare_shard,
@@ -62,6 +63,12 @@ JOIN = flags.DEFINE_list(
     [],
     "Prepared data sets in --store, two or more: make one of them, --name, that shows the structures of all; of each "
     "scan those count that its own data set marks.",
+)
+FROM_LABELS = flags.DEFINE_bool(
+    "from_labels",
+    False,
+    "The source is whole-head label maps without scans (with FreeSurfer's or Neuromorphometrics' values, for MNI305): "
+    "keep them with all they hold; pre-training draws its images from them.",
 )
 LAYOUT = flags.DEFINE_enum("layout", "auto", LAYOUTS, "How the source is laid out.")
 DESC = flags.DEFINE_string(
@@ -139,6 +146,8 @@ def main() -> None:
     source, root = Path(_needed(SOURCE)), cli.workdir(_needed(STORE), spec.name if DRY_RUN.value else None)
     shard = _shard()
     if spec.kind == "slices":
+        if FROM_LABELS.value:
+            raise InputError(f"--from_labels is of volumes, and {spec.name} is a data set of slices: leave it out.")
         _slices(spec, source, root, shard)
     else:
         _volumes(spec, source, root, shard)
@@ -187,7 +196,7 @@ def _slices(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) ->
 
 def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -> None:
     registration: Literal["auto", "skip"] = "skip" if REGISTRATION.value == "skip" else "auto"
-    settings = PrepareSettings(registration, BIAS_CORRECTION.value, ORDER.value)
+    settings = PrepareSettings(registration, BIAS_CORRECTION.value, ORDER.value, FROM_LABELS.value)
     if DRY_RUN.value:
         _dry_run(spec, source, root, settings, shard)
         return
@@ -209,9 +218,9 @@ def _volumes(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -
         cli.show(summary(store))
 
 
-def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
+def _looked(source: Path, shard: Shard | None, natural: bool, settings: PrepareSettings) -> Found:
     """What is in the source, or in this shard of it."""
-    found = find_scans(source, LAYOUT.value, desc=DESC.value)
+    found = find_source(source, settings, LAYOUT.value, DESC.value)
     if shard is None:
         return found
     scans = sorted(found.scans, key=lambda f: natural_order(f.subject)) if natural else found.scans
@@ -219,10 +228,17 @@ def _looked(source: Path, shard: Shard | None, natural: bool) -> Found:
 
 
 def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSettings, shard: Shard | None) -> None:
-    found, grid = _looked(source, shard, natural=False), spec.volumes
+    found, grid = _looked(source, shard, False, settings), spec.volumes
     cli.show(format_rows(check_source(found, tuple(v for of in spec.label_values for v in of))))
     check_named(found.scans, spec)
     plan = plan_scans(found.scans, spec, settings, root)
+    placed = f"{'x'.join(map(str, grid.dimensions))} voxels ({grid.space})"
+    if settings.from_labels:
+        registered = grid.space == "MNI305" and settings.registration == "auto"
+        print(f"Steps: {'affine by centres of structures, ' if registered else ''}label maps on {placed}.")
+        differ = settings_that_differ(root / spec.name, spec, settings)
+        _print_plan(root / spec.name, len(plan.reused), len(plan.jobs), differ)
+        return
     steps = [
         "affine registration" if grid.space == "MNI305" and settings.registration == "auto" else "",
         "bias field" if settings.bias_correction else "",
@@ -236,7 +252,7 @@ def _dry_run(spec: DatasetSpec, source: Path, root: Path, settings: PrepareSetti
 
 
 def _dry_run_slices(spec: DatasetSpec, source: Path, root: Path, shard: Shard | None) -> None:
-    found, planes = _looked(source, shard, natural=True), spec.planes
+    found, planes = _looked(source, shard, True, PrepareSettings()), spec.planes
     values = () if planes.other_values == "background" else tuple(v for vs in spec.label_values for v in vs)
     rows = check_source(found, values, single_slice=True)
     cli.show(format_rows(sorted(rows, key=lambda r: natural_order(r.subject))))

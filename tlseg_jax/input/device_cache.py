@@ -22,6 +22,8 @@ from tlseg_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.slices import Regions
+    from tlseg_jax.input.synthesis.draw import Synthesis
+    from tlseg_jax.input.synthesis.maps import Maps
     from tlseg_jax.preprocess.store.any_store import AnyStore
     from tlseg_jax.preprocess.store.slice_store import SliceStore
     from tlseg_jax.preprocess.store.store import Store
@@ -51,7 +53,9 @@ class DeviceCache:
         return sum(a.nbytes for a in self.arrays.values())
 
 
-def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room: int) -> DeviceCache:
+def cache_patches(
+    store: "Store", subjects: Sequence[str], box: Box | None, room: int, maps: "Maps | None" = None
+) -> DeviceCache:
     """Patches of volumes: the fixed box of each, or, where patches are drawn, each whole volume.
 
     Whole volumes are continued to the largest one's shape, and at least to the patch's.
@@ -61,40 +65,59 @@ def cache_patches(store: "Store", subjects: Sequence[str], box: Box | None, room
       subjects: who takes part, in the order that "index" counts.
       box: the patch; None where it is drawn.
       room: bytes that the device has for it.
+      maps: those of the store, where it holds no scans.
 
     Returns:
       A cache whose picks are {"index": (batch,) int32, "start": (batch, 3) int32} and whose batches are
-      {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8} and "marked" as `make_batches` has it.
+      {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8} and more as `make_batches` has it.
 
     Raises:
       InputError: the device has no room for it, or an array is damaged.
     """
     size = box.size if box else store.spec.volumes.patch_size
     boxes = [box or _whole(store.grid(s).shape, size) for s in subjects]
-    shape = tuple(max(b.size[i] for b in boxes) for i in range(3))
-    _check_room(store, len(subjects), len(subjects) * math.prod(shape) * IMAGE_AND_LABEL_BYTES, room)
-    images = np.zeros((len(subjects), *shape), np.float16)
+    shape: Shape3 = tuple(max(b.size[i] for b in boxes) for i in range(3))  # type: ignore[assignment]
+    _check_room(store, len(subjects), patch_bytes(boxes, maps), room)
+    kind, name, read = (np.uint8, "classes", maps.classes) if maps else (np.float16, "image", store.image)
+    seen = np.zeros((len(subjects), *(maps.map_box(Box((0, 0, 0), shape)).size if maps else shape)), kind)
     labels = np.zeros((len(subjects), *shape), np.uint8)
     for i, (s, b) in enumerate(zip(subjects, boxes, strict=True)):
-        x, y, z = b.size
-        images[i, :x, :y, :z] = store.image(s, b)
-        labels[i, :x, :y, :z] = store.label(s, b)
+        for all_of, part in ((seen, read(s, b)), (labels, store.label(s, b))):
+            x, y, z = part.shape
+            all_of[i, :x, :y, :z] = part
     first = jnp.asarray(np.array([b.start for b in boxes], np.int32))
-    arrays = {"image": jax.device_put(images), "label": jax.device_put(labels), "first": first}
+    arrays = {name: jax.device_put(seen), "label": jax.device_put(labels), "first": first}
+    if maps:
+        arrays["shares"] = jnp.asarray(np.stack([maps.shares(s) for s in subjects]))
     if store.partial:
         arrays["marked"] = jnp.asarray(np.stack([store.marks(s) for s in subjects]))
-    return DeviceCache(arrays, _GatherPatches(size))
+    return DeviceCache(arrays, _GatherPatches(size, maps.synthesis if maps else None))
+
+
+def patch_bytes(boxes: Sequence[Box], maps: "Maps | None" = None) -> int:
+    """What so many patches take, each in an array of the largest one's shape."""
+    shape = tuple(max(b.size[i] for b in boxes) for i in range(3))
+    each = math.prod(shape) * IMAGE_AND_LABEL_BYTES
+    if maps:
+        each = math.prod(shape) + math.prod(maps.map_box(Box((0, 0, 0), shape)).size)  # type: ignore[arg-type]
+    return len(boxes) * each
 
 
 @dataclasses.dataclass(frozen=True)
 class _GatherPatches:
     size: Shape3
+    synthesis: "Synthesis | None" = None
 
     def __call__(self, arrays: Arrays, picks: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
         del seed, step, first
         start = picks["start"] - arrays["first"][picks["index"]]
-        batch = {k: _cut(arrays[k], picks["index"], start, self.size) for k in ("image", "label")}
-        return batch | ({"marked": arrays["marked"][picks["index"]]} if "marked" in arrays else {})
+        batch = {"label": _cut(arrays["label"], picks["index"], start, self.size)}
+        if self.synthesis:
+            at, sides = start * jnp.asarray(self.synthesis.factor), self.synthesis.map_sides
+            batch["classes"] = _cut(arrays["classes"], picks["index"], at, sides)
+        else:
+            batch["image"] = _cut(arrays["image"], picks["index"], start, self.size)
+        return batch | {k: arrays[k][picks["index"]] for k in ("marked", "shares") if k in arrays}
 
 
 def cache_slices(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.spec import Shape3
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.stream import InputSettings, stream
+from tlseg_jax.input.synthesis.maps import Maps
 from tlseg_jax.preprocess.codes import anywhere
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
@@ -55,18 +56,20 @@ class _PlacePatch(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True)
 class _ReadPatch(grain.transforms.Map):
-    """Where a patch is -> the patch."""
+    """Where a patch is -> the patch, or the map that it is drawn from."""
 
     store: Store
     subjects: tuple[str, ...]
     size: Shape3
+    maps: Maps | None
 
     def map(self, element: Any) -> dict[str, Any]:
         subject = self.subjects[int(element["index"])]
         x, y, z = element["start"].tolist()
         box = Box((x, y, z), self.size)
+        seen = self.maps.sample(subject, box) if self.maps else {"image": self.store.image(subject, box)}
         return {
-            "image": self.store.image(subject, box),
+            **seen,
             "label": self.store.label(subject, box),
             "index": element["index"],
             **({"marked": self.store.marks(subject)} if self.store.partial else {}),
@@ -100,7 +103,13 @@ def training_box(store: Store) -> Box | None:
 
 
 def make_batches(
-    store: Store, subjects: Sequence[str], box: Box | None, settings: InputSettings, *, read: bool = True
+    store: Store,
+    subjects: Sequence[str],
+    box: Box | None,
+    settings: InputSettings,
+    *,
+    maps: Maps | None = None,
+    read: bool = True,
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, each subject once an epoch, reshuffled every epoch.
 
@@ -111,12 +120,14 @@ def make_batches(
       subjects: who takes part.
       box: the patch; None draws a random one of `store.spec.volumes.patch_size` each time.
       settings: batch size, seed, threads and processes.
+      maps: those of the store, where it holds no scans.
       read: whether to read the patches; False tells where they are, of the same patches in the same order.
 
     Returns:
       Iterator of {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8,
       "index": (batch,) int32 into `subjects`} and, where some mark some structures only, "marked": (batch, structures)
-      uint8; without reading, of {"index", "start": (batch, 3) int32,
+      uint8; of label maps "image" is what `draw.draw_batch` takes in its place, "classes" and "shares";
+      without reading, of {"index", "start": (batch, 3) int32,
       each patch's first voxel, negative where it reaches outside}.
 
     Raises:
@@ -132,6 +143,6 @@ def make_batches(
     return stream(
         len(names),
         _PlacePatch(store, names, box, size, _shown(store, names, settings.seed) if balanced else None),
-        _ReadPatch(store, names, size) if read else None,
+        _ReadPatch(store, names, size, maps) if read else None,
         settings,
     )

@@ -126,7 +126,7 @@ def apply_look(look: Look, image: Float[Array, "x y z"]) -> Float[Array, "x y z"
     mean, deviation = image.mean(), image.std()
     grey = remap(look.slopes, _standardise(image) / (2 * REACH) + 0.5)
     # Standardised first: a curve that is nearly flat here would leave the bias field nothing but itself to show.
-    grey = (0.5 + CONTRAST * _standardise(grey)) * jnp.exp(_spread(look.field, image.shape))
+    grey = (0.5 + CONTRAST * _standardise(grey)) * jnp.exp(spread(look.field, image.shape))
     for axis, size in enumerate(image.shape):
         slices = slices_matrix(look.thickness, look.offset, size)
         matrix = jnp.where(look.axis == axis, slices, jnp.eye(size)) @ blur_matrix(look.widths[axis], size)
@@ -178,7 +178,7 @@ def slices_matrix(thickness: Float[Array, ""], offset: Float[Array, ""], size: i
     return (1 - share) * profile(below) + share * profile(below + 1)
 
 
-def _spread(coarse: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+def spread(coarse: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Values at coarse points, smoothly over a volume: Gaussian weights of half the points' distance."""
     for axis, size in enumerate(shape):
         points = coarse.shape[axis]

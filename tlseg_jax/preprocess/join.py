@@ -23,7 +23,7 @@ from tlseg_jax.preprocess.store.kept import check_kept
 from tlseg_jax.preprocess.store.provenance import library_versions, now
 from tlseg_jax.preprocess.store.records import images_of, json_key, writing
 from tlseg_jax.preprocess.store.slice_store import SliceStore, write_slices
-from tlseg_jax.preprocess.store.store import FORMAT, write_subject
+from tlseg_jax.preprocess.store.store import FORMAT, Store, write_subject
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.messages import log
@@ -63,6 +63,9 @@ def join_stores(
     if name in names:
         raise InputError(f"`name={name}` is one of the data sets that are joined: give the joined one another.")
     stores = [open_any_store(store_root / n) for n in names]
+    for store in stores:
+        if isinstance(store, Store):
+            store.check_scans()
     _check_alike(stores)
     spec = joined_spec([s.spec for s in stores], name)
     records, parts = _records(stores, spec)

@@ -34,15 +34,18 @@ class PrepareSettings:
         the spec's space already.
       bias_correction: whether to divide out the bias field.
       order: interpolation of the image, 1 linear or 3 cubic spline.
+      from_labels: whether the source is label maps alone, from which images are drawn in training.
     """
 
     registration: Literal["auto", "skip"] = "auto"
     bias_correction: bool = True
     order: int = 3
+    from_labels: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, with the version of the steps."""
-        return dataclasses.asdict(self) | {"version": VERSION}
+        """Plain values for JSON, with the version of the steps; of scans as they always were."""
+        values = dataclasses.asdict(self) | {"version": VERSION}
+        return values if self.from_labels else {k: v for k, v in values.items() if k != "from_labels"}
 
     @classmethod
     def from_dict(cls, d: Mapping[str, Any]) -> "PrepareSettings":
@@ -146,8 +149,8 @@ def preprocess_scan(
                     f"{name}: nothing of its label is left on the {spec.volumes.space} grid of {_by(grid.shape)} "
                     "voxels: check the label, the orientation in the headers, or choose a smaller `spacing`."
                 )
-        middle = 0.0 if spec.volumes.space == "MNI305" else _middle(scan, head)
-        right = {} if label is None else _shares_right(label, spec, grid, middle)
+        middle = 0.0 if spec.volumes.space == "MNI305" else head_middle(scan, head)
+        right = {} if label is None else shares_right(label, spec, grid, middle)
     mask = None
     with step("strip"):
         if spec.volumes.skull_strip:
@@ -164,12 +167,12 @@ def preprocess_scan(
     return Prepared(image, label, grid, to_world, seconds, details, right)
 
 
-def _middle(scan: Scan, head: NDArray[np.bool_]) -> float:
+def head_middle(scan: Scan, head: NDArray[np.bool_]) -> float:
     """x of the head's centre of mass, in mm of the world: near enough for what lies on one side alone."""
     return float(scan.affine[0, :3] @ [i.mean() for i in np.nonzero(head)] + scan.affine[0, 3])
 
 
-def _shares_right(label: NDArray[np.uint8], spec: DatasetSpec, grid: Grid, middle: float) -> dict[str, float]:
+def shares_right(label: NDArray[np.uint8], spec: DatasetSpec, grid: Grid, middle: float) -> dict[str, float]:
     """Share of each structure's voxels beyond `middle` on x, in mm of the grid's space, which grows to the right."""
     shares = {}
     for i, structure in enumerate(spec.structures):

@@ -8,6 +8,8 @@ from typing import Any
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
+from tlseg_jax.preprocess.layouts.maps import find_maps
+from tlseg_jax.preprocess.map_pipeline import map_factor
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import box_of_labels, check_one_value, split_subjects, without_mirroring
 from tlseg_jax.preprocess.prepare_subject import SubjectJob, origin, prepare_one
@@ -93,8 +95,8 @@ def prepare_dataset(
         maps hold several values and none is named, or the split contradicts itself.
     """
     spec = effective_spec(spec, label_values)
-    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed, mirror)
-    found = find_scans(source, layout, desc=desc)
+    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction, settings), split_seed, mirror)
+    found = find_source(source, settings, layout, desc)
     exclusions = _exclusions(found)
     check_any(len(found.scans), exclusions, source)
     check_named(found.scans, spec)
@@ -143,9 +145,9 @@ def prepare_shard(
       InputError: as `prepare_dataset`; or this shard is at work already, or shards of another number.
     """
     spec = effective_spec(spec, label_values)
-    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction), split_seed, mirror)
+    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction, settings), split_seed, mirror)
     folder = whole.folder
-    found = find_scans(source, layout, desc=desc)
+    found = find_source(source, settings, layout, desc)
     check_any(len(found.scans), _exclusions(found), source)
     check_named(found.scans, spec)
     ours = dataclasses.replace(found, scans=shard.of(found.scans))
@@ -215,6 +217,7 @@ class _Whole:
             "test_fraction": self.test_fraction,
             "split_seed": self.split_seed,
             "patch_box": box.to_dict() if box else None,
+            **({"map_factor": list(map_factor(spec))} if self.settings.from_labels else {}),
             "persons": persons,
             "subjects": {s: records[s] for s in sorted(records)},
             "exclusions": exclusions,
@@ -225,7 +228,19 @@ class _Whole:
         write_json(folder / "manifest.json", manifest)
 
 
-def _fraction(spec: DatasetSpec, test_fraction: float | None) -> float:
+def find_source(source: Path, settings: PrepareSettings, layout: str = "auto", desc: str = "") -> Found:
+    """What a source holds: scans with label maps, or label maps alone. Raises InputError: see `find_scans`."""
+    return find_maps(source, layout, desc) if settings.from_labels else find_scans(source, layout, desc=desc)
+
+
+def _fraction(spec: DatasetSpec, test_fraction: float | None, settings: PrepareSettings) -> float:
+    if settings.from_labels:
+        map_factor(spec)
+        if test_fraction:
+            raise InputError(
+                "A data set of drawn images has nothing to test on: leave `test_fraction` out, and score on scans."
+            )
+        return 0.0
     fraction = spec.volumes.test_fraction if test_fraction is None else test_fraction
     if not 0 <= fraction <= 1:
         raise InputError(f"A test fraction of {fraction} is not usable: give one between 0 and 1.")

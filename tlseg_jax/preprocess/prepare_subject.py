@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.preprocess.codes import UNMARKED, anywhere, mask_of
-from tlseg_jax.preprocess.pipeline import PrepareSettings, needs_registration, preprocess_scan
+from tlseg_jax.preprocess.map_pipeline import PreparedMap, preprocess_map
+from tlseg_jax.preprocess.pipeline import Prepared, PrepareSettings, needs_registration, preprocess_scan
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.planes import digest_of
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
 from tlseg_jax.preprocess.steps import crop, register
 from tlseg_jax.preprocess.store.records import before_arrays, json_key, keep_exclusion, keep_record, read_json_if_any
-from tlseg_jax.preprocess.store.store import write_subject
+from tlseg_jax.preprocess.store.store import write_map, write_subject
 from tlseg_jax.runtime.files import write_json
 
 
@@ -71,8 +72,14 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
     try:
         scan = read_scan(job.files, job.spec.labels)
         read = round(time.perf_counter() - start, 3)
-        known, seconds, details = _registration(job, scan)
-        done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
+        done: Prepared | PreparedMap
+        seconds: dict[str, float] = {}
+        details: dict[str, Any] = {}
+        if job.settings.from_labels:
+            done = preprocess_map(scan, job.spec, job.settings, str(job.files.image))
+        else:
+            known, seconds, details = _registration(job, scan)
+            done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
         assert done.label is not None and scan.label is not None
         shown = anywhere(done.label)
         doubt = no_geometry(job.files.image, scan.affine, scan.image.shape)
@@ -100,12 +107,12 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
             | {"warnings": list(scan.warnings)}
             | ({"doubts": {"have no geometry": doubt}} if doubt else {}),
         }
-        image = done.image.astype(np.float16)
-        if not np.isfinite(image).all():
-            raise ExclusionError(
-                f"{job.files.image} has voxels more than 65,000 standard deviations from the mean: "
-                "remove these outliers."
-            )
+        if isinstance(done, PreparedMap):
+            counts = np.bincount(done.classes.ravel(), minlength=len(done.values))
+            record |= {"class_values": list(done.values), "class_voxels": counts.tolist()}
+            seen: NDArray[Any] = done.classes
+        else:
+            seen = _image(done, job.files.image)
     except ExclusionError as e:
         return keep_exclusion(job, str(e))
     except Exception as e:  # one scan that trips a library must not end the others' work
@@ -114,9 +121,19 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
         )
     start = time.perf_counter()
     before_arrays(job)
-    write_subject(job.folder / "subjects" / f"{job.files.subject}.zarr", image, done.label)
+    write = write_map if job.settings.from_labels else write_subject
+    write(job.folder / "subjects" / f"{job.files.subject}.zarr", seen, done.label)
     record["seconds"]["write"] = round(time.perf_counter() - start, 3)
     return keep_record(job, record)
+
+
+def _image(done: Prepared, path: Path) -> NDArray[np.float16]:
+    image = done.image.astype(np.float16)
+    if not np.isfinite(image).all():
+        raise ExclusionError(
+            f"{path} has voxels more than 65,000 standard deviations from the mean: remove these outliers."
+        )
+    return image
 
 
 def _counts(codes: NDArray[np.uint8], spec: DatasetSpec, of_one: float) -> dict[str, float]:

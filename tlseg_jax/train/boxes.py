@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.train.job_settings import JobSettings, Length
@@ -27,11 +26,13 @@ class Boxes:
     def __init__(self, store: Store, job: JobSettings) -> None:
         """Take `store` for a run of `job`. Raises InputError: it has no patch to train on."""
         from tlseg_jax.input.patches import training_box
+        from tlseg_jax.input.synthesis.maps import Maps
 
         self.store, self.job, self.box = store, job, training_box(store)
         self.sides = self.box.size if self.box else store.spec.volumes.patch_size
         self.channels: tuple[int, ...] = ()
         self.random_patch = self.box is None
+        self.maps = Maps(store, self.sides) if store.map_factor else None
 
     def length(self, subjects: Sequence[str]) -> Length:
         """See `Sampler`."""
@@ -45,7 +46,7 @@ class Boxes:
         return {
             "data": f"{self.store.where} ({spec.shown}, {spec.volumes.space} space)",
             "patch": f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}"),
-        }
+        } | ({"images": "drawn from label maps at each step, in place of augmentation"} if self.maps else {})
 
     def batches(
         self, subjects: Sequence[str], settings: "InputSettings", *, read: bool = True
@@ -53,18 +54,19 @@ class Boxes:
         """See `Sampler`."""
         from tlseg_jax.input.patches import make_batches
 
-        return make_batches(self.store, subjects, self.box, settings, read=read)
+        return make_batches(self.store, subjects, self.box, settings, maps=self.maps, read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
         """See `Sampler`: the patches, or the volumes that they are drawn from."""
         from tlseg_jax.input.device_cache import cache_patches
 
-        return cache_patches(self.store, subjects, self.box, room)
+        return cache_patches(self.store, subjects, self.box, room, self.maps)
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
         """See `Sampler`."""
-        sides = [self.box.size if self.box else self.store.grid(s).shape for s in subjects]
-        return len(subjects) * int(np.prod(np.max(sides, axis=0))) * 3
+        from tlseg_jax.input.device_cache import patch_bytes
+
+        return patch_bytes([self.box or Box((0, 0, 0), self.store.grid(s).shape) for s in subjects], self.maps)
 
     def rows(self, subjects: Sequence[str], changes: Augmentation) -> int:
         """See `Sampler`."""

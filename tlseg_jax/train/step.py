@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 
 from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.input.augment import Augmentation, augment_batch, marks_in_mirror
+from tlseg_jax.input.synthesis.draw import Synthesis, draw_batch
 from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.models.lowering.conv import Lowering, choose_lowering
 from tlseg_jax.models.remat import Remat
@@ -32,11 +33,13 @@ Objective = Callable[..., jax.Array]
 """(logits, target) -> a scalar; where the batch is divided over an axis of devices (logits, target, axis=...)."""
 
 
-def batch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa: B008 - frozen
+def batch_inputs(augmentation: Augmentation = Augmentation(), synthesis: Synthesis | None = None) -> Inputs:  # noqa: B008 - frozen
     """Inputs from {"image": (batch, *sides) or, of slices, (batch, x, y, channels), "label": (batch, *sides)}.
 
     The target is the label, int32, or, where the batch has "marked" (batch, structures) or "region" (batch, *sides), a
     dict of it and these.
+
+    Of {"classes", "shares", "label"} image and label are drawn (`input.synthesis.draw`) before they are augmented.
 
     Of {"features": ..., "label"} (`input.feature_cache`) both are taken as they are: they are of augmented samples.
     """
@@ -44,7 +47,10 @@ def batch_inputs(augmentation: Augmentation = Augmentation()) -> Inputs:  # noqa
     def inputs(batch: Batch, step: jax.Array, seed: Any, first: Any = 0) -> tuple[Any, Any]:
         image, label = batch.get("features"), jnp.asarray(batch["label"])
         if image is None:
-            image = jnp.asarray(batch["image"], jnp.float32)
+            if synthesis is None:
+                image = jnp.asarray(batch["image"], jnp.float32)
+            else:
+                image, label = draw_batch(batch["classes"], batch["shares"], seed, step, synthesis, first)
             if "marked" in batch:
                 marked = jnp.asarray(batch["marked"])
                 batch = batch | {"marked": marks_in_mirror(marked, label.shape[1:], seed, step, augmentation, first)}

@@ -99,6 +99,7 @@ class TaskData:
       store: the data set.
       job: the run's settings.
       sampler: what a sample is.
+      synthesis: how samples are drawn from label maps; None: they are read.
     """
 
     def __init__(self, store: AnyStore, job: JobSettings, pretrained: Pretrained | None = None) -> None:
@@ -131,10 +132,15 @@ class TaskData:
                 raise InputError(
                     f"`loss={job.recipe.loss}` of volumes needs labels that show a {LIVER}: choose another."
                 )
+        maps = self.sampler.maps if isinstance(self.sampler, Boxes) else None
+        self.synthesis = maps.synthesis if maps else None
+        if maps and job.validation:
+            maps.store.check_scans()
+        # A drawn sample has been through what the default recipe does, and more.
         self.augmentation = augmentation_for(
             spec,
-            intensity=job.recipe.intensity_augmentation,
-            affine=job.recipe.affine_strength * job.recipe.affine_augmentation,
+            intensity=job.recipe.intensity_augmentation and not maps,
+            affine=0.0 if maps else job.recipe.affine_strength * job.recipe.affine_augmentation,
             elastic=job.recipe.elastic_augmentation,
             randomise=job.recipe.randomisation,
         )
@@ -163,14 +169,22 @@ class TaskData:
 
     def inputs(self) -> Inputs:
         """The augmentation of the data set, plus ours where the recipe says so."""
-        return batch_inputs(self.augmentation)
+        return batch_inputs(self.augmentation, self.synthesis)
 
     def program_key(self) -> Hashable:
         """All that `loss` and `inputs` depend on besides the network and the recipe."""
         spec, sampler = self.store.spec, self.sampler
         # Names change the program of a loss that goes by one alone.
         shown = spec.structures if self.job.recipe.loss in RESTRICTED else len(spec.structures)
-        return (sampler.sides, self.augmentation, shown, spec.exclusive, self.store.partial, sampler.regions)
+        return (
+            sampler.sides,
+            self.augmentation,
+            self.synthesis,
+            shown,
+            spec.exclusive,
+            self.store.partial,
+            sampler.regions,
+        )
 
     def batches(self, subjects: Sequence[str], *, read: bool = True) -> "grain.DatasetIterator":
         """The endless stream of training batches, or, without reading, of where their samples are."""
@@ -201,6 +215,8 @@ class TaskData:
         """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
         from tlseg_jax.input.feature_cache import why_no_features
 
+        if self.synthesis:
+            return "Features cannot be kept, as each step draws its images anew from label maps."
         return why_no_features(
             levels,
             self.job.frozen_bn,
@@ -231,10 +247,12 @@ class TaskData:
         """Shapes and types of a batch."""
         count = self.job.recipe.batch_size
         shape = (count, *self.sampler.sides)
-        shapes = {
-            "image": jax.ShapeDtypeStruct((*shape, *self.sampler.channels), np.float16),
-            "label": jax.ShapeDtypeStruct(shape, np.uint8),
-        }
+        shapes = {"label": jax.ShapeDtypeStruct(shape, np.uint8)}
+        if of := self.synthesis:
+            shapes["classes"] = jax.ShapeDtypeStruct((count, *of.map_sides), np.uint8)
+            shapes["shares"] = jax.ShapeDtypeStruct((count, len(of.table.values)), np.float32)
+        else:
+            shapes["image"] = jax.ShapeDtypeStruct((*shape, *self.sampler.channels), np.float16)
         if self.store.partial:
             shapes["marked"] = jax.ShapeDtypeStruct((count, len(self.store.spec.structures)), np.uint8)
         if self.sampler.regions:

@@ -82,6 +82,12 @@ def lists_in(source: Path) -> list[Path]:
     return lists
 
 
+def lists_without(source: Path, column: str) -> bool:
+    """Whether a source is a list, or a folder with lists, and none has this column."""
+    lists = lists_in(source) if source.is_dir() else [source] if source.suffix.lower() in LISTS else []
+    return bool(lists) and all(column not in _read(path)[0] for path in lists)
+
+
 def _may_be_list(path: Path) -> bool:
     """Whether a file that cannot be read as CSV names subjects and images, or cannot be opened at all."""
     try:

@@ -3,6 +3,7 @@
     STORE/hdt_c/manifest.json
     STORE/hdt_c/subjects/sub-01.zarr/image      (x, y, z) float16, z-scored
     STORE/hdt_c/subjects/sub-01.zarr/label      (x, y, z) uint8, codes of the structures (`preprocess.codes`)
+    STORE/hdt_c/subjects/seg_01.zarr/classes    of a label map in place of an image: see `map_pipeline`
 
 Any Zarr v3 reader opens it. Chunks carry crc32c checksums, so a flipped bit is found on reading.
 """
@@ -121,6 +122,11 @@ def write_subject(path: Path, image: Shaped[np.ndarray, "x y z"], label: Shaped[
       label: stored as uint8.
     """
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, (CHUNK,) * 3, ("x", "y", "z"))
+
+
+def write_map(path: Path, classes: UInt8[np.ndarray, "i j k"], label: UInt8[np.ndarray, "x y z"]) -> None:
+    """As `write_subject`, of a label map: with its classes, which may be finer, in place of an image."""
+    write_arrays(path, {"classes": (classes, "uint8"), "label": (label, "uint8")}, (CHUNK,) * 3, ("x", "y", "z"))
 
 
 class BaseStore:
@@ -251,6 +257,10 @@ class Store(BaseStore):
 
     kind = "volumes"
 
+    def subjects(self, split: str | None = None) -> tuple[str, ...]:
+        """As of any store; of label maps none is for test: those of persons who are, elsewhere, take no part."""
+        return () if split == "test" and self.map_factor else super().subjects(split)
+
     def grid(self, subject: str) -> Grid:
         """The voxel grid that this subject's arrays are on."""
         r = self.record(subject)
@@ -307,10 +317,34 @@ class Store(BaseStore):
         except ValueError as e:
             raise self._damaged(subject, e) from None
         moved = Box(tuple(a - b for a, b in zip(box.start, lo, strict=True)), box.size)  # type: ignore[arg-type]
-        return crop_or_pad(part, moved, "edge" if name == "image" else "constant")
+        return crop_or_pad(part, moved, "constant" if name == "label" else "edge")
+
+    @property
+    def map_factor(self) -> tuple[int, int, int] | None:
+        """Voxels of the label maps to one of the grid on each axis; None where there are scans."""
+        factor = self.manifest.get("map_factor")
+        return tuple(factor) if factor else None
+
+    def check_scans(self) -> None:
+        """Raise InputError where there are label maps alone."""
+        if self.map_factor:
+            raise InputError(
+                f"{self.where} holds label maps and no scans (`from_labels`): pre-train on it, and name a data set of "
+                "scans to fine-tune, validate, score or join."
+            )
+
+    def classes(self, subject: str, box: Box | None = None) -> UInt8[np.ndarray, "i j k"]:
+        """A label map with all that it holds, as places in the record's "class_values".
+
+        Args:
+          subject: whose.
+          box: in voxels of the map; one that reaches outside repeats the map's border.
+        """
+        return self._read(subject, "classes", box)
 
     def image(self, subject: str, box: Box | None = None) -> Float16[np.ndarray, "x y z"]:
-        """A scan; a box reaching outside repeats the volume's border."""
+        """A scan; a box reaching outside repeats the volume's border. Raises InputError: see `check_scans`."""
+        self.check_scans()
         return self._read(subject, "image", box)
 
     def label(self, subject: str, box: Box | None = None) -> UInt8[np.ndarray, "x y z"]:

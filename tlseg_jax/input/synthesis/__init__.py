@@ -1,0 +1,1 @@
+"""Images drawn from label maps, with their labels, inside the training step (`draw`)."""
