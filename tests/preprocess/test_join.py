@@ -51,6 +51,8 @@ def test_other_persons_keep_their_scans_and_mark_what_they_marked(tmp_path: Path
             assert joined.marked(new) == store.spec.structures
             assert joined.label_ml(new, joined.marked(new)[0]) == store.label_ml(subject, store.spec.structures[0])
     assert joined.partial and len(set(joined.persons.values())) == 8
+    # Balls are about voxel 10 and cubes about 15: the patch is about both, whoever has more scans.
+    assert joined.patch_box and joined.patch_box.start[0] + 7.5 == pytest.approx(12.5, abs=0.5)
 
 
 def test_training_and_scores_know_who_marked_what(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.splits import assign_splits
 from tlseg_jax.datasets.structures import mirrored
@@ -67,8 +69,7 @@ def box_of_labels(
     train = [s for s in sorted(records) if records[s]["split"] == "train"]
     if not train:
         return None, []
-    centres = [tuple(records[s]["centre_of_mass"]) for s in train]
-    box = crop.patch_box(centres, spec.volumes.patch_size, spec.volumes.dimensions)
+    box = crop.patch_box(_centres([records[s] for s in train]), spec.volumes.patch_size, spec.volumes.dimensions)
     if spec.volumes.random_patch:
         return box, []  # patches come from everywhere: nothing has to fit into one
     lost = {}
@@ -77,6 +78,21 @@ def box_of_labels(
             label = anywhere(open_array(folder / "subjects" / f"{s}.zarr", "label").read().result())
             lost[s] = (crop.lost_voxels(label, box), int(label.sum()))
     return box, [crop.box_warning(lost, spec.volumes.patch_size)] if lost else []
+
+
+def _centres(records: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Where labels lie: each one's centre of mass; of label maps that mark different structures the middle of all.
+
+    That is of the mean boxes of those that mark the same: the centres alone would leave out whose structure is small.
+    """
+    boxes: dict[tuple[str, ...], list[Box]] = {}
+    for r in records:
+        boxes.setdefault(tuple(sorted(r.get("marked", ()))), []).append(Box.from_dict(r["label_box"]))
+    if len(boxes) < 2:
+        return [tuple(r["centre_of_mass"]) for r in records]
+    low = np.min([np.mean([b.start for b in of], 0) for of in boxes.values()], 0)
+    high = np.max([np.mean([b.stop for b in of], 0) for of in boxes.values()], 0)
+    return [tuple((low + high - 1) / 2)]
 
 
 def check_one_value(records: Mapping[str, dict[str, Any]], spec: DatasetSpec) -> None:
