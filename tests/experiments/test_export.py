@@ -77,6 +77,7 @@ def expected(run: Path, scan: Path) -> np.ndarray:
         Box.from_dict(d["patch_box"]),
         PrepareSettings.from_dict(d["prepare"]),
         model.predictor(),
+        smallest=d["smallest_pieces"],
     )
     assert 0 < found.label.sum() < SIDE**3
     return found.label > 0
