@@ -103,3 +103,10 @@ def test_a_toml_file_says_the_same(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('base = "hdt_v"\nname = "mine"\n[structures]\ncaudate_left = [37]\ncaudate_right = [36]\n')
     assert get_spec(str(path)).label_values == ((37,), (36,))
+
+
+def test_a_table_takes_the_place_of_the_structures_of_its_base_in_slices_too(tmp_path: Path) -> None:
+    path = tmp_path / "organs.toml"
+    path.write_text('base = "mri_artery"\nname = "organs"\nexclusive = true\n[structures]\nliver = [1]\nspleen = [4]\n')
+    spec = get_spec(str(path))
+    assert spec.structures == ("liver", "spleen") and spec.label_values == ((1,), (4,)) and spec.kind == "slices"
