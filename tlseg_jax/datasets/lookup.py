@@ -79,7 +79,7 @@ def spec_from_dict(values: Mapping[str, Any], where: str, above: tuple[Path, ...
             raise InputError(
                 f"{where}: base = {base!r} is a data set of {of_base.kind}, not of {kind}: start from another data set."
             )
-        # A structure of volumes that is named takes the place of the base's, with its values; so does any table of them.
+        # A structure of volumes that is named takes the base's place, with its values; so does any table of them.
         of_volumes = kind == "volumes" and {"structure", "structures"} & given.keys()
         named = of_volumes or isinstance(given.get("structures"), dict)
         replaced = ("kind", "structures", "label_values") if named else ("kind",)
