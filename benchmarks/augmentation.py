@@ -37,21 +37,25 @@ FORMS: Mapping[str, Augmentation] = {
 }
 
 
+def _by_step(function: Callable[..., object], *given: jax.Array) -> Callable[[], object]:
+    """A compiled function of `given` and the number of a step, which goes up with each call."""
+    program, step = jax.jit(function), 0
+
+    def run() -> object:
+        nonlocal step
+        step += 1
+        return jax.block_until_ready(program(*given, jnp.int32(step)))
+
+    return run
+
+
 def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
     """The forms at one size, in turn with the training step."""
     built = assemble(size.network, dtype=dtype, shape=size.shape, batch=size.batch)
     image, label = built.batch["image"].astype(jnp.float32), built.batch["label"]
 
     def form(augmentation: Augmentation) -> Callable[[], object]:
-        program = jax.jit(lambda image, label, step: augment_batch(image, label, 0, step, augmentation))
-        step = 0
-
-        def run() -> object:
-            nonlocal step
-            step += 1
-            return jax.block_until_ready(program(image, label, jnp.int32(step)))
-
-        return run
+        return _by_step(lambda image, label, step: augment_batch(image, label, 0, step, augmentation), image, label)
 
     def drawn() -> Callable[[], object]:
         maps = Synthesis(
@@ -62,15 +66,7 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
         for axis, side in enumerate(maps.map_sides, 1):
             blocks = jax.lax.slice_in_dim(jnp.repeat(blocks.astype(jnp.uint8), 8, axis), 0, side, axis=axis)
         shares = jnp.full((size.batch, count), 1 / count)
-        program = jax.jit(lambda classes, shares, step: draw_batch(classes, shares, 0, step, maps))
-        step = 0
-
-        def run() -> object:
-            nonlocal step
-            step += 1
-            return jax.block_until_ready(program(blocks, shares, jnp.int32(step)))
-
-        return run
+        return _by_step(lambda classes, shares, step: draw_batch(classes, shares, 0, step, maps), blocks, shares)
 
     programs = {"step": runner(built)} | {name: form(augmentation) for name, augmentation in FORMS.items()}
     if len(size.shape) == 3:

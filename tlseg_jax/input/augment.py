@@ -62,10 +62,14 @@ def sample_key(seed: WholeNumber, step: WholeNumber, sample: WholeNumber) -> Key
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), sample)
 
 
+def sample_keys(seed: WholeNumber, step: WholeNumber, batch: int, first: WholeNumber = 0) -> Key[Array, " {batch}"]:
+    """Those of a batch; `first` is the place of its first sample in the whole batch, where it is a part of one."""
+    return jax.vmap(lambda i: sample_key(seed, step, i))(first + jnp.arange(batch))
+
+
 def mirrors(seed: WholeNumber, step: WholeNumber, batch: int, first: WholeNumber = 0) -> Bool[Array, " {batch}"]:
     """Which samples of a step `augment_batch` mirrors, where it mirrors at all."""
-    samples = first + jnp.arange(batch)
-    return jax.vmap(lambda i: _mirrored(jax.random.split(sample_key(seed, step, i), 4)[0]))(samples)
+    return jax.vmap(lambda k: _mirrored(jax.random.split(k, 4)[0]))(sample_keys(seed, step, batch, first))
 
 
 def marks_in_mirror(
@@ -91,11 +95,11 @@ def marks_in_mirror(
     if not augmentation.partners or not (augmentation.flip_left_right or augmentation.random_rotations):
         return marked
 
-    def odd(i: jax.Array) -> jax.Array:
-        flip, turn, *_ = jax.random.split(sample_key(seed, step, i), 4)
+    def odd(key: jax.Array) -> jax.Array:
+        flip, turn, *_ = jax.random.split(key, 4)
         return _turned(turn, sides)[3] if augmentation.random_rotations else _mirrored(flip)
 
-    mirror = jax.vmap(odd)(first + jnp.arange(marked.shape[0]))
+    mirror = jax.vmap(odd)(sample_keys(seed, step, marked.shape[0], first))
     return jnp.where(mirror[:, None], marked[:, jnp.asarray(augmentation.partners)], marked)
 
 
@@ -121,7 +125,7 @@ def augment_batch(
       augmentation: what to do.
       first: place of the first sample in the whole batch, where this is a part of one.
     """
-    keys = jax.vmap(lambda i: sample_key(seed, step, i))(first + jnp.arange(image.shape[0]))
+    keys = sample_keys(seed, step, image.shape[0], first)
     return jax.vmap(lambda k, i, t: augment(k, i, t, augmentation))(keys, image, label)
 
 
@@ -202,25 +206,29 @@ def _displacements(key: jax.Array, sides: tuple[int, ...], elastic: float) -> ja
     return jax.image.resize(drawn, (len(sides), *sides), "cubic").reshape(len(sides), -1)
 
 
+def rotation(angles: Float[Array, "3"]) -> Float[Array, "3 3"]:
+    """The rotation about z, then y, then x by these angles, in radians."""
+    (cx, cy, cz), (sx, sy, sz) = jnp.cos(angles), jnp.sin(angles)
+    one, zero = jnp.ones(()), jnp.zeros(())
+
+    def rows(*r: tuple[jax.Array, ...]) -> jax.Array:
+        return jnp.stack([jnp.stack(i) for i in r])
+
+    return (
+        rows((one, zero, zero), (zero, cx, -sx), (zero, sx, cx))
+        @ rows((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
+        @ rows((cz, -sz, zero), (sz, cz, zero), (zero, zero, one))
+    )
+
+
 def _warp(
     key: jax.Array, image: jax.Array, label: jax.Array, mirror: jax.Array | None, augmentation: Augmentation
 ) -> tuple[jax.Array, jax.Array]:
     """A random warp of a patch, or of its mirror image along x, which costs no pass of its own here."""
     strength = augmentation.affine
     angles, scales, shifts = jax.random.split(key, 3)
-    ax, ay, az = jax.random.uniform(angles, (3,), minval=-1, maxval=1) * jnp.deg2rad(10.0 * strength)
-    one, zero = jnp.ones(()), jnp.zeros(())
-
-    def rows(*r: tuple[jax.Array, ...]) -> jax.Array:
-        return jnp.stack([jnp.stack(i) for i in r])
-
-    cx, sx, cy, sy, cz, sz = jnp.cos(ax), jnp.sin(ax), jnp.cos(ay), jnp.sin(ay), jnp.cos(az), jnp.sin(az)
-    rotation = (
-        rows((one, zero, zero), (zero, cx, -sx), (zero, sx, cx))
-        @ rows((cy, zero, sy), (zero, one, zero), (-sy, zero, cy))
-        @ rows((cz, -sz, zero), (sz, cz, zero), (zero, zero, one))
-    )
-    matrix = rotation * jax.random.uniform(scales, (3,), minval=1 - 0.1 * strength, maxval=1 + 0.1 * strength)
+    turned = rotation(jax.random.uniform(angles, (3,), minval=-1, maxval=1) * jnp.deg2rad(10.0 * strength))
+    matrix = turned * jax.random.uniform(scales, (3,), minval=1 - 0.1 * strength, maxval=1 + 0.1 * strength)
     # In a plane it is the part of the turn that does not leave it.
     axes = label.ndim
     matrix = matrix[:axes, :axes]

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tlseg_jax.datasets.label_names import LABEL_NAMES, table_of
 from tlseg_jax.datasets.structures import Labels
+from tlseg_jax.preprocess.codes import UNMARKED
 
 OUTSIDE = 500
 """FreeSurfer's values above this are parts of the head outside the brain, in the maps that SynthSeg was trained on."""
@@ -124,7 +125,7 @@ def _code(value: int, labels: Labels) -> int:
     if value == 0:
         return 0
     if value == labels.unmarked:
-        return 255
+        return UNMARKED
     there = [i for i, of in enumerate(labels.values) if value in of or "all" in of]
     if labels.exclusive:
         return there[-1] + 1 if there else 0

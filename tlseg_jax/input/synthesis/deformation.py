@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Integer, Key
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import Shape3, Spacing3
+from tlseg_jax.input.augment import rotation
 
 CELL = 4
 """Voxels between the points where places are computed; between them they are interpolated linearly."""
@@ -69,13 +70,8 @@ def points_of(side: int) -> int:
 
 def _matrix(u: jax.Array) -> jax.Array:
     """(3, 3): rotation, stretch and shear, by twelve numbers from -1 to 1."""
-    ax, ay, az = u[:3] * jnp.deg2rad(DEGREES)
-    cx, sx, cy, sy, cz, sz = jnp.cos(ax), jnp.sin(ax), jnp.cos(ay), jnp.sin(ay), jnp.cos(az), jnp.sin(az)
-    x = jnp.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    y = jnp.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    z = jnp.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
     shear = jnp.eye(3).at[jnp.array([0, 0, 1, 1, 2, 2]), jnp.array([1, 2, 0, 2, 0, 1])].set(u[6:] * SHEAR)
-    return x @ y @ z @ (shear * (1 + STRETCH * u[3:6]))
+    return rotation(u[:3] * jnp.deg2rad(DEGREES)) @ (shear * (1 + STRETCH * u[3:6]))
 
 
 def spline_matrix(points: int, step: float, knots: int) -> NDArray[np.float32]:

@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
 from tlseg_jax.datasets.spec import Normalise, Shape3, Spacing3
-from tlseg_jax.input.augment import WholeNumber, sample_key
+from tlseg_jax.input.augment import WholeNumber, sample_keys
 from tlseg_jax.input.synthesis import atrophy, deformation, scanner
 from tlseg_jax.input.synthesis.classes import ClassTable
 from tlseg_jax.input.synthesis.intensities import grey_values
+from tlseg_jax.preprocess.codes import UNMARKED
 
 _KEY = 0x5EED
 """Apart from the keys that augmentation makes of the same sample's."""
@@ -89,7 +90,7 @@ def draw_batch(
     Returns:
       z-scored images and codes (`preprocess.codes`).
     """
-    keys = jax.vmap(lambda i: sample_key(seed, step, i))(first + jnp.arange(classes.shape[0]))
+    keys = sample_keys(seed, step, classes.shape[0], first)
     return jax.vmap(lambda k, c, s: draw(jax.random.fold_in(k, _KEY), c, s, synthesis))(keys, classes, shares)
 
 
@@ -161,7 +162,7 @@ def codes_of(moved: Integer[Array, "a b c"], synthesis: Synthesis) -> Integer[Ar
         return sum(m.astype(jnp.uint8) << i for i, m in enumerate(masks))  # type: ignore[return-value]
     filled = averaged(codes > 0, shape) >= 0.5
     best = most = jnp.zeros(filled.shape)
-    for code in (*range(1, count + 1), *((255,) if 255 in synthesis.table.codes else ())):
+    for code in (*range(1, count + 1), *((UNMARKED,) if UNMARKED in synthesis.table.codes else ())):
         share = averaged(codes == code, shape)
         best = jnp.where(share > most, code, best)
         most = jnp.maximum(most, share)
