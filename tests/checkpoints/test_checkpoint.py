@@ -138,8 +138,12 @@ def test_a_damaged_newest_is_moved_aside_and_the_one_before_used(
     save(tmp_path, description, [1, 2, 3])
     harm(main_file(tmp_path / "checkpoints" / "3", part))
     left = contents(tmp_path / "checkpoints" / "3")
-    if part in ("state", "description"):  # of the others a model needs little or nothing
-        assert load_model(tmp_path).step == 2
+    model = load_model(tmp_path)
+    if part == "description" or (part, harm) == ("state", Path.unlink):
+        assert model.step == 2
+    # Orbax writes arrays in no fixed order: a cut may leave the parameters whole, and a model needs nothing else.
+    assert model.step in (2, 3)
+    assert_same_bits(model.params, state_of(model.step).params)
     state, position, (said,) = restore(tmp_path)
     assert_same_bits(state, state_of(2))
     assert position.at == 20
