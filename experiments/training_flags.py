@@ -11,6 +11,8 @@ RECIPE = flags.define(
     only=(
         "loss",
         "learning_rate",
+        "optimiser",
+        "momentum",
         "epsilon",
         "epsilon_hat",
         "schedule",

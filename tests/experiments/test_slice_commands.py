@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 REPO = Path(__file__).resolve().parents[2]
-RUN = "lits-to-mri_artery-all-seed0"
+RUN = "lits-to-mri_artery-all-paper-seed0"
 # Two steps of the usual batch are one epoch of the two training volumes.
 SMALL = ("--cohort_train=2", "--cohort_test=1", "--steps=2", "--pretrain_steps=2")
-FINETUNE = ("experiments.finetune", "--pretask=lits", "--task=mri_artery", *SMALL)
+FINETUNE = ("experiments.finetune", "--pretask=lits", "--task=mri_artery", "--recipe=paper", *SMALL)
 SWEEP = ("experiments.sweep", "--study=liver", "--seeds=1", "--n=all", *SMALL)
 
 
@@ -62,7 +62,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_run_folders_are_whole(workdir: Path) -> None:
-    run, before = workdir / "finetune" / RUN, workdir / "pretrain" / "lits-seed0"
+    run, before = workdir / "finetune" / RUN, workdir / "pretrain" / "lits-paper-seed0"
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["task"], summary["pretask"], summary["n"], summary["seed"]) == ("mri_artery", "lits", 2, 0)
     assert (summary["network"], summary["freeze"], summary["synthetic"]) == ("unet2d", "first_two", True)
@@ -116,7 +116,7 @@ def test_predict_writes_a_label_map_in_the_scan_s_space(workdir: Path, tmp_path:
 
 @pytest.mark.slow
 def test_evaluate_adds_test_sets(workdir: Path) -> None:
-    run = workdir / "pretrain" / "lits-seed0"
+    run = workdir / "pretrain" / "lits-paper-seed0"
     evaluate = ("experiments.evaluate", f"--run={run}", "--dataset=mri_artery", f"--store={workdir / 'store'}")
     said = command(workdir, *evaluate)
     assert "mri_artery_tumour" in said and "mean nothing for patients" in said

@@ -29,8 +29,9 @@ def job(spec: DatasetSpec, phase: Phase = "finetune", training: Training = Train
     return make_job(DRAWN, spec, phase, dataclasses.replace(training, recipe_values=values))
 
 
-def test_the_report_s_settings_are_usual_for_slices() -> None:
-    before, after = job(CT, "pretrain"), job(MRI)
+def test_the_report_s_settings_are_the_paper_recipe_of_slices() -> None:
+    training = Training(recipe="paper")
+    before, after = job(CT, "pretrain", training), job(MRI, training=training)
     assert (before.recipe.learning_rate, before.recipe.batch_size, before.epochs) == (1e-4, 10, 5)
     assert (after.recipe.learning_rate, after.recipe.batch_size, after.epochs) == (5e-4, 18, 8)
     for made in (before, after):
@@ -45,6 +46,11 @@ def test_volumes_have_a_network_a_recipe_and_a_length_of_their_own() -> None:
     made = job(HEADS)
     assert (made.network.name, made.network.dimensions, made.recipe.batch_size) == ("unet_fast", 3, 2)
     assert made.steps == COHORT_STEPS["finetune"]
+    assert (job(MRI).network.name, job(MRI).freeze, job(MRI).recipe.loss) == (
+        "unet2d_fast",
+        "none",
+        "cross_entropy_dice",
+    )
     assert (made.epochs, made.watch_every) == (0, 0)
     assert make_job(STORE, HEADS, "pretrain", Training()).steps == made.recipe.pretrain_steps
     assert job(HEADS, training=Training(recipe="paper")).network.name == "switch8x2"
@@ -102,11 +108,11 @@ def test_tiles_are_refused_of_slices() -> None:
         (
             MRI,
             {"network": "switch32"},
-            "switch32 is 3D and mri_artery is a data set of slices: choose `network=unet2d`",
+            "switch32 is 3D and mri_artery is a data set of slices: choose `network=unet2d_fast`",
         ),
         (HEADS, {"network": "unet2d"}, "unet2d is 2D and hdt_c is a data set of volumes: choose `network=unet_fast`"),
         (HEADS, {"network": "unet9"}, "no network named 'unet9'"),
-        (MRI, {"recipe": "paper"}, "no recipe for slices named 'paper'"),
+        (MRI, {"recipe": "report"}, "no recipe for slices named 'report'"),
         (HEADS, {"recipe": "report"}, "no recipe named 'report'"),
         (MRI, {"n": 0}, "`n=0` labelled scans is not usable"),
         (MRI, {"recipe_values": {"learning_rte": 1.0}}, "changes 'learning_rte', which no recipe has"),
@@ -123,7 +129,7 @@ def test_what_does_not_fit_is_one_sentence(spec: DatasetSpec, change: dict[str, 
     ("spec", "training", "name"),
     [
         (MRI, Training(), "a-all-seed0"),
-        (MRI, Training(network="unet2d", recipe="default", sampling="all", slice_channels=1), "a-all-seed0"),
+        (MRI, Training(network="unet2d_fast", recipe="default", sampling="all", slice_channels=1), "a-all-seed0"),
         (HEADS, Training(network="unet_fast", recipe_values={"accumulate": 1}), "a-all-seed0"),
         (HEADS, Training(recipe_values={"accumulate": 2}), "a-all-accumulate2-seed0"),
         (HEADS, Training(network="switch32", recipe="paper", seed=4), "a-all-switch32-paper-seed4"),
@@ -161,7 +167,7 @@ def test_a_pre_training_is_on_all_scans_and_without_what_is_for_the_target() -> 
 
 
 def test_of_slices_rate_and_batch_are_the_target_s_and_a_pre_training_has_its_own() -> None:
-    training = Training(recipe_values={"learning_rate": 0.3, "batch_size": 4, "loss": "dice"})
+    training = Training(recipe="paper", recipe_values={"learning_rate": 0.3, "batch_size": 4, "loss": "dice"})
     first = make_pretrain_job(DRAWN, CT, training, Missing(pretrain_epochs=2))
     assert (first.recipe.learning_rate, first.recipe.batch_size, first.recipe.loss) == (1e-4, 10, "dice")
     assert first.epochs == 2

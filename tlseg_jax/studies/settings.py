@@ -20,9 +20,9 @@ class Training:
     Attributes:
       n: labelled scans to train on; not given, or all: all of the training set.
       seed: of the parameters, the order, the augmentation and the choice of scans.
-      network: name of the network; not given: unet_fast for volumes (with recipe=paper switch8x2), unet2d for
-        slices.
-      recipe: how to train: default, or paper (the brain paper's setting to the letter).
+      network: name of the network; not given: unet_fast for volumes and unet2d_fast for slices; with recipe=paper
+        switch8x2 and unet2d.
+      recipe: how to train: default, or paper (the setting of the brain paper, of slices the liver report's).
       recipe_values: field of `Recipe` -> value in place of the recipe's.
       precision: of the activations; parameters and statistics stay float32. bfloat16 halves their memory.
       steps: the most training steps; not given: the recipe's.
@@ -63,8 +63,8 @@ class Start:
     """What becomes of a pre-trained start.
 
     Attributes:
-      freeze: what keeps its pre-trained values; not given: nothing for volumes (with recipe=paper the
-        encoder), first_two (levels) for slices.
+      freeze: what keeps its pre-trained values; not given: nothing; with recipe=paper the encoder
+        of volumes and the first_two levels of slices.
       frozen_bn: how frozen batch norms normalise: running averages, or the batch.
       head: what becomes of the pre-trained head.
     """

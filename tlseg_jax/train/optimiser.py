@@ -1,4 +1,4 @@
-"""Adam in both conventions of epsilon, learning-rate schedules, and the frozen part left alone."""
+"""Adam in both conventions of epsilon, Muon, learning-rate schedules, and the frozen part left alone."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.l2sp import pull_to_start
-from tlseg_jax.train.recipes import Recipe
+from tlseg_jax.train.recipes import OPTIMISERS, Recipe
 from tlseg_jax.transfer.stages import GROUPS, UNFREEZING, first_steps, label_groups
 
 
@@ -48,6 +49,37 @@ def scale_by_adam_epsilon_hat(
         return out, EpsilonHatState(step, mu, nu)
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
+
+
+ADAMS_LENGTH = 0.2
+"""Root mean square of Muon's updates: about that of Adam's, so that one rate fits (Liu et al. 2025, section 2.2)."""
+
+
+def scale_by_muon_and_adam(momentum: float, adam: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Muon (Jordan et al. 2024) for the kernels of convolutions, `adam` for biases and norms.
+
+    A kernel is one matrix, of all that a voxel of its output sums over by its output channels. What Muon takes of the
+    momentum is the nearest matrix whose singular values are one (five Newton-Schulz steps), so that directions in which
+    gradients are small are learnt as fast as the others.
+
+    Args:
+      momentum: decay of the gradients' mean (Nesterov's).
+      adam: of everything that is no kernel.
+    """
+
+    def matrices(params: Any) -> Any:
+        return jax.tree.map(lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), (p.ndim - 1,)), params)
+
+    def lengthen(updates: Any, params: Any = None) -> Any:
+        del params
+        return jax.tree.map(lambda u: u * ADAMS_LENGTH * max(u.size // u.shape[-1], u.shape[-1]) ** 0.5, updates)
+
+    muon = optax.chain(scale_by_muon(beta=momentum, weight_dimension_numbers=matrices), optax.stateless(lengthen))
+
+    def whose(params: Any) -> Any:
+        return jax.tree.map(lambda p: "muon" if p.ndim > 2 else "adam", params)
+
+    return optax.multi_transform({"muon": muon, "adam": adam}, whose)
 
 
 def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[Any], Any]:
@@ -100,7 +132,7 @@ def starting_at(inner: optax.GradientTransformation, first: int) -> optax.Gradie
 def make_optimiser(
     recipe: Recipe, steps: int, labels: Any, fresh: frozenset[str] = frozenset()
 ) -> optax.GradientTransformation:
-    """Adam on the trained part, nothing at all on the frozen part.
+    """Adam or Muon on the trained part, nothing at all on the frozen part.
 
     With `recipe.l2sp` the trained part is pulled towards where it started (`l2sp.pull_to_start`). With
     `recipe.unfreezing` "staged" each group of blocks (`stages.GROUPS`) joins at its own step and has its own rate;
@@ -117,8 +149,9 @@ def make_optimiser(
       parameters that the run starts from.
 
     Raises:
-      InputError: no schedule or unfreezing has that name.
+      InputError: no optimiser, schedule or unfreezing has that name.
     """
+    muon = choose("optimiser", recipe.optimiser, OPTIMISERS)
     schedule = optax.scale_by_learning_rate(learning_rate_schedule(recipe, steps))
 
     def trained(first: int = 0, factor: float = 1.0) -> optax.GradientTransformation:
@@ -126,7 +159,8 @@ def make_optimiser(
             adam = scale_by_adam_epsilon_hat(recipe.b1, recipe.b2, recipe.epsilon)
         else:
             adam = optax.scale_by_adam(recipe.b1, recipe.b2, recipe.epsilon)
-        pulled = optax.chain(pull_to_start(recipe.l2sp, fresh=fresh), adam) if recipe.l2sp else adam
+        scaled = scale_by_muon_and_adam(recipe.momentum, adam) if muon else adam
+        pulled = optax.chain(pull_to_start(recipe.l2sp, fresh=fresh), scaled) if recipe.l2sp else scaled
         waiting = starting_at(pulled, first) if first else pulled
         return optax.chain(waiting, *([optax.scale(factor)] if factor != 1 else []), schedule)
 

@@ -1,6 +1,7 @@
 """One model's training, made ready: which scans, which start, which devices, which step."""
 
 import dataclasses
+import functools
 from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,8 +118,9 @@ def prepare_run(
     variables, fresh = _start(job, pretrained)
     labels = label_parameters(variables["params"], get_rules(job.freeze))
     optimiser = make_optimiser(job.recipe, length.steps, labels, fresh)
-    # The jitted step gives its input's buffers away: `init_state` owns fresh copies.
-    state = init_state(jax.tree.map(jax.numpy.array, variables), optimiser, job.seed)
+    # The jitted step gives its input's buffers away, hence the copies; in one program, not one a shape.
+    own = functools.partial(jax.tree.map, jax.numpy.array)
+    state = jax.jit(lambda given: init_state(own(given), optimiser, job.seed))(variables)
     sides = data.batch_shapes()["label"].shape[1:]
     parallel = choose_parallel(
         execution.parallel, execution.mesh, job.recipe.batch_size, sides, job.network.divisor, job.recipe.accumulate

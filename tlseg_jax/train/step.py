@@ -1,5 +1,6 @@
 """One training step and one prediction: pure functions, jitted."""
 
+import concurrent.futures
 import functools
 import math
 from collections.abc import Callable
@@ -185,7 +186,8 @@ def _accumulated(gradient: Callable[..., Any], batch_stats: Any, trained: Any, m
 class _InTwo:
     """A step in two programs: what becomes of the batch, which the compilation cache keeps, and the rest.
 
-    A program with a oneDNN call cannot be kept, and augmentation is as long to compile as a network.
+    A program with a oneDNN call cannot be kept, and augmentation is as long to compile as a network. The two are
+    compiled beside each other.
     """
 
     def __init__(self, whole: Callable[[Inputs], Step], inputs: Inputs) -> None:
@@ -193,8 +195,17 @@ class _InTwo:
         self._whole = jax.jit(self.whole, donate_argnums=0)
         self._inputs = jax.jit(inputs)
         self._rest = jax.jit(whole(lambda prepared, step, seed: prepared), donate_argnums=0)  # type: ignore[arg-type, return-value]
+        self._compiled = False
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        if not self._compiled:
+            taken = self._inputs.trace(batch, state.step, state.seed)
+            # The compiler leaves the interpreter alone: the network is traced meanwhile.
+            with concurrent.futures.ThreadPoolExecutor(1) as beside:
+                done = beside.submit(taken.lower().compile)
+                self._rest.trace(state, taken.out_info).lower().compile()
+            done.result()
+            self._compiled = True
         return self._rest(state, self._inputs(batch, state.step, state.seed))  # type: ignore[no-any-return]
 
     def trace(self, state: Any, batch: Any) -> Any:

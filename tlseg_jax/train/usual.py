@@ -9,11 +9,11 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.transfer.freeze import Freeze
 
-USUAL_NETWORK: Mapping[str, str] = {"volumes": "unet_fast", "slices": "unet2d"}
+USUAL_NETWORK: Mapping[str, str] = {"volumes": "unet_fast", "slices": "unet2d_fast"}
 """By kind of data; see `usual_network`."""
 
-PAPER_NETWORK = "switch8x2"
-"""Of volumes, with the paper's recipe."""
+PAPER_NETWORK: Mapping[str, str] = {"volumes": "switch8x2", "slices": "unet2d"}
+"""By kind of data, with the papers' recipes."""
 
 PAPERS_FREEZE: Mapping[str, Freeze] = {"volumes": "encoder", "slices": "first_two"}
 """What the papers freeze from a pre-trained start, by kind of data: so do a study's methods that say nothing of it."""
@@ -23,24 +23,24 @@ COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 600}
 
 
 def usual_network(spec: DatasetSpec, recipe: str) -> str:
-    """The name of the network that a data set is trained with where none is given: with the paper's recipe its own.
+    """The name of the network that a data set is trained with where none is given: with a paper's recipe the paper's.
 
     Args:
       spec: the data set.
       recipe: its name.
     """
-    return PAPER_NETWORK if recipe == "paper" and spec.kind == "volumes" else USUAL_NETWORK[spec.kind]
+    return (PAPER_NETWORK if recipe == "paper" else USUAL_NETWORK)[spec.kind]
 
 
 def usual_freeze(spec: DatasetSpec, recipe: str) -> Freeze:
-    """What is frozen from a pre-trained start where nobody says: as in the papers, but of volumes with another recipe
-    than the paper's nothing, which scored higher (benchmarks/recipe.md).
+    """What is frozen from a pre-trained start where nobody says: with the papers' recipes what they freeze, else
+    nothing, which scored higher (benchmarks/recipe.md).
 
     Args:
       spec: the data set.
       recipe: its name.
     """
-    return "none" if recipe != "paper" and spec.kind == "volumes" else PAPERS_FREEZE[spec.kind]
+    return PAPERS_FREEZE[spec.kind] if recipe == "paper" else "none"
 
 
 def network_for(spec: DatasetSpec, name: str, precision: str, channels: int = 1) -> UNetConfig:
