@@ -55,7 +55,9 @@ def curves(workdir: Path, network: str, seeds: int, steps: int) -> dict[str, NDA
       Precision -> losses, (seeds, steps).
     """
     store = open_store(Workplace(workdir, progress=False), get_spec("hdt_c"))
-    recipe = dataclasses.replace(get_recipe("default"), intensity_augmentation=False, affine_augmentation=False)
+    recipe = dataclasses.replace(
+        get_recipe("default"), intensity_augmentation=False, affine_augmentation=False, elastic_augmentation=0.0
+    )
     found: dict[str, list[list[float]]] = {p: [] for p in PRECISIONS}
     for seed in range(seeds):
         for precision in PRECISIONS:

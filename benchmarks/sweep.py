@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 N, SEEDS = (2, 4), (0,)
 STEPS, PRETRAIN_STEPS = 40, 40
 COMMON = ("--network=switch8x2", "--cohort_train=8", "--cohort_test=2")
-PLAIN = ("--nointensity_augmentation", "--noaffine_augmentation")
+PLAIN = ("--nointensity_augmentation", "--noaffine_augmentation", "--elastic_augmentation=0")
 SWEEP = (
     "experiments.sweep",
     "--study=brain",

@@ -25,6 +25,7 @@ pretrain_steps = 2
 [recipe_values]
 intensity_augmentation = false
 affine_augmentation = false
+elastic_augmentation = 0.0
 
 [[methods]]
 name = "FT"

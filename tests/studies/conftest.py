@@ -23,7 +23,7 @@ STUDY: dict[str, Any] = {
     "seeds": 2,
     "steps": 4,
     "pretrain_steps": 4,
-    "recipe_values": {"intensity_augmentation": False, "affine_augmentation": False},
+    "recipe_values": {"intensity_augmentation": False, "affine_augmentation": False, "elastic_augmentation": 0.0},
     "methods": [{"name": "FT", "pretask": "source"}, {"name": "E2E"}],
 }
 

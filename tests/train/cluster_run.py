@@ -44,7 +44,11 @@ def main(given: Sequence[str]) -> None:
     Store.image = watched  # type: ignore[method-assign,assignment]
     place = Workplace(workdir, stores, progress=False)
     recipe = dataclasses.replace(
-        get_recipe("default"), batch_size=BATCH, intensity_augmentation=False, affine_augmentation=False
+        get_recipe("default"),
+        batch_size=BATCH,
+        intensity_augmentation=False,
+        affine_augmentation=False,
+        elastic_augmentation=0.0,
     )
     execution = Execution(parallel="one" if processes.count() == 1 else "pmap")
     job = JobSettings(NETWORK, recipe, steps, validation=2, validate_every=steps // 2, checkpoint_every=steps // 2)

@@ -28,7 +28,7 @@ def main(folder: Path) -> None:
     jax.config.update("jax_disable_most_optimizations", True)
     store = write_store(folder / "store", train=5, spec={"flip_left_right": True})
     recipe = get_recipe("default").override(
-        batch_size=4, epsilon=1e-3, intensity_augmentation=False, affine_augmentation=False
+        batch_size=4, epsilon=1e-3, intensity_augmentation=False, affine_augmentation=False, elastic_augmentation=0.0
     )
     job = JobSettings(NETWORK, recipe, 6, n=5, validation=1, validate_every=3, checkpoint_every=4)
     found: dict[str, Any] = {}

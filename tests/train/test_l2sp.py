@@ -86,7 +86,9 @@ def test_the_optimiser_pulls_the_trained_part_only_and_its_state_may_be_given_aw
     start, target = parameters(0), parameters(1)
 
     def train(alpha: float) -> Any:
-        chosen = get_recipe(recipe).override(l2sp=alpha, schedule="constant", learning_rate=0.05, epsilon=1e-3)
+        chosen = get_recipe(recipe).override(
+            l2sp=alpha, schedule="constant", learning_rate=0.05, epsilon=1e-3, optimiser="adam"
+        )
         optimiser = make_optimiser(chosen, 100, labels)
 
         def step(w: Any, state: Any) -> Any:

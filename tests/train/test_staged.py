@@ -43,7 +43,9 @@ def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
     tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
-    recipe = dataclasses.replace(get_recipe("default"), intensity_augmentation=False, affine_augmentation=False)
+    recipe = dataclasses.replace(
+        get_recipe("default"), intensity_augmentation=False, affine_augmentation=False, elastic_augmentation=0.0
+    )
 
     programs = Programs()
 

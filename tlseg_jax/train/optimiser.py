@@ -55,6 +55,10 @@ ADAMS_LENGTH = 0.2
 """Root mean square of Muon's updates: about that of Adam's, so that one rate fits (Liu et al. 2025, section 2.2)."""
 
 
+NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
+"""Coefficients of each step (Jordan et al. 2024); given one by one they are a loop, which is compiled once a kernel."""
+
+
 def scale_by_muon_and_adam(momentum: float, adam: optax.GradientTransformation) -> optax.GradientTransformation:
     """Muon (Jordan et al. 2024) for the kernels of convolutions, `adam` for biases and norms.
 
@@ -74,7 +78,9 @@ def scale_by_muon_and_adam(momentum: float, adam: optax.GradientTransformation) 
         del params
         return jax.tree.map(lambda u: u * ADAMS_LENGTH * max(u.size // u.shape[-1], u.shape[-1]) ** 0.5, updates)
 
-    muon = optax.chain(scale_by_muon(beta=momentum, weight_dimension_numbers=matrices), optax.stateless(lengthen))
+    muon = optax.chain(
+        scale_by_muon(NEWTON_SCHULZ, beta=momentum, weight_dimension_numbers=matrices), optax.stateless(lengthen)
+    )
 
     def whose(params: Any) -> Any:
         return jax.tree.map(lambda p: "muon" if p.ndim > 2 else "adam", params)

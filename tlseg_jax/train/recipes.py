@@ -95,6 +95,8 @@ _DEFAULT = Recipe(
     optimiser="muon",
     intensity_augmentation=True,
     affine_augmentation=True,
+    affine_strength=1.5,
+    elastic_augmentation=2.0,
 )
 # Sections 3.2.2 and 3.2.3 of the liver report: Adam, binary cross-entropy; 1e-4, batches of 10 and 5
 # epochs to pre-train, 5e-4, batches of 18 and 8 epochs on the target (the report says "5e-4, not changed" after
