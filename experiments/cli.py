@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
+from tlseg_jax.checkpoints.shipped import shipped_model, shipped_names
 from tlseg_jax.commands.flags import flags_for
 from tlseg_jax.remote import entry
 from tlseg_jax.remote.address import parse_address
@@ -105,9 +106,13 @@ def required(flag: "flags.FlagHolder[str | None]") -> str:
 def run_folder(text: str) -> Path:
     """The run, or the model made from one, that a flag names: fetched where it is in a bucket.
 
+    A name of a model that comes with the package is that model, unless there is such a folder here.
+
     Raises:
       InputError: see `workdir`; or there is nothing in the bucket.
     """
+    if text in shipped_names() and not Path(text).exists():
+        return shipped_model(text)
     above, _, name = text.rpartition("/")
     folder = workdir(above, "") / name if name.endswith(".stablehlo") and above else workdir(text, "")
     if "://" in text and not folder.exists():

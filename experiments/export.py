@@ -15,6 +15,9 @@ from tlseg_jax.export.stablehlo import PLATFORMS
 NAMED = settings_flags.define(Named, only=("run",))
 OUTPUT = flags.DEFINE_string("output", None, "The folder to make.")
 LICENCE = flags.DEFINE_string("licence", "", "Under which licence the model is handed on, in words, for its card.")
+PROGRAM_TOO = flags.DEFINE_bool(
+    "program", True, "Write the StableHLO program, too, which is as large as the checkpoint."
+)
 CHOSEN = flags.DEFINE_list("platforms", list(PLATFORMS), "What the StableHLO program is for: cpu, cuda, rocm, tpu.")
 
 
@@ -23,13 +26,15 @@ def main() -> None:
     cluster_flags.refuse("export once, where the run can be read")
     given, output = NAMED.value("run"), cli.local(OUTPUT)
     run = cli.run_folder(given)
-    card = export_model(run, output, licence=LICENCE.value, platforms=CHOSEN.value)
+    platforms = CHOSEN.value if PROGRAM_TOO.value else ()
+    card = export_model(run, output, licence=LICENCE.value, platforms=platforms)
     print(f"{output}: {card['title']}, step {card['model']['step']}, licence {card['licence']}.")
     if not card["scores"]:
         print("warning: the run has no scores of this model, so its card has none: see experiments.evaluate.")
     if card["model"]["synthetic"]:
         print("warning: this model has only seen synthetic scans, and its card says so.")
-    print(f"python -m experiments.predict --run={output} (or {output / PROGRAM}) --input=SCAN --output=LABELS")
+    alone = f" (or {output / PROGRAM})" if platforms else ""
+    print(f"python -m experiments.predict --run={output}{alone} --input=SCAN --output=LABELS")
 
 
 if __name__ == "__main__":

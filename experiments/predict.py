@@ -1,5 +1,6 @@
 """Segment raw scans with a trained run or an exported model, in each scan's own space.
 
+python -m experiments.predict --model=brain --input=scan.nii.gz --output=seg.nii.gz    # comes with the package
 python -m experiments.predict --run=runs/finetune/NAME --input=scan.nii.gz --output=seg.nii.gz
 python -m experiments.predict --run=runs/finetune/NAME --input=DIR --output=DIR
 python -m experiments.predict --run=MODEL --input=scan.nii.gz --output=seg.nii.gz    # of experiments.export
@@ -15,11 +16,12 @@ from absl import flags
 
 from experiments import cli, cluster_flags, compilation_flags
 from tlseg_jax.checkpoints.run_folder import read_json
+from tlseg_jax.checkpoints.shipped import shipped_model, shipped_names
 from tlseg_jax.commands import flags as settings_flags
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.evaluate.forest_file import load_forest
 from tlseg_jax.evaluate.label_map import SAME, check_output, make_folder
-from tlseg_jax.evaluate.predict import Prediction, predict_scan
+from tlseg_jax.evaluate.predict import Prediction, own_values, predict_scan
 from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.export.load import AnyModel, load_any_model
@@ -34,6 +36,9 @@ from tlseg_jax.studies.workplace import Workplace
 
 RUN = flags.DEFINE_string(
     "run", None, "Folder of a run that has trained, folder that experiments.export made, or the model.stablehlo in one."
+)
+MODEL = flags.DEFINE_string(
+    "model", None, f"A model that comes with the package, in place of --run: {', '.join(shipped_names())}."
 )
 INPUT = flags.DEFINE_string(
     "input", None, "A scan (a file, or a folder of one DICOM series), or a folder or CSV list of scans."
@@ -70,7 +75,10 @@ REGISTRATION = flags.DEFINE_enum(
 def main() -> None:
     """Parse the flags, predict, and say the volumes."""
     cluster_flags.refuse("predict other scans in each, such as by an array of jobs")
-    run, source, output = cli.run_folder(cli.required(RUN)), Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
+    if MODEL.value and RUN.value:
+        raise InputError("--model and --run are two models: give one.")
+    run = shipped_model(MODEL.value) if MODEL.value else cli.run_folder(cli.required(RUN))
+    source, output = Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
     compilation_flags.use_cache()
     saved = load_any_model(run)
     if saved.description["synthetic"]:
@@ -99,7 +107,10 @@ def main() -> None:
         raise InputError(str(e)) from None
     for w in made.warnings:
         cli.show(f"warning: {w}")
-    print(f"{output}: " + ", ".join(f"{name} {ml:.2f} ml" for name, ml in made.volumes_ml.items()))
+    spec = spec_from_dict(saved.description["spec"], str(run))
+    values = own_values(spec.structures, spec.label_values, spec.exclusive)
+    names = [f"{s} (value {v})" if len(values) > 1 else s for s, v in zip(spec.structures, values, strict=True)]
+    print(f"{output}: " + ", ".join(f"{n} {ml:.2f} ml" for n, ml in zip(names, made.volumes_ml.values(), strict=True)))
     if not made.anew:
         print("It was there already, of the same scan by the same model, and was left as it is.")
 

@@ -82,7 +82,7 @@ def make_card(
       settings: of the run: its `settings.json`.
       summary: of the run: its `summary.json`; empty where there is none.
       licence: in words, or "".
-      program: what the card says of the StableHLO program.
+      program: what the card says of the StableHLO program; empty where there is none.
     """
     d = saved.description
     job, start = settings["job"], settings.get("pretrained")
@@ -108,9 +108,20 @@ def make_card(
         "scores": scores_of(summary, saved.step),
         "versions": {"trained": d["versions"], "exported": _versions()},
         "intended_use": _intended_use(d, saved.config),
-        "limits": _limits(d, saved.config, summary, saved.step),
+        "limits": _limits(d, saved.config, summary, saved.step, bool(program)),
         "program": dict(program),
     }
+
+
+def _program_lines(program: Mapping[str, Any]) -> list[str]:
+    if not program:
+        return []
+    return [
+        f"`{program['file']}`: StableHLO by jax.export, for {', '.join(program['platforms'])}; "
+        f"({program['input']['shape']}) {program['input']['dtype']}: {program['input']['meaning']} -> "
+        f"({program['output']['shape']}) {program['output']['dtype']}: {program['output']['meaning']}; "
+        f"sides: {program['sides']}"
+    ]
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
@@ -167,10 +178,14 @@ def _intended_use(d: Mapping[str, Any], config: UNetConfig) -> list[str]:
     ]
 
 
-def _limits(d: Mapping[str, Any], config: UNetConfig, summary: Mapping[str, Any], step: int) -> list[str]:
+def _limits(
+    d: Mapping[str, Any], config: UNetConfig, summary: Mapping[str, Any], step: int, program: bool
+) -> list[str]:
     lines = []
     if d["synthetic"]:
         lines.append("It has only seen drawn scans: its scores, and what it marks in real ones, mean nothing.")
+    if (d.get("prepare") or {}).get("from_labels"):
+        lines.append("It has seen no scan: its images were drawn from label maps.")
     lines.append(f"It was trained on {d['n']} labelled scan(s) of {d['task']}; other scanners and patients may differ.")
     if not scores_of(summary, step):
         lines.append("No scores of this model are known.")
@@ -186,15 +201,18 @@ def _limits(d: Mapping[str, Any], config: UNetConfig, summary: Mapping[str, Any]
         lines.append("It sees one fixed patch of the prepared volume: structure outside of it is never found.")
     lines += [
         "Scans that it has seen are known by checksums of their files and voxels alone: another scan of the same "
-        "person is not recognised.",
-        "JAX promises to read the program (StableHLO) for six months; the checkpoint does not expire.",
-        "Program and checkpoint differ by rounding."
-        + (
-            " Where two values of a pooling cell are equal but for that, what is un-pooled may move by a voxel."
-            if config.up == "switch"
-            else ""
-        ),
+        "person is not recognised."
     ]
+    if program:
+        lines += [
+            "JAX promises to read the program (StableHLO) for six months; the checkpoint does not expire.",
+            "Program and checkpoint differ by rounding."
+            + (
+                " Where two values of a pooling cell are equal but for that, what is un-pooled may move by a voxel."
+                if config.up == "switch"
+                else ""
+            ),
+        ]
     if config.dimensions == 2:
         lines.append("The forest that drops false components (`postprocess`) is no part of it.")
     return lines
@@ -248,10 +266,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         *_bullets(
             [
                 "`checkpoint/`: Orbax: parameters, running averages and a description",
-                f"`{program['file']}`: StableHLO by jax.export, for {', '.join(program['platforms'])}; "
-                f"({program['input']['shape']}) {program['input']['dtype']}: {program['input']['meaning']} -> "
-                f"({program['output']['shape']}) {program['output']['dtype']}: {program['output']['meaning']}; "
-                f"sides: {program['sides']}",
+                *_program_lines(program),
                 "`card.json`: all of this, and the SHA-256 of each file",
             ]
         ),

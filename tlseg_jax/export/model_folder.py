@@ -50,7 +50,7 @@ def export_model(run: Path, output: Path, *, licence: str = "", platforms: Seque
       run: the run folder; only read.
       output: the folder to make.
       licence: in words, as it is to stand in the card.
-      platforms: that the program is made for.
+      platforms: that the program is made for; none: it is left out.
 
     Returns:
       The card, as written.
@@ -59,12 +59,14 @@ def export_model(run: Path, output: Path, *, licence: str = "", platforms: Seque
       InputError: the run has no model, or something else is at `output`.
       OSError: the disk has no room for it.
     """
-    chosen = check_platforms(platforms)
+    chosen = check_platforms(platforms) if platforms else ()
     if (run / CARD).exists():
         raise InputError(f"{run} is an exported model already: copy that folder, or give the run that it is from.")
     saved, settings = load_model(run), read_json(run / "settings.json")
     summary = read_json(run / "summary.json") if (run / "summary.json").exists() else {}
-    program = {"file": PROGRAM, "platforms": list(chosen), **calling_convention(saved.config), **program_version()}
+    program: dict[str, Any] = {}
+    if chosen:
+        program = {"file": PROGRAM, "platforms": list(chosen), **calling_convention(saved.config), **program_version()}
     card = plain(make_card(saved, settings, summary, licence, program))
     beside, before = (output.with_name(f".{output.name}.{end}") for end in ("new", "old"))
     with lock_folder(beside, "output"):
@@ -156,7 +158,8 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
     for marker in (folder / CHECKPOINT).rglob("commit_success.txt"):
         # Orbax writes this machine's path into it; that the file is there is all that it reads of it.
         marker.write_text("This checkpoint is whole.\n", encoding="utf-8")
-    (folder / PROGRAM).write_bytes(export_network(saved.config, saved.params, saved.batch_stats, platforms))
+    if platforms:
+        (folder / PROGRAM).write_bytes(export_network(saved.config, saved.params, saved.batch_stats, platforms))
     (folder / TEXT).write_text(card_text(card), encoding="utf-8")
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
     checksums = {}

@@ -108,7 +108,8 @@ class Finetuning:
       pretask: what to start from: a pre-task, or none for end to end.
       task: the target: a data set's name, one of the store, or a TOML file.
       name: name of the run folder, in place of one made from the settings.
-      pretrained: run folder of a pre-trained model, in place of the pre-task's own.
+      pretrained: run folder of a pre-trained model, in place of the pre-task's own; or the name of a model that comes
+        with the package, such as brain.
     """
 
     pretask: str | None = None
