@@ -77,7 +77,7 @@ def test_a_softmax_over_the_organs_learns_them(store: SliceStore) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     network = network_for(SPEC, "unet2d", "float32")
     assert network.outputs == ("background", "liver", "kidneys", "spleen")
-    data = TaskData(store, JobSettings(network, get_recipe("default", "slices", "finetune").override(batch_size=2), 2))
+    data = TaskData(store, JobSettings(network, get_recipe("paper", "slices").override(batch_size=2), 2))
     batch = next(data.batches(("1",)))
     _, target = data.inputs()(batch, jnp.int32(0), 0)
     logits = np.random.default_rng(0).normal(size=(*target.shape, 4)).astype(np.float32)

@@ -24,9 +24,17 @@ class Bucket:
         self._s3.create_bucket(Bucket=self.name)
 
     def remove(self) -> None:
-        for name in self.names():
-            self.delete(name)
-        self._s3.delete_bucket(Bucket=self.name)
+        """Delete it with all that is in it, whatever another thread puts there meanwhile."""
+        for _ in range(50):
+            for name in self.names():
+                self.delete(name)
+            try:
+                self._s3.delete_bucket(Bucket=self.name)
+                return
+            except self._s3.exceptions.ClientError as e:
+                if e.response["Error"]["Code"] != "BucketNotEmpty":
+                    raise
+        raise AssertionError(f"{self} could not be emptied")
 
     def names(self, below: str = "") -> set[str]:
         pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=below)

@@ -58,7 +58,7 @@ def test_a_run_goes_beside_one_of_other_settings_data_or_start_and_is_found_ther
     ]
     places = [own_folder(plain, settings) for settings in others]
     assert len({plain, *places}) == 6 and all(p.parent == tmp_path for p in places)
-    assert "job.recipe.learning_rate was 0.01 and is now 0.3" in said[0] and str(places[0]) in said[0]
+    assert "job.recipe.learning_rate was 0.03 and is now 0.3" in said[0] and str(places[0]) in said[0]
     assert "pretrained.weights was" in said[3]
     finished(places[0], others[0], synthetic=False)
     plain.rename(tmp_path / "away")  # whatever else comes and goes, it stays what and where it is
