@@ -89,11 +89,16 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {p: p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def main_file(step: Path, part: str) -> Path:
-    """What holds the most of this part of a checkpoint."""
+def harm_part(harm: Callable[[Path], None], step: Path, part: str) -> None:
+    """Do something to what holds this part of a checkpoint: of the state all files of values, as Orbax leaves some of
+    which nothing is read, and which is the largest changes from call to call."""
     if part != "state":
-        return step / part / "metadata"
-    return max((step / part).rglob("d/*"), key=lambda p: p.stat().st_size)
+        harm(step / part / "metadata")
+        return
+    files = sorted((step / part).rglob("d/*"))
+    assert files
+    for path in files:
+        harm(path)
 
 
 def test_all_of_a_state_comes_back(tmp_path: Path, description: dict[str, Any]) -> None:
@@ -136,14 +141,10 @@ def test_a_damaged_newest_is_moved_aside_and_the_one_before_used(
     part: str, harm: Callable[[Path], None], tmp_path: Path, description: dict[str, Any]
 ) -> None:
     save(tmp_path, description, [1, 2, 3])
-    harm(main_file(tmp_path / "checkpoints" / "3", part))
+    harm_part(harm, tmp_path / "checkpoints" / "3", part)
     left = contents(tmp_path / "checkpoints" / "3")
-    model = load_model(tmp_path)
-    if part == "description" or (part, harm) == ("state", Path.unlink):
-        assert model.step == 2
-    # Orbax writes arrays in no fixed order: a cut may leave the parameters whole, and a model needs nothing else.
-    assert model.step in (2, 3)
-    assert_same_bits(model.params, state_of(model.step).params)
+    if part in ("state", "description"):  # of the others a model needs little or nothing
+        assert load_model(tmp_path).step == 2
     state, position, (said,) = restore(tmp_path)
     assert_same_bits(state, state_of(2))
     assert position.at == 20
@@ -180,13 +181,13 @@ def test_an_array_that_is_not_what_was_written_is_named(tmp_path: Path, descript
 def test_several_damaged_ones(tmp_path: Path, description: dict[str, Any]) -> None:
     save(tmp_path, description, [1, 2, 3])
     for step in (2, 3):
-        cut(main_file(tmp_path / "checkpoints" / str(step), "state"))
+        harm_part(cut, tmp_path / "checkpoints" / str(step), "state")
     state, _, said = restore(tmp_path)
     assert int(state.step) == 1
     assert len(said) == 2
     # The same step damaged once more: what lies there already stays.
     save(tmp_path, description, [2, 3])
-    cut(main_file(tmp_path / "checkpoints" / "3", "state"))
+    harm_part(cut, tmp_path / "checkpoints" / "3", "state")
     assert int(restore(tmp_path)[0].step) == 2
     assert sorted(p.name for p in (tmp_path / "damaged").iterdir()) == ["2", "3", "3.2"]
 
@@ -194,7 +195,7 @@ def test_several_damaged_ones(tmp_path: Path, description: dict[str, Any]) -> No
 def test_where_none_is_whole_nothing_is_moved(tmp_path: Path, description: dict[str, Any]) -> None:
     save(tmp_path, description, [1, 2])
     for step in (1, 2):
-        cut(main_file(tmp_path / "checkpoints" / str(step), "state"))
+        harm_part(cut, tmp_path / "checkpoints" / str(step), "state")
     before = contents(tmp_path)
     with pytest.raises(InputError, match=r"Every checkpoint in .* is damaged \(2: .*; 1: .*\): remove .* again\.") as e:
         restore(tmp_path)
@@ -207,7 +208,7 @@ def test_where_none_is_whole_nothing_is_moved(tmp_path: Path, description: dict[
 def test_a_model_is_read_from_the_next_best(tmp_path: Path, description: dict[str, Any], said: list[str]) -> None:
     save(tmp_path, description, range(1, 5), keep=4, s1=0.1, s2=0.9, s3=0.5)
     before = steps_in(tmp_path / "checkpoints")
-    cut(main_file(tmp_path / "checkpoints" / "2", "state"))
+    harm_part(cut, tmp_path / "checkpoints" / "2", "state")
     saved = load_model(tmp_path)
     assert saved.step == 3
     assert_same_bits(saved.params, state_of(3).params)
