@@ -90,8 +90,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 def harm_part(harm: Callable[[Path], None], step: Path, part: str) -> None:
-    """Do something to what holds this part of a checkpoint: of the state the largest file that matters, as Orbax leaves
-    some of which nothing is read."""
+    """Do something to what holds this part of a checkpoint: of the state the largest file that parameters are read
+    from, as Orbax leaves some of which nothing is."""
     if part != "state":
         harm(step / part / "metadata")
         return
@@ -99,7 +99,7 @@ def harm_part(harm: Callable[[Path], None], step: Path, part: str) -> None:
         before = path.read_bytes()
         harm(path)
         try:
-            read_checkpoint(step)
+            read_checkpoint(step, ("params", "batch_stats"))
         except Damaged:
             return
         path.write_bytes(before)
@@ -148,12 +148,8 @@ def test_a_damaged_newest_is_moved_aside_and_the_one_before_used(
     save(tmp_path, description, [1, 2, 3])
     harm_part(harm, tmp_path / "checkpoints" / "3", part)
     left = contents(tmp_path / "checkpoints" / "3")
-    model = load_model(tmp_path)
-    if part == "description":
-        assert model.step == 2
-    # Where a harm left the parameters whole, a model needs nothing else.
-    assert model.step in (2, 3)
-    assert_same_bits(model.params, state_of(model.step).params)
+    if part in ("state", "description"):  # of the others a model needs little or nothing
+        assert load_model(tmp_path).step == 2
     state, position, (said,) = restore(tmp_path)
     assert_same_bits(state, state_of(2))
     assert position.at == 20

@@ -1,7 +1,6 @@
 """One model's training, made ready: which scans, which start, which devices, which step."""
 
 import dataclasses
-import functools
 from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,8 +118,7 @@ def prepare_run(
     labels = label_parameters(variables["params"], get_rules(job.freeze))
     optimiser = make_optimiser(job.recipe, length.steps, labels, fresh)
     # The jitted step gives its input's buffers away, hence the copies; in one program, not one a shape.
-    own = functools.partial(jax.tree.map, jax.numpy.array)
-    state = jax.jit(lambda given: init_state(own(given), optimiser, job.seed))(variables)
+    state = jax.jit(lambda v: init_state(jax.tree.map(jax.numpy.array, v), optimiser, job.seed))(variables)
     sides = data.batch_shapes()["label"].shape[1:]
     parallel = choose_parallel(
         execution.parallel, execution.mesh, job.recipe.batch_size, sides, job.network.divisor, job.recipe.accumulate

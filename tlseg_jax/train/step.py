@@ -193,7 +193,7 @@ class _InTwo:
     def __init__(self, whole: Callable[[Inputs], Step], inputs: Inputs) -> None:
         self.whole = whole(inputs)
         self._whole = jax.jit(self.whole, donate_argnums=0)
-        # Half the time to compile of the backend's usual level, and as fast (`benchmarks.startup`).
+        # The usual level takes LLVM twice as long and makes nothing faster of it.
         self._inputs = jax.jit(inputs, compiler_options={"xla_backend_optimization_level": 1})
         self._rest = jax.jit(whole(lambda prepared, step, seed: prepared), donate_argnums=0)  # type: ignore[arg-type, return-value]
         self._compiled = False

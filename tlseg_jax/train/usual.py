@@ -34,7 +34,7 @@ def usual_network(spec: DatasetSpec, recipe: str) -> str:
 
 def usual_freeze(spec: DatasetSpec, recipe: str) -> Freeze:
     """What is frozen from a pre-trained start where nobody says: with the papers' recipes what they freeze, else
-    nothing, which scored higher (benchmarks/recipe.md).
+    nothing, which scored higher with volumes (benchmarks/recipe.md).
 
     Args:
       spec: the data set.
