@@ -135,8 +135,6 @@ def _memory(network: str, size: str, seconds: float) -> Part:
 
 PARTS: tuple[Part, ...] = (
     _equality("switch8x2", 90),
-    _equality("switch32", 30),
-    _equality("unet2d", 90),
     Part(
         "lowering",
         "conv_lowering",
@@ -144,14 +142,23 @@ PARTS: tuple[Part, ...] = (
         180,
         "does a step gain from more channels of fewer places",
     ),
+    _compare("unet_fast", "bfloat16", 120),
     _compare("switch8x2", "bfloat16", 180),
-    _kernels("switch8x2"),
-    _memory("unet3d256", "320x260x72", 120),
     _memory("switch32", "176x224x160", 90),
-    _kernels("unet2d", rehearsed=False),
-    _kernels("switch32", rehearsed=False),
+    Part(
+        "augmentation",
+        "augmentation",
+        ("--networks=switch8x2", "--rounds=10"),
+        60,
+        "augmenting and generating images alone",
+    ),
+    _kernels("unet_fast"),
+    _kernels("switch8x2", rehearsed=False),
     _compare("switch32", "bfloat16", 120),
     _compare("unet2d", "bfloat16", 120),
+    _memory("unet3d256", "320x260x72", 120),
+    _kernels("unet2d", rehearsed=False),
+    _kernels("switch32", rehearsed=False),
     Part(
         "together",
         "together",
@@ -173,16 +180,12 @@ PARTS: tuple[Part, ...] = (
         75,
         "a frozen step against a full one",
     ),
-    Part(
-        "augmentation",
-        "augmentation",
-        ("--networks=switch8x2", "--rounds=10"),
-        45,
-        "augmenting and generating images alone",
-    ),
     _compare("switch8x2", "float32", 120),
+    _compare("unet_fast", "float32", 90),
     _compare("switch32", "float32", 90),
     _compare("unet2d", "float32", 120),
+    _equality("switch32", 30),
+    _equality("unet2d", 90),
     _equality("unet3d256", 60),
 )
 """From the most to the least important; float32 was compared before, so it comes late."""

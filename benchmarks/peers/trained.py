@@ -76,7 +76,8 @@ class Training:
         return found  # type: ignore[no-any-return]
 
     def _lay(self, last: bool) -> None:
-        self.layout = torch.channels_last_3d if last else torch.contiguous_format
+        by_channel = torch.channels_last if self.images.ndim == 4 else torch.channels_last_3d
+        self.layout = by_channel if last else torch.contiguous_format
         self.network = self.network.to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def _padded(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from tlseg_jax.models.lowering.conv import LAYOUTS, Lowering, choose_lowering, c
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-LOWERINGS: list[Lowering] = ["native", "turned", "planes", *(["onednn"] if onednn.available() else [])]  # type: ignore[list-item]
+LOWERINGS: list[Lowering] = ["native", "turned", "folded", "planes", *(["onednn"] if onednn.available() else [])]  # type: ignore[list-item]
 
 
 def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -126,7 +126,7 @@ def test_under_vmap(lowering: Lowering) -> None:
 
 
 def test_which_lowering() -> None:
-    assert [choose_lowering(b) for b in ("gpu", "tpu")] == ["turned", "native"]
+    assert [choose_lowering(b) for b in ("gpu", "tpu")] == ["folded", "native"]
     assert choose_lowering("cpu") == ("onednn" if onednn.available("cpu") else "planes")
 
 

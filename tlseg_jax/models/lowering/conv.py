@@ -4,9 +4,9 @@ native   XLA's own, with its own gradients: what its TPU compiler does best.
 turned   for a GPU: XLA's own, but the input's gradient of a 3D convolution of few channels (`FEW`) is a forward
          convolution with the kernel turned round: cuDNN's own takes five times as long there in float32.
 folded   for a GPU: XLA's own, after so many neighbours along the last side have become channels of one place that
-         there are `WIDE`: the same bytes and twice the products or more, but cuDNN is made for many channels. Measured
-         so far: on an H100 in bfloat16, 8 to 8 channels take it 0.6 ms where 32 to 32, a quarter of the places, should
-         take 0.2. Not chosen before a whole step was.
+         there are `WIDE`: the same bytes and twice the products or more, but cuDNN is made for many channels. Where
+         nothing can be folded, `turned`. On an H200 a step of `switch8x2` takes 0.64 of XLA's own time with it in
+         bfloat16 and 0.73 in float32, and `turned` 0.96 and 0.85 (benchmarks/results/gpu-NVIDIA_H200).
 planes   for a CPU: a 3D convolution as one 2D convolution over the concatenation of each plane with its two neighbours
          (a 2D one as it is), and the kernel's gradient block by block (`kernel_gradient`).
 onednn   for a CPU whose jaxlib holds it: oneDNN's convolution (`onednn`), and the same kernel's gradient.
@@ -46,7 +46,7 @@ def choose_lowering(backend: str | None = None) -> Lowering:
     """The fastest lowering of a convolution on a backend ("cpu", "gpu", "tpu"; None: the default one)."""
     backend = backend or jax.default_backend()
     if backend != "cpu":
-        return "turned" if backend in ("gpu", "cuda", "rocm") else "native"
+        return "folded" if backend in ("gpu", "cuda", "rocm") else "native"
     return "onednn" if onednn.available(backend) else "planes"
 
 
@@ -64,6 +64,8 @@ def convolution(
       The same for every lowering up to rounding, and so are its gradients.
     """
     lowering = lowering or choose_lowering()
+    if lowering == "folded" and folded_places(x.shape[-2], max(kernel.shape[-2:])) == 1:
+        lowering = "turned"
     if lowering == "turned" and (x.ndim == 4 or max(kernel.shape[-2:]) > FEW):
         lowering = "native"
     if lowering == "folded":
@@ -110,8 +112,6 @@ def _folded(x: jax.Array, kernel: jax.Array) -> jax.Array:
     *sides, channels = x.shape
     features = kernel.shape[-1]
     places = folded_places(sides[-1], max(channels, features))
-    if places == 1:
-        return _native(x, kernel)
     # From place p of a group, -1, 0 or +1 groups away, to place q is a step of so many voxels.
     group, p, q = np.ogrid[-1:2, :places, :places]
     taps = np.stack([places * group + p - q == tap for tap in (-1, 0, 1)]).astype(kernel.dtype)
