@@ -142,8 +142,8 @@ PARTS: tuple[Part, ...] = (
         180,
         "does a step gain from more channels of fewer places",
     ),
-    _compare("unet_fast", "bfloat16", 120),
-    _compare("switch8x2", "bfloat16", 180),
+    _compare("unet_fast", "bfloat16", 240),
+    _compare("switch8x2", "bfloat16", 240),
     _memory("switch32", "176x224x160", 90),
     Part(
         "augmentation",
@@ -154,8 +154,8 @@ PARTS: tuple[Part, ...] = (
     ),
     _kernels("unet_fast"),
     _kernels("switch8x2", rehearsed=False),
-    _compare("switch32", "bfloat16", 120),
-    _compare("unet2d", "bfloat16", 120),
+    _compare("switch32", "bfloat16", 240),
+    _compare("unet2d", "bfloat16", 240),
     _memory("unet3d256", "320x260x72", 120),
     _kernels("unet2d", rehearsed=False),
     _kernels("switch32", rehearsed=False),
@@ -180,15 +180,16 @@ PARTS: tuple[Part, ...] = (
         75,
         "a frozen step against a full one",
     ),
-    _compare("switch8x2", "float32", 120),
-    _compare("unet_fast", "float32", 90),
-    _compare("switch32", "float32", 90),
-    _compare("unet2d", "float32", 120),
+    _compare("switch8x2", "float32", 240),
+    _compare("unet_fast", "float32", 240),
+    _compare("switch32", "float32", 240),
+    _compare("unet2d", "float32", 240),
     _equality("switch32", 30),
     _equality("unet2d", 90),
     _equality("unet3d256", 60),
 )
-"""From the most to the least important; float32 was compared before, so it comes late."""
+"""From the most to the least important; float32 was compared before, so it comes late. A step takes half a minute to
+compile, since each of its convolutions is tried in many forms."""
 
 
 def chosen_parts(names: Sequence[str] | None, tiny: bool = False) -> list[Part]:

@@ -200,7 +200,7 @@ class _InTwo:
 
     def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         if not self._compiled:
-            taken = self._inputs.trace(batch, state.step, state.seed)
+            taken = self._taken(state, batch)
             # The compiler leaves the interpreter alone: the network is traced meanwhile.
             with concurrent.futures.ThreadPoolExecutor(1) as beside:
                 done = beside.submit(taken.lower().compile)
@@ -209,9 +209,12 @@ class _InTwo:
             self._compiled = True
         return self._rest(state, self._inputs(batch, state.step, state.seed))  # type: ignore[no-any-return]
 
+    def _taken(self, state: Any, batch: Any) -> Any:
+        return self._inputs.trace(batch, state.step, state.seed)
+
     def trace(self, state: Any, batch: Any) -> Any:
-        """As `jax.jit`'s, of both in one."""
-        return self._whole.trace(state, batch)
+        """As `jax.jit`'s, of the step without what becomes of the batch: JAX keeps it for the first step."""
+        return self._rest.trace(state, self._taken(state, batch).out_info)
 
     def lower(self, state: Any, batch: Any) -> Any:
         """As `jax.jit`'s, of both in one."""
