@@ -14,13 +14,14 @@ MONAI's are in the fastest of their forms (channels last or not, bfloat16 or flo
 as are the seconds of this project's step, from which the steps of its budget follow.
 """
 
+import functools
 import itertools
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ AGAINST = flags.DEFINE_list("against", ["BasicUNet", "UNet", "SegResNet", "DynUN
 CHILD = flags.DEFINE_string("child", None, "Used by the command itself: what one process is to do, as JSON.")
 
 NETWORKS = ("unet_fast", "switch8x2")
+MOST_PILOT = 500
+"""Steps, from which no longer training is tried before the clock starts."""
+
 BATCH = {"volumes": 2, "slices": 10}
 """Samples a step of MONAI's; of ours the recipe's."""
 
@@ -173,6 +177,14 @@ def _child(task: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def _pilots(task: Callable[..., dict[str, Any]]) -> list[dict[str, Any]]:
+    """Two trainings, the second so long that its steps outlast what starting takes now more and now less."""
+    short, steps = _child(task(steps=5)), 25
+    while (long := _child(task(steps=steps)))["taken"] < 1.5 * short["taken"] and steps < MOST_PILOT:
+        steps *= 3
+    return [short, long]
+
+
 def steps_for(seconds: float, pilots: Sequence[Mapping[str, Any]]) -> int:
     """The steps that fit into some seconds, from two trainings of other lengths."""
     short, long = pilots
@@ -230,8 +242,7 @@ def measure(
 
         for network in (*ours, *AGAINST.value):
             if (*key, network) not in known and network in ours:
-                pilots = [_child(task(network, pilot=True, steps=steps)) for steps in (5, 25)]
-                known[*key, network] = {"pilots": pilots}
+                known[*key, network] = {"pilots": _pilots(functools.partial(task, network, pilot=True))}
             elif (*key, network) not in known:
                 known[*key, network] = _child(task(network, pilot=True))
             ready[network] = known[*key, network]

@@ -102,7 +102,7 @@ _DEFAULT = Recipe(
 # epochs to pre-train, 5e-4, batches of 18 and 8 epochs on the target (the report says "5e-4, not changed" after
 # 1e-4: --learning_rate gives either).
 _REPORT = Recipe("paper", "bce", 1e-4, 1e-8, False, "constant", batch_size=10, epochs=5)
-_SLICES = _DEFAULT.override(batch_size=10, epochs=10)
+_SLICES = _DEFAULT.override(learning_rate=0.02, batch_size=10, epochs=10)
 
 RECIPES: Mapping[Kind, Mapping[str, Mapping[Phase, Recipe]]] = {
     "volumes": {r.name: {"pretrain": r, "finetune": r} for r in (_PAPER, _DEFAULT)},
