@@ -25,6 +25,7 @@ RECIPE = flags.define(
         "l2sp",
         "unfreezing",
         "randomisation",
+        "ema",
     ),
     absent="all",
     after=" Not given: as the recipe has it.",

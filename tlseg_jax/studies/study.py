@@ -40,6 +40,9 @@ from tlseg_jax.transfer.restore import Head
 L2SP = 0.01
 """Strength of the remedy "l2sp"."""
 
+EMA = 0.99
+"""Decay of the remedy "ema": about the last hundred steps count."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Remedy:
@@ -58,6 +61,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "staged": Remedy("none", {"unfreezing": "staged"}),
     "l2sp": Remedy("none", {"l2sp": L2SP}),
     "randomised": Remedy(None, {"randomisation": True}),
+    "ema": Remedy(None, {"ema": EMA}),
 }
 """Against what fine-tuned models lose on unseen data."""
 

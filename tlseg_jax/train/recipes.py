@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tlseg_jax.datasets.spec import Kind
-from tlseg_jax.runtime.bounds import Positive, Rate
+from tlseg_jax.runtime.bounds import Positive, Rate, Share
 from tlseg_jax.runtime.choose import choose
 
 Phase = Literal["pretrain", "finetune"]
@@ -49,6 +49,8 @@ class Recipe:
         at rates that fall by 2.6 from one to the next (`transfer.stages`).
       randomisation: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
         (`input.randomise`), in place of intensity_augmentation; a pre-training that is missing is made without.
+      ema: decay of an average of the weights over the steps, which is then the model (`train.ema`), such as 0.99; 0: the
+        last step's are.
       accumulate: micro-batches that a batch is computed in, one after the other, to save memory; batch norms see
         micro-batches, and Dice losses are their mean (`step.make_step_function`).
     """
@@ -75,11 +77,23 @@ class Recipe:
     l2sp: Rate = 0.0
     unfreezing: Unfreezing = "at_once"
     randomisation: bool = False
+    ema: Share = 0.0
     accumulate: Positive = 1
 
     def override(self, **given: Any) -> "Recipe":
         """A copy with every value of `given` that is not None."""
         return dataclasses.replace(self, **{k: v for k, v in given.items() if v is not None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what earlier versions had no word for is told only where it is not the default.
+
+        A run is known again by them.
+        """
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in LATER or v != getattr(Recipe, k)}
+
+
+LATER = ("ema",)
+"""Fields that came after runs were first known by their recipes."""
 
 
 # Section 3.1: Adam, initial rate 0.001, epsilon 0.1 (TensorFlow 1.15's), batch 2. It learns

@@ -5,8 +5,12 @@ import math
 
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.train.ema import check_decay
 from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.transfer.stages import UNFREEZING
+
+FIELDS = ("l2sp", "unfreezing", "randomisation", "ema")
+"""Of `Recipe`, that are remedies."""
 
 
 def check_remedies(recipe: Recipe, pretrained: bool) -> None:
@@ -19,6 +23,7 @@ def check_remedies(recipe: Recipe, pretrained: bool) -> None:
     Raises:
       InputError: a strength below 0, an unknown unfreezing, or a remedy that needs a pre-trained start without one.
     """
+    check_decay(recipe.ema)
     staged = choose("unfreezing", recipe.unfreezing, UNFREEZING)
     if not (math.isfinite(recipe.l2sp) and recipe.l2sp >= 0):
         raise InputError(
@@ -42,10 +47,11 @@ def remedy_name(recipe: Recipe) -> str:
         f"l2sp{recipe.l2sp:g}" if recipe.l2sp else "",
         recipe.unfreezing if recipe.unfreezing != "at_once" else "",
         "randomised" if recipe.randomisation else "",
+        f"ema{recipe.ema:g}" if recipe.ema else "",
     ]
     return "-".join(p for p in parts if p)
 
 
 def without_remedies(recipe: Recipe) -> Recipe:
     """The recipe as a pre-training takes it, so that runs with and without remedies start from the same model."""
-    return dataclasses.replace(recipe, l2sp=0.0, unfreezing="at_once", randomisation=False)
+    return dataclasses.replace(recipe, **{name: getattr(Recipe, name) for name in FIELDS})

@@ -118,7 +118,10 @@ def prepare_run(
     labels = label_parameters(variables["params"], get_rules(job.freeze))
     optimiser = make_optimiser(job.recipe, length.steps, labels, fresh)
     # The jitted step gives its input's buffers away, hence the copies; in one program, not one a shape.
-    state = jax.jit(lambda v: init_state(jax.tree.map(jax.numpy.array, v), optimiser, job.seed))(variables)
+    averages = job.recipe.ema > 0
+    state = jax.jit(lambda v: init_state(jax.tree.map(jax.numpy.array, v), optimiser, job.seed, average=averages))(
+        variables
+    )
     sides = data.batch_shapes()["label"].shape[1:]
     parallel = choose_parallel(
         execution.parallel, execution.mesh, job.recipe.batch_size, sides, job.network.divisor, job.recipe.accumulate

@@ -18,6 +18,7 @@ from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.models.lowering.conv import Lowering, choose_lowering
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.train.ema import averaged
 from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.parallel_step import ParallelStep
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
@@ -76,6 +77,7 @@ def make_step_function(
     lowering: Lowering | None = None,
     feature_levels: int = 0,
     accumulate: int = 1,
+    ema: float = 0.0,
     parallel: Parallel = ONE,
 ) -> Step:
     """One training step as a pure function, not yet jitted.
@@ -100,6 +102,7 @@ def make_step_function(
       lowering: of the convolutions; None takes the backend's fastest.
       feature_levels: of the network's first levels a batch holds the features in place of the image; 0: the image.
       accumulate: micro-batches, one after the other, whose gradients are averaged; divides the rows of each device.
+      ema: decay of the state's averaged weights (`ema.averaged`), which it then must have; 0: there are none.
       parallel: the devices that it is compiled for (`Parallel.compile`); of "pmap" it sees a device's rows.
 
     Returns:
@@ -156,7 +159,11 @@ def make_step_function(
         moved_part, _ = split_parameters(updates, labels)
         params = merge_parameters(optax.apply_updates(trained, moved_part), frozen)
         metrics = {"loss": value, "update_norm": optax.tree.norm(moved_part)}
-        return TrainState(state.step + 1, params, batch_stats, opt_state, state.seed), metrics
+        average = state.average
+        if ema:
+            now = {"params": params, "batch_stats": batch_stats}
+            average = averaged(average, now, labels, running, state.step, ema)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, state.seed, average), metrics
 
     return step
 
@@ -248,12 +255,12 @@ def make_test_loss(config: UNetConfig, loss: Objective, inputs: Inputs) -> Calla
     model = config.module()
 
     @jax.jit
-    def test_loss(params: Any, batch_stats: Any, batch: Batch) -> jax.Array:
+    def test_loss(variables: Any, batch: Batch) -> jax.Array:
         image, target = inputs(batch, jnp.int32(0), 0)
-        logits: Any = model.apply({"params": params, "batch_stats": batch_stats}, image)
+        logits: Any = model.apply(variables, image)
         return loss(logits, target)
 
-    return lambda state, batch: test_loss(state.params, state.batch_stats, batch)
+    return lambda state, batch: test_loss(state.model, batch)
 
 
 def step_flops(step: Step, state: TrainState, batch: Batch) -> float:

@@ -54,6 +54,7 @@ class StepMaker:
         usual: dict[str, Any] = {
             "feature_levels": self.feature_levels,
             "accumulate": self.job.recipe.accumulate,
+            "ema": self.job.recipe.ema,
             "parallel": self.parallel,
         }
         return make_train_step(

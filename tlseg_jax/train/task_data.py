@@ -264,8 +264,8 @@ class TaskData:
         store, spec = self.store, self.store.spec
 
         def validate(state: TrainState) -> float:
-            ours = local_state(state)
-            predictor = make_predictor(self.job.network, ours.params, ours.batch_stats)
+            ours = local_state(state.model)
+            predictor = make_predictor(self.job.network, ours["params"], ours["batch_stats"])
             reader = reader_of(store, spec, self.sampler.box, predictor, channels=self.job.network.channels)
 
             def one(s: str) -> float:
