@@ -26,6 +26,7 @@ RECIPE = flags.define(
         "unfreezing",
         "randomisation",
         "ema",
+        "layer_decay",
     ),
     absent="all",
     after=" Not given: as the recipe has it.",

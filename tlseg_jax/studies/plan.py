@@ -79,7 +79,9 @@ def _measure(
     job = sweep.job(cell)
     if start is not None and not there:
         # Nothing to start from yet: the parts that need it cost next to nothing of a step.
-        job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, l2sp=0.0, unfreezing="at_once"))
+        job = dataclasses.replace(
+            job, recipe=dataclasses.replace(job.recipe, l2sp=0.0, unfreezing="at_once", layer_decay=1.0)
+        )
     with quiet():
         run = prepare_run(
             sweep.store(cell),

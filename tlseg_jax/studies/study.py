@@ -40,6 +40,9 @@ from tlseg_jax.transfer.restore import Head
 L2SP = 0.01
 """Strength of the remedy "l2sp"."""
 
+LAYER_DECAY = 0.75
+"""Of the remedy "layerwise": a `unet_fast`'s first level learns at 0.75^5 = 0.24 of the head's rate."""
+
 EMA = 0.99
 """Decay of the remedy "ema": about the last hundred steps count."""
 
@@ -61,6 +64,9 @@ REMEDIES: Mapping[str, Remedy] = {
     "staged": Remedy("none", {"unfreezing": "staged"}),
     "l2sp": Remedy("none", {"l2sp": L2SP}),
     "randomised": Remedy(None, {"randomisation": True}),
+    "warmup_all": Remedy("none", {"unfreezing": "warmup_all"}),
+    "layerwise": Remedy("none", {"layer_decay": LAYER_DECAY}),
+    "norm_only": Remedy("norm_only", {}),
     "ema": Remedy(None, {"ema": EMA}),
 }
 """Against what fine-tuned models lose on unseen data."""

@@ -10,7 +10,7 @@ from tlseg_jax.runtime.choose import choose
 
 Phase = Literal["pretrain", "finetune"]
 Schedule = Literal["constant", "cosine"]
-Unfreezing = Literal["at_once", "staged"]
+Unfreezing = Literal["at_once", "staged", "warmup_all"]
 Optimiser = Literal["adam", "muon"]
 
 OPTIMISERS: Mapping[str, bool] = {"adam": False, "muon": True}
@@ -46,11 +46,14 @@ class Recipe:
       l2sp: fine-tuning: strength alpha of the pull to the pre-trained parameters (L2-SP, `train.l2sp`), such as 0.01;
         0 for none.
       unfreezing: fine-tuning: at_once, or staged: the head, then the decoder, then the rest, a third of the run each,
-        at rates that fall by 2.6 from one to the next (`transfer.stages`).
+        at rates that fall by 2.6 from one to the next, or warmup_all: the decoder and the head for a tenth of the run,
+        then all, with a warm-up of a tenth of the run for each (`transfer.stages`).
       randomisation: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
         (`input.randomise`), in place of intensity_augmentation; a pre-training that is missing is made without.
-      ema: decay of an average of the weights over the steps, which is then the model (`train.ema`), such as 0.99; 0: the
-        last step's are.
+      ema: decay of an average of the weights over the steps, which is then the model (`train.ema`), such as 0.99;
+        0: the last step's are.
+      layer_decay: fine-tuning: each block's rate is the one's nearer to the output times this (`transfer.layerwise`),
+        such as 0.75; 1: all have one rate.
       accumulate: micro-batches that a batch is computed in, one after the other, to save memory; batch norms see
         micro-batches, and Dice losses are their mean (`step.make_step_function`).
     """
@@ -78,6 +81,7 @@ class Recipe:
     unfreezing: Unfreezing = "at_once"
     randomisation: bool = False
     ema: Share = 0.0
+    layer_decay: Share = 1.0
     accumulate: Positive = 1
 
     def override(self, **given: Any) -> "Recipe":
@@ -92,7 +96,7 @@ class Recipe:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in LATER or v != getattr(Recipe, k)}
 
 
-LATER = ("ema",)
+LATER = ("ema", "layer_decay")
 """Fields that came after runs were first known by their recipes."""
 
 

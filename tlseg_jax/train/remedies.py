@@ -7,9 +7,10 @@ from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.ema import check_decay
 from tlseg_jax.train.recipes import Recipe
+from tlseg_jax.transfer.layerwise import check_layer_decay
 from tlseg_jax.transfer.stages import UNFREEZING
 
-FIELDS = ("l2sp", "unfreezing", "randomisation", "ema")
+FIELDS = ("l2sp", "unfreezing", "randomisation", "ema", "layer_decay")
 """Of `Recipe`, that are remedies."""
 
 
@@ -24,6 +25,7 @@ def check_remedies(recipe: Recipe, pretrained: bool) -> None:
       InputError: a strength below 0, an unknown unfreezing, or a remedy that needs a pre-trained start without one.
     """
     check_decay(recipe.ema)
+    check_layer_decay(recipe.layer_decay)
     staged = choose("unfreezing", recipe.unfreezing, UNFREEZING)
     if not (math.isfinite(recipe.l2sp) and recipe.l2sp >= 0):
         raise InputError(
@@ -39,6 +41,16 @@ def check_remedies(recipe: Recipe, pretrained: bool) -> None:
             f"`unfreezing={recipe.unfreezing}` spares pre-trained parameters and this run starts from random ones: "
             "give `pretask`, or leave `unfreezing` out."
         )
+    if not pretrained and recipe.layer_decay != 1:
+        raise InputError(
+            f"`layer_decay={recipe.layer_decay}` spares pre-trained parameters and this run starts from random ones: "
+            "give `pretask`, or leave `layer_decay` out."
+        )
+    if recipe.unfreezing == "staged" and recipe.layer_decay != 1:
+        raise InputError(
+            f"`unfreezing=staged` lowers the rates from group to group and `layer_decay={recipe.layer_decay}` from block "
+            "to block: leave one of them out."
+        )
 
 
 def remedy_name(recipe: Recipe) -> str:
@@ -47,6 +59,7 @@ def remedy_name(recipe: Recipe) -> str:
         f"l2sp{recipe.l2sp:g}" if recipe.l2sp else "",
         recipe.unfreezing if recipe.unfreezing != "at_once" else "",
         "randomised" if recipe.randomisation else "",
+        f"layers{recipe.layer_decay:g}" if recipe.layer_decay != 1 else "",
         f"ema{recipe.ema:g}" if recipe.ema else "",
     ]
     return "-".join(p for p in parts if p)

@@ -115,7 +115,7 @@ def prepare_run(
     refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.where}")
     log.info(settings_lines(data, job, length, fitted, validating))
     variables, fresh = _start(job, pretrained)
-    labels = label_parameters(variables["params"], get_rules(job.freeze))
+    labels = label_parameters(variables["params"], get_rules(job.freeze), fresh)
     optimiser = make_optimiser(job.recipe, length.steps, labels, fresh)
     # The jitted step gives its input's buffers away, hence the copies; in one program, not one a shape.
     averages = job.recipe.ema > 0
@@ -166,7 +166,7 @@ def prepare_run(
         cached=cached,
         maker=maker,
         fits=fits,
-        steps=maker.staged(variables["params"], fits, programs),
+        steps=maker.staged(fits, programs),
     )
 
 
