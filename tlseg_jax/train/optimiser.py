@@ -92,8 +92,8 @@ def scale_by_muon_and_adam(momentum: float, adam: optax.GradientTransformation) 
 def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[Any], Any]:
     """step -> learning rate, by `recipe.schedule` over a run of `steps`.
 
-    With `recipe.unfreezing` "warmup_all" it rises from a tenth twice, for the decoder alone and then for all, and goes on
-    by the schedule after that.
+    With `recipe.unfreezing` "warmup_all" it rises from a tenth twice, for the decoder alone and then for all, and goes
+    on by the schedule after that.
 
     Raises:
       InputError: no schedule has that name.

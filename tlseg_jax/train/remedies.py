@@ -13,6 +13,9 @@ from tlseg_jax.transfer.stages import UNFREEZING
 FIELDS = ("l2sp", "unfreezing", "randomisation", "ema", "layer_decay")
 """Of `Recipe`, that are remedies."""
 
+NEED_A_START = ("l2sp", "unfreezing", "layer_decay")
+"""Those of a pre-trained start alone."""
+
 
 def check_remedies(recipe: Recipe, pretrained: bool) -> None:
     """Refuse a remedy that has nothing to work on.
@@ -48,8 +51,8 @@ def check_remedies(recipe: Recipe, pretrained: bool) -> None:
         )
     if recipe.unfreezing == "staged" and recipe.layer_decay != 1:
         raise InputError(
-            f"`unfreezing=staged` lowers the rates from group to group and `layer_decay={recipe.layer_decay}` from block "
-            "to block: leave one of them out."
+            f"`unfreezing=staged` lowers the rates from group to group and `layer_decay={recipe.layer_decay}` from "
+            "block to block: leave one of them out."
         )
 
 
@@ -68,3 +71,8 @@ def remedy_name(recipe: Recipe) -> str:
 def without_remedies(recipe: Recipe) -> Recipe:
     """The recipe as a pre-training takes it, so that runs with and without remedies start from the same model."""
     return dataclasses.replace(recipe, **{name: getattr(Recipe, name) for name in FIELDS})
+
+
+def for_any_start(recipe: Recipe) -> Recipe:
+    """The recipe without what needs a pre-trained start."""
+    return dataclasses.replace(recipe, **{name: getattr(Recipe, name) for name in NEED_A_START})

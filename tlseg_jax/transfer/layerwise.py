@@ -1,4 +1,7 @@
-"""Rates that fall from the output down: what is deep in the encoder moves least (Clark et al. 2020, layer-wise decay)."""
+"""Rates that fall from the output down: what is far from it moves least.
+
+Layer-wise decay of the rate (Clark et al., ELECTRA, ICLR 2020), on the blocks of a U-Net.
+"""
 
 import math
 import re

@@ -3,8 +3,8 @@
 "staged" goes from the head down, with smaller rates further down: the "gradual unfreezing" and "discriminative
 fine-tuning" of Howard & Ruder (ACL 2018), made for language models, on the blocks of a U-Net.
 
-"warmup_all" begins with the decoder and the head while the encoder rests, then trains all, and has a warm-up for each, so
-that a head that knows nothing yet does not spoil what is pre-trained (nnU-Net's schedule for pre-trained encoders).
+"warmup_all" begins with the decoder and the head while the encoder rests, then trains all, and has a warm-up for each,
+so that a head that knows nothing yet does not spoil what is pre-trained (nnU-Net's schedule for pre-trained encoders).
 """
 
 import dataclasses
