@@ -65,6 +65,7 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
         "layerwise": ("none", "layer_decay"),
         "norm_only": ("norm_only", ""),
         "ema": ("encoder", "ema"),
+        "adabn": ("encoder", ""),
     }
     methods = [{"name": "FT", "pretask": "hdt_v", "remedies": list(changes)}]
     study = study_from_dict(MINIMAL | {"methods": methods}, "here")

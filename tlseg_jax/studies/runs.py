@@ -220,6 +220,7 @@ def train_and_assess(
                 distances=place.distances,
                 clean=place.clean,
                 tiles=place.tiles,
+                adabn=place.adabn,
                 progress=place.progress,
                 figures=figures,
             )
@@ -312,4 +313,5 @@ def is_done(place: Workplace, folder: Path, settings: Mapping[str, Any], tests: 
     """
     if not is_finished(folder, 1) or not holds(folder, settings):
         return False
-    return all(is_scored(folder, t, distances=place.distances, clean=place.clean, tiles=place.tiles) for t in tests)
+    how: dict[str, Any] = {name: getattr(place, name) for name in ("distances", "clean", "tiles", "adabn")}
+    return all(is_scored(folder, t, **how) for t in tests)

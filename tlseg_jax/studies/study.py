@@ -43,6 +43,9 @@ L2SP = 0.01
 LAYER_DECAY = 0.75
 """Of the remedy "layerwise": a `unet_fast`'s first level learns at 0.75^5 = 0.24 of the head's rate."""
 
+ADABN = 0.3
+"""Share of the remedy "adabn": less than half, as a single scan's statistics scatter."""
+
 EMA = 0.99
 """Decay of the remedy "ema": about the last hundred steps count."""
 
@@ -54,10 +57,12 @@ class Remedy:
     Attributes:
       freeze: freezing in place of the method's; None keeps it.
       recipe: changes of the recipe.
+      adabn: share of each scan's own statistics in scoring (`models.adabn`); the training is as the method's.
     """
 
     freeze: Freeze | None
     recipe: Mapping[str, Any]
+    adabn: float = 0.0
 
 
 REMEDIES: Mapping[str, Remedy] = {
@@ -68,6 +73,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "layerwise": Remedy("none", {"layer_decay": LAYER_DECAY}),
     "norm_only": Remedy("norm_only", {}),
     "ema": Remedy(None, {"ema": EMA}),
+    "adabn": Remedy(None, {}, ADABN),
 }
 """Against what fine-tuned models lose on unseen data."""
 
