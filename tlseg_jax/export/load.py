@@ -31,8 +31,8 @@ class AnyModel:
       description: what the run recorded: data set, patch, preprocessing.
       step: of the checkpoint.
       digest: SHA-256 of its weights and description; the program's card's digest.
-      predictor: makes the network a plain function on NumPy arrays: a `Predictor` in 3D, a `SlicePredictor` in 2D; takes `adabn`
-        as `make_predictor` does, which a program refuses.
+      predictor: makes the network a plain function on NumPy arrays: a `Predictor` in 3D, a `SlicePredictor` in 2D;
+        takes `adabn` as `make_predictor` does, which a program refuses.
     """
 
     kind: ExportKind
@@ -81,8 +81,8 @@ def _of_program(path: Path) -> AnyModel:
     def predictor(adabn: float = 0.0) -> Predictor:
         if adabn:
             raise InputError(
-                f"`adabn={adabn}` changes what batch norms normalise by, which is fixed in {path}: give the folder of its "
-                "run or model."
+                f"`adabn={adabn}` changes what batch norms normalise by, which is fixed in {path}: give the folder of "
+                "its run or model."
             )
         return load_network(program, config.divisor, str(path))
 

@@ -1,7 +1,7 @@
 """Batch norms that normalise by a blend of the scan's own statistics and the running ones (AdaBN, Li et al. 2017).
 
-The running averages are of the training scans; of a scan of another source they are off from the first layer on, and more
-from layer to layer. The blend is that of Nado et al. 2020 and Schneider et al. 2020, of a single scan in place of a batch.
+The running averages are of the training scans; of a scan of another source they are off from the first layer on, and
+more from layer to layer. The blend is that of Schneider et al. 2020, of a single scan in place of a batch.
 """
 
 from collections.abc import Callable
