@@ -27,6 +27,8 @@ RECIPE = flags.define(
         "randomisation",
         "ema",
         "layer_decay",
+        "mix_synthetic",
+        "synthetic",
     ),
     absent="all",
     after=" Not given: as the recipe has it.",

@@ -43,6 +43,9 @@ L2SP = 0.01
 LAYER_DECAY = 0.75
 """Of the remedy "layerwise": a `unet_fast`'s first level learns at 0.75^5 = 0.24 of the head's rate."""
 
+MIXED = 0.3
+"""Share of the remedy "mix_synthetic"."""
+
 ADABN = 0.3
 """Share of the remedy "adabn": less than half, as a single scan's statistics scatter."""
 
@@ -73,6 +76,7 @@ REMEDIES: Mapping[str, Remedy] = {
     "layerwise": Remedy("none", {"layer_decay": LAYER_DECAY}),
     "norm_only": Remedy("norm_only", {}),
     "ema": Remedy(None, {"ema": EMA}),
+    "mix_synthetic": Remedy(None, {"mix_synthetic": MIXED}),
     "adabn": Remedy(None, {}, ADABN),
 }
 """Against what fine-tuned models lose on unseen data."""

@@ -54,6 +54,9 @@ class Recipe:
         0: the last step's are.
       layer_decay: fine-tuning: each block's rate is the one's nearer to the output times this (`transfer.layerwise`),
         such as 0.75; 1: all have one rate.
+      mix_synthetic: share of the samples whose place one takes that is drawn from a label map of `synthetic`
+        (`train.synthetic`), such as 0.3; 0: of none.
+      synthetic: the prepared data set of label maps that these are drawn from, beside the scans' own, or its folder.
       accumulate: micro-batches that a batch is computed in, one after the other, to save memory; batch norms see
         micro-batches, and Dice losses are their mean (`step.make_step_function`).
     """
@@ -82,6 +85,8 @@ class Recipe:
     randomisation: bool = False
     ema: Share = 0.0
     layer_decay: Share = 1.0
+    mix_synthetic: Share = 0.0
+    synthetic: str = "brain_maps"
     accumulate: Positive = 1
 
     def override(self, **given: Any) -> "Recipe":
@@ -96,7 +101,7 @@ class Recipe:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in LATER or v != getattr(Recipe, k)}
 
 
-LATER = ("ema", "layer_decay")
+LATER = ("ema", "layer_decay", "mix_synthetic", "synthetic")
 """Fields that came after runs were first known by their recipes."""
 
 

@@ -10,7 +10,7 @@ from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.transfer.layerwise import check_layer_decay
 from tlseg_jax.transfer.stages import UNFREEZING
 
-FIELDS = ("l2sp", "unfreezing", "randomisation", "ema", "layer_decay")
+FIELDS = ("l2sp", "unfreezing", "randomisation", "ema", "layer_decay", "mix_synthetic", "synthetic")
 """Of `Recipe`, that are remedies."""
 
 NEED_A_START = ("l2sp", "unfreezing", "layer_decay")
@@ -29,6 +29,11 @@ def check_remedies(recipe: Recipe, pretrained: bool) -> None:
     """
     check_decay(recipe.ema)
     check_layer_decay(recipe.layer_decay)
+    if not (math.isfinite(recipe.mix_synthetic) and 0 <= recipe.mix_synthetic < 1):
+        raise InputError(
+            f"`mix_synthetic={recipe.mix_synthetic}` is not a share of the samples: give 0 (none is drawn) or more, "
+            "below 1, such as 0.3; to train on drawn ones alone name their data set."
+        )
     staged = choose("unfreezing", recipe.unfreezing, UNFREEZING)
     if not (math.isfinite(recipe.l2sp) and recipe.l2sp >= 0):
         raise InputError(
@@ -64,6 +69,7 @@ def remedy_name(recipe: Recipe) -> str:
         "randomised" if recipe.randomisation else "",
         f"layers{recipe.layer_decay:g}" if recipe.layer_decay != 1 else "",
         f"ema{recipe.ema:g}" if recipe.ema else "",
+        f"mixed{recipe.mix_synthetic:g}" if recipe.mix_synthetic else "",
     ]
     return "-".join(p for p in parts if p)
 
