@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tlseg_jax.input.synthesis.maps import Maps
 from tlseg_jax.input.synthesis.mixing import Mixed, check_same_grid, labels_of
 from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -67,6 +66,8 @@ def mixed_maps(store: Store, recipe: Recipe) -> Mixed | None:
     (maps, subjects), box = found, store.patch_box
     if box is None:
         raise InputError(f"{store.where} has no patch to draw samples of: prepare it with `test_fraction` below 1.")
+    from tlseg_jax.input.synthesis.maps import Maps  # a machine that only measures steps may lack what reads files
+
     labels = labels_of(store.spec, maps.spec, maps.where)
     return Mixed(Maps(maps, box.size, store.spec, labels), subjects, box, recipe.mix_synthetic)
 

@@ -1,16 +1,18 @@
 """Label maps that part of the samples of a data set of scans are drawn from, on the scans' own grid and patch."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import SIDES, Labels, LabelValues
 from tlseg_jax.geometry import Box
-from tlseg_jax.input.synthesis.maps import Maps
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
+
+if TYPE_CHECKING:  # a machine that only measures steps may lack what reads files
+    from tlseg_jax.input.synthesis.maps import Maps
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +26,7 @@ class Mixed:
       share: of the samples, each drawn by itself.
     """
 
-    maps: Maps
+    maps: "Maps"
     subjects: tuple[str, ...]
     box: Box
     share: float
