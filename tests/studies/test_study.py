@@ -8,7 +8,7 @@ import pytest
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, pretraining_of
-from tlseg_jax.studies.study import Method, Study, read_study_file, study_from_dict
+from tlseg_jax.studies.study import REMEDIES, Method, Study, read_study_file, study_from_dict
 from tlseg_jax.studies.workplace import Workplace
 
 PLACE = Workplace(Path("runs"), Path("store"))
@@ -65,8 +65,10 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
         "layerwise": ("none", "layer_decay"),
         "norm_only": ("norm_only", ""),
         "ema": ("encoder", "ema"),
+        "mix_synthetic": ("encoder", "mix_synthetic"),
         "adabn": ("encoder", ""),
     }
+    assert changes.keys() == REMEDIES.keys()
     methods = [{"name": "FT", "pretask": "hdt_v", "remedies": list(changes)}]
     study = study_from_dict(MINIMAL | {"methods": methods}, "here")
     spec = get_spec("hdt_c")

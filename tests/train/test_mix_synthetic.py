@@ -128,8 +128,10 @@ def test_the_cache_gathers_what_the_stream_reads(scans: Store, mixed: Mixed) -> 
     subjects, settings = scans.subjects("train"), InputSettings(2, seed=2)
     whole = dataclasses.replace(mixed, share=1.0)
     cache = cache_patches(scans, subjects, mixed.box, AMPLE, mixed=whole)
-    streams = (make_batches(scans, subjects, mixed.box, settings, mixed=whole, read=read) for read in (False, True))
-    assert_same_stream(cache, *streams, count=4)
+    picks, batches = (
+        make_batches(scans, subjects, mixed.box, settings, mixed=whole, read=read) for read in (False, True)
+    )
+    assert_same_stream(cache, picks, batches, count=4)
     assert cache.arrays["map_classes"].nbytes == mixed.nbytes
     assert TaskData(scans, job(tiny(), RECIPE)).cache_bytes(subjects) >= mixed.nbytes
 

@@ -23,6 +23,8 @@ USUAL = get_recipe("default")
         ({"layer_decay": 0.5}, False, "`layer_decay=0.5` spares pre-trained .* give `pretask`"),
         ({"layer_decay": 0.5, "unfreezing": "staged"}, True, "leave one of them out"),
         ({"layer_decay": 0.0}, True, "`layer_decay=0.0` is not a factor"),
+        ({"mix_synthetic": 1.0}, True, "`mix_synthetic=1.0` is not a share of the samples"),
+        ({"mix_synthetic": math.nan}, False, "`mix_synthetic=nan` is not a share"),
         ({"ema": 1.0}, True, "`ema=1.0` is not a decay"),
         ({"ema": math.nan}, False, "`ema=nan` is not a decay"),
         ({"l2sp": -1.0}, True, "`l2sp=-1.0` is not a strength"),
@@ -40,7 +42,7 @@ def test_what_is_refused(given: dict[str, Any], pretrained: bool, says: str) -> 
     [
         ({}, False),
         ({"randomisation": True}, False),
-        ({"ema": 0.9}, False),
+        ({"ema": 0.9, "mix_synthetic": 0.3}, False),
         ({"layer_decay": 0.5, "unfreezing": "warmup_all", "ema": 0.9, "l2sp": 0.1}, True),
         ({"l2sp": 0.1, "unfreezing": "staged", "randomisation": True}, True),
         ({"l2sp": 0.1, "unfreezing": "staged"}, True),
@@ -56,8 +58,8 @@ def test_names_and_doing_without() -> None:
         every = usual.override(l2sp=0.5, unfreezing="staged", randomisation=True)
         assert remedy_name(every) == "l2sp0.5-staged-randomised"
         assert without_remedies(every) == usual
-        newer = usual.override(unfreezing="warmup_all", layer_decay=0.75, ema=0.99)
-        assert remedy_name(newer) == "warmup_all-layers0.75-ema0.99"
+        newer = usual.override(unfreezing="warmup_all", layer_decay=0.75, ema=0.99, mix_synthetic=0.3, synthetic="mine")
+        assert remedy_name(newer) == "warmup_all-layers0.75-ema0.99-mixed0.3"
         assert without_remedies(newer) == usual
 
 
