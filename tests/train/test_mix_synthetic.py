@@ -21,6 +21,7 @@ from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.input.synthesis.draw import draw_batch
 from tlseg_jax.input.synthesis.mixing import Mixed, labels_of
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store, write_subject
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
@@ -37,6 +38,7 @@ from tlseg_jax.train.run import prepare_run
 from tlseg_jax.train.step import Mixing, batch_inputs
 from tlseg_jax.train.synthetic import mixed_maps, mixed_store
 from tlseg_jax.train.task_data import TaskData
+from tlseg_jax.train.together import fit_together
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -204,6 +206,18 @@ def test_a_run_mixes_alike_wherever_its_data_lie_and_goes_on_to_the_same_bits(
     assert {"maps:seg_0", "maps:person-0"} <= set(seen) and "maps:person-4" not in seen
 
 
+def test_runs_at_once_mix_as_alone(scans: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
+    programs, asked = Programs(), job(tiny(), RECIPE.override(mix_synthetic=0.6))
+    short = [dataclasses.replace(asked, steps=2, seed=seed) for seed in (0, 1)]
+    runs = [prepare_run(scans, j, tmp_path / f"t{j.seed}", programs=programs) for j in short]
+    assert fit_together(runs, programs) == [None, None]
+    (tmp_path / "alone").mkdir()
+    alone = train_job(scans, short[1], tmp_path / "alone", programs=programs, progress=False, tell_flops=False)
+    found = load_model(tmp_path / "t1").params
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), found, alone.state.params)
+
+
 def test_what_a_run_is_names_its_maps_by_their_data(scans: Store, root: Path) -> None:
     usual = run_settings(scans, job(tiny(), RECIPE.override(mix_synthetic=0.0)), None)
     named = run_settings(scans, job(tiny(), RECIPE), None)
@@ -228,6 +242,10 @@ def test_what_cannot_be_mixed_is_said(scans: Store, root: Path, tmp_path: Path) 
         mixed_store(scans, RECIPE.override(synthetic="brain_maps"))
     with pytest.raises(InputError, match=r"`synthetic=scans` names .*, which holds no label maps"):
         mixed_store(scans, RECIPE.override(synthetic="scans"))
+    slices = SliceStore.__new__(SliceStore)
+    slices.where = "planes"
+    with pytest.raises(InputError, match=r"are volumes, and .* holds slices"):
+        mixed_store(slices, RECIPE)
     with pytest.raises(InputError, match=r"all images of .* are drawn"):
         mixed_store(Store(root / "drawn"), RECIPE)
     with pytest.raises(InputError, match=r"needs one fixed patch"):

@@ -26,7 +26,9 @@ def mixed_store(store: AnyStore, recipe: Recipe) -> tuple[Store, tuple[str, ...]
         return None
     asked = f"`mix_synthetic={recipe.mix_synthetic:g}`"
     if isinstance(store, SliceStore):
-        raise InputError(f"{asked} draws heads of label maps, which are volumes, and {store.where} holds slices.")
+        raise InputError(
+            f"{asked} draws heads of label maps, which are volumes, and {store.where} holds slices: leave it out."
+        )
     if store.map_factor:
         raise InputError(f"{asked} is of data sets of scans, and all images of {store.where} are drawn: leave it out.")
     if store.spec.volumes.random_patch:
