@@ -140,7 +140,7 @@ def by_ours(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
     fit = train_job(store, job, Path(task["folder"]) / "run", progress=False, tell_flops=False)
     taken = time.time() - begun
     if not task["pilot"]:
-        predict = make_predictor(job.network, fit.state.params, fit.state.batch_stats)
+        predict = make_predictor(job.network, **fit.state.model)
 
         def found(image: Any) -> Any:
             if store.spec.kind == "slices":

@@ -37,7 +37,7 @@ class Scoring:
 
 NAMED = flags.define(Named)
 SCORING = flags.define(Scoring)
-MEASURED = flags.define(Workplace, only=("distances", "clean", "tiles"))
+MEASURED = flags.define(Workplace, only=("distances", "clean", "tiles", "adabn"))
 flags.adopt(cluster_flags, compilation_flags)
 
 

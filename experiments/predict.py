@@ -62,7 +62,7 @@ OVERWRITE = flags.DEFINE_bool(
 PROBABILITIES = flags.DEFINE_bool(
     "probabilities", False, "Write the structures' probabilities, too: a 4D NIfTI file beside each label map."
 )
-HOW = settings_flags.define(Workplace, only=("clean", "tiles"))
+HOW = settings_flags.define(Workplace, only=("clean", "tiles", "adabn"))
 settings_flags.adopt(compilation_flags)
 REGISTRATION = flags.DEFINE_enum(
     "registration",
@@ -88,6 +88,8 @@ def main() -> None:
     tiles = HOW.value("tiles")
     model = {"digest": saved.digest, "tiles": tiles, "registration": REGISTRATION.value, "forest": forest}
     model |= {"clean": HOW.value("clean")}
+    if adabn := HOW.value("adabn"):
+        model["adabn"] = adabn
     if not source.exists():
         raise InputError(f"--input={source} does not exist: check the path.")
     if (source.is_dir() and not is_dicom_folder(source)) or source.suffix.lower() == ".csv":
@@ -118,7 +120,11 @@ def main() -> None:
 def _segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
     """A network with the preprocessing of its training data, and, of a 2D one, the forest of `postprocess` if asked."""
     d = saved.description
-    spec, predictor, tiles = spec_from_dict(d["spec"], str(run)), saved.predictor(), HOW.value("tiles")
+    spec, predictor, tiles = (
+        spec_from_dict(d["spec"], str(run)),
+        saved.predictor(HOW.value("adabn")),
+        HOW.value("tiles"),
+    )
     smallest = d.get("smallest_pieces") if HOW.value("clean") else None
     if spec.kind == "slices":
         for flag in (MASK, REGISTRATION):
@@ -126,6 +132,10 @@ def _segmenter(run: Path, saved: AnyModel) -> Callable[[ScanFiles], Prediction]:
                 raise InputError(f"--{flag.name} goes with 3D runs, and {run} is 2D: leave it out.")
         forest, cleaned = None, ""
         if POSTPROCESS.value:
+            if HOW.value("adabn"):
+                raise InputError(
+                    "--postprocess goes by a forest that learnt from predictions without --adabn: give one."
+                )
             if saved.kind != "run":
                 raise InputError(f"--postprocess goes with run folders, as {run} holds no forest: leave it out.")
             folder = run / "postprocess"

@@ -37,14 +37,36 @@ def test_the_recipe_s_values_are_those_that_were_given() -> None:
     assert training_flags.training().recipe_values == values | {"accumulate": 1}
 
 
-@pytest.mark.parametrize("flag", ["--steps=0", "--l2sp=-1", "--schedule=linear", "--validate_every=0"])
+def test_each_remedy_is_a_flag() -> None:
+    given("--ema=0.99", "--layer_decay=0.75", "--unfreezing=warmup_all", "--mix_synthetic=0.3", "--synthetic=maps")
+    assert training_flags.training().recipe_values == {
+        "ema": 0.99,
+        "layer_decay": 0.75,
+        "unfreezing": "warmup_all",
+        "mix_synthetic": 0.3,
+        "synthetic": "maps",
+    }
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--ema=2", "--layer_decay=-1", "--adabn=1.5", "--steps=0", "--l2sp=-1", "--schedule=linear", "--validate_every=0"],
+)
 def test_values_that_do_not_exist_are_refused(flag: str) -> None:
     with pytest.raises(flags.IllegalFlagValueError, match=flag.split("=")[0].strip("-")):
         given(flag)
 
 
 def test_the_workplace_is_the_flags() -> None:
-    given("--workdir=w", "--cohort_train=2", "--cohort_test=1", "--workers=1", "--distances", "--tiles=paper")
+    given(
+        "--workdir=w",
+        "--cohort_train=2",
+        "--cohort_test=1",
+        "--workers=1",
+        "--distances",
+        "--tiles=paper",
+        "--adabn=0.3",
+    )
     place = place_flags.workplace()
     assert (str(place.workdir), place.store, place.cohort_train, place.cohort_test) == ("w", None, 2, 1)
-    assert (place.workers, place.distances, place.tiles) == (1, True, "paper")
+    assert (place.workers, place.distances, place.tiles, place.adabn) == (1, True, "paper", 0.3)

@@ -8,7 +8,7 @@ import pytest
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, pretraining_of
-from tlseg_jax.studies.study import Method, Study, read_study_file, study_from_dict
+from tlseg_jax.studies.study import REMEDIES, Method, Study, read_study_file, study_from_dict
 from tlseg_jax.studies.workplace import Workplace
 
 PLACE = Workplace(Path("runs"), Path("store"))
@@ -57,24 +57,30 @@ def test_cells_come_n_by_n_and_seeds_go_round_the_folds() -> None:
 
 
 def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
-    methods = [{"name": "FT", "pretask": "hdt_v", "remedies": ["staged", "l2sp", "randomised"]}]
+    changes = {
+        "staged": ("none", "unfreezing"),
+        "l2sp": ("none", "l2sp"),
+        "randomised": ("encoder", "randomisation"),
+        "warmup_all": ("none", "unfreezing"),
+        "layerwise": ("none", "layer_decay"),
+        "norm_only": ("norm_only", ""),
+        "ema": ("encoder", "ema"),
+        "mix_synthetic": ("encoder", "mix_synthetic"),
+        "adabn": ("encoder", ""),
+    }
+    assert changes.keys() == REMEDIES.keys()
+    methods = [{"name": "FT", "pretask": "hdt_v", "remedies": list(changes)}]
     study = study_from_dict(MINIMAL | {"methods": methods}, "here")
     spec = get_spec("hdt_c")
     plain, *others = (cell_job(study, Cell(m, 2, 0, None), PLACE, spec, "float32") for m in study.methods)
-    assert [(m.name, m.baseline) for m in study.methods[1:]] == [
-        ("FT-staged", "FT"),
-        ("FT-l2sp", "FT"),
-        ("FT-randomised", "FT"),
-    ]
+    assert [(m.name, m.baseline) for m in study.methods[1:]] == [(f"FT-{name}", "FT") for name in changes]
     assert plain.freeze == "encoder"
-    for job, freeze, changed in zip(
-        others, ("none", "none", "encoder"), ("unfreezing", "l2sp", "randomisation"), strict=True
-    ):
+    for job, (freeze, changed) in zip(others, changes.values(), strict=True):
         assert job.freeze == freeze
-        default = getattr(plain.recipe, changed)
-        assert getattr(job.recipe, changed) != default
-        assert dataclasses.replace(job.recipe, **{changed: default}) == plain.recipe
-    assert cell_job(study, PretrainCell("hdt_v", 0, None), PLACE, spec, "float32").recipe == plain.recipe
+        usual = {changed: getattr(plain.recipe, changed)} if changed else {}
+        assert (job.recipe == plain.recipe) == (not changed)
+        assert dataclasses.replace(job.recipe, **usual) == plain.recipe
+        assert dataclasses.replace(job, recipe=plain.recipe, freeze=plain.freeze) == plain
 
 
 @pytest.mark.parametrize(

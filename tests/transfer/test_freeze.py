@@ -44,7 +44,7 @@ def shapes(config: UNetConfig) -> dict[str, Any]:
     return params
 
 
-@pytest.mark.parametrize("freeze", FREEZING)
+@pytest.mark.parametrize("freeze", [f for f in FREEZING if f != "norm_only"])
 @pytest.mark.parametrize("network", NETWORKS)
 def test_every_parameter_is_covered_once(network: str, freeze: str) -> None:
     params = shapes(get_network(network))
@@ -68,6 +68,32 @@ def test_every_parameter_is_covered_once(network: str, freeze: str) -> None:
     trained, rest = split_parameters(params, labels)
     assert count_parameters(trained) + count_parameters(rest) == count_parameters(params)
     assert merge_parameters(trained, rest) == params
+
+
+@pytest.mark.parametrize("fresh", [(), ("head/kernel", "head/bias"), ("head/kernel[2]", "head/bias[2]")])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_norm_only_trains_every_norm_and_a_head_that_is_new(network: str, fresh: tuple[str, ...]) -> None:
+    params = shapes(get_network(network))
+    parts = flatten_dict(label_parameters(params, get_rules("norm_only"), fresh))
+    assert parts.keys() == flatten_dict(params).keys()
+    norms = {path for path in parts if path[-1] in ("scale", "bias") and path[-2].startswith("bn")}
+    head = {("head", "kernel"), ("head", "bias")} if fresh else set()
+    assert {path for path, part in parts.items() if part == "trained"} == norms | head
+    assert len(norms) == 2 * sum(path[-1] == "scale" for path in parts)
+    assert not frozen_batch_norms(label_parameters(params, get_rules("norm_only")))
+
+
+def test_norm_only_moves_norms_and_their_running_averages_alone(
+    tiny_network: UNetConfig, variables: dict[str, Any]
+) -> None:
+    step, state, _ = make(tiny_network, variables, "norm_only")
+    for _ in range(STEPS):
+        state, _ = step(state, batch())
+    first = flatten_dict(variables["params"])
+    for path, leaf in flatten_dict(state.params).items():
+        assert np.array_equal(leaf, first[path]) != path[-2].startswith("bn"), path
+    first = flatten_dict(variables["batch_stats"])
+    assert not any(np.array_equal(leaf, first[path]) for path, leaf in flatten_dict(state.batch_stats).items())
 
 
 def test_the_first_rule_that_matches_decides() -> None:

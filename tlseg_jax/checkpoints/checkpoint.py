@@ -51,8 +51,14 @@ SPARE_BYTES = 1 << 20
 
 
 def _tree(state: TrainState) -> dict[str, Any]:
-    """The state as plain dicts of host arrays; copies, since the next step overwrites its buffers."""
-    leaves = {"step": state.step, "params": state.params, "batch_stats": state.batch_stats}
+    """The state as plain dicts of host arrays; copies, since the next step overwrites its buffers.
+
+    "params" and "batch_stats" are the model, for whoever reads it: of averaged weights the average, and what training
+    goes on from is then "last".
+    """
+    leaves = {"step": state.step, **state.model}
+    if state.average is not None:
+        leaves["last"] = {"params": state.params, "batch_stats": state.batch_stats}
     return jax.tree.map(np.array, leaves) | {
         "opt_state": {str(i): np.array(v) for i, v in enumerate(jax.tree.leaves(state.opt_state))},
         "seed": np.array(state.seed, np.uint32),
@@ -194,8 +200,15 @@ class Checkpoints:
         iterator.set_state(position)
         leaves, treedef = jax.tree.flatten(state.opt_state)
         moments = [tree["opt_state"][str(i)] for i in range(len(leaves))]
+        model = {"params": tree["params"], "batch_stats": tree["batch_stats"]}
+        last = model if state.average is None else tree["last"]
         return TrainState(
-            tree["step"], tree["params"], tree["batch_stats"], jax.tree.unflatten(treedef, moments), tree["seed"]
+            tree["step"],
+            last["params"],
+            last["batch_stats"],
+            jax.tree.unflatten(treedef, moments),
+            tree["seed"],
+            None if state.average is None else model,
         )
 
     def _newest(self) -> tuple[dict[str, Any], Any] | None:

@@ -17,7 +17,7 @@ from tlseg_jax.runtime.messages import log
 NO_MATTER = (
     *("job.threads", "job.workers", "job.checkpoint_every", "job.watch_every", "pretrained.run"),
     # The data and the network's other settings say these already.
-    *("job.network.dimensions", "job.network.architecture"),
+    *("job.network.dimensions", "job.network.architecture", "job.recipe.synthetic"),
 )
 NO_MATTER_WITHOUT_VALIDATION = ("job.validate_every", "job.patience")
 """Settings that do not change the model that a run makes."""

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, Shape3
+from tlseg_jax.evaluate.adapt import AdaptingPredictor
 from tlseg_jax.geometry import Box, crop_or_pad, paste
 from tlseg_jax.runtime.errors import InputError
 
@@ -54,6 +55,8 @@ def predict_volume(
       InputError: there is no box where one is needed, it misses the volume, an unknown kind of
         tiles, or the network gives values that are not finite.
     """
+    if isinstance(predictor, AdaptingPredictor):
+        return predictor.over_scan(lambda p: predict_volume(image, spec, box, p, tiles, batch))
     if tiles not in get_args(Tiles):
         raise InputError(f"There are no tiles called '{tiles}': choose {' or '.join(get_args(Tiles))}.")
     if spec.volumes.random_patch:

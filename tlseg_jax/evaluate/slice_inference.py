@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
+from tlseg_jax.evaluate.adapt import AdaptingPredictor
 from tlseg_jax.evaluate.inference import check_probability
 
 SlicePredictor = Callable[[Float32[np.ndarray, "batch x y channels"]], Float32[np.ndarray, "batch x y outputs"]]
@@ -120,6 +121,8 @@ def _rows(planes: NDArray[np.floating], channels: int, z: Sequence[int]) -> NDAr
 def _predict(
     count: int, read: Callable[[int, int], NDArray[np.floating]], predictor: SlicePredictor, batch: int
 ) -> NDArray[np.float32]:
+    if isinstance(predictor, AdaptingPredictor):
+        return predictor.over_scan(lambda p: _predict(count, read, p, batch))
     if count < 1 or batch < 1:
         raise ValueError(f"{count} planes in batches of {batch} are nothing to predict")
     out: NDArray[np.float32] | None = None

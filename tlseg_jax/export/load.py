@@ -31,7 +31,8 @@ class AnyModel:
       description: what the run recorded: data set, patch, preprocessing.
       step: of the checkpoint.
       digest: SHA-256 of its weights and description; the program's card's digest.
-      predictor: makes the network a plain function on NumPy arrays: a `Predictor` in 3D, a `SlicePredictor` in 2D.
+      predictor: makes the network a plain function on NumPy arrays: a `Predictor` in 3D, a `SlicePredictor` in 2D;
+        takes `adabn` as `make_predictor` does, which a program refuses.
     """
 
     kind: ExportKind
@@ -39,7 +40,7 @@ class AnyModel:
     description: dict[str, Any]
     step: int
     digest: str
-    predictor: Callable[[], Predictor]
+    predictor: Callable[..., Predictor]
 
 
 def load_any_model(path: Path) -> AnyModel:
@@ -76,11 +77,13 @@ def _of_program(path: Path) -> AnyModel:
     description = card["model"]
     config = config_from_dict(description["network"])
     program = path.read_bytes()
-    return AnyModel(
-        "program",
-        config,
-        description,
-        description["step"],
-        card["digest"],
-        lambda: load_network(program, config.divisor, str(path)),
-    )
+
+    def predictor(adabn: float = 0.0) -> Predictor:
+        if adabn:
+            raise InputError(
+                f"`adabn={adabn}` changes what batch norms normalise by, which is fixed in {path}: give the folder of "
+                "its run or model."
+            )
+        return load_network(program, config.divisor, str(path))
+
+    return AnyModel("program", config, description, description["step"], card["digest"], predictor)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.slices import Regions
     from tlseg_jax.input.synthesis.draw import Synthesis
     from tlseg_jax.input.synthesis.maps import Maps
+    from tlseg_jax.input.synthesis.mixing import Mixed
     from tlseg_jax.preprocess.store.any_store import AnyStore
     from tlseg_jax.preprocess.store.slice_store import SliceStore
     from tlseg_jax.preprocess.store.store import Store
@@ -54,7 +55,12 @@ class DeviceCache:
 
 
 def cache_patches(
-    store: "Store", subjects: Sequence[str], box: Box | None, room: int, maps: "Maps | None" = None
+    store: "Store",
+    subjects: Sequence[str],
+    box: Box | None,
+    room: int,
+    maps: "Maps | None" = None,
+    mixed: "Mixed | None" = None,
 ) -> DeviceCache:
     """Patches of volumes: the fixed box of each, or, where patches are drawn, each whole volume.
 
@@ -66,6 +72,7 @@ def cache_patches(
       box: the patch; None where it is drawn.
       room: bytes that the device has for it.
       maps: those of the store, where it holds no scans.
+      mixed: what takes the place of some samples, whose maps are held too.
 
     Returns:
       A cache whose picks are {"index": (batch,) int32, "start": (batch, 3) int32} and whose batches are
@@ -77,7 +84,7 @@ def cache_patches(
     size = box.size if box else store.spec.volumes.patch_size
     boxes = [box or _whole(store.grid(s).shape, size) for s in subjects]
     shape: Shape3 = tuple(max(b.size[i] for b in boxes) for i in range(3))  # type: ignore[assignment]
-    _check_room(store, len(subjects), patch_bytes(boxes, maps), room)
+    _check_room(store, len(subjects), patch_bytes(boxes, maps, mixed), room)
     kind, name, read = (np.uint8, "classes", maps.classes) if maps else (np.float16, "image", store.image)
     seen = np.zeros((len(subjects), *(maps.map_box(Box((0, 0, 0), shape)).size if maps else shape)), kind)
     labels = np.zeros((len(subjects), *shape), np.uint8)
@@ -91,16 +98,19 @@ def cache_patches(
         arrays["shares"] = jnp.asarray(np.stack([maps.shares(s) for s in subjects]))
     if store.partial:
         arrays["marked"] = jnp.asarray(np.stack([store.marks(s) for s in subjects]))
+    if mixed:
+        found = [mixed.sample(i, drawn=True) for i in range(len(mixed.subjects))]
+        arrays |= {f"map_{k}": jax.device_put(np.stack([f[k] for f in found])) for k in ("classes", "shares")}
     return DeviceCache(arrays, _GatherPatches(size, maps.synthesis if maps else None))
 
 
-def patch_bytes(boxes: Sequence[Box], maps: "Maps | None" = None) -> int:
-    """What so many patches take, each in an array of the largest one's shape."""
+def patch_bytes(boxes: Sequence[Box], maps: "Maps | None" = None, mixed: "Mixed | None" = None) -> int:
+    """What so many patches take, each in an array of the largest one's shape, and the maps of `mixed`."""
     shape = tuple(max(b.size[i] for b in boxes) for i in range(3))
     each = math.prod(shape) * IMAGE_AND_LABEL_BYTES
     if maps:
         each = math.prod(shape) + math.prod(maps.map_box(Box((0, 0, 0), shape)).size)  # type: ignore[arg-type]
-    return len(boxes) * each
+    return len(boxes) * each + (mixed.nbytes if mixed else 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +127,8 @@ class _GatherPatches:
             batch["classes"] = _cut(arrays["classes"], picks["index"], at, sides)
         else:
             batch["image"] = _cut(arrays["image"], picks["index"], start, self.size)
+        if "map_classes" in arrays:
+            batch |= {k: arrays[f"map_{k}"][picks["map"]] for k in ("classes", "shares")} | {"drawn": picks["drawn"]}
         return batch | {k: arrays[k][picks["index"]] for k in ("marked", "shares") if k in arrays}
 
 

@@ -12,6 +12,7 @@ from tlseg_jax.datasets.spec import Shape3
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.stream import InputSettings, stream
 from tlseg_jax.input.synthesis.maps import Maps
+from tlseg_jax.input.synthesis.mixing import Mixed
 from tlseg_jax.preprocess.codes import anywhere
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
@@ -38,6 +39,7 @@ class _PlacePatch(grain.transforms.RandomMap):
     box: Box | None
     size: Shape3
     shown: tuple[NDArray[np.int32], ...] | None = None
+    mixed: Mixed | None = None
 
     def random_map(self, element: Any, rng: np.random.Generator) -> dict[str, Any]:
         i = int(element)
@@ -51,7 +53,12 @@ class _PlacePatch(grain.transforms.RandomMap):
                 for m, s, n in zip(middle, self.size, shape, strict=True)
             ]
             box = Box((start[0], start[1], start[2]), self.size)
-        return {"index": np.int32(element), "start": np.array(box.start, np.int32)}
+        place = {"index": np.int32(element), "start": np.array(box.start, np.int32)}
+        if self.mixed is None:
+            return place
+        # Last, so that the other samples are those of a run that mixes nothing.
+        drawn, number = rng.random() < self.mixed.share, rng.integers(len(self.mixed.subjects))
+        return place | {"drawn": np.bool_(drawn), "map": np.int32(number)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +69,7 @@ class _ReadPatch(grain.transforms.Map):
     subjects: tuple[str, ...]
     size: Shape3
     maps: Maps | None
+    mixed: Mixed | None = None
 
     def map(self, element: Any) -> dict[str, Any]:
         subject = self.subjects[int(element["index"])]
@@ -73,7 +81,12 @@ class _ReadPatch(grain.transforms.Map):
             "label": self.store.label(subject, box),
             "index": element["index"],
             **({"marked": self.store.marks(subject)} if self.store.partial else {}),
+            **(self._drawn(element) if self.mixed else {}),
         }
+
+    def _drawn(self, element: Any) -> dict[str, Any]:
+        assert self.mixed is not None
+        return {"drawn": element["drawn"], **self.mixed.sample(int(element["map"]), bool(element["drawn"]))}
 
 
 def _shown(store: Store, subjects: Sequence[str], seed: int) -> tuple[NDArray[np.int32], ...]:
@@ -109,6 +122,7 @@ def make_batches(
     settings: InputSettings,
     *,
     maps: Maps | None = None,
+    mixed: Mixed | None = None,
     read: bool = True,
 ) -> grain.DatasetIterator:
     """An endless iterator of batches, each subject once an epoch, reshuffled every epoch.
@@ -121,14 +135,16 @@ def make_batches(
       box: the patch; None draws a random one of `store.spec.volumes.patch_size` each time.
       settings: batch size, seed, threads and processes.
       maps: those of the store, where it holds no scans.
+      mixed: what takes the place of some samples; None: of none.
       read: whether to read the patches; False tells where they are, of the same patches in the same order.
 
     Returns:
       Iterator of {"image": (batch, x, y, z) float16, "label": (batch, x, y, z) uint8,
       "index": (batch,) int32 into `subjects`} and, where some mark some structures only, "marked": (batch, structures)
-      uint8; of label maps "image" is what `draw.draw_batch` takes in its place, "classes" and "shares";
+      uint8; of label maps "image" is what `draw.draw_batch` takes in its place, "classes" and "shares"; of `mixed`
+      these are there too, and "drawn": (batch,) bool, whose samples they are for;
       without reading, of {"index", "start": (batch, 3) int32,
-      each patch's first voxel, negative where it reaches outside}.
+      each patch's first voxel, negative where it reaches outside} and, of `mixed`, "drawn" and "map": (batch,) int32.
 
     Raises:
       InputError: the processes cannot share a batch evenly, or a fixed patch is to be balanced.
@@ -142,7 +158,7 @@ def make_batches(
     names, size = tuple(subjects), box.size if box else store.spec.volumes.patch_size
     return stream(
         len(names),
-        _PlacePatch(store, names, box, size, _shown(store, names, settings.seed) if balanced else None),
-        _ReadPatch(store, names, size, maps) if read else None,
+        _PlacePatch(store, names, box, size, _shown(store, names, settings.seed) if balanced else None, mixed),
+        _ReadPatch(store, names, size, maps, mixed) if read else None,
         settings,
     )

@@ -127,9 +127,14 @@ def probability(
 
     def of(variables: Any, image: Float[Array, "batch x y _"]) -> Float[Array, "batch x y *_"]:
         logits: Any = module.apply(variables, image if image.ndim > config.dimensions + 1 else image[..., None])
-        return jax.nn.softmax(logits)[..., 1:] if is_exclusive(config) else jax.nn.sigmoid(logits)
+        return probabilities_of(config, logits)
 
     return of
+
+
+def probabilities_of(config: UNetConfig, logits: Any) -> Any:
+    """(..., structures) of (..., outputs): a softmax, whose background is left out, or sigmoids."""
+    return jax.nn.softmax(logits)[..., 1:] if is_exclusive(config) else jax.nn.sigmoid(logits)
 
 
 def is_exclusive(config: UNetConfig) -> bool:

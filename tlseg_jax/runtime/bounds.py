@@ -34,6 +34,7 @@ class Read:
 Positive = Annotated[int, Bound(1)]
 Count = Annotated[int, Bound(0)]
 Rate = Annotated[float, Bound(0)]
+Share = Annotated[float, Bound(0, 1)]
 
 
 def read_labelled(text: str) -> int | None:

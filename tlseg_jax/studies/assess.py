@@ -66,7 +66,13 @@ def doubts_in(store: AnyStore, split: str) -> list[str]:
 
 
 def is_scored(
-    run: Path, store: AnyStore, *, distances: bool = False, clean: bool = True, tiles: Tiles | None = None
+    run: Path,
+    store: AnyStore,
+    *,
+    distances: bool = False,
+    clean: bool = True,
+    tiles: Tiles | None = None,
+    adabn: float = 0.0,
 ) -> bool:
     """Whether a finished run has scores of its model on a store's test subjects as they are now.
 
@@ -76,6 +82,7 @@ def is_scored(
       distances: whether HD95 and the average surface distance must be there.
       clean: whether specks must have been dropped.
       tiles: how volumes of a random patch must have been predicted; None: in any way.
+      adabn: share of the scans' own statistics that its norms must have normalised by.
     """
     summary = read_json(run / "summary.json")
     sets = summary.get("test_sets", {})
@@ -91,6 +98,7 @@ def is_scored(
         and e.get("weights") == summary.get("weights")
         and (not distances or e.get("distances", store.spec.kind == "volumes"))
         and e.get("clean", True) == clean
+        and e.get("adabn", 0.0) == adabn
         and (tiles is None or e.get("tiles", tiles) == tiles)
         for e in there
     )
@@ -115,6 +123,7 @@ def assess(
     distances: bool = False,
     clean: bool = True,
     tiles: Tiles = "gaussian",
+    adabn: float = 0.0,
     space: ScoreSpace = "data",
     progress: bool = True,
     figures: bool = True,
@@ -137,6 +146,7 @@ def assess(
       distances: also HD95 and the average surface distance, in mm.
       clean: drop specks (`specks.without_specks`), as the run's recipe has it.
       tiles: see `predict_volume`.
+      adabn: see `make_predictor`; kept with the scores.
       space: see `evaluate_store`; the figure of slices is in any case of the prepared ones.
       progress: whether to draw a bar.
       figures: whether to draw the figure.
@@ -169,7 +179,7 @@ def assess(
         split,
         spec,
         place,
-        load_predictor(saved),
+        load_predictor(saved, adabn),
         channels=saved.config.channels,
         distances=distances,
         smallest=saved.description.get("smallest_pieces") if clean else None,
@@ -183,7 +193,7 @@ def assess(
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split)
     extra |= {"distances": distances} if store.spec.alike or distances else {}
-    extra |= {} if clean else {"clean": False}
+    extra |= ({} if clean else {"clean": False}) | ({"adabn": adabn} if adabn else {})
     extra |= {"doubts": doubts_in(store, split), **store.ml}
     if spec.grid.random_patch:
         extra["tiles"] = tiles
@@ -209,7 +219,9 @@ def assess(
             draw_contours(cases, run / "figures" / f"contours_{name}.png", heading=heading, mark=mark)
         elif structure == list(scored)[-1]:
             of = {"network": saved}
-            examples = [example_slice(store, s, structure, f"{title}: {s}", of) for title, s in picked.items()]
+            examples = [
+                example_slice(store, s, structure, f"{title}: {s}", of, adabn=adabn) for title, s in picked.items()
+            ]
             draw_examples(examples, run / "figures" / f"examples_{name}.png", heading=heading, mark=mark)
     return entries
 
@@ -226,7 +238,13 @@ def _place(store: AnyStore, spec: DatasetSpec, run: Path, box: dict[str, Any] | 
 
 
 def example_slice(
-    store: SliceStore, subject: str, structure: str, title: str, models: dict[str, SavedModel], share: float = 1.0
+    store: SliceStore,
+    subject: str,
+    structure: str,
+    title: str,
+    models: dict[str, SavedModel],
+    share: float = 1.0,
+    adabn: float = 0.0,
 ) -> ExampleCase:
     """The slice of a volume that shows most of a structure, with what models make of it.
 
@@ -237,6 +255,7 @@ def example_slice(
       title: of the row; the slice's number is added.
       models: name -> 2D model that segments the structure.
       share: 1 takes the slice with most of the structure, less the one nearest to that share of it.
+      adabn: see `make_predictor`.
     """
     truth = store.mask(subject, structure)
     area = truth.sum((1, 2))
@@ -244,7 +263,7 @@ def example_slice(
     probability = {}
     for name, saved in models.items():
         image = store.volume_image(subject, saved.config.channels)
-        found = predict_planes(image, load_predictor(saved))
+        found = predict_planes(image, load_predictor(saved, adabn))
         ours = [o for o in saved.config.outputs if o != BACKGROUND]
         probability[name] = found[at, ..., ours.index(structure)]
     record = store.record(subject)

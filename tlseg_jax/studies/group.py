@@ -144,7 +144,9 @@ def train_group(
 def _program_name(sweep: Jobs, cell: Cell, device: Any) -> str:
     """What a measurement holds for, in words."""
     job = sweep.job(cell)
-    parts = (job.network.name, job.network.dtype, f"freeze {job.freeze}", job.recipe.unfreezing)
+    parts = [job.network.name, job.network.dtype, f"freeze {job.freeze}", job.recipe.unfreezing]
+    if job.recipe.mix_synthetic:  # of which runs at once draw every sample
+        parts.append("mixed")
     return f"{device.device_kind}: {', '.join(parts)}"
 
 

@@ -11,6 +11,7 @@ from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.losses import LOSSES
 from tlseg_jax.train.recipes import Phase, Recipe, get_recipe
+from tlseg_jax.train.remedies import FIELDS as REMEDIES
 from tlseg_jax.train.remedies import remedy_name, without_remedies
 from tlseg_jax.train.usual import COHORT_STEPS, network_for, usual_freeze, usual_network
 
@@ -145,7 +146,7 @@ def run_name(
         (f"accumulate{accumulate}", "accumulate1"),
     )
     extra = [v for v, default in usual if v is not None and v != default]
-    asked = {k: v for k, v in values.items() if k in ("l2sp", "unfreezing", "randomisation")}
+    asked = {k: v for k, v in values.items() if k in REMEDIES}
     if remedies and (name := remedy_name(get_recipe("default").override(**asked))):
         extra.append(name)
     return "-".join([*parts, *extra, ending or f"seed{training.seed}"])

@@ -15,6 +15,7 @@ from tlseg_jax.studies.sweep import Sweep
 from tlseg_jax.train.dry_run import format_duration, step_seconds
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.pretrained import Pretrained
+from tlseg_jax.train.remedies import for_any_start
 from tlseg_jax.train.run import Run, prepare_run
 
 
@@ -79,7 +80,7 @@ def _measure(
     job = sweep.job(cell)
     if start is not None and not there:
         # Nothing to start from yet: the parts that need it cost next to nothing of a step.
-        job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, l2sp=0.0, unfreezing="at_once"))
+        job = dataclasses.replace(job, recipe=for_any_start(job.recipe))
     with quiet():
         run = prepare_run(
             sweep.store(cell),

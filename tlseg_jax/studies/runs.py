@@ -31,7 +31,7 @@ from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.shared_model import load_shared_model
 from tlseg_jax.train.trainer import Fit
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
-from tlseg_jax.transfer.restore import check_dimensions
+from tlseg_jax.transfer.restore import check_dimensions, fresh_parameters
 
 UNSEEN = "oas_c"
 """The paper's generalisation set (section 2.3)."""
@@ -204,7 +204,8 @@ def train_and_assess(
             # With compiling and saving; a call that only found the run finished adds nothing.
             "train_seconds": round(there.get("train_seconds", seconds), 3),
         }
-        labels = label_parameters(saved.params, get_rules(job.freeze))
+        fresh = fresh_parameters(start.saved, job.network, job.head) if start else frozenset()
+        labels = label_parameters(saved.params, get_rules(job.freeze), fresh)
         summary |= {
             "untested": not tests,
             "parameters": count_parameters(saved.params),
@@ -219,6 +220,7 @@ def train_and_assess(
                 distances=place.distances,
                 clean=place.clean,
                 tiles=place.tiles,
+                adabn=place.adabn,
                 progress=place.progress,
                 figures=figures,
             )
@@ -311,4 +313,5 @@ def is_done(place: Workplace, folder: Path, settings: Mapping[str, Any], tests: 
     """
     if not is_finished(folder, 1) or not holds(folder, settings):
         return False
-    return all(is_scored(folder, t, distances=place.distances, clean=place.clean, tiles=place.tiles) for t in tests)
+    how: dict[str, Any] = {name: getattr(place, name) for name in ("distances", "clean", "tiles", "adabn")}
+    return all(is_scored(folder, t, **how) for t in tests)

@@ -93,5 +93,6 @@ def finetune_task(
     if what.name:  # before a pre-training for a run that would be refused
         processes.chief(lambda: check_settings(run, {"job": job.to_dict()}))
     if pretask and what.pretask:
-        folder = pretrained_run(place, what.pretask, pretask, training, missing, execution)
+        first = dataclasses.replace(place, adabn=0.0)  # that is for the target's scans
+        folder = pretrained_run(first, what.pretask, pretask, training, missing, execution)
     return finetune(place, folder, what.task, job, run, execution=execution, beside=not what.name)

@@ -40,6 +40,18 @@ from tlseg_jax.transfer.restore import Head
 L2SP = 0.01
 """Strength of the remedy "l2sp"."""
 
+LAYER_DECAY = 0.75
+"""Of the remedy "layerwise": a `unet_fast`'s first level learns at 0.75^5 = 0.24 of the head's rate."""
+
+MIXED = 0.3
+"""Share of the remedy "mix_synthetic"."""
+
+ADABN = 0.3
+"""Share of the remedy "adabn": less than half, as a single scan's statistics scatter."""
+
+EMA = 0.99
+"""Decay of the remedy "ema": about the last hundred steps count."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Remedy:
@@ -48,16 +60,24 @@ class Remedy:
     Attributes:
       freeze: freezing in place of the method's; None keeps it.
       recipe: changes of the recipe.
+      adabn: share of each scan's own statistics in scoring (`models.adabn`); the training is as the method's.
     """
 
     freeze: Freeze | None
     recipe: Mapping[str, Any]
+    adabn: float = 0.0
 
 
 REMEDIES: Mapping[str, Remedy] = {
     "staged": Remedy("none", {"unfreezing": "staged"}),
     "l2sp": Remedy("none", {"l2sp": L2SP}),
     "randomised": Remedy(None, {"randomisation": True}),
+    "warmup_all": Remedy("none", {"unfreezing": "warmup_all"}),
+    "layerwise": Remedy("none", {"layer_decay": LAYER_DECAY}),
+    "norm_only": Remedy("norm_only", {}),
+    "ema": Remedy(None, {"ema": EMA}),
+    "mix_synthetic": Remedy(None, {"mix_synthetic": MIXED}),
+    "adabn": Remedy(None, {}, ADABN),
 }
 """Against what fine-tuned models lose on unseen data."""
 

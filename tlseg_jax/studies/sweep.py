@@ -29,7 +29,7 @@ from tlseg_jax.studies.results_file import DoneCell, results_of, write_results, 
 from tlseg_jax.studies.results_table import ALL, Role
 from tlseg_jax.studies.runs import is_done, is_finished, train_and_assess
 from tlseg_jax.studies.settings import Precision
-from tlseg_jax.studies.study import Study
+from tlseg_jax.studies.study import REMEDIES, Study
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
@@ -88,6 +88,13 @@ class Sweep:
         store = self.data.target if isinstance(cell, Cell) else self.data.pretasks[cell.pretask]
         return cell_job(self.study, cell, self.place, store.spec, self.precision)
 
+    def place_of(self, cell: Cell | PretrainCell) -> Workplace:
+        """Where a cell works, and how it is scored."""
+        if isinstance(cell, PretrainCell):
+            return dataclasses.replace(self.place, adabn=0.0)
+        own = REMEDIES[cell.method.remedy].adabn if cell.method.remedy else 0.0
+        return dataclasses.replace(self.place, adabn=own or self.place.adabn)
+
     def store(self, cell: Cell | PretrainCell) -> AnyStore:
         """The data that a cell or a pre-training trains on."""
         return self.data.of_cell(cell) if isinstance(cell, Cell) else self.data.of_pretraining(cell)
@@ -110,7 +117,7 @@ class Sweep:
         if isinstance(cell, Cell) and (first := pretraining_of(cell)) and not self._trained(first):
             return False
         settings = run_settings(self.store(cell), self.job(cell), self._record(first) if first else None)
-        if not is_done(self.place, folder, settings, tests):
+        if not is_done(self.place_of(cell), folder, settings, tests):
             return False
         return all((folder / "predictions" / f"{n}.npz").exists() for t in tests for n in sets_of(folder, t))
 
@@ -239,7 +246,7 @@ class _Runner:
     def _group(self, group: Group, device: Any) -> None:
         s, programs = self.sweep, self.programs[device]
         # Bars of several cells at once would write over each other.
-        place = dataclasses.replace(s.place, progress=s.place.progress and len(self.devices) == 1)
+        progress = s.place.progress and len(self.devices) == 1
         before = time.perf_counter()
         shares: dict[Any, float] = {}
         if len(group.cells) > 1:
@@ -253,7 +260,7 @@ class _Runner:
                 m = s.member(cell)
                 with quiet():
                     train_and_assess(
-                        place,
+                        dataclasses.replace(s.place_of(cell), progress=progress),
                         m.store,
                         m.job,
                         m.folder,

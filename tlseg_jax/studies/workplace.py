@@ -19,7 +19,7 @@ from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
-from tlseg_jax.runtime.bounds import Bound, Positive
+from tlseg_jax.runtime.bounds import Bound, Positive, Share
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
 
@@ -43,6 +43,8 @@ class Workplace:
       distances: also measure HD95 and the average surface distance, in mm; of slices that are consecutive.
       clean: drop pieces that are a tenth of the smallest of the training labels or less (not of `recipe=paper`).
       tiles: whole-brain volumes: overlapping tiles, or the paper's without overlap.
+      adabn: share of what batch norms normalise by, in scoring and predicting, that is taken from the scan itself, such
+        as 0.3, the rest being the running averages (`models.adabn`); 0: the running averages alone.
       progress: whether to draw bars.
       cohort_spacing: voxel size in mm of the built-in cohort of heads.
     """
@@ -55,6 +57,7 @@ class Workplace:
     distances: bool = False
     clean: bool = True
     tiles: Tiles = "gaussian"
+    adabn: Share = 0.0
     progress: bool = True
     cohort_spacing: float = COHORT_SPACING
 

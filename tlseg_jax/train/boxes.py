@@ -27,12 +27,14 @@ class Boxes:
         """Take `store` for a run of `job`. Raises InputError: it has no patch to train on."""
         from tlseg_jax.input.patches import training_box
         from tlseg_jax.input.synthesis.maps import Maps
+        from tlseg_jax.train.synthetic import mixed_maps
 
         self.store, self.job, self.box = store, job, training_box(store)
         self.sides = self.box.size if self.box else store.spec.volumes.patch_size
         self.channels: tuple[int, ...] = ()
         self.random_patch = self.box is None
         self.maps = Maps(store, self.sides) if store.map_factor else None
+        self.mixed = mixed_maps(store, job.recipe) if job.recipe.mix_synthetic else None
 
     def length(self, subjects: Sequence[str]) -> Length:
         """See `Sampler`."""
@@ -43,10 +45,16 @@ class Boxes:
         """See `Sampler`."""
         spec, box = self.store.spec, self.box
         size = "x".join(map(str, self.sides))
-        return {
+        lines = {
             "data": f"{self.store.where} ({spec.shown}, {spec.volumes.space} space)",
             "patch": f"{size} voxels, " + ("at random places" if box is None else f"from voxel {box.start}"),
-        } | ({"images": "drawn from label maps at each step, in place of augmentation"} if self.maps else {})
+        }
+        if self.maps:
+            lines["images"] = "drawn from label maps at each step, in place of augmentation"
+        if self.mixed:
+            of, count = self.mixed.maps.store.where, len(self.mixed.subjects)
+            lines["images"] = f"{self.mixed.share:.0%} of the samples are drawn from {count} label maps of {of}"
+        return lines
 
     def batches(
         self, subjects: Sequence[str], settings: "InputSettings", *, read: bool = True
@@ -54,19 +62,20 @@ class Boxes:
         """See `Sampler`."""
         from tlseg_jax.input.patches import make_batches
 
-        return make_batches(self.store, subjects, self.box, settings, maps=self.maps, read=read)
+        return make_batches(self.store, subjects, self.box, settings, maps=self.maps, mixed=self.mixed, read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
         """See `Sampler`: the patches, or the volumes that they are drawn from."""
         from tlseg_jax.input.device_cache import cache_patches
 
-        return cache_patches(self.store, subjects, self.box, room, self.maps)
+        return cache_patches(self.store, subjects, self.box, room, self.maps, self.mixed)
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
         """See `Sampler`."""
         from tlseg_jax.input.device_cache import patch_bytes
 
-        return patch_bytes([self.box or Box((0, 0, 0), self.store.grid(s).shape) for s in subjects], self.maps)
+        boxes = [self.box or Box((0, 0, 0), self.store.grid(s).shape) for s in subjects]
+        return patch_bytes(boxes, self.maps, self.mixed)
 
     def rows(self, subjects: Sequence[str], changes: Augmentation) -> int:
         """See `Sampler`."""

@@ -22,6 +22,7 @@ from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.run import Run, claim_run, prepare_run
 from tlseg_jax.train.run_lines import flops_line
 from tlseg_jax.train.seen import refuse_seen, seen_of
+from tlseg_jax.train.synthetic import trained_on
 from tlseg_jax.train.trace import Trace
 from tlseg_jax.train.trainer import Fit, Hooks, LoopSettings, Trainer
 
@@ -124,6 +125,6 @@ def check_tests(store: AnyStore, job: JobSettings, pretrained: Pretrained | None
     """
     before = pretrained.saved.description if pretrained else {}
     fitted, validating = labelled_scans(store, job)
-    description = seen_of([(store, (*fitted, *validating))], before)
+    description = seen_of(trained_on(store, (*fitted, *validating), job.recipe), before)
     for test in tests:
         refuse_seen(test, description, f"{f'{pretrained.run} or in ' if pretrained else ''}{store.where}")

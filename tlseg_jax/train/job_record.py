@@ -14,6 +14,7 @@ from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.seen import seen_of
+from tlseg_jax.train.synthetic import mixed_store, trained_on
 
 
 def store_digest(store: AnyStore, subjects: Sequence[str] | None = None) -> str:
@@ -56,12 +57,14 @@ def run_settings(store: AnyStore, job: JobSettings, start: Mapping[str, Any] | N
       InputError: see `labelled_scans`.
     """
     fitted, validating = labelled_scans(store, job)
+    mixed = mixed_store(store, job.recipe)
     return {
         "job": job.to_dict(),
         "data": {
             "spec": store.spec.to_dict(),
             "store": store_digest(store, (*fitted, *validating)),
             "subjects": list(fitted),
+            **({"synthetic": store_digest(*mixed)} if mixed else {}),
         },
         "validation_subjects": list(validating),
         "pretrained": None if start is None else dict(start),
@@ -85,7 +88,7 @@ def describe(
         **({} if job.recipe.name == "paper" else {"smallest_pieces": smallest_pieces(store, subjects)}),
         "seed": job.seed,
         # Whoever tests this model must know whom it has seen, in pre-training too.
-        **seen_of([(store, subjects)], before),
+        **seen_of(trained_on(store, subjects, job.recipe), before),
         "versions": {p: importlib.metadata.version(p) for p in ("jax", "flax", "optax", "orbax-checkpoint", "grain")}
         | {"python": platform.python_version()},
     }

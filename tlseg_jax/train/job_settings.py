@@ -68,4 +68,4 @@ class JobSettings:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dataclasses.asdict(self) | {"network": self.network.to_dict()}
+        return dataclasses.asdict(self) | {"network": self.network.to_dict(), "recipe": self.recipe.to_dict()}

@@ -1,6 +1,6 @@
 """Adam in both conventions of epsilon, Muon, learning-rate schedules, and the frozen part left alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,8 @@ from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.l2sp import pull_to_start
 from tlseg_jax.train.recipes import OPTIMISERS, Recipe
-from tlseg_jax.transfer.stages import GROUPS, UNFREEZING, first_steps, label_groups
+from tlseg_jax.transfer.layerwise import rate_factors
+from tlseg_jax.transfer.stages import UNFREEZING, WARMUP, first_steps, label_groups
 
 
 class EpsilonHatState(NamedTuple):
@@ -91,21 +92,26 @@ def scale_by_muon_and_adam(momentum: float, adam: optax.GradientTransformation) 
 def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[Any], Any]:
     """step -> learning rate, by `recipe.schedule` over a run of `steps`.
 
+    With `recipe.unfreezing` "warmup_all" it rises from a tenth twice, for the decoder alone and then for all, and goes
+    on by the schedule after that.
+
     Raises:
       InputError: no schedule has that name.
     """
+    if recipe.schedule not in ("constant", "cosine"):
+        raise InputError(f"There is no schedule named '{recipe.schedule}': choose from constant, cosine.")
+    low, high, end = (recipe.learning_rate * share for share in (0.1, 1, 0.01))
+    rises = int(steps * WARMUP) if recipe.unfreezing == "warmup_all" else 0
+    if rises:
+        rise = optax.linear_schedule(low, high, rises)
+        rest = optax.constant_schedule(high)
+        if recipe.schedule == "cosine":
+            rest = optax.cosine_decay_schedule(high, steps - 2 * rises, end / high if high else 0.0)
+        return optax.join_schedules([rise, rise, rest], [rises, 2 * rises])
     if recipe.schedule == "constant":
-        return optax.constant_schedule(recipe.learning_rate)
-    if recipe.schedule == "cosine":
-        warmup = min(recipe.warmup_steps, max(steps // 5, 1))
-        return optax.warmup_cosine_decay_schedule(
-            recipe.learning_rate * 0.1,
-            recipe.learning_rate,
-            warmup,
-            max(steps, warmup + 1),
-            end_value=recipe.learning_rate * 0.01,
-        )
-    raise InputError(f"There is no schedule named '{recipe.schedule}': choose from constant, cosine.")
+        return optax.constant_schedule(high)
+    warmup = min(recipe.warmup_steps, max(steps // 5, 1))
+    return optax.warmup_cosine_decay_schedule(low, high, warmup, max(steps, warmup + 1), end_value=end)
 
 
 class StartingState(NamedTuple):
@@ -135,14 +141,31 @@ def starting_at(inner: optax.GradientTransformation, first: int) -> optax.Gradie
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 
 
+def scale_each(factors: Mapping[str, Any]) -> optax.GradientTransformation:
+    """Each update times its own factor, of a tree that has at least the updates' paths."""
+
+    def scaled(updates: Any, params: Any = None) -> Any:
+        del params
+
+        def one(path: Any, update: jax.Array) -> jax.Array:
+            factor: Any = factors
+            for key in path:
+                factor = factor[key.key]
+            return update * factor
+
+        return jax.tree_util.tree_map_with_path(one, updates)
+
+    return optax.stateless(scaled)
+
+
 def make_optimiser(
     recipe: Recipe, steps: int, labels: Any, fresh: frozenset[str] = frozenset()
 ) -> optax.GradientTransformation:
     """Adam or Muon on the trained part, nothing at all on the frozen part.
 
     With `recipe.l2sp` the trained part is pulled towards where it started (`l2sp.pull_to_start`). With
-    `recipe.unfreezing` "staged" each group of blocks (`stages.GROUPS`) joins at its own step and has its own rate;
-    the same optimiser serves all stages.
+    `recipe.unfreezing` each group of blocks (`stages.UNFREEZING`) joins at its own step and has its own rate; the same
+    optimiser serves all stages. With `recipe.layer_decay` below 1 rates fall from the output down (`layerwise`).
 
     Args:
       recipe: rates and epsilon.
@@ -158,7 +181,9 @@ def make_optimiser(
       InputError: no optimiser, schedule or unfreezing has that name.
     """
     muon = choose("optimiser", recipe.optimiser, OPTIMISERS)
-    schedule = optax.scale_by_learning_rate(learning_rate_schedule(recipe, steps))
+    scaling = [optax.scale_by_learning_rate(learning_rate_schedule(recipe, steps))]
+    if recipe.layer_decay != 1:
+        scaling.insert(0, scale_each(rate_factors(labels, recipe.layer_decay)))
 
     def trained(first: int = 0, factor: float = 1.0) -> optax.GradientTransformation:
         if recipe.epsilon_hat:
@@ -168,9 +193,11 @@ def make_optimiser(
         scaled = scale_by_muon_and_adam(recipe.momentum, adam) if muon else adam
         pulled = optax.chain(pull_to_start(recipe.l2sp, fresh=fresh), scaled) if recipe.l2sp else scaled
         waiting = starting_at(pulled, first) if first else pulled
-        return optax.chain(waiting, *([optax.scale(factor)] if factor != 1 else []), schedule)
+        return optax.chain(waiting, *([optax.scale(factor)] if factor != 1 else []), *scaling)
 
-    if not choose("unfreezing", recipe.unfreezing, UNFREEZING):
+    plan = choose("unfreezing", recipe.unfreezing, UNFREEZING)
+    if not plan:
         return optax.multi_transform({"trained": trained(), "frozen": optax.set_to_zero()}, labels)
-    groups = {group.name: trained(first, group.rate) for group, first in zip(GROUPS, first_steps(steps), strict=True)}
-    return optax.multi_transform(groups | {"frozen": optax.set_to_zero()}, label_groups(labels))
+    begins = first_steps(steps, plan)
+    groups = {group.name: trained(first, group.rate) for group, first in zip(plan, begins, strict=True)}
+    return optax.multi_transform(groups | {"frozen": optax.set_to_zero()}, label_groups(labels, plan))

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tlseg_jax.datasets.spec import Kind
-from tlseg_jax.runtime.bounds import Positive, Rate
+from tlseg_jax.runtime.bounds import Positive, Rate, Share
 from tlseg_jax.runtime.choose import choose
 
 Phase = Literal["pretrain", "finetune"]
 Schedule = Literal["constant", "cosine"]
-Unfreezing = Literal["at_once", "staged"]
+Unfreezing = Literal["at_once", "staged", "warmup_all"]
 Optimiser = Literal["adam", "muon"]
 
 OPTIMISERS: Mapping[str, bool] = {"adam": False, "muon": True}
@@ -46,9 +46,17 @@ class Recipe:
       l2sp: fine-tuning: strength alpha of the pull to the pre-trained parameters (L2-SP, `train.l2sp`), such as 0.01;
         0 for none.
       unfreezing: fine-tuning: at_once, or staged: the head, then the decoder, then the rest, a third of the run each,
-        at rates that fall by 2.6 from one to the next (`transfer.stages`).
+        at rates that fall by 2.6 from one to the next, or warmup_all: the decoder and the head for a tenth of the run,
+        then all, with a warm-up of a tenth of the run for each (`transfer.stages`).
       randomisation: contrast, bias field, sharpness, slice thickness and noise drawn anew for each patch
         (`input.randomise`), in place of intensity_augmentation; a pre-training that is missing is made without.
+      ema: decay of an average of the weights over the steps, which is then the model (`train.ema`), such as 0.99;
+        0: the last step's are.
+      layer_decay: fine-tuning: each block's rate is the one's nearer to the output times this (`transfer.layerwise`),
+        such as 0.75; 1: all have one rate.
+      mix_synthetic: share of the samples whose place one takes that is drawn from a label map of `synthetic`
+        (`train.synthetic`), such as 0.3; 0: of none.
+      synthetic: the prepared data set of label maps that these are drawn from, beside the scans' own, or its folder.
       accumulate: micro-batches that a batch is computed in, one after the other, to save memory; batch norms see
         micro-batches, and Dice losses are their mean (`step.make_step_function`).
     """
@@ -75,11 +83,26 @@ class Recipe:
     l2sp: Rate = 0.0
     unfreezing: Unfreezing = "at_once"
     randomisation: bool = False
+    ema: Share = 0.0
+    layer_decay: Share = 1.0
+    mix_synthetic: Share = 0.0
+    synthetic: str = "brain_maps"
     accumulate: Positive = 1
 
     def override(self, **given: Any) -> "Recipe":
         """A copy with every value of `given` that is not None."""
         return dataclasses.replace(self, **{k: v for k, v in given.items() if v is not None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what earlier versions had no word for is told only where it is not the default.
+
+        A run is known again by them.
+        """
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in LATER or v != getattr(Recipe, k)}
+
+
+LATER = ("ema", "layer_decay", "mix_synthetic", "synthetic")
+"""Fields that came after runs were first known by their recipes."""
 
 
 # Section 3.1: Adam, initial rate 0.001, epsilon 0.1 (TensorFlow 1.15's), batch 2. It learns

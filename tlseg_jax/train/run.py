@@ -115,10 +115,13 @@ def prepare_run(
     refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.where}")
     log.info(settings_lines(data, job, length, fitted, validating))
     variables, fresh = _start(job, pretrained)
-    labels = label_parameters(variables["params"], get_rules(job.freeze))
+    labels = label_parameters(variables["params"], get_rules(job.freeze), fresh)
     optimiser = make_optimiser(job.recipe, length.steps, labels, fresh)
     # The jitted step gives its input's buffers away, hence the copies; in one program, not one a shape.
-    state = jax.jit(lambda v: init_state(jax.tree.map(jax.numpy.array, v), optimiser, job.seed))(variables)
+    averages = job.recipe.ema > 0
+    state = jax.jit(lambda v: init_state(jax.tree.map(jax.numpy.array, v), optimiser, job.seed, average=averages))(
+        variables
+    )
     sides = data.batch_shapes()["label"].shape[1:]
     parallel = choose_parallel(
         execution.parallel, execution.mesh, job.recipe.batch_size, sides, job.network.divisor, job.recipe.accumulate
@@ -163,7 +166,7 @@ def prepare_run(
         cached=cached,
         maker=maker,
         fits=fits,
-        steps=maker.staged(variables["params"], fits, programs),
+        steps=maker.staged(fits, programs),
     )
 
 

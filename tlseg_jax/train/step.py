@@ -1,6 +1,7 @@
 """One training step and one prediction: pure functions, jitted."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from tlseg_jax.models.layers import RUNNING_NOWHERE
 from tlseg_jax.models.lowering.conv import Lowering, choose_lowering
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.train.ema import averaged
 from tlseg_jax.train.parallel import ONE, Parallel
 from tlseg_jax.train.parallel_step import ParallelStep
 from tlseg_jax.transfer.freeze import frozen_batch_norms, merge_parameters, split_parameters
@@ -34,13 +36,33 @@ Objective = Callable[..., jax.Array]
 """(logits, target) -> a scalar; where the batch is divided over an axis of devices (logits, target, axis=...)."""
 
 
-def batch_inputs(augmentation: Augmentation = Augmentation(), synthesis: Synthesis | None = None) -> Inputs:  # noqa: B008 - frozen
+@dataclasses.dataclass(frozen=True)
+class Mixing:
+    """How samples are drawn that take the place of some.
+
+    Attributes:
+      synthesis: from label maps.
+      augmentation: what a drawn sample goes through besides.
+    """
+
+    synthesis: Synthesis
+    augmentation: Augmentation
+
+
+def batch_inputs(
+    augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+    synthesis: Synthesis | None = None,
+    mixing: Mixing | None = None,
+) -> Inputs:
     """Inputs from {"image": (batch, *sides) or, of slices, (batch, x, y, channels), "label": (batch, *sides)}.
 
     The target is the label, int32, or, where the batch has "marked" (batch, structures) or "region" (batch, *sides), a
     dict of it and these.
 
     Of {"classes", "shares", "label"} image and label are drawn (`input.synthesis.draw`) before they are augmented.
+
+    Of {"image", "label", "classes", "shares", "drawn"} those that are "drawn" (batch,) are drawn by `mixing`, and all
+    their structures are marked.
 
     Of {"features": ..., "label"} (`input.feature_cache`) both are taken as they are: they are of augmented samples.
     """
@@ -54,14 +76,49 @@ def batch_inputs(augmentation: Augmentation = Augmentation(), synthesis: Synthes
                 image, label = draw_batch(batch["classes"], batch["shares"], seed, step, synthesis, first)
             if "marked" in batch:
                 marked = jnp.asarray(batch["marked"])
-                batch = batch | {"marked": marks_in_mirror(marked, label.shape[1:], seed, step, augmentation, first)}
-            image, label = augment_batch(image, label, seed, step, augmentation, first)
+                marked = marks_in_mirror(marked, label.shape[1:], seed, step, augmentation, first)
+                batch = batch | {"marked": jnp.where(batch["drawn"][:, None], 1, marked) if mixing else marked}
+            if mixing is None:
+                image, label = augment_batch(image, label, seed, step, augmentation, first)
+            else:
+                image, label = _mixed(batch | {"image": image, "label": label}, seed, step, augmentation, mixing, first)
             image = image[..., None] if image.ndim == label.ndim else image
         target = label.astype(jnp.int32)
         more = {k: batch[k] for k in ("marked", "region") if k in batch}
         return image, {"label": target, **more} if more else target
 
     return inputs
+
+
+def _mixed(
+    batch: Batch, seed: Any, step: Any, augmentation: Augmentation, mixing: Mixing, first: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Images and labels of a batch, some read and augmented, some drawn.
+
+    One sample after the other, so that of each only what it needs is computed; each has the key that it always has.
+    """
+
+    def one(row: Any) -> tuple[jax.Array, jax.Array]:
+        place, drawn, *arrays = row
+        image, label, classes, shares = (a[None] for a in arrays)
+
+        def read() -> tuple[jax.Array, jax.Array]:
+            return augment_batch(image, label, seed, step, augmentation, place)
+
+        def draw() -> tuple[jax.Array, jax.Array]:
+            made = draw_batch(classes, shares, seed, step, mixing.synthesis, place)
+            return augment_batch(*made, seed, step, mixing.augmentation, place)
+
+        found = jax.lax.cond(drawn, lambda: _typed(draw()), lambda: _typed(read()))
+        return found[0][0], found[1][0]
+
+    rows = batch["label"].shape[0]
+    names = ("drawn", "image", "label", "classes", "shares")
+    return jax.lax.map(one, (first + jnp.arange(rows), *(jnp.asarray(batch[k]) for k in names)))  # type: ignore[no-any-return]
+
+
+def _typed(pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return pair[0].astype(jnp.float32), pair[1].astype(jnp.int32)
 
 
 def make_step_function(
@@ -76,6 +133,7 @@ def make_step_function(
     lowering: Lowering | None = None,
     feature_levels: int = 0,
     accumulate: int = 1,
+    ema: float = 0.0,
     parallel: Parallel = ONE,
 ) -> Step:
     """One training step as a pure function, not yet jitted.
@@ -100,6 +158,7 @@ def make_step_function(
       lowering: of the convolutions; None takes the backend's fastest.
       feature_levels: of the network's first levels a batch holds the features in place of the image; 0: the image.
       accumulate: micro-batches, one after the other, whose gradients are averaged; divides the rows of each device.
+      ema: decay of the state's averaged weights (`ema.averaged`), which it then must have; 0: there are none.
       parallel: the devices that it is compiled for (`Parallel.compile`); of "pmap" it sees a device's rows.
 
     Returns:
@@ -156,7 +215,11 @@ def make_step_function(
         moved_part, _ = split_parameters(updates, labels)
         params = merge_parameters(optax.apply_updates(trained, moved_part), frozen)
         metrics = {"loss": value, "update_norm": optax.tree.norm(moved_part)}
-        return TrainState(state.step + 1, params, batch_stats, opt_state, state.seed), metrics
+        average = state.average
+        if ema:
+            now = {"params": params, "batch_stats": batch_stats}
+            average = averaged(average, now, labels, running, state.step, ema)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, state.seed, average), metrics
 
     return step
 
@@ -251,12 +314,12 @@ def make_test_loss(config: UNetConfig, loss: Objective, inputs: Inputs) -> Calla
     model = config.module()
 
     @jax.jit
-    def test_loss(params: Any, batch_stats: Any, batch: Batch) -> jax.Array:
+    def test_loss(variables: Any, batch: Batch) -> jax.Array:
         image, target = inputs(batch, jnp.int32(0), 0)
-        logits: Any = model.apply({"params": params, "batch_stats": batch_stats}, image)
+        logits: Any = model.apply(variables, image)
         return loss(logits, target)
 
-    return lambda state, batch: test_loss(state.params, state.batch_stats, batch)
+    return lambda state, batch: test_loss(state.model, batch)
 
 
 def step_flops(step: Step, state: TrainState, batch: Batch) -> float:

@@ -54,6 +54,7 @@ class StepMaker:
         usual: dict[str, Any] = {
             "feature_levels": self.feature_levels,
             "accumulate": self.job.recipe.accumulate,
+            "ema": self.job.recipe.ema,
             "parallel": self.parallel,
         }
         return make_train_step(
@@ -98,15 +99,14 @@ class StepMaker:
                 fits = dataclasses.replace(fits, program=self.planned(agreed), prediction=prediction)
         return fits
 
-    def staged(self, params: Any, fits: FitsIn, programs: Programs) -> Step | tuple[StagedStep, ...]:
+    def staged(self, fits: FitsIn, programs: Programs) -> Step | tuple[StagedStep, ...]:
         """The step, or one a stage where the run unfreezes in stages.
 
         Args:
-          params: of the network; arrays or shapes.
           fits: the step of the last stage.
           programs: where steps are kept for other runs.
         """
-        parts = stages(params, self.steps, self.job.freeze, self.job.recipe.unfreezing)
+        parts = stages(self.labels, self.steps, self.job.recipe.unfreezing)
         if len(parts) == 1:
             return fits.program  # type: ignore[no-any-return]
         remat = fits.prediction.plan.remat

@@ -1,5 +1,6 @@
 """What training asks of a prepared data set, of volumes or of slices."""
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +25,8 @@ from tlseg_jax.train.parallel import local_state
 from tlseg_jax.train.planes import Planes
 from tlseg_jax.train.predictors import make_predictor
 from tlseg_jax.train.pretrained import Pretrained
-from tlseg_jax.train.step import Inputs, Objective, batch_inputs
+from tlseg_jax.train.step import Inputs, Mixing, Objective, batch_inputs
+from tlseg_jax.train.synthetic import trained_on
 from tlseg_jax.train.trainer import Watch
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
@@ -100,6 +102,7 @@ class TaskData:
       job: the run's settings.
       sampler: what a sample is.
       synthesis: how samples are drawn from label maps; None: they are read.
+      mixing: how some of them are drawn that take the place of those that are read; None: none is.
     """
 
     def __init__(self, store: AnyStore, job: JobSettings, pretrained: Pretrained | None = None) -> None:
@@ -125,6 +128,7 @@ class TaskData:
         self.store, self.job = store, job
         self.sampler: Sampler
         if isinstance(store, SliceStore):
+            trained_on(store, (), job.recipe)  # which refuses to mix
             self.sampler = Planes(store, job, pretrained.saved if pretrained else None)
         else:
             self.sampler = Boxes(store, job)
@@ -133,17 +137,19 @@ class TaskData:
                     f"`loss={job.recipe.loss}` of volumes needs labels that show a {LIVER}: choose another."
                 )
         maps = self.sampler.maps if isinstance(self.sampler, Boxes) else None
+        mixed = self.sampler.mixed if isinstance(self.sampler, Boxes) else None
         self.synthesis = maps.synthesis if maps else None
         if maps and job.validation:
             maps.store.check_scans()
-        # A drawn sample has been through what the default recipe does, and more.
-        self.augmentation = augmentation_for(
-            spec,
-            intensity=job.recipe.intensity_augmentation and not maps,
-            affine=0.0 if maps else job.recipe.affine_strength * job.recipe.affine_augmentation,
-            elastic=job.recipe.elastic_augmentation,
-            randomise=job.recipe.randomisation,
+        own = functools.partial(
+            augmentation_for, spec, elastic=job.recipe.elastic_augmentation, randomise=job.recipe.randomisation
         )
+        # A drawn sample has been through what the default recipe does, and more.
+        drawn = own(intensity=False, affine=0.0)
+        affine = job.recipe.affine_strength * job.recipe.affine_augmentation
+        scanned = own(intensity=job.recipe.intensity_augmentation, affine=affine)
+        self.augmentation = drawn if maps else scanned
+        self.mixing = Mixing(mixed.maps.synthesis, drawn) if mixed else None
         moved = self.augmentation.affine or self.augmentation.elastic or self.augmentation.flip_left_right
         if self.sampler.regions and moved:
             raise InputError(
@@ -169,7 +175,7 @@ class TaskData:
 
     def inputs(self) -> Inputs:
         """The augmentation of the data set, plus ours where the recipe says so."""
-        return batch_inputs(self.augmentation, self.synthesis)
+        return batch_inputs(self.augmentation, self.synthesis, self.mixing)
 
     def program_key(self) -> Hashable:
         """All that `loss` and `inputs` depend on besides the network and the recipe."""
@@ -180,6 +186,7 @@ class TaskData:
             sampler.sides,
             self.augmentation,
             self.synthesis,
+            self.mixing,
             shown,
             spec.exclusive,
             self.store.partial,
@@ -215,7 +222,7 @@ class TaskData:
         """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
         from tlseg_jax.input.feature_cache import why_no_features
 
-        if self.synthesis:
+        if self.synthesis or self.mixing:
             return "Features cannot be kept, as each step draws its images anew from label maps."
         return why_no_features(
             levels,
@@ -248,10 +255,12 @@ class TaskData:
         count = self.job.recipe.batch_size
         shape = (count, *self.sampler.sides)
         shapes = {"label": jax.ShapeDtypeStruct(shape, np.uint8)}
-        if of := self.synthesis:
+        if of := self.synthesis or (self.mixing and self.mixing.synthesis):
             shapes["classes"] = jax.ShapeDtypeStruct((count, *of.map_sides), np.uint8)
             shapes["shares"] = jax.ShapeDtypeStruct((count, len(of.table.values)), np.float32)
-        else:
+        if self.mixing:
+            shapes["drawn"] = jax.ShapeDtypeStruct((count,), np.bool_)
+        if not self.synthesis:
             shapes["image"] = jax.ShapeDtypeStruct((*shape, *self.sampler.channels), np.float16)
         if self.store.partial:
             shapes["marked"] = jax.ShapeDtypeStruct((count, len(self.store.spec.structures)), np.uint8)
@@ -264,8 +273,8 @@ class TaskData:
         store, spec = self.store, self.store.spec
 
         def validate(state: TrainState) -> float:
-            ours = local_state(state)
-            predictor = make_predictor(self.job.network, ours.params, ours.batch_stats)
+            ours = local_state(state.model)
+            predictor = make_predictor(self.job.network, ours["params"], ours["batch_stats"])
             reader = reader_of(store, spec, self.sampler.box, predictor, channels=self.job.network.channels)
 
             def one(s: str) -> float:

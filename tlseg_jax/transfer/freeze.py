@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -11,15 +11,18 @@ from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 
 Fate = Literal["trained", "frozen"]
-Freeze = Literal["encoder", "encoder_without_bottleneck", "first_two", "first_two_convolutions", "none"]
+Freeze = Literal["encoder", "encoder_without_bottleneck", "first_two", "first_two_convolutions", "norm_only", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """Parameters whose path ("encoder_0/conv_0/kernel") matches `pattern` from its start are `part`."""
+    """Parameters whose path ("encoder_0/conv_0/kernel") matches `pattern` from its start are `part`.
+
+    "if_fresh" is trained where any of them is not pre-trained, else frozen.
+    """
 
     pattern: str
-    part: Fate
+    part: Fate | Literal["if_fresh"]
 
 
 _REST = Rule(r".*", "trained")
@@ -33,6 +36,8 @@ FREEZING: Mapping[str, tuple[Rule, ...]] = {
     "first_two": (Rule(r"encoder_[01]/", "frozen"), _REST),
     # The other reading: the first level's two convolutions, with their norms and short skip.
     "first_two_convolutions": (Rule(r"encoder_0/", "frozen"), _REST),
+    # The batch norms' scales and offsets, whose running averages then move too, and a head that is new.
+    "norm_only": (Rule(r"[^/]+/bn_\d+/", "trained"), Rule(r"head/", "if_fresh"), Rule(r".*", "frozen")),
     "none": (_REST,),
 }
 
@@ -46,10 +51,15 @@ def get_rules(name: str) -> tuple[Rule, ...]:
     return choose("freezing", name, FREEZING)
 
 
-def label_parameters(params: Mapping[str, Any], rules: tuple[Rule, ...]) -> dict[str, Any]:
+def label_parameters(params: Mapping[str, Any], rules: tuple[Rule, ...], fresh: Collection[str] = ()) -> dict[str, Any]:
     """A tree like `params` of "trained" and "frozen".
 
     The first rule that matches a parameter decides, so each is covered exactly once.
+
+    Args:
+      params: of the network; arrays or shapes.
+      rules: in order.
+      fresh: what is not pre-trained, as `restore.Restored.fresh` has it.
 
     Raises:
       InputError: a parameter that no rule covers, a rule that decides for none, or nothing left to train.
@@ -62,7 +72,11 @@ def label_parameters(params: Mapping[str, Any], rules: tuple[Rule, ...]) -> dict
         if rule is None:
             raise InputError(f"No freezing rule covers the parameter {name}: end the rules with '.*'.")
         used.add(rule)
-        out[path] = rule.part
+        if rule.part == "if_fresh":
+            new = any(re.match(rule.pattern, f) for f in fresh)
+            out[path] = "trained" if new else "frozen"
+        else:
+            out[path] = rule.part
     idle = [r.pattern for r in rules if r not in used]
     if idle:
         raise InputError(f"The freezing rule '{idle[0]}' decides for no parameter of this network: correct it.")

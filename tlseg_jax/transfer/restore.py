@@ -53,9 +53,7 @@ def restore_pretrained(
     """
     check_dimensions(saved, config, where)
     old_outputs, new_outputs = saved.config.outputs, config.outputs
-    same_outputs = old_outputs == new_outputs or (
-        is_exclusive(saved.config) and is_exclusive(config) and len(old_outputs) == len(new_outputs) == 2
-    )
+    same_outputs = _same_outputs(saved.config, config)
     fresh = {k: v for k, v in variables["params"].items() if k != "head"}
     old = {k: v for k, v in saved.params.items() if k != "head"}
     lines = list_differences(
@@ -70,18 +68,32 @@ def restore_pretrained(
             + ". Choose the network that it was trained with (`network`, `slice_channels`)."
         )
     source = variables["params"]["head"]
-    afresh = frozenset(f"head/{k}" for k in source)
     if head == "reset":
         message = "head reset: started afresh, as asked"
     elif same_outputs:
-        source, afresh = saved.params["head"], frozenset()
+        source = saved.params["head"]
         message = f"head kept: the same {len(new_outputs)} output(s), {', '.join(new_outputs)}"
     else:
         source, message = _match_outputs(saved.params["head"], old_outputs, source, new_outputs)
-        new = [i for i, o in enumerate(new_outputs) if _start_of(o, old_outputs) is None]
-        if len(new) < len(new_outputs):
-            afresh = frozenset(f"{k}[{i}]" for k in afresh for i in new)
-    return Restored({"params": old | {"head": source}, "batch_stats": saved.batch_stats}, message, afresh)
+    restored = {"params": old | {"head": source}, "batch_stats": saved.batch_stats}
+    return Restored(restored, message, fresh_parameters(saved, config, head))
+
+
+def fresh_parameters(saved: SavedModel, config: UNetConfig, head: Head) -> frozenset[str]:
+    """What of a network's parameters `restore_pretrained` starts afresh; see `Restored.fresh`."""
+    names = frozenset(f"head/{k}" for k in saved.params["head"])
+    if head == "reset":
+        return names
+    if _same_outputs(saved.config, config):
+        return frozenset()
+    new = [i for i, o in enumerate(config.outputs) if _start_of(o, saved.config.outputs) is None]
+    return names if len(new) == len(config.outputs) else frozenset(f"{k}[{i}]" for k in names for i in new)
+
+
+def _same_outputs(old: UNetConfig, new: UNetConfig) -> bool:
+    """Whether a head goes on as it is: of the same outputs, or of a single structure where that was another one."""
+    one = is_exclusive(old) and is_exclusive(new) and len(old.outputs) == len(new.outputs) == 2
+    return old.outputs == new.outputs or one
 
 
 def check_dimensions(saved: SavedModel, config: UNetConfig, where: str) -> None:

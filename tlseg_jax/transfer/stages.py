@@ -1,17 +1,21 @@
-"""Unfreezing in stages, from the head down, with smaller rates further down (Howard & Ruder, ACL 2018).
+"""Unfreezing in stages, by a plan that says which blocks begin when and at what rates.
 
-Their "gradual unfreezing" and "discriminative fine-tuning", made for language models, on the blocks of a U-Net.
+"staged" goes from the head down, with smaller rates further down: the "gradual unfreezing" and "discriminative
+fine-tuning" of Howard & Ruder (ACL 2018), made for language models, on the blocks of a U-Net.
+
+"warmup_all" begins with the decoder and the head while the encoder rests, then trains all, and has a warm-up for each,
+so that a head that knows nothing yet does not spoil what is pre-trained (nnU-Net's schedule for pre-trained encoders).
 """
 
 import dataclasses
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from tlseg_jax.runtime.choose import choose
-from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,25 +26,39 @@ class BlockGroup:
       name: label of its parameters in the optimiser.
       pattern: of its blocks' names, from their start.
       rate: factor of the learning rate.
+      begins: share of the run that is done before.
     """
 
     name: str
     pattern: str
     rate: float
+    begins: Fraction = Fraction(0)
 
 
 STEP_DOWN = 2.6
 """Each group's rate is the one's above over this (Howard & Ruder, section 3.2)."""
 
-GROUPS: tuple[BlockGroup, ...] = (
-    BlockGroup("head", r"head$", 1.0),
-    BlockGroup("decoder", r"(decoder|up)_\d+$|final$", 1 / STEP_DOWN),
-    BlockGroup("encoder", r".*", 1 / STEP_DOWN**2),
-)
+WARMUP = Fraction(1, 10)
+"""Share of the run that each warm-up of "warmup_all" takes: nnU-Net's are 50 of 1000 epochs, of far longer epochs."""
+
+Groups = tuple[BlockGroup, ...]
 """In the order of unfreezing; a block belongs to the first whose pattern matches, the bottleneck to the encoder."""
 
-UNFREEZING: Mapping[str, bool] = {"at_once": False, "staged": True}
-"""Name -> whether there are stages."""
+STAGED: Groups = (
+    BlockGroup("head", r"head$", 1.0),
+    BlockGroup("decoder", r"(decoder|up)_\d+$|final$", 1 / STEP_DOWN, Fraction(1, 3)),
+    BlockGroup("encoder", r".*", 1 / STEP_DOWN**2, Fraction(2, 3)),
+)
+
+UNFREEZING: Mapping[str, Groups] = {
+    "at_once": (),
+    "staged": STAGED,
+    "warmup_all": (
+        BlockGroup("decoder", r"(decoder|up)_\d+$|final$|head$", 1.0),
+        BlockGroup("encoder", r".*", 1.0, WARMUP),
+    ),
+}
+"""Name -> its groups; () where there are no stages."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -56,47 +74,44 @@ class UnfreezingStage:
     labels: dict[str, Any]
 
 
-def first_steps(steps: int) -> tuple[int, ...]:
-    """Steps done when each of `GROUPS` begins to train: the beginnings of equal parts of the run."""
-    return tuple(steps * i // len(GROUPS) for i in range(len(GROUPS)))
+def first_steps(steps: int, groups: Groups) -> tuple[int, ...]:
+    """Steps done when each of `groups` begins to train."""
+    return tuple(int(steps * group.begins) for group in groups)
 
 
-def label_groups(labels: Mapping[str, Any]) -> dict[str, Any]:
+def label_groups(labels: Mapping[str, Any], groups: Groups) -> dict[str, Any]:
     """A tree like `labels` with the group's name in place of "trained"."""
     out = {
-        path: GROUPS[_number(path[0])].name if part == "trained" else part
+        path: groups[_number(path[0], groups)].name if part == "trained" else part
         for path, part in flatten_dict(labels).items()
     }
     return unflatten_dict(out)  # type: ignore[no-any-return]
 
 
-def stages(
-    params: Mapping[str, Any], steps: int, freeze: str, unfreezing: str = "staged"
-) -> tuple[UnfreezingStage, ...]:
+def stages(last: Mapping[str, Any], steps: int, unfreezing: str = "staged") -> tuple[UnfreezingStage, ...]:
     """The stages of a run, the last of which ends at `steps`.
 
-    A parameter that `freeze` keeps is frozen in all of them; what is trained in one is trained in the next.
+    A parameter that is frozen in the last is frozen in all of them; what is trained in one is trained in the next.
 
     Args:
-      params: of the network; arrays or shapes.
+      last: tree of "trained" and "frozen", of the last stage, from `label_parameters`.
       steps: length of the run.
-      freeze: a name of `freeze.FREEZING`.
-      unfreezing: "staged", or "at_once" for a single stage.
+      unfreezing: a name of `UNFREEZING`; of "at_once" there is a single stage.
 
     Returns:
-      One stage for each set of trained parameters: fewer than three where `freeze` leaves a group nothing to
-      train, or where the run is too short for a part of it to have a step.
+      One stage for each set of trained parameters: fewer than there are groups where a group has nothing to train, or
+      where the run is too short for a part of it to have a step.
 
     Raises:
-      InputError: no freezing or unfreezing has that name, or the freezing does not fit the network.
+      InputError: no unfreezing has that name.
     """
-    last = label_parameters(params, get_rules(freeze))
-    if not choose("unfreezing", unfreezing, UNFREEZING):
-        return (UnfreezingStage(steps, last),)
-    ends = (*first_steps(steps)[1:], steps)
+    groups = choose("unfreezing", unfreezing, UNFREEZING)
+    if not groups:
+        return (UnfreezingStage(steps, dict(last)),)
+    ends = (*first_steps(steps, groups)[1:], steps)
     found: list[UnfreezingStage] = []
     for number, end in enumerate(ends):
-        labels = _up_to(last, number)
+        labels = _up_to(last, number, groups)
         if "trained" not in flatten_dict(labels).values() or end <= (found[-1].last_step if found else 0):
             continue
         if found and found[-1].labels == labels:
@@ -105,11 +120,13 @@ def stages(
     return tuple(found)
 
 
-def _up_to(labels: Mapping[str, Any], number: int) -> dict[str, Any]:
+def _up_to(labels: Mapping[str, Any], number: int, groups: Groups) -> dict[str, Any]:
     """`labels` with the groups after `number` frozen."""
-    out = {path: part if _number(path[0]) <= number else "frozen" for path, part in flatten_dict(labels).items()}
+    out = {
+        path: part if _number(path[0], groups) <= number else "frozen" for path, part in flatten_dict(labels).items()
+    }
     return unflatten_dict(out)  # type: ignore[no-any-return]
 
 
-def _number(block: str) -> int:
-    return next(i for i, g in enumerate(GROUPS) if re.match(g.pattern, block))
+def _number(block: str, groups: Groups) -> int:
+    return next(i for i, g in enumerate(groups) if re.match(g.pattern, block))

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
-from tlseg_jax.datasets.spec import Shape3
+from tlseg_jax.datasets.spec import DatasetSpec, Shape3
+from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.synthesis.classes import class_table, numbered
 from tlseg_jax.input.synthesis.draw import Synthesis
@@ -24,8 +25,16 @@ class Maps:
       synthesis: how samples are drawn from them.
     """
 
-    def __init__(self, store: Store, sides: Shape3) -> None:
+    def __init__(
+        self, store: Store, sides: Shape3, like: DatasetSpec | None = None, labels: Labels | None = None
+    ) -> None:
         """Take `store` for samples of so many voxels.
+
+        Args:
+          store: of label maps.
+          sides: of a sample.
+          like: the data set whose images and codes the samples are to look like; None: the store's own.
+          labels: which values of the maps make its structures; None: as the store has it.
 
         Raises:
           InputError: its maps hold more classes than a byte can tell.
@@ -36,11 +45,11 @@ class Maps:
                 f"The label maps of {store.where} hold {len(values)} values in all, and images are drawn from at most "
                 f"{MOST_CLASSES}: prepare maps of one kind."
             )
-        spec, factor = store.spec, store.map_factor
+        spec, factor = like or store.spec, store.map_factor
         assert factor is not None and spec.volumes.spacing is not None
         self.store = store
         self.synthesis = Synthesis(
-            class_table(values, spec.labels),
+            class_table(values, labels or spec.labels),
             sides,
             spec.volumes.spacing,
             factor,
