@@ -135,8 +135,8 @@ def pass_store(
     structures = common_structures(store.spec, spec.structures, store.where)
     if set(structures) != set(spec.structures) and len(spec.structures) > 1:
         raise InputError(
-            f"{store.where} shows {', '.join(structures)} of {spec.shown}: trust is calibrated on a data set that shows "
-            "all of the model's structures."
+            f"{store.where} shows {', '.join(structures)} of {spec.shown}: trust is calibrated on a data set that "
+            "shows all of the model's structures."
         )
     smallest = (members.saved[0].description.get("smallest_pieces") or {}) if clean else {}
     predictors = [load_predictor(s) for s in members.saved]

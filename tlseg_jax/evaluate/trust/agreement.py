@@ -10,7 +10,7 @@ from jaxtyping import Float32, Float64, UInt8
 from tlseg_jax.preprocess.codes import mask_of
 
 
-def pairwise_dice(codes: UInt8[np.ndarray, "passes *sides"], structures: int, exclusive: bool) -> list[float]:
+def pairwise_dice(codes: UInt8[np.ndarray, "passes ..."], structures: int, exclusive: bool) -> list[float]:
     """Of each structure the mean Dice over all pairs of passes; two empty masks agree (1).
 
     Raises:
@@ -34,7 +34,7 @@ def pairwise_dice(codes: UInt8[np.ndarray, "passes *sides"], structures: int, ex
 
 
 def volumes(
-    codes: UInt8[np.ndarray, "passes *sides"], structures: int, exclusive: bool
+    codes: UInt8[np.ndarray, "passes ..."], structures: int, exclusive: bool
 ) -> Float64[np.ndarray, "passes structures"]:
     """Voxels of each structure in each pass."""
     flat = codes.reshape(len(codes), -1)
@@ -43,7 +43,7 @@ def volumes(
 
 
 def doubt(
-    codes: UInt8[np.ndarray, "passes *sides"], decided: UInt8[np.ndarray, "*sides"]
+    codes: UInt8[np.ndarray, "passes ..."], decided: UInt8[np.ndarray, "*sides"]
 ) -> Float32[np.ndarray, "*sides"]:
     """Share of the passes that say another code than `decided`, in each voxel."""
     return (codes != decided).mean(0, dtype=np.float32)

@@ -150,7 +150,7 @@ class Passed:
     """
 
     mean: Float32[np.ndarray, "*sides structures"]
-    codes: UInt8[np.ndarray, "passes *sides"]
+    codes: UInt8[np.ndarray, "passes ..."]
 
 
 def run_passes(

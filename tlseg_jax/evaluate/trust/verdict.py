@@ -72,7 +72,7 @@ def judge(
       statistics: of the image and its registration (`unlike`); those of the volumes are added.
       calibration: of the model; None: agreement alone is told, and only what was not found is flagged.
     """
-    of, reasons = {}, []
+    of, reasons, low_dice = {}, [], {}
     for name, f in found.items():
         predicted = calibration.dice(name, f) if calibration else None
         low, high = (calibration.interval(name, f) if calibration else None) or (f.low_ml, f.high_ml)
@@ -82,11 +82,19 @@ def judge(
             reasons.append(f"no {name} was found")
         elif flagged and calibration and predicted is not None:
             usual = calibration.structures[name].usual
-            reasons.append(f"predicted Dice of {name} {predicted:.2f}, usually {usual:.2f}")
+            low_dice[f"{name} {predicted:.2f} ({usual:.2f})"] = usual - predicted
         of[name] = StructureVerdict(f.agreement, predicted, low, high, flagged)
     if calibration:
         seen = {**statistics, **volume_statistics({s: f.ml for s, f in found.items()})}
-        for name, z in unlike(seen, calibration.usual).items():
-            side = "above" if z > 0 else "below"
-            reasons.append(f"{name} is {abs(z):.0f} standard deviations {side} the known scans'")
+        far = {f"{name} {z:+.0f}": abs(z) for name, z in unlike(seen, calibration.usual).items()}
+        if low_dice:
+            reasons.append(f"predicted Dice below the usual: {_first(low_dice)}")
+        if far:
+            reasons.append(f"unlike the known scans, in their standard deviations: {_first(far)}")
     return Verdict(of, tuple(reasons), calibration is not None)
+
+
+def _first(found: Mapping[str, float], most: int = 3) -> str:
+    """The largest, in words, and how many more there are."""
+    order = sorted(found, key=lambda k: -found[k])
+    return ", ".join(order[:most]) + (f" and {len(order) - most} more" if len(order) > most else "")
