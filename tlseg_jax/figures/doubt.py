@@ -20,6 +20,9 @@ FAINTEST = 0.05
 
 ROW_INCHES = 2.3
 
+AROUND_MM = 25.0
+"""Room around the label map and its doubt."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DoubtCase:
@@ -91,6 +94,9 @@ def _planes(case: DoubtCase) -> list[tuple[NDArray[np.float64], NDArray[np.int64
     where = np.unravel_index(int(wide.argmax()), wide.shape) if wide.any() else tuple(s // 2 for s in wide.shape)
     if not wide.any() and (label > 0).any():
         where = tuple(int(np.median(i)) for i in np.nonzero(label))
+    box = _around((label > 0) | (doubt > FAINTEST), spacing)
+    grey, label, doubt = grey[box], label[box], doubt[box]
+    where = tuple(min(max(int(w) - b.start, 0), b.stop - b.start - 1) for w, b in zip(where, box, strict=True))
     out = []
     for axis, (across, up) in ((2, (0, 1)), (1, (0, 2)), (0, (1, 2))):
         cut = [np.take(v, where[axis], axis).T for v in (grey, label, doubt)]
@@ -111,3 +117,14 @@ def _edges(label: NDArray[np.int64]) -> NDArray[np.bool_]:
         other[first] |= differ
         other[second] |= differ
     return other & (label > 0)
+
+
+def _around(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> tuple[slice, ...]:
+    """The box of a mask with room; everything where it is empty."""
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    if not found:
+        return tuple(slice(0, n) for n in mask.shape)
+    room = [round(AROUND_MM / s) for s in spacing]
+    return tuple(
+        slice(max(s.start - r, 0), min(s.stop + r, n)) for s, r, n in zip(found[0], room, mask.shape, strict=True)
+    )

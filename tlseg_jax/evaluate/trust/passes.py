@@ -119,10 +119,12 @@ def through(predictor: AnyPredictor, one: Pass, spec: DatasetSpec) -> AnyPredict
 
 def _grey(patches: NDArray[np.float32], one: Pass) -> NDArray[np.float32]:
     """Gamma within each patch's range, then gain, offset and noise."""
-    axes = tuple(range(1, patches.ndim))
-    low, high = patches.min(axes, keepdims=True), patches.max(axes, keepdims=True)
-    spread = np.maximum(high - low, 1e-6)
-    out = ((patches - low) / spread) ** one.gamma * spread + low
+    out = patches
+    if one.gamma != 1:
+        axes = tuple(range(1, patches.ndim))
+        low, high = patches.min(axes, keepdims=True), patches.max(axes, keepdims=True)
+        spread = np.maximum(high - low, 1e-6)
+        out = ((patches - low) / spread) ** one.gamma * spread + low
     out = out * one.gain + one.offset
     if one.noise:
         rng = np.random.default_rng(one.seed)
