@@ -22,7 +22,6 @@ from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.bounds import Bound
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import assess
-from tlseg_jax.studies.calibrate_trust import calibrate_trust, members_of
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.shared_model import load_shared_model
 
@@ -93,11 +92,13 @@ def main() -> None:
 
 def _trust(named: Named, scoring: Scoring, measured: dict[str, Any]) -> None:
     """Calibrate trust, keep it beside the model, and say how well it does."""
+    from tlseg_jax.studies.calibrate_trust import calibrate_trust, members_of  # its statistics are slow to import
+
     if processes.count() > 1:
         raise InputError("--trust runs in one process: leave out the flags of several.")
     if measured.pop("distances"):
         raise InputError("--distances goes with scores, and --trust makes none: leave one of them out.")
-    folders = [cli.run_folder(r) for r in named.run.split(",")]
+    folders = cli.run_folders(named.run)
     root = cli.store(named.store)
     compilation_flags.use_cache()
     members = members_of([load_saved(f) for f in folders], folders)

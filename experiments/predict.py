@@ -30,6 +30,7 @@ from tlseg_jax.evaluate.predict import Prediction, own_values, predict_scan
 from tlseg_jax.evaluate.predict_folder import Outcome, predict_folder
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.trust.passes import COUNT, make_passes, may_mirror
+from tlseg_jax.evaluate.trust.together import check_alike
 from tlseg_jax.evaluate.trust.trust_file import load_calibration
 from tlseg_jax.evaluate.trust.trusting import Trust
 from tlseg_jax.evaluate.trust.verdict import Verdict
@@ -39,18 +40,15 @@ from tlseg_jax.preprocess.layouts.layouts import find_scans, no_subject_left
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, is_read, stem_of
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
-from tlseg_jax.report.trust_page import summary as trust_summary
-from tlseg_jax.report.trust_page import write_trust_page
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.written import file_digest
-from tlseg_jax.studies.calibrate_trust import check_alike
 from tlseg_jax.studies.workplace import Workplace
 
 RUN = flags.DEFINE_string(
     "run",
     None,
     "Folder of a run that has trained, folder that experiments.export made, or the model.stablehlo in one; of several "
-    "(A,B,C), such as seeds, the mean probability counts.",
+    "(A,B,C, or the ensemble.json of a sweep) the mean probability counts.",
 )
 MODEL = flags.DEFINE_string(
     "model", None, f"A model that comes with the package, in place of --run: {', '.join(shipped_names())}."
@@ -101,7 +99,7 @@ def main() -> None:
     cluster_flags.refuse("predict other scans in each, such as by an array of jobs")
     if MODEL.value and RUN.value:
         raise InputError("--model and --run are two models: give one.")
-    runs = [shipped_model(MODEL.value)] if MODEL.value else [cli.run_folder(r) for r in cli.required(RUN).split(",")]
+    runs = [shipped_model(MODEL.value)] if MODEL.value else cli.run_folders(cli.required(RUN))
     source, output = Path(cli.required(INPUT)), Path(cli.required(OUTPUT))
     compilation_flags.use_cache()
     models = Models(runs, [load_any_model(run) for run in runs])
@@ -300,7 +298,9 @@ def _folder(
     if there:
         print(f"{there} of them were there already, of the same scan by the same model, and were left as they are.")
     if trust is not None:
-        print(f"{trust_summary(outcomes)}; the worst first in {output / 'trust.html'}")
+        from tlseg_jax.report.trust_page import summary
+
+        print(f"{summary(outcomes)}; the worst first in {output / 'trust.html'}")
     unread = found.exclusions
     for e in unread:
         cli.show(f"excluded: {e.subject}: {e.reason}")
@@ -312,6 +312,8 @@ def _folder(
 def _page(
     path: Path, outcomes: Sequence[Outcome], scans: Mapping[str, ScanFiles], models: Models, trust: Trust
 ) -> None:
+    from tlseg_jax.report.trust_page import write_trust_page  # here, as viewers take a second to import
+
     c = trust.calibration
     facts = {
         "model": MODEL.value or ", ".join(f.name for f in models.folders),

@@ -12,6 +12,8 @@ from tlseg_jax.evaluate.predict_folder import Outcome
 from tlseg_jax.evaluate.trust.calibration import LEVEL, Calibration
 from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.figures.doubt import DoubtCase, draw_doubt
+from tlseg_jax.preprocess.reading.header import read_header
+from tlseg_jax.preprocess.reading.planes import scaled, stream_planes
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import Scan, ScanFiles
 from tlseg_jax.report.page.page import write_page
@@ -172,9 +174,14 @@ def _structures(order: Sequence[Outcome]) -> ReportTable:
 def _read(o: Outcome, files: ScanFiles) -> tuple[Scan, NDArray[np.int64], NDArray[np.float32]]:
     """The scan, its label map and its doubt, in the scan's own axes."""
     assert o.output is not None
-    label = read_scan(ScanFiles(o.subject, o.output)).image
-    percent = np.asarray(read_scan(ScanFiles(o.subject, doubt_path(o.output))).image, np.float32)
+    label, percent = _values(o.output), _values(doubt_path(o.output))
     return read_scan(files), np.asarray(np.rint(label), np.int64), percent / np.float32(100)
+
+
+def _values(path: Path) -> NDArray[np.float32]:
+    """A label map's values; unlike a scan it may be empty."""
+    header = read_header(path)
+    return np.stack([scaled(header, p) for p in stream_planes(path, header)], -1).astype(np.float32)
 
 
 def _viewer(o: Outcome, scan: Scan, label: NDArray[np.int64], doubt: NDArray[np.float32]) -> Viewer:

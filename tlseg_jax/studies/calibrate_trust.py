@@ -1,7 +1,7 @@
 """Calibrates how far a model's predictions are to be believed, on prepared scans that it has never seen."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from tlseg_jax.evaluate.trust import measure
 from tlseg_jax.evaluate.trust.calibration import Calibration, HeldOut, calibrate, leave_one_person_out
 from tlseg_jax.evaluate.trust.passes import Pass, make_passes, may_mirror, run_passes
 from tlseg_jax.evaluate.trust.temperature import calibration_error, fit_temperature, sampled, tempered
+from tlseg_jax.evaluate.trust.together import check_alike
 from tlseg_jax.evaluate.trust.trusting import passed_structures
 from tlseg_jax.evaluate.trust.unlike import LEAST
 from tlseg_jax.evaluate.trust.verdict import judge
@@ -85,25 +86,6 @@ def members_of(saved: Sequence[SavedModel], folders: Sequence[Path]) -> Members:
     spec = spec_from_dict(first["spec"], str(folders[0]))
     box = Box.from_dict(first["patch_box"]) if first["patch_box"] else None
     return Members(saved, spec, box, ", ".join(map(str, folders)))
-
-
-def check_alike(descriptions: Sequence[Mapping[str, Any]], channels: Sequence[int], where: Sequence[str]) -> None:
-    """Check that models can be averaged: they see the same voxels and answer for the same structures.
-
-    Raises:
-      InputError: they do not; what differs is named.
-    """
-    first = descriptions[0]
-    for d, seen, name in zip(descriptions[1:], channels[1:], where[1:], strict=True):
-        a, b = first["spec"], d["spec"]
-        differ = [k for k in sorted({*a, *b} - {"name", "train_count", "test_count"}) if a.get(k) != b.get(k)]
-        differ += [k for k in ("prepare", "patch_box") if first.get(k) != d.get(k)]
-        differ += ["channels"] if seen != channels[0] else []
-        if differ:
-            raise InputError(
-                f"{name} and {where[0]} cannot predict together, as they differ in {', '.join(differ)}: name runs that "
-                "were trained on the same data set and store."
-            )
 
 
 def pass_store(

@@ -9,14 +9,17 @@ import numpy as np
 import pytest
 
 from tests.evaluate.test_predict import CODES, SETTINGS, SPEC, bright, write_head
+from tests.report.sweep_results import BRAIN, write_results
 from tlseg_jax.evaluate.predict import Prediction, predict_scan
 from tlseg_jax.evaluate.predict_folder import Outcome, predict_folder
 from tlseg_jax.evaluate.trust.passes import Pass, make_passes
+from tlseg_jax.evaluate.trust.together import check_alike
 from tlseg_jax.evaluate.trust.trusting import Trust
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.report.trust_page import summary, worst_first, write_trust_page
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies.calibrate_trust import check_alike
+from tlseg_jax.studies.ensemble import keep_ensemble, runs_of
+from tlseg_jax.studies.results_table import read_results
 
 TRUST = Trust([bright], make_passes(4, 0, True))
 
@@ -39,8 +42,9 @@ def test_passes_that_change_nothing_give_the_prediction_itself(tmp_path: Path) -
 
 def test_a_folder_gets_its_columns_doubts_and_page_and_is_not_made_again(tmp_path: Path) -> None:
     scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
-    dark = nib.load(scans[1].image)
-    nib.save(nib.Nifti1Image((np.asarray(dark.dataobj) > 0).astype(np.uint8), dark.affine), scans[1].image)
+    head = np.asarray(nib.load(scans[1].image).dataobj)  # type: ignore[attr-defined]
+    dark = np.minimum(head, 20) + np.linspace(0, 3, head.shape[0], dtype=np.float32)[:, None, None]
+    nib.save(nib.Nifti1Image(dark, CODES["LAS"]), scans[1].image)  # no ball
     out, by_name = tmp_path / "out", {s.subject: s for s in scans}
     calls: list[str] = []
 
@@ -65,7 +69,10 @@ def test_a_folder_gets_its_columns_doubts_and_page_and_is_not_made_again(tmp_pat
     assert rows["s0"]["predicted_dice"] == "" and 0.5 < float(rows["s0"]["agreement"]) <= 1
     assert (rows["s0"]["review"], rows["s1"]["review"]) == ("no", "yes")
     assert rows["s1"]["reasons"] == "no ball was found"
-    label, doubt = (np.asarray(nib.load(out / f"s0_seg{end}.nii.gz").dataobj) for end in ("", "_doubt"))
+    label, doubt = (
+        np.asarray(nib.load(out / f"s0_seg{end}.nii.gz").dataobj)  # type: ignore[attr-defined]
+        for end in ("", "_doubt")
+    )
     assert doubt.shape == label.shape and 0 < doubt.max() <= 100
     text = (out / "trust.html").read_text()
     assert "Review these 1 of 2" in text and "no calibration" in text and "s0" in text
@@ -86,3 +93,17 @@ def test_only_models_of_one_grid_and_the_same_structures_predict_together() -> N
         check_alike([one, other], [1, 1], ["a", "b"])
     with pytest.raises(InputError, match="differ in prepare, channels"):
         check_alike([one, one | {"prepare": {}}], [1, 3], ["a", "b"])
+
+
+def test_a_sweep_keeps_the_seeds_of_its_best_method(tmp_path: Path) -> None:
+    write_results(tmp_path / "results.csv", BRAIN)
+    kept = keep_ensemble(tmp_path)
+    assert kept is not None and kept.n == 16 and len(set(kept.cells)) == 3
+    results = read_results(tmp_path / "results.csv")
+    means = {m: np.mean([r.iou for r in results.where(role="target", method=m, n=16)]) for m in results.methods}
+    assert kept.method == max(means, key=lambda m: means[m]) and kept.iou == pytest.approx(means[kept.method])
+    with pytest.raises(InputError, match="which is not there"):
+        runs_of(tmp_path / "ensemble.json")
+    for cell in kept.cells:
+        (tmp_path / "cells" / cell).mkdir(parents=True)
+    assert runs_of(tmp_path / "ensemble.json") == [tmp_path / "cells" / c for c in kept.cells]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 from numpy.typing import NDArray
-from scipy import ndimage, optimize
+from scipy import ndimage
 
 from tlseg_jax.preprocess.codes import UNMARKED, anywhere, decide, mask_of
 
@@ -84,6 +84,8 @@ def at_temperature(
 
 def fit_temperature(p: Float[np.ndarray, "rows classes"], truth: Int[np.ndarray, " rows"]) -> float:
     """The temperature under which the truth is the most likely (least negative log-likelihood), 0.2 to 5."""
+    from scipy import optimize  # here, as `predict` fits nothing and is to start fast
+
     logits = np.log(np.maximum(p, _TINY))
 
     def loss(log_t: float) -> float:
