@@ -271,6 +271,7 @@ def main() -> None:
         if not isinstance(store, Store):
             raise InputError(f"{store.where} is of slices, and this spoils volumes: name another.")
         ran += [(store, r) for r in pass_store(members, store, chosen, space="scan")]
+    taken = cost(members) if members.box else None
     rows = [r.row for _, r in ran]
     cases, flagged = held_out_cases(rows)
     became: dict[str, list[str]] = {PLAIN: ["flagged" if f else "passed" for f in flagged]}
@@ -293,7 +294,7 @@ def main() -> None:
         "cases": rows_of_table,
         "signs": found,
         "held_out": measured([r for _, r in ran]),
-        "cost": cost(members) if members.box else None,
+        "cost": taken,
         "points": [dataclasses.astuple(c) for c in cases],
     }
     for row in rows_of_table:

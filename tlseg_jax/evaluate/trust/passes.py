@@ -177,6 +177,7 @@ def run_passes(
     for predictor, one in tqdm(all_of_them, desc="passes", unit="pass", leave=False, disable=not progress):
         probability = predict(through(predictor, one, spec))
         codes.append(decide(probability, spec.exclusive))
-        total = probability if total is None else np.add(total, probability, out=total)
+        # The first is copied: it may be the network's own array.
+        total = np.array(probability) if total is None else np.add(total, probability, out=total)
     assert total is not None
     return Passed(total / np.float32(len(codes)), np.stack(codes))
