@@ -25,7 +25,7 @@ COLUMNS = ("subject", "input", "output", "seconds", "warning", "problem")
 trust was asked for, those of `trust_cells`."""
 
 REVIEW = "review"
-"""The first of the columns of trust: whether to look at the scan; then why, and the predicted Dice (uncalibrated: the
+"""The first of the columns of trust: whether to look at the scan; then why, what of it is unlike the known scans, and the predicted Dice (uncalibrated: the
 agreement) of the structure with least; and for each structure its agreement, predicted Dice, the ends of its volume's
 interval and whether it is flagged."""
 
@@ -76,6 +76,7 @@ class Outcome:
 def trust_cells(verdict: Verdict) -> dict[str, str]:
     """Text for the columns of volumes.csv that say how far a prediction is to be believed."""
     cells = {REVIEW: "yes" if verdict.review else "no", "reasons": "; ".join(verdict.reasons)}
+    cells["unlike"] = "; ".join(verdict.unlike)
     cells["lowest_dice" if verdict.calibrated else "lowest_agreement"] = f"{verdict.lowest:.3f}"
     for name, s in verdict.structures.items():
         before = "" if len(verdict.structures) == 1 else f"{name}_"

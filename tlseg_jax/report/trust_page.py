@@ -30,7 +30,7 @@ MEANING = ("marked by nearly all passes", "marked, but doubted", "not marked, bu
 
 
 def worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Those that have a verdict: to review first, then by the lowest predicted Dice (or agreement), then by name."""
+    """Those that have a verdict: to review first, then the unlike ones, each by the lowest predicted Dice, then name."""
     return sorted(
         (o for o in outcomes if o.verdict is not None), key=lambda o: (not _of(o).review, _of(o).lowest, o.subject)
     )

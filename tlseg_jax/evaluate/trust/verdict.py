@@ -34,11 +34,14 @@ class Verdict:
     Attributes:
       structures: name -> what is said of it.
       reasons: why to look at the scan, in words; empty: nothing stands out.
+      unlike: statistics that are far from the known scans' and their z-scores, such as "noise +12"; where there are
+        any, the predicted Dice is of scans of another kind than it was learnt on.
       calibrated: whether held-out scans stand behind it.
     """
 
     structures: Mapping[str, StructureVerdict]
     reasons: tuple[str, ...]
+    unlike: tuple[str, ...]
     calibrated: bool
 
     @property
@@ -59,7 +62,7 @@ class Verdict:
     def from_dict(cls, d: Mapping[str, Any]) -> "Verdict":
         """The inverse of `to_dict`."""
         of = {k: StructureVerdict(**v) for k, v in d["structures"].items()}
-        return cls(of, tuple(d["reasons"]), d["calibrated"])
+        return cls(of, tuple(d["reasons"]), tuple(d["unlike"]), d["calibrated"])
 
 
 def judge(
@@ -72,7 +75,7 @@ def judge(
       statistics: of the image and its registration (`unlike`); those of the volumes are added.
       calibration: of the model; None: agreement alone is told, and only what was not found is flagged.
     """
-    of, reasons, low_dice = {}, [], {}
+    of, reasons, low_dice, far = {}, [], {}, {}
     for name, f in found.items():
         predicted = calibration.dice(name, f) if calibration else None
         low, high = (calibration.interval(name, f) if calibration else None) or (f.low_ml, f.high_ml)
@@ -89,9 +92,7 @@ def judge(
         far = {f"{name} {z:+.0f}": abs(z) for name, z in unlike(seen, calibration.usual).items()}
         if low_dice:
             reasons.append(f"predicted Dice below the usual: {_first(low_dice)}")
-        if far:
-            reasons.append(f"unlike the known scans, in their standard deviations: {_first(far)}")
-    return Verdict(of, tuple(reasons), calibration is not None)
+    return Verdict(of, tuple(reasons), tuple(far), calibration is not None)
 
 
 def _first(found: Mapping[str, float], most: int = 3) -> str:
