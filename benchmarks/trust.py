@@ -32,7 +32,7 @@ from tlseg_jax.evaluate.trust import measure
 from tlseg_jax.evaluate.trust.calibration import Calibration, HeldOut, calibrate, leave_one_person_out
 from tlseg_jax.evaluate.trust.passes import make_passes, may_mirror
 from tlseg_jax.evaluate.trust.trusting import Trust
-from tlseg_jax.evaluate.trust.verdict import judge
+from tlseg_jax.evaluate.trust.verdict import Verdict, judge
 from tlseg_jax.preprocess.codes import mask_of
 from tlseg_jax.preprocess.original import original_scan
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -118,17 +118,22 @@ class Case:
 PLAIN = "as it is"
 
 
-def held_out_cases(rows: Sequence[HeldOut]) -> tuple[list[Case], list[bool]]:
-    """The scans as they are, each by a calibration on other persons, and whether each is flagged."""
-    cases, flagged = [], []
+def held_out_cases(rows: Sequence[HeldOut]) -> tuple[list[Case], list[set[str]]]:
+    """The scans as they are, each by a calibration on other persons, and what is said of each (`said_of`)."""
+    cases, said = [], []
     for number, (row, other) in enumerate(zip(rows, leave_one_person_out(rows), strict=True)):
         for s, dice in row.dice.items():
             predicted = other.dice(s, row.found[s])
             assert predicted is not None
             cases.append(Case(PLAIN, number, predicted, row.found[s].agreement, dice))
         by = _others(rows, row.person)
-        flagged.append(judge(row.found, row.statistics, by).review)
-    return cases, flagged
+        said.append(said_of(judge(row.found, row.statistics, by)))
+    return cases, said
+
+
+def said_of(verdict: Verdict) -> set[str]:
+    """ "flagged", "unlike", both or neither."""
+    return ({"flagged"} if verdict.review else set()) | ({"unlike"} if verdict.unlike else set())
 
 
 def _others(rows: Sequence[HeldOut], person: str) -> Calibration:
@@ -137,11 +142,11 @@ def _others(rows: Sequence[HeldOut], person: str) -> Calibration:
 
 def spoiled_cases(
     members: Members, store: Store, subject: str, calibration: Calibration, number: int, folder: Path
-) -> tuple[list[Case], dict[str, str]]:
+) -> tuple[list[Case], dict[str, set[str]]]:
     """A scan spoiled in every way and segmented from its file on.
 
     Returns:
-      Its cases, and kind -> "flagged", "passed" or "refused".
+      Its cases, and kind -> what is said of it (`said_of`), or "refused" by preprocessing.
     """
     scan = original_scan(store, subject)
     assert scan.label is not None
@@ -165,10 +170,10 @@ def spoiled_cases(
                 trust=trust,
             )
         except ExclusionError:
-            became[kind] = "refused"
+            became[kind] = {"refused"}
             continue
         assert made.verdict is not None
-        became[kind] = "flagged" if made.verdict.review else "passed"
+        became[kind] = said_of(made.verdict)
         for i, s in enumerate(members.spec.structures):
             if s not in store.marked(subject):
                 continue
@@ -198,13 +203,14 @@ def figures_of(cases: Sequence[Case]) -> dict[str, Any]:
     }
 
 
-def table(cases: Sequence[Case], became: Mapping[str, list[str]]) -> list[dict[str, Any]]:
+def table(cases: Sequence[Case], became: Mapping[str, Sequence[set[str]]]) -> list[dict[str, Any]]:
     """A row a kind of scan, for the README."""
     rows = []
     for kind, ends in became.items():
         ours = [c for c in cases if c.kind == kind]
         row: dict[str, Any] = {"scans": kind, "n": len(ends)}
-        row |= {end: ends.count(end) for end in ("flagged", "passed", "refused")}
+        row |= {end: sum(end in e for e in ends) for end in ("flagged", "unlike", "refused")}
+        row["neither"] = sum(not e for e in ends)
         if ours:
             row["true Dice"] = float(np.mean([c.dice for c in ours]))
             row["predicted Dice"] = float(np.mean([c.predicted for c in ours]))
@@ -273,8 +279,8 @@ def main() -> None:
         ran += [(store, r) for r in pass_store(members, store, chosen, space="scan")]
     taken = cost(members) if members.box else None
     rows = [r.row for _, r in ran]
-    cases, flagged = held_out_cases(rows)
-    became: dict[str, list[str]] = {PLAIN: ["flagged" if f else "passed" for f in flagged]}
+    cases, said = held_out_cases(rows)
+    became: dict[str, list[set[str]]] = {PLAIN: said}
     start = time.perf_counter()
     for place in np.unique(np.linspace(0, len(ran) - 1, min(SPOILED.value, len(ran))).astype(int)):
         store, passed = ran[place]

@@ -130,8 +130,8 @@ def _trust(named: Named, scoring: Scoring, measured: dict[str, Any]) -> None:
             f"volumes: {inside['interval']:.0%} of the true ones are in the intervals (wanted: {LEVEL:.0%}), "
             f"{inside['passes']:.0%} within the passes"
         )
-    if m["flagged"] is not None:
-        print(f"flagged: {m['flagged']:.0%} of these scans")
+    if "flagged" in m:
+        print(f"flagged: {m['flagged']:.0%} of these scans; unlike the others: {m['unlike']:.0%}")
     e = m["ece"]
     print(
         f"calibration error near the structures: {e['plain']:.3f} of one pass, {e['mean']:.3f} of the mean, "

@@ -215,7 +215,12 @@ def _show(verdict: Verdict) -> None:
         expected = "" if s.predicted is None else f"predicted Dice {s.predicted:.2f}, "
         flag = "  <- look at it" if s.flagged else ""
         print(f"  {name}: {expected}agreement {s.agreement:.2f}, {s.low_ml:.2f} to {s.high_ml:.2f} ml{flag}")
-    print("review: " + "; ".join(verdict.reasons) if verdict.review else "nothing stands out")
+    if verdict.review:
+        print("review: " + "; ".join(verdict.reasons))
+    if verdict.unlike:
+        print("unlike the known scans, in standard deviations: " + "; ".join(verdict.unlike))
+    if not verdict.review and not verdict.unlike:
+        print("nothing stands out")
 
 
 def _segmenter(models: Models, trust: Trust | None) -> Callable[[ScanFiles], Prediction]:

@@ -25,9 +25,9 @@ COLUMNS = ("subject", "input", "output", "seconds", "warning", "problem")
 trust was asked for, those of `trust_cells`."""
 
 REVIEW = "review"
-"""The first of the columns of trust: whether to look at the scan; then why, what of it is unlike the known scans, and the predicted Dice (uncalibrated: the
-agreement) of the structure with least; and for each structure its agreement, predicted Dice, the ends of its volume's
-interval and whether it is flagged."""
+"""The first of the columns of trust: whether to look at the scan; then why, what of it is unlike the known scans, and
+the predicted Dice (uncalibrated: the agreement) of the structure with least; and for each structure its agreement,
+predicted Dice, the ends of its volume's interval and whether it is flagged."""
 
 
 @dataclasses.dataclass(frozen=True)

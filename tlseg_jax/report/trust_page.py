@@ -30,9 +30,10 @@ MEANING = ("marked by nearly all passes", "marked, but doubted", "not marked, bu
 
 
 def worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Those that have a verdict: to review first, then the unlike ones, each by the lowest predicted Dice, then name."""
+    """Those that have a verdict: to review first, then the unlike ones; among each by the lowest Dice, then name."""
     return sorted(
-        (o for o in outcomes if o.verdict is not None), key=lambda o: (not _of(o).review, _of(o).lowest, o.subject)
+        (o for o in outcomes if o.verdict is not None),
+        key=lambda o: (not _of(o).review, not _of(o).unlike, _of(o).lowest, o.subject),
     )
 
 
@@ -40,10 +41,15 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     """ "review these 7 of 120: a, b, ...", as one line."""
     order = worst_first(outcomes)
     review = [o.subject for o in order if _of(o).review]
-    if not review:
-        return f"none of the {len(order)} scans stands out"
-    names = ", ".join(review[:10]) + (f" and {len(review) - 10} more" if len(review) > 10 else "")
-    return f"review these {len(review)} of {len(order)}: {names}"
+    unlike = [o.subject for o in order if _of(o).unlike]
+    said = f"review these {len(review)} of {len(order)}: {_names(review)}" if review else ""
+    if unlike:
+        said += f"{'; ' if said else ''}unlike the known scans {len(unlike)} of {len(order)}: {_names(unlike)}"
+    return said or f"none of the {len(order)} scans stands out"
+
+
+def _names(subjects: Sequence[str], most: int = 10) -> str:
+    return ", ".join(subjects[:most]) + (f" and {len(subjects) - most} more" if len(subjects) > most else "")
 
 
 def write_trust_page(
@@ -113,8 +119,9 @@ def _paragraphs(order: Sequence[Outcome], calibration: Calibration | None) -> tu
     m = calibration.measured
     told = [
         "The predicted Dice is what held-out scans with the same agreement of the passes have had. A structure is "
-        "flagged where it is far below what is usual for it; a scan also where its grey values, its registration or a "
-        f"volume is unlike the known scans'. Volumes: intervals of {LEVEL:.0%}.",
+        f"flagged where it is far below what is usual for it. Volumes: intervals of {LEVEL:.0%}. A scan is unlike where "
+        "its grey values, its registration or a volume is four standard deviations and more from the known scans': its "
+        "predicted Dice and intervals then go beyond what they were learnt on.",
         f"Calibrated on {calibration.scans} scans of {calibration.persons} persons: what is unlike them all, in a way "
         "that the passes do not feel, is not seen.",
     ]
@@ -129,7 +136,7 @@ def _paragraphs(order: Sequence[Outcome], calibration: Calibration | None) -> tu
 def _title(o: Outcome) -> str:
     v = _of(o)
     what = "lowest predicted Dice" if v.calibrated else "lowest agreement"
-    return f"{o.subject}: {what} {v.lowest:.2f}{', review' if v.review else ''}"
+    return f"{o.subject}: {what} {v.lowest:.2f}{', review' if v.review else ', unlike' if v.unlike else ''}"
 
 
 def _table(order: Sequence[Outcome]) -> ReportTable:
@@ -138,8 +145,9 @@ def _table(order: Sequence[Outcome]) -> ReportTable:
     for place, o in enumerate(order, 1):
         v = _of(o)
         worst = min(v.structures, key=lambda s: v.structures[s].predicted or v.structures[s].agreement)
+        unlike = ", ".join(v.unlike[:4]) + (f" and {len(v.unlike) - 4} more" if len(v.unlike) > 4 else "")
         why = "; ".join(v.reasons)
-        rows.append((place, o.subject, "yes" if v.review else "no", v.lowest, worst, why, o.warning))
+        rows.append((place, o.subject, "yes" if v.review else "no", v.lowest, worst, why, unlike, o.warning))
     return ReportTable(
         "scans",
         f"All {len(order)} scans, the least trusted first.",
@@ -150,6 +158,7 @@ def _table(order: Sequence[Outcome]) -> ReportTable:
             "lowest predicted Dice" if calibrated else "lowest agreement",
             "of",
             "why",
+            "unlike in (standard deviations)",
             "warnings",
         ),
         tuple(rows),
@@ -186,7 +195,9 @@ def _values(path: Path) -> NDArray[np.float32]:
 
 def _viewer(o: Outcome, scan: Scan, label: NDArray[np.int64], doubt: NDArray[np.float32]) -> Viewer:
     marked, doubted = label > 0, doubt >= DOUBTED
-    why = "; ".join(_of(o).reasons) or "Nothing stands out"
+    v = _of(o)
+    unlike = [f"unlike the known scans: {', '.join(v.unlike[:4])} (standard deviations)"] if v.unlike else []
+    why = "; ".join([*v.reasons, *unlike]) or "Nothing stands out"
     return make_viewer(
         ViewerCase(
             _title(o),

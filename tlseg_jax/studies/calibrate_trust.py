@@ -240,7 +240,7 @@ def measured(ran: Sequence[Passing]) -> dict[str, Any]:
     Returns:
       "dice"; "rank_correlation", "aurc" and "error" of the predicted Dice and of plain pairwise Dice, over all
       structures of all scans, within structures and over scans' means; "coverage" of the volumes' intervals;
-      "flagged", the share of scans; "ece".
+      "flagged" and "unlike", shares of scans; "ece".
     """
     rows = [r.row for r in ran]
     others = leave_one_person_out(rows)
@@ -286,21 +286,22 @@ def measured(ran: Sequence[Passing]) -> dict[str, Any]:
                 inside.append(interval[0] <= truth <= interval[1])
                 raw.append(r.found[s].low_ml <= truth <= r.found[s].high_ml)
     out["coverage"] = {"interval": float(np.mean(inside)), "passes": float(np.mean(raw))} if inside else {}
-    out["flagged"] = _flagged(rows)
+    out |= _flagged(rows)
     out["ece"] = _ece(ran)
     return out
 
 
-def _flagged(rows: Sequence[HeldOut]) -> float | None:
-    """Share of held-out scans that a calibration on other persons flags; None: too few are left to calibrate on."""
-    flagged = []
+def _flagged(rows: Sequence[HeldOut]) -> dict[str, float]:
+    """Shares of held-out scans that a calibration on other persons flags; empty: too few are left to calibrate on."""
+    verdicts = []
     for person in dict.fromkeys(r.person for r in rows):
         try:
             c = calibrate([r for r in rows if r.person != person], 0, 0, "data")
         except InputError:
-            return None
-        flagged += [judge(r.found, r.statistics, c).review for r in rows if r.person == person]
-    return float(np.mean(flagged))
+            return {}
+        verdicts += [judge(r.found, r.statistics, c) for r in rows if r.person == person]
+    n = len(verdicts)
+    return {"flagged": sum(v.review for v in verdicts) / n, "unlike": sum(bool(v.unlike) for v in verdicts) / n}
 
 
 def _ece(ran: Sequence[Passing]) -> dict[str, float]:
