@@ -119,9 +119,9 @@ def _paragraphs(order: Sequence[Outcome], calibration: Calibration | None) -> tu
     m = calibration.measured
     told = [
         "The predicted Dice is what held-out scans with the same agreement of the passes have had. A structure is "
-        f"flagged where it is far below what is usual for it. Volumes: intervals of {LEVEL:.0%}. A scan is unlike where "
-        "its grey values, its registration or a volume is four standard deviations and more from the known scans': its "
-        "predicted Dice and intervals then go beyond what they were learnt on.",
+        f"flagged where it is far below what is usual for it. Volumes: intervals of {LEVEL:.0%}. A scan is unlike "
+        "where its grey values, its registration or a volume is four standard deviations and more from the known "
+        "scans': its predicted Dice and intervals then go beyond what they were learnt on.",
         f"Calibrated on {calibration.scans} scans of {calibration.persons} persons: what is unlike them all, in a way "
         "that the passes do not feel, is not seen.",
     ]
