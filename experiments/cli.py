@@ -18,6 +18,8 @@ from tlseg_jax.runtime import cluster, elsewhere, processes, signals
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import full_disk
 from tlseg_jax.runtime.messages import shown, write_line
+from tlseg_jax.studies.ensemble import NAME as ENSEMBLE
+from tlseg_jax.studies.ensemble import runs_of
 
 EXIT_INPUT = 2
 """Exit code for a fault in what the user gave."""
@@ -118,6 +120,17 @@ def run_folder(text: str) -> Path:
     if "://" in text and not folder.exists():
         raise InputError(f"There is nothing at {text}: give the address of a run that has trained.")
     return folder
+
+
+def run_folders(text: str) -> list[Path]:
+    """The runs or models that predict together: a list with commas, or the ensemble.json that a sweep wrote.
+
+    Raises:
+      InputError: see `run_folder` and `ensemble.runs_of`.
+    """
+    if text.endswith(ENSEMBLE) and Path(text).is_file():
+        return runs_of(Path(text))
+    return [run_folder(one) for one in text.split(",")]
 
 
 def local(flag: "flags.FlagHolder[str | None]") -> Path:

@@ -1,19 +1,26 @@
 """Score a trained run on a prepared data set.
 
 python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=DIR
+python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=DIR --trust --space=scan
 """
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from experiments import cli, cluster_flags, compilation_flags
+from tlseg_jax.checkpoints.exported import load_saved
 from tlseg_jax.checkpoints.run_folder import hold_run
 from tlseg_jax.commands import flags
 from tlseg_jax.commands.settings import Named
 from tlseg_jax.evaluate.readers import ScoreSpace
 from tlseg_jax.evaluate.results import format_summary
+from tlseg_jax.evaluate.trust.calibration import LEVEL
+from tlseg_jax.evaluate.trust.passes import COUNT
+from tlseg_jax.evaluate.trust.trust_file import save_calibration
 from tlseg_jax.preprocess.store.any_store import open_named_store
 from tlseg_jax.runtime import processes
+from tlseg_jax.runtime.bounds import Bound
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.assess import assess
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.shared_model import load_shared_model
@@ -28,11 +35,16 @@ class Scoring:
       space: volumes: compare on the prepared data set's voxels, or on the scan's own, with its label file, as predict
         does.
       allow_seen: score test scans that the model was trained on, too; without it they are refused by name.
+      trust: in place of scores calibrate `predict`'s trust on these scans (of several data sets: A,B) and keep it in
+        trust.json beside the model; several runs (A,B,C) are calibrated as one ensemble, beside the first.
+      passes: of each network, for trust.
     """
 
     split: Literal["test", "train"] = "test"
     space: ScoreSpace = "data"
     allow_seen: bool = False
+    trust: bool = False
+    passes: Annotated[int, Bound(2)] = COUNT
 
 
 NAMED = flags.define(Named)
@@ -45,6 +57,9 @@ def main() -> None:
     """Parse the flags, score, and print the summary."""
     cluster_flags.start()
     named, scoring, measured = NAMED.settings(), SCORING.settings(), MEASURED.values()
+    if scoring.trust:
+        _trust(named, scoring, measured)
+        return
     run, name, root = cli.run_folder(named.run), named.dataset, cli.store(named.store)
     compilation_flags.use_cache()
     saved = load_shared_model(run)
@@ -73,6 +88,58 @@ def main() -> None:
         if entry["synthetic"]:
             print("These are drawn, not scanned: the scores mean nothing for patients.")
         print(f"run: {run}")
+
+
+def _trust(named: Named, scoring: Scoring, measured: dict[str, Any]) -> None:
+    """Calibrate trust, keep it beside the model, and say how well it does."""
+    from tlseg_jax.studies.calibrate_trust import calibrate_trust, members_of  # its statistics are slow to import
+
+    if processes.count() > 1:
+        raise InputError("--trust runs in one process: leave out the flags of several.")
+    if measured.pop("distances"):
+        raise InputError("--distances goes with scores, and --trust makes none: leave one of them out.")
+    if measured.get("adabn"):
+        raise InputError("--adabn goes with scores, and trust is calibrated without it: leave one of them out.")
+    folders = cli.run_folders(named.run)
+    root = cli.store(named.store)
+    compilation_flags.use_cache()
+    members = members_of([load_saved(f) for f in folders], folders)
+    stores = [open_named_store(root, name) for name in named.dataset.split(",")]
+    with hold_run(folders[0]):
+        found, _ = calibrate_trust(
+            members,
+            stores,
+            passes=scoring.passes,
+            split=scoring.split,
+            space=scoring.space,
+            allow_seen=scoring.allow_seen,
+            **measured,
+        )
+        path = save_calibration(folders[0], [s.weights for s in members.saved], found)
+    m = found.measured
+    print(f"{found.scans} scans of {found.persons} persons, each judged by a calibration on the others:")
+    print(f"{'':36}{'predicted Dice':>16}{'pairwise Dice':>16}{'best':>8}{'chance':>8}")
+    for title, where in (("structures of scans", "all"), ("scans", "scans")):
+        a, r = m["aurc"][where], m["rank_correlation"]
+        rho = ["-" if r[k][where] is None else f"{r[k][where]:.2f}" for k in ("predicted", "pairwise")]
+        print(f"{'rank correlation, ' + title:36}{rho[0]:>16}{rho[1]:>16}")
+        values = (f"{a['predicted']:>16.3f}{a['pairwise']:>16.3f}", f"{a['best']:>8.3f}{a['chance']:>8.3f}")
+        print(f"{'risk-coverage area, ' + title:36}{''.join(values)}")
+    print(f"{'mean distance to the true Dice':36}{m['error']['predicted']:>16.3f}{m['error']['pairwise']:>16.3f}")
+    if m["coverage"]:
+        inside = m["coverage"]
+        print(
+            f"volumes: {inside['interval']:.0%} of the true ones are in the intervals (wanted: {LEVEL:.0%}), "
+            f"{inside['passes']:.0%} within the passes"
+        )
+    if "flagged" in m:
+        print(f"flagged: {m['flagged']:.0%} of these scans; unlike the others: {m['unlike']:.0%}")
+    e = m["ece"]
+    print(
+        f"calibration error near the structures: {e['plain']:.3f} of one pass, {e['mean']:.3f} of the mean, "
+        f"{e['tempered']:.3f} at temperature (here {found.temperature:.2f})"
+    )
+    print(f"written: {path}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from tlseg_jax.commands import flags
 from tlseg_jax.report.registry import check_sections
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.choose_study import Sweeping, choose_study
+from tlseg_jax.studies.ensemble import NAME as ENSEMBLE
+from tlseg_jax.studies.ensemble import keep_ensemble
 from tlseg_jax.studies.plan import plan_sweep
 from tlseg_jax.studies.settings import Missing, Training
 from tlseg_jax.studies.study import Study
@@ -67,6 +69,12 @@ def main() -> None:
     swept = sweep.run(execution, devices=devices, together=asked.together)
     print(f"{len(swept.done)} of {len(sweep.runs)} runs done; this call took {format_duration(swept.seconds)}.")
     print(f"sweep: {swept.folder}")
+    together = keep_ensemble(swept.folder) if swept.done else None
+    if together:
+        print(
+            f"ensemble: {len(together.cells)} seeds of {together.method} at n = {together.n}, the best by itself "
+            f"(IoU {together.iou:.3f}): python -m experiments.predict --run={swept.folder / ENSEMBLE} --trust ..."
+        )
     if swept.failed:
         names = ", ".join(swept.failed)
         print(f"error: {len(swept.failed)} run(s) failed and the rest went on: {names}.", file=sys.stderr)

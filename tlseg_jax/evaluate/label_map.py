@@ -108,6 +108,11 @@ def probabilities_path(path: Path) -> Path:
     return path.with_name(f"{path.name[: -len(_suffix(path))]}_probabilities.nii.gz")
 
 
+def doubt_path(path: Path) -> Path:
+    """Where the doubt of a label map at `path` goes, in per cent of the passes: NIfTI, beside it."""
+    return path.with_name(f"{path.name[: -len(_suffix(path))]}_doubt.nii.gz")
+
+
 def structure_path(path: Path, structure: str) -> Path:
     """Where a structure goes that the label map at `path` cannot tell: beside it, in its format."""
     suffix = _suffix(path)

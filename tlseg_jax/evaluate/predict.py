@@ -18,14 +18,20 @@ from tlseg_jax.evaluate.label_map import save_label_map
 from tlseg_jax.evaluate.slice_inference import BATCH as SLICES
 from tlseg_jax.evaluate.slice_inference import predict_stack
 from tlseg_jax.evaluate.specks import without_specks
-from tlseg_jax.geometry import Affine, Box, Grid
+from tlseg_jax.evaluate.trust.agreement import doubt
+from tlseg_jax.evaluate.trust.passes import Passed
+from tlseg_jax.evaluate.trust.temperature import at_temperature
+from tlseg_jax.evaluate.trust.trusting import Trust, passed_structures
+from tlseg_jax.evaluate.trust.unlike import image_statistics, registration_statistics
+from tlseg_jax.evaluate.trust.verdict import Verdict, judge
+from tlseg_jax.geometry import Affine, Box, Grid, crop_or_pad
 from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
-from tlseg_jax.preprocess.steps.resample import each_to_scan
+from tlseg_jax.preprocess.steps.resample import each_to_scan, to_scan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +44,8 @@ class Prediction:
       affine: (4, 4) voxel -> RAS mm of the scan.
       probability: (x, y, z, structures) in the scan's own axes.
       apart: structure -> (x, y, z) where it is, of those that overlap others where no value of `label` says both.
+      verdict: how far it is to be believed, where that was asked.
+      doubt: (x, y, z) share of the passes that say otherwise than the label map, likewise.
       volumes_ml: structure -> its volume in ml, counted in the scan's own voxels.
       seconds: what each preprocessing step, the network and the way back took.
       details: what preprocessing says of itself.
@@ -53,6 +61,8 @@ class Prediction:
     details: dict[str, Any]
     warnings: tuple[str, ...] = ()
     apart: dict[str, NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
+    verdict: Verdict | None = None
+    doubt: NDArray[np.float32] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,6 +76,9 @@ class _Found:
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     unlike: Sequence[str] | None = None
+    passed: Passed | None = None
+    statistics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    doubt: NDArray[np.float32] | None = None
 
 
 def predict_scan(
@@ -81,6 +94,7 @@ def predict_scan(
     forest: Forest | None = None,
     cleaned: str = "",
     smallest: Mapping[str, float] | None = None,
+    trust: Trust | None = None,
 ) -> Prediction:
     """Segment one scan as it came from the scanner; of slices every axial slice of it.
 
@@ -100,6 +114,7 @@ def predict_scan(
       forest: of slices: drops components of `cleaned` that it takes to be false, where post-processing is asked for.
       cleaned: the structure that the forest was trained on.
       smallest: of the run's training labels, by which specks are dropped (`specks.without_specks`); None keeps all.
+      trust: its networks' passes then make the prediction, in place of `predictor`, and it is judged by them.
 
     Raises:
       ExclusionError: the scan cannot be read or preprocessed.
@@ -107,10 +122,10 @@ def predict_scan(
     """
     unlabelled = dataclasses.replace(files, label=None)
     if spec.kind == "slices":
-        found = _of_planes(unlabelled, spec, predictor, channels, batch or SLICES, forest, cleaned)
+        found = _of_planes(unlabelled, spec, predictor, channels, batch or SLICES, forest, cleaned, trust)
     else:
         assert settings is not None
-        found = _of_volume(unlabelled, spec, box, settings, predictor, tiles, batch or 2)
+        found = _of_volume(unlabelled, spec, box, settings, predictor, tiles, batch or 2, trust)
     codes = without_specks(decide(found.probability, spec.exclusive), spec, smallest or {})
     label, apart = label_map_of(codes, spec)
     voxel_ml = Grid(codes.shape, found.affine).voxel_ml
@@ -120,16 +135,24 @@ def predict_scan(
     unlike = found.unlike
     if unlike is None:
         unlike = not_found(s for s, ml in volumes.items() if not ml)
+    verdict, probability = None, found.probability
+    if found.passed is not None:
+        calibration = trust.calibration if trust else None
+        verdict = judge(passed_structures(found.passed, spec, volumes), found.statistics, calibration)
+        if calibration:
+            probability = at_temperature(probability, calibration.temperature, spec.exclusive)
     return Prediction(
         files=files,
         label=label,
         affine=found.affine,
-        probability=found.probability,
+        probability=probability,
         volumes_ml=volumes,
         seconds=found.seconds | {"to_scan": time.perf_counter() - found.inferred},
         details=found.details,
         warnings=(*found.warnings, *unlike),
         apart=apart,
+        verdict=verdict,
+        doubt=found.doubt,
     )
 
 
@@ -141,25 +164,50 @@ def _of_volume(
     predictor: Predictor,
     tiles: Tiles,
     batch: int,
+    trust: Trust | None,
 ) -> _Found:
     scan = read_scan(files)
     prepared = preprocess_scan(scan, spec, settings, name=str(files.image))
     start = time.perf_counter()
     # float16 is what the network saw in training (see preprocess/store.py).
     image = prepared.image.astype(np.float16)
-    probability = predict_volume(image, spec, box, predictor, tiles, batch)
+
+    def ask(network: Predictor) -> NDArray[np.float32]:
+        return predict_volume(image, spec, box, network, tiles, batch)
+
+    passed, statistics, doubted = None, {}, None
+    if trust is None:
+        probability = ask(predictor)
+    else:
+        passed = trust.ask(ask, spec)
+        probability = passed.mean
     inferred = time.perf_counter()
     on_scan = each_to_scan(probability, prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
-    doubt = no_geometry(files.image, scan.affine, scan.image.shape)
+    if passed is not None:
+        statistics = statistics_of(image, spec, box, prepared.details)
+        unsure = doubt(passed.codes, decide(probability, spec.exclusive))
+        doubted = to_scan(unsure, prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
+    geometry = no_geometry(files.image, scan.affine, scan.image.shape)
     return _Found(
         on_scan,
         scan.affine,
         dict(prepared.seconds) | {"inference": inferred - start},
         inferred,
         dict(prepared.details),
-        (*scan.warnings, *filter(None, [doubt])),
+        (*scan.warnings, *filter(None, [geometry])),
         _warnings(spec, decide(probability, spec.exclusive), None if spec.volumes.random_patch else box),
+        passed,
+        statistics,
+        doubted,
     )
+
+
+def statistics_of(
+    image: NDArray[np.floating], spec: DatasetSpec, box: Box | None, details: Mapping[str, Any]
+) -> dict[str, float]:
+    """Statistics of a prepared scan, of the part that the network sees, and of its registration (`trust.unlike`)."""
+    seen = image if box is None or spec.volumes.random_patch else crop_or_pad(image, box)
+    return {**image_statistics(seen.astype(np.float32)), **registration_statistics(details)}
 
 
 def _of_planes(
@@ -170,11 +218,22 @@ def _of_planes(
     batch: int,
     forest: Forest | None,
     cleaned: str,
+    trust: Trust | None,
 ) -> _Found:
     volume = read_volume(files, spec, every_slice=True)
     start = time.perf_counter()
     image = volume.image.astype(np.float16)
-    probability = predict_stack(image, channels, volume.z, predictor, batch)
+
+    def ask(network: Predictor) -> NDArray[np.float32]:
+        return predict_stack(image, channels, volume.z, network, batch)
+
+    passed, doubted = None, None
+    if trust is None:
+        probability = ask(predictor)
+    else:
+        passed = trust.ask(ask, spec)
+        probability = passed.mean
+        doubted = planes_to_scan(doubt(passed.codes, decide(probability, spec.exclusive)), volume)
     if forest is not None:
         at = spec.structures.index(cleaned)
         liver = probability[..., spec.structures.index(ORGAN)] > THRESHOLD if forest.liver else None
@@ -189,6 +248,8 @@ def _of_planes(
         dict(volume.seconds) | {"inference": inferred - start},
         inferred,
         warnings=(*volume.doubts.values(), *volume.warnings),
+        passed=passed,
+        doubt=doubted,
     )
 
 

@@ -12,6 +12,7 @@ from tlseg_jax.evaluate.label_map import SAME, make_folder
 from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.table import read_table
+from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.preprocess.reading.formats import extension_of, is_read, parts_of
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime.errors import InputError
@@ -20,7 +21,13 @@ from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import Written
 
 COLUMNS = ("subject", "input", "output", "seconds", "warning", "problem")
-"""Of every volumes.csv, which has besides a column of ml: `volume_ml`, or of several structures one each."""
+"""Of every volumes.csv, which has besides a column of ml: `volume_ml`, or of several structures one each; and, where
+trust was asked for, those of `trust_cells`."""
+
+REVIEW = "review"
+"""The first of the columns of trust: whether to look at the scan; then why, what of it is unlike the known scans, and
+the predicted Dice (uncalibrated: the agreement) of the structure with least; and for each structure its agreement,
+predicted Dice, the ends of its volume's interval and whether it is flagged."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +43,7 @@ class Outcome:
       warning: what looked wrong, or "".
       problem: why it failed, or "".
       anew: whether it was segmented now, and not by an earlier call.
+      verdict: how far it is to be believed, where that was asked.
     """
 
     subject: str
@@ -46,6 +54,7 @@ class Outcome:
     warning: str = ""
     problem: str = ""
     anew: bool = True
+    verdict: Verdict | None = None
 
     def cells(self) -> dict[str, str]:
         """Text for each column of volumes.csv."""
@@ -60,7 +69,23 @@ class Outcome:
             "seconds": f"{self.seconds:.1f}",
             "warning": self.warning,
             "problem": self.problem,
+            **({} if self.verdict is None else trust_cells(self.verdict)),
         }
+
+
+def trust_cells(verdict: Verdict) -> dict[str, str]:
+    """Text for the columns of volumes.csv that say how far a prediction is to be believed."""
+    cells = {REVIEW: "yes" if verdict.review else "no", "reasons": "; ".join(verdict.reasons)}
+    cells["unlike"] = "; ".join(verdict.unlike)
+    cells["lowest_dice" if verdict.calibrated else "lowest_agreement"] = f"{verdict.lowest:.3f}"
+    for name, s in verdict.structures.items():
+        before = "" if len(verdict.structures) == 1 else f"{name}_"
+        cells[f"{before}agreement"] = f"{s.agreement:.3f}"
+        cells[f"{before}predicted_dice"] = "" if s.predicted is None else f"{s.predicted:.3f}"
+        # Not "..._ml": whoever adds up the columns that end so would count a structure three times.
+        cells[f"{before}ml_low"], cells[f"{before}ml_high"] = f"{s.low_ml:.4f}", f"{s.high_ml:.4f}"
+        cells[f"{before}flag"] = "yes" if s.flagged else "no"
+    return cells
 
 
 def output_path(files: ScanFiles, folder: Path, same: bool = False) -> Path:
@@ -78,6 +103,8 @@ def predict_folder(
     overwrite: bool = False,
     same: bool = False,
     probabilities: bool = False,
+    trust: bool = False,
+    page: Callable[[Path, Sequence[Outcome]], object] | None = None,
     progress: bool = True,
 ) -> tuple[Outcome, ...]:
     """Segment many scans.
@@ -90,7 +117,8 @@ def predict_folder(
       scans: what to segment.
       folder: for the label maps and volumes.csv; made if it is missing.
       segment: one scan, such as `predict_scan` with a network.
-      model, overwrite, probabilities: see `Once`.
+      model, overwrite, probabilities, trust: see `Once`.
+      page: writes trust.html of all outcomes, in the end.
       same: write label maps in their scans' formats, not as NIfTI.
       progress: show a bar on stderr.
 
@@ -106,9 +134,10 @@ def predict_folder(
         raise InputError("There are no scans to segment: check `input`.")
     targets = [output_path(s, folder, same) for s in scans]
     _check_targets(scans, targets)
-    once, table = Once(segment, model, overwrite, probabilities), folder / "volumes.csv"
+    once, table = Once(segment, model, overwrite, probabilities, trust), folder / "volumes.csv"
     make_folder(folder)
-    once.check([*targets, table])
+    html = folder / "trust.html"
+    once.check([*targets, table, *([html] if page else [])])
     ours = table.name in Written(folder).files() and not Written(folder).others([table.name])
     rows = {r["subject"]: r for r in read_table(table, COLUMNS)} if ours else {}
     outcomes: list[Outcome] = []
@@ -125,6 +154,7 @@ def predict_folder(
                     made.seconds if not made.anew else 0.0,
                     "; ".join(made.warnings),
                     anew=made.anew,
+                    verdict=made.verdict,
                 )
             except (ExclusionError, InputError) as e:
                 outcome = Outcome(files.subject, files.image, problem=str(e))
@@ -144,13 +174,16 @@ def predict_folder(
             rows[outcome.subject] = outcome.cells()
             once.write_table(table, _columns(rows.values()), list(rows.values()))
             bar.update()
+    if page is not None:
+        once.write_page(html, lambda beside: page(beside, outcomes))
     return tuple(outcomes)
 
 
 def _columns(rows: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
-    """`COLUMNS` with those of ml in their midst."""
-    ml = dict.fromkeys(c for r in rows for c in r if c not in COLUMNS)
-    return (*COLUMNS[:3], *(ml or ("volume_ml",)), *COLUMNS[3:])
+    """`COLUMNS` with those of ml in their midst, and those of trust behind them."""
+    others = list(dict.fromkeys(c for r in rows for c in r if c not in COLUMNS))
+    ml = [c for c in others if c.endswith("_ml")]
+    return (*COLUMNS[:3], *(ml or ("volume_ml",)), *COLUMNS[3:], *(c for c in others if c not in ml))
 
 
 def _check_targets(scans: Sequence[ScanFiles], targets: Sequence[Path]) -> None:

@@ -2,14 +2,25 @@
 
 import dataclasses
 import functools
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.evaluate.label_map import probabilities_path, save_label_map, save_probabilities, structure_path
+import numpy as np
+
+from tlseg_jax.evaluate.label_map import (
+    SUFFIXES,
+    doubt_path,
+    probabilities_path,
+    save_label_map,
+    save_probabilities,
+    structure_path,
+)
 from tlseg_jax.evaluate.predict import Prediction, write_label_map
 from tlseg_jax.evaluate.table import write_table
+from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.store.provenance import checksums_of
 from tlseg_jax.runtime.errors import InputError
@@ -27,12 +38,14 @@ class SegmentedScan:
       warnings: sentences for the user.
       seconds: that it took when it was made.
       anew: whether it was made by this call.
+      verdict: how far it is to be believed, where that was asked.
     """
 
     volumes_ml: Mapping[str, float]
     warnings: tuple[str, ...]
     seconds: float
     anew: bool = True
+    verdict: Verdict | None = None
 
 
 class Once:
@@ -44,6 +57,7 @@ class Once:
         model: Mapping[str, Any] | None,
         overwrite: bool = False,
         probabilities: bool = False,
+        trust: bool = False,
     ) -> None:
         """Do nothing yet.
 
@@ -52,8 +66,10 @@ class Once:
           model: JSON that is the same for the same model with the same settings; None: unknown, and nothing is reused.
           overwrite: make every label map anew, and replace what is there, whoever wrote it.
           probabilities: write those of the structures beside each label map (`label_map.probabilities_path`).
+          trust: whether `segment` judges its predictions; their doubt is written beside (`label_map.doubt_path`).
         """
         self._segment, self._model, self._overwrite, self._probabilities = segment, model, overwrite, probabilities
+        self._trust = trust
         self._sources: dict[ScanFiles, dict[str, str]] = {}
 
     def check(self, paths: Sequence[Path]) -> None:
@@ -66,7 +82,9 @@ class Once:
           InputError: one is there that no earlier call wrote, or that was changed since.
         """
         if self._probabilities:
-            paths = [*paths, *(probabilities_path(p) for p in paths if p.suffix != ".csv")]
+            paths = [*paths, *(probabilities_path(p) for p in paths if p.name.lower().endswith(SUFFIXES))]
+        if self._trust:
+            paths = [*paths, *(doubt_path(p) for p in paths if p.name.lower().endswith(SUFFIXES))]
         for folder in dict.fromkeys(p.parent for p in paths):
             theirs = Written(folder).others([p.name for p in paths if p.parent == folder])
             if theirs and not self._overwrite:
@@ -87,9 +105,11 @@ class Once:
         said = prediction.warnings
         if prediction.apart:
             said = (*said, f"{' and '.join(prediction.apart)} overlap where no label value says so: each has a file")
-        made = SegmentedScan(prediction.volumes_ml, said, time.perf_counter() - start)
+        made = SegmentedScan(prediction.volumes_ml, said, time.perf_counter() - start, verdict=prediction.verdict)
         known = {"of": self._of(files), "volumes_ml": dict(made.volumes_ml), "warnings": list(made.warnings)}
         known |= {"apart": list(prediction.apart)}
+        if prediction.verdict is not None:
+            known["verdict"] = prediction.verdict.to_dict()
         if path.exists() and self._known(path).get("of") not in (None, known["of"]):
             made = dataclasses.replace(made, warnings=(*made.warnings, REPLACED))
         if self._probabilities:
@@ -97,6 +117,10 @@ class Once:
             save_probabilities(
                 prediction.probability, prediction.affine, files, beside, lambda made: self._claim(beside, made)
             )
+        if prediction.doubt is not None:
+            beside = doubt_path(path)
+            percent = np.rint(100 * prediction.doubt).astype(np.uint8)
+            save_label_map(percent, prediction.affine, files, beside, functools.partial(self._claim, beside))
         for structure in self._known(path).get("apart", ()):
             if structure not in prediction.apart:  # it is of another scan or model
                 structure_path(path, structure).unlink(missing_ok=True)
@@ -113,6 +137,14 @@ class Once:
         self._claim(path, beside)
         beside.replace(path)
 
+    def write_page(self, path: Path, write: Callable[[Path], object]) -> None:
+        """Have a file of ours written into a folder that exists. Raises InputError: it was changed meanwhile."""
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}.") as beside:
+            made = Path(beside) / path.name
+            write(made)
+            self._claim(path, made)
+            made.replace(path)
+
     def _claim(self, path: Path, beside: Path, **known: Any) -> None:
         """Put down what is about to take its name; work may have taken hours since `check`."""
         written = Written(path.parent)
@@ -127,11 +159,14 @@ class Once:
             return None
         if self._probabilities and not probabilities_path(path).is_file():
             return None
+        if self._trust and not ("verdict" in known and doubt_path(path).is_file()):
+            return None
         if not all(structure_path(path, s).is_file() for s in known.get("apart", ())):
             return None
         if not path.is_file() or file_digest(path) != known["sha256"][0]:  # a stop came before the file took its name
             return None
-        return SegmentedScan(known["volumes_ml"], tuple(known["warnings"]), known["seconds"], anew=False)
+        verdict = Verdict.from_dict(known["verdict"]) if self._trust else None
+        return SegmentedScan(known["volumes_ml"], tuple(known["warnings"]), known["seconds"], False, verdict)
 
     def _known(self, path: Path) -> dict[str, Any]:
         return Written(path.parent).files().get(path.name, {})

@@ -31,6 +31,7 @@ class AnyModel:
       description: what the run recorded: data set, patch, preprocessing.
       step: of the checkpoint.
       digest: SHA-256 of its weights and description; the program's card's digest.
+      weights: SHA-256 of its weights alone, the same in a run and in what is exported of it.
       predictor: makes the network a plain function on NumPy arrays: a `Predictor` in 3D, a `SlicePredictor` in 2D;
         takes `adabn` as `make_predictor` does, which a program refuses.
     """
@@ -40,6 +41,7 @@ class AnyModel:
     description: dict[str, Any]
     step: int
     digest: str
+    weights: str
     predictor: Callable[..., Predictor]
 
 
@@ -65,7 +67,7 @@ def _of_saved(kind: ExportKind, saved: SavedModel) -> AnyModel:
     written = digests({"params": saved.params, "batch_stats": saved.batch_stats}, None, saved.description)
     digest = hashlib.sha256(json.dumps(written, sort_keys=True).encode()).hexdigest()
     predictor = functools.partial(make_predictor, saved.config, saved.params, saved.batch_stats)
-    return AnyModel(kind, saved.config, saved.description, saved.step, digest, predictor)
+    return AnyModel(kind, saved.config, saved.description, saved.step, digest, saved.weights, predictor)
 
 
 def _of_program(path: Path) -> AnyModel:
@@ -86,4 +88,4 @@ def _of_program(path: Path) -> AnyModel:
             )
         return load_network(program, config.divisor, str(path))
 
-    return AnyModel("program", config, description, description["step"], card["digest"], predictor)
+    return AnyModel("program", config, description, description["step"], card["digest"], card["weights"], predictor)

@@ -4,6 +4,7 @@ MODEL/checkpoint/        Orbax: parameters, running averages and the description
 MODEL/model.stablehlo    the network as one program (`export.stablehlo`)
 MODEL/card.json          what is known of it (`export.card`), and the SHA-256 of each file
 MODEL/CARD.md            the same for people
+MODEL/trust.json         how far its predictions are to be believed, where the run was calibrated (`trust.trust_file`)
 """
 
 import errno
@@ -31,6 +32,7 @@ from tlseg_jax.checkpoints.exported import (
     read_card,
 )
 from tlseg_jax.checkpoints.run_folder import plain, read_json
+from tlseg_jax.evaluate.trust.trust_file import NAME as TRUST
 from tlseg_jax.export.card import card_text, make_card, public_description
 from tlseg_jax.export.stablehlo import PLATFORMS, calling_convention, check_platforms, export_network, program_version
 from tlseg_jax.runtime.errors import InputError
@@ -73,11 +75,11 @@ def export_model(run: Path, output: Path, *, licence: str = "", platforms: Seque
         try:
             if before.exists():
                 _finish_replacing(output, before)
-            if _already_there(output, card):
+            if _already_there(output, card, run / TRUST):
                 log.info(f"{output}: this model is there already; nothing was written.")
                 return read_card(output)
             _check_replaceable(output, card["run"])
-            _write(beside, saved, card, chosen)
+            _write(beside, saved, card, chosen, run / TRUST)
             load_exported(beside)  # what cannot be read takes nothing's place
             # Whoever else is to export here makes a folder of its own from now on.
             (beside / ".lock").unlink()
@@ -91,10 +93,13 @@ def export_model(run: Path, output: Path, *, licence: str = "", platforms: Seque
     return read_card(output)
 
 
-def _already_there(output: Path, card: Mapping[str, Any]) -> bool:
+def _already_there(output: Path, card: Mapping[str, Any], trust: Path) -> bool:
     try:
         there = read_card(output)
     except InputError:
+        return False
+    calibrated = file_digest(trust) if trust.exists() else None
+    if there["files"].get(TRUST) != calibrated:
         return False
     return all(there.get(k) == v for k, v in card.items()) and not changed_file(output, there)
 
@@ -137,7 +142,7 @@ def _finish_replacing(output: Path, before: Path) -> None:
         before.rename(output)
 
 
-def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Sequence[str]) -> None:
+def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Sequence[str], trust: Path) -> None:
     """All files of a model into a folder that is locked; what an earlier try left there goes."""
     for path in folder.iterdir():
         if path.name != ".lock":
@@ -161,6 +166,8 @@ def _write(folder: Path, saved: SavedModel, card: dict[str, Any], platforms: Seq
     if platforms:
         (folder / PROGRAM).write_bytes(export_network(saved.config, saved.params, saved.batch_stats, platforms))
     (folder / TEXT).write_text(card_text(card), encoding="utf-8")
+    if trust.exists():
+        shutil.copyfile(trust, folder / TRUST)
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".lock")
     checksums = {}
     for path in files:

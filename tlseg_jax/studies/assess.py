@@ -168,7 +168,7 @@ def assess(
             f"{store.where} holds {store.spec.kind} and the model of {run} is {saved.config.dimensions}D, for "
             f"{spec.kind}: name another run, or data of its kind."
         )
-    place = _place(store, spec, run, saved.description["patch_box"])
+    place = place_in(store, spec, run, saved.description["patch_box"])
     masks: dict[str, KeptMasks] = {}
 
     def keep(row: SubjectRow, mask: Mask) -> None:
@@ -226,7 +226,7 @@ def assess(
     return entries
 
 
-def _place(store: AnyStore, spec: DatasetSpec, run: Path, box: dict[str, Any] | None) -> Box | None:
+def place_in(store: AnyStore, spec: DatasetSpec, run: Path, box: dict[str, Any] | None) -> Box | None:
     """Where the run's fixed patch lies in the store's volumes; None: there is none."""
     ours, theirs = spec.grid.spacing, store.spec.grid.spacing
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:

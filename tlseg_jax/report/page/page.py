@@ -23,7 +23,7 @@ from tlseg_jax.figures.png import DPI
 from tlseg_jax.report.page.page_script import JS, TABS_JS
 from tlseg_jax.report.page.page_style import CSS, TABS_CSS
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, Tab, TableCell, Tabs
-from tlseg_jax.report.page.viewer import CLASSES, OPACITY, Viewer
+from tlseg_jax.report.page.viewer import OPACITY, Viewer
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
 
@@ -56,6 +56,7 @@ def write_page(
     synthetic: bool,
     facts: Mapping[str, str],
     viewers: Sequence[Viewer],
+    tables: bool = True,
 ) -> Path:
     """Write the page, and each table as CSV beside it.
 
@@ -69,6 +70,7 @@ def write_page(
       synthetic: whether to say at the top that the scans are drawn.
       facts: name -> value, listed below the heading.
       viewers: scans to scroll through, in a section of their own at the end.
+      tables: whether to write the tables beside it, too.
 
     Returns:
       `path`.
@@ -78,7 +80,9 @@ def write_page(
       ValueError: two tables of a tab have one name, or a table's rows and columns do not agree.
     """
     parts = _parts(sections)
-    _write_tables(parts, path.parent / "tables")
+    if tables:
+        _write_tables(parts, path.parent / "tables")
+    beside = " and, as CSV, in the folder <code>tables</code> beside it" if tables else ""
     last = "Look at the scans"
     # A section of a tab has its tab's name in its own, or those of two tabs would be one.
     headings = [h for p in parts for h in _headings(p)] + ([last] if viewers else [])
@@ -106,8 +110,8 @@ def write_page(
         + (f"<dl>{listed}</dl>" if listed else "")
         + f'</header>\n<nav aria-label="Contents"><h2>Contents</h2><ul>{contents}</ul></nav>\n<main>'
         + "\n".join(body)
-        + "</main>\n<footer><p>Not a medical device. Every table is in this file and, as CSV, in the folder "
-        f"<code>tables</code> beside it.</p></footer></div>\n<script>{js}</script></body></html>\n"
+        + f"</main>\n<footer><p>Not a medical device. Every table is in this file{beside}.</p></footer></div>\n"
+        f"<script>{js}</script></body></html>\n"
     )
     with replacing(path) as f:
         f.write(page)
@@ -329,7 +333,7 @@ def _viewers(viewers: Sequence[Viewer], title: str, anchor: str) -> str:
 
 def _viewer(viewer: Viewer) -> str:
     name = _text(viewer.subject)
-    key = "".join(f'<li><i style="background:{colour}"></i>{words}</li>' for words, colour in CLASSES)
+    key = "".join(f'<li><i style="background:{colour}"></i>{words}</li>' for words, colour in viewer.key)
     return (
         f'<div class="viewer" data-places="{_text(json.dumps(viewer.places))}" '
         f'data-start="{json.dumps(viewer.start)}"><h3>{_text(viewer.title)}</h3><p>{_rich(viewer.caption)}</p>'

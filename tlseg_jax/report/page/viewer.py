@@ -30,6 +30,8 @@ CLASSES: Sequence[tuple[str, str]] = (
 )
 """Meaning and colour of the overlay's values 1, 2 and 3."""
 
+MEANING = tuple(words for words, _ in CLASSES)
+
 MAX_BYTES = 600_000
 """Of one viewer's HTML."""
 
@@ -69,6 +71,8 @@ class ViewerCase:
       affine: (4, 4) voxel -> RAS mm; any orientation.
       stack: whether the z axis is a stack of slices that are no neighbours, whose order is all that is known.
       numbers: of a stack, the number of each slice in its volume; empty counts from 1.
+      meaning: in words, where both masks are, where only the reference, and where only the prediction.
+      note: what is said where the voxels are shown larger than they are.
     """
 
     title: str
@@ -80,6 +84,8 @@ class ViewerCase:
     affine: Affine
     stack: bool = False
     numbers: tuple[int, ...] = ()
+    meaning: Sequence[str] = MEANING
+    note: str = "the scores are of the voxels it was prepared with"
 
     def __post_init__(self) -> None:
         shapes = {self.image.shape, self.reference.shape, self.predicted.shape}
@@ -98,6 +104,7 @@ class Viewer:
       document: an HTML page of its own, for an iframe. Its global `tlsegBrain` is brainsprite's object.
       places: for each axial slice, from the feet up, what it is called, such as "z = 12 mm".
       start: sagittal, coronal and axial slice to show first; the sagittal ones count from the subject's right.
+      key: meaning and colour of what is laid over the scan.
     """
 
     title: str
@@ -106,6 +113,7 @@ class Viewer:
     document: str
     places: tuple[str, ...]
     start: tuple[int, int, int]
+    key: Sequence[tuple[str, str]] = CLASSES
 
 
 def make_viewer(case: ViewerCase) -> Viewer:
@@ -135,6 +143,7 @@ def make_viewer(case: ViewerCase) -> Viewer:
         document,
         _places(case, shown),
         _start(_classes(shown)),
+        tuple((words, colour) for words, (_, colour) in zip(case.meaning, CLASSES, strict=True)),
     )
 
 
@@ -351,7 +360,7 @@ def _size_note(case: ViewerCase, shown: ViewerCase) -> str:
     here = _sides(shown)[0]
     own = _sides(case)
     if here > 1.02 * (own[:2].min() if case.stack else own.min()):
-        note = f"Shown with voxels of {here:.3g} mm; the scores are of the voxels it was prepared with."
+        note = f"Shown with voxels of {here:.3g} mm; {case.note}."
     else:
         note = ""
     return f"{note} The slices are no neighbours, so only the axial view is a picture.".strip() if case.stack else note
