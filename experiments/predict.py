@@ -23,7 +23,6 @@ from tlseg_jax.checkpoints.shipped import shipped_model, shipped_names
 from tlseg_jax.commands import flags as settings_flags
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.evaluate.forest_file import load_forest
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.label_map import SAME, check_output, make_folder
 from tlseg_jax.evaluate.predict import Prediction, own_values, predict_scan
@@ -247,6 +246,8 @@ def _segmenter(models: Models, trust: Trust | None) -> Callable[[ScanFiles], Pre
                 )
             if saved.kind != "run":
                 raise InputError(f"--postprocess goes with run folders, as {run} holds no forest: leave it out.")
+            from tlseg_jax.evaluate.forest_file import load_forest  # what it is kept with is slow to import
+
             folder = run / "postprocess"
             forest, cleaned = load_forest(folder), str(read_json(folder / "effect.json")["structure"])
         return functools.partial(

@@ -11,16 +11,19 @@ volumes (`forest_effect`) before using it.
 
 import dataclasses
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
 
 from tlseg_jax.datasets.spec import Spacing3
 from tlseg_jax.evaluate.component_features import FEATURES, component_features
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.evaluate.metrics import Mask
 from tlseg_jax.runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import RandomForestClassifier
 
 TREES = 256
 KEEP = 0.5
@@ -67,7 +70,7 @@ class Forest:
       false_components: how many it learnt from.
     """
 
-    classifier: RandomForestClassifier
+    classifier: "RandomForestClassifier"
     liver: bool
     subjects: tuple[str, ...]
     true_components: int
@@ -154,5 +157,7 @@ def train_forest(volumes: Iterable[PredictedVolume], *, trees: int = TREES, seed
             f"The predictions on the {len(subjects)} training volume(s) hold {true} true and {false} false "
             f"component(s) and a forest needs both kinds to learn from: {remedy}."
         )
+    from sklearn.ensemble import RandomForestClassifier  # slow to import, for all who predict without a forest
+
     classifier = RandomForestClassifier(trees, random_state=seed).fit(np.concatenate(tables), answer)
     return Forest(classifier, livers == {True}, tuple(subjects), true, false)
