@@ -24,3 +24,9 @@ def test_models_and_training_import_without_the_data_packages() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "tlseg_jax.train job" in done.stdout and "tlseg_jax.models unet" in done.stdout
+
+
+def test_who_predicts_waits_for_no_package_that_only_forests_and_figures_need() -> None:
+    program = "import sys, experiments.predict; print([m for m in ('sklearn', 'pandas', 'matplotlib') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
