@@ -30,8 +30,8 @@ def main() -> None:
     print(
         "\nFlags of all: --rounds=20, --networks=switch32,..., --quick (reduced sizes; --noquick for the papers'), "
         "--out=FILE.\nA part's own: python -m benchmarks.NAME --help.\n"
-        "Results go to benchmarks/results/<machine>/NAME.json; python -m benchmarks.report makes the README's tables "
-        "and the plots of all."
+        "Results go to benchmarks/results/<machine>/NAME.json; python -m benchmarks.report writes the tables in "
+        "docs/performance.md and the plots of all."
     )
 
 

@@ -1,9 +1,9 @@
-"""Turns the results of all benchmarks into the README's tables and into plots.
+"""Turns the results of all benchmarks into the tables of docs/performance.md and into plots.
 
-    python -m benchmarks.report [--readme=README.md]
+    python -m benchmarks.report [--page=docs/performance.md]
 
 Reads every benchmarks/results/<machine>/<part>.json (those of benchmarks.gpu in gpu/), writes the tables between the
-lines <!-- benchmarks:begin --> and <!-- benchmarks:end --> of the README, and a plot of a part beside its JSON. Nothing
+lines <!-- benchmarks:begin --> and <!-- benchmarks:end --> of that page, and a plot of a part beside its JSON. Nothing
 is measured: the same results give the same files.
 """
 
@@ -21,7 +21,7 @@ from experiments import cli
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
 
-README = flags.DEFINE_string("readme", "README.md", "The file whose tables are written.")
+PAGE = flags.DEFINE_string("page", "docs/performance.md", "The file whose tables are written.")
 
 BEGIN, END = "<!-- benchmarks:begin -->", "<!-- benchmarks:end -->"
 
@@ -47,7 +47,7 @@ SHOWN = ("jax", "jaxlib", "torch", "monai")
 
 
 def read_results(folder: Path = RESULTS) -> dict[str, list[dict[str, Any]]]:
-    """Machine -> its parts' results, in the README's order.
+    """Machine -> its parts' results, in the order of the tables.
 
     Raises:
       InputError: there is none, or a file is no result of a benchmark.
@@ -90,7 +90,7 @@ def tables_text(results: dict[str, list[dict[str, Any]]]) -> str:
     blocks = ["A time is a median with its 90th percentile, a ratio a median with its 10th and 90th percentile."]
     for machine, parts in results.items():
         environment = parts[0]["environment"]
-        blocks.append(f"#### {machine}: {environment.get('cpu', '')}, {environment['cores']} cores")
+        blocks.append(f"### {machine}: {environment.get('cpu', '')}, {environment['cores']} cores")
         for result in parts:
             try:
                 tables = TABLES.get(result["part"], plain)(result)
@@ -104,15 +104,15 @@ def tables_text(results: dict[str, list[dict[str, Any]]]) -> str:
     return "\n\n".join(blocks)
 
 
-def between_markers(readme: str, text: str, name: str) -> str:
-    """`readme` with `text` between its markers in place of what was there.
+def between_markers(page: str, text: str, name: str) -> str:
+    """`page` with `text` between its markers in place of what was there.
 
     Raises:
       InputError: the markers are not there once each and in order.
     """
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
         raise InputError(f"{name} has nowhere to put the tables: add the lines {BEGIN} and {END} once each.")
-    before, _, rest = readme.partition(BEGIN)
+    before, _, rest = page.partition(BEGIN)
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
 
 
@@ -132,9 +132,9 @@ def draw_all(results: dict[str, list[dict[str, Any]]], folder: Path = RESULTS) -
 def main() -> None:
     """Write tables and plots."""
     results = read_results()
-    path = Path(README.value)
+    path = Path(PAGE.value)
     if not path.is_file():
-        raise InputError(f"{path} is not there: run this in the project's folder, or give --readme.")
+        raise InputError(f"{path} is not there: run this in the project's folder, or give --page.")
     text = between_markers(path.read_text(encoding="utf-8"), tables_text(results), str(path))
     with replacing(path) as f:
         f.write(text)

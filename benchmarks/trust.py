@@ -204,7 +204,7 @@ def figures_of(cases: Sequence[Case]) -> dict[str, Any]:
 
 
 def table(cases: Sequence[Case], became: Mapping[str, Sequence[set[str]]]) -> list[dict[str, Any]]:
-    """A row a kind of scan, for the README."""
+    """A row a kind of scan."""
     rows = []
     for kind, ends in became.items():
         ours = [c for c in cases if c.kind == kind]

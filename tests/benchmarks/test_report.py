@@ -1,4 +1,4 @@
-"""Results become the README's tables and plots, the same ones each time."""
+"""Results become the tables of a page and plots, the same ones each time."""
 
 import dataclasses
 import json
@@ -16,14 +16,13 @@ from tlseg_jax.runtime.errors import InputError
 pytestmark = pytest.mark.filterwarnings("ignore:Error writing persistent compilation cache")
 
 TINY = Size("switch32", 1, (8, 8, 8), "tiny")
-README = f"# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nThe rest.\n"
+PAGE = f"# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nThe rest.\n"
 
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with a README and the results of two parts."""
+    """A folder to work in, with the results of two parts."""
     monkeypatch.chdir(tmp_path)
-    Path("README.md").write_text(README, encoding="utf-8")
     ratio = {"median": 1.5, "low": 1.25, "high": 2.0}
     loader = {
         "data": "heads",
@@ -39,8 +38,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _write(text: str = README) -> str:
-    return report.between_markers(text, report.tables_text(report.read_results()), "README.md")
+def _write(text: str = PAGE) -> str:
+    return report.between_markers(text, report.tables_text(report.read_results()), "performance.md")
 
 
 @pytest.mark.usefixtures("results")
@@ -66,10 +65,10 @@ def test_plots_are_the_same_each_time() -> None:
     assert report.draw_all(report.read_results()) == [path] and path.read_bytes() == first
 
 
-@pytest.mark.parametrize("text", ["no markers", report.BEGIN, f"{report.END}{report.BEGIN}", README + README])
-def test_a_readme_without_its_markers_is_one_sentence(text: str) -> None:
+@pytest.mark.parametrize("text", ["no markers", report.BEGIN, f"{report.END}{report.BEGIN}", PAGE + PAGE])
+def test_a_page_without_its_markers_is_one_sentence(text: str) -> None:
     with pytest.raises(InputError, match="once each"):
-        report.between_markers(text, "", "README.md")
+        report.between_markers(text, "", "performance.md")
 
 
 @pytest.mark.usefixtures("results")

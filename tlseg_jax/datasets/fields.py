@@ -33,7 +33,7 @@ def check_none_missing(missing: Collection[str], where: str) -> None:
       InputError: some are missing; the first is named.
     """
     for key in missing:
-        raise InputError(f"{where} lacks the field '{key}': add it (see the README for an example).")
+        raise InputError(f"{where} lacks the field '{key}': add it (docs/your-data.md has an example).")
 
 
 def check_folder_name(name: str, where: str) -> None:
