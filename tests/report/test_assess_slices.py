@@ -43,7 +43,7 @@ def drawn(middle: NDArray[np.float32]) -> NDArray[np.float32]:
 def threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of a network: the outputs of `drawn` that it has."""
 
-    def load(model: SavedModel) -> Network:
+    def load(model: SavedModel, adabn: float = 0.0) -> Network:
         columns = [("liver", "tumour").index(o) for o in model.config.outputs]
         channels = model.config.channels
 
