@@ -4,8 +4,8 @@
 
 Each form alone, on random patches of the network's size: mirroring, all 3D rotations, the default recipe's (mirroring,
 affine, intensity), the look drawn anew for each patch (`--randomisation`), and, "drawn", whole images drawn from label
-maps of twice the resolution (`prepare --from_labels`). They take turns with a training step that augments nothing. 2D
-slices are not augmented, so that of `unet2d` there is nothing to measure. With --torchio the same images are drawn by
+maps of twice the resolution (`prepare --from_labels`). They take turns with a training step that augments nothing. Of
+`unet2d` there is nothing to measure, as the liver report augments no slice. With --torchio the same images are drawn by
 TorchIO too (`pip install torchio`), on the CPU.
 """
 

@@ -162,9 +162,7 @@ class Models:
             raise InputError(
                 "--adabn goes with one model and no --trust, whose calibration is without it: leave one out."
             )
-        check_alike(
-            [m.description for m in self.saved], [m.config.channels for m in self.saved], list(map(str, self.folders))
-        )
+        check_alike(self.saved, self.folders)
         if len({m.weights for m in self.saved}) < len(self.saved):
             raise InputError("--run names one model twice: name each once.")
 

@@ -81,10 +81,11 @@ class Once:
         Raises:
           InputError: one is there that no earlier call wrote, or that was changed since.
         """
+        maps = [p for p in paths if p.name.lower().endswith(SUFFIXES)]
         if self._probabilities:
-            paths = [*paths, *(probabilities_path(p) for p in paths if p.name.lower().endswith(SUFFIXES))]
+            paths = [*paths, *map(probabilities_path, maps)]
         if self._trust:
-            paths = [*paths, *(doubt_path(p) for p in paths if p.name.lower().endswith(SUFFIXES))]
+            paths = [*paths, *map(doubt_path, maps)]
         for folder in dict.fromkeys(p.parent for p in paths):
             theirs = Written(folder).others([p.name for p in paths if p.parent == folder])
             if theirs and not self._overwrite:

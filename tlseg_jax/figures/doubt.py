@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Num
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ class DoubtCase:
 
     title: str
     image: Num[np.ndarray, "x y z"]
-    label: Int[np.ndarray, "x y z"] | Num[np.ndarray, "x y z"]
+    label: Num[np.ndarray, "x y z"]
     doubt: Float[np.ndarray, "x y z"]
     affine: Affine
 

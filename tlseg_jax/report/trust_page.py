@@ -144,7 +144,7 @@ def _table(order: Sequence[Outcome]) -> ReportTable:
     rows: list[tuple[TableCell, ...]] = []
     for place, o in enumerate(order, 1):
         v = _of(o)
-        worst = min(v.structures, key=lambda s: v.structures[s].predicted or v.structures[s].agreement)
+        worst = min(v.structures, key=lambda s: v.structures[s].expected)
         unlike = ", ".join(v.unlike[:4]) + (f" and {len(v.unlike) - 4} more" if len(v.unlike) > 4 else "")
         why = "; ".join(v.reasons)
         rows.append((place, o.subject, "yes" if v.review else "no", v.lowest, worst, why, unlike, o.warning))

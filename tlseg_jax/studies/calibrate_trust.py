@@ -82,7 +82,7 @@ def members_of(saved: Sequence[SavedModel], folders: Sequence[Path]) -> Members:
       InputError: see `check_alike`.
     """
     first = saved[0].description
-    check_alike([s.description for s in saved], [s.config.channels for s in saved], list(map(str, folders)))
+    check_alike(saved, folders)
     spec = spec_from_dict(first["spec"], str(folders[0]))
     box = Box.from_dict(first["patch_box"]) if first["patch_box"] else None
     return Members(saved, spec, box, ", ".join(map(str, folders)))
@@ -131,13 +131,12 @@ def pass_store(
             return reader_of(store, spec, box, predictor, channels=channels, tiles=tiles)
 
         try:
-            plain = reader(predictors[0]).probability(subject)
+            at = reader(predictors[0])
             passed = run_passes(lambda p, s=subject: reader(p).probability(s), predictors, passes, spec)  # type: ignore[misc]
-            reference = reader(predictors[0]).reference(subject, space)
-            here = reference if space == "data" else reader(predictors[0]).reference(subject, "data")
+            reference = at.reference(subject, space)
+            here = reference if space == "data" else at.reference(subject, "data")
         except InputError as e:
             raise InputError(f"Subject {subject} of {store.spec.name} could not be predicted: {e}") from None
-        at = reader(predictors[0])
         on_scan = without_specks(at.on_scan(subject, passed.mean), spec, smallest)
         codes = on_scan if space == "scan" else without_specks(decide(passed.mean, spec.exclusive), spec, smallest)
         known = reference != UNMARKED if store.spec.unmarked_value is not None else np.True_
@@ -154,7 +153,7 @@ def pass_store(
             truth[ours] = found.reference_ml if own is None else own
         statistics = _statistics(store, subject, spec, box)
         row = HeldOut(store.persons[subject], passed_structures(passed, spec, ml), dice, truth, statistics)
-        (a, b), right = sampled([plain, passed.mean], _in_order(here, store.spec, spec), spec.exclusive)
+        (a, b), right = sampled([passed.first, passed.mean], _in_order(here, store.spec, spec), spec.exclusive)
         out.append(Passing(subject, row, a, b, right))
     return out
 

@@ -89,6 +89,7 @@ def test_verdicts_flag_what_is_far_below_the_usual_unlike_or_not_found() -> None
     assert odd.unlike[0].startswith("noise +") and not odd.review
     gone = judge({**good.found, "a": PassedStructure(1.0, 0, 0, 0)}, {"noise": -3.0}, c)
     assert gone.structures["a"].predicted == 0 and "no a was found" in gone.reasons
+    assert gone.structures["a"].expected == gone.lowest == 0  # and not the agreement of empty masks
     alone = judge(good.found, {"noise": 0.0}, None)
     assert not alone.review and alone.structures["a"].predicted is None and not alone.calibrated
     assert Verdict.from_dict(json.loads(json.dumps(bad.to_dict()))) == bad

@@ -86,6 +86,7 @@ def test_the_mean_doubt_and_volumes_are_those_of_the_passes() -> None:
     passes = make_passes(6, 0, True)
     passed = run_passes(lambda p: p(image[None])[0], [bright, bright], passes, ONE)
     one_by_one = [through(bright, p, ONE)(image[None])[0] for p in passes]
+    np.testing.assert_array_equal(passed.first, bright(image[None])[0])
     np.testing.assert_allclose(passed.mean, np.mean(one_by_one, 0), atol=1e-6)
     assert passed.codes.shape == (12, *image.shape)
     decided = decide(passed.mean, True)

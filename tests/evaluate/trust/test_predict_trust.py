@@ -3,6 +3,8 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -87,12 +89,18 @@ def test_a_folder_gets_its_columns_doubts_and_page_and_is_not_made_again(tmp_pat
 
 def test_only_models_of_one_grid_and_the_same_structures_predict_together() -> None:
     one = {"spec": SPEC.to_dict(), "prepare": SETTINGS.to_dict(), "patch_box": None}
-    check_alike([one, one], [1, 1], ["a", "b"])
+
+    def check(second: dict[str, Any], channels: int = 1) -> None:
+        pairs = ((one, 1), (second, channels))
+        models: Any = [SimpleNamespace(description=d, config=SimpleNamespace(channels=c)) for d, c in pairs]
+        check_alike(models, [Path("a"), Path("b")])
+
+    check(one)
     other = one | {"spec": SPEC.changed(structures=("cube",)).to_dict()}
     with pytest.raises(InputError, match=r"^b and a cannot predict together, as they differ in structures: "):
-        check_alike([one, other], [1, 1], ["a", "b"])
+        check(other)
     with pytest.raises(InputError, match="differ in prepare, channels"):
-        check_alike([one, one | {"prepare": {}}], [1, 3], ["a", "b"])
+        check(one | {"prepare": {}}, 3)
 
 
 def test_a_sweep_keeps_the_seeds_of_its_best_method(tmp_path: Path) -> None:

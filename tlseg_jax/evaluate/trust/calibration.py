@@ -246,9 +246,14 @@ def _fit(rows: Sequence[HeldOut], passes: int, seed: int, space: str, temperatur
         maps[s] = StructureMap(
             float(x.mean()), float(y.mean()), _odds_back(y.mean()), 0.0, below, above, present, len(x)
         )
-    statistics = [{**r.statistics, **volume_statistics({s: f.ml for s, f in r.found.items()})} for r in rows]
+    statistics = [with_volumes(r.statistics, r.found) for r in rows]
     persons = len({r.person for r in rows})
     return Calibration(slope, maps, usual_of(statistics), temperature, len(rows), persons, passes, seed, space)
+
+
+def with_volumes(statistics: Mapping[str, float], found: Mapping[str, PassedStructure]) -> dict[str, float]:
+    """Statistics of a scan's image and registration with those of the volumes that were found in it."""
+    return {**statistics, **volume_statistics({s: f.ml for s, f in found.items()})}
 
 
 def _misses(rows: Sequence[HeldOut], structure: str) -> tuple[float | None, float | None]:

@@ -147,10 +147,12 @@ class Passed:
     """What passes gave of one scan, on the voxels that the network sees.
 
     Attributes:
+      first: probability by the first network of the scan as it is.
       mean: probability, the mean of all passes.
       codes: of each pass (`preprocess.codes`).
     """
 
+    first: Float32[np.ndarray, "*sides structures"]
     mean: Float32[np.ndarray, "*sides structures"]
     codes: UInt8[np.ndarray, "passes ..."]
 
@@ -167,17 +169,19 @@ def run_passes(
     Args:
       predict: of a whole scan by a network: (*sides, structures).
       predictors: the networks, of the same structures and grid.
-      passes: see `make_passes`.
+      passes: see `make_passes`, of which the first leaves the scan as it is.
       spec: what the networks were trained on.
       progress: show a bar on stderr.
     """
-    total: NDArray[np.float32] | None = None
+    first = total = None
     codes = []
     all_of_them = [(p, one) for p in predictors for one in passes]
     for predictor, one in tqdm(all_of_them, desc="passes", unit="pass", leave=False, disable=not progress):
         probability = predict(through(predictor, one, spec))
         codes.append(decide(probability, spec.exclusive))
-        # The first is copied: it may be the network's own array.
-        total = np.array(probability) if total is None else np.add(total, probability, out=total)
-    assert total is not None
-    return Passed(total / np.float32(len(codes)), np.stack(codes))
+        if first is None or total is None:
+            first, total = probability, np.array(probability)
+        else:
+            np.add(total, probability, out=total)
+    assert first is not None and total is not None
+    return Passed(first, total / np.float32(len(codes)), np.stack(codes))

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tlseg_jax.evaluate.trust.calibration import Calibration, PassedStructure
-from tlseg_jax.evaluate.trust.unlike import unlike, volume_statistics
+from tlseg_jax.evaluate.trust.calibration import Calibration, PassedStructure, with_volumes
+from tlseg_jax.evaluate.trust.unlike import unlike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,11 @@ class StructureVerdict:
     low_ml: float
     high_ml: float
     flagged: bool
+
+    @property
+    def expected(self) -> float:
+        """The predicted Dice, or the agreement where there is none."""
+        return self.agreement if self.predicted is None else self.predicted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +57,7 @@ class Verdict:
     @property
     def lowest(self) -> float:
         """Predicted Dice, or agreement where there is none, of the structure that has least."""
-        return min(s.agreement if s.predicted is None else s.predicted for s in self.structures.values())
+        return min(s.expected for s in self.structures.values())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -88,7 +93,7 @@ def judge(
             low_dice[f"{name} {predicted:.2f} ({usual:.2f})"] = usual - predicted
         of[name] = StructureVerdict(f.agreement, predicted, low, high, flagged)
     if calibration:
-        seen = {**statistics, **volume_statistics({s: f.ml for s, f in found.items()})}
+        seen = with_volumes(statistics, found)
         far = {f"{name} {z:+.0f}": abs(z) for name, z in unlike(seen, calibration.usual).items()}
         if low_dice:
             reasons.append(f"predicted Dice below the usual: {_first(low_dice)}")
