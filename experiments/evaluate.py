@@ -98,7 +98,7 @@ def _trust(named: Named, scoring: Scoring, measured: dict[str, Any]) -> None:
         raise InputError("--trust runs in one process: leave out the flags of several.")
     if measured.pop("distances"):
         raise InputError("--distances goes with scores, and --trust makes none: leave one of them out.")
-    if measured.get("adabn"):
+    if measured.pop("adabn"):
         raise InputError("--adabn goes with scores, and trust is calibrated without it: leave one of them out.")
     folders = cli.run_folders(named.run)
     root = cli.store(named.store)

@@ -123,6 +123,15 @@ def test_evaluate_adds_a_test_set(workdir: Path) -> None:
     assert set(json.loads((run / "summary.json").read_text())["test_sets"]) == {"hdt_c", "oas_c", "hdt_c_train"}
 
 
+def test_trust_of_too_few_scans_is_told_after_the_passes(workdir: Path) -> None:
+    run = run_folder(workdir)
+    given = (f"--run={run}", "--dataset=hdt_c", f"--store={workdir / 'store'}", "--trust", "--passes=2")
+    error = command("experiments.evaluate", *given, fails=True)
+    assert "1 held-out scans of 1 persons are too few to calibrate trust on" in error
+    assert not (run / "trust.json").exists()
+    assert "without it" in command("experiments.evaluate", *given, "--adabn=0.3", fails=True)
+
+
 def test_unknown_data_set_suggests_the_nearest(tmp_path: Path) -> None:
     error = command("experiments.finetune", "--pretask=htd_v", f"--workdir={tmp_path}", fails=True)
     assert "did you mean hdt_v?" in error
