@@ -10,6 +10,7 @@ RECIPE = flags.define(
     Recipe,
     only=(
         "loss",
+        "label_smoothing",
         "learning_rate",
         "optimiser",
         "momentum",

@@ -117,6 +117,9 @@ def test_tiles_are_refused_of_slices() -> None:
         (MRI, {"n": 0}, "`n=0` labelled scans is not usable"),
         (MRI, {"recipe_values": {"learning_rte": 1.0}}, "changes 'learning_rte', which no recipe has"),
         (MRI, {"recipe_values": {"learning_rate": "fast"}}, "learning_rate = 'fast': a float is wanted"),
+        (MRI, {"recipe_values": {"loss": "dice", "label_smoothing": 0.1}}, "cross-entropy, and `loss=dice` has none"),
+        (HEADS, {"recipe_values": {"momentum": 0.9, "optimiser": "adam"}}, "is of Muon, and `optimiser=adam`: leave"),
+        (MRI, {"recipe": "paper", "recipe_values": {"affine_strength": 2.0}}, "is of `affine_augmentation`, which is"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(spec: DatasetSpec, change: dict[str, Any], says: str) -> None:

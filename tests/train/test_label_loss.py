@@ -27,8 +27,15 @@ def example(exclusive: bool = True) -> tuple[NDArray[Any], NDArray[Any]]:
     return logits, rng.integers(0, STRUCTURES + 1 if exclusive else 8, (3, 4, 5, 6))
 
 
-def value(name: str, logits: NDArray[Any], codes: NDArray[Any], marked: Any = None, exclusive: bool = True) -> float:
-    loss = label_loss(name, NAMES, exclusive)
+def value(
+    name: str,
+    logits: NDArray[Any],
+    codes: NDArray[Any],
+    marked: Any = None,
+    exclusive: bool = True,
+    smoothing: float = 0.0,
+) -> float:
+    loss = label_loss(name, NAMES, exclusive, smoothing)
     target: Any = jnp.asarray(codes, jnp.int32)
     if marked is not None:
         target = {"label": target, "marked": jnp.asarray(marked)}
@@ -105,3 +112,47 @@ def test_structures_that_contain_each_other_have_a_sigmoid_each() -> None:
 def test_an_unknown_loss_is_named() -> None:
     with pytest.raises(InputError, match="crossentropy"):
         label_loss("crossentropy")
+
+
+def test_smoothing_spreads_a_share_of_the_label_over_all_outputs() -> None:
+    logits, codes = example()
+    log_p = scipy.special.log_softmax(logits, axis=-1)
+    soft = 0.9 * np.eye(STRUCTURES + 1)[codes] + 0.1 / (STRUCTURES + 1)
+    entropy = -(soft * log_p).sum(-1).mean()
+    dice = value("dice", logits, codes)
+    assert value("cross_entropy", logits, codes, smoothing=0.1) == pytest.approx(entropy, rel=1e-5)
+    assert value("cross_entropy_dice", logits, codes, smoothing=0.1) == pytest.approx(entropy + dice, rel=1e-5)
+    assert value("dice", logits, codes, smoothing=0.1) == dice
+
+
+def test_smoothing_of_sigmoids_moves_both_ends_alike() -> None:
+    """Each output is a choice of two: 0 becomes half of the share, and 1 as much less."""
+    logits, codes = example(False)
+    soft = 0.9 * (codes[..., None] >> np.arange(STRUCTURES) & 1) + 0.05
+    p = scipy.special.expit(logits)
+    expected = -(soft * np.log(p) + (1 - soft) * np.log1p(-p)).mean()
+    assert value("cross_entropy", logits, codes, exclusive=False, smoothing=0.1) == pytest.approx(expected, rel=1e-5)
+
+
+def test_smoothing_reaches_only_outputs_that_a_scan_marks() -> None:
+    logits, codes = example()
+    codes[0, 0] = UNMARKED
+    looked = codes != UNMARKED
+    p, t = merged(logits, np.where(looked, codes, 0))
+    may = np.concatenate([np.ones((3, 1)), MARKED], 1)[:, None, None, None]
+    soft = 0.9 * t + 0.1 * may / may.sum(-1, keepdims=True)
+    expected = -np.where(looked, (soft * np.log(np.where(may > 0, p, 1))).sum(-1), 0).mean()
+    assert value("cross_entropy", logits, codes, MARKED, smoothing=0.1) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_smoothing_has_no_gradient_where_nobody_looked(exclusive: bool) -> None:
+    logits, codes = example(exclusive)
+    codes[0, 0] = UNMARKED
+    loss = label_loss("cross_entropy", NAMES, exclusive, 0.1)
+    target = {"label": jnp.asarray(codes, jnp.int32), "marked": jnp.asarray(MARKED)}
+    gradient = np.asarray(jax.jit(jax.grad(lambda x: loss(x, target)))(jnp.float32(logits)))
+    assert np.isfinite(gradient).all()
+    assert not gradient[0, 0].any() and gradient[0, 1].any()
+    if not exclusive:
+        assert not gradient[2, ..., :2].any()

@@ -65,7 +65,8 @@ def test_names_and_doing_without() -> None:
 
 def test_settings_tell_of_a_later_remedy_only_where_it_is_used() -> None:
     """Else a run of before would pass for one of other settings."""
-    usual = USUAL.to_dict()
+    paper = get_recipe("paper")
+    usual = paper.to_dict()
     assert not usual.keys() & set(LATER)
-    assert usual.keys() | set(LATER) == {f.name for f in dataclasses.fields(USUAL)}
-    assert USUAL.override(ema=0.5).to_dict() == usual | {"ema": 0.5}
+    assert usual.keys() | set(LATER) == {f.name for f in dataclasses.fields(paper)}
+    assert paper.override(ema=0.5, label_smoothing=0.1).to_dict() == usual | {"ema": 0.5, "label_smoothing": 0.1}

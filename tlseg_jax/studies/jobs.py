@@ -9,8 +9,8 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.settings import Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.losses import LOSSES
-from tlseg_jax.train.recipes import Phase, Recipe, get_recipe
+from tlseg_jax.train.losses import LOSSES, UNSMOOTHED
+from tlseg_jax.train.recipes import OPTIMISERS, Phase, Recipe, get_recipe
 from tlseg_jax.train.remedies import FIELDS as REMEDIES
 from tlseg_jax.train.remedies import remedy_name, without_remedies
 from tlseg_jax.train.usual import COHORT_STEPS, network_for, usual_freeze, usual_network
@@ -107,7 +107,8 @@ def recipe_for(spec: DatasetSpec, phase: Phase, name: str, values: Mapping[str, 
     """A recipe for a kind of data and a phase, with some of its values changed.
 
     Raises:
-      InputError: no recipe has that name or such a value, or a value is of the wrong kind or for other data.
+      InputError: no recipe has that name or such a value, or a value is of the wrong kind, for other data or of what
+        the recipe does not do.
     """
     chosen = get_recipe(name, spec.kind, phase)
     known = {f.name: getattr(chosen, f.name) for f in dataclasses.fields(chosen) if f.name != "name"}
@@ -119,7 +120,16 @@ def recipe_for(spec: DatasetSpec, phase: Phase, name: str, values: Mapping[str, 
             raise InputError(f"recipe_values sets {key} = {value!r}: a {kind.__name__} is wanted.")
         if key == "loss" and value not in LOSSES:
             raise InputError(f"`loss={value}` is no loss: choose from {', '.join(LOSSES)}.")
-    return dataclasses.replace(chosen, **values)
+    recipe = dataclasses.replace(chosen, **values)
+    idle = {
+        "label_smoothing": (recipe.loss in UNSMOOTHED, f"the cross-entropy, and `loss={recipe.loss}` has none"),
+        "momentum": (not OPTIMISERS.get(recipe.optimiser, True), f"Muon, and `optimiser={recipe.optimiser}`"),
+        "affine_strength": (not recipe.affine_augmentation, "`affine_augmentation`, which is off"),
+    }
+    for key, (off, of) in idle.items():
+        if off and values.get(key):
+            raise InputError(f"`{key}={values[key]}` is of {of}: leave one of them out.")
+    return recipe
 
 
 def run_name(

@@ -10,17 +10,16 @@ from jaxtyping import Array, Float, Int, Shaped
 from tlseg_jax.datasets.structures import MAX_STRUCTURES
 from tlseg_jax.preprocess.codes import UNMARKED
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.losses import RESTRICTED, get_loss
+from tlseg_jax.train.losses import NEVER, RESTRICTED, get_loss
 from tlseg_jax.train.step import Objective
 
 LIVER = "liver"
 """The structure that a restricted loss counts inside of, by name."""
 
-_NEVER = -1e9
-"""A logit whose probability is 0, and so is its gradient."""
 
-
-def label_loss(name: str, structures: Sequence[str] = ("structure",), exclusive: bool = True) -> Objective:
+def label_loss(
+    name: str, structures: Sequence[str] = ("structure",), exclusive: bool = True, smoothing: float = 0.0
+) -> Objective:
     """A loss by name, of logits and of what `batch_inputs` gives.
 
     That is codes, or {"label": codes} with "marked" (batch, structures), where a label map may mark some structures
@@ -30,6 +29,7 @@ def label_loss(name: str, structures: Sequence[str] = ("structure",), exclusive:
       name: see `losses`.
       structures: in the order of their codes.
       exclusive: whether a voxel shows one at most.
+      smoothing: of the labels, see `losses`.
 
     Raises:
       InputError: no loss has that name, or it cannot serve these structures.
@@ -55,16 +55,16 @@ def label_loss(name: str, structures: Sequence[str] = ("structure",), exclusive:
                 known = _spread(marked, target)
                 if len(structures) < MAX_STRUCTURES:  # else all bits say that all structures are there
                     known &= (codes != UNMARKED)[..., None]
-                logits, target = jnp.where(known, logits, _NEVER), jnp.where(known, target, 0)
+                logits, target = jnp.where(known, logits, NEVER), jnp.where(known, target, 0)
         if not restricted:
-            return loss(logits, target, exclusive, axis=axis)
+            return loss(logits, target, exclusive, axis=axis, smoothing=smoothing)
         if LIVER in structures:
             region = target[..., structures.index(LIVER)]
         if region is not None:
             region = region[..., None].astype(logits.dtype)
             if not exclusive:  # the liver itself is trained everywhere
                 region = jnp.where(jnp.asarray([s == LIVER for s in structures]), 1.0, region)
-        return loss(logits, target, exclusive, region, axis=axis)
+        return loss(logits, target, exclusive, region, axis=axis, smoothing=smoothing)
 
     return objective
 
@@ -86,11 +86,11 @@ def marginal(
       marked: which structures it marks.
     """
     known = _spread(marked, logits[..., 1:])
-    rest = jnp.where(known, _NEVER, logits[..., 1:])
+    rest = jnp.where(known, NEVER, logits[..., 1:])
     background = jax.nn.logsumexp(jnp.concatenate([logits[..., :1], rest], -1), axis=-1, keepdims=True)
-    merged = jnp.concatenate([background, jnp.where(known, logits[..., 1:], _NEVER)], -1)
+    merged = jnp.concatenate([background, jnp.where(known, logits[..., 1:], NEVER)], -1)
     looked = (codes != UNMARKED)[..., None]
-    nothing = jnp.concatenate([jnp.zeros_like(background), jnp.full_like(rest, _NEVER)], -1)
+    nothing = jnp.concatenate([jnp.zeros_like(background), jnp.full_like(rest, NEVER)], -1)
     marks = jnp.concatenate([jnp.ones_like(marked[:, :1]), marked], -1).astype(bool)
     safe = jnp.where(codes == UNMARKED, 0, codes)
     is_marked = jnp.take_along_axis(marks, safe.reshape(safe.shape[0], -1), axis=1).reshape(safe.shape)

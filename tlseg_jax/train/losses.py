@@ -7,6 +7,9 @@ All take
     exclusive: whether the outputs share a softmax; else each is a sigmoid of its own: a tumour's pixel is also liver
     region: (batch, *sides, outputs or 1), the weight of each place, for the losses in `RESTRICTED`; others read none
     axis: of devices that the batch is divided over: the loss is that of the whole batch; None: it is whole
+    smoothing: share of each place's target that is spread evenly over the outputs that it may have, in the
+        cross-entropy (label smoothing; Szegedy et al. 2016, "Rethinking the Inception architecture", section 7), such
+        as 0.1; Dice losses are of the target as it is
 
 and give a scalar.
 """
@@ -27,22 +30,40 @@ LossRegion = Shaped[Array, "batch *sides weights"]
 Loss = Callable[..., Float[Array, ""]]
 
 
-def _entropy(logits: jax.Array, target: jax.Array, exclusive: bool) -> jax.Array:
+NEVER = -1e9
+"""A logit whose probability is 0, and so is its gradient: of an output that a place cannot have."""
+
+
+def _entropy(logits: jax.Array, target: jax.Array, exclusive: bool, smoothing: float) -> jax.Array:
     """Nats of each place: (batch, *sides, 1) of a softmax, or of each output."""
+    if smoothing:
+        possible = (logits > NEVER / 2).astype(logits.dtype)
+        even = possible / jnp.sum(possible, axis=-1, keepdims=True) if exclusive else possible / 2
+        target = (1 - smoothing) * target + smoothing * even
     if exclusive:  # a one-hot product, not a gather: XLA folds constants for seconds on the gather's gradient
         return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1, keepdims=True)
     return optax.sigmoid_binary_cross_entropy(logits, target)
 
 
 def cross_entropy(
-    logits: Logits, target: Target, exclusive: bool, region: LossRegion | None = None, axis: str | None = None
+    logits: Logits,
+    target: Target,
+    exclusive: bool,
+    region: LossRegion | None = None,
+    axis: str | None = None,
+    smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     """Mean cross-entropy over all places (both papers' loss), and over outputs that are not exclusive, in nats."""
-    return mean_over(jnp.mean(_entropy(logits, target, exclusive)), axis)
+    return mean_over(jnp.mean(_entropy(logits, target, exclusive, smoothing)), axis)
 
 
 def soft_dice(
-    logits: Logits, target: Target, exclusive: bool, region: LossRegion | None = None, axis: str | None = None
+    logits: Logits,
+    target: Target,
+    exclusive: bool,
+    region: LossRegion | None = None,
+    axis: str | None = None,
+    smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     """One minus the soft Dice overlap of each structure over the whole batch, mean over structures: 0 is perfect.
 
@@ -57,7 +78,12 @@ def soft_dice(
 
 
 def generalised_dice(
-    logits: Logits, target: Target, exclusive: bool, region: LossRegion | None = None, axis: str | None = None
+    logits: Logits,
+    target: Target,
+    exclusive: bool,
+    region: LossRegion | None = None,
+    axis: str | None = None,
+    smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     """Generalised Dice loss (Sudre et al. 2017, section 2), over the whole batch: 0 is perfect, 1 the worst.
 
@@ -87,14 +113,25 @@ def generalised_dice(
 
 
 def cross_entropy_dice(
-    logits: Logits, target: Target, exclusive: bool, region: LossRegion | None = None, axis: str | None = None
+    logits: Logits,
+    target: Target,
+    exclusive: bool,
+    region: LossRegion | None = None,
+    axis: str | None = None,
+    smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     """`cross_entropy` plus `soft_dice`: the first calibrates, the second minds the small structure."""
-    return cross_entropy(logits, target, exclusive, axis=axis) + soft_dice(logits, target, exclusive, axis=axis)
+    entropy = cross_entropy(logits, target, exclusive, axis=axis, smoothing=smoothing)
+    return entropy + soft_dice(logits, target, exclusive, axis=axis)
 
 
 def restricted_cross_entropy(
-    logits: Logits, target: Target, exclusive: bool, region: LossRegion | None = None, axis: str | None = None
+    logits: Logits,
+    target: Target,
+    exclusive: bool,
+    region: LossRegion | None = None,
+    axis: str | None = None,
+    smoothing: float = 0.0,
 ) -> Float[Array, ""]:
     """Cross-entropy that counts inside a region only, as inside the liver (Chlebus et al. 2018), in nats.
 
@@ -106,7 +143,7 @@ def restricted_cross_entropy(
     if region is None:
         raise ValueError("the loss liver_bce needs the liver's region: give a label or a prediction")
     axes = tuple(range(logits.ndim - 1))
-    entropy = _entropy(logits, target, exclusive)
+    entropy = _entropy(logits, target, exclusive, smoothing)
     weight = jnp.broadcast_to(region, entropy.shape)
     total, each = sum_over(jnp.stack([jnp.sum(weight, axes), jnp.sum(weight * entropy, axes)]), axis)
     return jnp.mean(each / jnp.where(total > 0, total, 1))
@@ -125,6 +162,9 @@ LOSSES: Mapping[str, Loss] = {
 
 RESTRICTED = ("liver_bce",)
 """Losses that count inside the liver only."""
+
+UNSMOOTHED = ("dice", "generalised_dice")
+"""Losses without a cross-entropy, whose labels nothing smooths."""
 
 
 def get_loss(name: str) -> Loss:

@@ -25,6 +25,8 @@ class Recipe:
       name: what users call it.
       loss: cross_entropy, dice, cross_entropy_dice or generalised_dice, or liver_bce, which counts inside the liver
         (`losses`); bce and bce_dice are the first and the third.
+      label_smoothing: share of each voxel's label that is spread over all outputs, in the cross-entropy (`losses`),
+        such as 0.1; 0: none.
       learning_rate: the highest rate.
       optimiser: adam, or muon, which is Muon for kernels and Adam for biases and norms
         (`optimiser.scale_by_muon_and_adam`).
@@ -87,6 +89,7 @@ class Recipe:
     layer_decay: Share = 1.0
     mix_synthetic: Share = 0.0
     synthetic: str = "brain_maps"
+    label_smoothing: Share = 0.0
     accumulate: Positive = 1
 
     def override(self, **given: Any) -> "Recipe":
@@ -101,7 +104,7 @@ class Recipe:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in LATER or v != getattr(Recipe, k)}
 
 
-LATER = ("ema", "layer_decay", "mix_synthetic", "synthetic")
+LATER = ("ema", "layer_decay", "mix_synthetic", "synthetic", "label_smoothing")
 """Fields that came after runs were first known by their recipes."""
 
 
@@ -120,6 +123,7 @@ _DEFAULT = Recipe(
     affine_augmentation=True,
     affine_strength=1.5,
     elastic_augmentation=2.0,
+    label_smoothing=0.1,
 )
 # Sections 3.2.2 and 3.2.3 of the liver report: Adam, binary cross-entropy; 1e-4, batches of 10 and 5
 # epochs to pre-train, 5e-4, batches of 18 and 8 epochs on the target (the report says "5e-4, not changed" after

@@ -171,7 +171,8 @@ class TaskData:
 
     def loss(self) -> Objective:
         """The recipe's loss, over the structures that a label map marks."""
-        return label_loss(self.job.recipe.loss, self.store.spec.structures, self.store.spec.exclusive)
+        recipe, spec = self.job.recipe, self.store.spec
+        return label_loss(recipe.loss, spec.structures, spec.exclusive, recipe.label_smoothing)
 
     def inputs(self) -> Inputs:
         """The augmentation of the data set, plus ours where the recipe says so."""
