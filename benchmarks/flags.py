@@ -10,7 +10,7 @@ import jax
 from absl import flags
 
 from benchmarks.sizes import Kind, Size, get_sizes
-from experiments import cli
+from tlseg_jax.commands import cli
 from tlseg_jax.models.networks import NETWORKS, get_network
 from tlseg_jax.runtime.choose import choose
 

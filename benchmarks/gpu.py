@@ -36,7 +36,7 @@ from absl import flags
 
 from benchmarks.report import origin
 from benchmarks.tables import TABLES, plain
-from experiments import cli
+from tlseg_jax.commands import cli
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 

@@ -17,7 +17,7 @@ from absl import flags
 from benchmarks.measure import RESULTS
 from benchmarks.plots import PLOTS, draw
 from benchmarks.tables import TABLES, plain
-from experiments import cli
+from tlseg_jax.commands import cli
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
 

@@ -35,7 +35,7 @@ begin = time.perf_counter()
 import json, os, sys
 import tqdm
 import tensorboardX
-from experiments import cli, finetune
+from tlseg_jax.commands import cli, finetune
 imported = time.perf_counter()
 going_on = tqdm.tqdm.update
 

@@ -24,7 +24,7 @@ from scipy import ndimage
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import RESULTS, alternate, environment, machine_name, ratio, summary, write_result
-from experiments import cli
+from tlseg_jax.actions import places
 from tlseg_jax.checkpoints.exported import load_saved
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.predict import own_values, predict_scan
@@ -268,7 +268,7 @@ def main() -> None:
     """Run it, print the table, write the JSON and the figure."""
     if not STORES.value:
         raise InputError("--stores is missing: name the folders of prepared data sets.")
-    started, folder = environment(), cli.run_folder(RUN.value)
+    started, folder = environment(), places.run_folder(RUN.value)
     members = members_of([load_saved(folder)], [folder])
     stores = [open_any_store(Path(s)) for s in STORES.value]
     chosen = make_passes(PASSES.value, SEED, may_mirror(members.spec))

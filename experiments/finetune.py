@@ -7,30 +7,7 @@ Makes what is missing (built-in cohort, prepared data, pre-trained model), reuse
 and says which. `--pretask=none` trains end to end.
 """
 
-import dataclasses
-
-from experiments import cli, cluster_flags, compilation_flags, execution_flags, place_flags, training_flags
-from tlseg_jax.commands import flags
-from tlseg_jax.studies.settings import Finetuning, Missing, Start, Training
-from tlseg_jax.studies.single import finetune_task
-
-WHAT = flags.define(Finetuning)
-N = flags.define(Training, only=("n",))
-START = flags.define(Start)
-MISSING = flags.define(Missing)
-flags.adopt(training_flags, execution_flags, cluster_flags)
-
-
-def main() -> None:
-    """Parse the flags, make what is missing, train and score."""
-    cluster_flags.start()
-    execution = execution_flags.execution()
-    compilation_flags.use_cache()
-    place, what = place_flags.workplace(), WHAT.settings()
-    if what.pretrained:
-        what = dataclasses.replace(what, pretrained=str(cli.run_folder(what.pretrained)))
-    finetune_task(place, what, training_flags.training(N.value("n")), START.settings(), MISSING.settings(), execution)
-
+from tlseg_jax.commands import cli, finetune
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.start(finetune)

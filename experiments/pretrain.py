@@ -3,23 +3,7 @@
 python -m experiments.pretrain --pretask=hdt_v [--store=DIR] [--workdir=runs] [--steps=600]
 """
 
-from experiments import cli, cluster_flags, compilation_flags, execution_flags, place_flags, training_flags
-from tlseg_jax.commands import flags
-from tlseg_jax.studies.settings import Pretraining, Training
-from tlseg_jax.studies.single import pretrain_task
-
-WHAT = flags.define(Pretraining)
-N = flags.define(Training, only=("n",))
-flags.adopt(training_flags, execution_flags, cluster_flags)
-
-
-def main() -> None:
-    """Parse the flags, train and score."""
-    cluster_flags.start()
-    pretask, execution = WHAT.settings().pretask, execution_flags.execution()
-    compilation_flags.use_cache()
-    pretrain_task(place_flags.workplace(), pretask, training_flags.training(N.value("n")), execution)
-
+from tlseg_jax.commands import cli, pretrain
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.start(pretrain)

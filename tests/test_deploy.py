@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.cli import EXIT_INPUT, EXIT_PREEMPTED
+from tlseg_jax.commands.cli import EXIT_INPUT, EXIT_PREEMPTED
 
 ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "deploy"

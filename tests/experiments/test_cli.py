@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMMAND = """
 import errno, sys
 from absl import flags
-from experiments import cli
+from tlseg_jax.commands import cli
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
 
@@ -129,7 +129,7 @@ def test_a_reader_that_leaves_is_no_error(script: Path) -> None:
 
 
 def test_a_terminal_that_cannot_show_a_name_is_no_reason_to_end() -> None:
-    code = 'from experiments import cli; cli.run(lambda: print("Zo\\u00eb \\udcfc done"))'
+    code = 'from tlseg_jax.commands import cli; cli.run(lambda: print("Zo\\u00eb \\udcfc done"))'
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code],

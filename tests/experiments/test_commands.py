@@ -141,7 +141,7 @@ def test_a_store_without_the_data_set(tmp_path: Path) -> None:
     error = command(
         "experiments.finetune", "--pretask=none", f"--store={tmp_path}", f"--workdir={tmp_path}", fails=True
     )
-    assert "experiments.prepare" in error
+    assert "tlseg prepare" in error
 
 
 def test_predict_a_real_scan_in_its_own_space(workdir: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import execution_flags
+from tlseg_jax.commands import execution_flags
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.execution import Execution
 

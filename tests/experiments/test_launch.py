@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import cluster_flags, launch
+from tlseg_jax.commands import cluster_flags, launch
 from tlseg_jax.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,7 +17,7 @@ REPO = Path(__file__).resolve().parents[2]
 DRIVER = """
 import json, sys
 from absl import flags
-import experiments.postprocess as command
+from tlseg_jax.commands import postprocess as command
 from tests.evaluate.test_false_positives import spotted
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.models.networks import get_network

@@ -167,7 +167,7 @@ def test_a_section_that_does_not_exist_is_named_before_anything_runs(tmp_path: P
 CALLS = """
 import json, os, sys, warnings
 warnings.simplefilter("ignore")  # JAX's about copies: these compute nothing
-from experiments import cli, finetune
+from tlseg_jax.commands import cli, finetune
 codes = []
 for i, arguments in enumerate(json.loads(sys.argv[1])):
     child = os.fork()

@@ -6,7 +6,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from experiments import place_flags, training_flags
+from tlseg_jax.commands import place_flags, training_flags
 from tlseg_jax.studies.settings import Training
 
 

@@ -99,7 +99,7 @@ def test_a_store_travels_to_another_process(tiny_store: Store) -> None:
 
 
 def test_no_manifest_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no manifest\.json.*experiments\.prepare"):
+    with pytest.raises(InputError, match=r"no manifest\.json.*tlseg prepare"):
         Store(tmp_path)
 
 

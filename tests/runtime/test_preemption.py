@@ -112,7 +112,9 @@ def test_a_forked_child_dies_of_it() -> None:
 
 
 def test_a_command_ends_with_75_and_one_sentence() -> None:
-    code = "import os, signal\nfrom experiments import cli\ncli.run(lambda: os.kill(os.getpid(), signal.SIGUSR1))"
+    code = (
+        "import os, signal\nfrom tlseg_jax.commands import cli\ncli.run(lambda: os.kill(os.getpid(), signal.SIGUSR1))"
+    )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 75
     assert ended.stderr == "stopped: Stopped by SIGUSR1: run the same command again to go on from what is done.\n"

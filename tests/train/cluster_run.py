@@ -12,8 +12,8 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import cli, cluster_flags
 from tests.train.slice_runs import small_job
+from tlseg_jax.commands import cli, cluster_flags
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store

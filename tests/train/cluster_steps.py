@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import cli, cluster_flags
 from tests.conftest import he_variables
 from tlseg_jax.checkpoints.state import init_state
+from tlseg_jax.commands import cli, cluster_flags
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.input.patches import make_batches, training_box
 from tlseg_jax.input.stream import InputSettings

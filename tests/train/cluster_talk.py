@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from experiments import cli, cluster_flags
+from tlseg_jax.commands import cli, cluster_flags
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError, Preempted
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments import cli, cluster_flags
 from tests.conftest import he_variables
+from tlseg_jax.commands import cli, cluster_flags
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes

@@ -27,6 +27,6 @@ def test_models_and_training_import_without_the_data_packages() -> None:
 
 
 def test_who_predicts_waits_for_no_package_that_only_forests_and_figures_need() -> None:
-    program = "import sys, experiments.predict; print({'sklearn', 'pandas', 'matplotlib'} & sys.modules.keys())"
+    program = "import sys, tlseg_jax.commands.predict; print({'sklearn', 'pandas', 'matplotlib'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "set()", done.stderr

@@ -70,7 +70,7 @@ def test_a_store_of_the_other_kind_is_refused(
 
 
 def test_a_data_set_that_is_not_there_names_the_command_that_makes_it(place: Workplace) -> None:
-    with pytest.raises(InputError, match=r"'mri_artery': run 'python -m experiments\.prepare --dataset=mri_artery"):
+    with pytest.raises(InputError, match=r"'mri_artery': run 'tlseg prepare --dataset=mri_artery"):
         open_store(place, PAPERS["mri_artery"])
 
 

@@ -70,6 +70,10 @@ class Flags(Generic[S]):
         """Field -> value, of the fields whose flags have one; for errors see `value`."""
         return {field: self.value(field) for field, holder in self.holders.items() if holder.value is not None}
 
+    def present(self) -> set[str]:
+        """The fields whose flags were written, whatever their values."""
+        return {field for field, holder in self.holders.items() if holder.present}
+
     def settings(self, **more: Any) -> S:
         """The settings, with `more` for what has no flag or is made of a flag's value; for errors see `value`."""
         return self.of(**{field: self.value(field) for field in self.holders if field not in more}, **more)

@@ -18,9 +18,12 @@ _GRIDS = {g.kind: g for g in (VolumeGrid, PlaneGrid)}
 _MOST = {True: MAX_EXCLUSIVE, False: MAX_STRUCTURES}
 """Structures that one byte a voxel can tell apart, where they exclude each other and where not."""
 
+BUILT_IN = Path(__file__).parent / "files"
+"""TOML files of further data sets that are known by name."""
+
 
 def get_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
-    """The spec of a name in the papers, or of a TOML file with the same fields (`kind = "slices"` for slices).
+    """The spec of a name in the papers or of `BUILT_IN`, or of a TOML file with the same fields (`kind = "slices"` for slices).
 
     Args:
       name_or_path: the name, that of a factor data set (`datasets.factors`), or a path that ends in ".toml".
@@ -31,13 +34,15 @@ def get_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
     """
     if name_or_path in PAPERS:
         return PAPERS[name_or_path]
-    if name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
+    known = {p.stem: p for p in sorted(BUILT_IN.glob("*.toml"))}
+    if name_or_path in known or name_or_path.endswith(".toml"):
+        path = known.get(name_or_path, Path(name_or_path))
         return spec_from_dict(_read_toml(path), str(path), (*above, path.resolve()))
     if factors.is_factor_name(name_or_path):
         return factors.factor_spec(factors.parse_name(name_or_path))
-    near = difflib.get_close_matches(name_or_path.lower(), PAPERS, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(PAPERS)}"
+    names = [*PAPERS, *known]
+    near = difflib.get_close_matches(name_or_path.lower(), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(names)}"
     raise InputError(f"There is no data set named '{name_or_path}': {hint} (or give a .toml file).")
 
 

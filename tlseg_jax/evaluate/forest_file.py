@@ -67,7 +67,7 @@ def load_forest(folder: Path) -> Forest:
       InputError: there is none, or it is damaged, of another version, or holds what no forest of ours holds.
     """
     path = folder / "forest.skops"
-    remedy = "train it again with 'python -m experiments.postprocess'."
+    remedy = "train it again with 'tlseg postprocess'."
     try:
         about = json.loads((folder / "forest.json").read_text(encoding="utf-8"))
         data = path.read_bytes()

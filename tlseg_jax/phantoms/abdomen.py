@@ -71,7 +71,7 @@ def check_drawn(spec: DatasetSpec) -> None:
     if spec.name not in _DRAWN:
         raise InputError(
             f"There is no built-in cohort for the data set '{spec.name}' (only for {' and '.join(_DRAWN)}): "
-            "prepare your own scans with 'python -m experiments.prepare' and give their folder with `store`."
+            "prepare your own scans with 'tlseg prepare' and give their folder with `store`."
         )
     for structure in spec.structures:
         if structure not in _DRAWN[spec.name]:

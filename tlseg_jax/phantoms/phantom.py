@@ -106,7 +106,7 @@ def settings_for(spec: DatasetSpec) -> PhantomSettings:
     if spec.name not in _BUILT_IN:
         raise InputError(
             f"There is no built-in cohort for the data set '{spec.name}' (only for "
-            f"{', '.join(_BUILT_IN)}): prepare your own scans with 'python -m experiments.prepare' "
+            f"{', '.join(_BUILT_IN)}): prepare your own scans with 'tlseg prepare' "
             "and give their folder with `store`."
         )
     return _BUILT_IN[spec.name]

@@ -113,7 +113,7 @@ def _paragraphs(order: Sequence[Outcome], calibration: Calibration | None) -> tu
         return (
             "**There is no calibration of this model**: the agreement of the passes (mean Dice of all pairs) is told, "
             "which is no Dice to expect, and only scans in which a structure was not found are marked for review. "
-            "Calibrate it on scans with label maps: python -m experiments.evaluate --trust.",
+            "Calibrate it on scans with label maps: tlseg evaluate --trust.",
             "The volumes' ends are the least and the most of the passes.",
         )
     m = calibration.measured

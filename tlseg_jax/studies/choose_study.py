@@ -28,7 +28,7 @@ class Sweeping:
     """Which study is run, and on what.
 
     Attributes:
-      study: brain, liver, factors, or a TOML file of your own.
+      study: brain, liver, factors, remedies, or a TOML file of your own.
       methods: some of the study's methods; not given: all.
       pretask: what every pre-trained method starts from, in place of the study's.
       plan: print the cells, what is done, and the time and memory of the rest; then stop.
@@ -44,18 +44,21 @@ class Sweeping:
     together: Annotated[int | None, _number_or("auto")] = None
 
 
-def choose_study(asked: Sweeping, changes: Mapping[str, Any], built_in: Path) -> Study:
+BUILT_IN = Path(__file__).parent / "files"
+"""The TOML files of the studies that are known by name."""
+
+
+def choose_study(asked: Sweeping, changes: Mapping[str, Any]) -> Study:
     """The study that is asked for.
 
     Args:
       asked: which.
       changes: field of `Study` -> value in place of the study's.
-      built_in: the folder of the built-in studies.
 
     Raises:
       InputError: there is no such study, or it has no such method.
     """
-    known = {p.stem: p for p in sorted(built_in.glob("*.toml"))}
+    known = {p.stem: p for p in sorted(BUILT_IN.glob("*.toml"))}
     if asked.study not in known and not asked.study.endswith(".toml"):
         raise InputError(
             f"There is no study named '{asked.study}': choose from {', '.join(known)}, or give a .toml file."

@@ -57,7 +57,7 @@ def pretrained_run(
         length = f"{job.steps} steps" if job.steps else f"{job.epochs} epochs"
         log.info(
             f"{spec.name}: no finished pre-trained model in {folder}; one would be trained first, for {length} "
-            f"('python -m experiments.pretrain --pretask={pretask} --dry_run' tells what that takes)."
+            f"('tlseg pretrain --pretask={pretask} --dry_run' tells what that takes)."
         )
         return None
     if processes.chief(lambda: is_finished(folder, 1)):

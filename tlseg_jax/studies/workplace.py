@@ -95,7 +95,7 @@ def open_store(place: Workplace, spec: DatasetSpec) -> AnyStore:
         if is_factor_name(spec.name):
             return _made(lambda: _cohort_of_heads(place, spec))
         raise InputError(
-            f"{place.store_name} holds no prepared data set '{spec.name}': run 'python -m experiments.prepare "
+            f"{place.store_name} holds no prepared data set '{spec.name}': run 'tlseg prepare "
             f"--dataset={spec.name} --source=... --store={place.store_name}' first."
         )
     store = open_any_store(folder)

@@ -40,7 +40,7 @@ def mixed_store(store: AnyStore, recipe: Recipe) -> tuple[Store, tuple[str, ...]
     if not is_prepared(folder):
         raise InputError(
             f"{asked} draws from the prepared data set `synthetic={recipe.synthetic}`, which is not in "
-            f"{store.folder.parent}: run 'python -m experiments.prepare --from_labels' with that name on label maps of "
+            f"{store.folder.parent}: run 'tlseg prepare --from_labels' with that name on label maps of "
             "whole heads first, or name another."
         )
     maps = open_any_store(folder)

@@ -1,15 +1,18 @@
 """Which files are whose: finds the scans of a source, whatever its layout, without opening one."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
 from tlseg_jax.preprocess.layouts import bids, cases, csv_list, nnunet, pairs
 from tlseg_jax.preprocess.layouts.found import Candidates, Exclusion, Found, assemble, misplaced_dicom
 from tlseg_jax.preprocess.reading.formats import EXTENSIONS, is_dicom, is_dicom_folder, stem_of
 from tlseg_jax.runtime.errors import InputError
 
-__all__ = ["LAYOUTS", "Exclusion", "Found", "find_scans", "no_subject_left"]
+__all__ = ["LAYOUTS", "Exclusion", "Found", "Layout", "find_scans", "no_subject_left"]
 
-LAYOUTS = ("auto", "pairs", "cases", "csv", "bids", "nnunet")
+Layout = Literal["auto", "pairs", "cases", "csv", "bids", "nnunet"]
+
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _EXPECTED = {
     "pairs": pairs.EXPECTED,

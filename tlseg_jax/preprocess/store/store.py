@@ -239,8 +239,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"There is no prepared data set in {where} (no manifest.json): "
-            "run 'python -m experiments.prepare' first, or check `store`."
+            f"There is no prepared data set in {where} (no manifest.json): run 'tlseg prepare' first, or check `store`."
         ) from None
     except (OSError, ValueError) as e:
         raise InputError(f"{path} cannot be read ({e}): run 'prepare' again.") from None

@@ -1,25 +1,22 @@
 """How every command starts and how it fails: one sentence and a non-zero exit code for the user's faults."""
 
+import inspect
 import io
 import os
 import sys
 import traceback
+import types
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
 
-from tlseg_jax.checkpoints.shipped import shipped_model, shipped_names
+from tlseg_jax.actions.places import entered
 from tlseg_jax.commands.flags import flags_for
-from tlseg_jax.remote import entry
-from tlseg_jax.remote.address import parse_address
-from tlseg_jax.runtime import cluster, elsewhere, processes, signals
+from tlseg_jax.runtime import cluster, processes, signals
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import full_disk
 from tlseg_jax.runtime.messages import shown, write_line
-from tlseg_jax.studies.ensemble import NAME as ENSEMBLE
-from tlseg_jax.studies.ensemble import runs_of
 
 EXIT_INPUT = 2
 """Exit code for a fault in what the user gave."""
@@ -27,8 +24,13 @@ EXIT_INPUT = 2
 EXIT_PREEMPTED = 75
 """Exit code of a command that a signal stopped and that goes on when it is run again (EX_TEMPFAIL): for a requeue."""
 
-workdir, store = entry.work_folder, entry.read_folder
-"""The folder that a flag's path, s3:// or gs:// address stands for: to work in, and to read prepared data from."""
+
+def start(command: types.ModuleType) -> None:
+    """Run a module of this folder as the program: its flags are the program's own, which --help lists."""
+    for flag in flags.FLAGS.get_key_flags_for_module(command.__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    takes_the_rest = bool(inspect.signature(command.main).parameters)
+    (run_command if takes_the_rest else run)(command.main)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -51,7 +53,7 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
             logging.set_verbosity(logging.FATAL)
         try:
             signals.listen()
-            with shown(lambda text: write_line(flags_for(text))), elsewhere.using(entry.Buckets()):
+            with shown(lambda text: write_line(flags_for(text))), entered():
                 main(argv[1:])
             cluster.finish()
         except InputError as e:
@@ -87,62 +89,6 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     app.run(guarded, flags_parser=_parse)
-
-
-def show(text: str) -> None:
-    """Print what the library says, with the settings that it names written as flags."""
-    print(flags_for(text))
-
-
-def required(flag: "flags.FlagHolder[str | None]") -> str:
-    """A flag's value, which must have been given (absl's own check would end in a traceback).
-
-    Raises:
-      InputError: it was not.
-    """
-    if not flag.value:
-        raise InputError(f"--{flag.name} is missing: see --help.")
-    return flag.value
-
-
-def run_folder(text: str) -> Path:
-    """The run, or the model made from one, that a flag names: fetched where it is in a bucket.
-
-    A name of a model that comes with the package is that model, unless there is such a folder here.
-
-    Raises:
-      InputError: see `workdir`; or there is nothing in the bucket.
-    """
-    if text in shipped_names() and not Path(text).exists():
-        return shipped_model(text)
-    above, _, name = text.rpartition("/")
-    folder = workdir(above, "") / name if name.endswith(".stablehlo") and above else workdir(text, "")
-    if "://" in text and not folder.exists():
-        raise InputError(f"There is nothing at {text}: give the address of a run that has trained.")
-    return folder
-
-
-def run_folders(text: str) -> list[Path]:
-    """The runs or models that predict together: a list with commas, or the ensemble.json that a sweep wrote.
-
-    Raises:
-      InputError: see `run_folder` and `ensemble.runs_of`.
-    """
-    if text.endswith(ENSEMBLE) and Path(text).is_file():
-        return runs_of(Path(text))
-    return [run_folder(one) for one in text.split(",")]
-
-
-def local(flag: "flags.FlagHolder[str | None]") -> Path:
-    """A path that a flag must give, to be written here.
-
-    Raises:
-      InputError: it is missing, or an address.
-    """
-    text = required(flag)
-    if parse_address(text) is not None:
-        raise InputError(f"--{flag.name}={text} is in a bucket: give a local folder, and copy that there.")
-    return Path(text)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:

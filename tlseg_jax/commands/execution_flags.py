@@ -1,7 +1,6 @@
 """The flags of training that change its speed and memory: part of every command that trains."""
 
-from experiments import compilation_flags
-from tlseg_jax.commands import flags
+from tlseg_jax.commands import compilation_flags, flags
 from tlseg_jax.train.execution import Execution
 
 EXECUTION = flags.define(Execution, defaults={"parallel": None})

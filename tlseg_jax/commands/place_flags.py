@@ -1,6 +1,6 @@
 """The flags of where a command works: part of every command that trains."""
 
-from experiments import cli
+from tlseg_jax.actions import places
 from tlseg_jax.commands import flags
 from tlseg_jax.runtime import processes
 from tlseg_jax.studies.workplace import Workplace
@@ -16,5 +16,5 @@ def workplace() -> Workplace:
     """
     workdir, store = PLACE.text("workdir") or "runs", PLACE.text("store")
     return PLACE.settings(
-        workdir=cli.workdir(workdir), store=cli.store(store) if store else None, progress=processes.is_chief()
+        workdir=places.workdir(workdir), store=places.store(store) if store else None, progress=processes.is_chief()
     )

@@ -1,7 +1,6 @@
 """The flags that every command which trains single runs has."""
 
-from experiments import place_flags
-from tlseg_jax.commands import flags
+from tlseg_jax.commands import flags, place_flags
 from tlseg_jax.studies.settings import Training
 from tlseg_jax.train.recipes import Recipe
 

@@ -1,0 +1,201 @@
+"""Trained networks that segment scans: one, or several whose mean probability counts, with what goes with them."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tlseg_jax.checkpoints.run_folder import read_json
+from tlseg_jax.datasets.lookup import spec_from_dict
+from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.evaluate.inference import Predictor, Tiles
+from tlseg_jax.evaluate.predict import Prediction, own_values, predict_scan
+from tlseg_jax.evaluate.trust.passes import COUNT, make_passes, may_mirror
+from tlseg_jax.evaluate.trust.together import check_alike
+from tlseg_jax.evaluate.trust.trust_file import load_calibration
+from tlseg_jax.evaluate.trust.trusting import Trust
+from tlseg_jax.export.load import AnyModel, load_any_model
+from tlseg_jax.geometry import Box
+from tlseg_jax.preprocess.pipeline import PrepareSettings
+from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
+from tlseg_jax.runtime.written import file_digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Inferring:
+    """How a model segments.
+
+    Attributes:
+      postprocess: 2D runs: drop components that the run's forest (of 'tlseg postprocess') takes to be false.
+      trust: say how far each prediction is to be believed: several passes, their agreement, predicted Dice, volumes with
+        an interval, and what to review; of a folder a page, trust.html. 'tlseg evaluate --trust' calibrates it.
+      passes: of each network, with trust; not given: those of its calibration, else 8.
+      registration: skip: the scans are in the data set's space already; not given: as in the run's preprocessing.
+      clean: see `Workplace`, as for the next two.
+      tiles: likewise.
+      adabn: likewise.
+    """
+
+    postprocess: bool = False
+    trust: bool = False
+    passes: int | None = None
+    registration: Literal["auto", "skip"] | None = None
+    clean: bool = True
+    tiles: Tiles = "gaussian"
+    adabn: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """What predicts, together.
+
+    Attributes:
+      folders: where from.
+      saved: the networks, as they were read.
+      how: what is done besides.
+
+    Raises:
+      InputError: they do not go together, or not with the settings.
+    """
+
+    folders: Sequence[Path]
+    saved: Sequence[AnyModel]
+    how: Inferring = Inferring()
+
+    def __post_init__(self) -> None:
+        """Refuse what contradicts itself, and tell what every use of this model has to know."""
+        how = self.how
+        if how.adabn and (how.trust or len(self.saved) > 1):
+            raise InputError(
+                "`adabn` goes with one model and no `trust`, whose calibration is without it: leave one out."
+            )
+        check_alike(self.saved, self.folders)
+        if len({m.weights for m in self.saved}) < len(self.saved):
+            raise InputError("`run` names one model twice: name each once.")
+        if self.synthetic:
+            log.warning("warning: this model has only seen synthetic scans: its output on a real scan means nothing.")
+        if how.passes is not None and not how.trust:
+            raise InputError("`passes` goes with `trust`: give both, or leave it out.")
+        if self.spec.kind == "slices" and how.registration:
+            raise InputError(f"`registration` goes with 3D runs, and {self.folders[0]} is 2D: leave it out.")
+        if how.postprocess:
+            self._check_forest()
+        _ = self.trust, self._settings  # whose faults are told before any work
+
+    @classmethod
+    def of(cls, folders: Sequence[Path], how: Inferring | None = None) -> "Model":
+        """The networks of runs or exported models.
+
+        Raises:
+          InputError: one is not there or damaged, or they do not go together.
+        """
+        return cls(folders, [load_any_model(f) for f in folders], how or Inferring())
+
+    def _check_forest(self) -> None:
+        run = self.folders[0]
+        if self.spec.kind != "slices":
+            raise InputError(f"`postprocess` goes with 2D runs, and {run} is 3D: leave it out.")
+        if self.how.adabn:
+            raise InputError("`postprocess` goes by a forest that learnt from predictions without `adabn`: give one.")
+        if self.saved[0].kind != "run":
+            raise InputError(f"`postprocess` goes with run folders, as {run} holds no forest: leave it out.")
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether one of them has seen drawn images of drawn persons alone."""
+        return any(m.description["synthetic"] for m in self.saved)
+
+    @functools.cached_property
+    def spec(self) -> DatasetSpec:
+        """What they were trained on."""
+        return spec_from_dict(self.saved[0].description["spec"], str(self.folders[0]))
+
+    @property
+    def structures(self) -> dict[str, int]:
+        """Structure -> the value that it has in a label map."""
+        values = own_values(self.spec.structures, self.spec.label_values, self.spec.exclusive)
+        return dict(zip(self.spec.structures, values, strict=True))
+
+    @functools.cached_property
+    def predictors(self) -> list[Predictor]:
+        """Each network."""
+        return [m.predictor(self.how.adabn) for m in self.saved]
+
+    @functools.cached_property
+    def together(self) -> Predictor:
+        """The mean of all."""
+        if len(self.predictors) == 1:
+            return self.predictors[0]
+        return lambda patches: np.asarray(np.mean([p(patches) for p in self.predictors], 0), np.float32)
+
+    @functools.cached_property
+    def trust(self) -> Trust | None:
+        """What predictions are judged with; None: they are not.
+
+        Raises:
+          InputError: the calibration beside the model is of another number of passes.
+        """
+        if not self.how.trust:
+            return None
+        home = self.folders[0] if self.folders[0].is_dir() else self.folders[0].parent
+        calibration, asked = load_calibration(home, [m.weights for m in self.saved]), self.how.passes
+        if calibration is None:
+            together = " together" if len(self.saved) > 1 else ""
+            log.warning(
+                f"warning: {home} holds no calibration of these weights{together}, so the passes' agreement is "
+                "told, which is no Dice to expect: calibrate it with 'tlseg evaluate --trust'."
+            )
+        elif asked not in (None, calibration.passes):
+            raise InputError(
+                f"`passes={asked}`: the calibration in {home} is of {calibration.passes} passes: leave `passes` out, "
+                f"or calibrate with 'tlseg evaluate --trust --passes={asked}'."
+            )
+        count = asked or (calibration.passes if calibration else COUNT)
+        passes = make_passes(count, calibration.seed if calibration else 0, may_mirror(self.spec))
+        return Trust(self.predictors, passes, calibration)
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """JSON that is the same for the same networks with the same settings, so that nothing is segmented twice."""
+        how, digests = self.how, [m.digest for m in self.saved]
+        forest = file_digest(self.folders[0] / "postprocess" / "forest.json") if how.postprocess else None
+        said: dict[str, Any] = {"digest": digests[0] if len(digests) == 1 else digests, "tiles": how.tiles}
+        said |= {"registration": how.registration, "forest": forest, "clean": how.clean}
+        if how.adabn:
+            said["adabn"] = how.adabn
+        if self.trust is not None:
+            calibration = None if self.trust.calibration is None else self.trust.calibration.digest
+            said |= {"passes": len(self.trust.passes), "calibration": calibration}
+        return said
+
+    def segment(self, files: ScanFiles) -> Prediction:
+        """Segment a scan's file, with the preprocessing of the training data.
+
+        Raises:
+          ExclusionError: the scan cannot be used.
+          InputError: a mask was given for a 2D network; or see `predict_scan`.
+        """
+        if self.spec.kind == "slices" and files.mask is not None:
+            raise InputError(f"`mask` goes with 3D runs, and {self.folders[0]} is 2D: leave it out.")
+        return predict_scan(files, predictor=self.together, trust=self.trust, **self._settings)
+
+    @functools.cached_property
+    def _settings(self) -> dict[str, Any]:
+        d, how = self.saved[0].description, self.how
+        common = {"spec": self.spec, "smallest": d.get("smallest_pieces") if how.clean else None}
+        if self.spec.kind == "slices":
+            found = {"box": None, "settings": None, "channels": self.saved[0].config.channels}
+            if how.postprocess:
+                from tlseg_jax.evaluate.forest_file import load_forest  # what it is kept with is slow to import
+
+                folder = self.folders[0] / "postprocess"
+                found |= {"forest": load_forest(folder), "cleaned": str(read_json(folder / "effect.json")["structure"])}
+            return common | found
+        settings = d["prepare"] | ({"registration": how.registration} if how.registration else {})
+        box = Box.from_dict(d["patch_box"]) if d["patch_box"] else None
+        return common | {"box": box, "settings": PrepareSettings.from_dict(settings), "tiles": how.tiles}

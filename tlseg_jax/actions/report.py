@@ -1,0 +1,66 @@
+"""Write the reports of sweeps: one page a study."""
+
+import dataclasses
+from pathlib import Path
+
+from tlseg_jax.actions import places
+from tlseg_jax.report.sweep_report import VIEWERS, write_report
+from tlseg_jax.runtime.bounds import Count
+from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
+
+
+@dataclasses.dataclass(frozen=True)
+class Reporting:
+    """Which sweeps, and where to.
+
+    Attributes:
+      study: name of one study; none: all that were swept in the workdir.
+      output: folder of the reports, one folder a study; none: WORKDIR/report.
+      viewers: scans to scroll through on each page, at most.
+    """
+
+    study: str | None = None
+    output: Path | None = None
+    viewers: Count = VIEWERS
+
+
+def report(workdir: str, asked: Reporting) -> list[Path]:
+    """Write the reports, and tell where they are.
+
+    Args:
+      workdir: that the studies were swept in.
+      asked: which, and where to.
+
+    Returns:
+      The page of each study.
+
+    Raises:
+      InputError: there is no such sweep, or see `write_report`.
+    """
+    folder = places.workdir(workdir, f"sweep/{asked.study}" if asked.study else "sweep")
+    pages = []
+    for swept in _sweeps(folder, asked.study):
+        page = write_report(swept, (asked.output or folder / "report") / swept.name, viewers=asked.viewers)
+        log.info(f"report: {page}")
+        pages.append(page)
+    return pages
+
+
+def _sweeps(workdir: Path, name: str | None) -> list[Path]:
+    """The folders of the studies.
+
+    Raises:
+      InputError: there are none, or not the named one.
+    """
+    root = workdir / "sweep"
+    there = sorted(p.parent for p in root.glob("*/study.json"))
+    if not there:
+        raise InputError(f"There is no sweep in {root}: run 'tlseg sweep' first, or check `workdir`.")
+    if name is None:
+        return there
+    chosen = [p for p in there if p.name == name]
+    if not chosen:
+        names = ", ".join(p.name for p in there)
+        raise InputError(f"There is no sweep of a study '{name}' in {root}: choose from {names}.")
+    return chosen
