@@ -32,8 +32,8 @@ class Inferring:
 
     Attributes:
       postprocess: 2D runs: drop components that the run's forest (of 'tlseg postprocess') takes to be false.
-      trust: say how far each prediction is to be believed: several passes, their agreement, predicted Dice, volumes with
-        an interval, and what to review; of a folder a page, trust.html. 'tlseg evaluate --trust' calibrates it.
+      trust: say how far each prediction is to be believed: several passes, their agreement, predicted Dice, volumes
+        with an interval, and what to review; of a folder a page, trust.html. 'tlseg evaluate --trust' calibrates it.
       passes: of each network, with trust; not given: those of its calibration, else 8.
       registration: skip: the scans are in the data set's space already; not given: as in the run's preprocessing.
       clean: see `Workplace`, as for the next two.
@@ -189,7 +189,7 @@ class Model:
         d, how = self.saved[0].description, self.how
         common = {"spec": self.spec, "smallest": d.get("smallest_pieces") if how.clean else None}
         if self.spec.kind == "slices":
-            found = {"box": None, "settings": None, "channels": self.saved[0].config.channels}
+            found: dict[str, Any] = {"box": None, "settings": None, "channels": self.saved[0].config.channels}
             if how.postprocess:
                 from tlseg_jax.evaluate.forest_file import load_forest  # what it is kept with is slow to import
 

@@ -28,7 +28,7 @@ class Which:
     Attributes:
       run: folder of a run that has trained, folder that 'tlseg export' made, or the model.stablehlo in one; of several
         (A,B,C, or the ensemble.json of a sweep) the mean probability counts.
-      model: a model that comes with the package, in place of run.
+      model: a model that comes with the package, such as brain, in place of run.
     """
 
     run: str | None = None

@@ -59,8 +59,8 @@ class Preparing:
     """What is prepared, where and how.
 
     Attributes:
-      dataset: a data set of the papers (hdt_c, mal_c, hdt_v, hdt_wb, oas_c; of slices: lits, mri_artery), brain_maps, or
-        a TOML file.
+      dataset: a data set of the papers (hdt_c, mal_c, hdt_v, hdt_wb, oas_c; of slices: lits, mri_artery), brain_maps,
+        or a TOML file.
       source: folder with the scans and labels, or a CSV file that lists them.
       store: folder that holds the prepared data sets, one folder each.
       name: name of the prepared data set, where it is not the data set's own.
@@ -85,8 +85,8 @@ class Preparing:
       split_seed: which random split.
       mirror: mirror patches left to right in training, or not (--nomirror); not given: as the data set has it, but for
         a structure that lies on one side of every head.
-      shard: i/n, from 0/n to n-1/n: prepare every n-th scan only, beside the other shards; they merge, whichever ends
-        last.
+      shard: as i/n, from 0/n to n-1/n: prepare every n-th scan only, beside the other shards; they merge, whichever
+        ends last.
       overwrite: redo a data set that was prepared with other settings.
     """
 

@@ -23,7 +23,7 @@ BUILT_IN = Path(__file__).parent / "files"
 
 
 def get_spec(name_or_path: str, above: tuple[Path, ...] = ()) -> DatasetSpec:
-    """The spec of a name in the papers or of `BUILT_IN`, or of a TOML file with the same fields (`kind = "slices"` for slices).
+    """The spec of a name in the papers or of `BUILT_IN`, or of a TOML file with the same fields (and `kind`).
 
     Args:
       name_or_path: the name, that of a factor data set (`datasets.factors`), or a path that ends in ".toml".
