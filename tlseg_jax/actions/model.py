@@ -2,10 +2,13 @@
 
 import dataclasses
 import functools
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import nibabel as nib
 import numpy as np
 
 from tlseg_jax.checkpoints.run_folder import read_json
@@ -20,7 +23,8 @@ from tlseg_jax.evaluate.trust.trusting import Trust
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.formats import is_dicom_folder, stem_of
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import file_digest
@@ -173,6 +177,44 @@ class Model:
             said |= {"passes": len(self.trust.passes), "calibration": calibration}
         return said
 
+    def __call__(self, scan: Any, affine: Any = None, *, mask: str | os.PathLike[str] | None = None) -> Prediction:
+        """Segment one scan and write nothing.
+
+        Args:
+          scan: a file, a folder of one DICOM series, a nibabel image, or an array (x, y, z) with its `affine`.
+          affine: (4, 4) voxel -> RAS mm of an array.
+          mask: a file of a brain mask on the same grid.
+
+        Returns:
+          The label map, probabilities and volumes, on the scan's own voxels.
+
+        Raises:
+          InputError: the scan cannot be used, or is an array without an affine.
+        """
+        given = None if mask is None else Path(mask)
+        try:
+            if isinstance(scan, str | os.PathLike):
+                return self.segment(scan_files(Path(scan), given))
+            return self._segment_array(scan, affine, given)
+        except ExclusionError as e:
+            raise InputError(str(e)) from None
+
+    def _segment_array(self, scan: Any, affine: Any, mask: Path | None) -> Prediction:
+        """By way of a file, so that what holds for scans that are read holds here."""
+        if affine is None and not hasattr(scan, "affine"):
+            raise InputError("An array says nothing of its voxels: give `affine`, or a nibabel image.")
+        voxels = np.asarray(getattr(scan, "dataobj", scan), np.float32)
+        placed = np.asarray(scan.affine if affine is None else affine, np.float64)
+        if voxels.ndim != 3 or placed.shape != (4, 4):
+            raise InputError(
+                f"A scan of shape {voxels.shape} with an affine of {placed.shape}: give (x, y, z) and (4, 4)."
+            )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "array.nii"
+            nib.save(nib.Nifti2Image(voxels, placed), path)
+            found = self.segment(ScanFiles("array", path, mask=mask))
+        return dataclasses.replace(found, files=ScanFiles("array", Path("array")))
+
     def segment(self, files: ScanFiles) -> Prediction:
         """Segment a scan's file, with the preprocessing of the training data.
 
@@ -199,3 +241,16 @@ class Model:
         settings = d["prepare"] | ({"registration": how.registration} if how.registration else {})
         box = Box.from_dict(d["patch_box"]) if d["patch_box"] else None
         return common | {"box": box, "settings": PrepareSettings.from_dict(settings), "tiles": how.tiles}
+
+
+def scan_files(path: Path, mask: Path | None = None) -> ScanFiles:
+    """The files of a single scan, which is named as its file or folder is.
+
+    Raises:
+      InputError: there is none, or it is a folder of several.
+    """
+    if not path.exists():
+        raise InputError(f"The scan {path} does not exist: check the path.")
+    if path.is_dir() and not is_dicom_folder(path):
+        raise InputError(f"{path} is a folder of several scans: name one of them, or give `output` to segment all.")
+    return ScanFiles(stem_of(path) or path.name, path, mask=mask)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 from tlseg_jax.actions import places
-from tlseg_jax.actions.model import Model
+from tlseg_jax.actions.model import Model, scan_files
 from tlseg_jax.checkpoints.shipped import shipped_model
 from tlseg_jax.evaluate.label_map import SAME, check_output, make_folder
 from tlseg_jax.evaluate.predict_folder import Outcome, predict_folder
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.preprocess.layouts.layouts import find_scans, no_subject_left
-from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, is_read, stem_of
+from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, is_read
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
@@ -106,11 +106,6 @@ def predict(model: Model, asked: Predicting, name: str = "") -> Predicted:
     if (asked.input.is_dir() and not is_dicom_folder(asked.input)) or asked.input.suffix.lower() == ".csv":
         return _several(model, asked, name)
     return Predicted((_one(model, asked),))
-
-
-def scan_files(path: Path, mask: Path | None = None) -> ScanFiles:
-    """The files of a single scan, which is named as its file or folder is."""
-    return ScanFiles(stem_of(path) or path.name, path, mask=mask)
 
 
 def _one(model: Model, asked: Predicting) -> Outcome:

@@ -2,37 +2,10 @@
 
 from tlseg_jax.commands import flags, place_flags
 from tlseg_jax.studies.settings import Training
-from tlseg_jax.train.recipes import Recipe
+from tlseg_jax.train.recipes import FIXED, Recipe
 
 TRAINING = flags.define(Training, leave_out=("n", "recipe_values"))
-RECIPE = flags.define(
-    Recipe,
-    only=(
-        "loss",
-        "label_smoothing",
-        "learning_rate",
-        "optimiser",
-        "momentum",
-        "epsilon",
-        "epsilon_hat",
-        "schedule",
-        "batch_size",
-        "accumulate",
-        "intensity_augmentation",
-        "affine_augmentation",
-        "affine_strength",
-        "elastic_augmentation",
-        "l2sp",
-        "unfreezing",
-        "randomisation",
-        "ema",
-        "layer_decay",
-        "mix_synthetic",
-        "synthetic",
-    ),
-    absent="all",
-    after=" Not given: as the recipe has it.",
-)
+RECIPE = flags.define(Recipe, leave_out=FIXED, absent="all", after=" Not given: as the recipe has it.")
 flags.adopt(place_flags)
 
 

@@ -4,9 +4,10 @@ import difflib
 import math
 import types
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from tlseg_jax.runtime.bounds import Bound
+from tlseg_jax.runtime.bounds import Bound, Read
 from tlseg_jax.runtime.errors import InputError
 
 _LABEL = int | str
@@ -65,7 +66,7 @@ def label_from(text: str) -> int | str:
 
 
 def value_as(hint: Any, value: Any, said: str) -> Any:
-    """A plain value, as of JSON or TOML, as a field's type has it: lists are tuples.
+    """A plain value, as of JSON or TOML, as a field's type has it: lists are tuples; what is read from text may be text.
 
     Args:
       hint: the type.
@@ -79,6 +80,8 @@ def value_as(hint: Any, value: Any, said: str) -> Any:
         return _as(hint, value)
     except (TypeError, ValueError):
         raise InputError(f"{said} must be {_wanted(hint)}.") from None
+    except InputError as e:
+        raise InputError(f"{said}: {e}") from None
 
 
 def _apart(hint: Any) -> tuple[Any, Bound]:
@@ -86,15 +89,19 @@ def _apart(hint: Any) -> tuple[Any, Bound]:
     bound = Bound()
     while get_origin(hint) in (Annotated, Union, types.UnionType) and hint != _LABEL:
         if get_origin(hint) is Annotated:
-            hint, bound = get_args(hint)
+            hint, *said = get_args(hint)
+            bound = next((s for s in said if isinstance(s, Bound)), bound)
         else:
             (hint,) = (p for p in get_args(hint) if p is not types.NoneType)
     return hint, bound
 
 
 def _as(hint: Any, value: Any) -> Any:
-    if value is None and types.NoneType in get_args(hint):
+    if value is None and _may_be_none(hint):
         return None
+    read = next((m.read for m in getattr(hint, "__metadata__", ()) if isinstance(m, Read)), None)
+    if read and isinstance(value, str):
+        return read(value)
     plain, bound = _apart(hint)
     parts = get_args(plain)
     if get_origin(plain) is tuple:
@@ -107,6 +114,8 @@ def _as(hint: Any, value: Any) -> Any:
         right = isinstance(value, str) and value in parts
     elif plain == _LABEL:
         right = is_label(value)
+    elif plain is Path:
+        return Path(value)
     elif plain in (int, float):
         right = is_number(value, plain is int) and math.isfinite(value)
         right = right and (bound.least is None or value >= bound.least) and (bound.most is None or value <= bound.most)
@@ -115,6 +124,10 @@ def _as(hint: Any, value: Any) -> Any:
     if not right:
         raise ValueError
     return value
+
+
+def _may_be_none(hint: Any) -> bool:
+    return types.NoneType in get_args(hint) or (get_origin(hint) is Annotated and _may_be_none(get_args(hint)[0]))
 
 
 def _wanted(hint: Any) -> str:
@@ -129,7 +142,7 @@ def _wanted(hint: Any) -> str:
         return f"a list of {_several(parts[0])}" + (", as in [[1, 2], [2]]" if parts[0] == tuple[_LABEL, ...] else "")
     if plain in (int, float):
         return f"a {_several(hint)}".replace("numbers", "number")
-    return {bool: "true or false", str: "text"}[plain]
+    return {bool: "true or false", str: "text", Path: "a path"}[plain]
 
 
 def _several(hint: Any) -> str:

@@ -104,6 +104,9 @@ class Recipe:
         return {k: v for k, v in dataclasses.asdict(self).items() if k not in LATER or v != getattr(Recipe, k)}
 
 
+FIXED = ("name", "b1", "b2", "warmup_steps", "pretrain_steps", "finetune_steps", "epochs")
+"""Fields that are a recipe's own: all others a user may change, by a flag or a keyword of their names."""
+
 LATER = ("ema", "layer_decay", "mix_synthetic", "synthetic", "label_smoothing")
 """Fields that came after runs were first known by their recipes."""
 
