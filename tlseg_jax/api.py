@@ -105,10 +105,15 @@ def prepare(
     Raises:
       InputError: a setting is missing or not usable, or no scan can be prepared; each reason is told.
     """
-    for several in ("label_values", "join"):
-        if isinstance(settings.get(several), str | int):
-            settings[several] = (settings[several],)
-    spelled = {"dataset": dataset, "source": source, "store": store, "name": name, "structures": structures}
+    if isinstance(settings.get("label_values"), str | int):
+        settings["label_values"] = (settings["label_values"],)
+    spelled: dict[str, Any] = {
+        "dataset": dataset,
+        "source": source,
+        "store": store,
+        "name": name,
+        "structures": structures,
+    }
     spelled |= {"spacing": spacing, "join": (join,) if isinstance(join, str) else join or None}
     given = {k: v for k, v in spelled.items() if v is not None} | settings
     with _calling("prepare", given, compiles=False) as keywords:
@@ -216,7 +221,7 @@ def evaluate(
       run: the run; for trust also several, as one ensemble.
       dataset: a name, or a TOML file.
       store: folder of the prepared data sets.
-      trust: calibrate, and keep that beside the model, so that `predict` says how far each prediction is to be believed.
+      trust: calibrate, and keep that beside the model: `predict` then says how far each prediction is to be believed.
       settings: the command's other flags (fields of `Scoring`, and distances, clean, tiles, adabn of `Workplace`).
 
     Returns:
@@ -231,7 +236,7 @@ def evaluate(
         measured = keywords.given(Workplace, only=("distances", "clean", "tiles", "adabn"))
         keywords.check()
         if trust:
-            return _calibrate(named, scoring, **measured).measured
+            return dict(_calibrate(named, scoring, **measured).measured)
         return _evaluate(named, scoring, **measured)
 
 
@@ -242,7 +247,8 @@ def load(run: AnyPath | Sequence[AnyPath], **settings: Any) -> Model:
     >>> len(model.structures), model.structures["caudate_left"]
     (16, 1)
     >>> import numpy as np
-    >>> found = load(here / "runs/finetune/mine")(np.random.default_rng(0).normal(size=(50, 60, 50)), np.diag([4, 4, 4, 1]))
+    >>> noise = np.random.default_rng(0).normal(size=(50, 60, 50))
+    >>> found = load(here / "runs/finetune/mine")(noise, affine=np.diag([4, 4, 4, 1]))
     >>> found.label.shape, found.probability.shape, list(found.volumes_ml)
     ((50, 60, 50), (50, 60, 50, 1), ['caudate'])
 
@@ -257,7 +263,9 @@ def load(run: AnyPath | Sequence[AnyPath], **settings: Any) -> Model:
       InputError: there is no such model, or a setting does not go with it.
     """
     with _calling("load", settings) as keywords:
-        return _model(keywords, Which(_joined(run)))
+        how = keywords.settings(Inferring)
+        keywords.check()
+        return Model.of(model_folders(Which(_joined(run))), how)
 
 
 @overload
@@ -323,15 +331,16 @@ def predict(
     written = {} if output is None else {"input": input, "output": output}
     with _calling("predict", written | settings) as keywords:
         only = None if output is not None else ("mask",)
-        asked = keywords.given(Predicting, only=only)
-        loaded = run if isinstance(run, Model) else None
-        if loaded is None:
-            loaded = _model(keywords, Which(None if run is None else _joined(run), model))
-        elif model is not None:
-            raise InputError("`model` and `run` are two models: give one.")
+        asked, how = keywords.given(Predicting, only=only), keywords.given(Inferring)
         keywords.check()
+        if isinstance(run, Model):
+            if how or model is not None:
+                raise InputError("A loaded model has its settings: give them to tlseg_jax.load, or name the run here.")
+            loaded = run
+        else:
+            loaded = Model.of(model_folders(Which(None if run is None else _joined(run), model)), Inferring(**how))
         if output is None:
-            return loaded(input, asked.get("mask") and None, mask=asked.get("mask"))
+            return loaded(input, mask=asked.get("mask"))
         return _predict(loaded, Predicting(**asked), model or "").outcomes
 
 
@@ -484,11 +493,6 @@ def _place(keywords: Keywords, workdir: AnyPath, store: AnyPath | None) -> Workp
         workdir=places.workdir(os.fspath(workdir)),
         store=None if store is None else places.store(os.fspath(store)),
     )
-
-
-def _model(keywords: Keywords, which: Which) -> Model:
-    how = keywords.settings(Inferring)
-    return Model.of(model_folders(which), how)
 
 
 def _joined(run: AnyPath | Sequence[AnyPath]) -> str:

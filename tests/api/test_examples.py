@@ -10,6 +10,8 @@ import pytest
 from tlseg_jax import api
 from tlseg_jax.runtime.messages import quiet
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
+
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

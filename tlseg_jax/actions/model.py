@@ -206,9 +206,7 @@ class Model:
         voxels = np.asarray(getattr(scan, "dataobj", scan), np.float32)
         placed = np.asarray(scan.affine if affine is None else affine, np.float64)
         if voxels.ndim != 3 or placed.shape != (4, 4):
-            raise InputError(
-                f"A scan of shape {voxels.shape} with an affine of {placed.shape}: give (x, y, z) and (4, 4)."
-            )
+            raise InputError(f"A scan of {voxels.shape} with an affine of {placed.shape}: give (x, y, z) and (4, 4).")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "array.nii"
             nib.save(nib.Nifti2Image(voxels, placed), path)

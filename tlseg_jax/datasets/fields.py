@@ -66,7 +66,7 @@ def label_from(text: str) -> int | str:
 
 
 def value_as(hint: Any, value: Any, said: str) -> Any:
-    """A plain value, as of JSON or TOML, as a field's type has it: lists are tuples; what is read from text may be text.
+    """A plain value, as of JSON or TOML, as a field's type has it: lists are tuples, and text is read where it can be.
 
     Args:
       hint: the type.
