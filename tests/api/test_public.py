@@ -1,0 +1,133 @@
+"""The package's public names: imported late, the same settings as the commands', and faults of one sentence."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tlseg_jax as tl
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(program: str) -> str:
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    program = (
+        "import sys, tlseg_jax as tl; tl.__version__, dir(tl); print({'jax', 'numpy', 'absl'} & sys.modules.keys())"
+    )
+    assert python(program) == "set()"
+
+
+def test_a_folder_of_the_same_name_hides_no_function_and_no_flag_is_defined() -> None:
+    said = python(
+        "import tlseg_jax.report.registry, tlseg_jax.export.card, tlseg_jax.evaluate.metrics\n"
+        "import sys, tlseg_jax as tl\n"
+        "from absl import flags\n"
+        "print(*(type(getattr(tl, n)).__name__ for n in ('report', 'export', 'evaluate')))\n"
+        "print([m for m in flags.FLAGS.flags_by_module_dict() if m.startswith('tlseg_jax')], flags.FLAGS.is_parsed())\n"
+    )
+    assert said.splitlines() == ["function function function", "[] False"]
+
+
+def test_public_names_are_there_for_people_and_type_checkers() -> None:
+    assert set(tl.__all__) <= set(dir(tl))
+    for name in tl.__all__:
+        assert inspect.getdoc(getattr(tl, name)), name
+    declared = re.findall(r"^    from tlseg_jax\.api import (\w+) as \1$", Path(str(tl.__file__)).read_text(), re.M)
+    assert sorted(declared) == tl.__all__ == sorted(tl.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'finetun'"):
+        _ = tl.finetun  # type: ignore[attr-defined]
+
+
+FLAGS = """
+import importlib, sys
+from absl import flags
+own = set(flags.FLAGS)
+for name in sys.argv[1].split(","):
+    importlib.import_module(f"tlseg_jax.commands.{name}")
+    shown = {f.name for f in flags.FLAGS.get_key_flags_for_module(f"tlseg_jax.commands.{name}")}
+    print(name, *sorted(shown))
+    for flag in shown:
+        delattr(flags.FLAGS, flag)
+    for module in [m for m in sys.modules if m.startswith("tlseg_jax.commands.") and not m.endswith(".flags")]:
+        for flag in {f.name for f in flags.FLAGS.get_flags_for_module(module)} & set(flags.FLAGS):
+            delattr(flags.FLAGS, flag)
+        del sys.modules[module]
+"""
+
+CALLS: dict[str, tuple[Any, ...]] = {
+    "prepare": (),
+    "pretrain": ("hdt_c",),
+    "finetune": ("none",),
+    "evaluate": ("run", "hdt_c", "store"),
+    "predict": ("run", "scan", "output"),
+    "sweep": ("brain",),
+}
+OF_SEVERAL_PROCESSES = {"coordinator", "num_processes", "process_id"}
+
+
+def test_every_flag_of_a_command_is_a_keyword_of_the_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ",".join([*CALLS, "export", "report"])
+    said = subprocess.run([sys.executable, "-c", FLAGS, names], cwd=ROOT, capture_output=True, text=True, check=True)
+    for line in said.stdout.splitlines():
+        name, *flags = line.split()
+        function = getattr(tl, name)
+        there = set(inspect.signature(function).parameters)
+        if name in CALLS:
+            with pytest.raises(tl.InputError, match=f"tlseg_jax.{name} has no setting 'qqqqqqqq': choose from") as e:
+                function(*CALLS[name], qqqqqqqq=1)
+            there |= set(re.findall(r"\w+", str(e.value).partition("choose from")[2]))
+        assert len(flags) > 3 and set(flags) - there - OF_SEVERAL_PROCESSES == set(), name
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: tl.finetune("none", setps=3), r"^tlseg_jax.finetune has no setting 'setps': did you mean steps\?"),
+        (
+            lambda: tl.finetune("none", n="two"),
+            "^`n=two`: 'two' is no number of labelled scans: give 1 or more, or all",
+        ),
+        (lambda: tl.finetune("none", steps=0), "^`steps=0` must be a whole number, 1 or more"),
+        (lambda: tl.finetune("none", precision="half"), "^`precision=half` must be one of float32, bfloat16"),
+        (lambda: tl.finetune(), "^`pretask` is missing"),
+        (lambda: tl.prepare("hdt_c"), "^`source` is missing"),
+        (lambda: tl.predict(model="liver", input="x.nii"), "^No model named 'liver' comes with tlseg_jax"),
+        (lambda: tl.predict("run", "x.nii", model="brain"), "^`model` and `run` are two models"),
+        (lambda: tl.sweep("brian"), "^There is no study named 'brian': choose from brain"),
+        (lambda: tl.report(study="brain"), "^There is no sweep in"),
+    ],
+)
+def test_a_fault_is_an_error_of_one_sentence(
+    call: Any, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(tl.InputError, match=sentence):
+        call()
+
+
+def test_an_array_without_a_place_and_a_scan_that_is_not_there_are_refused() -> None:
+    model = tl.load("brain")
+    with pytest.raises(tl.InputError, match="give `affine`, or a nibabel image"):
+        model(np.zeros((8, 8, 8)))
+    with pytest.raises(tl.InputError, match=r"^The scan nowhere\.nii does not exist"):
+        model("nowhere.nii")
+    with pytest.raises(tl.InputError, match="A loaded model has its settings"):
+        tl.predict(model, "nowhere.nii", trust=True)
+
+
+def test_view_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ipyniivue", None)
+    with pytest.raises(tl.InputError, match=r"pip install 'tlseg-jax\[notebook\]'"):
+        tl.view("scan.nii.gz")
