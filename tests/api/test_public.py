@@ -1,5 +1,6 @@
 """The package's public names: imported late, the same settings as the commands', and faults of one sentence."""
 
+import gzip
 import inspect
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -125,6 +127,20 @@ def test_an_array_without_a_place_and_a_scan_that_is_not_there_are_refused() -> 
         model("nowhere.nii")
     with pytest.raises(tl.InputError, match="A loaded model has its settings"):
         tl.predict(model, "nowhere.nii", trust=True)
+
+
+def test_view_lays_the_segmentation_over_the_scan() -> None:
+    pytest.importorskip("ipyniivue")
+    scan = nib.Nifti1Image(np.arange(60, dtype=np.float32).reshape(3, 4, 5), np.diag([2.0, 2, 3, 1]))
+    label = np.zeros((3, 4, 5), np.uint8)
+    label[1, 2, 3] = 7
+    below, over = tl.view(scan, label, opacity=0.3).volumes
+    assert over.opacity == pytest.approx(0.3) and below.opacity == 1.0
+    for shown, voxels in ((below, scan.get_fdata()), (over, label)):
+        read = nib.Nifti1Image.from_bytes(gzip.decompress(bytes(shown.data)))
+        assert np.array_equal(read.get_fdata(), voxels) and np.array_equal(read.affine, scan.affine)
+    with pytest.raises(tl.InputError, match=r"`segmentation` has shape \(2, 2, 2\) and the scan \(3, 4, 5\)"):
+        tl.view(scan, label[:2, :2, :2])
 
 
 def test_view_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

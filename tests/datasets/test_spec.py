@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tlseg_jax.datasets.lookup import get_spec, spec_from_dict
+from tlseg_jax.datasets.lookup import BUILT_IN, get_spec, spec_from_dict
 from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.runtime.errors import InputError
@@ -226,3 +226,9 @@ def test_at_spacing_refuses_what_cannot_be(mm: float) -> None:
 def test_test_fraction_of_the_unseen_set_is_one() -> None:
     spec: DatasetSpec = get_spec("oas_c")
     assert spec.volumes.test_fraction == 1.0
+
+
+def test_a_built_in_file_is_known_by_its_name() -> None:
+    for path in BUILT_IN.glob("*.toml"):
+        assert get_spec(path.stem) == get_spec(str(path)) and get_spec(path.stem).name == path.stem
+    assert len(get_spec("brain_maps").structures) == 16
