@@ -64,6 +64,7 @@ def choose_study(asked: Sweeping, changes: Mapping[str, Any], built_in: Path) ->
     if asked.methods:
         study = study.with_methods(asked.methods)
     if asked.pretask:
-        methods = (m if m.pretask == "none" else dataclasses.replace(m, pretask=asked.pretask) for m in study.methods)
+        changed = {"pretask": asked.pretask, "pretrained": ""}
+        methods = (m if m.pretask == "none" else dataclasses.replace(m, **changed) for m in study.methods)
         study = dataclasses.replace(study, methods=tuple(methods))
     return dataclasses.replace(study, **changes)
