@@ -92,8 +92,11 @@ class Desk:
         }
         if "--store=DIR" in line and "experiments.prepare" not in line:
             self.prepare_data(line)
-        for copy in re.findall(r"RUN\d", line):  # other seeds
-            shutil.copytree(self.folder / "runs/finetune/NAME", self.folder / copy)
+        for seed in re.findall(r"RUN(\d)", line):
+            self.must(
+                f"python -m experiments.finetune --pretask=none --n=2 --store=DIR --seed={seed} --name=seed{seed}"
+            )
+            (self.folder / f"RUN{seed}").symlink_to(self.folder / f"runs/finetune/seed{seed}")
         for value in re.findall(r"=([^\s,]+)", line):
             place = self.folder / value
             if place.exists():
@@ -115,6 +118,9 @@ class Desk:
     def prepare_data(self, line: str) -> None:
         """What the command trains on or scores and no earlier one of the page made: as another page says, or shared."""
         if self.shared is not None:
+            for source in ("SCANS", "OTHERS"):  # manifests name them as they were given
+                if not (self.folder / source).exists():
+                    (self.folder / source).symlink_to(self.shared / source)
             for kept in sorted((self.shared / "DIR").glob("*_*")):
                 if not (self.folder / "DIR" / kept.name).exists():
                     shutil.copytree(kept, self.folder / "DIR" / kept.name)
@@ -122,8 +128,11 @@ class Desk:
             makes = re.compile(rf"experiments\.prepare .*(--name={name}|--dataset=\S*{name}\.toml) ")
             first = next((c for page in PAGES for c in commands_of(page) if makes.search(c)), None)
             if first is not None and not (self.folder / "DIR" / name).exists():
-                done = self.run(first)
-                assert done.returncode == 0, done.stderr
+                self.must(first)
+
+    def must(self, line: str) -> None:
+        done = self.run(line)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
 
     def one_scan(self, to: Path) -> None:
         self.bring("=SCANS")
