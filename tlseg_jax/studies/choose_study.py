@@ -64,7 +64,9 @@ def choose_study(asked: Sweeping, changes: Mapping[str, Any], built_in: Path) ->
     if asked.methods:
         study = study.with_methods(asked.methods)
     if asked.pretask:
-        changed = {"pretask": asked.pretask, "pretrained": ""}
-        methods = (m if m.pretask == "none" else dataclasses.replace(m, **changed) for m in study.methods)
+        start = asked.pretask
+        methods = (
+            m if m.pretask == "none" else dataclasses.replace(m, pretask=start, pretrained="") for m in study.methods
+        )
         study = dataclasses.replace(study, methods=tuple(methods))
     return dataclasses.replace(study, **changes)
