@@ -15,7 +15,7 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = sorted(p.stem for p in (ROOT / "experiments").glob("*.py") if "__main__" in p.read_text())
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-FOREIGN = {"strict", "check"}
+FOREIGN = {"strict", "check", "all"}
 """Flags of other programs that a page names."""
 
 

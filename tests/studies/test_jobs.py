@@ -57,6 +57,13 @@ def test_volumes_have_a_network_a_recipe_and_a_length_of_their_own() -> None:
     assert make_job(STORE, CT, "pretrain", Training()).steps is None  # slices go by epochs there as here
 
 
+def test_labels_of_one_structure_are_smoothed_and_of_several_only_if_asked() -> None:
+    assert job(HEADS).recipe.label_smoothing == job(MRI).recipe.label_smoothing == 0.1
+    assert job(CT).recipe.label_smoothing == 0
+    assert job(CT, label_smoothing=0.2).recipe.label_smoothing == 0.2
+    assert job(HEADS, training=Training(recipe="paper")).recipe.label_smoothing == 0
+
+
 @pytest.mark.parametrize("spec", [CT, HEADS], ids=["slices", "volumes"])
 def test_settings_reach_the_job(spec: DatasetSpec) -> None:
     values = {"learning_rate": 0.25, "batch_size": 3, "schedule": "cosine", "epsilon": 0.1, "epsilon_hat": True}

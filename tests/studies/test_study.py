@@ -56,6 +56,21 @@ def test_cells_come_n_by_n_and_seeds_go_round_the_folds() -> None:
     assert pretraining_of(dataclasses.replace(cells[0], method=Method("E2E"))) is None
 
 
+def test_a_method_may_start_from_a_model_that_is_there() -> None:
+    methods = [{"name": "BOX", "pretrained": "brain", "freeze": "none", "remedies": ["ema"]}, {"name": "E2E"}]
+    study = study_from_dict(MINIMAL | {"methods": methods}, "here")
+    assert [(m.name, m.pretask, m.pretrained) for m in study.methods] == [
+        ("BOX", "brain", "brain"),
+        ("BOX-ema", "brain", "brain"),
+        ("E2E", "none", ""),
+    ]
+    assert study.pretasks == () and not any(pretraining_of(c) for c in cells_of(study))
+    for c in cells_of(study)[:2]:
+        assert cell_job(study, c, PLACE, get_spec("hdt_c"), "float32").freeze == "none"
+    with pytest.raises(InputError, match="method 1 has a pretask and a pretrained model"):
+        study_from_dict(MINIMAL | {"methods": [methods[0] | {"pretask": "hdt_v"}]}, "here")
+
+
 def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
     changes = {
         "staged": ("none", "unfreezing"),

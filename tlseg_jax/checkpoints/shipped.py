@@ -22,3 +22,8 @@ def shipped_model(name: str) -> Path:
     if name not in shipped_names():
         raise InputError(f"No model named '{name}' comes with tlseg_jax: choose from {', '.join(shipped_names())}.")
     return FOLDER / name
+
+
+def model_folder(text: str) -> Path:
+    """The folder that a text names: of a model that comes with the package, unless there is such a folder here."""
+    return shipped_model(text) if text in shipped_names() and not Path(text).exists() else Path(text)

@@ -69,8 +69,9 @@ def cells_of(study: Study) -> tuple[Cell, ...]:
 
 
 def pretraining_of(cell: Cell) -> PretrainCell | None:
-    """What a cell starts from; None where it starts from nothing."""
-    return None if cell.method.pretask == "none" else PretrainCell(cell.method.pretask, cell.seed, cell.fold)
+    """The pre-training that a cell starts from; None where it starts from nothing, or from a model that is there."""
+    m = cell.method
+    return None if m.pretask == "none" or m.pretrained else PretrainCell(m.pretask, cell.seed, cell.fold)
 
 
 def cell_job(

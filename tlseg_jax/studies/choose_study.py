@@ -67,6 +67,9 @@ def choose_study(asked: Sweeping, changes: Mapping[str, Any]) -> Study:
     if asked.methods:
         study = study.with_methods(asked.methods)
     if asked.pretask:
-        methods = (m if m.pretask == "none" else dataclasses.replace(m, pretask=asked.pretask) for m in study.methods)
+        start = asked.pretask
+        methods = (
+            m if m.pretask == "none" else dataclasses.replace(m, pretask=start, pretrained="") for m in study.methods
+        )
         study = dataclasses.replace(study, methods=tuple(methods))
     return dataclasses.replace(study, **changes)

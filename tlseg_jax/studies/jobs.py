@@ -120,6 +120,9 @@ def recipe_for(spec: DatasetSpec, phase: Phase, name: str, values: Mapping[str, 
             raise InputError(f"recipe_values sets {key} = {value!r}: a {kind.__name__} is wanted.")
         if key == "loss" and value not in LOSSES:
             raise InputError(f"`loss={value}` is no loss: choose from {', '.join(LOSSES)}.")
+    if len(spec.structures) > 1 and "label_smoothing" not in values:
+        # It gains with one structure and loses with sixteen (benchmarks/recipe.md).
+        chosen = dataclasses.replace(chosen, label_smoothing=0.0)
     recipe = dataclasses.replace(chosen, **values)
     idle = {
         "label_smoothing": (recipe.loss in UNSMOOTHED, f"the cross-entropy, and `loss={recipe.loss}` has none"),

@@ -76,7 +76,7 @@ def _measure(
     """A step of this cell, timed once for all cells of its program."""
     start = sweep.start(cell)
     first = pretraining_of(cell) if isinstance(cell, Cell) else None
-    there = first is not None and sweep.is_done(first)
+    there = start is not None and (first is None or sweep.is_done(first))
     job = sweep.job(cell)
     if start is not None and not there:
         # Nothing to start from yet: the parts that need it cost next to nothing of a step.
@@ -86,7 +86,7 @@ def _measure(
             sweep.store(cell),
             job,
             folder_of(sweep.folder, cell),
-            Pretrained.load(start) if start and there else None,
+            Pretrained.load(start) if there and start else None,
             execution=execution,
             programs=programs,
         )

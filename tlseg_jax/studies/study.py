@@ -17,7 +17,7 @@ learning_rate = 0.01
 
 [[methods]]
 name = "V-FT"
-pretask = "hdt_v"          # or "none"
+pretask = "hdt_v"          # or "none"; or pretrained = "brain": a model that comes with the package, or a run's folder
 freeze = "encoder"         # optional
 remedies = ["l2sp"]        # optional: a further method for each, compared with this one
 """
@@ -88,7 +88,9 @@ class Method:
 
     Attributes:
       name: as figures show it.
-      pretask: data set of the pre-training; "none" trains end to end.
+      pretask: data set of the pre-training; "none" trains end to end; of a pretrained model its name.
+      pretrained: folder of a model that all seeds start from, or the name of one that comes with the package; "": there
+        is none.
       freeze: a name of `transfer.freeze.FREEZING`; None: what the papers freeze, and "none" without a pre-task.
       remedy: a name of `REMEDIES`, or "".
       baseline: method that a remedy is compared with, or "".
@@ -99,6 +101,7 @@ class Method:
 
     name: str
     pretask: str = "none"
+    pretrained: str = ""
     freeze: Freeze | None = None
     remedy: str = ""
     baseline: str = ""
@@ -157,7 +160,7 @@ class Study:
     @property
     def pretasks(self) -> tuple[str, ...]:
         """What has to be pre-trained, in order."""
-        return tuple(dict.fromkeys(m.pretask for m in self.methods if m.pretask != "none"))
+        return tuple(dict.fromkeys(m.pretask for m in self.methods if m.pretask != "none" and not m.pretrained))
 
     def with_methods(self, names: Sequence[str]) -> "Study":
         """The study with these of its methods only.
@@ -210,6 +213,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
 _METHOD_KINDS: Mapping[str, type] = {
     "name": str,
     "pretask": str,
+    "pretrained": str,
     "freeze": str,
     "frozen_bn": str,
     "head": str,
@@ -277,7 +281,12 @@ def _methods(d: Any, where: str) -> list[Method]:
     for key, words in (("frozen_bn", ("running", "batch")), ("head", ("keep", "reset"))):
         if d.get(key, words[0]) not in words:
             raise InputError(f"{where}: {key} = '{d[key]}' must be one of {', '.join(words)}.")
-    plain = Method(**{k: v for k, v in d.items() if k != "remedies"})
+    given = {k: v for k, v in d.items() if k != "remedies"}
+    if "pretrained" in d:
+        if "pretask" in d:
+            raise InputError(f"{where} has a pretask and a pretrained model: a method starts from one, leave one out.")
+        given["pretask"] = Path(d["pretrained"]).name
+    plain = Method(**given)
     if d.get("remedies") and plain.pretask == "none":
         raise InputError(f"{where} has remedies and no pretask: remedies are for pre-trained models.")
     found = [plain]

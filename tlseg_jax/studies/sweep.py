@@ -14,6 +14,7 @@ import jax
 from tqdm import tqdm
 
 from tlseg_jax.checkpoints.run_folder import holds, read_json
+from tlseg_jax.checkpoints.shipped import model_folder
 from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime import elsewhere
@@ -75,7 +76,7 @@ class Sweep:
         self.data: StudyData = open_data(place, study)
         self.study = _within(study, self.data)
         self.cells = cells_of(self.study)
-        self._records: dict[PretrainCell, dict[str, Any]] = {}
+        self._records: dict[Path, dict[str, Any]] = {}
         self.pretrainings = tuple(dict.fromkeys(p for c in self.cells if (p := pretraining_of(c))))
 
     @property
@@ -107,16 +108,20 @@ class Sweep:
         return (store,) if store.subjects("test") else ()
 
     def start(self, cell: Cell | PretrainCell) -> Path | None:
-        """The run that a cell starts from."""
-        first = pretraining_of(cell) if isinstance(cell, Cell) else None
+        """The run, or the model made from one, that a cell starts from."""
+        if not isinstance(cell, Cell):
+            return None
+        if cell.method.pretrained:
+            return model_folder(cell.method.pretrained)
+        first = pretraining_of(cell)
         return folder_of(self.folder, first) if first else None
 
     def is_done(self, cell: Cell | PretrainCell) -> bool:
         """Whether the folder holds this very run, finished, and scored on the test sets as they are, its masks too."""
-        folder, tests, first = folder_of(self.folder, cell), self.tests(cell), None
+        folder, tests, start = folder_of(self.folder, cell), self.tests(cell), self.start(cell)
         if isinstance(cell, Cell) and (first := pretraining_of(cell)) and not self._trained(first):
             return False
-        settings = run_settings(self.store(cell), self.job(cell), self._record(first) if first else None)
+        settings = run_settings(self.store(cell), self.job(cell), self._record(start) if start else None)
         if not is_done(self.place_of(cell), folder, settings, tests):
             return False
         return all((folder / "predictions" / f"{n}.npz").exists() for t in tests for n in sets_of(folder, t))
@@ -126,11 +131,11 @@ class Sweep:
         folder = folder_of(self.folder, first)
         return is_finished(folder, 1) and holds(folder, run_settings(self.store(first), self.job(first), None))
 
-    def _record(self, first: PretrainCell) -> dict[str, Any]:
-        """What cells keep of the finished pre-training that they start from; read once."""
-        if first not in self._records:
-            self._records[first] = Pretrained.load(folder_of(self.folder, first)).record
-        return self._records[first]
+    def _record(self, start: Path) -> dict[str, Any]:
+        """What cells keep of the finished model that they start from; read once."""
+        if start not in self._records:
+            self._records[start] = Pretrained.load(start).record
+        return self._records[start]
 
     def member(self, cell: Cell | PretrainCell) -> Member:
         """A cell with all that its training needs."""

@@ -26,7 +26,7 @@ class Recipe:
       loss: cross_entropy, dice, cross_entropy_dice or generalised_dice, or liver_bce, which counts inside the liver
         (`losses`); bce and bce_dice are the first and the third.
       label_smoothing: share of each voxel's label that is spread over all outputs, in the cross-entropy (`losses`),
-        such as 0.1; 0: none.
+        such as 0.1; 0: none, as is usual of several structures.
       learning_rate: the highest rate.
       optimiser: adam, or muon, which is Muon for kernels and Adam for biases and norms
         (`optimiser.scale_by_muon_and_adam`).
