@@ -29,9 +29,6 @@ class Execution:
         but the network's and the head's (full); not given: none, or the fastest that fits memory_budget.
       memory_budget: what a training step may take, in bytes or as in 11GB or 10GiB; the fastest remat that fits is
         taken; not given: what the device has.
-      lowering: how the training step's convolutions are done: native, turned, folded, planes or onednn, as far as the
-        device has it, or measure: what is the fastest on it by a measurement made now; not given: as the run began,
-        else what is known for the device, else measured once and kept.
       cache: device: the prepared data are held on the device, and batches are made there; features: what the frozen
         first levels of the network give of them is, computed once, where patches are only mirrored; auto: the most of
         this that is possible and fits.
@@ -44,6 +41,9 @@ class Execution:
         to rounding.
       mesh: devices that share the batch (data) and each volume's first side (space), as in data:2,space:4; with
         parallel=mesh.
+      lowering: how the training step's convolutions are done: native, turned, folded, planes or onednn, as far as the
+        device has it, or measure: what is the fastest on it by a measurement made now; not given: as the run began,
+        else what is known for the device, else measured once and kept.
 
     Raises:
       InputError: fields contradict each other.
@@ -51,7 +51,6 @@ class Execution:
 
     remat: Remat | None = None
     memory_budget: Annotated[int | None, Read(parse_bytes)] = None
-    lowering: Annotated[str | None, Read(read_lowering)] = None
     cache: Cache = "none"
     steps_per_call: Positive = 1
     profile: Annotated[Path | None, Read(_folder)] = None
@@ -59,6 +58,7 @@ class Execution:
     keep: Positive = 3
     parallel: Way | None = "one"
     mesh: str | None = None
+    lowering: Annotated[str | None, Read(read_lowering)] = None
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

@@ -22,13 +22,13 @@ TOLERANCE = {"float32": 5e-3, "bfloat16": 2e-2}
 """Of the norm of a difference to the norm, and of its largest value to the largest. Rounding to TF32 (10 bits), as a
 GPU's float32 is, gives 3e-4 to 1e-3, to bfloat16 (8 bits) 2e-3 to 1e-2."""
 
-MOST = 4
+MOST = 3
 """Convolutions of a network that are measured, at most: those with the most work."""
 
 SHARE = 0.8
 """Of all work, that is enough."""
 
-VALUES = {"cpu": 2**24}
+VALUES = {"cpu": 2**22}
 """Of image and result together, by backend: larger ones are measured on a part."""
 
 VALUES_ELSEWHERE = 2**27
@@ -36,7 +36,7 @@ VALUES_ELSEWHERE = 2**27
 NARROW = 16
 """Channels that fewer cost as much as: what a vector or a tile holds."""
 
-RUNS, ENOUGH = 5, 0.4
+RUNS, ENOUGH = 3, 0.2
 """Timed runs of one convolution, at most, and seconds after which there is no further one."""
 
 
