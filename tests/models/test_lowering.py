@@ -2,9 +2,11 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -249,6 +251,25 @@ def test_forms_are_those_of_scipys_sums(name: str, sides: int) -> None:
     found, back = jax.vjp(FORMS[name].convolve, *given)
     for a, b in zip((found[0], *back(jnp.asarray(g, jnp.float32)[None])), (value, to_x, to_kernel), strict=True):
         np.testing.assert_allclose(np.squeeze(a, 0) if a.shape[:1] == (1,) else a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [n for n, f in FORMS.items() if f.runs("cpu")])
+def test_a_form_says_whether_its_program_can_be_kept_and_handed_on(name: str) -> None:
+    """As the compilation cache and `jax.export` find it; where jaxlib learns to, the entry is to be changed."""
+    x, kernel = jnp.ones((1, 4, 6, 8, 2)), jnp.ones((3, 3, 3, 2, 3))
+    program = jax.jit(FORMS[name].convolve)
+
+    def can(do: Callable[[], object]) -> bool:
+        try:
+            return bool(do())
+        except (MemoryError, RuntimeError, ValueError):
+            return False
+
+    kept = program.lower(x, kernel).compile().runtime_executable().serialize
+    assert can(kept) == FORMS[name].cached
+    sides = jax.export.symbolic_shape("b, 4*x, 4*y, 4*z, 2")
+    shapes = (jax.ShapeDtypeStruct(sides, jnp.float32), kernel)
+    assert can(lambda: jax.export.export(program, platforms=("cpu",))(*shapes).serialize()) == FORMS[name].exported
 
 
 def test_rounding_is_no_fault() -> None:

@@ -7,8 +7,9 @@ breadth first, as if many threads were to share it: whatever could be computed i
 what the backward pass computes anew from the forward pass is there at once, rematerialised or not. In that order the
 compiler's own figure is 1.3 to 1.6 times the count, whatever the network, its size and `remat`, as XLA joins what is
 computed twice and writes some of what is taken as fused here. `COMPILED` is that factor; what remains is within 15%
-(`python -m benchmarks.memory_prediction`). On a GPU or TPU all of it is a lower bound: a convolution's workspace there
-is not known.
+(`python -m benchmarks.memory_prediction`). Of other compilers nothing is predicted, and the count in the order of the
+trace is a rough figure: an H100's took 0.90 and 0.96 of it for `unet3d256` in bfloat16 (benchmarks/results), and one
+that gives convolutions much workspace takes more.
 """
 
 import collections
@@ -296,7 +297,7 @@ def _last_reads(operations: Sequence[_Operation], outputs: set[int]) -> dict[int
     return last
 
 
-def _reused(o: _Operation, made: list[int], dying: list[int], sizes: list[int]) -> int:
+def _reused(o: _Operation, made: list[int], dying: list[int], sizes: Sequence[int]) -> int:
     if o.name not in FUSED or not made:
         return 0
     largest = max(sizes[n] for n in made)

@@ -2,7 +2,7 @@
 
 Two counts: that of the step's trace (`liveness`), at once and on any machine, and the compiler's own, of the
 program that will run. The second decides wherever the first does not show ample room. On a CPU the first is what the
-compiler will take, within 15%; elsewhere it is a lower bound.
+compiler will take, within 15%; elsewhere it is a rough figure, which workspace of convolutions comes on top of.
 """
 
 import dataclasses

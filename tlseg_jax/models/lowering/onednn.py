@@ -6,6 +6,14 @@ measures what that gains: on two cores a 3x3x3 convolution takes a quarter to a 
 
 The call's settings are an internal format of XLA (`OneDnnConvolutionConfig`): a version that reads them otherwise would
 end the process. So on a version that is not known (`choice`) it is first tried in a process of its own (`apart`).
+
+A program with it has no serialised form, and however the call is written it could have none. By its name XLA:CPU's
+`ThunkEmitter` makes it a `OneDnnOpThunk` (`EmitOneDnnOpThunk`), of which `ThunkSerDesRegistry` knows nothing; but that
+calls itself a custom call's, so `ThunkSequenceSerDesProtobuf::ToProto`, from `CpuCompiler::Export`, hands it to
+`CustomCallThunkToProto`. That reads a target's name where there is none and fails in allocating it: `std::bad_alloc`
+(jaxlib 0.10.2, by a debugger that stopped where it is thrown). Under another name, or by the interface of
+`jax.ffi.register_ffi_target`, a library of our own would have to hold the convolution: jaxlib registers none that does.
+A step is therefore compiled in two programs (`train.step`), of which the cache keeps the other.
 """
 
 import functools
