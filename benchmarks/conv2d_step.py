@@ -23,7 +23,7 @@ from benchmarks.conv_lowering import lowerings
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from benchmarks.steps import build_step
 from tlseg_jax.models import block
-from tlseg_jax.models.lowering.conv import choose_lowering
+from tlseg_jax.models.lowering.choice import usual_lowering
 from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
@@ -50,7 +50,7 @@ def forms(side: int, dtype: str) -> dict[str, Callable[[], object]]:
     with mock.patch.object(block, "Dropout", _FlaxDropout):
         built["flax_dropout"] = build_step("unet2d", **given)[0]
         built["flax_dropout"]()
-    others = (n for n in lowerings() if n != choose_lowering())
+    others = (n for n in lowerings() if n != usual_lowering(2))
     return built | {n: build_step("unet2d", lowering=n, **given)[0] for n in others}
 
 
@@ -60,7 +60,7 @@ def main() -> None:
         raise InputError(f"--sides={','.join(SIDES.value)} must be whole numbers of pixels: give --sides=96,128.")
     started, rounds = environment(), common_flags.rounds()
     cases: list[dict[str, Any]] = []
-    print(f"{'side':>4}  {'':<10}{'form':<16}{'seconds':>9}{'ratio':>8}   (to library: {choose_lowering()})")
+    print(f"{'side':>4}  {'':<10}{'form':<16}{'seconds':>9}{'ratio':>8}   (to library: {usual_lowering(2)})")
     for side in map(int, SIDES.value):
         for dtype in common_flags.dtypes(("float32",)):
             seconds = alternate(forms(side, dtype), rounds)
@@ -69,7 +69,7 @@ def main() -> None:
             cases.append({"side": side, "dtype": dtype, "seconds": taken, "ratio_to_library": ratios})
             for n, r in ratios.items():
                 print(f"{side:>4}  {dtype:<10}{n:<16}{taken[n]['median']:>9.3f}{r['median']:>8.2f}", flush=True)
-    result = {"environment": started, "rounds": rounds, "batch": BATCH, "chosen": choose_lowering(), "cases": cases}
+    result = {"environment": started, "rounds": rounds, "batch": BATCH, "chosen": usual_lowering(2), "cases": cases}
     write_result("conv2d_step", result, common_flags.OUT.value)
 
 

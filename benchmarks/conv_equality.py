@@ -14,7 +14,7 @@ import concurrent.futures
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,15 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.measure import cores, environment, write_result
 from benchmarks.sizes import Size
-from benchmarks.steps import equations
-from tlseg_jax.models.lowering import onednn
-from tlseg_jax.models.lowering.conv import FEW, WIDE, Lowering, convolution
-from tlseg_jax.models.networks import get_network, variable_shapes
+from tlseg_jax.models.convolutions import network_convolutions
+from tlseg_jax.models.lowering.choice import forms_for, this_device
+from tlseg_jax.models.lowering.conv import Lowering, convolution
+from tlseg_jax.models.lowering.forms import FEW, WIDE
+from tlseg_jax.models.lowering.measure import TOLERANCE
+from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
-
-TOLERANCE = {"float32": 5e-3, "bfloat16": 2e-2}
-"""Of both figures. Rounding to TF32 (10 bits) gives 3e-4 to 1e-3, to bfloat16 (8 bits) 2e-3 to 1e-2."""
 
 PRODUCED = ("value", "input_gradient", "kernel_gradient")
 
@@ -67,23 +66,16 @@ class Convolution:
 def shapes(size: Size) -> tuple[Shapes, ...]:
     """The distinct shapes of image and kernel of a network's 3x3 and 3x3x3 convolutions at a size."""
     config = get_network(size.network)
-    image = jax.ShapeDtypeStruct((size.batch, *size.shape, config.example().shape[-1]), jnp.float32)
-    module = config.module(lowering="native")
-    traced = jax.make_jaxpr(lambda v, x: module.apply(v, x))(variable_shapes(config), image)
-    found = [
-        tuple(tuple(v.aval.shape) for v in equation.invars[:2])
-        for equation, _ in equations(traced.jaxpr)
-        if equation.primitive.name == "conv_general_dilated"
-    ]
-    return tuple(dict.fromkeys(found))  # type: ignore[arg-type]
+    found = network_convolutions(config, (size.batch, *size.shape, config.channels))
+    return tuple((s.image, s.kernel) for s in found)
 
 
 def lowerings(kernel: tuple[int, ...]) -> tuple[Lowering, ...]:
     """Those that this backend may take for a kernel and that are not another of them by another name."""
     if jax.default_backend() != "cpu":
         few, folds = len(kernel) == 5 and max(kernel[-2:]) <= FEW, 2 * max(kernel[-2:]) <= WIDE
-        return ("native", *("turned",) * few, *("folded",) * folds)  # type: ignore[return-value]
-    return tuple(n for n in get_args(Lowering) if n != "onednn" or onednn.available("cpu"))
+        return ("native", *("turned",) * few, *("folded",) * folds)
+    return tuple(forms_for(this_device()))
 
 
 def _noise(shape: tuple[int, ...], seed: jax.Array) -> jax.Array:

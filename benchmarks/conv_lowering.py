@@ -11,7 +11,7 @@ Times value and both gradients, the lowerings in turn within each round, on laye
 import concurrent.futures
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, cores, environment, ratio, summary, write_result
 from benchmarks.steps import assemble, runner
-from tlseg_jax.models.lowering import onednn
-from tlseg_jax.models.lowering.conv import Lowering, choose_lowering, convolution
+from tlseg_jax.models.lowering.choice import forms_for, this_device, usual_lowering
+from tlseg_jax.models.lowering.conv import Lowering, convolution
 from tlseg_jax.runtime.choose import choose
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
@@ -43,7 +43,7 @@ LAYERS: dict[str, tuple[tuple[int, ...], int]] = {
 
 def lowerings() -> tuple[Lowering, ...]:
     """Those that this machine has, XLA's own first."""
-    return tuple(n for n in get_args(Lowering) if n != "onednn" or onednn.available(jax.default_backend()))
+    return tuple(forms_for(this_device()))
 
 
 def program(lowering: Lowering, shape: tuple[int, ...], features: int, dtype: str) -> Callable[[], object]:
@@ -84,7 +84,7 @@ def main() -> None:
     asked = [choose("lowering", n, {k: k for k in names}) for n in STEPS_BY.value]
     steps_by = tuple(dict.fromkeys(("native", *asked))) if asked else ()
     cases: list[dict[str, Any]] = []
-    print(f"chosen here: {choose_lowering()}; milliseconds by lowering")
+    print(f"chosen here: {usual_lowering()}; milliseconds by lowering")
     for layer, (shape, features) in LAYERS.items() if LAYERS_TIMED.value else ():
         for dtype in common_flags.dtypes(("float32",)):
             found = times({n: program(n, shape, features, dtype) for n in names})
@@ -97,7 +97,7 @@ def main() -> None:
             cases.append({"step": size.name, "dtype": dtype} | found)
             print(line(size.name, dtype, found), flush=True)
     rounds = common_flags.rounds()
-    result = {"environment": started, "rounds": rounds, "chosen": choose_lowering(), "cases": cases}
+    result = {"environment": started, "rounds": rounds, "chosen": usual_lowering(), "cases": cases}
     write_result("conv_lowering", result, common_flags.OUT.value)
 
 

@@ -6,8 +6,7 @@ off, since it is a matter of the data and not of the network.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ import numpy as np
 
 from benchmarks.sizes import get_size
 from tlseg_jax.checkpoints.state import TrainState, init_state
+from tlseg_jax.models.convolutions import equations
 from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.networks import get_network, init_variables, is_exclusive
 from tlseg_jax.models.remat import Remat
@@ -130,17 +130,6 @@ def keep_those_that_fit(programs: Mapping[str, Callable[[], object]]) -> dict[st
             continue
         fitting[name] = program
     return fitting
-
-
-def equations(jaxpr: Any, times: int = 1) -> Iterator[tuple[Any, int]]:
-    """Every equation of a program and of the programs within, with how often it runs."""
-    for equation in jaxpr.eqns:
-        yield equation, times
-        inner = times * int(equation.params.get("length", 1)) if equation.primitive.name == "scan" else times
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda v: hasattr(v, "eqns")):
-            program = getattr(value, "jaxpr", value)
-            if hasattr(program, "eqns"):
-                yield from equations(program, inner)
 
 
 def step_bytes(step: Step, state: TrainState, batch: Batch) -> float:

@@ -244,6 +244,21 @@ def time_to_score(result: Result) -> list[Table]:
     return [Table("Seconds to a mean Dice on held-out scans, from nothing to a trained model", columns, rows)]
 
 
+def memory_prediction(result: Result) -> list[Table]:
+    """Predicted and compiled memory of a training step."""
+    rows = [
+        [
+            c["name"],
+            c["remat"],
+            *(gigabytes(c[k]) for k in ("trace_peak", "predicted", "compiled")),
+            f"{c['error']:+.0%}",
+        ]
+        for c in result["cases"]
+    ]
+    columns = ("network", "remat", "alive at once, by trace", "predicted", "compiled", "error")
+    return [Table("Memory of a float32 training step on a CPU, GB (1e9 bytes)", columns, rows)]
+
+
 def conv_lowering(result: Result) -> list[Table]:
     """Lowerings of one convolution against XLA's own."""
     names = list(dict.fromkeys(n for c in result["cases"] for n in c["ratio_to_native"]))
@@ -350,6 +365,7 @@ TABLES: Mapping[str, Callable[[Result], list[Table]]] = {
         step_time,
         compare,
         memory_limits,
+        memory_prediction,
         loader,
         freezing,
         features,

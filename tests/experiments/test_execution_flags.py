@@ -44,8 +44,15 @@ def test_none_given_is_the_plain_execution() -> None:
 
 
 def test_all_given() -> None:
-    given("--remat=block", "--memory_budget=11GB", "--cache=device", "--steps_per_call=8", "--profile=traces")
-    asked = Execution("block", 11 * 10**9, "device", 8, Path("traces"), parallel=None)
+    given(
+        "--remat=block",
+        "--memory_budget=11GB",
+        "--cache=device",
+        "--steps_per_call=8",
+        "--profile=traces",
+        "--lowering=planes",
+    )
+    asked = Execution("block", 11 * 10**9, "device", 8, Path("traces"), parallel=None, lowering="planes")
     assert execution_flags.execution() == asked
 
 

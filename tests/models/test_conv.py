@@ -7,12 +7,14 @@ import pytest
 import scipy.ndimage
 from jax import lax
 
-from tlseg_jax.models.lowering import kernel_gradient, onednn
-from tlseg_jax.models.lowering.conv import LAYOUTS, Lowering, choose_lowering, convolution, convolution_of_parts
+from tlseg_jax.models.lowering import kernel_gradient
+from tlseg_jax.models.lowering.conv import Lowering, convolution, convolution_of_parts
+from tlseg_jax.models.lowering.forms import FORMS, LAYOUTS
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-LOWERINGS: list[Lowering] = ["native", "turned", "folded", "planes", *(["onednn"] if onednn.available() else [])]  # type: ignore[list-item]
+LOWERINGS = [n for n, form in FORMS.items() if form.here is None or form.here()]
+"""Those of other backends, too: they are XLA's operations."""
 
 
 def direct(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -123,13 +125,3 @@ def test_under_vmap(lowering: Lowering) -> None:
     found = jax.jit(jax.vmap(gradient))(x, kernel)
     for i in range(2):
         np.testing.assert_allclose(found[i], gradient(x[i], kernel[i]), rtol=1e-4, atol=1e-3)
-
-
-def test_which_lowering() -> None:
-    assert [choose_lowering(b) for b in ("gpu", "tpu")] == ["folded", "native"]
-    assert choose_lowering("cpu") == ("onednn" if onednn.available("cpu") else "planes")
-
-
-def test_a_jaxlib_that_was_not_tried_goes_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn.jaxlib, "__version__", "99.0.0")
-    assert not onednn.available("cpu") and choose_lowering("cpu") == "planes"

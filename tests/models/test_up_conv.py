@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from tlseg_jax.models.lowering.conv import LAYOUTS
+from tlseg_jax.models.lowering.forms import LAYOUTS
 from tlseg_jax.models.up_conv import up_convolution, up_nearest
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

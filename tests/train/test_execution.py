@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from tests.conftest import MakeStore, blob
 from tests.train.slice_runs import NETWORK, first_variables, small_job, small_store
 from tlseg_jax.checkpoints.checkpoint import load_model
+from tlseg_jax.models.lowering.choice import usual_lowering
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -120,6 +122,28 @@ def test_slices_give_the_same_run_however_they_are_sent(slices: SliceStore, tmp_
         assert_same_run(done, plain)
         assert [e["step"] for e in done.epochs] == [e["step"] for e in plain.epochs] == ["4", "7", "11"]
     assert said.count("steps in a call: 3, as the test loss is looked at every 3 (`watch_every`).") == 1
+
+
+def test_a_run_keeps_its_form_of_convolution(
+    tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, said: list[str]
+) -> None:
+    """As `settings.json` has it, unless another is asked for; whether it is the same run is no matter of it."""
+
+    def prepared(folder: str, **how: Any) -> run_module.Run:
+        return run_module.prepare_run(
+            tiny_store, patch_job(tiny_network), tmp_path / folder, execution=Execution(**how)
+        )
+
+    with lock_folder(tmp_path / "run"):
+        run_module.claim_run(prepared("run", lowering="planes"))
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert settings["lowering"] == "planes" and "convolutions: planes, as asked for" in said
+    again = prepared("run")
+    assert again.maker.lowering == "planes" and "convolutions: planes, as this run began" in said
+    other = prepared("run", lowering="native")
+    assert other.maker.lowering == "native" and other.key != again.key
+    run_module.claim_run(other)  # it is the same run
+    assert prepared("another").maker.lowering == usual_lowering()
 
 
 def test_a_run_goes_on_under_another_execution(

@@ -58,7 +58,7 @@ def test_running_out_of_memory_is_one_sentence(
 
         return fit
 
-    monkeypatch.setattr(memory, "_honest", lambda plan: True)
+    monkeypatch.setattr(memory, "_on_cpu", lambda: False)
     monkeypatch.setattr(memory, "AMPLE", 1.0)  # the trace's word is taken
     for error, expected in (
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 123 bytes."), InputError),

@@ -36,7 +36,7 @@ def make(plan: StepPlan) -> Any:
 @pytest.fixture
 def device(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Sets what the device has; the backend keeps its word, as a GPU's compiler does."""
-    monkeypatch.setattr(memory, "_honest", lambda plan: True)
+    monkeypatch.setattr(memory, "_on_cpu", lambda: False)
 
     def have(size: int) -> None:
         monkeypatch.setattr(memory, "device_capacity", lambda: Capacity(size, "the free RAM"))
@@ -112,11 +112,12 @@ def test_the_compiler_decides_where_the_trace_is_near_the_limit() -> None:
     assert predict(program, dataclasses.replace(plan, batch_size=1), STATE, BATCH, 1000 * MB).arguments < 1.1 * MB
 
 
-def test_xla_cpu_is_not_believed_to_compute_again() -> None:
-    """There a policy is only worth what the compiler makes of it."""
+def test_xla_cpu_is_not_believed_to_hold_bfloat16() -> None:
+    """There a type is only worth what the compiler makes of it."""
     if jax.default_backend() != "cpu":
         pytest.skip("of the CPU backend")
-    assert predict(make(StepPlan("full")), StepPlan("full"), STATE, BATCH, 1000 * MB).compiled is not None
+    for plan, asked in ((StepPlan(), False), (StepPlan(precision="bfloat16"), True)):
+        assert (predict(make(plan), plan, STATE, BATCH, 1000 * MB).compiled is not None) == asked
 
 
 def test_a_program_that_the_compiler_refuses_does_not_fit() -> None:

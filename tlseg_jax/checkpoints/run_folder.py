@@ -16,6 +16,7 @@ from tlseg_jax.runtime.messages import log
 
 NO_MATTER = (
     *("job.threads", "job.workers", "job.checkpoint_every", "job.watch_every", "pretrained.run"),
+    "lowering",  # the same up to rounding
     # The data and the network's other settings say these already.
     *("job.network.dimensions", "job.network.architecture", "job.recipe.synthetic"),
 )
@@ -98,6 +99,12 @@ def _settings_in(folder: Path) -> dict[str, Any] | None:
     elsewhere.current().fetch(folder)
     path = folder / "settings.json"
     return read_json(path) if path.exists() else None
+
+
+def recorded_lowering(folder: Path) -> str | None:
+    """The form of convolution that the run in a folder began with; None: there is none, or it says nothing."""
+    found: str | None = processes.chief(lambda: (_settings_in(folder) or {}).get("lowering"))
+    return found
 
 
 def own_folder(folder: Path, settings: Mapping[str, Any]) -> Path:

@@ -13,6 +13,7 @@ from jax import export
 from numpy.typing import NDArray
 
 from tlseg_jax.checkpoints.checkpoint_files import first_line
+from tlseg_jax.models.lowering.forms import FORMS
 from tlseg_jax.models.networks import is_exclusive, probability
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
@@ -78,7 +79,7 @@ def _sides(config: UNetConfig) -> str:
 def export_network(config: UNetConfig, params: Any, batch_stats: Any, platforms: Sequence[str] = PLATFORMS) -> bytes:
     """The network as a serialised program that `load_network` reads.
 
-    A CPU gets the convolutions' fast portable form (`models.conv`), which takes a fifth of the time of XLA's own. The
+    A CPU gets the convolutions' fast portable form (`planes`), which takes a fifth of the time of XLA's own. The
     oneDNN call cannot be exported. No path of this machine is in it.
 
     Args:
@@ -91,7 +92,9 @@ def export_network(config: UNetConfig, params: Any, batch_stats: Any, platforms:
       (batch, *sides) or (batch, *sides, channels) float32 -> probabilities, as `calling_convention` says.
     """
     variables = {"params": params, "batch_stats": batch_stats}
-    by_platform = {"cpu": probability(config, "planes")} if "cpu" in platforms else {}
+    exported = [n for n, form in FORMS.items() if form.exported]
+    best = {p: next(n for n in reversed(exported) if FORMS[n].runs(p)) for p in platforms}
+    by_platform = {p: probability(config, n) for p, n in best.items() if n != "native"}
     native = probability(config, "native")
 
     def program(image: jax.Array) -> jax.Array:

@@ -56,7 +56,7 @@ class Conv(nn.Module):
     Attributes:
       features: channels of the output.
       kernel_init: None: He normal.
-      lowering: None takes the backend's fastest.
+      lowering: None takes what is usual on the device.
     """
 
     features: int

@@ -111,7 +111,7 @@ def init_variables(config: UNetConfig, key: Key[Array, ""]) -> dict[str, Any]:
 
 def variable_shapes(config: UNetConfig) -> dict[str, Any]:
     """Shapes and dtypes of what `init_variables` makes, at no cost."""
-    return dict(jax.eval_shape(config.module().init, jax.random.key(0), config.example()))
+    return dict(jax.eval_shape(config.module(lowering="native").init, jax.random.key(0), config.example()))
 
 
 def probability(

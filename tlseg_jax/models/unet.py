@@ -121,7 +121,7 @@ class UNetConfig:
 
         Args:
           remat: what is computed again in the backward pass.
-          lowering: of the convolutions; None takes the backend's fastest.
+          lowering: of the convolutions; None takes what is usual on the device.
           axis: of devices, where each sees its own rows of the batch; None: the batch is whole.
         """
         return UNet(self, remat, lowering, axis)

@@ -18,7 +18,7 @@ MAX_BYTES = 2 * 2**30
 """What the folder may grow to: some thousand programs."""
 
 UNKEEPABLE = r"Error writing persistent compilation cache entry for .*std::bad_alloc"
-"""What JAX says of a program with a oneDNN call (`models.onednn`): XLA has no form to write it down in."""
+"""What JAX says of a program with a oneDNN call (`models.lowering.onednn` says why)."""
 
 _PROGRAM = re.compile(r".+-[0-9a-f]{64}-(cache|atime)")
 """JAX's name of a program: all else in a folder that the user has named may be the user's."""

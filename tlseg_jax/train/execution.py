@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal
 
+from tlseg_jax.models.lowering.choice import read_lowering
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.runtime.bounds import Positive, Read
 from tlseg_jax.runtime.device_memory import parse_bytes
@@ -40,6 +41,9 @@ class Execution:
         to rounding.
       mesh: devices that share the batch (data) and each volume's first side (space), as in data:2,space:4; with
         parallel=mesh.
+      lowering: how the training step's convolutions are done: native, turned, folded, planes or onednn, as far as the
+        device has it, or measure: what is the fastest on it by a measurement made now; not given: as the run began,
+        else what is known for the device, else measured once and kept.
 
     Raises:
       InputError: fields contradict each other.
@@ -54,6 +58,7 @@ class Execution:
     keep: Positive = 3
     parallel: Way | None = "one"
     mesh: str | None = None
+    lowering: Annotated[str | None, Read(read_lowering)] = None
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""

@@ -14,6 +14,7 @@ from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.evaluate.adapt import AdaptingPredictor
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.models.adabn import adapting, blended, pooled
+from tlseg_jax.models.convolutions import network_lowering
 from tlseg_jax.models.networks import probability
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.errors import InputError
@@ -22,7 +23,10 @@ from tlseg_jax.runtime.errors import InputError
 @functools.cache
 def _forward(config: UNetConfig) -> Callable[[Any, jax.Array], jax.Array]:
     """One jitted function a network, so that a new set of parameters compiles nothing."""
-    return jax.jit(probability(config))
+    # For patches of a usual size: where a measurement is needed, there is one, whatever the scans' sides.
+    side = config.divisor * (math.ceil((256 if config.dimensions == 2 else 64) / config.divisor))
+    lowering = network_lowering(config, (1, *(side,) * config.dimensions, config.channels)).lowering
+    return jax.jit(probability(config, lowering))
 
 
 @functools.cache

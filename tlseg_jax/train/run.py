@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from tlseg_jax.checkpoints.run_folder import claim_settings
+from tlseg_jax.checkpoints.run_folder import claim_settings, recorded_lowering
 from tlseg_jax.checkpoints.state import TrainState, init_state
+from tlseg_jax.models.convolutions import network_lowering
 from tlseg_jax.models.networks import init_variables
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime import processes
@@ -22,7 +23,7 @@ from tlseg_jax.train.job_record import describe, labelled_scans, run_settings
 from tlseg_jax.train.job_settings import JobSettings, Length
 from tlseg_jax.train.memory import FitsIn
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.parallel import choose_parallel
+from tlseg_jax.train.parallel import Parallel, choose_parallel
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.remedies import check_remedies
 from tlseg_jax.train.run_lines import settings_lines
@@ -127,6 +128,7 @@ def prepare_run(
         execution.parallel, execution.mesh, job.recipe.batch_size, sides, job.network.divisor, job.recipe.accumulate
     )
     cached = _plan_cache(data, fitted, execution, frozen_levels(job.network, labels, job.frozen_bn))
+    lowering = _lowering(data, execution, parallel, recorded_lowering(folder))
     batches = data.batches(fitted, read=cached.kept == "none")
     key = (
         job.network,
@@ -138,6 +140,7 @@ def prepare_run(
         data.program_key(),
         cached.levels,
         parallel,
+        lowering,
     )
     maker = StepMaker(
         job=job,
@@ -149,6 +152,7 @@ def prepare_run(
         batch=data.feature_shapes(cached.levels) if cached.levels else data.batch_shapes(),
         feature_levels=cached.levels,
         parallel=parallel,
+        lowering=lowering,
         key=key,
     )
     fits = maker.fitting(jax.eval_shape(lambda: state), execution, programs)
@@ -160,7 +164,7 @@ def prepare_run(
         validating=validating,
         length=length,
         description=description,
-        settings=run_settings(store, job, pretrained.record if pretrained else None),
+        settings=run_settings(store, job, pretrained.record if pretrained else None) | {"lowering": lowering},
         state=state,
         batches=batches,
         cached=cached,
@@ -179,6 +183,22 @@ def _start(job: JobSettings, pretrained: Pretrained | None) -> tuple[dict[str, A
     restored = restore_pretrained(pretrained.saved, job.network, variables, job.head, str(pretrained.run))
     log.info(f"start: {pretrained.run} (step {pretrained.saved.step}); {restored.message}.")
     return restored.variables, restored.fresh
+
+
+def _lowering(data: TaskData, execution: Execution, parallel: Parallel, before: str | None) -> str:
+    """How the convolutions are done, the same in every process."""
+    network, recipe = data.job.network, data.job.recipe
+    rows, *sides = data.batch_shapes()["label"].shape
+    image = (rows // (parallel.data * recipe.accumulate), *sides, network.channels)
+    divided = parallel.way == "mesh"
+
+    def choose() -> list[str]:
+        choice = network_lowering(network, image, execution.lowering, before=before, divided=divided)
+        return [choice.lowering, str(choice)]
+
+    lowering, told = processes.chief(choose)
+    log.info(told)
+    return str(lowering)
 
 
 def _plan_cache(data: TaskData, fitted: tuple[str, ...], execution: Execution, levels: int) -> CachePlan:

@@ -16,7 +16,9 @@ from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.input.augment import Augmentation, augment_batch, marks_in_mirror
 from tlseg_jax.input.synthesis.draw import Synthesis, draw_batch
 from tlseg_jax.models.layers import RUNNING_NOWHERE
-from tlseg_jax.models.lowering.conv import Lowering, choose_lowering
+from tlseg_jax.models.lowering.choice import usual_lowering
+from tlseg_jax.models.lowering.conv import Lowering
+from tlseg_jax.models.lowering.forms import FORMS
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train.ema import averaged
@@ -155,7 +157,7 @@ def make_step_function(
       frozen_bn: whether a frozen batch norm keeps to its running averages, which then do not move
         (Keras 2.2 and later), or goes on normalising by the batch and averaging (older Keras).
       remat: what is computed again in the backward pass.
-      lowering: of the convolutions; None takes the backend's fastest.
+      lowering: of the convolutions; None takes what is usual on the device.
       feature_levels: of the network's first levels a batch holds the features in place of the image; 0: the image.
       accumulate: micro-batches, one after the other, whose gradients are averaged; divides the rows of each device.
       ema: decay of the state's averaged weights (`ema.averaged`), which it then must have; 0: there are none.
@@ -290,21 +292,26 @@ def whole_step(step: Step) -> Step:
 
 
 def make_train_step(
-    *args: Any, inputs: Inputs | None = None, lowering: Lowering | None = None, parallel: Parallel = ONE, **kwargs: Any
+    config: UNetConfig,
+    *args: Any,
+    inputs: Inputs | None = None,
+    lowering: Lowering | None = None,
+    parallel: Parallel = ONE,
+    **kwargs: Any,
 ) -> Step:
     """`make_step_function`, compiled for its devices; the state that goes in is donated."""
-    lowering = lowering or choose_lowering()
-    if parallel.way == "mesh":
-        lowering = "native"  # the one that XLA can divide: the others are calls or reshapes across the divided side
+    lowering = lowering or usual_lowering(config.dimensions, config.dtype)
+    if parallel.way == "mesh" and not FORMS[lowering].divided:
+        lowering = "native"
 
     def whole(inputs: Inputs | None) -> Step:
-        return make_step_function(*args, inputs=inputs, lowering=lowering, parallel=parallel, **kwargs)
+        return make_step_function(config, *args, inputs=inputs, lowering=lowering, parallel=parallel, **kwargs)
 
     if parallel.way != "one":
-        part = make_step_function(*args, inputs=inputs, lowering=lowering, parallel=parallel.alone(), **kwargs)
+        part = make_step_function(config, *args, inputs=inputs, lowering=lowering, parallel=parallel.alone(), **kwargs)
         return ParallelStep(whole(inputs), part, parallel)
 
-    if inputs is not None and lowering == "onednn":
+    if inputs is not None and not FORMS[lowering].cached:
         return _InTwo(whole, inputs)
     return jax.jit(whole(inputs), donate_argnums=0)
 

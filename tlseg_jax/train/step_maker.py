@@ -33,6 +33,7 @@ class StepMaker:
       batch: shapes and types of a batch.
       feature_levels: of the network's first levels a batch holds the features; 0: the image.
       parallel: the devices.
+      lowering: of the convolutions.
       key: all that the programs depend on.
     """
 
@@ -45,6 +46,7 @@ class StepMaker:
     batch: dict[str, Any]
     feature_levels: int
     parallel: Parallel
+    lowering: str
     key: Hashable
 
     def make(
@@ -56,6 +58,7 @@ class StepMaker:
             "accumulate": self.job.recipe.accumulate,
             "ema": self.job.recipe.ema,
             "parallel": self.parallel,
+            "lowering": self.lowering,
         }
         return make_train_step(
             network or self.job.network,
