@@ -115,6 +115,11 @@ def open_data(place: Workplace, study: Study) -> StudyData:
         store = open_store(place, named_spec(place, name))
         if not store.subjects("test"):
             raise InputError(f"{store.where} has no test subjects: prepare it with `test_fraction=1`.")
+        if rest := len(store.subjects("train")):
+            log.info(
+                f"{name}: {rest} of its {len(store.subjects(None))} scans are for training and are not scored; prepared "
+                "with `test_fraction=1` all are."
+            )
         unseen.append(store)
     # Before any cell trains; by folds everyone does, in one or another.
     trained = [(s, s.subjects(None if study.folds else "train")) for s in (target, *pretasks.values())]
