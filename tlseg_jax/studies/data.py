@@ -117,8 +117,8 @@ def open_data(place: Workplace, study: Study) -> StudyData:
             raise InputError(f"{store.where} has no test subjects: prepare it with `test_fraction=1`.")
         if rest := len(store.subjects("train")):
             log.info(
-                f"{name}: {rest} of its {len(store.subjects(None))} scans are for training and are not scored; prepared "
-                "with `test_fraction=1` all are."
+                f"{name}: {rest} of its {len(store.subjects(None))} scans are for training and are not scored; "
+                "prepared with `test_fraction=1` all are."
             )
         unseen.append(store)
     # Before any cell trains; by folds everyone does, in one or another.
