@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tlseg_jax.figures.method_style import MethodStyle
 from tlseg_jax.figures.png import STYLE, save_figure, watermark
 from tlseg_jax.report.figures.other_lines import OtherLine, draw_lines, line_handles
-from tlseg_jax.report.figures.sweep_figures import number_axis
+from tlseg_jax.report.figures.sweep_figures import legend_below, number_axis
 from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve
 from tlseg_jax.report.stats.sweep_stats import Score
 
@@ -69,7 +69,7 @@ def draw_learning_curves(
         row[0].set_ylim(max(-0.02, np.floor((low - 0.05) * 10) / 10), 1.02)
         row[0].set_ylabel("mean IoU of persons")
         handles = [*(styles[m].handle(m) for m in methods), *line_handles(lines)]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=7)
+        legend_below(figure, handles)
         if heading:
             figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
         watermark(figure, mark)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -242,10 +243,19 @@ def _iou_axis(ax: Axes, values: Sequence[float]) -> None:
 
 def _finish(figure: Figure, handles: list, heading: str, mark: str) -> None:  # type: ignore[type-arg]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=7)
+        legend_below(figure, handles)
     if heading:
         figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
     watermark(figure, mark)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend in four columns, or as many fewer as the figure has room for."""
+    for columns in range(min(len(handles), 4), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _check(scores: Sequence[Score]) -> None:
