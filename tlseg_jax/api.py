@@ -413,7 +413,12 @@ def sweep(
 
 
 def report(
-    workdir: AnyPath = "runs", *, study: str | None = None, output: AnyPath | None = None, viewers: int = 6
+    workdir: AnyPath = "runs",
+    *,
+    study: str | None = None,
+    output: AnyPath | None = None,
+    viewers: int = 6,
+    compare: Sequence[str] = (),
 ) -> list[Path]:
     """Write the reports of sweeps: one HTML page a study, with figures and tables.
 
@@ -425,14 +430,17 @@ def report(
       study: one of them, by name; None: all.
       output: folder of the reports; None: WORKDIR/report.
       viewers: scans to scroll through on each page, at most.
+      compare: scores of others to stand beside the study's, each as "NAME:FILE".
 
     Returns:
       The page of each study.
 
     Raises:
-      InputError: there is no such sweep.
+      InputError: there is no such sweep, or a file has no scores of its scans.
     """
-    with _calling("report", {"study": study, "output": output, "viewers": viewers}, compiles=False) as keywords:
+    given: dict[str, Any] = {"study": study, "output": output, "viewers": viewers}
+    given |= {"compare": (compare,) if isinstance(compare, str) else tuple(compare)}
+    with _calling("report", given, compiles=False) as keywords:
         from tlseg_jax.actions.report import Reporting  # its statistics are slow to import
         from tlseg_jax.actions.report import report as write_reports
 

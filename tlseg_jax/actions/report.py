@@ -8,6 +8,7 @@ from tlseg_jax.report.sweep_report import VIEWERS, write_report
 from tlseg_jax.runtime.bounds import Count
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
+from tlseg_jax.studies.other_results import named_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +19,14 @@ class Reporting:
       study: name of one study; none: all that were swept in the workdir.
       output: folder of the reports, one folder a study; none: WORKDIR/report.
       viewers: scans to scroll through on each page, at most.
+      compare: NAME:FILE of scores of others on the study's scans, to stand beside it: a subjects.csv, any CSV with the
+        columns subject and dice or iou (and structure), or nnU-Net's summary.json.
     """
 
     study: str | None = None
     output: Path | None = None
     viewers: Count = VIEWERS
+    compare: tuple[str, ...] = ()
 
 
 def report(workdir: str, asked: Reporting) -> list[Path]:
@@ -36,12 +40,17 @@ def report(workdir: str, asked: Reporting) -> list[Path]:
       The page of each study.
 
     Raises:
-      InputError: there is no such sweep, or see `write_report`.
+      InputError: there is no such sweep, there are several and `compare` is given, or see `named_files` and
+        `write_report`.
     """
+    compare = named_files(asked.compare)
     folder = places.workdir(workdir, f"sweep/{asked.study}" if asked.study else "sweep")
-    pages = []
-    for swept in _sweeps(folder, asked.study):
-        page = write_report(swept, (asked.output or folder / "report") / swept.name, viewers=asked.viewers)
+    sweeps, pages = _sweeps(folder, asked.study), []
+    if compare and len(sweeps) > 1:
+        names = ", ".join(s.name for s in sweeps)
+        raise InputError(f"`compare` is for the report of one study: give `study`, one of {names}.")
+    for swept in sweeps:
+        page = write_report(swept, (asked.output or folder / "report") / swept.name, asked.viewers, compare)
         log.info(f"report: {page}")
         pages.append(page)
     return pages

@@ -7,7 +7,7 @@ from tlseg_jax.report.stats.agreement import Estimate
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, spread_caption, values_text
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve
 from tlseg_jax.report.stats.method_tests import MethodTest
-from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, VolumeAgreement, mean_scores
+from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, VolumeAgreement, mean_scores, other_scores
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.sweep_cases import FailureCount
 from tlseg_jax.report.words.study_words import counted, persons_words
@@ -45,6 +45,8 @@ def scores_table(
     other = {m: {_key(s): s for s in mean_scores(results, study, m)} for m in _MEASURES}
     there = [m for m in _MEASURES if any(_key(s) in other[m] for s in shown)]
     distances = "hd95_mm" in there
+    beside = [(o, o.score) for o in other_scores(results) if o.test_set in sets and o.score]
+    dice = {(o.test_set, o.name): o.score for o in other_scores(results, "dice") if o.score}
     columns = (
         "test set",
         "method",
@@ -58,8 +60,9 @@ def scores_table(
         "IoU std",
         *(_MEASURES[m] for m in there),
         *(["without a distance"] if distances else []),
+        *(["lowest", "lowest person", "note"] if beside else []),
     )
-    rows = []
+    rows: list[tuple[TableCell, ...]] = []
     for s in shown:
         means = [other[m].get(_key(s)) for m in there]
         rows.append(
@@ -74,6 +77,25 @@ def scores_table(
                 _short(s.std),
                 *(_short(None if m is None else m.mean) for m in means),
                 *([_without_distance(results, s)] if distances else []),
+                *((*_lowest(s), None) if beside else []),
+            )
+        )
+    for o, s in beside:
+        of_other = {"dice": dice[o.test_set, o.name].mean}
+        rows.append(
+            (
+                s.test_set.name,
+                o.name,
+                None,
+                s.interval.n,
+                None,
+                _short(s.mean),
+                *_interval(s),
+                _short(s.std),
+                *(_short(of_other.get(m)) for m in there),
+                *([None] if distances else []),
+                *_lowest(s),
+                f"no n; {o.partly}" if o.partly else "no n",
             )
         )
     caption = (
@@ -87,6 +109,12 @@ def scores_table(
         )
     )
     return ReportTable(name, caption, columns, tuple(rows))
+
+
+def _lowest(s: Score) -> tuple[float | None, str]:
+    """The lowest IoU of a person, and who that is."""
+    person = min(s.persons, key=lambda p: s.persons[p])
+    return _short(s.persons[person]), person
 
 
 def _without_distance(results: Results, s: Score) -> int | None:

@@ -7,6 +7,7 @@ FOLDER/figures/STRUCTURE/, FOLDER/tables/STRUCTURE/    of a study of several str
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 from tlseg_jax.report.page.page import write_page
@@ -16,38 +17,54 @@ from tlseg_jax.report.sections.cases import make_viewers
 from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.words.study_words import counted
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import publishing
+from tlseg_jax.studies.other_results import with_others
 from tlseg_jax.studies.results_table import Results, Role, read_results
 
 PAGE = "report.html"
+
+BESIDE = {"target", "unseen", "learning"}
+"""Sections that show others beside the study."""
 
 VIEWERS = 6
 """Scans to scroll through, if not told otherwise: the worst, median and best of the target and of unseen data."""
 
 
-def write_report(sweep_folder: Path, report_folder: Path, viewers: int = VIEWERS) -> Path:
+def write_report(
+    sweep_folder: Path, report_folder: Path, viewers: int = VIEWERS, compare: Mapping[str, Path] | None = None
+) -> Path:
     """Write the report of a sweep, finished or not.
 
     Args:
       sweep_folder: with study.json and results.csv; cells and prepared data sets may be gone.
       report_folder: made if it is missing; figures and tables of an earlier report there are replaced, or go.
       viewers: scans to scroll through, at most.
+      compare: name -> scores of others, to be shown beside the study's; see `studies.other_results`.
 
     Returns:
       The page, which is written last.
 
     Raises:
-      InputError: study.json or results.csv is missing or damaged, or asks for a section that does not exist; or the
-        folder cannot be written or holds files under the report's names that no earlier call wrote.
+      InputError: study.json or results.csv is missing or damaged, or asks for a section that does not exist; scores of
+        others are no scores, or of no scan of the study; or the folder cannot be written or holds files under the
+        report's names that no earlier call wrote.
     """
     study = read_study(sweep_folder / "study.json")
-    results = read_results(sweep_folder / "results.csv")
+    results = with_others(read_results(sweep_folder / "results.csv"), compare or {})
+    if compare and not BESIDE & set(study.sections or BESIDE):
+        raise InputError(
+            f"The study {study.name} has no section where others could stand beside it: add one of "
+            f"{', '.join(sorted(BESIDE))} to its 'sections', or leave `compare` out."
+        )
     with lock_folder(report_folder, "output"), publishing(report_folder, PAGE) as folder:
         study = dataclasses.replace(study, figures=folder / "figures")
         study.figures.mkdir(exist_ok=True)
         sections = [*_unfinished(study), *make_sections(results, study)]
+        if results.others:
+            sections.append(_others(results))
         shown, notes = make_viewers(results, study, viewers)
         if notes:
             sections.append(Section("Scans that cannot be shown", notes))
@@ -101,6 +118,18 @@ def _duration(seconds: float) -> str:
     if minutes < 1:
         return f"{seconds:.0f} s"
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+
+
+def _others(results: Results) -> Section:
+    """What stands beside the study's scores, and from where."""
+    line = (
+        "They have no number of labelled scans of this study. A person counts where all of the person's scans are "
+        "there and, for a mean over structures, all structures; who is one person is as the study says."
+    )
+    rows = tuple((o.name, str(o.path), o.scores, o.scores - o.unused, o.unused) for o in results.others)
+    columns = ("name", "file", "scores", "of scans tested here", "of others, left out")
+    table = ReportTable("others", f"Scores that stand beside the study's, {len(rows)}.", columns, rows)
+    return Section("Others that the study is compared with", (line,), tables=(table,))
 
 
 def _unfinished(study: StudyInfo) -> tuple[Section, ...]:

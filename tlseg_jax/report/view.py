@@ -5,10 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tlseg_jax.figures.method_style import MANY, MethodStyle, style_methods
+from tlseg_jax.report.figures.other_lines import OtherLine
 from tlseg_jax.report.page.sections import ReportFigure
 from tlseg_jax.report.stats.compare_stats import spread_caption
 from tlseg_jax.report.stats.method_tests import main_methods
-from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, mean_scores, method_order, scored_sets
+from tlseg_jax.report.stats.sweep_stats import (
+    OtherScore,
+    Score,
+    ScoredSet,
+    mean_scores,
+    method_order,
+    other_scores,
+    scored_sets,
+)
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.words.study_words import persons_words
 from tlseg_jax.studies.assess import mark_of
@@ -48,6 +57,14 @@ class View:
     def scores_on(self, where: ScoredSet) -> list[Score]:
         """Of the methods that are no remedies."""
         return [s for s in self.scores if s.test_set == where and s.method in self.main]
+
+    def others_on(self, sets: Sequence[ScoredSet]) -> list[OtherScore]:
+        """What stands beside the study's scores on these test sets."""
+        return [o for o in other_scores(self.results) if o.test_set in sets]
+
+    def lines_on(self, where: ScoredSet) -> list[OtherLine]:
+        """The same as lines of a figure."""
+        return [OtherLine(o.name, o.score.mean, o.place) for o in self.others_on([where]) if o.score]
 
     def png(self, stem: str) -> Path:
         """Where a figure goes."""

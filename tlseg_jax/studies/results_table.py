@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.table_line import TableLine
 
 Role = Literal["target", "unseen", "pretask"]
 """What a row's test set is to its model: the target's own, data of a source never trained on, or the pre-task's own.
@@ -156,14 +157,35 @@ class ResultRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class OtherResults:
+    """What another program, or a model that saw no label of the target, scores on scans of the study.
+
+    Attributes:
+      name: which, unlike every method's.
+      rows: one a test set and scan, with n = 0 and `method` the name; persons of whom a scan lacks are left out.
+      path: the file that they were read from.
+      scores: that it has.
+      unused: of these, of no scan and structure that the study tested.
+    """
+
+    name: str
+    rows: tuple[ResultRow, ...]
+    path: Path
+    scores: int
+    unused: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Results:
     """The rows of a sweep, in the file's order.
 
     Attributes:
       rows: all of them.
+      others: what is shown beside them; see `studies.other_results`.
     """
 
     rows: tuple[ResultRow, ...]
+    others: tuple[OtherResults, ...] = ()
 
     def __iter__(self) -> Iterator[ResultRow]:
         return iter(self.rows)
@@ -181,11 +203,16 @@ class Results:
         structure: str | None = None,
         seed: int | None = None,
     ) -> "Results":
-        """The rows that agree with everything given."""
-        wanted = {"role": role, "method": method, "n": n, "test_set": test_set}
-        wanted |= {"structure": structure, "seed": seed}
-        given = {k: v for k, v in wanted.items() if v is not None}
-        return Results(tuple(r for r in self.rows if all(getattr(r, k) == v for k, v in given.items())))
+        """The rows that agree with everything given; of others, by where they were scored alone."""
+        places: dict[str, object] = {"role": role, "test_set": test_set, "structure": structure}
+        wanted: dict[str, object] = {"method": method, "n": n, "seed": seed}
+
+        def agree(rows: tuple[ResultRow, ...], wanted: Mapping[str, object]) -> tuple[ResultRow, ...]:
+            given = {k: v for k, v in wanted.items() if v is not None}
+            return tuple(r for r in rows if all(getattr(r, k) == v for k, v in given.items()))
+
+        others = tuple(dataclasses.replace(o, rows=agree(o.rows, places)) for o in self.others)
+        return Results(agree(self.rows, places | wanted), others)
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -257,7 +284,7 @@ def read_results(path: Path) -> Results:
             rows: list[ResultRow] = []
             seen: dict[tuple[str, str, str, str], int] = {}
             for cells in reader:
-                row = _row(_Line(path, reader.line_num, cells))
+                row = _row(TableLine(path, reader.line_num, cells, REMEDY))
                 key = (row.cell, row.role, row.test_set, row.subject)
                 if key in seen:
                     raise InputError(
@@ -292,45 +319,7 @@ def _check_header(path: Path, header: tuple[str, ...]) -> None:
         raise InputError(f"{path} has the column '{twice}' twice: {REMEDY}.")
 
 
-@dataclasses.dataclass(frozen=True)
-class _Line:
-    """A line of the file, with what its messages name."""
-
-    path: Path
-    number: int
-    cells: Mapping[str, str | None]
-
-    def fault(self, text: str) -> InputError:
-        return InputError(f"{self.path} line {self.number}: {text}; {REMEDY}.")
-
-    def text(self, column: str) -> str:
-        value = self.cells[column]
-        if not value:
-            raise self.fault(f"'{column}' is empty")
-        return value
-
-    def whole(self, column: str) -> int:
-        value = self.text(column)
-        if not (value.isascii() and value.isdigit()):
-            raise self.fault(f"'{column}' is '{value}', not a whole number of 0 or more")
-        return int(value)
-
-    def number_of(self, column: str, most: float = math.inf) -> float:
-        value = self.text(column)
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (math.isfinite(number) and 0 <= number <= most):
-            limits = f"between 0 and {most:g}" if math.isfinite(most) else "of 0 or more"
-            raise self.fault(f"'{column}' is '{value}', not a number {limits}")
-        return number
-
-    def optional(self, column: str) -> float | None:
-        return self.number_of(column) if self.cells[column] else None
-
-
-def _row(line: _Line) -> ResultRow:
+def _row(line: TableLine) -> ResultRow:
     cells = line.cells
     if None in cells or None in cells.values():
         raise line.fault("the row has another length than the header")
@@ -347,9 +336,9 @@ def _row(line: _Line) -> ResultRow:
     synthetic = line.text("synthetic")
     if synthetic not in ("0", "1"):
         raise line.fault(f"'synthetic' is '{synthetic}', not 0 or 1")
-    iou, dice = line.number_of("iou", 1.0), line.number_of("dice", 1.0)
-    if abs(dice - 2 * iou / (1 + iou)) > 1e-3:
-        raise line.fault(f"an IoU of {iou:g} and a Dice of {dice:g} do not belong together (Dice = 2 IoU / (1 + IoU))")
+    for measure in ("iou", "dice"):
+        line.text(measure)
+    iou, dice = line.agreement("iou", "dice", 1e-3)
     return ResultRow(
         study=line.text("study"),
         method=method,

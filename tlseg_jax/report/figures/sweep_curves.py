@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MethodStyle
 from tlseg_jax.figures.png import STYLE, save_figure, watermark
-from tlseg_jax.report.figures.sweep_figures import number_axis
+from tlseg_jax.report.figures.other_lines import OtherLine, draw_lines, line_handles
+from tlseg_jax.report.figures.sweep_figures import legend_below, number_axis
 from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve
 from tlseg_jax.report.stats.sweep_stats import Score
 
@@ -24,6 +25,7 @@ def draw_learning_curves(
     path: Path,
     *,
     levels: Sequence[float] = (),
+    others: Mapping[str, Sequence[OtherLine]] | None = None,
     heading: str = "",
     mark: str = "",
 ) -> None:
@@ -36,6 +38,7 @@ def draw_learning_curves(
       styles: of all methods of the study.
       path: the PNG file; the SVG is written beside it.
       levels: values of IoU to mark.
+      others: title -> means to be drawn as lines.
       heading: a line above.
       mark: a watermark.
 
@@ -46,6 +49,7 @@ def draw_learning_curves(
     if not every:
         raise ValueError("there are no scores to draw")
     methods = [m for m in styles if any(s.method == m for s in every)]
+    lines = [o for of_panel in (others or {}).values() for o in of_panel]
     with rc_context(STYLE):
         figure = Figure(figsize=(max(4.6, 3.5 * len(panels) + 0.6), 3.4), layout="constrained", facecolor="white")
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
@@ -58,17 +62,14 @@ def draw_learning_curves(
                 own = [s for s in scores if s.method == m]
                 if own:
                     _curve(ax, own, fits.get(m), styles[m])
+            draw_lines(ax, (others or {}).get(title, ()))
             number_axis(ax, numbers)
             ax.set_title(title, fontsize=8)
-        low = min(v for s in every for v in (s.mean, *s.interval.values))
+        low = min([*(v for s in every for v in (s.mean, *s.interval.values)), *(o.mean for o in lines)])
         row[0].set_ylim(max(-0.02, np.floor((low - 0.05) * 10) / 10), 1.02)
         row[0].set_ylabel("mean IoU of persons")
-        figure.legend(
-            handles=[styles[m].handle(m) for m in methods],
-            loc="outside lower center",
-            ncols=min(len(methods), 4),
-            fontsize=7,
-        )
+        handles = [*(styles[m].handle(m) for m in methods), *line_handles(lines)]
+        legend_below(figure, handles)
         if heading:
             figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
         watermark(figure, mark)

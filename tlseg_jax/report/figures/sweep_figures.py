@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MethodStyle
 from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.report.figures.other_lines import OtherLine, draw_lines, line_handles
 from tlseg_jax.report.stats.sweep_stats import Score
 
 FEW = 30
@@ -17,7 +19,13 @@ FEW = 30
 
 
 def draw_boxes(
-    scores: Sequence[Score], styles: Mapping[str, MethodStyle], path: Path, *, heading: str = "", mark: str = ""
+    scores: Sequence[Score],
+    styles: Mapping[str, MethodStyle],
+    path: Path,
+    *,
+    others: Sequence[OtherLine] = (),
+    heading: str = "",
+    mark: str = "",
 ) -> None:
     """Fig. 5: box plots of the persons' IoU, grouped by n, methods in the order of `styles`.
 
@@ -28,6 +36,7 @@ def draw_boxes(
       scores: of one test set.
       styles: of all methods of the study; those without scores leave no gap.
       path: the PNG file; the SVG is written beside it.
+      others: means to be drawn as lines.
       heading: a line above.
       mark: a watermark, such as "synthetic".
 
@@ -51,9 +60,10 @@ def draw_boxes(
         ax.set_xticks(range(len(numbers)), [str(n) for n in numbers])
         ax.tick_params(axis="x", length=0)
         ax.set_xlabel("labelled scans, n")
-        _iou_axis(ax, [v for s in scores for v in s.persons.values()])
+        draw_lines(ax, others)
+        _iou_axis(ax, [*(v for s in scores for v in s.persons.values()), *(o.mean for o in others)])
         ax.set_ylabel("IoU of a person")
-        _finish(figure, [styles[m].patch(m) for m in methods], heading, mark)
+        _finish(figure, [*(styles[m].patch(m) for m in methods), *line_handles(others)], heading, mark)
         save_figure(figure, path)
 
 
@@ -97,6 +107,7 @@ def draw_means(
     styles: Mapping[str, MethodStyle],
     path: Path,
     *,
+    others: Mapping[str, Sequence[OtherLine]] | None = None,
     heading: str = "",
     mark: str = "",
 ) -> None:
@@ -106,6 +117,7 @@ def draw_means(
       panels: title -> scores of one test set.
       styles: of all methods of the study.
       path: the PNG file; the SVG is written beside it.
+      others: title -> means to be drawn as lines.
       heading: a line above.
       mark: a watermark.
 
@@ -115,6 +127,7 @@ def draw_means(
     every = [s for scores in panels.values() for s in scores]
     _check(every)
     methods = [m for m in styles if any(s.method == m for s in every)]
+    lines = [o for of_panel in (others or {}).values() for o in of_panel]
     with rc_context(STYLE):
         figure = Figure(figsize=(max(4.4, 3.4 * len(panels) + 0.6), 3.2), layout="constrained", facecolor="white")
         for ax, (title, scores) in zip(_row(figure, len(panels)), panels.items(), strict=True):
@@ -123,9 +136,13 @@ def draw_means(
                 # Side by side, or intervals at the same n would hide one another.
                 x = np.array([s.n for s in own]) * 2 ** (0.07 * (i - (len(methods) - 1) / 2))
                 _means(ax, x, own, styles[m])
+            draw_lines(ax, (others or {}).get(title, ()))
             number_axis(ax, sorted({s.n for s in scores}))
             ax.set_title(title, fontsize=8)
-        _finish_means(figure, every, heading, mark, [styles[m].handle(m) for m in methods])
+        shown = [v for s in every for v in (s.mean, s.interval.low, *s.interval.values) if v is not None]
+        _iou_axis(figure.axes[0], [*shown, *(o.mean for o in lines)])
+        figure.axes[0].set_ylabel("mean IoU of persons")
+        _finish(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)], heading, mark)
         save_figure(figure, path)
 
 
@@ -151,7 +168,13 @@ def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle)
 
 
 def draw_many(
-    scores: Sequence[Score], methods: Sequence[str], path: Path, *, heading: str = "", mark: str = ""
+    scores: Sequence[Score],
+    methods: Sequence[str],
+    path: Path,
+    *,
+    others: Sequence[OtherLine] = (),
+    heading: str = "",
+    mark: str = "",
 ) -> None:
     """Mean IoU with its interval of more methods than colours tell apart: a line a method, a panel for each n.
 
@@ -159,6 +182,7 @@ def draw_many(
       scores: of one test set.
       methods: from top to bottom.
       path: the PNG file; the SVG is written beside it.
+      others: means to be drawn as lines.
       heading: a line above.
       mark: a watermark.
 
@@ -170,7 +194,7 @@ def draw_many(
     numbers = sorted({s.n for s in scores})
     with rc_context(STYLE):
         figure = Figure(
-            figsize=(min(2.6 + 2.0 * len(numbers), 11), 0.9 + 0.17 * len(there)),
+            figsize=(min(2.6 + 2.0 * len(numbers), 11), 0.9 + 0.17 * (len(there) + len(others))),
             layout="constrained",
             facecolor="white",
         )
@@ -185,12 +209,13 @@ def draw_many(
                 each = s.interval.values
                 ax.plot(each, [y] * len(each), color="#0072B2", marker="|", markersize=4, linestyle="none", alpha=0.6)
                 ax.plot(s.mean, y, color="#0072B2", marker="o", markersize=3.5)
+            draw_lines(ax, others, upright=True)
             ax.set_title(f"n = {n}", fontsize=8)
             ax.grid(axis="both", linewidth=0.3, alpha=0.5)
             ax.set_ylim(len(there) - 0.5, -0.5)
             ax.set_yticks(range(len(there)), there, fontsize=6.5)
             ax.set_xlabel("mean IoU")
-        _finish(figure, [], heading, mark)
+        _finish(figure, line_handles(others), heading, mark)
         save_figure(figure, path)
 
 
@@ -216,19 +241,21 @@ def _iou_axis(ax: Axes, values: Sequence[float]) -> None:
     ax.set_axisbelow(True)
 
 
-def _finish_means(figure: Figure, scores: Sequence[Score], heading: str, mark: str, handles: list) -> None:  # type: ignore[type-arg]
-    first = figure.axes[0]
-    _iou_axis(first, [v for s in scores for v in (s.mean, s.interval.low, *s.interval.values) if v is not None])
-    first.set_ylabel("mean IoU of persons")
-    _finish(figure, handles, heading, mark)
-
-
 def _finish(figure: Figure, handles: list, heading: str, mark: str) -> None:  # type: ignore[type-arg]
     if handles:
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), fontsize=7)
+        legend_below(figure, handles)
     if heading:
         figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
     watermark(figure, mark)
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend in four columns, or as many fewer as the figure has room for."""
+    for columns in range(min(len(handles), 4), 0, -1):
+        legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7)
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _check(scores: Sequence[Score]) -> None:

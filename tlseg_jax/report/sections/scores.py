@@ -1,11 +1,17 @@
 """Sections: scores by method and number of labelled scans, on the target's test set and on unseen data."""
 
+from collections.abc import Sequence
+
 from tlseg_jax.report import study_tables as tables
 from tlseg_jax.report.figures.sweep_figures import draw_boxes, draw_many, draw_means
-from tlseg_jax.report.page.sections import Section
+from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.stats.method_tests import compare_others
+from tlseg_jax.report.stats.sweep_stats import ScoredSet
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, persons_of, spread_of
 from tlseg_jax.report.words import study_words as words
+from tlseg_jax.report.words.difference import difference, shown_words
+from tlseg_jax.report.words.others import lines_caption, missing_words
 from tlseg_jax.studies.results_table import Results
 
 
@@ -26,19 +32,21 @@ def target(results: Results, study: StudyInfo) -> Section | None:
         path, heading = v.png(stem), f"IoU on {where.name}"
         persons = persons_of(scores)
         if v.many:
-            draw_many(scores, v.main, path, heading=heading, mark=v.mark)
+            draw_many(scores, v.main, path, others=v.lines_on(where), heading=heading, mark=v.mark)
             caption = f"Mean IoU on {where.name} with its {spread_of(scores)} by method and n ({persons})."
         else:
-            draw_boxes(scores, v.styles, path, heading=heading, mark=v.mark)
+            draw_boxes(scores, v.styles, path, others=v.lines_on(where), heading=heading, mark=v.mark)
             caption = (
                 f"IoU of {persons} on {where.name}, averaged over seeds, by number of labelled scans; boxes in the "
                 f"order {', '.join(m for m in v.main if any(s.method == m for s in scores))}. A box holds the "
                 "middle half of the persons, its line is the median, whiskers reach the last person within 1.5 "
                 "box heights."
             )
+        caption += lines_caption(v.others_on([where]))
         figures.append(v.figure(stem, caption, f"IoU on {where.name} by method and n"))
     table = tables.scores_table("target_scores", results, study, v.scores, sets)
-    return Section(title, tuple(lines), tuple(figures), (table,))
+    said, compared = _beside_others(v, sets, "target_others")
+    return Section(title, (*lines, *said), tuple(figures), (table, *compared))
 
 
 def unseen(results: Results, study: StudyInfo) -> Section | None:
@@ -55,19 +63,36 @@ def unseen(results: Results, study: StudyInfo) -> Section | None:
     if v.many:
         for where in sets:
             stem = f"unseen_by_n_{where.name}"
-            draw_many(v.scores_on(where), v.main, v.png(stem), heading=f"IoU on {where.name}", mark=v.mark)
-            scores = v.scores_on(where)
+            scores, heading = v.scores_on(where), f"IoU on {where.name}"
+            draw_many(scores, v.main, v.png(stem), others=v.lines_on(where), heading=heading, mark=v.mark)
             caption = f"Mean IoU on {where.name} with its {spread_of(scores)} ({persons_of(scores)})."
+            caption += lines_caption(v.others_on([where]))
             figures.append(v.figure(stem, caption, f"mean IoU on {where.name} by method and n"))
     else:
         panels = {w.name: v.scores_on(w) for w in sets}
-        draw_means(panels, v.styles, v.png("unseen_by_n"), heading="Mean IoU on unseen data", mark=v.mark)
+        beside = {w.name: v.lines_on(w) for w in sets}
+        heading = "Mean IoU on unseen data"
+        draw_means(panels, v.styles, v.png("unseen_by_n"), others=beside, heading=heading, mark=v.mark)
         people = "; ".join(f"{name}: {persons_of(scores)}" for name, scores in panels.items())
         caption = (
             "Mean IoU on data of a source that no model was trained on, with its "
             f"{spread_of([s for scores in panels.values() for s in scores])} ({people}). Methods "
             "are drawn side by side at each n."
-        )
+        ) + lines_caption(v.others_on(sets))
         figures.append(v.figure("unseen_by_n", caption, "mean IoU on unseen data by method and n"))
     table = tables.scores_table("unseen_scores", results, study, v.scores, sets)
-    return Section(title, tuple(lines), tuple(figures), (table,))
+    said, compared = _beside_others(v, sets, "unseen_others")
+    return Section(title, (*lines, *said), tuple(figures), (table, *compared))
+
+
+def _beside_others(v: View, sets: Sequence[ScoredSet], name: str) -> tuple[list[str], tuple[ReportTable, ...]]:
+    """The methods against others: in words each at the n of its highest mean, in a table at every n."""
+    lines = missing_words(v.others_on(sets))
+    tests = [t for t in compare_others(v.results, v.study) if t.test_set in sets]
+    for where in sets:
+        own = [t for t in tests if t.test_set == where]
+        best = {s.method: s.n for s in sorted(v.scores_on(where), key=lambda s: s.mean)}
+        if own:
+            lines.append(f"Methods against others. {shown_words(own)}")
+            lines += [difference(t) for t in own if t.n == best[t.second] and not v.many]
+    return lines, (tables.tests_table(name, tests, "Each method at every n against others"),) if tests else ()

@@ -5,15 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tlseg_jax.report.page.sections import ReportTable, Section, TableCell
 from tlseg_jax.report.stats.over_structures import mean_name, over_structures
-from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, grouped, mean_scores
+from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, grouped, mean_scores, other_scores
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.sweep_cases import FAILURE, count_failures
 from tlseg_jax.report.view import View
+from tlseg_jax.report.words.others import missing_words
 from tlseg_jax.report.words.study_words import counted
 from tlseg_jax.studies.results_table import Results
 
 _Places = Mapping[ScoredSet, tuple[str, str]]
 """Test set -> its data set and structure."""
+
+_Cell = tuple[ScoredSet, str, int, TableCell]
 
 
 def structures(results: Results, study: StudyInfo) -> Section | None:
@@ -24,7 +27,8 @@ def structures(results: Results, study: StudyInfo) -> Section | None:
     places = {ScoredSet(r.role, r.test_set): (r.data_set, r.structure) for r in results}
     data_sets = tuple(dict.fromkeys(places[w][0] for w in v.sets))
     means = {d: f"mean of {sum(places[w][0] == d for w in v.sets)}" for d in data_sets}
-    of_means = [s for s in mean_scores(over_structures(results), study) if s.method]
+    over = over_structures(results)
+    of_means = [s for s in mean_scores(over, study) if s.method]
     places |= {s.test_set: (d, means[d]) for d in data_sets for s in of_means if s.test_set.name == mean_name(d)}
     lines = []
     for d in data_sets:
@@ -36,8 +40,16 @@ def structures(results: Results, study: StudyInfo) -> Section | None:
         lines += _extremes([s for s in v.scores if places[s.test_set][0] == d], places)
     columns = ("data set", "structure", "n", *v.order)
     scores = sorted((*v.scores, *of_means), key=lambda s: data_sets.index(places[s.test_set][0]))
-    rows = _by_method(((s.test_set, s.method, s.n, round(s.mean, 4)) for s in scores), places, v.order)
-    tables = [ReportTable("structures", "Mean IoU over persons by structure, n and method.", columns, rows)]
+    cells: list[_Cell] = [(s.test_set, s.method, s.n, round(s.mean, 4)) for s in scores]
+    others = [o for o in (*other_scores(results), *other_scores(over)) if o.score]
+    names = tuple(dict.fromkeys(o.name for o in others))
+    at = dict.fromkeys((s.test_set, s.n) for s in scores)
+    cells += [(w, o.name, n, round(o.score.mean, 4)) for w, n in at for o in others if o.test_set == w and o.score]
+    rows = _by_method(cells, places, (*v.order, *names))
+    lines += missing_words(others)
+    caption = "Mean IoU over persons by structure, n and method."
+    caption += f" {', '.join(names)}: without n, so the same at each." if names else ""
+    tables = [ReportTable("structures", caption, (*columns, *names), rows)]
     failures = count_failures(results, study)
     lines.append(
         f"{sum(f.failures for f in failures)} of {counted(sum(f.predictions for f in failures), 'prediction')} (a "
@@ -50,9 +62,7 @@ def structures(results: Results, study: StudyInfo) -> Section | None:
     return Section("Structures side by side", tuple(lines), tables=tuple(tables))
 
 
-def _by_method(
-    cells: Iterable[tuple[ScoredSet, str, int, TableCell]], places: _Places, methods: Sequence[str]
-) -> tuple[tuple[TableCell, ...], ...]:
+def _by_method(cells: Iterable[_Cell], places: _Places, methods: Sequence[str]) -> tuple[tuple[TableCell, ...], ...]:
     """A row a test set and n, with a column a method."""
     rows: dict[tuple[ScoredSet, int], dict[str, TableCell]] = {}
     for where, method, n, value in cells:

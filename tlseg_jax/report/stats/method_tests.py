@@ -120,6 +120,28 @@ def compare_remedies(results: Results, study: StudyInfo) -> tuple[MethodTest, ..
     return _compare(results, [(w, n, a, b) for w in scored_sets(results) for a, b in pairs for n in results.numbers])
 
 
+def compare_others(results: Results, study: StudyInfo) -> tuple[MethodTest, ...]:
+    """Each method that is no remedy at every n against each of the others, over the persons that both have.
+
+    An other's scores are the same beside every seed and n.
+    """
+    cases = [
+        (w, n, o.name, m)
+        for w in scored_sets(results)
+        for o in results.others
+        for m in main_methods(results, study)
+        for n in results.numbers
+    ]
+    beside = [
+        dataclasses.replace(r, n=n, seed=seed)
+        for o in results.others
+        for r in o.rows
+        for n in results.numbers
+        for seed in results.seeds
+    ]
+    return _compare(Results((*results.rows, *beside)), cases)
+
+
 def compare_kept(results: Results, study: StudyInfo) -> tuple[MethodTest, ...]:
     """Every pair of methods of one pre-task at every n, in Dice on that pre-task's test set."""
     sets = dict.fromkeys(ScoredSet(r.role, r.test_set) for r in results if r.role == "pretask" and r.method)

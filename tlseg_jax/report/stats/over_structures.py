@@ -2,9 +2,10 @@
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tlseg_jax.report.stats.sweep_stats import grouped
+from tlseg_jax.studies.other_results import whole_persons
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results
 
 DISTANCES: tuple[Measure, ...] = ("hd95_mm", "asd_mm")
@@ -18,10 +19,17 @@ def mean_name(data_set: str) -> str:
 def over_structures(results: Results) -> Results:
     """Each scan of each run once, with the mean of its IoU, Dice and distances over its structures; volumes are added.
 
-    A distance is None where that of any structure is: a method that misses the far ones would else be nearer.
+    A distance is None where that of any structure is: a method that misses the far ones would else be nearer. Of others
+    there are the persons of whom they have all structures that the study has.
     """
-    scans = grouped(results, lambda r: (r.cell, r.role, r.data_set, r.subject))
-    return Results(tuple(_mean(rows) for rows in scans.values()))
+
+    def means(rows: Iterable[ResultRow]) -> tuple[ResultRow, ...]:
+        return tuple(_mean(r) for r in grouped(rows, lambda r: (r.cell, r.role, r.data_set, r.subject)).values())
+
+    others = tuple(
+        dataclasses.replace(o, rows=means(whole_persons(o.rows, results, lambda r: r.data_set))) for o in results.others
+    )
+    return Results(means(results), others)
 
 
 def _mean(rows: Sequence[ResultRow]) -> ResultRow:

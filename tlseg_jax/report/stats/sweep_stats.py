@@ -103,6 +103,43 @@ def cells_in_order(results: Results, study: StudyInfo) -> Iterator[tuple[ScoredS
                     yield where, method, n, own
 
 
+@dataclasses.dataclass(frozen=True)
+class OtherScore:
+    """The mean of another program, or of a model without n, on one test set.
+
+    Attributes:
+      name: whose.
+      place: which of the others it is, from 0.
+      test_set: where.
+      score: over the persons that it has all of, with n = 0 and no seeds; None where it has none.
+      of: persons of the study there.
+    """
+
+    name: str
+    place: int
+    test_set: ScoredSet
+    score: Score | None
+    of: int
+
+    @property
+    def partly(self) -> str:
+        """ "3 of 4 persons" where some lack, else empty."""
+        return f"{self.score.interval.n} of {self.of} persons" if self.score and self.score.interval.n < self.of else ""
+
+
+@functools.lru_cache(maxsize=8)
+def other_scores(results: Results, measure: Measure = "iou") -> tuple[OtherScore, ...]:
+    """The means of others by test set and other, in that order."""
+    out = []
+    for where in scored_sets(results):
+        persons = {r.person for r in results.where(role=where.role, test_set=where.name)}
+        for place, other in enumerate(results.others):
+            own = by_person((r for r in other.rows if (r.role, r.test_set) == (where.role, where.name)), measure)
+            score = _score(where, other.name, 0, own, 0) if own else None
+            out.append(OtherScore(other.name, place, where, score, len(persons)))
+    return tuple(out)
+
+
 def _score(where: ScoredSet, method: str, n: int, persons: Mapping[str, float], seeds: int) -> Score:
     values = list(persons.values())
     std = statistics.stdev(values) if len(values) > 1 else None
