@@ -97,6 +97,8 @@ class Desk:
                 f"python -m experiments.finetune --pretask=none --n=2 --store=DIR --seed={seed} --name=seed{seed}"
             )
             (self.folder / f"RUN{seed}").symlink_to(self.folder / f"runs/finetune/seed{seed}")
+        for name in re.findall(r"[=,][\w-]+:([\w.]+)", line if "--compare" in line else ""):
+            stand_ins.write_scores(self.folder / name, self.folder / "W/sweep/brain/results.csv")
         for value in re.findall(r"=([^\s,]+)", line):
             place = self.folder / value
             if place.exists():

@@ -3,6 +3,8 @@
 They let every command run; nothing can be learnt from them.
 """
 
+import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -86,3 +88,14 @@ def write_cases(folder: Path, seeds: range) -> None:
         files: dict[str, NDArray[Any]] = {"artery": image - image.min(), "label": (label == 2).astype(np.uint8)}
         for name, array in files.items():
             nib.Nifti1Image(array, affine).to_filename(case / f"{name}.nii")
+
+
+def write_scores(to: Path, results: Path) -> None:
+    """What another program wrote on the target's scans of a study: a table, or nnU-Net's summary.json."""
+    with results.open(newline="") as f:
+        scans = dict.fromkeys(r["subject"] for r in csv.DictReader(f) if r["role"] == "target")
+    if to.suffix == ".csv":
+        to.write_text("".join(f"{line}\n" for line in ("subject,dice", *(f"{s},0.8" for s in scans))))
+        return
+    cases = [{"metrics": {"1": {"Dice": 0.7}}, "prediction_file": f"predictions/{s}.nii.gz"} for s in scans]
+    to.write_text(json.dumps({"metric_per_case": cases}))
