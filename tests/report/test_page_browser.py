@@ -92,6 +92,17 @@ def test_the_page_fits_the_screen(opened: Opened) -> None:
     assert outer < width and (inner > outer or width > 1000)  # what is wide scrolls in its own box
 
 
+def check_accessible(opened: Opened) -> None:
+    """WCAG rules and good practice as axe-core has them: contrast, names, keyboard, landmarks; frames are BrainSprite's."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(opened.page, options={"iframes": False})
+    assert found.violations_count == 0, found.generate_report()
+
+
+def test_axe_finds_no_fault(opened: Opened) -> None:
+    check_accessible(opened)
+
+
 def test_slices_change_by_slider_wheel_keys_and_click(opened: Opened) -> None:
     box = opened.viewer()
     place = box.locator("output")
@@ -203,6 +214,10 @@ def test_tabs_are_chosen_by_mouse_and_keys(tabbed: Opened) -> None:
     assert page.locator("[role=tab][tabindex='0']").count() == 1  # one stop of the Tab key
     panel = page.get_by_role("tabpanel")
     assert panel.count() == 1 and panel.get_attribute("aria-labelledby") == "right-tab"
+
+
+def test_axe_finds_no_fault_in_tabs(tabbed: Opened) -> None:
+    check_accessible(tabbed)
 
 
 def test_the_contents_open_the_tab_that_they_lead_into(tabbed: Opened) -> None:

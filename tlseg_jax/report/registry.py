@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from tlseg_jax.report.page.sections import Section, Tab, Tabs
+from tlseg_jax.report.sections.answer import answer
 from tlseg_jax.report.sections.cases import cases
 from tlseg_jax.report.sections.convergence import convergence
 from tlseg_jax.report.sections.detection import detection
@@ -34,6 +35,8 @@ from tlseg_jax.studies.results_table import Results
 SECTIONS: Mapping[str, Callable[[Results, StudyInfo], Section | None]] = {
     f.__name__: f
     for f in (
+        answer,
+        worst,
         pretasks,
         target,
         unseen,
@@ -41,7 +44,6 @@ SECTIONS: Mapping[str, Callable[[Results, StudyInfo], Section | None]] = {
         volumes,
         method_tests,
         remedies,
-        worst,
         factor_effects,
         factor_interactions,
         factor_pair,
@@ -95,7 +97,8 @@ def make_sections(results: Results, study: StudyInfo) -> list[Section | Tabs]:
     over = _within(study, "all")
     first = structures(results, over)
     means = _sections((n for n in own if n not in OF_ONE), over_structures(results), over)
-    tabs = [Tab("All structures", "all", (*((first,) if first else ()), *means))]
+    opening = sum(n == "answer" for n in own[:1]) if means else 0
+    tabs = [Tab("All structures", "all", (*means[:opening], *((first,) if first else ()), *means[opening:]))]
     for structure in results.structures:
         name = _folder(structure, [t.name for t in tabs])
         rows = results.where(structure=structure)

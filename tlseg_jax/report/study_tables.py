@@ -7,9 +7,11 @@ from tlseg_jax.report.stats.agreement import Estimate
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, spread_caption, values_text
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve
 from tlseg_jax.report.stats.method_tests import MethodTest
+from tlseg_jax.report.stats.power import least_difference, median_of, over_persons, over_seeds, persons_needed
 from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, VolumeAgreement, mean_scores, other_scores
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.sweep_cases import FailureCount
+from tlseg_jax.report.words.power import HOW, by_n
 from tlseg_jax.report.words.study_words import counted, persons_words
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results
 
@@ -186,6 +188,47 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
         f"{spread_caption(t.test.n for t in tests)}; two-sided Wilcoxon signed-rank test, adjusted (Holm) over the "
         "comparisons of a measure and test set; paired t-test; d_z is Cohen's, r the matched-pairs rank-biserial "
         "correlation" + ("." if over_seeds else "; the 95% t-interval over the seeds' own differences.")
+    )
+    return ReportTable(name, caption, columns, tuple(rows))
+
+
+def power_table(name: str, tests: Sequence[MethodTest]) -> ReportTable:
+    """The least differences that the comparisons of each test set and n could have seen."""
+    columns = (
+        "test set",
+        "n",
+        "persons",
+        "comparisons",
+        "least adjusted p",
+        "persons needed",
+        "std of persons",
+        "seen over persons",
+        "seeds",
+        "seen over seeds",
+        "least difference",
+    )
+    rows = []
+    for where in dict.fromkeys(t.test_set for t in tests):
+        for n, own in by_n([t for t in tests if t.test_set == where]).items():
+            most = max(own, key=lambda t: t.test.n)
+            rows.append(
+                (
+                    where.name,
+                    n,
+                    most.test.n,
+                    most.family,
+                    _p(most.least_p),
+                    persons_needed(most.family),
+                    _short(median_of(t.test.std for t in own)),
+                    _short(median_of(map(over_persons, own))),
+                    len(most.by_seed),
+                    _short(median_of(map(over_seeds, own))),
+                    _short(median_of(map(least_difference, own))),
+                )
+            )
+    caption = (
+        f"What could be seen. {HOW} Each is a median over the comparisons at one n; there is none where the least p "
+        "that so many persons can give is not below 0.05 after the adjustment."
     )
     return ReportTable(name, caption, columns, tuple(rows))
 

@@ -26,7 +26,7 @@ from tlseg_jax.studies.results_table import Results, Role, read_results
 
 PAGE = "report.html"
 
-BESIDE = {"target", "unseen", "learning"}
+BESIDE = {"answer", "target", "unseen", "learning"}
 """Sections that show others beside the study."""
 
 VIEWERS = 6

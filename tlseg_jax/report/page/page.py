@@ -212,7 +212,7 @@ def _figure(figure: ReportFigure) -> str:
     uri, (width, height) = _picture(figure.png)
     size = f'width="{round(width * SCALE)}" height="{round(height * SCALE)}" style="--own:{round(width * SCALE)}px"'
     return (
-        f'<figure><div class="pan" tabindex="0" role="region" aria-label="{_text(figure.alt)}">'
+        f'<figure><div class="pan" tabindex="0" role="group" aria-label="{_text(figure.alt)}">'
         f'<img src="{uri}" alt="{_text(figure.alt)}" {size}></div>'
         f"<figcaption>{_rich(figure.caption)}</figcaption></figure>"
     )
@@ -274,7 +274,7 @@ def _table(table: ReportTable, prefix: str) -> str:
     link = _uri("text/csv;charset=utf-8", _csv(table).encode())
     name = f"{prefix}{table.name}.csv"
     return (
-        f'<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{_text(table.caption)}">'
+        f'<div class="table"><div class="scroll" tabindex="0" role="group" aria-label="{_text(table.caption)}">'
         f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         f'<p>{_rich(table.caption)} <a download="{_text(name)}" href="{link}">Download {_text(name)}</a></p></div>'
     )

@@ -8,6 +8,7 @@ from tlseg_jax.report.stats.method_tests import MethodTest, compare_methods
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
 from tlseg_jax.report.words.difference import difference, shown_words
+from tlseg_jax.report.words.power import seen_words
 from tlseg_jax.studies.results_table import Results
 
 
@@ -30,10 +31,10 @@ def method_tests(results: Results, study: StudyInfo) -> Section | None:
     for where in v.sets:
         own = [t for t in tests if t.test_set == where]
         if own:
-            lines.append(shown_words(own))
+            lines += [shown_words(own), seen_words(own)]
             lines += [difference(t) for t in _against_end_to_end(v, own)]
     table = tables.tests_table("method_tests", tests, "Every two methods at every n")
-    return Section(title, tuple(lines), tables=(table,))
+    return Section(title, tuple(lines), tables=(tables.power_table("method_power", tests), table))
 
 
 def _against_end_to_end(v: View, tests: Sequence[MethodTest]) -> list[MethodTest]:

@@ -8,6 +8,7 @@ from tlseg_jax.report.stats.method_tests import compare_remedies
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, titled
 from tlseg_jax.report.words.difference import difference, shown_words
+from tlseg_jax.report.words.power import seen_words
 from tlseg_jax.report.words.study_words import persons_words
 from tlseg_jax.studies.results_table import Results
 
@@ -31,7 +32,7 @@ def remedies(results: Results, study: StudyInfo) -> Section | None:
     for where in v.sets:
         own = [t for t in tests if t.test_set == where]
         if own:
-            lines.append(shown_words(own))
+            lines += [shown_words(own), seen_words(own)]
             lines += [difference(t) for t in own if t.n in (own[0].n, max(t.n for t in own))]
     panels = {titled(w): [t for t in tests if t.test_set == w] for w in v.sets}
     panels = {k: v for k, v in panels.items() if v}
@@ -45,4 +46,4 @@ def remedies(results: Results, study: StudyInfo) -> Section | None:
     )
     figure = v.figure("remedies", caption, "difference of each remedy to its baseline by n and test set")
     table = tables.tests_table("remedy_tests", tests, "Each remedy against its baseline at every n")
-    return Section(title, tuple(lines), (figure,), (table,))
+    return Section(title, tuple(lines), (figure,), (tables.power_table("remedy_power", tests), table))

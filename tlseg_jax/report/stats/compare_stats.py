@@ -75,6 +75,7 @@ class PairedTest:
       same_sign: every difference is above 0, or every one below 0.
       note: what a reader must know of these numbers; may be empty.
       values: the differences, rising, where there is no interval; else empty.
+      std: standard deviation of the differences; None where n < 2.
     """
 
     n: int
@@ -89,6 +90,7 @@ class PairedTest:
     same_sign: bool
     note: str
     values: tuple[float, ...] = ()
+    std: float | None = None
 
     @property
     def all_zero(self) -> bool:
@@ -213,6 +215,7 @@ def paired_test(a: Mapping[str, float], b: Mapping[str, float]) -> PairedTest:
         same_sign,
         "; ".join(notes),
         interval.values,
+        float(d.std(ddof=1)) if n > 1 else None,
     )
 
 

@@ -142,6 +142,20 @@ def compare_others(results: Results, study: StudyInfo) -> tuple[MethodTest, ...]
     return _compare(Results((*results.rows, *beside)), cases)
 
 
+def compare_labels(results: Results, method: str) -> tuple[MethodTest, ...]:
+    """One method's fewer labelled scans against the most that it was trained on, named "n = 2" and so on."""
+    rows = [r for r in results if r.method == method and r.role == "target"]
+    numbers = sorted({r.n for r in rows})
+    beside = Results(tuple(dataclasses.replace(r, method=labels_name(r.n), n=numbers[-1]) for r in rows))
+    pairs = [(labels_name(n), labels_name(numbers[-1])) for n in numbers[:-1]]
+    return _compare(beside, [(w, numbers[-1], a, b) for w in scored_sets(beside) for a, b in pairs])
+
+
+def labels_name(n: int) -> str:
+    """What `compare_labels` calls a number of labelled scans."""
+    return f"n = {n}"
+
+
 def compare_kept(results: Results, study: StudyInfo) -> tuple[MethodTest, ...]:
     """Every pair of methods of one pre-task at every n, in Dice on that pre-task's test set."""
     sets = dict.fromkeys(ScoredSet(r.role, r.test_set) for r in results if r.role == "pretask" and r.method)

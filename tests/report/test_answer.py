@@ -1,0 +1,110 @@
+"""What the page opens with: no more than the tests behind it say, of any size of study."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.report.sweep_folder import write_sweep
+from tests.report.sweep_results import BRAIN, Truth, make_rows, write_rows, write_study
+from tests.report.test_page import Parsed
+from tests.report.test_structures import STRUCTURES, rows_of
+from tlseg_jax.report.page.sections import Tabs
+from tlseg_jax.report.registry import make_sections
+from tlseg_jax.report.sections.answer import answer
+from tlseg_jax.report.stats.method_tests import compare_labels, compare_methods
+from tlseg_jax.report.study_info import read_study
+from tlseg_jax.report.sweep_report import write_report
+from tlseg_jax.studies.results_table import Results, read_results
+
+NUMBERS = (2, 4, 8, 16, 32)
+
+
+def answered(folder: Path, methods: tuple[Truth, ...] = BRAIN, **settings: object) -> tuple[Results, tuple[str, ...]]:
+    results = read_results(write_rows(folder / "r.csv", make_rows(methods, **settings)))
+    study = dataclasses.replace(read_study(write_study(folder / "s.json", methods)), figures=folder)
+    found = answer(results, study)
+    assert found is not None and found.figures[0].png.is_file() and len(found.paragraphs) == 3
+    assert all(re.search(r"\d persons?\b", line) and re.search(r"\d seeds?\b", line) for line in found.paragraphs)
+    return results, found.paragraphs
+
+
+def test_a_start_is_advised_where_it_was_shown_to_be_better(tmp_path: Path) -> None:
+    results, (start, _, elsewhere) = answered(tmp_path, n=NUMBERS, seeds=5, persons=15, noise=0.003)
+    for n in (2, 32):
+        assert f"With {n} labelled scans start from MAL-C-FT (pre-trained on mal_c): its mean IoU on hdt_c was" in start
+    assert "cannot be told" not in start and "15 persons, 5 seeds" in start and "95% interval" in start
+    own = results.where(role="unseen", method="MAL-C-FT", n=32)
+    persons = {p: np.mean([r.iou for r in own if r.person == p]) for p in own.persons}
+    lowest = min(persons, key=lambda p: persons[p])
+    assert f"{np.mean(list(persons.values())):.3f} (95% interval" in elsewhere
+    assert f"lowest person {lowest} ({persons[lowest]:.3f}, the mean of 5 seeds)" in elsewhere
+
+
+def test_like_starts_are_not_told_apart(tmp_path: Path) -> None:
+    twins = (Truth("one", "mal_c"), Truth("two"), Truth("far", a=0.4, b=0.2))
+    results, (start, *_) = answered(tmp_path, twins, n=(2, 8), seeds=4, persons=15)
+    assert start.count("**It cannot be told apart**") == 2 and "start from" not in start.split("**")[2]
+    for found in compare_methods(results, read_study(tmp_path / "s.json")):
+        if {found.first, found.second} == {"one", "two"}:
+            assert found.verdict not in ("higher", "lower")
+    assert start.count("higher than far") == 2 and "would likely have gone unseen" in start
+
+
+@pytest.mark.parametrize("persons", [2, 5])
+def test_too_few_persons_are_said_to_be(tmp_path: Path, persons: int) -> None:
+    _, (start, enough, _) = answered(tmp_path, BRAIN[:1] + BRAIN[3:], n=(2, 32), seeds=3, persons=persons, noise=0.003)
+    assert "start from MAL-C-FT" not in start and "however large: it takes 7 persons for Wilcoxon's test" in start
+    assert "what is enough cannot be told" in enough and "it takes 6 persons" in enough and "95%" not in start + enough
+
+
+def test_labels_are_enough_from_where_the_most_are_not_shown_to_gain(tmp_path: Path) -> None:
+    """A curve that is flat from n = 8 on, tested against SciPy over the persons."""
+    rows = make_rows(BRAIN[:1], NUMBERS, 5, 15, unseen=(), noise=0.004)
+    gain = {2: -0.1, 4: -0.05}
+    for r in rows:
+        if r["role"] == "target":
+            flat = BRAIN[0].a - BRAIN[0].b * int(r["n"]) ** -BRAIN[0].c
+            iou = float(r["iou"]) - flat + 0.8 + gain.get(int(r["n"]), 0.0)
+            r |= {"iou": f"{iou:.6f}", "dice": f"{2 * iou / (1 + iou):.6f}"}
+    results = read_results(write_rows(tmp_path / "r.csv", rows))
+    tests = compare_labels(results, "MAL-C-FT")
+    assert [(t.first, t.second, t.family) for t in tests] == [(f"n = {n}", "n = 32", 4) for n in NUMBERS[:-1]]
+    assert [t.verdict == "higher" for t in tests] == [True, True, False, False]
+    own = {n: results.where(role="target", n=n) for n in NUMBERS}
+    mean = {n: np.array([np.mean([r.iou for r in o if r.person == p]) for p in o.persons]) for n, o in own.items()}
+    for t, n in zip(tests, NUMBERS, strict=False):
+        assert t.test.wilcoxon_p == pytest.approx(stats.wilcoxon(mean[32] - mean[n], method="exact").pvalue)
+    study = dataclasses.replace(read_study(write_study(tmp_path / "s.json", BRAIN[:1])), figures=tmp_path)
+    found = answer(results, study)
+    assert found is not None
+    assert "From n = 8 on, more labels gained MAL-C-FT no more than could be seen" in found.paragraphs[1]
+    assert f"With n = 4 it was lower ({tests[1].test.mean_difference:+.3f}, 95% interval" in found.paragraphs[1]
+    fewer = answer(Results(tuple(r for r in results if r.n <= 8)), study)
+    assert (
+        fewer is not None and "still gained at the last step that was tried, from n = 4 to n = 8" in fewer.paragraphs[1]
+    )
+
+
+def test_the_page_opens_with_it_and_others_stand_in_its_figure(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path, cells=False, fields={"sections": ["answer", "worst"]})
+    others = tmp_path / "other.csv"
+    others.write_text("subject,dice\n" + "".join(f"hdt_c-{i:02d},0.5\n" for i in range(4)))
+    page = write_report(sweep, tmp_path / "report", 0, {"nnU-Net": others})
+    parsed = Parsed(page.read_text(encoding="utf-8"))
+    first = parsed.text.index("How many scans to label, and what to start from")
+    assert first < parsed.text.index("What to start from.") < parsed.text.index("Worst cases and failures", first + 200)
+    assert "on hdt_c: nnU-Net 0.333" in parsed.text
+
+
+def test_the_tab_of_all_structures_opens_with_it_and_then_has_them_side_by_side(tmp_path: Path) -> None:
+    results = read_results(write_rows(tmp_path / "r.csv", [r for s in STRUCTURES for r in rows_of(s)]))
+    study = dataclasses.replace(read_study(write_study(tmp_path / "s.json", n=(2, 4, 8))), figures=tmp_path)
+    tabs = make_sections(results, study)[0]
+    assert isinstance(tabs, Tabs)
+    opening = [[s.title for s in t.sections[:2]] for t in tabs.tabs]
+    title = "How many scans to label, and what to start from"
+    assert opening == [[title, "Structures side by side"], *[[title, "Worst cases and failures"]] * 2]

@@ -1,0 +1,47 @@
+"""Section: the answer to how many scans must be labelled, and what to start from."""
+
+from tlseg_jax.report.figures.sweep_figures import draw_many, draw_means
+from tlseg_jax.report.page.sections import Section
+from tlseg_jax.report.stats.method_tests import compare_labels, compare_methods
+from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.view import View, persons_of, spread_of, titled
+from tlseg_jax.report.words.answer import elsewhere_words, enough_words, start_words
+from tlseg_jax.report.words.others import lines_caption
+from tlseg_jax.studies.results_table import Results
+
+
+def answer(results: Results, study: StudyInfo) -> Section | None:
+    """One figure and, of each test set of the target, what to start from, how many to label and what to distrust."""
+    v = View(results, study)
+    sets = v.of_role("target")
+    if not sets or study.has_factors:
+        return None
+    lines, tests = [], compare_methods(results, study)
+    for where in sets:
+        scores = v.scores_on(where)
+        best = max(scores, key=lambda s: (s.n, s.mean))
+        own = [s for s in v.scores if s.method == best.method]
+        lines += [
+            start_words(scores, tests, study),
+            enough_words(
+                best.method,
+                [t for t in compare_labels(results, best.method) if t.test_set == where],
+                [s for s in own if s.test_set == where],
+            ),
+            elsewhere_words(best, [s for s in own if s.test_set.role == "unseen" and s.n == best.n]),
+        ]
+    heading, path = "IoU by number of labelled scans", v.png("answer")
+    if v.many:
+        shown, beside = sets[:1], v.lines_on(sets[0])
+        draw_many(v.scores_on(sets[0]), v.main, path, others=beside, heading=heading, mark=v.mark)
+    else:
+        shown = v.sets
+        panels = {titled(w): v.scores_on(w) for w in shown}
+        by_panel = {titled(w): v.lines_on(w) for w in shown}
+        draw_means(panels, v.styles, path, others=by_panel, heading=heading, mark=v.mark)
+    people = "; ".join(f"{w.name}: {persons_of(v.scores_on(w))}" for w in shown)
+    spread = spread_of([s for w in shown for s in v.scores_on(w)])
+    caption = f"Mean IoU by method and number of labelled scans with its {spread} ({people})."
+    caption += lines_caption(v.others_on(shown))
+    figure = v.figure("answer", caption, "mean IoU by number of labelled scans and method")
+    return Section("How many scans to label, and what to start from", tuple(lines), (figure,))
