@@ -184,7 +184,7 @@ def given_stores(folder: Path) -> list[AnyStore]:
     if not found:
         raise InputError(
             f"--store={folder} holds no prepared data set with training subjects: prepare one with "
-            "'python -m experiments.prepare', or leave --store out for a built-in cohort."
+            "'tlseg prepare', or leave --store out for a built-in cohort."
         )
     return found
 

@@ -33,6 +33,7 @@ from tlseg_jax.actions.prepare import SLICE_FIELDS, Preparing
 from tlseg_jax.actions.prepare import prepare as _prepare
 from tlseg_jax.actions.run import Run
 from tlseg_jax.actions.view import view as _view
+from tlseg_jax.checkpoints.shipped import find_run
 from tlseg_jax.datasets.spec import PlaneGrid
 from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_folder import Outcome
@@ -82,12 +83,13 @@ def prepare(
 ) -> AnyStore | None:
     """Prepare a data set: scans and labels to the arrays that training reads.
 
-    >>> from tlseg_jax.phantoms.cohort import write_cohort
-    >>> from tlseg_jax.datasets.lookup import get_spec
-    >>> scans = write_cohort(get_spec("hdt_c"), here / "heads", train=3, test=1, spacing=4.0, progress=False)
-    >>> made = prepare("hdt_c", scans, here / "store", spacing=4.0, registration="skip", bias_correction=False)
-    >>> made.subjects("test")
-    ('hdt-000',)
+    Examples:
+      >>> from tlseg_jax.phantoms.cohort import write_cohort
+      >>> from tlseg_jax.datasets.lookup import get_spec
+      >>> scans = write_cohort(get_spec("hdt_c"), here / "heads", train=3, test=1, spacing=4.0, progress=False)
+      >>> made = prepare("hdt_c", scans, here / "store", spacing=4.0, registration="skip", bias_correction=False)
+      >>> made.subjects("test")
+      ('hdt-000',)
 
     Args:
       dataset: a name, such as hdt_c, or a TOML file.
@@ -134,9 +136,10 @@ def pretrain(
 ) -> Run:
     """Pre-train a network on a task with plenty of labels, and score it.
 
-    >>> run = pretrain("hdt_c", store=here / "store", workdir=here / "runs", steps=2, progress=False)
-    >>> run.summary["task"], len(run.scores)
-    ('hdt_c', 1)
+    Examples:
+      >>> run = pretrain("hdt_c", store=here / "store", workdir=here / "runs", steps=2, progress=False)
+      >>> run.summary["task"], len(run.scores)
+      ('hdt_c', 1)
 
     Args:
       pretask: a data set's name, one of the store, or a TOML file.
@@ -174,10 +177,12 @@ def finetune(
 ) -> Run:
     """Fine-tune a pre-trained network on n labelled scans of the target task, and score it.
 
-    >>> place = {"store": here / "store", "workdir": here / "runs", "progress": False}
-    >>> run = finetune(pretrained=here / "runs/pretrain/hdt_c-seed0", task="hdt_c", n=2, steps=2, name="mine", **place)
-    >>> sorted(run.summary["test_sets"]), run.scores[0]["structure"], 0 <= run.scores[0]["dice"] <= 1
-    (['hdt_c'], 'caudate', True)
+    Examples:
+      >>> place = {"store": here / "store", "workdir": here / "runs", "progress": False}
+      >>> start = here / "runs/pretrain/hdt_c-seed0"
+      >>> run = finetune(pretrained=start, task="hdt_c", n=2, steps=2, name="mine", **place)
+      >>> sorted(run.summary["test_sets"]), run.scores[0]["structure"], 0 <= run.scores[0]["dice"] <= 1
+      (['hdt_c'], 'caudate', True)
 
     Args:
       pretask: what to start from, which is pre-trained where it is missing; "none" trains end to end.
@@ -203,7 +208,7 @@ def finetune(
         place, execution = _place(keywords, workdir, store), _execution(keywords)
         keywords.check()
         if what.pretrained:
-            what = dataclasses.replace(what, pretrained=str(places.run_folder(what.pretrained)))
+            what = dataclasses.replace(what, pretrained=str(find_run(what.pretrained)))
         return Run(finetune_task(place, what, training, start, missing, execution))
 
 
@@ -212,10 +217,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a trained run on a prepared data set; or calibrate on it what of its predictions is to be distrusted.
 
-    >>> run = Run(here / "runs/finetune/mine")
-    >>> scores = evaluate(run, "hdt_c", here / "store", split="train", distances=True)
-    >>> scores["hdt_c_train"]["n"], "hd95_mm_mean" in scores["hdt_c_train"]
-    (3, True)
+    Examples:
+      >>> run = Run(here / "runs/finetune/mine")
+      >>> scores = evaluate(run, "hdt_c", here / "store", split="train", distances=True)
+      >>> scores["hdt_c_train"]["n"], "hd95_mm_mean" in scores["hdt_c_train"]
+      (3, True)
 
     Args:
       run: the run; for trust also several, as one ensemble.
@@ -243,14 +249,15 @@ def evaluate(
 def load(run: AnyPath | Sequence[AnyPath], **settings: Any) -> Model:
     """A model that segments: of a run, of an exported folder, or one that comes with the package, by its name.
 
-    >>> model = load("brain")
-    >>> len(model.structures), model.structures["caudate_left"]
-    (16, 1)
-    >>> import numpy as np
-    >>> noise = np.random.default_rng(0).normal(size=(50, 60, 50))
-    >>> found = load(here / "runs/finetune/mine")(noise, affine=np.diag([4, 4, 4, 1]))
-    >>> found.label.shape, found.probability.shape, list(found.volumes_ml)
-    ((50, 60, 50), (50, 60, 50, 1), ['caudate'])
+    Examples:
+      >>> model = load("brain")
+      >>> len(model.structures), model.structures["caudate_left"]
+      (16, 1)
+      >>> import numpy as np
+      >>> noise = np.random.default_rng(0).normal(size=(50, 60, 50))
+      >>> found = load(here / "runs/finetune/mine")(noise, affine=np.diag([4, 4, 4, 1]))
+      >>> found.label.shape, found.probability.shape, list(found.volumes_ml)
+      ((50, 60, 50), (50, 60, 50, 1), ['caudate'])
 
     Args:
       run: which; of several the mean probability counts.
@@ -304,13 +311,14 @@ def predict(
 ) -> Prediction | tuple[Outcome, ...]:
     """Segment raw scans with a trained run or an exported model, in each scan's own space.
 
-    >>> scan = here / "heads/images/hdt-000.nii.gz"
-    >>> found = predict(here / "runs/finetune/mine", scan)
-    >>> found.label.shape, list(found.volumes_ml)
-    ((43, 55, 39), ['caudate'])
-    >>> (one,) = predict(here / "runs/finetune/mine", scan, here / "seg.nii.gz", probabilities=True)
-    >>> one.output.name, one.volumes_ml == found.volumes_ml
-    ('seg.nii.gz', True)
+    Examples:
+      >>> scan = here / "heads/images/hdt-000.nii.gz"
+      >>> found = predict(here / "runs/finetune/mine", scan)
+      >>> found.label.shape, list(found.volumes_ml)
+      ((43, 55, 39), ['caudate'])
+      >>> (one,) = predict(here / "runs/finetune/mine", scan, here / "seg.nii.gz", probabilities=True)
+      >>> one.output.name, one.volumes_ml == found.volumes_ml
+      ('seg.nii.gz', True)
 
     Args:
       run: a run, an exported folder, or several; or what `load` gave.
@@ -349,9 +357,10 @@ def export(
 ) -> Path:
     """Make a folder to hand on of a trained run: checkpoint, StableHLO program and card.
 
-    >>> folder = export(here / "runs/finetune/mine", here / "model", licence="CC BY 4.0", program=False)
-    >>> sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-    ['CARD.md', 'card.json', 'checkpoint']
+    Examples:
+      >>> folder = export(here / "runs/finetune/mine", here / "model", licence="CC BY 4.0", program=False)
+      >>> sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+      ['CARD.md', 'card.json', 'checkpoint']
 
     Args:
       run: the run.
@@ -378,10 +387,11 @@ def sweep(
 ) -> Swept | None:
     """Run a study: every method by every number of labelled scans by every seed, each cell once, resumable.
 
-    >>> small = {"n": [2], "seeds": 1, "steps": 2, "unseen": [], "methods": ["HDT-C-E2E"], "together": 1}
-    >>> swept = sweep("brain", store=here / "store", workdir=here / "runs", progress=False, **small)
-    >>> len(swept.done), swept.failed, (swept.folder / "results.csv").exists()
-    (1, {}, True)
+    Examples:
+      >>> small = {"n": [2], "seeds": 1, "steps": 2, "unseen": [], "methods": ["HDT-C-E2E"], "together": 1}
+      >>> swept = sweep("brain", store=here / "store", workdir=here / "runs", progress=False, **small)
+      >>> len(swept.done), swept.failed, (swept.folder / "results.csv").exists()
+      (1, {}, True)
 
     Args:
       study: brain, liver, factors, remedies, or a TOML file.
@@ -422,8 +432,9 @@ def report(
 ) -> list[Path]:
     """Write the reports of sweeps: one HTML page a study, with figures and tables.
 
-    >>> [page.name for page in report(here / "runs", study="brain", viewers=0)]
-    ['report.html']
+    Examples:
+      >>> [page.name for page in report(here / "runs", study="brain", viewers=0)]
+      ['report.html']
 
     Args:
       workdir: that the studies were swept in.

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tlseg_jax.actions import places
 from tlseg_jax.checkpoints.exported import CARD, CHECKPOINT, changed_file, load_exported, read_card
-from tlseg_jax.checkpoints.shipped import FOLDER, shipped_model, shipped_names
+from tlseg_jax.checkpoints.shipped import FOLDER, find_run, shipped_model, shipped_names
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.runtime.errors import InputError
 
@@ -24,9 +23,9 @@ def test_every_model_is_whole_and_all_fit_into_8_mb() -> None:
 
 def test_a_name_is_the_model_unless_a_folder_here_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert places.run_folder("brain") == FOLDER / "brain"
+    assert find_run("brain") == FOLDER / "brain"
     (tmp_path / "brain").mkdir()
-    assert places.run_folder("brain").resolve() == tmp_path / "brain"
+    assert find_run("brain").resolve() == tmp_path / "brain"
 
 
 def test_what_does_not_come_with_the_package_is_refused() -> None:

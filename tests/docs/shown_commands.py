@@ -1,4 +1,4 @@
-"""The commands that the README and docs/ show, run as shown: in a folder that has what they name."""
+"""The commands and the Python that the README and docs/ show, run as shown: in a folder that has what they name."""
 
 import os
 import re
@@ -22,10 +22,26 @@ CANNOT_RUN = {
 """Part of a command -> why no test machine can run it."""
 
 
+TINY = {"steps": 2, "pretrain_steps": 2}
+
+SHORT_API = f"""
+import functools, tlseg_jax.api
+for name, given in {{"prepare": {{"workers": 1}}, "finetune": {TINY}}}.items():
+    setattr(tlseg_jax.api, name, functools.partial(getattr(tlseg_jax.api, name), **given))
+"""
+"""Makes the functions' lengths as tiny as `shortened` those of the commands."""
+
+
 def commands_of(page: Path) -> list[str]:
     """Command lines in the order of the page; a name without flags is no line to type."""
     lines = [part.strip() for line in shown_code(page) for part in line.split(" && ")]
     return list(dict.fromkeys(line for line in lines if COMMAND.match(line)))
+
+
+def python_of(page: Path) -> list[str]:
+    """Blocks of Python that stand by themselves."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [block for block in blocks if re.search("^import ", block, re.MULTILINE)]
 
 
 def shortened(line: str) -> list[str]:
@@ -37,10 +53,11 @@ def shortened(line: str) -> list[str]:
     if words[0] == "tlseg":
         words[:2] = [sys.executable, "-m", f"experiments.{name}"]
     name = re.sub(r".*experiments\.(\w+).*", r"\1", line)  # what `launch` launches
-    cohort = [] if "--store" in line else ["--cohort_train=4", "--cohort_test=1"]
+    cohort = [] if "--store" in line else ["--cohort_train=2", "--cohort_test=1"]
     if name == "prepare" and "--join" not in line and "--from_labels" not in line:
         slices = re.search("--dataset=(lits|mri_artery)", line)
         words += ["--pixels=32,32", "--resize=fit", "--test_volumes=1"] if slices else ["--spacing=2"]
+        words += ["--workers=1"]  # on so few scans the start of a process takes longer than its share
     elif name == "pretrain":
         words += ["--steps=2", *cohort]
     elif name == "finetune":
@@ -55,16 +72,21 @@ class Desk:
     """A folder in which commands are typed: SCANS, LABELMAPS and so on lie in it, made when they are first named."""
 
     def __init__(self, folder: Path, page: Path, scans: int, shared: Path | None = None) -> None:
-        """Of `shared` the prepared data sets hdt_c, hdt_v, hdt_wb and oas_c stand in DIR, where the page makes none."""
+        """Of `shared` the prepared data sets hdt_c, hdt_v, hdt_wb and oas_c stand in DIR, where the page makes none.
+
+        Its registrations and the built-in cohorts that it has are there, too.
+        """
         self.folder, self.page, self.scans, self.shared = folder, page, scans, shared
         folder.mkdir(parents=True, exist_ok=True)
         self.compiled = folder.parent / "compiled"
-        if shared is not None:  # finding a registration again takes longest
-            shutil.copytree(shared / "DIR" / ".registrations", folder / "DIR" / ".registrations")
+        if shared is not None:  # finding a registration again and drawing a cohort take longest
+            for kept in ("DIR/.registrations", "runs/cohort", "runs/store"):
+                shutil.copytree(shared / kept, folder / kept)
 
     def run(self, line: str) -> subprocess.CompletedProcess[str]:
-        """Run a command, shortened."""
+        """Run a command, shortened; or a block of Python, as in a notebook."""
         self.bring(line)
+        words = shortened(line) if COMMAND.match(line) else [sys.executable, "-c", SHORT_API + line]
         devices = 8 if "--mesh" in line else 2 if "--batch_size=8" in line else 1
         env = os.environ | {
             "PYTHONPATH": str(ROOT),
@@ -72,7 +94,7 @@ class Desk:
             "JAX_COMPILATION_CACHE_DIR": str(self.compiled),
         }
         return subprocess.run(
-            shortened(line), cwd=self.folder, env=env, capture_output=True, text=True, check=False, timeout=1200
+            words, cwd=self.folder, env=env, capture_output=True, text=True, check=False, timeout=1200
         )
 
     def bring(self, line: str) -> None:
@@ -99,7 +121,7 @@ class Desk:
             (self.folder / f"RUN{seed}").symlink_to(self.folder / f"runs/finetune/seed{seed}")
         for name in re.findall(r"[=,][\w-]+:([\w.]+)", line if "--compare" in line else ""):
             stand_ins.write_scores(self.folder / name, self.folder / "W/sweep/brain/results.csv")
-        for value in re.findall(r"=([^\s,]+)", line):
+        for value in re.findall(r'(?:=|"|=")([^\s,"=]+)', line):
             place = self.folder / value
             if place.exists():
                 continue

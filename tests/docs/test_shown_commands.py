@@ -1,20 +1,21 @@
 """Every command that the README and docs/ show runs, with tiny lengths, on stand-ins for the reader's data."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.docs.shown_commands import CANNOT_RUN, PAGES, Desk, commands_of
-from tests.test_docs import README
-
-FIRST = 3
-"""Commands of the README that the quick tests run: what a newcomer types first."""
+from tests.docs.shown_commands import CANNOT_RUN, COMMAND, PAGES, Desk, commands_of, python_of, shortened
+from tests.test_docs import README, ROOT
 
 SHARED = (
     "python -m experiments.prepare --dataset=hdt_c --source=SCANS --store=DIR --label_values=11,50",
     "python -m experiments.prepare --dataset=hdt_v --source=SCANS --store=DIR --label_values=4,43",
     "python -m experiments.prepare --dataset=hdt_wb --source=SCANS --store=DIR --label_values=all",
     "python -m experiments.prepare --dataset=oas_c --source=OTHERS --store=DIR --label_values=11,50",
+    "python -m experiments.sweep --study=brain --plan",
 )
 
 
@@ -26,7 +27,9 @@ def fails(desk: Desk, line: str) -> str:
 
 
 def runnable(page: Path) -> list[str]:
-    return [c for c in commands_of(page) if not any(part in c for part in CANNOT_RUN)]
+    """Commands, and the page's Python behind them."""
+    commands = [c for c in commands_of(page) if not any(part in c for part in CANNOT_RUN)]
+    return [*commands, *python_of(page)] if commands else []
 
 
 WITH_COMMANDS = [p for p in PAGES if runnable(p)]
@@ -34,17 +37,50 @@ WITH_COMMANDS = [p for p in PAGES if runnable(p)]
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that several pages train on."""
+    """A store that several pages train on, and the built-in cohorts."""
     desk = Desk(tmp_path_factory.mktemp("docs") / "shared", README, scans=5)
     assert [fault for line in SHARED if (fault := fails(desk, line))] == []
     return desk.folder
 
 
-def test_the_first_commands_of_the_readme_run(tmp_path: Path) -> None:
-    desk = Desk(tmp_path / "desk", README, scans=3)
-    lines = runnable(README)[:FIRST]
-    assert [line.split()[2] for line in lines] == [f"experiments.{c}" for c in ("predict", "prepare", "finetune")]
-    assert [fault for line in lines if (fault := fails(desk, line))] == []
+READ_FLAGS = """
+import importlib, json, os, sys
+import tlseg_jax.api  # once for all
+from absl import flags
+
+for name, calls in json.load(sys.stdin).items():
+    if not os.fork():  # the commands' flags have the same names
+        importlib.import_module(f"tlseg_jax.commands.{name}")
+        for words in calls:
+            flags.FLAGS.unparse_flags()
+            try:
+                rest = flags.FLAGS(words)[1:]
+            except flags.Error as e:
+                rest = [str(e)]
+            if rest and "--" not in words:
+                print(" ".join(words), rest, flush=True)
+        print(f"{len(calls)} read", flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_every_command_is_one_that_the_program_reads() -> None:
+    calls: dict[str, list[list[str]]] = {}
+    for line in dict.fromkeys(c for page in PAGES for c in commands_of(page)):
+        match = COMMAND.match(line)
+        assert match is not None
+        calls.setdefault(match[1], []).append(shortened(line)[2:])
+    done = subprocess.run(
+        [sys.executable, "-c", READ_FLAGS], input=json.dumps(calls), cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines() == [f"{len(c)} read" for c in calls.values()], done.stderr
+
+
+def test_the_first_command_of_the_readme_runs(tmp_path: Path) -> None:
+    (first, *_) = runnable(README)
+    assert "predict --model=brain" in first
+    assert fails(Desk(tmp_path / "desk", README, scans=1), first) == ""
 
 
 @pytest.mark.slow
