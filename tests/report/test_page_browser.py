@@ -93,7 +93,7 @@ def test_the_page_fits_the_screen(opened: Opened) -> None:
 
 
 def check_accessible(opened: Opened) -> None:
-    """WCAG rules and good practice as axe-core has them: contrast, names, keyboard, landmarks; frames are BrainSprite's."""
+    """WCAG rules and good practice as axe-core has them (contrast, names, keyboard, landmarks), outside of frames."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(opened.page, options={"iframes": False})
     assert found.violations_count == 0, found.generate_report()

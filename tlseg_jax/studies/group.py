@@ -165,6 +165,7 @@ def _fastest(sweep: Jobs, cells: Sequence[Cell], device: Any, execution: Executi
     kept: dict[str, Any] = read_json(path) if path.exists() else {}
     key = _program_name(sweep, cells[0], device)
     if key not in kept:
+        log.info("measuring how many cells train fastest at once, once for this study (`together=1` does without).")
         programs = Programs()
         members = [sweep.member(cell) for cell in cells[: max(CANDIDATES)]]
         with jax.default_device(device):

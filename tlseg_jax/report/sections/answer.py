@@ -32,10 +32,10 @@ def answer(results: Results, study: StudyInfo) -> Section | None:
         ]
     heading, path = "IoU by number of labelled scans", v.png("answer")
     if v.many:
-        shown, beside = sets[:1], v.lines_on(sets[0])
+        shown, beside = tuple(sets[:1]), v.lines_on(sets[0])
         draw_many(v.scores_on(sets[0]), v.main, path, others=beside, heading=heading, mark=v.mark)
     else:
-        shown = v.sets
+        shown = tuple(v.sets)
         panels = {titled(w): v.scores_on(w) for w in shown}
         by_panel = {titled(w): v.lines_on(w) for w in shown}
         draw_means(panels, v.styles, path, others=by_panel, heading=heading, mark=v.mark)
