@@ -75,7 +75,7 @@ footer{grid-column:1/-1;color:var(--soft);font-size:.88rem;margin-top:3rem;borde
 .frame{display:block;padding:.75rem .9rem 3rem}
 h1{font-size:1.4rem}
 nav{position:static;max-height:none;margin:0 0 1.5rem}
-nav ul{display:flex;flex-wrap:wrap;gap:.35rem}
+nav ul{display:flex;flex-wrap:wrap;gap:.35rem;max-height:8.5rem;overflow:auto}
 nav a{border:1px solid var(--line);border-radius:1rem;padding:.3rem .75rem}
 .views{grid-template-columns:minmax(0,1fr)}
 iframe{height:auto;aspect-ratio:2.4}
