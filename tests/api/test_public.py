@@ -2,6 +2,7 @@
 
 import gzip
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import numpy as np
 import pytest
 
 import tlseg_jax as tl
+from tlseg_jax.actions.keywords import Keywords
+from tlseg_jax.actions.prepare import Preparing
+from tlseg_jax.datasets.lookup import get_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,6 +121,12 @@ def test_a_fault_is_an_error_of_one_sentence(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(tl.InputError, match=sentence):
         call()
+
+
+def test_a_whole_number_for_a_length_is_the_setting_that_the_command_has() -> None:
+    (spacing,) = Keywords("prepare", {"spacing": 2}).given(Preparing, only=("spacing",)).values()
+    spec = get_spec("hdt_c").at_spacing(spacing)
+    assert json.dumps(spec.to_dict()) == json.dumps(get_spec("hdt_c").at_spacing(float("2")).to_dict())
 
 
 def test_an_array_without_a_place_and_a_scan_that_is_not_there_are_refused() -> None:

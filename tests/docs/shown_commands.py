@@ -68,20 +68,27 @@ def shortened(line: str) -> list[str]:
     return words
 
 
+def copy_new(source: Path, to: Path) -> None:
+    """Copy the built-in cohorts, and what is prepared of them, that a desk has and another one lacks."""
+    for made in [*source.glob("runs/cohort/*"), *source.glob("runs/store/*")]:
+        if not (to / made.relative_to(source)).exists():
+            shutil.copytree(made, to / made.relative_to(source))
+
+
 class Desk:
     """A folder in which commands are typed: SCANS, LABELMAPS and so on lie in it, made when they are first named."""
 
     def __init__(self, folder: Path, page: Path, scans: int, shared: Path | None = None) -> None:
         """Of `shared` the prepared data sets hdt_c, hdt_v, hdt_wb and oas_c stand in DIR, where the page makes none.
 
-        Its registrations and the built-in cohorts that it has are there, too.
+        Its registrations are there, too, and the built-in cohorts that a page before this one made.
         """
         self.folder, self.page, self.scans, self.shared = folder, page, scans, shared
         folder.mkdir(parents=True, exist_ok=True)
         self.compiled = folder.parent / "compiled"
         if shared is not None:  # finding a registration again and drawing a cohort take longest
-            for kept in ("DIR/.registrations", "runs/cohort", "runs/store"):
-                shutil.copytree(shared / kept, folder / kept)
+            shutil.copytree(shared / "DIR" / ".registrations", folder / "DIR" / ".registrations")
+            copy_new(shared, folder)
 
     def run(self, line: str) -> subprocess.CompletedProcess[str]:
         """Run a command, shortened; or a block of Python, as in a notebook."""
@@ -92,10 +99,15 @@ class Desk:
             "PYTHONPATH": str(ROOT),
             "XLA_FLAGS": "" if "launch" in line else f"--xla_force_host_platform_device_count={devices}",
             "JAX_COMPILATION_CACHE_DIR": str(self.compiled),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # of two steps compiling takes most
         }
-        return subprocess.run(
+        done = subprocess.run(
             words, cwd=self.folder, env=env, capture_output=True, text=True, check=False, timeout=1200
         )
+        if self.shared is not None and done.returncode == 0:
+            copy_new(self.folder, self.shared)
+        return done
 
     def bring(self, line: str) -> None:
         """What the command names and a reader has."""

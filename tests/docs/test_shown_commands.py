@@ -15,7 +15,6 @@ SHARED = (
     "python -m experiments.prepare --dataset=hdt_v --source=SCANS --store=DIR --label_values=4,43",
     "python -m experiments.prepare --dataset=hdt_wb --source=SCANS --store=DIR --label_values=all",
     "python -m experiments.prepare --dataset=oas_c --source=OTHERS --store=DIR --label_values=11,50",
-    "python -m experiments.sweep --study=brain --plan",
 )
 
 
@@ -37,7 +36,7 @@ WITH_COMMANDS = [p for p in PAGES if runnable(p)]
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that several pages train on, and the built-in cohorts."""
+    """A store that several pages train on."""
     desk = Desk(tmp_path_factory.mktemp("docs") / "shared", README, scans=5)
     assert [fault for line in SHARED if (fault := fails(desk, line))] == []
     return desk.folder

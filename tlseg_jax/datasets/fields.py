@@ -108,8 +108,7 @@ def _as(hint: Any, value: Any) -> Any:
         if not isinstance(value, list | tuple):
             raise TypeError
         each = (parts[0],) * len(value) if parts[-1] is Ellipsis else parts
-        found = tuple(_as(h, v) for h, v in zip(each, value, strict=True))
-        return tuple(map(float, found)) if each and _apart(each[0])[0] is float else found
+        return tuple(_as(h, v) for h, v in zip(each, value, strict=True))
     if get_origin(plain) is Literal:
         right = isinstance(value, str) and value in parts
     elif plain == _LABEL:
@@ -123,7 +122,7 @@ def _as(hint: Any, value: Any) -> Any:
         right = isinstance(value, plain)
     if not right:
         raise ValueError
-    return value
+    return float(value) if plain is float else value  # 2 and 2.0 are one setting, also where its text is compared
 
 
 def _may_be_none(hint: Any) -> bool:
