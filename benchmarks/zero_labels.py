@@ -119,18 +119,15 @@ def main() -> None:
         writer = csv.DictWriter(f, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    means = {}
+    cases = []
     for name in dict.fromkeys(r["test_set"] for r in rows):
-        of = [r for r in rows if r["test_set"] == name]
-        iou, dice = ([float(r[k]) for r in of] for k in ("iou", "dice"))
-        means[name] = {
-            "scans": len(of),
-            "iou": float(np.mean(iou)),
-            "lowest_iou": min(iou),
-            "dice": float(np.mean(dice)),
-        }
-        print(f"{name}: {len(of)} scans, IoU {np.mean(iou):.3f} (lowest {min(iou):.2f}), Dice {np.mean(dice):.3f}")
-    write_result("zero_labels", {"environment": started, "seconds": seconds, "means": means}, common_flags.OUT.value)
+        iou, dice = ([float(r[k]) for r in rows if r["test_set"] == name] for k in ("iou", "dice"))
+        cases.append(
+            {"test set": name, "scans": len(iou), "IoU": float(np.mean(iou)), "lowest IoU": min(iou)}
+            | {"Dice": float(np.mean(dice))}
+        )
+        print(f"{name}: {len(iou)} scans, IoU {np.mean(iou):.3f} (lowest {min(iou):.2f}), Dice {np.mean(dice):.3f}")
+    write_result("zero_labels", {"environment": started, "seconds": seconds, "cases": cases}, common_flags.OUT.value)
     print(f"written: {TABLE.value}")
 
 

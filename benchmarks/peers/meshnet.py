@@ -5,9 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import torch
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from numpy.typing import NDArray
 from torch import nn
 
@@ -58,9 +58,13 @@ class MeshNet:
           image: (x, y, z) grey values, 0 outside the head where it is skull-stripped; voxels of about 1 mm.
           affine: (4, 4) voxel -> RAS mm.
         """
-        there = ornt_transform(io_orientation(affine), axcodes2ornt(AXES))
-        back = ornt_transform(axcodes2ornt(AXES), io_orientation(affine))
-        turned = np.asarray(apply_orientation(image, there), np.float32)
+        there = nib.orientations.ornt_transform(
+            nib.orientations.io_orientation(affine), nib.orientations.axcodes2ornt(AXES)
+        )
+        back = nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt(AXES), nib.orientations.io_orientation(affine)
+        )
+        turned = np.asarray(nib.orientations.apply_orientation(image, there), np.float32)
         head = turned > 0.05 * np.percentile(turned[turned > 0], BRIGHT)
         box = tuple(slice(max(int(w.min()) - MARGIN, 0), int(w.max()) + 1 + MARGIN) for w in np.nonzero(head))
         part = np.clip(turned[box] / np.percentile(turned[box][turned[box] > 0], BRIGHT), 0, 1)
@@ -68,7 +72,7 @@ class MeshNet:
             found = self.network(torch.from_numpy(np.ascontiguousarray(part))[None, None]).argmax(1)[0]
         out = np.zeros(turned.shape, np.uint8)
         out[box] = found.numpy()
-        return np.asarray(apply_orientation(out, back), np.uint8)
+        return np.asarray(nib.orientations.apply_orientation(out, back), np.uint8)
 
 
 def _layer(layer: dict[str, Any], weights: Any, folder: Path) -> list[nn.Module]:
