@@ -33,7 +33,6 @@ from tlseg_jax.actions.prepare import SLICE_FIELDS, Preparing
 from tlseg_jax.actions.prepare import prepare as _prepare
 from tlseg_jax.actions.run import Run
 from tlseg_jax.actions.view import view as _view
-from tlseg_jax.checkpoints.shipped import find_run
 from tlseg_jax.datasets.spec import PlaneGrid
 from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_folder import Outcome
@@ -208,7 +207,7 @@ def finetune(
         place, execution = _place(keywords, workdir, store), _execution(keywords)
         keywords.check()
         if what.pretrained:
-            what = dataclasses.replace(what, pretrained=str(find_run(what.pretrained)))
+            what = dataclasses.replace(what, pretrained=str(places.find_run(what.pretrained)))
         return Run(finetune_task(place, what, training, start, missing, execution))
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tlseg_jax.actions.places import find_run
 from tlseg_jax.checkpoints.exported import CARD, CHECKPOINT, changed_file, load_exported, read_card
-from tlseg_jax.checkpoints.shipped import FOLDER, find_run, shipped_model, shipped_names
+from tlseg_jax.checkpoints.shipped import FOLDER, shipped_model, shipped_names
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.runtime.errors import InputError
 

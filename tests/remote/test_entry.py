@@ -11,14 +11,11 @@ from tlseg_jax.runtime.elsewhere import Elsewhere, using
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_it_is_imported_only_where_a_text_becomes_a_folder() -> None:
+def test_nothing_but_the_commands_start_imports_it() -> None:
     sources = [p for top in ("tlseg_jax", "experiments", "benchmarks") for p in (ROOT / top).rglob("*.py")]
     imports = re.compile(r"^\s*((from|import) tlseg_jax\.remote|from tlseg_jax import .*\bremote\b)", re.M)
     found = {str(p.relative_to(ROOT)) for p in sources if imports.search(p.read_text(encoding="utf-8"))}
-    assert {n for n in found if not n.startswith("tlseg_jax/remote/")} == {
-        "tlseg_jax/actions/places.py",
-        "tlseg_jax/checkpoints/shipped.py",
-    }
+    assert {n for n in found if not n.startswith("tlseg_jax/remote/")} == {"tlseg_jax/actions/places.py"}
 
 
 def test_the_body_alone_is_told(tmp_path: Path) -> None:

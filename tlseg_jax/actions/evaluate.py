@@ -7,7 +7,6 @@ from tlseg_jax.actions import places
 from tlseg_jax.actions.places import Named
 from tlseg_jax.checkpoints.exported import load_saved
 from tlseg_jax.checkpoints.run_folder import hold_run
-from tlseg_jax.checkpoints.shipped import find_run
 from tlseg_jax.evaluate.readers import ScoreSpace
 from tlseg_jax.evaluate.results import format_summary
 from tlseg_jax.evaluate.trust.calibration import LEVEL, Calibration
@@ -57,7 +56,7 @@ def evaluate(named: Named, scoring: Scoring, **measured: Any) -> dict[str, dict[
     Raises:
       InputError: see `assess`; or the run or the store is not there.
     """
-    run = find_run(named.run)
+    run = places.find_run(named.run)
     saved = load_shared_model(run)
     store = open_named_store(places.store(named.store), named.dataset)
     how = {"split": scoring.split, "space": scoring.space, "allow_seen": scoring.allow_seen, **measured}

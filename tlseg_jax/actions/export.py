@@ -5,7 +5,6 @@ from typing import Any
 
 from tlseg_jax.actions import places
 from tlseg_jax.checkpoints.exported import PROGRAM
-from tlseg_jax.checkpoints.shipped import find_run
 from tlseg_jax.export.model_folder import export_model
 from tlseg_jax.export.stablehlo import PLATFORMS
 from tlseg_jax.runtime.messages import log
@@ -41,7 +40,7 @@ def export(asked: Exporting) -> dict[str, Any]:
     """
     output = places.local(asked.output, "output")
     platforms = asked.platforms if asked.program else ()
-    card = export_model(find_run(asked.run), output, licence=asked.licence, platforms=platforms)
+    card = export_model(places.find_run(asked.run), output, licence=asked.licence, platforms=platforms)
     log.info(f"{output}: {card['title']}, step {card['model']['step']}, licence {card['licence']}.")
     if not card["scores"]:
         log.warning("warning: the run has no scores of this model, so its card has none: see 'tlseg evaluate'.")

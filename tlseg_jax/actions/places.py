@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
-from tlseg_jax.checkpoints.shipped import find_run
+from tlseg_jax.checkpoints.shipped import shipped_model, shipped_names
 from tlseg_jax.remote import entry
 from tlseg_jax.remote.address import parse_address
 from tlseg_jax.runtime import elsewhere
@@ -39,6 +39,23 @@ def entered() -> contextlib.AbstractContextManager[None]:
 def is_address(text: str) -> bool:
     """Whether a text is an address in a bucket. Raises InputError: it is one that is not usable."""
     return parse_address(text) is not None
+
+
+def find_run(text: str) -> Path:
+    """The run, or the model made from one, that a text names: fetched where it is in a bucket.
+
+    A name of a model that comes with the package is that model, unless there is such a folder here.
+
+    Raises:
+      InputError: see `workdir`; or there is nothing in the bucket.
+    """
+    if text in shipped_names() and not Path(text).exists():
+        return shipped_model(text)
+    above, _, name = text.rpartition("/")
+    folder = workdir(above, "") / name if name.endswith(".stablehlo") and above else workdir(text, "")
+    if "://" in text and not folder.exists():
+        raise InputError(f"There is nothing at {text}: give the address of a run that has trained.")
+    return folder
 
 
 def run_folders(text: str) -> list[Path]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from tlseg_jax.actions import places
 from tlseg_jax.report.registry import check_sections
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
@@ -14,6 +15,7 @@ from tlseg_jax.studies.ensemble import NAME as ENSEMBLE
 from tlseg_jax.studies.ensemble import keep_ensemble
 from tlseg_jax.studies.plan import plan_sweep
 from tlseg_jax.studies.settings import Precision
+from tlseg_jax.studies.study import Study
 from tlseg_jax.studies.sweep import Sweep, Swept
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.dry_run import format_duration
@@ -56,7 +58,7 @@ def sweep(
       InputError: there is no such study, it cannot be run on these data, or a setting does not go with it.
     """
     execution = check_execution(execution)
-    study = choose_study(asked, changes)
+    study = _with_models(choose_study(asked, changes))
     check_sections((*study.sections, *study.titles))  # before hours of training
     devices = _devices(asked.devices)
     whole = Sweep(place, study, precision)
@@ -73,6 +75,13 @@ def sweep(
             f"(IoU {together.iou:.3f}): tlseg predict --run={swept.folder / ENSEMBLE} --trust ..."
         )
     return swept
+
+
+def _with_models(study: Study) -> Study:
+    """The study with the folders of the models that its methods start from, in place of their names and addresses."""
+    folders = {named: str(places.find_run(named)) for named in {m.pretrained for m in study.methods} - {""}}
+    methods = (dataclasses.replace(m, pretrained=folders.get(m.pretrained, "")) for m in study.methods)
+    return dataclasses.replace(study, methods=tuple(methods))
 
 
 def _devices(count: int | None) -> list[jax.Device]:

@@ -9,7 +9,7 @@ and says which. `--pretask=none` trains end to end.
 
 import dataclasses
 
-from tlseg_jax.checkpoints.shipped import find_run
+from tlseg_jax.actions import places
 from tlseg_jax.commands import cluster_flags, compilation_flags, execution_flags, flags, place_flags, training_flags
 from tlseg_jax.studies.settings import Finetuning, Missing, Start, Training
 from tlseg_jax.studies.single import finetune_task
@@ -28,5 +28,5 @@ def main() -> None:
     compilation_flags.use_cache()
     place, what = place_flags.workplace(), WHAT.settings()
     if what.pretrained:
-        what = dataclasses.replace(what, pretrained=str(find_run(what.pretrained)))
+        what = dataclasses.replace(what, pretrained=str(places.find_run(what.pretrained)))
     finetune_task(place, what, training_flags.training(N.value("n")), START.settings(), MISSING.settings(), execution)

@@ -12,7 +12,6 @@ import dataclasses
 from tlseg_jax.actions import places
 from tlseg_jax.actions.places import Named
 from tlseg_jax.checkpoints.checkpoint import load_model
-from tlseg_jax.checkpoints.shipped import find_run
 from tlseg_jax.commands import cluster_flags, compilation_flags, flags
 from tlseg_jax.evaluate.false_positives import train_forest
 from tlseg_jax.evaluate.forest_effect import format_effect, measure_effect, predicted_volumes, save_effect
@@ -45,7 +44,7 @@ def main() -> None:
     """Parse the flags, train the forest, measure it, and print the table."""
     cluster_flags.refuse("train the forest once, where the run can be read")
     named = NAMED.settings()
-    run, name, root = find_run(named.run), named.dataset, places.store(named.store)
+    run, name, root = places.find_run(named.run), named.dataset, places.store(named.store)
     compilation_flags.use_cache()
     saved = load_model(run)
     if saved.config.dimensions != 2:

@@ -89,8 +89,8 @@ class Method:
     Attributes:
       name: as figures show it.
       pretask: data set of the pre-training; "none" trains end to end; of a pretrained model its name.
-      pretrained: folder of a model that all seeds start from, or the name of one that comes with the package; "": there
-        is none.
+      pretrained: folder of a model that all seeds start from; a file may give an address or a name in its place, which
+        the sweep's call looks up; "": there is none.
       freeze: a name of `transfer.freeze.FREEZING`; None: what the papers freeze, and "none" without a pre-task.
       remedy: a name of `REMEDIES`, or "".
       baseline: method that a remedy is compared with, or "".

@@ -14,7 +14,6 @@ import jax
 from tqdm import tqdm
 
 from tlseg_jax.checkpoints.run_folder import holds, read_json
-from tlseg_jax.checkpoints.shipped import find_run
 from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime import elsewhere
@@ -77,7 +76,6 @@ class Sweep:
         self.study = _within(study, self.data)
         self.cells = cells_of(self.study)
         self._records: dict[Path, dict[str, Any]] = {}
-        self._starts: dict[str, Path] = {}
         self.pretrainings = tuple(dict.fromkeys(p for c in self.cells if (p := pretraining_of(c))))
 
     @property
@@ -112,10 +110,8 @@ class Sweep:
         """The run, or the model made from one, that a cell starts from."""
         if not isinstance(cell, Cell):
             return None
-        if named := cell.method.pretrained:
-            if named not in self._starts:
-                self._starts[named] = find_run(named)
-            return self._starts[named]
+        if cell.method.pretrained:
+            return Path(cell.method.pretrained)
         first = pretraining_of(cell)
         return folder_of(self.folder, first) if first else None
 
