@@ -22,6 +22,9 @@ FINEST_MM = 1.0
 """A map is kept in voxels of about this size, of which whole numbers make one of the grid's: partial volumes come from
 averaging them. Label maps of heads are seldom finer."""
 
+MOST_PER_VOXEL = 2
+"""Voxels of a map to one of the grid, a side, at most: eight give partial volumes enough, and drawing costs as they do."""
+
 MOST_CLASSES = 256
 """Of a byte a voxel, the background among them."""
 
@@ -55,7 +58,7 @@ def map_factor(spec: DatasetSpec) -> Shape3:
         raise InputError(
             f"{spec.name} keeps each scan's field of view, and drawn images need one voxel size: give `spacing`."
         )
-    x, y, z = (max(1, round(s / FINEST_MM)) for s in spec.volumes.spacing)
+    x, y, z = (min(MOST_PER_VOXEL, max(1, round(s / FINEST_MM))) for s in spec.volumes.spacing)
     return (x, y, z)
 
 
