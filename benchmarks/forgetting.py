@@ -4,7 +4,7 @@
 
 Parts of the network before and after fine-tuning are put together in every way that tells them apart, and each mixture
 is scored on the test scans of the pre-task and of the target. One whose norms alone are of the pre-trained network is
-what domain-specific batch norms (Chang et al. 2019) would be: one set of norms a domain, and all else shared. With "own"
+what domain-specific batch norms (Chang et al. 2019) would be: a set of norms a domain, and all else shared. With "own"
 the norms take their means and variances from the scan itself (AdaBN, Li et al. 2017).
 """
 
