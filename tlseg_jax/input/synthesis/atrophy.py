@@ -6,12 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Integer
-from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import Shape3, Spacing3
 from tlseg_jax.input.augment import linear
+from tlseg_jax.input.randomise import blur_matrix
 from tlseg_jax.input.synthesis.classes import ClassTable
 from tlseg_jax.input.synthesis.deformation import along
 
@@ -49,7 +48,7 @@ def displacement(
     """
     hollow = _pooled((classes >= table.ventricles) & (classes < table.fluid))
     for axis, size in enumerate(hollow.shape):
-        hollow = along(_blur(size, WIDTH_MM / (POOL * spacing[axis])), hollow, axis)
+        hollow = along(blur_matrix(jnp.float32(WIDTH_MM / (POOL * spacing[axis])), size), hollow, axis)
     # A flat wall's blurred mask rises by 1 / (width sqrt(2 pi)).
     scale = walls * WIDTH_MM * math.sqrt(2 * math.pi)
     return jnp.stack([scale * _slope(hollow, a) / (POOL * spacing[a]) / spacing[a] for a in range(3)])
@@ -102,17 +101,6 @@ def _pooled(mask: jax.Array) -> jax.Array:
     """Means of the middle 2 x 2 x 2 voxels of each block: the blur that follows needs no more."""
     parts = (mask[x::POOL, y::POOL, z::POOL] for x, y, z in itertools.product((1, 2), repeat=3))
     return sum(p.astype(jnp.float32) for p in parts) / 8  # type: ignore[return-value]
-
-
-def _blur(size: int, sigma: float) -> NDArray[np.float32]:
-    """(size, size): a Gaussian along an axis; beyond the ends the last voxel goes on."""
-    reach = math.ceil(4 * sigma)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    weights /= weights.sum()
-    out = np.zeros((size, size), np.float32)
-    for i in range(size):
-        np.add.at(out[i], np.clip(np.arange(i - reach, i + reach + 1), 0, size - 1), weights)
-    return out
 
 
 def _slope(volume: jax.Array, axis: int) -> jax.Array:
