@@ -13,7 +13,7 @@ from pathlib import Path
 from tlseg_jax.report.page.page import write_page
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.registry import make_sections
-from tlseg_jax.report.sections.cases import make_viewers
+from tlseg_jax.report.sections.cases import scans
 from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.words.study_words import counted
@@ -62,19 +62,16 @@ def write_report(
     with lock_folder(report_folder, "output"), publishing(report_folder, PAGE) as folder:
         study = dataclasses.replace(study, figures=folder / "figures")
         study.figures.mkdir(exist_ok=True)
-        sections = [*_unfinished(study), *make_sections(results, study)]
+        shown, notes = scans(results, study, viewers)
+        sections = [*_unfinished(study), *make_sections(results, study, shown)]
         if results.others:
             sections.append(_others(results))
-        shown, notes = make_viewers(results, study, viewers)
-        if notes:
-            sections.append(Section("Scans that cannot be shown", notes))
         write_page(
             folder / PAGE,
             f"Study {study.name}",
             sections,
             synthetic=_synthetic(results, study),
             facts=_facts(results, study),
-            viewers=shown,
         )
     for note in notes:
         log.info(note)
