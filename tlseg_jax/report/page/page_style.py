@@ -70,7 +70,7 @@ font-weight:600}
 margin-top:.75rem;font-size:.92rem}
 .controls>input{width:100%;min-height:1.75rem;margin:0;accent-color:var(--link)}
 .controls output{font-variant-numeric:tabular-nums}
-.switches{display:flex;flex-wrap:wrap;gap:.2rem 1rem}
+.switches{grid-column:2/-1;display:flex;flex-wrap:wrap;gap:.2rem 1rem}
 .switches input{margin:0 .35rem 0 0;min-height:1.25rem;min-width:1.25rem;vertical-align:-.3rem;
 accent-color:var(--link)}
 .key{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;padding:0;margin:.6rem 0 0;font-size:.9rem}
@@ -80,12 +80,13 @@ footer{grid-column:1/-1;color:var(--soft);font-size:.88rem;margin-top:3rem;borde
 @media (max-width:60rem){
 .frame{display:block;padding:.75rem .9rem 3rem}
 h1{font-size:1.4rem}
-nav{position:static;max-height:none;margin:0 0 1.5rem}
-nav ul{display:flex;flex-wrap:wrap;gap:.35rem;max-height:8.5rem;overflow:auto}
+nav{position:static;max-height:none;margin:0 0 1rem}
+nav ul{display:flex;gap:.35rem;overflow-x:auto;padding-bottom:.3rem}
+nav li{flex:none}
 nav a{border:1px solid var(--line);border-radius:1rem;padding:.3rem .75rem}
 .views[data-live]{height:auto;aspect-ratio:1;max-height:75vh}
 .controls{grid-template-columns:auto minmax(0,1fr)}
-.controls output,.switches{grid-column:2}
+.controls output{grid-column:2}
 }
 @media (max-width:40rem){
 .pan{overflow-x:auto}
@@ -93,8 +94,9 @@ nav a{border:1px solid var(--line);border-radius:1rem;padding:.3rem .75rem}
 }
 @media print{
 :root{--page:#fff;--ink:#000;--soft:#333;--line:#999;--card:#fff;--link:#000;--warn:#fff;--warn-ink:#000}
-nav,.controls,.structures,.fault,.views canvas,.table>p a{display:none}
-.views[data-live]{height:auto}.views[data-live] img{display:block}
+nav,.controls,.structures,.fault,.table>p a{display:none}
+.views canvas{display:none!important}
+.views[data-live]{height:auto;max-height:none;aspect-ratio:auto}.views[data-live] img{display:block}
 .frame{display:block;max-width:none;padding:0}
 .scroll{overflow:visible;max-height:none;border:0}
 thead th{position:static}

@@ -67,7 +67,7 @@ def cases(results: Results, study: StudyInfo) -> Section:
 def scans(results: Results, study: StudyInfo, count: int) -> tuple[Section, tuple[str, ...]]:
     """Viewers of at most `count` scans, and a sentence for each that cannot be shown (alike ones once)."""
     viewers, notes = [], []
-    for case in choose_cases(results, count):
+    for case in choose_cases(View(results, study).of_main, count):
         try:
             viewers.append(make_viewer(_viewer_case(case, results, study)))
         except InputError as e:
