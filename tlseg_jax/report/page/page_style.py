@@ -56,7 +56,8 @@ th[aria-sort=descending] button::after{content:"\\2193";opacity:1}
 .viewer{margin:1.25rem 0;border:1px solid var(--line);border-radius:.4rem;background:var(--card);padding:1rem}
 .viewer h3{margin:0 0 .25rem}
 .viewer>p{margin:.25rem 0 .75rem;font-size:.92rem}
-.views{background:#000;padding:.5rem;border-radius:.3rem}
+.views{background:#000;padding:.5rem;border-radius:.3rem;position:relative}
+.views:not([data-live]) canvas{position:absolute;inset:0;opacity:0;pointer-events:none}
 .views img{display:block;max-width:100%;height:auto;margin:0 auto}
 .views[data-live]{height:22rem;padding:0}
 .views[data-live] img,.views canvas[hidden]{display:none}

@@ -29,7 +29,7 @@ MEANING = ("true positive", "false negative (missed)", "false positive")
 SWITCHES: Sequence[tuple[str, tuple[int, ...]]] = (("truth", (1, 2)), ("prediction", (1, 3)))
 """What a reader switches on and off, and the overlay's values that it has."""
 
-MAX_BYTES = 1_200_000
+MAX_BYTES = 1_400_000
 """Of one scan in the page, as text: six of them, NiiVue and the figures stay below 15 MB."""
 
 CLOSE_MM = 30.0
@@ -297,7 +297,7 @@ def _greys(image: NDArray[np.floating]) -> NDArray[np.uint8]:
 
 def _file(volume: NDArray[np.uint8], affine: Affine) -> str:
     plain = nib.Nifti1Image(volume, affine)
-    return base64.b64encode(gzip.compress(plain.to_bytes(), 9, mtime=0)).decode("ascii")
+    return base64.b64encode(gzip.compress(plain.to_bytes(), 6, mtime=0)).decode("ascii")
 
 
 def _start(classes: NDArray[np.uint8]) -> tuple[int, int, int]:

@@ -96,8 +96,7 @@ const startViewer = async box => {
     multiplanarShowRender: 0, dragAndDropEnabled: false, viewModeHotKey: "", clipPlaneHotKey: "", logLevel: "error",
     isOrientCube: false, show3Dcrosshair: false,
   });
-  canvas.hidden = false;
-  views.dataset.live = "";
+  canvas.hidden = false;  // behind the picture, which stays until all is there
   await viewer.attachToCanvas(canvas, false);
   viewer.setInterpolation(true);  // voxels as they are
   viewer.setSliceType(held.stack ? 0 : 3);
@@ -160,6 +159,8 @@ const startViewer = async box => {
   opacity.addEventListener("input", () => viewer.setOpacity(1, opacity.value / 100));
   structures.forEach((b, i) => b.addEventListener("click", () => choose(i)));
   await choose(0);
+  views.dataset.live = "";
+  viewer.resizeListener();
   for (const control of [...sliders, ...switches, ...structures, opacity]) control.disabled = false;
   box.viewer = viewer;
   box.dataset.ready = "1";

@@ -20,7 +20,7 @@ from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.studies.results_table import ResultRow, Results, by_person
 
 MOST = 8
-"""Different values of a column up to which each is a group; of numbers, beyond that, two halves are."""
+"""Different values of a column up to which each is a group, if persons are twice as many; of more numbers two halves."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _difference_interval(own: Sequence[float], rest: Sequence[float]) -> tuple[f
 
 def _groups(values: Mapping[str, str]) -> Mapping[str, str]:
     """Person -> group: the value, or a half of many numbers; nothing where there are too many values."""
-    if len(set(values.values())) <= MOST:
+    if len(set(values.values())) <= min(MOST, len(values) // 2):  # else it is nearly a name
         return values
     try:
         return _halves({p: float(v) for p, v in values.items()})
