@@ -20,7 +20,7 @@ from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.studies.results_table import ResultRow, Results, by_person
 
 MOST = 8
-"""Different values of a column up to which each is a group, if persons are twice as many; of more numbers two halves."""
+"""Different values of a column up to which each is a group, if persons are twice as many; else numbers are halved."""
 
 
 @dataclasses.dataclass(frozen=True)
