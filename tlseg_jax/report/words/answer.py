@@ -113,9 +113,8 @@ def _open(t: MethodTest) -> str:
     if t.test.n < persons_needed(t.family):
         return none_words(t)
     least = least_difference(t)
-    if least is None:
-        return why_open(t.test, t.unit, t.p, t.least_p, t.family)
-    return f"a difference below {least:.3f} would likely have gone unseen"
+    missed = "" if least is None else f"; a difference below {least:.3f} would likely have gone unseen"
+    return why_open(t.test, t.unit, t.p, t.least_p, t.family) + missed
 
 
 def _score(s: Score) -> str:
