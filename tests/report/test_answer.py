@@ -96,7 +96,7 @@ def test_the_page_opens_with_it_and_others_stand_in_its_figure(tmp_path: Path) -
     page = write_report(sweep, tmp_path / "report", 0, {"nnU-Net": others})
     parsed = Parsed(page.read_text(encoding="utf-8"))
     first = parsed.text.index("How many scans to label, and what to start from")
-    assert first < parsed.text.index("What to start from.") < parsed.text.index("Worst cases and failures", first + 200)
+    assert first < parsed.text.index("What to start from.") < parsed.text.index("worst cases and failures", first + 200)
     assert "on hdt_c: nnU-Net 0.333" in parsed.text
 
 
@@ -107,4 +107,4 @@ def test_the_tab_of_all_structures_opens_with_it_and_then_has_them_side_by_side(
     assert isinstance(tabs, Tabs)
     opening = [[s.title for s in t.sections[:2]] for t in tabs.tabs]
     title = "How many scans to label, and what to start from"
-    assert opening == [[title, "Structures side by side"], *[[title, "Worst cases and failures"]] * 2]
+    assert opening == [[title, "Structures side by side"], *[[title, "What to distrust: worst cases and failures"]] * 2]

@@ -10,7 +10,7 @@ from tests.evaluate.slices import SHAPE, SPACING, draw, write_slice_store
 from tests.report.sweep_results import LIVER, make_rows, study_dict, write_rows
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.report.figures.case_scans import load_scan
-from tlseg_jax.report.sections.cases import cases, make_viewers
+from tlseg_jax.report.sections.cases import cases, scans
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
@@ -50,8 +50,9 @@ def test_samples_apart_are_a_stack(tmp_path: Path) -> None:
     results, study = liver(tmp_path, [1, 2, 5, 8])
     scan = load_scan(study, SET, "vol-2")
     assert scan.stack and scan.numbers == (1, 2, 5, 8) and scan.image.shape == (*SHAPE[1:], 4)
-    (viewer,), notes = make_viewers(results, study, 3)
-    assert notes == () and viewer.places[2] == "slice 5 (3 of 4)" and "no neighbours" in viewer.caption
+    section, notes = scans(results, study, 3)
+    (viewer,) = section.viewers
+    assert notes == () and viewer.places[2][2] == "slice 5 (3 of 4)" and "no neighbours" in viewer.note
 
 
 def test_a_run_of_slices_keeps_its_height(tmp_path: Path) -> None:
@@ -65,7 +66,8 @@ def test_the_grid_and_the_viewer_show_slices(tmp_path: Path) -> None:
     results, study = liver(tmp_path)
     section = cases(results, dataclasses.replace(study, figures=tmp_path / "figures"))
     assert section.figures[0].png.is_file() and section.paragraphs == ()
-    (viewer,), notes = make_viewers(results, study, 3)
+    found, notes = scans(results, study, 3)
+    (viewer,) = found.viewers
     assert notes == () and viewer.title.startswith("Only subject of the target tiny2d_tumour: vol-2")
 
 

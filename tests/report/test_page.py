@@ -44,9 +44,7 @@ class Parsed(HTMLParser):
 
 
 def write(folder: Path, *sections: Section, synthetic: bool = False) -> Parsed:
-    page = write_page(
-        folder / "report.html", "Study <x>", sections, synthetic=synthetic, facts={"n & m": "2, 4"}, viewers=()
-    )
+    page = write_page(folder / "report.html", "Study <x>", sections, synthetic=synthetic, facts={"n & m": "2, 4"})
     return Parsed(page.read_text(encoding="utf-8"))
 
 
@@ -73,7 +71,7 @@ def test_the_contents_lead_to_every_section(tmp_path: Path) -> None:
     titles = ("Fig. 5", "Fig 5", "Größe", "!!", "Fig. 5")
     page = write(tmp_path, *(Section(t, ("x",)) for t in titles), Section("empty"))
     targets = [a["id"] for a in page.all("section")]
-    assert len(set(targets)) == 5
+    assert len(set(targets)) == 6 and targets[-1] == "the-study-at-a-glance"  # the facts come last
     assert [a["href"] for a in page.all("a")] == [f"#{t}" for t in targets]
 
 

@@ -1,16 +1,19 @@
-"""The page in a real browser: no error, no request, it sorts, scrolls and fits a phone."""
+"""The page in a real browser: no error, no request, it sorts, its planes move, it fits a phone and paper."""
 
+import io
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.report.test_viewer import head
 from tlseg_jax.report.page.page import write_page
 from tlseg_jax.report.page.sections import ReportTable, Section, Tab, Tabs
-from tlseg_jax.report.page.viewer import make_viewer
+from tlseg_jax.report.page.viewer import COLOURS, make_viewer
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -42,10 +45,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = tuple((f"sub-{i}", i, p, f"{i}.5 (1 to 2)", "long words " * 12) for i, p in enumerate(PLACES, 9))
     table = ReportTable("scores", "Some scores.", ("scan", "n", "difference", "mean", "a wide column"), rows)
     sections = [Section(f"Section {i}", ("words " * 90,), tables=(table,) if i == 0 else ()) for i in range(6)]
+    sections.append(Section("Scans", viewers=tuple(make_viewer(head(layers=n)) for n in (2, 1))))
     path = tmp_path_factory.mktemp("page") / "report.html"
-    return write_page(
-        path, "A study", sections, synthetic=True, facts={"n": "2, 4"}, viewers=[make_viewer(head()) for _ in "ab"]
-    )
+    return write_page(path, "A study", sections, synthetic=True, facts={"n": "2, 4"})
 
 
 class Opened:
@@ -68,11 +70,20 @@ class Opened:
     def viewer(self) -> Any:
         box = self.page.locator(".viewer").first
         box.scroll_into_view_if_needed()
-        self.page.wait_for_selector(".viewer[data-ready]")
+        self.page.wait_for_selector(".viewer[data-ready]", timeout=120_000)
         return box
 
-    def pixels(self, box: Any) -> str:
-        return str(box.locator("canvas").evaluate("c => c.toDataURL()"))
+    def pixels(self, box: Any) -> bytes:
+        return box.locator("canvas").screenshot()  # type: ignore[no-any-return]
+
+    def coloured(self, box: Any) -> dict[str, int]:
+        """Pixels of each kind of overlay in the three planes, at full opacity."""
+        rgb = np.array(Image.open(io.BytesIO(self.pixels(box))).convert("RGB")).astype(int)
+        colours = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS]
+        return {
+            kind: int((np.abs(rgb - c).max(-1) < 12).sum())
+            for kind, c in zip(("found", "missed", "wrong"), colours, strict=True)
+        }
 
 
 @pytest.fixture(params=[1280, 390])
@@ -103,47 +114,93 @@ def test_axe_finds_no_fault(opened: Opened) -> None:
     check_accessible(opened)
 
 
-def test_slices_change_by_slider_wheel_keys_and_click(opened: Opened) -> None:
+def test_planes_move_by_sliders_keys_and_click(opened: Opened) -> None:
     box = opened.viewer()
-    place = box.locator("output")
-    seen = [(place.text_content(), opened.pixels(box))]
-
-    def moved(expected: str) -> None:
-        opened.page.wait_for_function("([e, t]) => e.textContent.startsWith(t)", arg=[place.element_handle(), expected])
-        seen.append((place.text_content(), opened.pixels(box)))
-        assert seen[-1][1] != seen[-2][1]
-
-    first = float((seen[0][0] or "").split()[2])
-    box.locator(".slice").focus()
-    opened.page.keyboard.press("ArrowUp")
-    moved(f"z = {first + 2:.0f} mm")
-    box.locator("canvas").hover()
-    opened.page.mouse.wheel(0, -100)
-    moved(f"z = {first + 4:.0f} mm")
-    box.locator("canvas").focus()
-    opened.page.keyboard.press("ArrowDown")
-    moved(f"z = {first + 2:.0f} mm")
-    box.locator(".slice").fill("0")
-    moved("z = ")
-    assert "(1 of " in (seen[-1][0] or "")
-    inside = opened.page.frame_locator("iframe").first.locator("canvas")
-    size = inside.bounding_box()
-    assert size is not None
-    inside.click(position={"x": size["width"] / 6, "y": size["height"] / 2})  # into the sagittal view: moves z
-    moved("z = ")
-    assert "(1 of " not in (seen[-1][0] or "")
-
-
-def test_the_overlay_fades(opened: Opened) -> None:
-    box = opened.viewer()
+    places = box.locator("output")
     before = opened.pixels(box)
-    box.locator(".overlay").fill("0")
+
+    def told() -> list[str]:
+        return [" ".join(t.split()[:3]) for t in places.all_text_contents()]  # axial, coronal, sagittal
+
+    def mm() -> list[int]:
+        return [int(t.split()[2]) for t in told()]
+
+    z, y, x = mm()
+    box.locator(".plane").first.focus()
+    opened.page.keyboard.press("ArrowUp")
+    assert mm() == [z + 2, y, x]
+    assert box.locator(".plane").first.get_attribute("aria-valuetext").startswith(f"z = {z + 2} mm")
+    box.locator("canvas").focus()
+    for key, expected in (
+        ("ArrowUp", [z + 4, y, x]),
+        ("ArrowDown", [z + 2, y, x]),
+        ("PageUp", [z + 2, y + 2, x]),
+        ("ArrowLeft", [z + 2, y + 2, x + 2]),  # to the subject's right, which is on the left
+        ("ArrowRight", [z + 2, y + 2, x]),
+    ):
+        opened.page.keyboard.press(key)
+        assert mm() == expected
     assert opened.pixels(box) != before
-    red = "c => {const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;"
-    red += "for (let i = 0; i < d.length; i += 4) n += Math.abs(d[i] - d[i + 1]) > 20; return n;}"
-    assert box.locator("canvas").evaluate(red) == 0
-    box.locator(".overlay").fill("100")
-    assert box.locator("canvas").evaluate(red) == 6 * 6 + 6 * 2 + 6 * 2  # found, missed and wrong
+    box.locator(".plane").first.fill("0")
+    assert "(1 of " in places.first.text_content()
+    size = box.locator("canvas").bounding_box()
+    assert size is not None
+    box.locator("canvas").click(position={"x": size["width"] * 0.75, "y": size["height"] * 0.3})
+    opened.page.wait_for_function("o => !o.textContent.includes('(1 of ')", arg=places.first.element_handle())
+
+
+def test_truth_and_prediction_are_switched_apart(opened: Opened) -> None:
+    box = opened.viewer()
+    box.locator(".opacity").fill("100")
+    both = opened.coloured(box)
+    assert min(both.values()) > 30 and both["found"] > max(both["missed"], both["wrong"])
+    truth, prediction = (box.get_by_label(name, exact=True) for name in ("truth", "prediction"))
+    prediction.uncheck()
+    assert opened.coloured(box) == both | {"wrong": 0}
+    prediction.check()
+    truth.uncheck()
+    assert opened.coloured(box) == both | {"missed": 0}
+    prediction.uncheck()
+    assert set(opened.coloured(box).values()) == {0}
+    truth.check()
+    box.locator(".opacity").fill("0")
+    assert set(opened.coloured(box).values()) == {0}
+
+
+def test_each_structure_is_shown_where_it_is(opened: Opened) -> None:
+    box = opened.viewer()
+    left, right = box.locator(".structure").all()
+    place = box.locator("output").first
+    z = int((place.text_content() or "").split()[2])
+    right.press("Enter")
+    opened.page.wait_for_function(
+        "([e, t]) => e.textContent.startsWith(t)", arg=[place.element_handle(), f"z = {z - 4} "]
+    )
+    assert (left.get_attribute("aria-pressed"), right.get_attribute("aria-pressed")) == ("false", "true")
+    assert "HDT-V-FT, right." in box.locator(".said").text_content()
+    box.locator(".opacity").fill("100")
+    assert min(opened.coloured(box).values()) > 30
+    check_accessible(opened)
+    assert opened.page.locator(".viewer").nth(1).locator(".structure").count() == 0  # one has no choice
+
+
+def test_paper_and_browsers_without_webgl_have_the_picture(browser: Any, report: Path) -> None:
+    found = Opened(browser, report, 1280)
+    box = found.viewer()
+    assert box.locator("canvas").is_visible() and not box.locator("img").is_visible()
+    found.page.emulate_media(media="print")
+    for each in found.page.locator(".viewer").all():  # those that were never looked at too
+        assert each.locator("img").is_visible() and not each.locator("canvas").is_visible()
+    assert found.faults == []
+    found.context.close()
+    context = browser.new_context()
+    context.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    page = context.new_page()
+    page.goto(report.as_uri())
+    page.locator(".viewer").first.scroll_into_view_if_needed()
+    page.locator(".fault").first.wait_for(state="visible")
+    assert page.locator(".viewer img").first.is_visible() and page.locator(".plane").first.is_disabled()
+    context.close()
 
 
 def test_tables_sort_by_number_and_by_name(opened: Opened) -> None:
@@ -181,7 +238,7 @@ def tabbed(browser: Any, tmp_path: Path) -> Iterator[Opened]:
         for name in names
     )
     sections = [Section("First", ("words",)), Tabs("Structure", tabs), Section("Last", ("words " * 900,))]
-    path = write_page(tmp_path / "report.html", "A study", sections, synthetic=False, facts={}, viewers=())
+    path = write_page(tmp_path / "report.html", "A study", sections, synthetic=False, facts={})
     found = Opened(browser, path, 1280)
     yield found
     assert found.faults == []

@@ -59,7 +59,7 @@ def test_a_brain_study_has_the_papers_parts(tmp_path: Path) -> None:
     check_whole(found, tmp_path)
     assert list(found) == [
         "How many scans to label, and what to start from",
-        "Worst cases and failures",
+        "What to distrust: worst cases and failures",
         "Pre-trained models (Table 2)",
         "Target data by number of labelled scans (Fig. 5)",
         "Unseen data (Fig. 6)",

@@ -1,8 +1,11 @@
 """What the viewer shows is taken apart again and compared with the masks that went in."""
 
+import base64
+import dataclasses
+import gzip
 import io
-import re
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -10,71 +13,91 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tlseg_jax.figures.contours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.report.page.viewer import MAX_BYTES, Viewer, ViewerCase, make_viewer, png_parts, reachable
+from tlseg_jax.report.page.niivue import niivue, with_class
+from tlseg_jax.report.page.viewer import MAX_BYTES, Layer, Viewer, ViewerCase, compared, make_viewer
+from tlseg_jax.runtime.errors import InputError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
-def head(side: int = 40, mm: float = 2.0, seed: int = 0) -> ViewerCase:
+def head(side: int = 40, mm: float = 2.0, seed: int = 0, layers: int = 1) -> ViewerCase:
     """A bright ball with a truth on the subject's right, and a prediction moved by two voxels to the front."""
     at = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), -1) - side / 2
     rng = np.random.default_rng(seed)
     image = (np.linalg.norm(at, axis=-1) < 0.4 * side) * 3 + rng.normal(0, 0.05, (side,) * 3)
     reference = np.zeros((side,) * 3, bool)
     reference[24:30, 16:24, 18:23] = True
-    predicted = np.roll(reference, 2, axis=1)
-    return ViewerCase(
-        "Worst",
-        "sub-1 by HDT-V-FT.",
-        "sub-1",
-        image.astype(np.float32),
-        reference,
-        predicted,
-        np.diag([mm, mm, mm, 1.0]),
-    )
+    found = compared(reference, np.roll(reference, 2, axis=1))
+    named = ("left", "right", "third")
+    # Each further structure lies two voxels lower than the one before.
+    shown = tuple(Layer(named[i], f"sub-1 by HDT-V-FT, {named[i]}.", np.roll(found, -2 * i, 2)) for i in range(layers))
+    return ViewerCase("Worst", "sub-1", image.astype(np.float32), np.diag([mm, mm, mm, 1.0]), shown)
 
 
-def overlay(viewer: Viewer) -> NDArray[np.uint8]:
-    """(x, y, z, RGBA) of the overlay, x from the subject's right to the left, cut out of nilearn's sheet of slices."""
-    sheet = np.array(Image.open(io.BytesIO(png_parts(viewer.document)[2])).convert("RGBA"))
-    found = re.search(r'"nbSlice": {"X": (\d+), "Y": (\d+), "Z": (\d+)}', viewer.document)
-    assert found is not None
-    x, y, z = (int(n) for n in found.groups())
-    columns = sheet.shape[1] // y
-    tiles = [sheet[i // columns * z :, i % columns * y :][:z, :y] for i in range(x)]
-    return np.stack([t[::-1].swapaxes(0, 1) for t in tiles])
+def with_classes(case: ViewerCase, classes: NDArray[np.uint8], **more: Any) -> ViewerCase:
+    return dataclasses.replace(case, layers=(dataclasses.replace(case.layers[0], classes=classes),), **more)
 
 
-def count(pixels: NDArray[np.uint8], colour: str) -> int:
-    rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return int(((np.abs(pixels[..., :3].astype(int) - rgb).max(-1) <= 1) & (pixels[..., 3] > 0)).sum())
+def held(text: str) -> nib.Nifti1Image:
+    return nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(text)))
 
 
-def test_the_overlay_holds_each_voxel_of_the_masks_in_its_colour() -> None:
-    case = head()
-    pixels = overlay(make_viewer(case))
-    assert count(pixels, TRUE_POSITIVE) == int((case.reference & case.predicted).sum()) == 6 * 6 * 5
-    assert count(pixels, FALSE_NEGATIVE) == int((case.reference & ~case.predicted).sum()) == 6 * 2 * 5
-    assert count(pixels, FALSE_POSITIVE) == int((case.predicted & ~case.reference).sum()) == 6 * 2 * 5
-    assert int((pixels[..., 3] > 0).sum()) == int((case.reference | case.predicted).sum())
+def overlay(viewer: Viewer, layer: int = 0) -> NDArray[np.uint8]:
+    """(x, y, z) of the classes in RAS, x from the left to the right."""
+    file = held(viewer.layers[layer].file)
+    assert nib.aff2axcodes(file.affine) == ("R", "A", "S") and file.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(file.affine, held(viewer.file).affine)
+    assert file.shape == held(viewer.file).shape == tuple(len(p) for p in viewer.places)
+    return np.asarray(file.dataobj)
 
 
-def test_the_subjects_right_comes_first() -> None:
+def counts(classes: NDArray[np.uint8]) -> list[int]:
+    return [int((classes == v).sum()) for v in (1, 2, 3)]
+
+
+def test_the_overlay_holds_each_voxel_of_the_masks() -> None:
+    viewer = make_viewer(head())
+    assert counts(overlay(viewer)) == [6 * 6 * 5, 6 * 2 * 5, 6 * 2 * 5]  # found, missed and wrong
+    assert [words for words, _ in viewer.key] == ["true positive", "false negative (missed)", "false positive"]
+    assert [dict(viewer.switches)[k] for k in ("truth", "prediction")] == [(1, 2), (1, 3)]
+
+
+def test_voxels_lie_where_they_lay_in_mm() -> None:
     case = head()
     viewer = make_viewer(case)
-    pixels = overlay(viewer)[..., 3] > 0
-    x, y, z = viewer.start
-    shown = pixels.nonzero()
-    assert shown[0].max() < pixels.shape[0] / 2
-    assert pixels[x].any() and pixels[:, y].any() and pixels[:, :, z].any()
-    heights = [float(p.split()[2]) for p in (viewer.places[shown[2].min()], viewer.places[shown[2].max()])]
-    assert heights == [18 * 2, 22 * 2]
-    # The truth lies behind the prediction: what was missed is nearer to the back, which comes first on y.
-    missed = (overlay(viewer)[..., 1] > 200).nonzero()[1]
-    false = (overlay(viewer)[..., 2] > 200).nonzero()[1]
-    assert missed.max() < false.min()
+    file = held(viewer.layers[0].file)
+    marked = np.argwhere(overlay(viewer) > 0)
+    mm = nib.affines.apply_affine(file.affine, marked)
+    np.testing.assert_allclose(
+        sorted(map(tuple, mm)), sorted(map(tuple, 2.0 * np.argwhere(case.layers[0].classes > 0)))
+    )
+    x, y, z = viewer.layers[0].start
+    found = overlay(viewer)
+    assert found[x].any() and found[:, y].any() and found[:, :, z].any()
+    assert [float(viewer.places[2][k].split()[2]) for k in (marked[:, 2].min(), marked[:, 2].max())] == [18 * 2, 22 * 2]
+
+
+def test_the_picture_shows_the_planes_with_the_right_on_the_left() -> None:
+    viewer = make_viewer(head())
+    rgb = np.array(Image.open(io.BytesIO(viewer.still)).convert("RGB")).astype(int)
+    side = len(viewer.places[0])
+    scale = 240 / side
+    assert rgb.shape[0] == 240 and rgb.shape[1] == pytest.approx(3 * 240 + 8, abs=3)
+    axial = rgb[:, :240]
+    coloured = (np.ptp(axial, -1) > 40).nonzero()
+    assert coloured[1].max() < 120  # the subject's right
+    assert len(coloured[0]) == pytest.approx((6 * 6 + 6 * 2 + 6 * 2) * scale**2, rel=0.15)
+    green = ((axial[..., 1] > axial[..., 0] + 60) & (axial[..., 1] > axial[..., 2] + 60)).nonzero()[0]
+    blue = ((axial[..., 2] > axial[..., 0] + 30) & (axial[..., 2] > axial[..., 1] + 15)).nonzero()[0]
+    assert blue.max() < green.min()  # what was wrongly found lies in front, which is up
+
+
+def test_all_structures_share_one_scan() -> None:
+    viewer = make_viewer(head(layers=3))
+    assert [x.name for x in viewer.layers] == ["left", "right", "third"]
+    assert [x.start[2] - viewer.layers[0].start[2] for x in viewer.layers] == [0, -2, -4]
+    assert all(counts(overlay(viewer, i)) == [180, 60, 60] for i in range(3))
 
 
 @pytest.mark.parametrize("axes", ["LAS", "RPI", "SRA", "PIL"])
@@ -83,101 +106,99 @@ def test_orientation_changes_nothing_but_the_way_there(axes: str) -> None:
     turn = nib.orientations.ornt_transform(
         nib.orientations.io_orientation(case.affine), nib.orientations.axcodes2ornt(axes)
     )
-    image, reference, predicted = (
-        nib.orientations.apply_orientation(v, turn) for v in (case.image, case.reference, case.predicted)
-    )
+    image, classes = (nib.orientations.apply_orientation(v, turn) for v in (case.image, case.layers[0].classes))
     affine = case.affine @ nib.orientations.inv_ornt_aff(turn, case.image.shape)
-    turned = make_viewer(ViewerCase(case.title, case.caption, case.subject, image, reference, predicted, affine))
-    straight = make_viewer(case)
-    assert png_parts(turned.document) == png_parts(straight.document)
-    assert (turned.places, turned.start) == (straight.places, straight.start)
+    assert make_viewer(with_classes(case, classes, image=image, affine=affine)) == make_viewer(case)
+
+
+def noisy(side: int) -> ViewerCase:
+    """A scan that does not fit: noise cannot be packed."""
+    case = head(side, 1.0)
+    noise = np.random.default_rng(1).normal(0, 1, case.image.shape).astype(np.float32)
+    return dataclasses.replace(case, image=case.image + noise)
 
 
 def test_a_large_scan_is_made_small_and_says_so() -> None:
-    case = head(120, 1.0)
-    noise = np.random.default_rng(1).normal(0, 1, case.image.shape).astype(np.float32)
-    truth = np.zeros_like(case.reference)
-    truth[10:20, 10:20, 10:20] = truth[100:110, 100:110, 100:110] = True
-    viewer = make_viewer(ViewerCase("Best", "Text.", "sub-2", case.image + noise, truth, truth, case.affine))
-    assert len(viewer.document) <= MAX_BYTES
-    assert "Shown with voxels of" in viewer.caption and viewer.caption.startswith("Text.")
-    mm = float(viewer.caption.split("voxels of ")[1].split(" mm")[0])
-    assert count(overlay(viewer), TRUE_POSITIVE) * mm**3 == pytest.approx(2000, rel=0.2)
+    case = noisy(160)
+    classes = np.zeros(case.image.shape, np.uint8)
+    classes[10:20, 10:20, 10:20] = classes[140:150, 140:150, 140:150] = 1
+    viewer = make_viewer(with_classes(case, classes))
+    assert len(viewer.file) <= MAX_BYTES and viewer.note.startswith("Shown with voxels of ")
+    mm = float(viewer.note.split("voxels of ")[1].split(" mm")[0])
+    found = overlay(viewer)
+    assert counts(found)[0] * abs(np.linalg.det(held(viewer.file).affine)) == pytest.approx(2000, rel=0.2)
+    sides = np.linalg.norm(held(viewer.file).affine[:3, :3], axis=0)
+    np.testing.assert_allclose(sides, mm, rtol=0.02)
+    at = nib.affines.apply_affine(held(viewer.file).affine, np.argwhere(found > 0))
+    np.testing.assert_allclose(at.mean(0), np.argwhere(classes).mean(0), atol=0.5)
 
 
 def test_a_large_scan_comes_closer_before_its_voxels_grow() -> None:
-    case = head(120, 1.0)
-    noise = np.random.default_rng(1).normal(0, 1, case.image.shape).astype(np.float32)
-    viewer = make_viewer(ViewerCase("Best", "", "s", case.image + noise, case.reference, case.predicted, case.affine))
-    assert viewer.caption == "" and len(viewer.places) < 70
-    assert count(overlay(viewer), TRUE_POSITIVE) == 6 * 6 * 5
+    viewer = make_viewer(noisy(180))
+    assert viewer.note == "" and len(viewer.places[2]) < 70
+    assert counts(overlay(viewer)) == [180, 60, 60]
 
 
-def test_thick_slices_become_even_voxels() -> None:
+def test_thick_slices_stay_as_they_are() -> None:
     case = head()
-    thick = ViewerCase(
-        "Best",
-        "",
-        "sub-3",
-        case.image[:, :, ::4],
-        case.reference[:, :, ::4],
-        case.predicted[:, :, ::4],
-        np.diag([2.0, 2.0, 8.0, 1.0]),
-    )
+    affine = np.diag([2.0, 2.0, 8.0, 1.0])
+    thick = with_classes(case, case.layers[0].classes[:, :, ::4], image=case.image[:, :, ::4], affine=affine)
     viewer = make_viewer(thick)
-    assert 30 <= len(viewer.places) <= 40
-    found = count(overlay(viewer), TRUE_POSITIVE)
-    assert found == pytest.approx(4 * (thick.reference & thick.predicted).sum(), rel=0.01)
+    np.testing.assert_allclose(np.linalg.norm(held(viewer.file).affine[:3, :3], axis=0), (2, 2, 8))
+    assert counts(overlay(viewer)) == counts(thick.layers[0].classes) and viewer.note == ""
 
 
 def test_slices_that_are_no_neighbours_stay_single() -> None:
     case = head()
     some = [3, 17, 20, 22, 39]
-    stack = ViewerCase(
-        "Best",
-        "",
-        "v-1",
-        case.image[..., some],
-        case.reference[..., some],
-        case.predicted[..., some],
-        np.diag([2.0, 2.0, 7.7, 1.0]),
-        stack=True,
-        numbers=(4, 18, 21, 23, 40),
-    )
-    viewer = make_viewer(stack)
-    assert viewer.places == tuple(f"slice {n} ({i} of 5)" for i, n in enumerate((4, 18, 21, 23, 40), 1))
-    assert viewer.start[2] in (2, 3) and "no neighbours" in viewer.caption
-    assert count(overlay(viewer), TRUE_POSITIVE) == 2 * 6 * 6
+    more = {"image": case.image[..., some], "affine": np.diag([2.0, 2.0, 7.7, 1.0]), "stack": True}
+    classes = case.layers[0].classes[..., some]
+    viewer = make_viewer(with_classes(case, classes, **more, numbers=(4, 18, 21, 23, 40)))
+    assert viewer.places[2] == tuple(f"slice {n} ({i} of 5)" for i, n in enumerate((4, 18, 21, 23, 40), 1))
+    assert viewer.layers[0].start[2] in (2, 3) and "no neighbours" in viewer.note
+    assert counts(overlay(viewer))[0] == 2 * 6 * 6
+    width, height = Image.open(io.BytesIO(viewer.still)).size
+    assert width == pytest.approx(height, abs=2)  # the axial plane alone
 
 
 @pytest.mark.parametrize("empty", ["predicted", "reference", "both"])
 def test_masks_may_be_empty(empty: str) -> None:
     case = head()
-    none = np.zeros_like(case.reference)
-    reference = none if empty in ("reference", "both") else case.reference
-    predicted = none if empty in ("predicted", "both") else case.predicted
-    viewer = make_viewer(ViewerCase("t", "", "s", case.image, reference, predicted, case.affine))
-    assert int((overlay(viewer)[..., 3] > 0).sum()) == int((reference | predicted).sum())
+    full = case.layers[0].classes > 0
+    none = np.zeros_like(full)
+    reference, predicted = (none if empty in (which, "both") else full for which in ("reference", "predicted"))
+    viewer = make_viewer(with_classes(case, compared(reference, predicted)))
+    assert int((overlay(viewer) > 0).sum()) == int((reference | predicted).sum())
 
 
 def test_a_flat_image_is_shown() -> None:
     case = head()
-    flat = ViewerCase("t", "", "s", np.zeros_like(case.image), case.reference, case.predicted, case.affine)
-    assert count(overlay(make_viewer(flat)), TRUE_POSITIVE) == 6 * 6 * 5
+    flat = dataclasses.replace(case, image=np.zeros_like(case.image))
+    assert counts(overlay(make_viewer(flat)))[0] == 6 * 6 * 5
 
 
-def test_shapes_must_agree_and_another_nilearn_is_noticed() -> None:
+def test_shapes_must_agree_and_affines_be_possible() -> None:
     case = head()
     with pytest.raises(ValueError, match="of one shape"):
-        ViewerCase("t", "", "s", case.image, case.reference[1:], case.predicted, case.affine)
-    with pytest.raises(RuntimeError, match="pin nilearn"):
-        reachable("<html><head></head><body></body></html>")
+        with_classes(case, case.layers[0].classes[1:])
+    with pytest.raises(ValueError, match="of one shape"):
+        compared(np.zeros((2, 2, 2), bool), np.zeros((2, 2, 3), bool))
+    with pytest.raises(ValueError, match="singular"):
+        make_viewer(dataclasses.replace(case, affine=np.diag([2.0, 2.0, 0.0, 1.0])))
 
 
-def test_the_viewer_asks_no_server_for_anything() -> None:
-    document = make_viewer(head()).document
-    assert "<link" not in document
-    assert set(re.findall(r'<(?:img|script|iframe)[^>]*\ssrc="([a-z]+:)', document)) == {"data:"}
+def test_niivue_is_packed_with_its_licence_and_its_class() -> None:
+    script = gzip.decompress(base64.b64decode(niivue())).decode()
+    assert len(niivue()) < 2_500_000 and script.startswith("/* ") and "Redistributions in binary form" in script[:2000]
+    assert " as Niivue" in script[-100:] and script.count("export{") == 1
+
+
+def test_another_ipyniivue_is_noticed() -> None:
+    made = 'console.log("Creating new Niivue instance");let B=1,C=f(B);v=new $t2(C)}export{Ih as default};'
+    assert with_class(made).endswith("export{Ih as default,$t2 as Niivue};")
+    for other in (made.replace("Creating", "Making"), made.replace("default", "widget")):
+        with pytest.raises(InputError, match="ipyniivue==2"):
+            with_class(other)
 
 
 def test_a_real_scan() -> None:
@@ -186,25 +207,19 @@ def test_a_real_scan() -> None:
         pytest.skip("the scans are not here")
     image, label = nib.load(scan), nib.load(labels)
     reference = np.isin(np.asarray(label.dataobj), (36, 37))
-    viewer = make_viewer(
-        ViewerCase(
-            "t",
-            "",
-            "sub-1000",
-            image.get_fdata(dtype=np.float32),
-            reference,
-            np.roll(reference, 3, 1),
-            np.asarray(image.affine, float),
-        )
+    found = compared(reference, np.roll(reference, 3, 1))
+    case = ViewerCase(
+        "t", "sub-1000", image.get_fdata(dtype=np.float32), np.asarray(image.affine, float), (Layer("c", "", found),)
     )
-    assert len(viewer.document) <= MAX_BYTES
-    mm = float(viewer.caption.split("voxels of ")[1].split(" mm")[0])
-    ml = count(overlay(viewer), TRUE_POSITIVE) * mm**3 / 1000
-    assert ml == pytest.approx((reference & np.roll(reference, 3, 1)).sum() / 1000, rel=0.1)
+    viewer = make_viewer(case)
+    assert len(viewer.file) <= MAX_BYTES
+    ml = counts(overlay(viewer))[0] * abs(np.linalg.det(held(viewer.file).affine)) / 1000
+    assert ml == pytest.approx((found == 1).sum() / 1000, rel=0.1)
 
 
 def test_a_store_grid_is_used_as_it_is(tiny_store: Store) -> None:
     s = tiny_store.subjects("test")[0]
     truth = tiny_store.label(s) > 0
-    viewer = make_viewer(ViewerCase("t", "", s, tiny_store.image(s), truth, truth, tiny_store.grid(s).affine))
-    assert count(overlay(viewer), TRUE_POSITIVE) == int(truth.sum())
+    layer = Layer("blob", "", compared(truth, truth))
+    viewer = make_viewer(ViewerCase("t", s, tiny_store.image(s), tiny_store.grid(s).affine, (layer,)))
+    assert counts(overlay(viewer)) == [int(truth.sum()), 0, 0]

@@ -21,12 +21,15 @@ class Reporting:
       viewers: scans to scroll through on each page, at most.
       compare: NAME:FILE of scores of others on the study's scans, to stand beside it: a subjects.csv, any CSV with the
         columns subject and dice or iou (and structure), or nnU-Net's summary.json.
+      participants: a participants.tsv as BIDS has it, or a CSV like it: age, sex, scanner and so on of the persons
+        tested, so that the page says on whom the best method does worse.
     """
 
     study: str | None = None
     output: Path | None = None
     viewers: Count = VIEWERS
     compare: tuple[str, ...] = ()
+    participants: Path | None = None
 
 
 def report(workdir: str, asked: Reporting) -> list[Path]:
@@ -50,7 +53,9 @@ def report(workdir: str, asked: Reporting) -> list[Path]:
         names = ", ".join(s.name for s in sweeps)
         raise InputError(f"`compare` is for the report of one study: give `study`, one of {names}.")
     for swept in sweeps:
-        page = write_report(swept, (asked.output or folder / "report") / swept.name, asked.viewers, compare)
+        page = write_report(
+            swept, (asked.output or folder / "report") / swept.name, asked.viewers, compare, asked.participants
+        )
         log.info(f"report: {page}")
         pages.append(page)
     return pages

@@ -1,6 +1,7 @@
 """Write the reports of sweeps: one HTML page a study, with figures and tables, and a tab for each structure.
 
     tlseg report --workdir=DIR [--study=NAME] [--output=DIR] [--viewers=6] [--compare=NAME:FILE,...]
+        [--participants=participants.tsv]
 
 Without --study, of every study that was swept in the workdir, finished or not.
 """

@@ -63,6 +63,9 @@ USUAL = tuple(n for n in SECTIONS if n not in ("losses_by_method", "convergence"
 """Of a study that asks for none. Factors, remedies and detection are shown where a study has them."""
 
 
+OPENING = ("answer", "worst")
+"""What the scans to look at stand behind."""
+
 OF_RUNS = ("losses", "losses_by_method", "convergence", "epochs", "methods")
 """Sections that are the same whatever structure is looked at."""
 
@@ -80,20 +83,27 @@ def check_sections(names: Iterable[str]) -> None:
         choose("section of a report", name, SECTIONS)
 
 
-def make_sections(results: Results, study: StudyInfo) -> list[Section | Tabs]:
+def make_sections(results: Results, study: StudyInfo, scans: Section | None = None) -> list[Section | Tabs]:
     """The sections that the study asks for, in its order and under its headings, else the usual ones.
 
     Of a study of several structures there is a tab with the means over them and one for each, and then what is of
     the runs.
+
+    Args:
+      results: of the study.
+      study: it.
+      scans: a section that belongs behind what the page opens with, and before what is of the runs.
 
     Raises:
       InputError: there is no such section, or a figure cannot be written.
     """
     names = tuple(dict.fromkeys(study.sections or USUAL))
     check_sections((*names, *study.titles))
-    own = tuple(n for n in names if n not in OF_RUNS)
+    own, beside = tuple(n for n in names if n not in OF_RUNS), (scans,) if scans else ()
     if len(results.structures) < 2 or not own:
-        return [*_sections(names, results, study)]
+        opening = 1 + max((i for i, n in enumerate(names) if n in OPENING), default=len(names) - 1)
+        parts = [_sections(some, results, study) for some in (names[:opening], names[opening:])]
+        return [*parts[0], *beside, *parts[1]]
     over = _within(study, "all")
     first = structures(results, over)
     means = _sections((n for n in own if n not in OF_ONE), over_structures(results), over)
@@ -106,7 +116,7 @@ def make_sections(results: Results, study: StudyInfo) -> list[Section | Tabs]:
         of_pretasks = rows.where(role="pretask").rows or not results.where(role="pretask").rows
         asked = (n for n in own if n != "pretasks" or of_pretasks)
         tabs.append(Tab(structure, name, _sections(asked, rows, _within(study, name, structure))))
-    return [Tabs("Structure", tuple(tabs)), *_sections((n for n in names if n in OF_RUNS), results, study)]
+    return [Tabs("Structure", tuple(tabs)), *beside, *_sections((n for n in names if n in OF_RUNS), results, study)]
 
 
 def _sections(names: Iterable[str], results: Results, study: StudyInfo) -> tuple[Section, ...]:

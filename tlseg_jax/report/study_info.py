@@ -76,6 +76,7 @@ class StudyInfo:
       folder: of the sweep, with the cells.
       figures: where a report's figures go.
       structure: which one of several a part of the report is of; "" for all that there are.
+      people: person -> column -> value, of a participants.tsv that the report was given.
     """
 
     name: str
@@ -98,6 +99,7 @@ class StudyInfo:
     folder: Path = Path()
     figures: Path = Path("figures")
     structure: str = ""
+    people: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict, hash=False)
 
     def cell(self, name: str) -> Path:
         """The run folder of a cell."""

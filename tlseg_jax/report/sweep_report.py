@@ -12,8 +12,9 @@ from pathlib import Path
 
 from tlseg_jax.report.page.page import write_page
 from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.participants import read_participants
 from tlseg_jax.report.registry import make_sections
-from tlseg_jax.report.sections.cases import make_viewers
+from tlseg_jax.report.sections.cases import scans
 from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.words.study_words import counted
@@ -34,7 +35,11 @@ VIEWERS = 6
 
 
 def write_report(
-    sweep_folder: Path, report_folder: Path, viewers: int = VIEWERS, compare: Mapping[str, Path] | None = None
+    sweep_folder: Path,
+    report_folder: Path,
+    viewers: int = VIEWERS,
+    compare: Mapping[str, Path] | None = None,
+    participants: Path | None = None,
 ) -> Path:
     """Write the report of a sweep, finished or not.
 
@@ -43,14 +48,15 @@ def write_report(
       report_folder: made if it is missing; figures and tables of an earlier report there are replaced, or go.
       viewers: scans to scroll through, at most.
       compare: name -> scores of others, to be shown beside the study's; see `studies.other_results`.
+      participants: a participants.tsv of the persons tested, whose columns the section `worst` has groups of.
 
     Returns:
       The page, which is written last.
 
     Raises:
       InputError: study.json or results.csv is missing or damaged, or asks for a section that does not exist; scores of
-        others are no scores, or of no scan of the study; or the folder cannot be written or holds files under the
-        report's names that no earlier call wrote.
+        others are no scores, or of no scan of the study; `participants` is no such table; or the folder cannot be
+        written or holds files under the report's names that no earlier call wrote.
     """
     study = read_study(sweep_folder / "study.json")
     results = with_others(read_results(sweep_folder / "results.csv"), compare or {})
@@ -59,22 +65,22 @@ def write_report(
             f"The study {study.name} has no section where others could stand beside it: add one of "
             f"{', '.join(sorted(BESIDE))} to its 'sections', or leave `compare` out."
         )
+    if participants is not None:
+        tested = [r.person for r in results if r.role != "pretask"]
+        study = dataclasses.replace(study, people=read_participants(participants, tested))
     with lock_folder(report_folder, "output"), publishing(report_folder, PAGE) as folder:
         study = dataclasses.replace(study, figures=folder / "figures")
         study.figures.mkdir(exist_ok=True)
-        sections = [*_unfinished(study), *make_sections(results, study)]
+        shown, notes = scans(results, study, viewers)
+        sections = [*_unfinished(study), *make_sections(results, study, shown)]
         if results.others:
             sections.append(_others(results))
-        shown, notes = make_viewers(results, study, viewers)
-        if notes:
-            sections.append(Section("Scans that cannot be shown", notes))
         write_page(
             folder / PAGE,
             f"Study {study.name}",
             sections,
             synthetic=_synthetic(results, study),
             facts=_facts(results, study),
-            viewers=shown,
         )
     for note in notes:
         log.info(note)

@@ -18,7 +18,8 @@ from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import Scan, ScanFiles
 from tlseg_jax.report.page.page import write_page
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, TableCell
-from tlseg_jax.report.page.viewer import Viewer, ViewerCase, make_viewer
+from tlseg_jax.report.page.viewer import Layer, Viewer, ViewerCase, make_viewer
+from tlseg_jax.report.page.viewer_box import HOW
 
 SHOWN = 6
 """Scans with a picture and a viewer: each takes up to a megabyte."""
@@ -27,6 +28,9 @@ DOUBTED = 0.2
 """Share of the passes that say otherwise from which on a voxel is shown as doubted in the viewer."""
 
 MEANING = ("marked by nearly all passes", "marked, but doubted", "not marked, but doubted")
+
+SWITCHES = (("label", (1, 2)), ("doubt", (2, 3)))
+"""What is switched on and off, with the values of `MEANING` that it has."""
 
 
 def worst_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -88,14 +92,13 @@ def write_trust_page(
             figures.append(ReportFigure(Path(folder) / "doubt.png", caption, "scans with the places of doubt"))
         sections = [
             Section(_headline(order), _paragraphs(order, calibration), tuple(figures), (_table(order),)),
+            Section("Look at the scans", (HOW,) if viewers else (), viewers=tuple(viewers)),
             Section("Every structure", tables=(_structures(order),)),
         ]
         failed = [o for o in outcomes if o.problem]
         if failed:
             sections.insert(1, Section("Not segmented", tuple(f"**{o.subject}**: {o.problem}" for o in failed)))
-        return write_page(
-            path, "What to distrust", sections, synthetic=synthetic, facts=facts, viewers=viewers, tables=False
-        )
+        return write_page(path, "What to distrust", sections, synthetic=synthetic, facts=facts, tables=False)
 
 
 def _of(outcome: Outcome) -> Verdict:
@@ -198,16 +201,16 @@ def _viewer(o: Outcome, scan: Scan, label: NDArray[np.int64], doubt: NDArray[np.
     v = _of(o)
     unlike = [f"unlike the known scans: {', '.join(v.unlike[:4])} (standard deviations)"] if v.unlike else []
     why = "; ".join([*v.reasons, *unlike]) or "Nothing stands out"
+    classes = np.select([marked & ~doubted, marked & doubted, doubted], [1, 2, 3], 0).astype(np.uint8)
     return make_viewer(
         ViewerCase(
             _title(o),
-            f"{why}.",
             o.subject,
             np.asarray(scan.image, np.float32),
-            marked,
-            marked ^ doubted,
             scan.affine,
+            (Layer("all", f"{why}.", classes),),
             meaning=MEANING,
+            switches=SWITCHES,
             note="the predicted Dice is of the scan's own voxels",
         )
     )

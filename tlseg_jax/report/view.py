@@ -1,5 +1,6 @@
 """What the sections of a study share: which methods there are, how figures show them, and where figures go."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,11 @@ class View:
     def scores(self) -> tuple[Score, ...]:
         """IoU of every method, n and test set."""
         return mean_scores(self.results, self.study)
+
+    @property
+    def of_main(self) -> Results:
+        """The rows of the methods that are no remedies."""
+        return dataclasses.replace(self.results, rows=tuple(r for r in self.results if r.method in self.main))
 
     def of_role(self, role: Role) -> list[ScoredSet]:
         """The test sets that are this to the models."""

@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import html
 import io
-import json
 import math
 import re
 import unicodedata
@@ -23,7 +22,8 @@ from tlseg_jax.figures.png import DPI
 from tlseg_jax.report.page.page_script import JS, TABS_JS
 from tlseg_jax.report.page.page_style import CSS, TABS_CSS
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, Tab, TableCell, Tabs
-from tlseg_jax.report.page.viewer import OPACITY, Viewer
+from tlseg_jax.report.page.viewer_box import JS as VIEWER_JS
+from tlseg_jax.report.page.viewer_box import library_box, viewer_box
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
 
@@ -38,14 +38,17 @@ SYNTHETIC = (
     "compare on drawings; they mean nothing for patients."
 )
 
+FACTS = "The study at a glance"
+"""Heading of the facts."""
+
 SHORT = 28
 """Letters that stay on one line of a table."""
 
 POLICY = (
     "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "frame-src 'self' about:"
+    "script-src-elem 'unsafe-inline' blob:"
 )
-"""The browser itself refuses every request to a server, in the page and in its viewers."""
+"""The browser itself refuses every request to a server; blob: is the viewers' script, which the page unpacks."""
 
 
 def write_page(
@@ -55,7 +58,6 @@ def write_page(
     *,
     synthetic: bool,
     facts: Mapping[str, str],
-    viewers: Sequence[Viewer],
     tables: bool = True,
 ) -> Path:
     """Write the page, and each table as CSV beside it.
@@ -68,8 +70,7 @@ def write_page(
       sections: in order; a section without anything in it is left out. Without the script all tabs are shown, one
         below the other.
       synthetic: whether to say at the top that the scans are drawn.
-      facts: name -> value, listed below the heading.
-      viewers: scans to scroll through, in a section of their own at the end.
+      facts: name -> value, listed at the end.
       tables: whether to write the tables beside it, too.
 
     Returns:
@@ -83,23 +84,23 @@ def write_page(
     if tables:
         _write_tables(parts, path.parent / "tables")
     beside = " and, as CSV, in the folder <code>tables</code> beside it" if tables else ""
-    last = "Look at the scans"
     # A section of a tab has its tab's name in its own, or those of two tabs would be one.
-    headings = [h for p in parts for h in _headings(p)] + ([last] if viewers else [])
+    headings = [h for p in parts for h in _headings(p)] + ([FACTS] if facts else [])
     anchors = iter(_anchors(headings))
     body, listed_parts = [], []
     for part in parts:
         drawn, entry = _tabs(part, anchors) if isinstance(part, Tabs) else _listed(part, next(anchors))
         body.append(drawn)
         listed_parts.append(entry)
-    if viewers:
+    if facts:
         anchor = next(anchors)
-        body.append(_viewers(viewers, last, anchor))
-        listed_parts.append(_entry(last, anchor))
+        listed = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
+        body.append(f'<section id="{anchor}"><h2>{FACTS}</h2><dl>{listed}</dl></section>')
+        listed_parts.append(_entry(FACTS, anchor))
     contents = "".join(listed_parts)
     tabbed = any(isinstance(p, Tabs) for p in parts)
-    css, js = CSS + TABS_CSS * tabbed, JS + TABS_JS * tabbed
-    listed = "".join(f"<div><dt>{_text(k)}</dt><dd>{_text(v)}</dd></div>" for k, v in facts.items())
+    viewed = any(s.viewers for s in _every(parts))
+    css, js = CSS + TABS_CSS * tabbed, JS + TABS_JS * tabbed + VIEWER_JS * viewed
     banner = f'<p class="banner" role="note"><strong>{SYNTHETIC}</strong></p>' if synthetic else ""
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -107,11 +108,11 @@ def write_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<title>{_text(title)}</title><link rel="icon" href="data:,"><style>{css}</style></head>\n'
         f'<body><div class="frame"><header>{banner}<h1>{_text(title)}</h1>'
-        + (f"<dl>{listed}</dl>" if listed else "")
-        + f'</header>\n<nav aria-label="Contents"><h2>Contents</h2><ul>{contents}</ul></nav>\n<main>'
+        f'</header>\n<nav aria-label="Contents"><h2>Contents</h2><ul>{contents}</ul></nav>\n<main>'
         + "\n".join(body)
         + f"</main>\n<footer><p>Not a medical device. Every table is in this file{beside}.</p></footer></div>\n"
-        f"<script>{js}</script></body></html>\n"
+        + (library_box() if viewed else "")
+        + f"<script>{js}</script></body></html>\n"
     )
     with replacing(path) as f:
         f.write(page)
@@ -142,7 +143,7 @@ def _parts(sections: Sequence[Section | Tabs]) -> list[Section | Tabs]:
     """Without what is empty."""
 
     def full(some: Sequence[Section]) -> tuple[Section, ...]:
-        return tuple(s for s in some if s.paragraphs or s.figures or s.tables)
+        return tuple(s for s in some if s.paragraphs or s.figures or s.tables or s.viewers)
 
     parts: list[Section | Tabs] = []
     for part in sections:
@@ -151,6 +152,10 @@ def _parts(sections: Sequence[Section | Tabs]) -> list[Section | Tabs]:
         else:
             parts += full((part,))
     return parts
+
+
+def _every(parts: Sequence[Section | Tabs]) -> list[Section]:
+    return [s for p in parts for s in ([p] if isinstance(p, Section) else [s for t in p.tabs for s in t.sections])]
 
 
 def _write_tables(parts: Sequence[Section | Tabs], folder: Path) -> None:
@@ -205,6 +210,7 @@ def _section(section: Section, anchor: str, tab: Tab | None = None) -> str:
     parts += [f"<p>{_rich(p)}</p>" for p in section.paragraphs]
     parts += [_figure(f) for f in section.figures]
     parts += [_table(t, f"{tab.name}_" if tab else "") for t in section.tables]
+    parts += [viewer_box(v, f"{anchor}-{i}") for i, v in enumerate(section.viewers, 1)]
     return "".join(parts) + "</section>"
 
 
@@ -321,35 +327,3 @@ def _csv(table: ReportTable) -> str:
     writer.writerow(table.columns)
     writer.writerows([r[c] for c in table.columns] for r in _csv_rows(table))
     return out.getvalue()
-
-
-def _viewers(viewers: Sequence[Viewer], title: str, anchor: str) -> str:
-    how = (
-        "Scroll through the slices with the slider, the mouse wheel or the arrow keys; click into the three views to "
-        "move the cross. The subject's right is on the left."
-    )
-    return f'<section id="{anchor}"><h2>{_text(title)}</h2><p>{how}</p>' + "".join(map(_viewer, viewers)) + "</section>"
-
-
-def _viewer(viewer: Viewer) -> str:
-    name = _text(viewer.subject)
-    key = "".join(f'<li><i style="background:{colour}"></i>{words}</li>' for words, colour in viewer.key)
-    return (
-        f'<div class="viewer" data-places="{_text(json.dumps(viewer.places))}" '
-        f'data-start="{json.dumps(viewer.start)}"><h3>{_text(viewer.title)}</h3><p>{_rich(viewer.caption)}</p>'
-        '<div class="views"><div class="axial">'
-        f'<canvas tabindex="0" role="img" aria-label="Axial slice of {name}"></canvas>'
-        '<span class="right">R</span><span class="left">L</span></div>'
-        f'<iframe title="Sagittal, coronal and axial view of {name}"></iframe></div>'
-        f"<template>{_text(viewer.document)}</template>"
-        '<div class="controls">'
-        f'<label for="{_id(viewer, "slice")}">Slice</label><input id="{_id(viewer, "slice")}" class="slice" '
-        f'type="range" min="0" max="{len(viewer.places) - 1}" value="{viewer.start[2]}" disabled><output></output>'
-        f'<label for="{_id(viewer, "overlay")}">Overlay</label><input id="{_id(viewer, "overlay")}" class="overlay" '
-        f'type="range" min="0" max="100" value="{OPACITY * 100:.0f}" disabled></div>'
-        f'<ul class="key">{key}</ul></div>'
-    )
-
-
-def _id(viewer: Viewer, what: str) -> str:
-    return _anchors([f"{viewer.title} {viewer.subject} {what}"])[0]

@@ -1,4 +1,4 @@
-"""The page's script: tables that sort, viewers that are scrolled through by slider, wheel and keys, and tabs."""
+"""The page's script: tables that sort, and tabs; that of the viewers is in `viewer_box`."""
 
 JS = r"""
 "use strict";
@@ -24,74 +24,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
     body.append(...rows.map(r => r.row));
   }));
-}
-
-for (const box of document.querySelectorAll(".viewer")) {
-  const frame = box.querySelector("iframe"), canvas = box.querySelector("canvas");
-  const slice = box.querySelector(".slice"), overlay = box.querySelector(".overlay");
-  const place = box.querySelector("output"), places = JSON.parse(box.dataset.places);
-  const paper = canvas.getContext("2d");
-  let brain = null;
-
-  const show = () => {
-    const z = brain.numSlice.Z;
-    slice.value = z;
-    slice.setAttribute("aria-valuetext", places[z]);
-    place.textContent = places[z];
-    brain.crosshair = false;
-    brain.draw(z, "Z");
-    paper.drawImage(brain.planes.canvasZ, 0, 0);
-    brain.crosshair = true;
-    brain.drawAll();
-  };
-  const go = z => {
-    z = Math.max(0, Math.min(places.length - 1, z));
-    const moved = brain !== null && z !== brain.numSlice.Z;
-    if (moved) { brain.numSlice.Z = z; show(); }
-    return moved;
-  };
-  const turned = event => {
-    if (brain && event.deltaY && go(brain.numSlice.Z + (event.deltaY < 0 ? 1 : -1))) event.preventDefault();
-  };
-  const pressed = event => {
-    const by = {ArrowUp: 1, ArrowRight: 1, PageUp: 10, ArrowDown: -1, ArrowLeft: -1, PageDown: -10}[event.key];
-    if (brain && by && go(brain.numSlice.Z + by)) event.preventDefault();
-  };
-  const start = () => {
-    brain = frame.contentWindow.tlsegBrain;
-    brain.nanValue = true;  // it need not read the value below the cross, which is not shown
-    brain.colorCrosshair = "#ffd23f";
-    if (brain.colorMap) brain.colorMap.hide = true;
-    canvas.width = brain.nbSlice.X;
-    canvas.height = brain.nbSlice.Y;
-    const [x, y, z] = JSON.parse(box.dataset.start);
-    brain.numSlice = {X: x, Y: y, Z: z};
-    brain.onclick = show;
-    frame.contentDocument.addEventListener("wheel", turned, {passive: false});
-    frame.contentDocument.addEventListener("keydown", pressed);
-    slice.disabled = overlay.disabled = false;
-    show();
-    box.dataset.ready = "1";
-  };
-  slice.addEventListener("input", () => go(+slice.value));
-  overlay.addEventListener("input", () => {
-    brain.overlay.opacity = overlay.value / 100;
-    brain.init();
-    show();
-  });
-  canvas.addEventListener("wheel", turned, {passive: false});
-  canvas.addEventListener("keydown", pressed);
-  const wait = () => {
-    const inside = frame.contentWindow;
-    if (inside && inside.tlsegBrain) start();
-    else setTimeout(wait, 100);
-  };
-  new IntersectionObserver((seen, watch) => {
-    if (!seen.some(s => s.isIntersecting)) return;
-    watch.disconnect();
-    frame.srcdoc = box.querySelector("template").content.textContent;
-    wait();
-  }, {rootMargin: "600px"}).observe(box);
 }
 """
 

@@ -56,17 +56,24 @@ th[aria-sort=descending] button::after{content:"\\2193";opacity:1}
 .viewer{margin:1.25rem 0;border:1px solid var(--line);border-radius:.4rem;background:var(--card);padding:1rem}
 .viewer h3{margin:0 0 .25rem}
 .viewer>p{margin:.25rem 0 .75rem;font-size:.92rem}
-.views{display:grid;grid-template-columns:minmax(0,24rem) minmax(0,1fr);gap:.75rem;background:#000;padding:.5rem;
-border-radius:.3rem;align-items:center}
-.axial{position:relative}
-.axial canvas{display:block;width:100%;height:auto;image-rendering:pixelated;cursor:ns-resize;touch-action:pan-y}
-.axial span{position:absolute;top:45%;color:#fff;font-size:.85rem;text-shadow:0 0 3px #000}
-.axial .right{left:.3rem}.axial .left{right:.3rem}
-iframe{border:0;width:100%;height:14rem;display:block;background:#000}
+.views{background:#000;padding:.5rem;border-radius:.3rem;position:relative}
+.views:not([data-live]) canvas{position:absolute;inset:0;opacity:0;pointer-events:none}
+.views img{display:block;max-width:100%;height:auto;margin:0 auto}
+.views[data-live]{height:22rem;padding:0}
+.views[data-live] img,.views canvas[hidden]{display:none}
+.views canvas{display:block;width:100%;height:100%}
+.structures{display:flex;flex-wrap:wrap;gap:.35rem;margin:.5rem 0}
+.structures button{font:inherit;font-size:.92rem;padding:.25rem .75rem;border:1px solid var(--line);
+border-radius:1rem;background:var(--page);color:var(--link);cursor:pointer}
+.structures button[aria-pressed=true]{border-color:var(--link);background:var(--link);color:var(--page);
+font-weight:600}
 .controls{display:grid;grid-template-columns:auto minmax(0,1fr) 11rem;gap:.4rem .8rem;align-items:center;
 margin-top:.75rem;font-size:.92rem}
-.controls input{width:100%;min-height:1.75rem;margin:0;accent-color:var(--link)}
+.controls>input{width:100%;min-height:1.75rem;margin:0;accent-color:var(--link)}
 .controls output{font-variant-numeric:tabular-nums}
+.switches{grid-column:2/-1;display:flex;flex-wrap:wrap;gap:.2rem 1rem}
+.switches input{margin:0 .35rem 0 0;min-height:1.25rem;min-width:1.25rem;vertical-align:-.3rem;
+accent-color:var(--link)}
 .key{list-style:none;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;padding:0;margin:.6rem 0 0;font-size:.9rem}
 .key li{margin:0}.key i{display:inline-block;width:.85rem;height:.85rem;border-radius:.15rem;margin-right:.4rem;
 vertical-align:-.08rem;border:1px solid #0006}
@@ -74,11 +81,11 @@ footer{grid-column:1/-1;color:var(--soft);font-size:.88rem;margin-top:3rem;borde
 @media (max-width:60rem){
 .frame{display:block;padding:.75rem .9rem 3rem}
 h1{font-size:1.4rem}
-nav{position:static;max-height:none;margin:0 0 1.5rem}
-nav ul{display:flex;flex-wrap:wrap;gap:.35rem;max-height:8.5rem;overflow:auto}
+nav{position:static;max-height:none;margin:0 0 1rem}
+nav ul{display:flex;gap:.35rem;overflow-x:auto;padding-bottom:.3rem}
+nav li{flex:none}
 nav a{border:1px solid var(--line);border-radius:1rem;padding:.3rem .75rem}
-.views{grid-template-columns:minmax(0,1fr)}
-iframe{height:auto;aspect-ratio:2.4}
+.views[data-live]{height:auto;aspect-ratio:1;max-height:75vh}
 .controls{grid-template-columns:auto minmax(0,1fr)}
 .controls output{grid-column:2}
 }
@@ -88,7 +95,9 @@ iframe{height:auto;aspect-ratio:2.4}
 }
 @media print{
 :root{--page:#fff;--ink:#000;--soft:#333;--line:#999;--card:#fff;--link:#000;--warn:#fff;--warn-ink:#000}
-nav,.controls,iframe,.table>p a{display:none}
+nav,.controls,.structures,.fault,.table>p a{display:none}
+.views canvas{display:none!important}
+.views[data-live]{height:auto;max-height:none;aspect-ratio:auto}.views[data-live] img{display:block}
 .frame{display:block;max-width:none;padding:0}
 .scroll{overflow:visible;max-height:none;border:0}
 thead th{position:static}
@@ -96,7 +105,6 @@ th button::after{content:none}
 table{font-size:.7rem}
 figure,.viewer,tr,dl{break-inside:avoid}
 h2,h3{break-after:avoid}
-.views{grid-template-columns:minmax(0,24rem)}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
 }
 """

@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+from tlseg_jax.report.page.viewer import Viewer
+
 TableCell = str | int | float | None
 
 
@@ -47,12 +49,14 @@ class Section:
       paragraphs: plain sentences.
       figures: after the text.
       tables: after the figures.
+      viewers: scans to look through, after the tables.
     """
 
     title: str
     paragraphs: tuple[str, ...] = ()
     figures: tuple[ReportFigure, ...] = ()
     tables: tuple[ReportTable, ...] = ()
+    viewers: tuple[Viewer, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,60 +1,69 @@
-"""A scan with its truth and a prediction, to scroll through in the page (nilearn's viewer, self-contained).
+"""A scan with truth and prediction laid over it, to look through in the page with NiiVue.
 
-Red is true positive, green false negative and blue false positive, as in the contour figures. Seen as
-radiologists do: the subject's right is on the left.
+Here is what goes into the page: the voxels, as NIfTI files, and a picture of the three planes, which is shown until
+NiiVue has started, on paper, and where a browser cannot start it. Red is true positive, green false negative and blue
+false positive, as in the contour figures. Seen as radiologists do: the subject's right is on the left.
 """
 
 import base64
 import dataclasses
-import html
-import re
-import warnings
+import gzip
+import io
 from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
-from matplotlib.colors import ListedColormap
-from nilearn.image import resample_img
-from nilearn.plotting import view_img
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 
 from tlseg_jax.evaluate.metrics import Mask
 from tlseg_jax.figures.contours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 from tlseg_jax.geometry import Affine
 
-CLASSES: Sequence[tuple[str, str]] = (
-    ("true positive", TRUE_POSITIVE),
-    ("false negative (missed)", FALSE_NEGATIVE),
-    ("false positive", FALSE_POSITIVE),
-)
-"""Meaning and colour of the overlay's values 1, 2 and 3."""
+COLOURS = (TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE)
+"""Of the overlay's values 1, 2 and 3."""
 
-MEANING = tuple(words for words, _ in CLASSES)
+MEANING = ("true positive", "false negative (missed)", "false positive")
 
-MAX_BYTES = 600_000
-"""Of one viewer's HTML."""
+SWITCHES: Sequence[tuple[str, tuple[int, ...]]] = (("truth", (1, 2)), ("prediction", (1, 3)))
+"""What a reader switches on and off, and the overlay's values that it has."""
 
-VOXELS = 700_000
-"""Tried first; fewer where the viewer comes out above `MAX_BYTES`."""
+MAX_BYTES = 1_400_000
+"""Of one scan in the page, as text: six of them, NiiVue and the figures stay below 15 MB."""
 
 CLOSE_MM = 30.0
-"""Room around both masks where the whole scan has too many voxels to be shown at its own size."""
+"""Room around the overlay where the whole scan has too many voxels to be shown at its own size."""
 
 COARSE = 1.5
 """How much larger voxels may become before the view comes closer instead."""
 
-GREYS = 40
-"""Levels of grey: no steps are seen between them, and they take half the bytes of 256."""
-
-DIM = 0.3
-"""How much darker than white the brightest voxels are: white matter would else be white all over."""
+GREYS = 64
+"""Levels of grey: no steps are seen between them, and they take much less than 256."""
 
 OPACITY = 0.6
 """Of the overlay, at first."""
 
-STACK_SIDE = 1.0
-"""Height in mm that a stack's slices are given in the viewer where they have no place along the body."""
+STILL = 240
+"""Pixels of the picture's height, at most."""
+
+AXES = ("sagittal", "coronal", "axial")
+"""Planes of constant x, y and z."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """What is laid over a scan.
+
+    Attributes:
+      name: of the structure; one of several is chosen from tabs.
+      caption: one or two sentences: by which model, with which score.
+      classes: (x, y, z), 0 where there is nothing, else the values of `MEANING`; see `compared`.
+    """
+
+    name: str
+    caption: str
+    classes: NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -63,176 +72,190 @@ class ViewerCase:
 
     Attributes:
       title: such as "Worst of oas_c".
-      caption: one or two sentences: whose, by which model, with which score.
       subject: name of the scan.
       image: (x, y, z), any intensity.
-      reference: (x, y, z) bool.
-      predicted: (x, y, z) bool.
       affine: (4, 4) voxel -> RAS mm; any orientation.
+      layers: one or more; the first is shown first.
       stack: whether the z axis is a stack of slices that are no neighbours, whose order is all that is known.
       numbers: of a stack, the number of each slice in its volume; empty counts from 1.
-      meaning: in words, where both masks are, where only the reference, and where only the prediction.
+      meaning: of the overlay's values, in words.
+      switches: what can be switched on and off, with the values that it has.
       note: what is said where the voxels are shown larger than they are.
     """
 
     title: str
-    caption: str
     subject: str
     image: NDArray[np.floating]
-    reference: Mask
-    predicted: Mask
     affine: Affine
+    layers: tuple[Layer, ...]
     stack: bool = False
     numbers: tuple[int, ...] = ()
     meaning: Sequence[str] = MEANING
+    switches: Sequence[tuple[str, tuple[int, ...]]] = SWITCHES
     note: str = "the scores are of the voxels it was prepared with"
 
     def __post_init__(self) -> None:
-        shapes = {self.image.shape, self.reference.shape, self.predicted.shape}
-        if len(shapes) != 1 or self.image.ndim != 3:
+        shapes = {self.image.shape, *(x.classes.shape for x in self.layers)}
+        if len(shapes) != 1 or self.image.ndim != 3 or not self.layers:
             raise ValueError(f"the arrays of {self.subject} must be (x, y, z) of one shape, not {sorted(shapes)}")
 
 
 @dataclasses.dataclass(frozen=True)
+class ShownLayer:
+    """A layer of a `Viewer`.
+
+    Attributes:
+      name: of the structure.
+      caption: plain sentences.
+      file: the classes as a gzipped NIfTI file, as text (base64).
+      start: voxel through which the planes lie first.
+    """
+
+    name: str
+    caption: str
+    file: str
+    start: tuple[int, int, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class Viewer:
-    """A viewer for `write_page`.
+    """A viewer for a section of the page.
 
     Attributes:
       title: of its heading.
-      caption: plain sentences below it.
       subject: name of the scan.
-      document: an HTML page of its own, for an iframe. Its global `tlsegBrain` is brainsprite's object.
-      places: for each axial slice, from the feet up, what it is called, such as "z = 12 mm".
-      start: sagittal, coronal and axial slice to show first; the sagittal ones count from the subject's right.
-      key: meaning and colour of what is laid over the scan.
+      note: a sentence on how the voxels are shown; "" where there is nothing to say.
+      file: the scan as a gzipped NIfTI file, as text (base64), its axes turned to RAS.
+      layers: the structures.
+      places: for each voxel along x, y and z what its plane is called, such as "z = 12 mm (3 of 40)".
+      still: the planes through the first layer's start, as a PNG; of a stack the axial one alone.
+      stack: whether only the axial plane is a picture.
+      key: meaning and colour of the overlay's values.
+      switches: what can be switched on and off, with the values that it has.
     """
 
     title: str
-    caption: str
     subject: str
-    document: str
-    places: tuple[str, ...]
-    start: tuple[int, int, int]
-    key: Sequence[tuple[str, str]] = CLASSES
+    note: str
+    file: str
+    layers: tuple[ShownLayer, ...]
+    places: tuple[tuple[str, ...], ...]
+    still: bytes
+    stack: bool
+    key: Sequence[tuple[str, str]]
+    switches: Sequence[tuple[str, tuple[int, ...]]]
+
+
+def compared(reference: Mask, predicted: Mask) -> NDArray[np.uint8]:
+    """1 where both masks are, 2 where only the reference, 3 where only the prediction; (x, y, z).
+
+    Raises:
+      ValueError: they have different shapes.
+    """
+    if reference.shape != predicted.shape:
+        raise ValueError(f"truth and prediction are of one shape, not {reference.shape} and {predicted.shape}")
+    found = np.zeros(reference.shape, np.uint8)
+    found[predicted & reference] = 1
+    found[reference & ~predicted] = 2
+    found[predicted & ~reference] = 3
+    return found
 
 
 def make_viewer(case: ViewerCase) -> Viewer:
     """Make the viewer of a case: cropped, clipped to the 1st to 99.5th percentile, and small.
 
-    The voxels are shown at their own size where that fits `MAX_BYTES`; else the view comes closer to the
-    masks, then its voxels grow. The caption says so.
+    The voxels are shown at their own size where that fits `MAX_BYTES`; else the view comes closer to the overlays,
+    then the voxels grow. The note says so.
 
     Args:
       case: what to show.
 
     Raises:
-      ValueError: the affine is singular.
+      ValueError: the affine is singular, or the slices of a stack do not lie along z, upwards.
     """
     case = _to_ras(case)
-    voxels = float(VOXELS)
-    while True:
-        shown = _shrink(case, voxels)
-        document = _document(shown)
-        if len(document) <= MAX_BYTES:
-            break
-        voxels = min(voxels, float(np.prod(shown.image.shape))) * 0.9 * MAX_BYTES / len(document)
+    own = side = _side(case)
+    shown = whole = _near_enough(case)
+    while len(file := _file(_greys(shown.image), shown.affine)) > MAX_BYTES:
+        side *= 1.1
+        shown = _coarser(whole, side)
+    note = f"Shown with voxels of {side:.3g} mm; {case.note}." if side > own else ""
+    if case.stack:
+        note = f"{note} The slices are no neighbours, so only the axial view is a picture.".strip()
     return Viewer(
         case.title,
-        f"{case.caption} {_size_note(case, shown)}".strip(),
         case.subject,
-        document,
-        _places(case, shown),
-        _start(_classes(shown)),
-        tuple((words, colour) for words, (_, colour) in zip(case.meaning, CLASSES, strict=True)),
+        note,
+        file,
+        tuple(ShownLayer(x.name, x.caption, _file(x.classes, shown.affine), _start(x.classes)) for x in shown.layers),
+        _places(shown),
+        _still(shown),
+        case.stack,
+        tuple(zip(case.meaning, COLOURS, strict=True)),
+        case.switches,
     )
 
 
-def _start(classes: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """The slices through most of both masks, in the viewer's order, which is mirrored on x."""
-    x, y, z = (
-        int(area.argmax()) if area.any() else len(area) // 2
-        for area in ((classes > 0).sum(axes) for axes in ((1, 2), (0, 2), (0, 1)))
-    )
-    return (classes.shape[0] - 1 - x, y, z)
+def _side(case: ViewerCase) -> float:
+    """The smallest side of a voxel in mm, of a stack within its slices."""
+    return float(_sides(case)[: 2 if case.stack else 3].min())
 
 
-def _classes(case: ViewerCase) -> NDArray[np.uint8]:
-    """1 where both masks are, 2 where only the reference, 3 where only the prediction."""
-    found = np.zeros(case.image.shape, np.uint8)
-    found[case.predicted & case.reference] = 1
-    found[case.reference & ~case.predicted] = 2
-    found[case.predicted & ~case.reference] = 3
-    return found
+def _sides(case: ViewerCase) -> NDArray[np.float64]:
+    return np.asarray(np.linalg.norm(case.affine[:3, :3], axis=0))
+
+
+def _with(case: ViewerCase, affine: Affine, image: NDArray[np.floating], classes: Sequence[NDArray]) -> ViewerCase:
+    layers = tuple(dataclasses.replace(x, classes=c) for x, c in zip(case.layers, classes, strict=True))
+    return dataclasses.replace(case, affine=affine, image=image, layers=layers)
 
 
 def _to_ras(case: ViewerCase) -> ViewerCase:
     """Turned so that x runs to the right, y to the front and z up; a stack keeps its slices' order."""
     affine = np.asarray(case.affine, np.float64)
     turn = nib.orientations.io_orientation(affine)
-    if np.isnan(turn).any():
+    if np.isnan(turn).any() or abs(np.linalg.det(affine)) < 1e-12:
         raise ValueError(f"the affine of {case.subject} is singular")
     if case.stack and (int(turn[2, 0]) != 2 or turn[2, 1] < 0):
         raise ValueError(f"the slices of {case.subject} must be stacked along z, upwards")
-    image, reference, predicted = (
-        nib.orientations.apply_orientation(v, turn) for v in (case.image, case.reference, case.predicted)
-    )
+
+    def turned(volume: NDArray) -> NDArray:
+        return np.ascontiguousarray(nib.orientations.apply_orientation(volume, turn))
+
     affine = affine @ nib.orientations.inv_ornt_aff(turn, case.image.shape)
-    if case.stack:
-        sides = np.linalg.norm(affine[:3, :3], axis=0)
-        affine = np.diag([sides[0], sides[1], STACK_SIDE, 1.0])
-    return dataclasses.replace(
-        case, image=image.astype(np.float32), reference=reference, predicted=predicted, affine=affine
-    )
+    if case.stack:  # slices that are no neighbours have no place along the body
+        affine = np.diag([*np.linalg.norm(affine[:3, :2], axis=0), 1.0, 1.0])
+    return _with(case, affine, turned(case.image).astype(np.float32), [turned(x.classes) for x in case.layers])
 
 
-def _sides(case: ViewerCase) -> NDArray[np.float64]:
-    return np.linalg.norm(case.affine[:3, :3], axis=0)
+def _near_enough(case: ViewerCase) -> ViewerCase:
+    """Cropped at the head or body, and closer to the overlays where that would be far too large."""
+    low, high = _foreground(case)
+    whole = _crop(case, low, high)
+    most = MAX_BYTES * COARSE ** (2 if case.stack else 3)
+    marked = _marked(case)
+    if not marked.any() or len(_file(_greys(whole.image), whole.affine)) <= most:
+        return whole
+    near = _bounds(marked, np.ceil(CLOSE_MM / _sides(case)).astype(int), case.stack)
+    return _crop(case, np.maximum(low, near[0]), np.minimum(high, near[1]))
 
 
-def _shrink(case: ViewerCase, voxels: float) -> ViewerCase:
-    """Cropped and, where it must be, resampled to about `voxels` isotropic voxels; a stack keeps each slice."""
-    sides = _sides(case)
-    cropped = _crop(case, *_foreground(case))
-    side = float(sides[:2].min() if case.stack else sides.min())
-    if _count(cropped, side) > voxels * COARSE ** (2 if case.stack else 3):
-        near = _near(case)
-        if near is not None:
-            low, high = _foreground(case)
-            cropped = _crop(case, np.maximum(low, near[0]), np.minimum(high, near[1]))
-    side *= max(1.0, (_count(cropped, side) / voxels) ** (1 / 2 if case.stack else 1 / 3))
-    return _resample(cropped, side)
-
-
-def _count(case: ViewerCase, side: float) -> float:
-    """Voxels of this side that the field of view takes."""
-    mm = _sides(case) * case.image.shape
-    return float(np.prod(mm[:2] / side) * (case.image.shape[2] if case.stack else mm[2] / side))
+def _marked(case: ViewerCase) -> Mask:
+    return np.asarray(np.any([x.classes > 0 for x in case.layers], axis=0))
 
 
 def _foreground(case: ViewerCase) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First and one past the last voxel of the largest bright thing, the head or body, and of both masks."""
+    """First and one past the last voxel of the largest bright thing, the head or body, and of all overlays."""
     smooth = ndimage.uniform_filter(case.image, 3)
     low, high = np.percentile(smooth, (2, 98))
     parts, count = ndimage.label(smooth > low + 0.12 * (high - low))
-    keep = case.reference | case.predicted
+    keep = _marked(case)
     if count:
         keep = keep | (parts == 1 + int(np.bincount(parts.ravel())[1:].argmax()))
-    return _bounds(keep, 2, case.stack)
+    return _bounds(keep, np.full(3, 2), case.stack)
 
 
-def _near(case: ViewerCase) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-    """The box of both masks with `CLOSE_MM` around; None where there is none."""
-    both = case.reference | case.predicted
-    if not both.any():
-        return None
-    at = np.argwhere(both)
-    margin = np.ceil(CLOSE_MM / _sides(case)).astype(int)
-    if case.stack:
-        margin[2] = case.image.shape[2]
-    return np.maximum(at.min(0) - margin, 0), np.minimum(at.max(0) + 1 + margin, case.image.shape)
-
-
-def _bounds(mask: Mask, margin: int, stack: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _bounds(mask: Mask, margin: NDArray[np.int_], stack: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     at = np.argwhere(mask)
     shape = np.array(mask.shape)
     low, high = (at.min(0) - margin, at.max(0) + 1 + margin) if len(at) else (0 * shape, shape)
@@ -246,131 +269,87 @@ def _crop(case: ViewerCase, low: NDArray[np.intp], high: NDArray[np.intp]) -> Vi
     part = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     affine = case.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ low
-    return dataclasses.replace(
-        case, image=case.image[part], reference=case.reference[part], predicted=case.predicted[part], affine=affine
-    )
+    return _with(case, affine, case.image[part], [x.classes[part] for x in case.layers])
 
 
-def _resample(case: ViewerCase, side: float) -> ViewerCase:
-    """On a grid of `side` mm along RAS axes; of a stack only within the slices, which then count as `side` apart."""
-    sides = _sides(case)
-    target = np.array([side, side, sides[2] if case.stack else side])
-    straight = np.abs(case.affine[:3, :3] - np.diag(sides)).max() < 1e-3 * side
-    if straight and np.allclose(sides, target, rtol=1e-3):
-        affine = np.diag([*target, 1.0])
-        affine[:3, 3] = case.affine[:3, 3]
-        found = dataclasses.replace(case, affine=affine)
-    else:
-        grown = target / sides
-        blurred = ndimage.gaussian_filter(case.image, np.where(grown > 1.2, 0.4 * grown, 0))
-        classes = _classes(case)
-        image = _to_grid(blurred, case.affine, target, "linear")
-        kept = np.rint(_to_grid(classes, case.affine, target, "nearest").get_fdata()).astype(np.uint8)
-        found = dataclasses.replace(
-            case,
-            image=image.get_fdata(dtype=np.float32),
-            reference=(kept == 1) | (kept == 2),
-            predicted=(kept == 1) | (kept == 3),
-            affine=image.affine,
-        )
+def _coarser(case: ViewerCase, side: float) -> ViewerCase:
+    """With voxels of `side` mm where theirs are smaller; of a stack only within the slices."""
+    grown = np.maximum(side / _sides(case), 1.0)
     if case.stack:
-        affine = found.affine.copy()
-        affine[2] = (0, 0, side, 0)
-        found = dataclasses.replace(found, affine=affine)
-    return found
+        grown[2] = 1.0
+    shape = np.maximum(np.rint(case.image.shape / grown), 1).astype(int)
+    grown = case.image.shape / shape
+    at = [(np.arange(n) + 0.5) * g - 0.5 for n, g in zip(shape, grown, strict=True)]
+    blurred = ndimage.gaussian_filter(case.image, np.where(grown > 1.2, 0.4 * grown, 0))
+    image = ndimage.map_coordinates(blurred, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest")
+    nearest = np.ix_(*[np.rint(a).astype(int) for a in at])
+    affine = case.affine @ np.diag([*grown, 1.0])
+    affine[:3, 3] += case.affine[:3, :3] @ ((grown - 1) / 2)
+    return _with(case, affine, image, [x.classes[nearest] for x in case.layers])
 
 
-def _to_grid(
-    volume: NDArray[np.generic], affine: Affine, sides: NDArray[np.float64], interpolation: str
-) -> nib.Nifti1Image:
-    """The whole volume on axes parallel to RAS with voxels of these sides, outside filled with its lowest value."""
-    corners = np.array(np.meshgrid(*[(-0.5, s - 0.5) for s in volume.shape], indexing="ij")).reshape(3, -1)
-    mm = affine[:3, :3] @ corners + affine[:3, 3:]
-    target = np.diag([*sides, 1.0])
-    target[:3, 3] = mm.min(1) + sides / 2
-    shape = tuple(int(n) for n in np.maximum(np.rint((mm.max(1) - mm.min(1)) / sides), 1))
-    source = nib.Nifti1Image(volume.astype(np.float32), affine)
-    return resample_img(
-        source, target, shape, interpolation, fill_value=float(volume.min()), copy_header=True, force_resample=True
-    )
+def _greys(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """In `GREYS` levels up to 255, the same from the 99.5th percentile on."""
+    low, high = np.percentile(image, (1, 99.5))
+    level = np.rint(np.clip((image - low) / max(float(high - low), 1e-6), 0, 1) * (GREYS - 1))
+    return (level * (255 // (GREYS - 1))).astype(np.uint8)
 
 
-def _document(case: ViewerCase) -> str:
-    """Nilearn's page, with no address in it and its viewer reachable from outside."""
-    low, high = np.percentile(case.image, (1, 99.5))
-    spread = max(float(high - low), 1e-6)
-    grey = np.rint(np.clip((case.image - low) / spread, 0, 1) * (GREYS - 1))
-    affine = np.diag([*[_sides(case)[0]] * 3, 1.0])  # exactly isotropic: nilearn has nothing to resample
-    overlay = nib.Nifti1Image(_classes(case).astype(np.float32), affine)
-    with warnings.catch_warnings():
-        # An overlay without a voxel below the threshold, or without one above it, is what it is.
-        warnings.simplefilter("ignore", UserWarning)
-        colours = ListedColormap([c for _, c in CLASSES], "errors").with_extremes(under=(0, 0, 0, 0))
-        page = view_img(
-            overlay,
-            nib.Nifti1Image(grey.astype(np.float32), affine),
-            cut_coords=(0, 0, 0),
-            threshold=0.5,
-            annotate=False,
-            black_bg=True,
-            cmap=colours,
-            symmetric_cmap=False,
-            dim=DIM,
-            vmin=0.5,
-            vmax=3.5,
-            resampling_interpolation="nearest",
-            opacity=OPACITY,
-            radiological=True,
-            title=None,
-        ).html
-    return reachable(page)
+def _file(volume: NDArray[np.uint8], affine: Affine) -> str:
+    plain = nib.Nifti1Image(volume, affine)
+    return base64.b64encode(gzip.compress(plain.to_bytes(), 6, mtime=0)).decode("ascii")
 
 
-STYLE = (
-    "<style>html,body{margin:0;background:#000}canvas{display:block}.hidden{display:none}"
-    "body>div>div{display:none!important}</style>"
-)
-"""Black to the edge; nilearn's own slider is left out, as the page has one."""
+def _start(classes: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """The planes through most of the overlay."""
+    areas = [(classes > 0).sum(axes) for axes in ((1, 2), (0, 2), (0, 1))]
+    x, y, z = (int(area.argmax()) if area.any() else len(area) // 2 for area in areas)
+    return x, y, z
 
 
-def reachable(page: str) -> str:
-    """Nilearn's page without its link to an icon on a server, and with brainsprite's object as `tlsegBrain`.
-
-    Raises:
-      RuntimeError: this version of nilearn starts its viewer in another way.
-    """
-    page = re.sub(r"<link\b[^>]*>", "", page)
-    page, found = re.subn(r"\bbrain\s*=\s*brainsprite\(", "brain = window.tlsegBrain = brainsprite(", page)
-    if found != 1 or "</head>" not in page:
-        raise RuntimeError("nilearn's viewer starts in another way than in versions 0.12 to 0.14: pin nilearn to one")
-    return page.replace("</head>", STYLE + "</head>", 1)
-
-
-def _places(case: ViewerCase, shown: ViewerCase) -> tuple[str, ...]:
-    count = shown.image.shape[2]
+def _places(case: ViewerCase) -> tuple[tuple[str, ...], ...]:
+    shape, found = case.image.shape, []
+    for axis, name in enumerate("xyz"):
+        middle = [(n - 1) / 2 for n in shape]
+        each = []
+        for k in range(shape[axis]):
+            middle[axis] = k
+            mm = float((case.affine @ [*middle, 1])[axis])
+            each.append(f"{name} = {round(mm) + 0:d} mm ({k + 1} of {shape[axis]})")
+        found.append(tuple(each))
     if case.stack:
-        numbers = case.numbers or tuple(range(1, count + 1))
-        return tuple(f"slice {n} ({i} of {count})" for i, n in enumerate(numbers, 1))
-    x, y = (shown.image.shape[0] - 1) / 2, (shown.image.shape[1] - 1) / 2
-    mm = [float((shown.affine @ [x, y, k, 1])[2]) for k in range(count)]
-    return tuple(f"z = {z:.0f} mm ({i} of {count})" for i, z in enumerate(mm, 1))
+        numbers = case.numbers or tuple(range(1, shape[2] + 1))
+        found[2] = tuple(f"slice {n} ({i} of {shape[2]})" for i, n in enumerate(numbers, 1))
+    return tuple(found)
 
 
-def _size_note(case: ViewerCase, shown: ViewerCase) -> str:
-    here = _sides(shown)[0]
-    own = _sides(case)
-    if here > 1.02 * (own[:2].min() if case.stack else own.min()):
-        note = f"Shown with voxels of {here:.3g} mm; {case.note}."
-    else:
-        note = ""
-    return f"{note} The slices are no neighbours, so only the axial view is a picture.".strip() if case.stack else note
-
-
-def srcdoc(viewer: Viewer) -> str:
-    """The document as an attribute's value."""
-    return html.escape(viewer.document, quote=True)
-
-
-def png_parts(document: str) -> list[bytes]:
-    """The PNG images inside a viewer's document, in order: scan, colours, overlay."""
-    return [base64.b64decode(m) for m in re.findall(r'"data:image/png;base64,([^"]+)"', document)]
+def _still(case: ViewerCase) -> bytes:
+    """The planes through the first layer's start side by side, as a PNG, with the right on the left."""
+    sides, start, classes = _sides(case), _start(case.layers[0].classes), case.layers[0].classes
+    grey = _greys(case.image)
+    planes = []
+    for axis in (2,) if case.stack else (2, 1, 0):
+        across, up = (a for a in range(3) if a != axis)
+        here = [slice(None)] * 3
+        here[axis] = slice(start[axis], start[axis] + 1)
+        rgb = np.repeat(np.squeeze(grey[tuple(here)], axis)[..., None], 3, -1).astype(np.float64)
+        marked = np.squeeze(classes[tuple(here)], axis)
+        for value, colour in enumerate(COLOURS, 1):
+            tint = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+            rgb[marked == value] = (1 - OPACITY) * rgb[marked == value] + OPACITY * tint
+        turned = np.rint(rgb).astype(np.uint8).swapaxes(0, 1)[::-1]
+        if axis:
+            turned = turned[:, ::-1]
+        mm = sides[[across, up]] * marked.shape
+        planes.append((Image.fromarray(np.ascontiguousarray(turned)), mm))
+    scale = STILL / max(mm[1] for _, mm in planes)
+    sizes = [(max(1, round(mm[0] * scale)), max(1, round(mm[1] * scale))) for _, mm in planes]
+    sheet = Image.new("RGB", (sum(w for w, _ in sizes) + 4 * (len(sizes) - 1), STILL))
+    left = 0
+    for (plane, _), (width, height) in zip(planes, sizes, strict=True):
+        grown = plane.resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(grown, (left, (STILL - height) // 2))
+        left += width + 4
+    out = io.BytesIO()
+    sheet.quantize(128, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+    return out.getvalue()

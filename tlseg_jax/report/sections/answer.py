@@ -9,6 +9,12 @@ from tlseg_jax.report.words.answer import elsewhere_words, enough_words, start_w
 from tlseg_jax.report.words.others import lines_caption
 from tlseg_jax.studies.results_table import Results
 
+READ = (
+    " IoU is the overlap with the reference, 0 (none) to 1 (the same); n counts labelled scans, seeds are repeated "
+    "trainings. A difference is only claimed where a test between methods, its interval and the seeds agree."
+)
+"""What a reader of the first page must know of its words."""
+
 
 def answer(results: Results, study: StudyInfo) -> Section | None:
     """One figure and, of each test set of the target, what to start from, how many to label and what to distrust."""
@@ -42,6 +48,6 @@ def answer(results: Results, study: StudyInfo) -> Section | None:
     people = "; ".join(f"{w.name}: {persons_of(v.scores_on(w))}" for w in shown)
     spread = spread_of([s for w in shown for s in v.scores_on(w)])
     caption = f"Mean IoU by method and number of labelled scans with its {spread} ({people})."
-    caption += lines_caption(v.others_on(shown))
+    caption += lines_caption(v.others_on(shown)) + READ
     figure = v.figure("answer", caption, "mean IoU by number of labelled scans and method")
     return Section("How many scans to label, and what to start from", tuple(lines), (figure,))

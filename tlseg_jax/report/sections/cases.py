@@ -6,7 +6,8 @@ from tlseg_jax.report.figures.case_scans import CaseScan, check_alike, load_pred
 from tlseg_jax.report.figures.choose_cases import ChosenCase, choose_cases, grid_subject
 from tlseg_jax.report.figures.method_grid import draw_method_grid
 from tlseg_jax.report.page.sections import Section
-from tlseg_jax.report.page.viewer import Viewer, ViewerCase, make_viewer
+from tlseg_jax.report.page.viewer import Layer, ViewerCase, compared, make_viewer
+from tlseg_jax.report.page.viewer_box import HOW
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
 from tlseg_jax.runtime.errors import InputError
@@ -63,18 +64,18 @@ def cases(results: Results, study: StudyInfo) -> Section:
     return Section(GRID, notes, (v.figure("method_grid", caption, "One axial slice by method and n"),))
 
 
-def make_viewers(results: Results, study: StudyInfo, count: int) -> tuple[tuple[Viewer, ...], tuple[str, ...]]:
+def scans(results: Results, study: StudyInfo, count: int) -> tuple[Section, tuple[str, ...]]:
     """Viewers of at most `count` scans, and a sentence for each that cannot be shown (alike ones once)."""
     viewers, notes = [], []
-    for case in choose_cases(results, count):
+    for case in choose_cases(View(results, study).of_main, count):
         try:
-            scan = load_scan(study, case.row.test_set, case.row.subject)
-            predicted = _mask(study, case.row, scan)
+            viewers.append(make_viewer(_viewer_case(case, results, study)))
         except InputError as e:
             notes.append(str(e))
-            continue
-        viewers.append(make_viewer(_viewer_case(case, scan, predicted)))
-    return tuple(viewers), tuple(dict.fromkeys(notes))
+    lost = tuple(dict.fromkeys(notes))
+    title = "Look at the scans" if viewers else "Scans that cannot be shown"
+    said = (*((HOW,) if viewers else ()), *(f"Not shown: {note}" for note in lost))
+    return Section(title, said, viewers=tuple(viewers)), lost
 
 
 def _mask(study: StudyInfo, row: ResultRow, scan: CaseScan) -> Mask:
@@ -83,16 +84,26 @@ def _mask(study: StudyInfo, row: ResultRow, scan: CaseScan) -> Mask:
     return predicted
 
 
-def _viewer_case(case: ChosenCase, scan: CaseScan, predicted: Mask) -> ViewerCase:
+def _viewer_case(case: ChosenCase, results: Results, study: StudyInfo) -> ViewerCase:
+    """The scan with every structure that the run was scored on, the chosen one first."""
     r = case.row
+    own = [o for o in results if (o.cell, o.role, o.data_set, o.subject) == (r.cell, r.role, r.data_set, r.subject)]
+    layers, scan = [], load_scan(study, r.test_set, r.subject)
+    for o in sorted(own, key=lambda o: o.test_set != r.test_set):
+        truth = scan if o.test_set == r.test_set else load_scan(study, o.test_set, o.subject)
+        layers.append(
+            Layer(o.structure or o.test_set, _caption(case, o), compared(truth.reference, _mask(study, o, truth)))
+        )
     where = "unseen data" if r.role == "unseen" else "the target"
     title = f"{case.title[:1].upper()}{case.title[1:]} of {where} {r.test_set}: {r.subject}"
+    return ViewerCase(title, r.subject, scan.image, scan.affine, tuple(layers), scan.stack, scan.numbers)
+
+
+def _caption(case: ChosenCase, r: ResultRow) -> str:
     caption = (
         f"{r.method}, n = {r.n}, seed {r.seed}: IoU {r.iou:.3f}, {r.predicted_ml:.1f} ml predicted, "
         f"{r.reference_ml:.1f} ml reference."
     )
-    if case.runs > 1:
+    if case.runs > 1 and r is case.row:
         caption += f" The mean over {case.runs} runs is {case.mean:.3f}; this is the run nearest to it."
-    return ViewerCase(
-        title, caption, r.subject, scan.image, scan.reference, predicted, scan.affine, scan.stack, scan.numbers
-    )
+    return caption

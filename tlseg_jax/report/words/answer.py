@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from tlseg_jax.report.stats.compare_stats import spread_words
 from tlseg_jax.report.stats.method_tests import MethodTest
 from tlseg_jax.report.stats.power import least_difference, persons_needed
 from tlseg_jax.report.stats.sweep_stats import Score
@@ -16,7 +17,7 @@ def start_words(scores: Sequence[Score], tests: Sequence[MethodTest], study: Stu
     """What to start from with the fewest and with the most labelled scans that were tried on a test set."""
     tried = sorted({s.n for s in scores})
     lines = [_start([s for s in scores if s.n == n], tests, study) for n in dict.fromkeys((tried[0], tried[-1]))]
-    return f"**What to start from.** {' '.join(lines)} IoU is the overlap with the reference, 0 to 1."
+    return f"**What to start from.** {' '.join(lines)}"
 
 
 def _start(scores: Sequence[Score], tests: Sequence[MethodTest], study: StudyInfo) -> str:
@@ -122,7 +123,12 @@ def _score(s: Score) -> str:
 
 
 def _numbers(t: MethodTest) -> str:
-    return numbers(dataclasses.replace(t, test=dataclasses.replace(t.test, values=())))
+    """The difference with its interval over persons; that over seeds and p are in the section of the tests."""
+    if t.test.mean_difference is None:
+        return numbers(t)
+    interval = spread_words(t.test, "+.3f") if t.test.low is not None else ""
+    parts = (f"{t.test.mean_difference:+.3f}", interval, counted(t.test.n, t.unit), counted(len(t.by_seed), "seed"))
+    return ", ".join(p for p in parts if p)
 
 
 def _difference(t: MethodTest) -> float:
