@@ -335,7 +335,7 @@ TOLD = 40
 """The last lines of a part that are printed."""
 
 TINY_FLAGS: Mapping[str, tuple[str, ...]] = {
-    "conv_lowering": ("--steps_by=native,grouped", "--dtypes=bfloat16"),
+    "conv_lowering": ("--steps_by=native,planes", "--dtypes=bfloat16"),
     "memory_limits": ("--size=", "--remats=block"),
     "freezing": ("--networks=switch8x2",),
     "together": ("--runs=1,2",),
