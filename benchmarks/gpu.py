@@ -136,11 +136,11 @@ def _memory(network: str, size: str, seconds: float) -> Part:
 PARTS: tuple[Part, ...] = (
     _equality("switch8x2", 90),
     Part(
-        "lowering",
+        "grouped",
         "conv_lowering",
-        ("--nolayers", "--networks=switch8x2", "--steps_by=native,turned,folded", "--dtypes=bfloat16,float32"),
+        ("--nolayers", "--networks=switch8x2", "--steps_by=native,folded,grouped", "--dtypes=bfloat16,float32"),
         180,
-        "does a step gain from more channels of fewer places",
+        "does a step gain from more channels of fewer places, and from norms in the same groups",
     ),
     _compare("unet_fast", "bfloat16", 240),
     _compare("switch8x2", "bfloat16", 240),
@@ -335,7 +335,7 @@ TOLD = 40
 """The last lines of a part that are printed."""
 
 TINY_FLAGS: Mapping[str, tuple[str, ...]] = {
-    "conv_lowering": ("--steps_by=native,folded", "--dtypes=bfloat16"),
+    "conv_lowering": ("--steps_by=native,planes", "--dtypes=bfloat16"),
     "memory_limits": ("--size=", "--remats=block"),
     "freezing": ("--networks=switch8x2",),
     "together": ("--runs=1,2",),
