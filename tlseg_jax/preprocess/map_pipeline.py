@@ -23,7 +23,7 @@ FINEST_MM = 1.0
 averaging them. Label maps of heads are seldom finer."""
 
 MOST_PER_VOXEL = 2
-"""Voxels of a map to one of the grid, a side, at most: eight give partial volumes enough, and drawing costs as they do."""
+"""Voxels of a map to one of the grid, a side, at most: eight give partial volumes enough, and each costs time."""
 
 MOST_CLASSES = 256
 """Of a byte a voxel, the background among them."""
