@@ -69,6 +69,20 @@ def test_both_sides_start_from_what_had_no_side(tiny_network: UNetConfig) -> Non
     assert "caudate_left (from caudate), caudate_right (from caudate) kept; putamen_left started afresh" in got.message
 
 
+def test_what_has_no_side_starts_from_both_sides_together(tiny_network: UNetConfig) -> None:
+    old = dataclasses.replace(tiny_network, outputs=("background", "caudate_left", "caudate_right", "putamen_left"))
+    new = dataclasses.replace(tiny_network, outputs=("background", "caudate", "putamen"))
+    start = saved(old)
+    head = {k: np.array(v) for k, v in start.params["head"].items()}
+    for part in head.values():
+        part[..., 1:3] = 3.0, 6.0
+    start = dataclasses.replace(start, params=start.params | {"head": head})
+    got = restore_pretrained(start, new, filled(new, 2.0), "keep", "run")
+    assert columns(got) == [{1.0}, {4.5}, {2.0}]
+    assert "caudate (from caudate_left and caudate_right) kept; putamen_left dropped; putamen started" in got.message
+    assert got.fresh == {"head/kernel[2]", "head/bias[2]"}
+
+
 def test_a_single_structure_s_head_is_kept_for_another_one_as_in_the_paper(tiny_network: UNetConfig) -> None:
     old, new = (dataclasses.replace(tiny_network, outputs=("background", s)) for s in ("lateral ventricle", "caudate"))
     got = restore_pretrained(saved(old), new, filled(new, 2.0), "keep", "run")

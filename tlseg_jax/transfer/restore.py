@@ -38,7 +38,8 @@ def restore_pretrained(
     A head with the same outputs is kept, unless `head` is "reset", and so is one of a single structure for a single
     other one, as the brain paper does (its tasks have two channels each). Else outputs of the same name are kept, the
     rest dropped, and new ones start afresh (section 3.2.3 of the liver report keeps the tumour's and deletes the
-    liver's); what had no side starts both sides ("caudate" those of "caudate_left" and "caudate_right").
+    liver's); what had no side starts both sides ("caudate" those of "caudate_left" and "caudate_right"), and both sides
+    together start what has none, as the mean of their weights.
 
     Args:
       saved: the pre-trained network.
@@ -86,7 +87,7 @@ def fresh_parameters(saved: SavedModel, config: UNetConfig, head: Head) -> froze
         return names
     if _same_outputs(saved.config, config):
         return frozenset()
-    new = [i for i, o in enumerate(config.outputs) if _start_of(o, saved.config.outputs) is None]
+    new = [i for i, o in enumerate(config.outputs) if not _starts_of(o, saved.config.outputs)]
     return names if len(new) == len(config.outputs) else frozenset(f"{k}[{i}]" for k in names for i in new)
 
 
@@ -113,22 +114,26 @@ def _match_outputs(
     old: dict[str, Any], old_outputs: tuple[str, ...], new: dict[str, Any], new_outputs: tuple[str, ...]
 ) -> tuple[dict[str, Any], str]:
     """The new head with the old one's columns wherever an output has the same name, and what became of each."""
-    starts = {o: s for o in new_outputs if (s := _start_of(o, old_outputs)) is not None}
+    starts = {o: s for o in new_outputs if (s := _starts_of(o, old_outputs))}
     head = {k: np.array(v) for k, v in new.items()}
-    for output, start in starts.items():
+    for output, names in starts.items():
+        at = [old_outputs.index(n) for n in names]
         for k in head:
-            head[k][..., new_outputs.index(output)] = np.asarray(old[k])[..., old_outputs.index(start)]
+            head[k][..., new_outputs.index(output)] = np.asarray(old[k])[..., at].mean(-1)
+    used = {n for names in starts.values() for n in names}
     parts = [
-        ("kept", [o if o == s else f"{o} (from {s})" for o, s in starts.items()]),
-        ("dropped", [o for o in old_outputs if o not in starts.values()]),
+        ("kept", [o if names == (o,) else f"{o} (from {' and '.join(names)})" for o, names in starts.items()]),
+        ("dropped", [o for o in old_outputs if o not in used]),
         ("started afresh", [o for o in new_outputs if o not in starts]),
     ]
     return head, "head by output name: " + "; ".join(f"{', '.join(names)} {what}" for what, names in parts if names)
 
 
-def _start_of(output: str, old_outputs: tuple[str, ...]) -> str | None:
-    """The old output that an output starts from: the one of its name, else the one without a side."""
-    if output in old_outputs:
-        return output
+def _starts_of(output: str, old_outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """The old outputs that one starts from: its namesake, else the one without a side, else those of both sides."""
     without = next((output.removesuffix(s) for s in SIDES if output.endswith(s)), "")
-    return without if without in old_outputs else None
+    sides = tuple(output + s for s in SIDES)
+    for names in ((output,), (without,), sides):
+        if all(n in old_outputs for n in names):
+            return names
+    return ()
