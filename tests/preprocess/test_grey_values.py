@@ -26,7 +26,9 @@ def test_a_label_map_is_refused_with_what_it_holds_and_the_remedy(values: int) -
     with pytest.raises(ExclusionError) as e:
         check_grey(PATH, areas(values))
     text = str(e.value)
-    assert text.startswith(f"x.nii.gz looks like a label map, not a scan: it holds {values + 1} whole numbers alone (0, 1")
+    assert text.startswith(
+        f"x.nii.gz looks like a label map, not a scan: it holds {values + 1} whole numbers alone (0, 1"
+    )
     assert text.endswith("give the scan that it belongs to.")
 
 

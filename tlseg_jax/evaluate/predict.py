@@ -27,8 +27,8 @@ from tlseg_jax.evaluate.trust.verdict import Verdict, judge
 from tlseg_jax.geometry import Affine, Box, Grid, crop_or_pad
 from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
-from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.grey_values import check_grey
+from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume

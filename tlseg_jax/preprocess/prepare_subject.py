@@ -15,9 +15,9 @@ from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.preprocess.codes import UNMARKED, anywhere, mask_of
 from tlseg_jax.preprocess.map_pipeline import PreparedMap, preprocess_map
 from tlseg_jax.preprocess.pipeline import Prepared, PrepareSettings, needs_registration, preprocess_scan
+from tlseg_jax.preprocess.reading.grey_values import check_grey
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.planes import digest_of
-from tlseg_jax.preprocess.reading.grey_values import check_grey
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
 from tlseg_jax.preprocess.steps import crop, register

@@ -34,7 +34,7 @@ class GreyValues:
             return
         least, largest = plane.min(), plane.max()
         # Whoever counts structures begins at 0; CT in Hounsfield units does not.
-        if not (0 <= least and largest < _LARGEST) or np.any(plane != np.rint(plane)):
+        if not (least >= 0 and largest < _LARGEST) or np.any(plane != np.rint(plane)):
             self._scan = True
             return
         whole = plane.astype(np.int64)
