@@ -10,6 +10,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, g
 
 from absl import flags
 
+from tlseg_jax.datasets.fields import list_from
 from tlseg_jax.runtime.bounds import Bound, Read
 from tlseg_jax.runtime.errors import InputError
 
@@ -177,31 +178,10 @@ def _flag(name: str, kind: _Kind, default: Any, text: str) -> "flags.FlagHolder[
 
 def _value(kind: _Kind, given: Any, name: str) -> Any:
     if get_origin(kind.plain) is tuple:
-        return _tuple(kind, given, name)
+        return list_from(kind.plain, given, f"--{name}={','.join(given)}")
     if kind.read:
         return _read(kind.read, given, name, given)
     return Path(given) if kind.plain is Path else given
-
-
-def _tuple(kind: _Kind, given: list[str], name: str) -> tuple[Any, ...]:
-    """The parts between commas, each of its own type, or of one."""
-    parts = get_args(kind.plain)
-    text = ",".join(given)
-    if parts[-1] is Ellipsis:
-        parts = (parts[0],) * len(given)
-    elif len(parts) != len(given):
-        raise InputError(f"--{name}={text} must be {len(parts)} numbers, with a comma between them.")
-    found = []
-    for hint, part in zip(parts, given, strict=True):
-        each = _kind_of(hint)
-        if each.read:
-            found.append(_read(each.read, part, name, text))
-            continue
-        try:
-            found.append(each.plain(part))
-        except ValueError:
-            raise InputError(f"--{name}={text} must be {len(parts)} numbers, with a comma between them.") from None
-    return tuple(found)
 
 
 def _read(read: Callable[[str], Any], part: str, name: str, text: str) -> Any:
