@@ -376,6 +376,7 @@ def export(
     given: dict[str, Any] = {"run": run, "output": output, "licence": licence, "program": program}
     with _calling("export", given | ({} if platforms is None else {"platforms": platforms})) as keywords:
         asked = keywords.settings(Exporting)
+        keywords.check()
         _export(asked)
         return Path(asked.output)
 
@@ -453,7 +454,9 @@ def report(
         from tlseg_jax.actions.report import Reporting  # its statistics are slow to import
         from tlseg_jax.actions.report import report as write_reports
 
-        return write_reports(os.fspath(workdir), keywords.settings(Reporting))
+        asked = keywords.settings(Reporting)
+        keywords.check()
+        return write_reports(os.fspath(workdir), asked)
 
 
 def view(scan: Any, segmentation: Any = None, *, opacity: float = 0.5, height: int = 400) -> Any:

@@ -125,6 +125,9 @@ def test_every_flag_of_a_command_is_a_keyword_of_the_function(tmp_path: Path, mo
         (lambda: tl.predict("run", "x.nii", model="brain"), "^`model` and `run` are two models"),
         (lambda: tl.sweep("brian"), "^There is no study named 'brian': choose from brain"),
         (lambda: tl.report(study="brain"), "^There is no sweep in"),
+        (lambda: tl.evaluate("none", "hdt_c", "store"), "^`run=none` does not exist: check the path"),
+        (lambda: tl.predict(model="brain", input="none.nii", output="x"), "^`input=none.nii` does not exist"),
+        (lambda: tl.prepare("hdt_c", "none", "store"), "^`source=none` does not exist: check the path"),
     ],
 )
 def test_a_fault_is_an_error_of_one_sentence(

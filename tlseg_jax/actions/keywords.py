@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, get_type_hints
 
+from tlseg_jax.actions import there
 from tlseg_jax.datasets.fields import is_list, is_number, list_from, value_as
 from tlseg_jax.runtime.errors import InputError
 
@@ -81,12 +82,17 @@ class Keywords:
         return of(**values)
 
     def check(self) -> None:
-        """Raises InputError: a keyword was given that nothing takes; the nearest is suggested."""
+        """Refuse what can be told to be wrong before any work.
+
+        Raises:
+          InputError: a keyword was given that nothing takes, where the nearest is suggested; or see `there.check`.
+        """
         for name in self._given:
             if name not in self._known:
                 near = difflib.get_close_matches(name, self._known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(sorted(self._known))}."
                 raise InputError(f"tlseg_jax.{self._call} has no setting '{name}': {hint}")
+        there.check(self._call, self._given)
 
 
 def _between_commas(text: str) -> list[str]:

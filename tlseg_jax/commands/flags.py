@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import re
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -121,9 +121,14 @@ def adopt(*modules: types.ModuleType) -> None:
         flags.adopt_module_key_flags(module)
 
 
-def flags_for(text: str) -> str:
-    """A message of the library, with the settings that it names, as in `n` or `n=4`, written as flags: --n, --n=4."""
-    return re.sub(r"`(\w+)((?:=[^`]*)?)`", lambda m: f"--{m[1]}{m[2]}" if m[1] in flags.FLAGS else m[0], text)
+def flags_for(text: str, among: Container[str] | flags.FlagValues = flags.FLAGS) -> str:
+    """A message of the library, with the settings that it names, as in `n` or `n=4`, written as flags: --n, --n=4.
+
+    Args:
+      text: the message.
+      among: the flags that there are.
+    """
+    return re.sub(r"`(\w+)((?:=[^`]*)?)`", lambda m: f"--{m[1]}{m[2]}" if m[1] in among else m[0], text)
 
 
 def attribute_lines(of: type) -> dict[str, str]:
