@@ -14,8 +14,8 @@ MOST = 256
 """Of more distinct values an image is taken for a scan: label maps of a whole head have 40 to 190."""
 
 EVEN = 0.7
-"""Of neighbouring voxels of a label map, background apart, at least this share is equal. It is 0.84 to 0.98 in label maps
-of FreeSurfer, Neuromorphometrics, TotalSegmentator and CHAOS, and at most 0.21 in 8-bit scans of CT and MR."""
+"""Of neighbouring voxels of a label map, background apart, at least this share is equal. It is 0.84 to 0.98 in label
+maps of FreeSurfer, Neuromorphometrics, TotalSegmentator and CHAOS, and at most 0.21 in 8-bit scans of CT and MR."""
 
 _LARGEST = 1 << 16
 
@@ -29,7 +29,7 @@ class GreyValues:
         self._scan = False
 
     def add(self, plane: Shaped[np.ndarray, "i j"]) -> None:
-        """Take the next plane, in the image's units; after the first one that only a scan can have, none is looked at."""
+        """Take the next plane, in the image's units; after one that only a scan can have, none is looked at."""
         if self._scan:
             return
         least, largest = plane.min(), plane.max()
@@ -41,7 +41,7 @@ class GreyValues:
         here, same = whole[:-1].ravel(), (whole[:-1] == whole[1:]).ravel()
         self._total += np.bincount(here, minlength=_LARGEST)
         self._equal += np.bincount(here[same], minlength=_LARGEST)
-        self._scan = np.count_nonzero(self._total) > MOST
+        self._scan = bool(np.count_nonzero(self._total) > MOST)
 
     def check(self, path: Path) -> None:
         """Refuse a label map; what is damaged or constant is refused elsewhere.
