@@ -4,7 +4,7 @@ python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=
 python -m experiments.evaluate --run=runs/finetune/NAME --dataset=oas_c --store=DIR --trust --space=scan
 """
 
-from tlseg_jax.commands import cli, evaluate
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(evaluate)
+    main.start("evaluate")

@@ -3,7 +3,7 @@
 python -m experiments.export --run=runs/finetune/NAME --output=model --licence="CC BY 4.0"
 """
 
-from tlseg_jax.commands import cli, export
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(export)
+    main.start("export")

@@ -7,7 +7,7 @@ Makes what is missing (built-in cohort, prepared data, pre-trained model), reuse
 and says which. `--pretask=none` trains end to end.
 """
 
-from tlseg_jax.commands import cli, finetune
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(finetune)
+    main.start("finetune")

@@ -5,7 +5,7 @@
 The processes find one another by their environment, as on a cluster. Their lines have their number in front.
 """
 
-from tlseg_jax.commands import cli, launch
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(launch)
+    main.start("launch")

@@ -7,7 +7,7 @@ false, is saved in RUN/postprocess/, and its effect on the test volumes is measu
 (effect.csv, effect.json).
 """
 
-from tlseg_jax.commands import cli, postprocess
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(postprocess)
+    main.start("postprocess")

@@ -8,7 +8,7 @@ python -m experiments.predict --run=MODEL/model.stablehlo --input=scan.nii.gz --
 python -m experiments.predict --run=RUN,RUN,RUN --input=DIR --output=DIR --trust    # and trust.html, the worst first
 """
 
-from tlseg_jax.commands import cli, predict
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(predict)
+    main.start("predict")

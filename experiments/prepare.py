@@ -6,7 +6,7 @@ Usage: python -m experiments.prepare --dataset=hdt_c --source=DIR --store=DIR --
        python -m experiments.prepare --join=hdt_c,hdt_v --name=both --store=DIR
 """
 
-from tlseg_jax.commands import cli, prepare
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(prepare)
+    main.start("prepare")

@@ -3,7 +3,7 @@
 python -m experiments.pretrain --pretask=hdt_v [--store=DIR] [--workdir=runs] [--steps=600]
 """
 
-from tlseg_jax.commands import cli, pretrain
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(pretrain)
+    main.start("pretrain")

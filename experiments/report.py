@@ -5,7 +5,7 @@
 Without --study, of every study that was swept in the workdir, finished or not.
 """
 
-from tlseg_jax.commands import cli, report
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(report)
+    main.start("report")

@@ -6,7 +6,7 @@ The cells are in WORKDIR/sweep/NAME, and results.csv there has a row a cell, str
 `python -m experiments.report --workdir=WORKDIR` makes tables, figures and one page.
 """
 
-from tlseg_jax.commands import cli, sweep
+from tlseg_jax.commands import main
 
 if __name__ == "__main__":
-    cli.start(sweep)
+    main.start("sweep")

@@ -76,7 +76,7 @@ def test_studies_and_data_sets_are_found_by_name(installed: Path, tmp_path: Path
     done = tlseg(installed, tmp_path, "sweep", "--study=brain", "--methods=other", "--plan")
     assert done.returncode == 2 and "HDT-C-E2E" in done.stderr
     done = tlseg(installed, tmp_path, "prepare", "--dataset=brain_maps", "--source=none", "--store=store")
-    assert done.returncode == 2 and "The source none does not exist" in done.stderr
+    assert done.returncode == 2 and "--source=none does not exist" in done.stderr
 
 
 @pytest.mark.slow

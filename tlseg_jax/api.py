@@ -7,6 +7,7 @@ or a value that it cannot have, is an `InputError` of one sentence, and so is an
 the commands print is told here, too, by the logger "tlseg_jax". Nothing ends the process and no flag is read, so that
 one program may call all of this as often as it likes.
 
+A list may also be text with commas, as on the command line: label_values="11,50" is label_values=[11, 50].
 Paths may be text, a `Path`, or a `Run`; folders of runs and of prepared data may be s3:// or gs:// addresses. The
 examples draw small heads in place of scans; what is reached on them says nothing of patients.
 """
@@ -106,8 +107,6 @@ def prepare(
     Raises:
       InputError: a setting is missing or not usable, or no scan can be prepared; each reason is told.
     """
-    if isinstance(settings.get("label_values"), str | int):
-        settings["label_values"] = (settings["label_values"],)
     spelled: dict[str, Any] = {
         "dataset": dataset,
         "source": source,
@@ -115,7 +114,7 @@ def prepare(
         "name": name,
         "structures": structures,
     }
-    spelled |= {"spacing": spacing, "join": (join,) if isinstance(join, str) else join or None}
+    spelled |= {"spacing": spacing, "join": join or None}
     given = {k: v for k, v in spelled.items() if v is not None} | settings
     with _calling("prepare", given, compiles=False) as keywords:
         asked, planes = keywords.settings(Preparing), keywords.given(PlaneGrid, only=SLICE_FIELDS)
@@ -377,6 +376,7 @@ def export(
     given: dict[str, Any] = {"run": run, "output": output, "licence": licence, "program": program}
     with _calling("export", given | ({} if platforms is None else {"platforms": platforms})) as keywords:
         asked = keywords.settings(Exporting)
+        keywords.check()
         _export(asked)
         return Path(asked.output)
 
@@ -449,12 +449,14 @@ def report(
       InputError: there is no such sweep, or a file has no scores of its scans.
     """
     given: dict[str, Any] = {"study": study, "output": output, "viewers": viewers}
-    given |= {"compare": (compare,) if isinstance(compare, str) else tuple(compare)}
+    given["compare"] = compare
     with _calling("report", given, compiles=False) as keywords:
         from tlseg_jax.actions.report import Reporting  # its statistics are slow to import
         from tlseg_jax.actions.report import report as write_reports
 
-        return write_reports(os.fspath(workdir), keywords.settings(Reporting))
+        asked = keywords.settings(Reporting)
+        keywords.check()
+        return write_reports(os.fspath(workdir), asked)
 
 
 def view(scan: Any, segmentation: Any = None, *, opacity: float = 0.5, height: int = 400) -> Any:

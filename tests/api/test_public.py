@@ -12,11 +12,18 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
 
 import tlseg_jax as tl
+from tlseg_jax.actions.export import Exporting
 from tlseg_jax.actions.keywords import Keywords
 from tlseg_jax.actions.prepare import Preparing
+from tlseg_jax.actions.report import Reporting
+from tlseg_jax.commands import flags
 from tlseg_jax.datasets.lookup import get_spec
+from tlseg_jax.datasets.spec import PlaneGrid
+from tlseg_jax.studies.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -105,6 +112,11 @@ def test_every_flag_of_a_command_is_a_keyword_of_the_function(tmp_path: Path, mo
             lambda: tl.finetune("none", n="two"),
             "^`n=two`: 'two' is no number of labelled scans: give 1 or more, or all",
         ),
+        (
+            lambda: tl.finetune("none", n=0),
+            "^`n=0`: no labelled scan leaves nothing to train on: give 1 or more, or all; a pre-trained model "
+            r"\(`pretrained`\) segments without any, by 'tlseg predict', and is scored by 'tlseg evaluate'\.$",
+        ),
         (lambda: tl.finetune("none", steps=0), "^`steps=0` must be a whole number, 1 or more"),
         (lambda: tl.finetune("none", precision="half"), "^`precision=half` must be one of float32, bfloat16"),
         (lambda: tl.finetune(), "^`pretask` is missing"),
@@ -113,6 +125,9 @@ def test_every_flag_of_a_command_is_a_keyword_of_the_function(tmp_path: Path, mo
         (lambda: tl.predict("run", "x.nii", model="brain"), "^`model` and `run` are two models"),
         (lambda: tl.sweep("brian"), "^There is no study named 'brian': choose from brain"),
         (lambda: tl.report(study="brain"), "^There is no sweep in"),
+        (lambda: tl.evaluate("none", "hdt_c", "store"), "^`run=none` does not exist: check the path"),
+        (lambda: tl.predict(model="brain", input="none.nii", output="x"), "^`input=none.nii` does not exist"),
+        (lambda: tl.prepare("hdt_c", "none", "store"), "^`source=none` does not exist: check the path"),
     ],
 )
 def test_a_fault_is_an_error_of_one_sentence(
@@ -127,6 +142,43 @@ def test_a_whole_number_for_a_length_is_the_setting_that_the_command_has() -> No
     (spacing,) = Keywords("prepare", {"spacing": 2}).given(Preparing, only=("spacing",)).values()
     spec = get_spec("hdt_c").at_spacing(spacing)
     assert json.dumps(spec.to_dict()) == json.dumps(get_spec("hdt_c").at_spacing(float("2")).to_dict())
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "text", "value"),
+    [
+        (Preparing, "label_values", "11, 50", ("11", "50")),
+        (Preparing, "label_values", 11, ("11",)),
+        (Preparing, "join", "hdt_c,hdt_v", ("hdt_c", "hdt_v")),
+        (Preparing, "join", "", ()),
+        (Study, "n", "2,8,all", (2, 8, None)),
+        (Study, "n", 2, (2,)),
+        (PlaneGrid, "window", "-100,400", (-100.0, 400.0)),
+        (Reporting, "compare", '"a,b:x.csv",c:y.csv', ("a,b:x.csv", "c:y.csv")),
+        (Exporting, "platforms", "cpu,tpu", ("cpu", "tpu")),
+    ],
+)
+def test_text_for_a_list_is_read_as_the_command_reads_it(of: type, name: str, text: Any, value: Any) -> None:
+    assert Keywords("x", {name: text}).given(of, only=(name,)) == {name: value}
+    flag = flags.define(of, only=(name,))
+    with flagsaver.flagsaver():
+        absl_flags.FLAGS(["command", f"--{name}={text}"])
+        assert flag.value(name) == value
+    delattr(absl_flags.FLAGS, name)
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "text", "sentence"),
+    [
+        (PlaneGrid, "window", "-100", "^`window=-100` must be 2 numbers, with a comma between them"),
+        (PlaneGrid, "window", "low,400", "^`window=low,400` must be 2 numbers, with a comma between them"),
+        (Study, "n", "2,some", "^`n=2,some`: 'some' is no number of labelled scans: give 1 or more, or all"),
+        (Study, "n", [2, 0], r"^`n=\[2, 0\]`: no labelled scan leaves nothing to train on"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_one_sentence(of: type, name: str, text: Any, sentence: str) -> None:
+    with pytest.raises(tl.InputError, match=sentence):
+        Keywords("x", {name: text}).given(of, only=(name,))
 
 
 def test_an_array_without_a_place_and_a_scan_that_is_not_there_are_refused() -> None:

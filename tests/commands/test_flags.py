@@ -97,7 +97,7 @@ def test_all_given_is_read_as_the_fields_types(given: Given) -> None:
     [
         ("--zz_eggs=2", "--zz_name is missing: see --help"),
         ("--zz_candles=3", "--zz_candles=3: it is odd: give an even number"),
-        ("--zz_guests=2,0", "--zz_guests=2,0: 0 no longer means all labelled scans: write all"),
+        ("--zz_guests=2,0", "--zz_guests=2,0: no labelled scan leaves nothing to train on: give 1 or more"),
         ("--zz_size=3", "--zz_size=3 must be 2 numbers, with a comma"),
         ("--zz_size=3,x", "--zz_size=3,x must be 2 numbers, with a comma"),
     ],

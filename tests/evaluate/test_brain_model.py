@@ -46,6 +46,7 @@ def test_it_finds_both_sides_and_never_confuses_them(
     found, said = segmented(scan, tmp_path / "seg.nii.gz")
     theirs = np.asarray(nib.load(label).dataobj)  # type: ignore[attr-defined]
     assert "caudate_left (value 1)" in said and "lateral_ventricle_right (value 16)" in said
+    assert f"segmenting {scan}: it is read, registered to the standard head and sent through the network" in said
     for structure, sides in values.items():
         at = 2 * STRUCTURES.index(structure) + 1
         for side in (0, 1):

@@ -27,7 +27,7 @@ from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
 from tlseg_jax.preprocess.reading.read import read_scan
-from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.written import RECORD
 
@@ -63,7 +63,7 @@ def write_head(path: Path, affine: NDArray[np.float64], shape: tuple[int, int, i
     middle = (np.array(shape) - 1) / 2
     head = (np.linalg.norm((at - middle) * mm, axis=-1) < 15).astype(np.float32)
     ball = np.linalg.norm((at - middle - np.array([3, -4, 2])) * mm, axis=-1) < 5
-    nib.save(nib.Nifti1Image(20 * head + 100 * ball.astype(np.float32), affine), path)
+    nib.save(nib.Nifti1Image(20.5 * head + 100 * ball.astype(np.float32), affine), path)
     nib.save(nib.Nifti1Image(ball.astype(np.uint8), affine), path.with_name("truth_" + path.name))
     return ScanFiles(path.name.split(".")[0], path)
 
@@ -95,6 +95,17 @@ def test_what_looks_wrong_is_said(tmp_path: Path) -> None:
     # The ball's middle is near (23, 15, 22): this patch cuts it in half.
     (cut,) = predict_scan(files, fixed, Box((24, 8, 14), (16, 16, 16)), SETTINGS, bright).warnings
     assert "reaches the left of the patch" in cut
+
+
+def test_a_label_map_in_a_scans_place_is_refused(tmp_path: Path) -> None:
+    files = write_head(tmp_path / "a.nii.gz", CODES["RAS"])
+    label = tmp_path / "truth_a.nii.gz"
+    with pytest.raises(ExclusionError, match=r"truth_a\.nii\.gz looks like a label map, not a scan: .*\(0, 1\)"):
+        segmenter(bright)(ScanFiles("a", label))
+    (good, bad) = predict_folder(
+        (files, ScanFiles("truth", label)), tmp_path / "out", segmenter(bright), progress=False
+    )
+    assert good.output and not bad.output and "give the scan that it belongs to" in bad.problem
 
 
 def test_a_label_beside_the_scan_is_not_read(tmp_path: Path) -> None:
@@ -352,7 +363,7 @@ def test_a_real_caudate_survives_the_way_there_and_back(tmp_path: Path) -> None:
     files = oasis("sub-1000")
     source = nib.load(files.label)
     caudate = np.isin(np.asarray(source.dataobj), (36, 37))
-    nib.save(nib.Nifti1Image(caudate.astype(np.float32), source.affine, source.header), tmp_path / "scan.nii.gz")
+    nib.save(nib.Nifti1Image(0.5 * caudate.astype(np.float32), source.affine, source.header), tmp_path / "scan.nii.gz")
     low, high = [], []
 
     def observe(patches: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -251,7 +251,7 @@ def test_what_was_not_found_is_said(tmp_path: Path) -> None:
 def test_values_that_are_no_hounsfield_units_are_said(tmp_path: Path) -> None:
     files, _ = write_body(tmp_path / "body.nii.gz", "RAS")
     scan = nib.load(files.image)
-    nib.save(nib.Nifti1Image((np.asarray(scan.dataobj) + 100).astype(np.uint8), scan.affine), tmp_path / "grey.nii")
+    nib.save(nib.Nifti1Image((np.asarray(scan.dataobj) + 100.5).astype(np.float32), scan.affine), tmp_path / "grey.nii")
     (warning,) = predict_scan(ScanFiles("g", tmp_path / "grey.nii"), SPEC, None, None, layers).warnings
     assert "grey.nii" in warning and "Hounsfield" in warning
 

@@ -357,6 +357,9 @@ def test_bad_sources(tmp_path: Path) -> None:
         find_scans(tmp_path, "pair")
     with pytest.raises(InputError, match=r"looked for pairs.*CSV.*BIDS.*nnU-Net"):
         find_scans(tmp_path)
+    wanted = r"^\S+ holds no image that can be read: give a folder with scans in it, of the formats .*DICOM series\.$"
+    with pytest.raises(InputError, match=wanted):
+        find_scans(tmp_path, need_label=False)
     for layout, words in (("pairs", "_labels"), ("bids", "derivatives"), ("nnunet", "imagesTr"), ("csv", "CSV")):
         with pytest.raises(InputError, match=words):
             find_scans(tmp_path, layout)

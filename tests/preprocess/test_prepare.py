@@ -57,6 +57,14 @@ def write_source(folder: Path) -> Path:
     return folder
 
 
+def test_a_label_map_in_a_scans_place_is_left_out_and_named(tmp_path: Path) -> None:
+    source = write_source(tmp_path / "source")
+    (source / "sub-1_T1w.nii.gz").write_bytes((source / "sub-1_labels.nii.gz").read_bytes())
+    store, _ = run(source, tmp_path / "store")
+    ((name, reason),) = ((e["subject"], e["reason"]) for e in store.manifest["exclusions"])
+    assert name == "sub-1" and "sub-1_T1w.nii.gz looks like a label map, not a scan" in reason
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return write_source(tmp_path / "source")

@@ -251,13 +251,20 @@ def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
             read_volume(files(tmp_path), CT)
 
 
+def test_a_label_map_in_a_volumes_place_is_refused(tmp_path: Path) -> None:
+    _, label = anatomy()
+    write_pair(tmp_path, "1", label, label)
+    with pytest.raises(ExclusionError, match=r"volume-1\.nii\.gz looks like a label map, not a scan"):
+        read_volume(files(tmp_path), CT)
+
+
 def test_nothing_to_scale_is_refused(tmp_path: Path) -> None:
     image, label = anatomy()
     write_pair(tmp_path, "1", 0 * image + 7, label)
     with pytest.raises(ExclusionError, match=r"is constant \(every voxel is 7\)"):
         read_volume(files(tmp_path), CT)
     speck = 0 * image
-    speck[0, 0, 0] = 9
+    speck[0, 0, 0] = -9
     write_pair(tmp_path, "1", speck, label)
     with pytest.raises(ExclusionError, match="cannot be standardised"):
         read_volume(files(tmp_path), MR)

@@ -121,7 +121,7 @@ def test_tiles_are_refused_of_slices() -> None:
         (HEADS, {"network": "unet9"}, "no network named 'unet9'"),
         (MRI, {"recipe": "report"}, "no recipe for slices named 'report'"),
         (HEADS, {"recipe": "report"}, "no recipe named 'report'"),
-        (MRI, {"n": 0}, "`n=0` labelled scans is not usable"),
+        (MRI, {"n": 0}, "`n=0`: no labelled scan leaves nothing to train on: give 1 or more, or all; a pre-trained"),
         (MRI, {"recipe_values": {"learning_rte": 1.0}}, "changes 'learning_rte', which no recipe has"),
         (MRI, {"recipe_values": {"learning_rate": "fast"}}, "learning_rate = 'fast': a float is wanted"),
         (MRI, {"recipe_values": {"loss": "dice", "label_smoothing": 0.1}}, "cross-entropy, and `loss=dice` has none"),

@@ -104,7 +104,7 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
         ({"metods": []}, "did you mean methods"),
         ({"n": []}, "whole numbers"),
         ({"n": [-1]}, "give 1 or more, or all"),
-        ({"n": [2, 0]}, "0 no longer means all labelled scans: write all"),
+        ({"n": [2, 0]}, "no labelled scan leaves nothing to train on: give 1 or more, or all"),
         ({"n": ["most"]}, "'most' is no number of labelled scans"),
         ({"n": [True]}, "whole numbers"),
         ({"seeds": "3"}, "seeds"),

@@ -1,12 +1,14 @@
 """Settings made of keyword arguments: a field's name is the keyword, and its type and bounds are checked."""
 
+import csv
 import dataclasses
 import difflib
 import os
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar, get_type_hints
 
-from tlseg_jax.datasets.fields import value_as
+from tlseg_jax.actions import there
+from tlseg_jax.datasets.fields import is_list, is_number, list_from, value_as
 from tlseg_jax.runtime.errors import InputError
 
 S = TypeVar("S")
@@ -46,7 +48,10 @@ class Keywords:
             self._known.add(name)
             if name in self._given:
                 value = self._given[name]
-                found[name] = value_as(hints[name], value, f"`{name}={value}`")
+                said = f"`{name}={value}`"
+                if is_list(hints[name]) and (isinstance(value, str) or is_number(value, whole=False)):
+                    value = list_from(hints[name], _between_commas(str(value)), said)
+                found[name] = value_as(hints[name], value, said)
         return found
 
     def settings(
@@ -77,9 +82,19 @@ class Keywords:
         return of(**values)
 
     def check(self) -> None:
-        """Raises InputError: a keyword was given that nothing takes; the nearest is suggested."""
+        """Refuse what can be told to be wrong before any work.
+
+        Raises:
+          InputError: a keyword was given that nothing takes, where the nearest is suggested; or see `there.check`.
+        """
         for name in self._given:
             if name not in self._known:
                 near = difflib.get_close_matches(name, self._known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(sorted(self._known))}."
                 raise InputError(f"tlseg_jax.{self._call} has no setting '{name}': {hint}")
+        there.check(self._call, self._given)
+
+
+def _between_commas(text: str) -> list[str]:
+    """A list as it is written on the command line, where a part with a comma in it stands between double quotes."""
+    return [part.strip() for row in csv.reader([text]) for part in row]

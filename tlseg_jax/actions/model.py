@@ -120,6 +120,12 @@ class Model:
         return spec_from_dict(self.saved[0].description["spec"], str(self.folders[0]))
 
     @property
+    def registers(self) -> bool:
+        """Whether scans are registered to the head that the data set's are, which takes most of the time."""
+        settings = self._settings["settings"]
+        return settings is not None and self.spec.volumes.space == "MNI305" and settings.registration == "auto"
+
+    @property
     def structures(self) -> dict[str, int]:
         """Structure -> the value that it has in a label map."""
         values = own_values(self.spec.structures, self.spec.label_values, self.spec.exclusive)

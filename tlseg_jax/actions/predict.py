@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tlseg_jax.actions import places
+from tlseg_jax.actions import places, there
 from tlseg_jax.actions.model import Model, scan_files
 from tlseg_jax.checkpoints.shipped import shipped_model
-from tlseg_jax.evaluate.label_map import SAME, check_output, make_folder
+from tlseg_jax.evaluate.label_map import SAME, check_output
+from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_folder import Outcome, predict_folder
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.trust.verdict import Verdict
@@ -18,6 +19,7 @@ from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, 
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import make_folder
 from tlseg_jax.runtime.messages import log
 
 
@@ -101,8 +103,7 @@ def predict(model: Model, asked: Predicting, name: str = "") -> Predicted:
     Raises:
       InputError: an input or the output is not usable, or would replace what is not ours.
     """
-    if not asked.input.exists():
-        raise InputError(f"`input={asked.input}` does not exist: check the path.")
+    there.check("predict", vars(asked))
     if (asked.input.is_dir() and not is_dicom_folder(asked.input)) or asked.input.suffix.lower() == ".csv":
         return _several(model, asked, name)
     return Predicted((_one(model, asked),))
@@ -114,7 +115,7 @@ def _one(model: Model, asked: Predicting) -> Outcome:
     wanted = SAME[extension_of(asked.input)] if is_read(asked.input) else suffix
     if asked.format == "same" and suffix != wanted:
         raise InputError(f"`format=same` and `output={output}` contradict each other: end it with {wanted}.")
-    once = Once(model.segment, model.identity, asked.overwrite, asked.probabilities, model.trust is not None)
+    once = Once(_telling(model), model.identity, asked.overwrite, asked.probabilities, model.trust is not None)
     make_folder(output.parent)
     once.check([output])
     try:
@@ -143,6 +144,24 @@ def _one(model: Model, asked: Predicting) -> Outcome:
     )
 
 
+def _telling(model: Model) -> Callable[[ScanFiles], Prediction]:
+    """What segments, and tells before its first scan, which takes longest, what is being waited for."""
+    told = False
+
+    def segment(files: ScanFiles) -> Prediction:
+        nonlocal told
+        if not told:
+            told = True
+            registered = ", registered to the standard head" if model.registers else ""
+            log.info(
+                f"segmenting {files.image}: it is read{registered} and sent through the network, which is compiled "
+                "before its first scan."
+            )
+        return model.segment(files)
+
+    return segment
+
+
 def _tell(verdict: Verdict) -> None:
     """A verdict on one scan as lines."""
     for name, s in verdict.structures.items():
@@ -168,7 +187,7 @@ def _several(model: Model, asked: Predicting, name: str) -> Predicted:
     outcomes = predict_folder(
         found.scans,
         asked.output,
-        model.segment,
+        _telling(model),
         model=model.identity,
         overwrite=asked.overwrite,
         same=asked.format == "same",

@@ -7,6 +7,7 @@ from typing import Any
 from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.evaluate.results import COLUMNS, format_summary
 from tlseg_jax.evaluate.table import read_table
+from tlseg_jax.studies.before import FOLDER as BEFORE
 
 _TEXT = ("test_set", "structure", "subject", "person")
 
@@ -43,8 +44,16 @@ class Run:
         Raises:
           InputError: the file is damaged.
         """
-        rows = read_table(self.folder / "subjects.csv", COLUMNS)
-        return [{k: v if k in _TEXT else _number(v) for k, v in row.items()} for row in rows]
+        return _scores(self.folder)
+
+    @property
+    def scores_before(self) -> list[dict[str, Any]]:
+        """As `scores`, of the start before it was fine-tuned; none where it does not segment the same structures.
+
+        Raises:
+          InputError: the file is damaged.
+        """
+        return _scores(self.folder / BEFORE)
 
     @property
     def figures(self) -> list[Path]:
@@ -54,6 +63,11 @@ class Run:
     def __str__(self) -> str:
         """The means of each test set."""
         return format_summary(self.summary["test_sets"])
+
+
+def _scores(folder: Path) -> list[dict[str, Any]]:
+    rows = read_table(folder / "subjects.csv", COLUMNS)
+    return [{k: v if k in _TEXT else _number(v) for k, v in row.items()} for row in rows]
 
 
 def _number(text: str) -> Any:

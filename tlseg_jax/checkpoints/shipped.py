@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from tlseg_jax.checkpoints.exported import CARD
 from tlseg_jax.runtime.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "shipped"
@@ -10,7 +9,7 @@ FOLDER = Path(__file__).parents[1] / "shipped"
 
 def shipped_names() -> tuple[str, ...]:
     """The names of all of them."""
-    return tuple(sorted(card.parent.name for card in FOLDER.glob(f"*/{CARD}")))
+    return tuple(sorted(folder.name for folder in FOLDER.iterdir() if folder.is_dir()))
 
 
 def shipped_model(name: str) -> Path:

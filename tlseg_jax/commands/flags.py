@@ -4,12 +4,13 @@ import dataclasses
 import inspect
 import re
 import types
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from absl import flags
 
+from tlseg_jax.datasets.fields import list_from
 from tlseg_jax.runtime.bounds import Bound, Read
 from tlseg_jax.runtime.errors import InputError
 
@@ -120,9 +121,14 @@ def adopt(*modules: types.ModuleType) -> None:
         flags.adopt_module_key_flags(module)
 
 
-def flags_for(text: str) -> str:
-    """A message of the library, with the settings that it names, as in `n` or `n=4`, written as flags: --n, --n=4."""
-    return re.sub(r"`(\w+)((?:=[^`]*)?)`", lambda m: f"--{m[1]}{m[2]}" if m[1] in flags.FLAGS else m[0], text)
+def flags_for(text: str, among: Container[str] | flags.FlagValues = flags.FLAGS) -> str:
+    """A message of the library, with the settings that it names, as in `n` or `n=4`, written as flags: --n, --n=4.
+
+    Args:
+      text: the message.
+      among: the flags that there are.
+    """
+    return re.sub(r"`(\w+)((?:=[^`]*)?)`", lambda m: f"--{m[1]}{m[2]}" if m[1] in among else m[0], text)
 
 
 def attribute_lines(of: type) -> dict[str, str]:
@@ -177,31 +183,10 @@ def _flag(name: str, kind: _Kind, default: Any, text: str) -> "flags.FlagHolder[
 
 def _value(kind: _Kind, given: Any, name: str) -> Any:
     if get_origin(kind.plain) is tuple:
-        return _tuple(kind, given, name)
+        return list_from(kind.plain, given, f"--{name}={','.join(given)}")
     if kind.read:
         return _read(kind.read, given, name, given)
     return Path(given) if kind.plain is Path else given
-
-
-def _tuple(kind: _Kind, given: list[str], name: str) -> tuple[Any, ...]:
-    """The parts between commas, each of its own type, or of one."""
-    parts = get_args(kind.plain)
-    text = ",".join(given)
-    if parts[-1] is Ellipsis:
-        parts = (parts[0],) * len(given)
-    elif len(parts) != len(given):
-        raise InputError(f"--{name}={text} must be {len(parts)} numbers, with a comma between them.")
-    found = []
-    for hint, part in zip(parts, given, strict=True):
-        each = _kind_of(hint)
-        if each.read:
-            found.append(_read(each.read, part, name, text))
-            continue
-        try:
-            found.append(each.plain(part))
-        except ValueError:
-            raise InputError(f"--{name}={text} must be {len(parts)} numbers, with a comma between them.") from None
-    return tuple(found)
 
 
 def _read(read: Callable[[str], Any], part: str, name: str, text: str) -> Any:

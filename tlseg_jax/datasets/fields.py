@@ -3,7 +3,7 @@
 import difflib
 import math
 import types
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -84,6 +84,44 @@ def value_as(hint: Any, value: Any, said: str) -> Any:
         raise InputError(f"{said}: {e}") from None
 
 
+def list_from(hint: Any, parts: Sequence[str], said: str) -> tuple[Any, ...]:
+    """A field that is a list, from its parts as text: what a command reads between commas.
+
+    Args:
+      hint: the type, `tuple[X, ...]` or one of a fixed length.
+      parts: one text for each value.
+      said: what it is, for the message.
+
+    Raises:
+      InputError: a part cannot be read, or there are more or fewer than the type has.
+    """
+    each = get_args(_apart(hint)[0])
+    if each[-1] is Ellipsis:
+        each = (each[0],) * len(parts)
+    if len(each) != len(parts):
+        raise InputError(f"{said} must be {len(each)} numbers, with a comma between them.")
+    found = []
+    for of, part in zip(each, parts, strict=True):
+        read, plain = _read(of), _apart(of)[0]
+        try:
+            found.append(read(part) if read else plain(part) if plain in (int, float) else part)
+        except ValueError:
+            raise InputError(f"{said} must be {len(each)} numbers, with a comma between them.") from None
+        except InputError as e:
+            raise InputError(f"{said}: {e}") from None
+    return tuple(found)
+
+
+def is_list(hint: Any) -> bool:
+    """Whether a field's values are lists."""
+    return get_origin(_apart(hint)[0]) is tuple
+
+
+def _read(hint: Any) -> Callable[[str], Any] | None:
+    """How a value of a type is read from text, where that is not simply its type's."""
+    return next((m.read for m in getattr(hint, "__metadata__", ()) if isinstance(m, Read)), None)
+
+
 def _apart(hint: Any) -> tuple[Any, Bound]:
     """A type without None, and the bound of its numbers."""
     bound = Bound()
@@ -99,9 +137,9 @@ def _apart(hint: Any) -> tuple[Any, Bound]:
 def _as(hint: Any, value: Any) -> Any:
     if value is None and _may_be_none(hint):
         return None
-    read = next((m.read for m in getattr(hint, "__metadata__", ()) if isinstance(m, Read)), None)
-    if read and isinstance(value, str):
-        return read(value)
+    read = _read(hint)
+    if read and (isinstance(value, str) or is_number(value, whole=True)):  # a number is checked as its text is
+        return read(str(value))
     plain, bound = _apart(hint)
     parts = get_args(plain)
     if get_origin(plain) is tuple:

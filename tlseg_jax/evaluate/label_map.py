@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tlseg_jax.preprocess.reading.header import nifti_class
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import open_plain
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.runtime.files import full_disk
+from tlseg_jax.runtime.files import full_disk, make_folder
 
 SUFFIXES = (*NIFTI, *MGH, ".nrrd", ".mha")
 """What a label map is written as: formats of one file, so that it is there whole or not at all."""
@@ -160,22 +159,6 @@ def _save(voxels: NDArray[Any], affine: Affine, files: ScanFiles, path: Path, be
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder for results, and those above it, and see that it can be written to.
-
-    Raises:
-      InputError: it cannot be, for want of permission or because a file has that name.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as e:
-        if full_disk(e):
-            raise
-        raise InputError(f"The folder {folder} cannot be made or written to ({e.strerror}): choose another.") from None
 
 
 def same_file(a: Path, b: Path) -> bool:

@@ -27,6 +27,7 @@ from tlseg_jax.evaluate.trust.verdict import Verdict, judge
 from tlseg_jax.geometry import Affine, Box, Grid, crop_or_pad
 from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
+from tlseg_jax.preprocess.reading.grey_values import check_grey
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
@@ -167,6 +168,7 @@ def _of_volume(
     trust: Trust | None,
 ) -> _Found:
     scan = read_scan(files)
+    check_grey(files.image, scan.image)
     prepared = preprocess_scan(scan, spec, settings, name=str(files.image))
     start = time.perf_counter()
     # float16 is what the network saw in training (see preprocess/store.py).

@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from tlseg_jax.evaluate.label_map import SAME, make_folder
+from tlseg_jax.evaluate.label_map import SAME
 from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.evaluate.table import read_table
@@ -16,7 +16,7 @@ from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.preprocess.reading.formats import extension_of, is_read, parts_of
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.runtime.files import full_disk
+from tlseg_jax.runtime.files import full_disk, make_folder
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.written import Written
 

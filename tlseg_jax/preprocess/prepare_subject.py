@@ -15,6 +15,7 @@ from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.preprocess.codes import UNMARKED, anywhere, mask_of
 from tlseg_jax.preprocess.map_pipeline import PreparedMap, preprocess_map
 from tlseg_jax.preprocess.pipeline import Prepared, PrepareSettings, needs_registration, preprocess_scan
+from tlseg_jax.preprocess.reading.grey_values import check_grey
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.planes import digest_of
 from tlseg_jax.preprocess.reading.read import read_scan
@@ -78,6 +79,7 @@ def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
         if job.settings.from_labels:
             done = preprocess_map(scan, job.spec, job.settings, str(job.files.image))
         else:
+            check_grey(job.files.image, scan.image)
             known, seconds, details = _registration(job, scan)
             done = preprocess_scan(scan, job.spec, job.settings, known, str(job.files.image))
         assert done.label is not None and scan.label is not None

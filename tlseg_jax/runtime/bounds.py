@@ -47,8 +47,11 @@ def read_labelled(text: str) -> int | None:
         return None
     if text.isdigit() and int(text) >= 1:
         return int(text)
-    if text == "0":
-        raise InputError("0 no longer means all labelled scans: write all.")
+    if text.isdigit():
+        raise InputError(
+            "no labelled scan leaves nothing to train on: give 1 or more, or all; a pre-trained model (`pretrained`) "
+            "segments without any, by 'tlseg predict', and is scored by 'tlseg evaluate'."
+        )
     raise InputError(f"'{text}' is no number of labelled scans: give 1 or more, or all.")
 
 

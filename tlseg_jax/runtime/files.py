@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -45,6 +46,42 @@ def full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return isinstance(error, ValueError | RuntimeError | OSError) and "No space left on device" in str(error)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and those above it, and see that it can be written to.
+
+    Raises:
+      InputError: it cannot be, for want of permission or because a file has that name.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as e:
+        if full_disk(e):
+            raise
+        raise _cannot_be_made(folder, e.errno) from None
+
+
+def check_can_be_made(folder: Path) -> None:
+    """As `make_folder`, as far as can be told without making anything.
+
+    Raises:
+      InputError: see `make_folder`.
+    """
+    there = folder.absolute()
+    while not os.path.lexists(there) and there.parent != there:
+        there = there.parent
+    if not there.is_dir():
+        raise _cannot_be_made(folder, errno.ENOTDIR)
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _cannot_be_made(folder, errno.EACCES)
+
+
+def _cannot_be_made(folder: Path, why: int | None) -> InputError:
+    reason = os.strerror(why or errno.EIO)
+    return InputError(f"The folder {folder} cannot be made or written to ({reason}): choose another.")
 
 
 def local_folder(text: str) -> Path:

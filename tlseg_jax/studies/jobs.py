@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from tlseg_jax.datasets.fields import value_as
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.runtime.bounds import Labelled
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.settings import Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace
@@ -34,8 +36,7 @@ def make_job(
     Raises:
       InputError: nothing has a name that was given, or a value does not go with this kind of data.
     """
-    if training.n is not None and training.n < 1:
-        raise InputError(f"`n={training.n}` labelled scans is not usable: give 1 or more.")
+    value_as(Labelled, training.n, f"`n={training.n}`")
     recipe = recipe_for(spec, phase, training.recipe, training.recipe_values)
     _refuse_idle(place, spec, training)
     slices = spec.kind == "slices"

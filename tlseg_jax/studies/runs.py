@@ -21,6 +21,7 @@ from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_names, title_of
+from tlseg_jax.studies.before import assess_start, compared
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import forget_test_losses, format_epochs
@@ -106,7 +107,7 @@ def finetune(
     if beside:
         folder = own_folder(folder, run_settings(store, job, start.record if start else None))
     unseen = [] if execution.dry_run else _unseen(place, store)
-    return train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution)
+    return train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution, start_too=True)
 
 
 def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
@@ -140,6 +141,7 @@ def train_and_assess(
     programs: Programs | None = None,
     figures: bool = True,
     trained_seconds: float | None = None,
+    start_too: bool = False,
 ) -> Path:
     """Train one model into `folder`, or go on from what is there, and score it on each of `tests`.
 
@@ -154,6 +156,7 @@ def train_and_assess(
       programs: compiled steps, shared with other runs.
       figures: whether to draw the run's own figures.
       trained_seconds: what the training took, where it was done before this call.
+      start_too: whether to score the start, too, where it segments what the tests show (`before`).
 
     Returns:
       The run folder.
@@ -166,7 +169,7 @@ def train_and_assess(
     with contextlib.nullcontext() if execution.dry_run else hold_run(folder):
         if job.epochs and not execution.dry_run:
             processes.chief(lambda: _watched_first(store, folder))
-        before = time.perf_counter()
+        began = time.perf_counter()
         result = train_job(
             store,
             job,
@@ -177,7 +180,7 @@ def train_and_assess(
             progress=place.progress,
             tell_flops=figures,
         )
-        seconds = time.perf_counter() - before if trained_seconds is None else trained_seconds
+        seconds = time.perf_counter() - began if trained_seconds is None else trained_seconds
         if execution.dry_run:
             log.info(f"dry run: nothing was written; the run would be in {folder}.")
             return folder
@@ -224,6 +227,7 @@ def train_and_assess(
                 progress=place.progress,
                 figures=figures,
             )
+        before = assess_start(folder, start, tests, place) if start and start_too else {}
         if figures and processes.is_chief():
             _draw_curve(folder, result, d)
     if result.epochs:
@@ -231,6 +235,8 @@ def train_and_assess(
     scores = processes.chief(lambda: read_json(folder / "summary.json")["test_sets"])
     if scores:
         log.info(format_summary(scores))
+    if said := compared(before, scores, tests):
+        log.info(said)
     if d["synthetic"]:
         log.info("These are drawn, not scanned: the scores mean nothing for patients.")
     log.info(f"run: {folder}")

@@ -15,7 +15,7 @@ from tlseg_jax.phantoms.cohort import write_cohort
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
-from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
+from tlseg_jax.preprocess.store.any_store import AnyStore, not_prepared, open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
@@ -94,10 +94,7 @@ def open_store(place: Workplace, spec: DatasetSpec) -> AnyStore:
     if not is_prepared(folder):
         if is_factor_name(spec.name):
             return _made(lambda: _cohort_of_heads(place, spec))
-        raise InputError(
-            f"{place.store_name} holds no prepared data set '{spec.name}': run 'tlseg prepare "
-            f"--dataset={spec.name} --source=... --store={place.store_name}' first."
-        )
+        raise not_prepared(place.store_name, spec.name)
     store = open_any_store(folder)
     if store.spec.kind != spec.kind:
         raise InputError(

@@ -110,6 +110,11 @@ def _look(source: Path, need_label: bool) -> str:
         return "pairs"  # images without label maps: each is excluded with that reason
     if deep := misplaced_dicom(source):
         raise no_subject_left(source, deep)
+    if not need_label:
+        raise InputError(
+            f"{source} holds no image that can be read: give a folder with scans in it, of the formats "
+            f"{', '.join(EXTENSIONS)}, or each a folder of one DICOM series."
+        )
     raise InputError(f"{source} holds no scans: looked for {'; '.join(_EXPECTED.values())}.")
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.codes import UNMARKED, anywhere, mask_of, shown
+from tlseg_jax.preprocess.reading.grey_values import GreyValues
 from tlseg_jax.preprocess.reading.header import Header, no_geometry, read_header
 from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
 from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
@@ -218,11 +219,13 @@ def _wanted_planes(
     flipped = orientation[depth_axis, 1] < 0
     at = {depth - 1 - k if flipped else k: k for k in z}  # along the file's axis -> canonical
     kept: dict[int, NDArray[Any]] = {}
+    grey = GreyValues()
     block: NDArray[Any] | None = None  # (planes of the file, slices wanted, pixels), where each plane crosses them all
     turn = _plane_orientation(orientation, depth_axis)
     for k, stored in enumerate(stream_planes(path, header, clock)):
         plane = _values(path, header, stored)
         statistics.add(plane)
+        grey.add(plane)
         digest.add(plane)
         if depth_axis != 2:
             crossed = (plane if depth_axis == 0 else plane.T)[list(at)]
@@ -231,6 +234,7 @@ def _wanted_planes(
             block[k] = crossed
         elif k in at:
             kept[at[k]] = apply_orientation(plane, turn)
+    grey.check(path)
     if block is not None:
         kept = {c: apply_orientation(block[:, n].T, turn) for n, c in enumerate(at.values())}
     return [kept[k] for k in z]

@@ -6,6 +6,7 @@ from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store, is_prepared, read_manifest
 from tlseg_jax.runtime import elsewhere
+from tlseg_jax.runtime.errors import InputError
 
 AnyStore = Store | SliceStore
 """A prepared data set of volumes or of slices."""
@@ -22,6 +23,24 @@ def open_any_store(given: Path | str) -> AnyStore:
     place.fetch(folder)
     manifest = read_manifest(folder)
     return (SliceStore if manifest.get("kind") == SliceStore.kind else Store)(folder, manifest)
+
+
+def check_prepared(root: Path, name: str) -> None:
+    """Check that a folder of prepared data sets holds that of a name or a TOML file, without opening it.
+
+    Raises:
+      InputError: it does not, or see `get_spec`.
+    """
+    if not is_prepared(root / name) and not is_prepared(root / (spec := get_spec(name)).name):
+        raise not_prepared(elsewhere.current().name(root), spec.name)
+
+
+def not_prepared(where: str, name: str) -> InputError:
+    """The error for a folder of prepared data sets that lacks one."""
+    return InputError(
+        f"{where} holds no prepared data set '{name}': run 'tlseg prepare --dataset={name} --source=... "
+        f"--store={where}' first."
+    )
 
 
 def open_named_store(root: Path, name: str) -> AnyStore:
