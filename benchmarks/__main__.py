@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-SHARED = {"__init__", "__main__", "flags", "measure", "report", "sizes", "steps", "tables", "plots"}
+SHARED = {"__init__", "__main__", "flags", "measure", "report", "sizes", "steps", "stores", "tables", "plots"}
 """Modules that are no benchmark."""
 
 

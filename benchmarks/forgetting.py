@@ -1,6 +1,6 @@
 """What of a fine-tuned network has forgotten its pre-task: the batch norms' averages, their scales, or the rest?
 
-    python -m benchmarks.forgetting --pretrained=RUN --runs=RUN1,RUN2 --stores=DIR/ct_msd,DIR/mr_chaos
+    python -m benchmarks.forgetting --pretrained=RUN --finetuned=RUN1,RUN2 --stores=DIR/ct_msd,DIR/mr_chaos
 
 Parts of the network before and after fine-tuning are put together in every way that tells them apart, and each mixture
 is scored on the test scans of the pre-task and of the target. One whose norms alone are of the pre-trained network is
@@ -18,6 +18,7 @@ from absl import flags
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks import flags as common_flags
+from benchmarks import stores as store_flags
 from benchmarks.measure import environment, write_result
 from tlseg_jax.actions import places
 from tlseg_jax.checkpoints.checkpoint import SavedModel
@@ -30,10 +31,10 @@ from tlseg_jax.studies.assess import place_in
 from tlseg_jax.train.predictors import load_predictor
 
 flags.adopt_module_key_flags(common_flags)
+flags.adopt_module_key_flags(store_flags)
 
 PRETRAINED = flags.DEFINE_string("pretrained", None, "The run, or exported model, that the others started from.")
-RUNS = flags.DEFINE_list("runs", None, "Fine-tuned runs of one network, for instance of several seeds.")
-STORES = flags.DEFINE_list("stores", None, "Prepared data sets to score on, the pre-task's first.")
+FINETUNED = flags.DEFINE_list("finetuned", None, "Fine-tuned runs of one network, for instance of several seeds.")
 
 Tree = Mapping[str, Any]
 
@@ -128,16 +129,16 @@ def measure(pre: SavedModel, runs: Mapping[str, SavedModel], stores: Sequence[An
 
 def main() -> None:
     """Mix, score and write."""
-    if not (PRETRAINED.value and RUNS.value and STORES.value):
+    if not (PRETRAINED.value and FINETUNED.value and store_flags.STORES.value):
         raise InputError(
-            "Give --pretrained, --runs and --stores: a run, those that started from it, prepared data sets."
+            "Give --pretrained, --finetuned and --stores: a run, those that started from it, prepared data sets."
         )
     started = environment()
     pre = load_saved(places.find_run(PRETRAINED.value))
-    runs = {name: load_saved(places.find_run(name)) for name in RUNS.value}
+    runs = {name: load_saved(places.find_run(name)) for name in FINETUNED.value}
     for name, fine in runs.items():
         check_alike(pre, fine, name)
-    cases = measure(pre, runs, [open_any_store(Path(folder)) for folder in STORES.value])
+    cases = measure(pre, runs, [open_any_store(Path(folder)) for folder in store_flags.STORES.value])
     write_result("forgetting", {"environment": started, "cases": cases}, common_flags.OUT.value)
 
 

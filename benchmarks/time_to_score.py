@@ -30,6 +30,7 @@ from absl import flags
 from numpy.typing import NDArray
 
 from benchmarks import flags as common_flags
+from benchmarks import stores as store_flags
 from benchmarks.measure import environment, write_result
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.geometry import paste
@@ -40,8 +41,8 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)
+flags.adopt_module_key_flags(store_flags)
 
-STORES = flags.DEFINE_list("stores", None, "Prepared data sets, of volumes or of slices, one training each.")
 FOLDS = flags.DEFINE_integer("folds", 0, "Of persons, each held out in turn; 0: the split as prepared.")
 ALSO = flags.DEFINE_list("also", [], "Prepared data sets whose scans are all tested too, prepared as each of --stores.")
 LABELLED = flags.DEFINE_list("n", ["4", "12"], "Labelled scans.")
@@ -266,13 +267,13 @@ def main() -> None:
         answer = (by_ours if task["whose"] == "ours" else by_monai)(task, task["begun"])
         print(json.dumps(answer))
         return
-    if not STORES.value:
+    if not store_flags.STORES.value:
         raise InputError("--stores is missing: give folders of prepared data sets, as in --stores=DIR/hdt_c.")
     before, runs, known = environment(), [], dict[Any, Any]()
     budgets = sorted(float(s) for s in SECONDS.value)
     folds = range(FOLDS.value or 1)
     for folder, n, seed, fold in itertools.product(
-        STORES.value, map(int, LABELLED.value), map(int, SEEDS.value), folds
+        store_flags.STORES.value, map(int, LABELLED.value), map(int, SEEDS.value), folds
     ):
         for run in measure(folder, fold, n, seed, budgets, ALSO.value, known):
             runs.append(run)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks import flags as common_flags
+from benchmarks import stores as store_flags
 from benchmarks.measure import RESULTS, alternate, environment, machine_name, ratio, summary, write_result
 from tlseg_jax.actions import places
 from tlseg_jax.checkpoints.exported import load_saved
@@ -45,9 +46,9 @@ from tlseg_jax.studies.calibrate_trust import SEED, Members, Passing, measured, 
 from tlseg_jax.train.predictors import load_predictor
 
 flags.adopt_module_key_flags(common_flags)
+flags.adopt_module_key_flags(store_flags)
 
 RUN = flags.DEFINE_string("run", "brain", "A run, an exported model or the name of one in the package.")
-STORES = flags.DEFINE_list("stores", None, "Prepared data sets of volumes whose test scans the model has not seen.")
 SPOILED = flags.DEFINE_integer("spoiled", 4, "Persons whose scans are spoiled as well.")
 PASSES = flags.DEFINE_integer("passes", 8, "Passes.", lower_bound=2)
 
@@ -266,11 +267,11 @@ def cost(members: Members) -> dict[str, Any]:
 
 def main() -> None:
     """Run it, print the table, write the JSON and the figure."""
-    if not STORES.value:
+    if not store_flags.STORES.value:
         raise InputError("--stores is missing: name the folders of prepared data sets.")
     started, folder = environment(), places.run_folder(RUN.value)
     members = members_of([load_saved(folder)], [folder])
-    stores = [open_any_store(Path(s)) for s in STORES.value]
+    stores = [open_any_store(Path(s)) for s in store_flags.STORES.value]
     chosen = make_passes(PASSES.value, SEED, may_mirror(members.spec))
     ran: list[tuple[Store, Passing]] = []
     for store in stores:

@@ -18,6 +18,7 @@ from absl import flags
 from numpy.typing import NDArray
 
 from benchmarks import flags as common_flags
+from benchmarks import stores as store_flags
 from benchmarks.measure import environment, write_result
 from benchmarks.peers.meshnet import MeshNet
 from tlseg_jax.evaluate.metrics import score
@@ -31,9 +32,9 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
 
 flags.adopt_module_key_flags(common_flags)
+flags.adopt_module_key_flags(store_flags)
 
 MESHNET = flags.DEFINE_string("meshnet", None, "Folder of the model.")
-STORES = flags.DEFINE_list("stores", None, "Prepared data sets of volumes.")
 EVERY = flags.DEFINE_bool("every", False, "All scans, not only those for test: by folds each is tested in its turn.")
 TABLE = flags.DEFINE_string("table", None, "The CSV file to write.")
 
@@ -97,14 +98,14 @@ def rows_of(network: MeshNet, store: Store, subject: str) -> list[dict[str, Any]
 
 def main() -> None:
     """Segment, score, and write the table and a summary."""
-    if not (MESHNET.value and STORES.value and TABLE.value):
+    if not (MESHNET.value and store_flags.STORES.value and TABLE.value):
         raise InputError(
             "Give --meshnet, --stores and --table: the model's folder, prepared data sets, a CSV to write."
         )
     started, network = environment(), MeshNet(Path(MESHNET.value))
     rows: list[dict[str, Any]] = []
     seconds: list[float] = []
-    for folder in STORES.value:
+    for folder in store_flags.STORES.value:
         store = open_any_store(Path(folder))
         if not isinstance(store, Store):
             raise InputError(f"{store.where} is of slices, and MeshNet segments volumes: name another.")

@@ -428,6 +428,7 @@ def report(
     output: AnyPath | None = None,
     viewers: int = 6,
     compare: Sequence[str] = (),
+    participants: AnyPath | None = None,
 ) -> list[Path]:
     """Write the reports of sweeps: one HTML page a study, with figures and tables.
 
@@ -441,6 +442,7 @@ def report(
       output: folder of the reports; None: WORKDIR/report.
       viewers: scans to scroll through on each page, at most.
       compare: scores of others to stand beside the study's, each as "NAME:FILE".
+      participants: a participants.tsv as BIDS has it, by whose columns the page says on whom models do worse.
 
     Returns:
       The page of each study.
@@ -449,7 +451,7 @@ def report(
       InputError: there is no such sweep, or a file has no scores of its scans.
     """
     given: dict[str, Any] = {"study": study, "output": output, "viewers": viewers}
-    given["compare"] = compare
+    given |= {"compare": compare, "participants": participants}
     with _calling("report", given, compiles=False) as keywords:
         from tlseg_jax.actions.report import Reporting  # its statistics are slow to import
         from tlseg_jax.actions.report import report as write_reports

@@ -54,7 +54,11 @@ def test_what_is_no_command_is_refused_in_one_sentence(name: str, hint: str) -> 
     [
         ("predict", "--model=brain --input=no.nii --output=x.nii", "--input=no.nii does not exist: check the path."),
         ("predict", "--model brain --input no.nii --output x.nii", "--input=no.nii does not exist: check the path."),
-        ("predict", "--model=brian --input=no.nii", "No model named 'brian' comes with tlseg_jax: choose from brain."),
+        (
+            "predict",
+            "--model=brian --input=no.nii",
+            "No model named 'brian' comes with tlseg_jax: choose from brain, whole_brain.",
+        ),
         ("predict", "--run=brain,no --input=README.md", "--run=no does not exist: check the path."),
         (
             "predict",

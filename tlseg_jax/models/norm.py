@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Float32
 
 EPSILON = 1e-5
@@ -99,9 +100,9 @@ def _reduced(reduce: Callable[..., jax.Array], x: jax.Array, places: int) -> jax
     return found if places == 1 else reduce(found.reshape(places, -1), 0)
 
 
-def _affine(x: jax.Array, mean: jax.Array, factor: jax.Array, bias: jax.Array, places: int) -> jax.Array:
+def _affine(x: jax.Array, mean: ArrayLike, factor: ArrayLike, bias: ArrayLike, places: int) -> jax.Array:
     """(x - mean) * factor + bias of groups, in float32."""
-    mean, factor, bias = (_spread(v, places) for v in (mean, factor, bias))
+    mean, factor, bias = (_spread(jnp.asarray(v), places) for v in (mean, factor, bias))
     return (x.astype(jnp.float32) - mean) * factor + bias
 
 
