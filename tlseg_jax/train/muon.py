@@ -114,7 +114,7 @@ def scale_by_grouped_muon(momentum: float) -> optax.GradientTransformation:
         stacked = state._replace(mu=stack(jax.tree.leaves(state.mu), groups))
         out, moved = muon.update(stack(kernels, groups), stacked)
         # optax's momentum is a list of stacks by now; what is kept, and written to checkpoints, is the kernels' own.
-        updates, mu = (tree.unflatten(unstack(s, groups, shapes)) for s in (out, moved.mu))
+        updates, mu = (jax.tree.unflatten(tree, unstack(s, groups, shapes)) for s in (out, moved.mu))
         return updates, moved._replace(mu=mu)
 
     return optax.GradientTransformation(muon.init, update)  # type: ignore[arg-type]
