@@ -8,16 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import scipy.linalg
 from numpy.typing import NDArray
 
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.optimiser import (
-    learning_rate_schedule,
-    make_optimiser,
-    scale_by_adam_epsilon_hat,
-    scale_by_muon_and_adam,
-)
+from tlseg_jax.train.optimiser import learning_rate_schedule, make_optimiser, scale_by_adam_epsilon_hat
 from tlseg_jax.train.recipes import RECIPES, get_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -127,57 +121,6 @@ def test_unknown_names_list_the_known() -> None:
         learning_rate_schedule(get_recipe("paper").override(schedule="linear"), 10)
     with pytest.raises(InputError, match="'mine': choose from paper, default"):
         get_recipe("mine")
-
-
-def kernels(seed: int) -> dict[str, Any]:
-    """A convolution's kernel that sums over more than it puts out, one the other way round, a bias and a scale."""
-    rng = np.random.default_rng(seed)
-    shapes = {"wide": (3, 3, 3, 4, 8), "narrow": (1, 1, 1, 4, 16), "bias": (8,), "scale": (8,)}
-    return {name: jnp.asarray(rng.normal(size=shape), jnp.float32) for name, shape in shapes.items()}
-
-
-def test_muon_takes_the_nearest_matrix_without_preferred_directions() -> None:
-    """Against SciPy's singular values: those of the update are all near one, its directions the momentum's."""
-    first, second, momentum = kernels(0), kernels(1), 0.6
-    optimiser = scale_by_muon_and_adam(momentum, optax.scale_by_adam())
-    state = optimiser.init(first)
-    _, state = optimiser.update(first, state)
-    found, _ = optimiser.update(second, state)
-    for name in ("wide", "narrow"):
-        a, b = (np.asarray(g[name], np.float64).reshape(-1, g[name].shape[-1]) for g in (first, second))
-        # The mean of the gradients as Nesterov looks ahead; its length does not matter.
-        mean = momentum * (momentum * (1 - momentum) * a + (1 - momentum) * b) / (1 - momentum**3)
-        mean += (1 - momentum) * b / (1 - momentum**2)
-        left, _, right = scipy.linalg.svd(mean, full_matrices=False)
-        update = np.asarray(found[name]).reshape(mean.shape) / (0.2 * np.sqrt(max(mean.shape)))
-        turned = left.T @ update @ right.T
-        assert np.diag(turned).min() > 0.6 and np.diag(turned).max() < 1.3
-        assert np.abs(turned - np.diag(np.diag(turned))).max() < 0.02
-    adam = optax.scale_by_adam()
-    _, before = adam.update(first, adam.init(first))
-    expected, _ = adam.update(second, before)
-    for name in ("bias", "scale"):
-        np.testing.assert_array_equal(found[name], expected[name])
-
-
-def test_muon_leaves_the_frozen_part_alone_and_keeps_one_moment_of_a_kernel() -> None:
-    start, target = kernels(0), kernels(1)
-    labels = {"wide": "trained", "narrow": "frozen", "bias": "trained", "scale": "trained"}
-    recipe = get_recipe("default").override(optimiser="muon", learning_rate=0.3)
-    optimiser = make_optimiser(recipe, 300, labels)
-    state, w = optimiser.init(start), start
-    assert sum(x.size for x in jax.tree.leaves(state) if x.dtype == np.float32 and x.ndim > 2) == start["wide"].size
-
-    @jax.jit
-    def step(w: Any, state: Any) -> Any:
-        updates, state = optimiser.update(jax.tree.map(jnp.subtract, w, target), state, w)
-        return optax.apply_updates(w, updates), state
-
-    for _ in range(300):
-        w, state = step(w, state)
-    np.testing.assert_array_equal(w["narrow"], start["narrow"])
-    for name in ("wide", "bias", "scale"):
-        assert float(jnp.abs(w[name] - target[name]).max()) < 0.02
 
 
 def test_an_optimiser_that_does_not_exist_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Adam in both conventions of epsilon, Muon, learning-rate schedules, and the frozen part left alone."""
+"""Adam in both conventions of epsilon, learning-rate schedules, and the frozen part left alone."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from optax.contrib import MuonDimensionNumbers, scale_by_muon
 
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.l2sp import pull_to_start
+from tlseg_jax.train.muon import scale_by_muon_and_adam
 from tlseg_jax.train.recipes import OPTIMISERS, Recipe
 from tlseg_jax.transfer.layerwise import rate_factors
 from tlseg_jax.transfer.stages import UNFREEZING, WARMUP, first_steps, label_groups
@@ -50,43 +50,6 @@ def scale_by_adam_epsilon_hat(
         return out, EpsilonHatState(step, mu, nu)
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
-
-
-ADAMS_LENGTH = 0.2
-"""Root mean square of Muon's updates: about that of Adam's, so that one rate fits (Liu et al. 2025, section 2.2)."""
-
-
-NEWTON_SCHULZ = ((3.4445, -4.7750, 2.0315),) * 5
-"""Coefficients of each step (Jordan et al. 2024); given one by one they are a loop, which is compiled once a kernel."""
-
-
-def scale_by_muon_and_adam(momentum: float, adam: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Muon (Jordan et al. 2024) for the kernels of convolutions, `adam` for biases and norms.
-
-    A kernel is one matrix, of all that a voxel of its output sums over by its output channels. What Muon takes of the
-    momentum is the nearest matrix whose singular values are one (five Newton-Schulz steps), so that directions in which
-    gradients are small are learnt as fast as the others.
-
-    Args:
-      momentum: decay of the gradients' mean (Nesterov's).
-      adam: of everything that is no kernel.
-    """
-
-    def matrices(params: Any) -> Any:
-        return jax.tree.map(lambda p: MuonDimensionNumbers(tuple(range(p.ndim - 1)), (p.ndim - 1,)), params)
-
-    def lengthen(updates: Any, params: Any = None) -> Any:
-        del params
-        return jax.tree.map(lambda u: u * ADAMS_LENGTH * max(u.size // u.shape[-1], u.shape[-1]) ** 0.5, updates)
-
-    muon = optax.chain(
-        scale_by_muon(NEWTON_SCHULZ, beta=momentum, weight_dimension_numbers=matrices), optax.stateless(lengthen)
-    )
-
-    def whose(params: Any) -> Any:
-        return jax.tree.map(lambda p: "muon" if p.ndim > 2 else "adam", params)
-
-    return optax.multi_transform({"muon": muon, "adam": adam}, whose)
 
 
 def learning_rate_schedule(recipe: Recipe, steps: int) -> Callable[[Any], Any]:

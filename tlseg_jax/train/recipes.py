@@ -29,7 +29,7 @@ class Recipe:
         such as 0.1; 0: none, as is usual of several structures.
       learning_rate: the highest rate.
       optimiser: adam, or muon, which is Muon for kernels and Adam for biases and norms
-        (`optimiser.scale_by_muon_and_adam`).
+        (`muon.scale_by_muon_and_adam`).
       momentum: muon: decay of the gradients' mean.
       epsilon: Adam's smoothing term.
       epsilon_hat: whether epsilon is TensorFlow 1.15's, outside the bias correction.
