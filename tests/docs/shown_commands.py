@@ -146,6 +146,8 @@ class Desk:
                     place.symlink_to(self.shared / value)
                 else:
                     makers[value](place)
+            elif value.endswith("participants.tsv"):
+                stand_ins.write_participants(place, self.folder / "W/sweep/brain/results.csv")
             elif value.endswith(".toml"):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 kept = ROOT / value

@@ -99,3 +99,10 @@ def write_scores(to: Path, results: Path) -> None:
         return
     cases = [{"metrics": {"1": {"Dice": 0.7}}, "prediction_file": f"predictions/{s}.nii.gz"} for s in scans]
     to.write_text(json.dumps({"metric_per_case": cases}))
+
+
+def write_participants(to: Path, results: Path) -> None:
+    """A participants.tsv of the persons that a study tested: their ages."""
+    with results.open(newline="") as f:
+        persons = dict.fromkeys(r["person"] for r in csv.DictReader(f) if r["person"])
+    to.write_text("participant_id\tage\n" + "".join(f"{p}\t{60 + i}\n" for i, p in enumerate(persons)))
