@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -47,6 +47,15 @@ backwards_wrong.defvjp(lambda x, kernel: (native(x, kernel), (x, kernel)), _back
 def deadly(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Ends its process as a fault in a library does."""
     os.abort()
+
+
+@pytest.fixture(autouse=True)
+def forms_in_their_order() -> Iterator[None]:
+    """Forms that a test takes away come back in their places, which say what is taken where nothing is known."""
+    kept = dict(FORMS)
+    yield
+    FORMS.clear()
+    FORMS.update(kept)
 
 
 @pytest.fixture
