@@ -9,6 +9,7 @@ the norms take their means and variances from the scan itself (AdaBN, Li et al. 
 """
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,6 @@ flags.adopt_module_key_flags(store_flags)
 
 PRETRAINED = flags.DEFINE_string("pretrained", None, "The run, or exported model, that the others started from.")
 FINETUNED = flags.DEFINE_list("finetuned", None, "Fine-tuned runs of one network, for instance of several seeds.")
-
-Tree = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +70,7 @@ def mixed(pre: SavedModel, fine: SavedModel, mixture: Mixture) -> SavedModel:
     """The network of a mixture; of "own" averages, which `adabn` puts in their place, the fine-tuned ones."""
     networks = {"pre": pre, "fine": fine}
     norms = {path[:-1] for path in flatten_dict(dict(fine.batch_stats))}
-    found = {
-        name: {path: value for path, value in flatten_dict(dict(of.params)).items()} for name, of in networks.items()
-    }
+    found = {name: flatten_dict(dict(of.params)) for name, of in networks.items()}
     params = {path: found[mixture.scales if path[:-1] in norms else mixture.weights][path] for path in found["fine"]}
     averages = networks.get(mixture.averages, fine).batch_stats
     return dataclasses.replace(fine, params=unflatten_dict(params), batch_stats=averages)
@@ -110,12 +107,11 @@ def measure(pre: SavedModel, runs: Mapping[str, SavedModel], stores: Sequence[An
     cases = []
     for name, mixture in MIXTURES.items():
         dice: dict[str, list[float]] = {}
-        for fine in runs.values():
-            for store in stores:
-                for test_set, value in dice_on(
-                    store, mixed(pre, fine, mixture), 1.0 if mixture.averages == "own" else 0.0
-                ).items():
-                    dice.setdefault(test_set, []).append(value)
+        share = 1.0 if mixture.averages == "own" else 0.0
+        of_fine = "fine" in dataclasses.astuple(mixture)  # else it is one network, whatever was fine-tuned
+        for fine, store in itertools.product(list(runs.values())[: None if of_fine else 1], stores):
+            for test_set, value in dice_on(store, mixed(pre, fine, mixture), share).items():
+                dice.setdefault(test_set, []).append(value)
         for test_set, values in dice.items():
             cases.append(
                 {"network": name, **dataclasses.asdict(mixture)}
