@@ -22,7 +22,7 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.runtime.device_memory import out_of_memory
 from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import get_recipe
+from tlseg_jax.train.recipes import Optimiser, get_recipe
 from tlseg_jax.train.step import Batch, Objective, Step, batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
@@ -86,22 +86,23 @@ def assemble(
     lowering: Lowering | None = None,
     shape: tuple[int, ...] | None = None,
     batch: int | None = None,
+    optimiser: Optimiser | None = None,
 ) -> Assembled:
-    """A step and what it is called on; for the arguments see `build_step`."""
+    """A step and what it is called on; for the arguments see `build_step`, but for the recipe's `optimiser`."""
     config = dataclasses.replace(get_network(network), dtype=dtype)
     size = get_size(network)
     variables = init_variables(config, jax.random.key(0))
     labels = label_parameters(variables["params"], get_rules(freeze))
     recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
-    optimiser = make_optimiser(recipe, STEPS, labels)
+    updates = make_optimiser(recipe.override(optimiser=optimiser), STEPS, labels)
 
     def make(lowering: Lowering | None) -> Step:
         return make_train_step(
-            config, optimiser, objective(config), labels, inputs=batch_inputs(), remat=remat, lowering=lowering
+            config, updates, objective(config), labels, inputs=batch_inputs(), remat=remat, lowering=lowering
         )
 
     # The step gives its state away, and a buffer only goes once: the state gets copies of its own.
-    state = init_state(jax.tree.map(jnp.array, variables), optimiser)
+    state = init_state(jax.tree.map(jnp.array, variables), updates)
     data = random_batch(config, shape or size.shape, batch or size.batch)
     return Assembled(config, make(lowering), make("native"), state, data)
 

@@ -1,5 +1,6 @@
 """The PyTorch networks are ours: same outputs, loss and gradients; and what would be another network is found out."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -7,7 +8,7 @@ from benchmarks.peers.agreement import compare_arrays, compare_gradients
 from benchmarks.peers.carry import carry
 from benchmarks.peers.case import Case
 from benchmarks.peers.worker import Worker, WorkerError
-from benchmarks.sizes import get_size
+from benchmarks.sizes import Size, get_size
 from tlseg_jax.models.networks import NETWORKS, count_parameters, get_network, variable_shapes
 from tlseg_jax.runtime.errors import InputError
 
@@ -51,6 +52,15 @@ def test_another_network_is_found_out(torch_side, monkeypatch):
     case = Case(get_size("switch8x2"))
     with pytest.raises(InputError, match="not the same network, and nothing was timed"):
         compare.checked(caller(Ours(case)), caller(torch_side.Pytorch(case)), "float32")
+
+
+def test_our_side_is_timed_with_adam_as_pytorchs_is():
+    from benchmarks.peers.ours import Ours
+
+    side = Ours(Case(Size("switch32", 1, (8, 8, 8), "noise")))
+    side.build()
+    moments, parameters = (sum(x.size for x in jax.tree.leaves(t)) for t in (side._state.opt_state, side._state.params))
+    assert moments - 2 * parameters in range(5)  # two of each, which Muon has not of kernels; and counts
 
 
 @pytest.mark.parametrize("name", NETWORKS)
