@@ -52,7 +52,7 @@ def shortened(line: str) -> list[str]:
     words = [sys.executable if w.endswith("python") else w for w in words]
     if words[0] == "tlseg":
         words[:2] = [sys.executable, "-m", f"experiments.{name}"]
-    name = re.sub(r".*experiments\.(\w+).*", r"\1", line)  # what `launch` launches
+    name = [name, *re.findall(r"experiments\.(\w+)", line)][-1]  # what `launch` launches
     cohort = [] if "--store" in line else ["--cohort_train=2", "--cohort_test=1"]
     if name == "prepare" and "--join" not in line and "--from_labels" not in line:
         slices = re.search("--dataset=(lits|mri_artery)", line)
