@@ -8,6 +8,7 @@ import pytest
 
 from tlseg_jax.actions import there
 from tlseg_jax.commands.main import COMMANDS, first_line, given_in
+from tlseg_jax.runtime.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,6 +74,8 @@ def test_what_is_no_command_is_refused_in_one_sentence(name: str, hint: str) -> 
             "docs holds no prepared data set 'hdt_c': run 'tlseg prepare --dataset=hdt_c --source=... --store=docs' "
             "first.",
         ),
+        ("finetune", "--pretask=hdt_v --task=hdt_c --store=docs", "docs holds no prepared data set 'hdt_v': run "),
+        ("finetune", "--pretask=none --store=docs", "docs holds no prepared data set 'hdt_c': run "),
         ("finetune", "--pretrained=no --n=2", "--pretrained=no does not exist: check the path."),
         ("finetune", "--pretask=none --workdir=README.md", "The folder README.md cannot be made or written to"),
         ("pretrain", "--pretask=hdt_q --store=docs", "There is no data set named 'hdt_q': did you mean hdt_"),
@@ -97,6 +100,16 @@ def test_a_path_that_leads_nowhere_is_told_before_anything_slow_is_imported(
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: " + sentence.format(root=ROOT))
     assert "jax" not in done.stdout  # the last line has what was imported
+
+
+def test_a_name_that_nothing_has_is_told_with_those_that_the_store_holds(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    (tmp_path / "three").mkdir()
+    with pytest.raises(InputError, match="holds no prepared data set 'mine', but one, two: name one of these"):
+        there.check("finetune", {"pretask": "none", "task": "mine", "store": tmp_path})
+    there.check("finetune", {"pretask": "none", "task": "two", "store": tmp_path})
 
 
 def test_addresses_and_what_is_behind_two_dashes_are_not_looked_at() -> None:

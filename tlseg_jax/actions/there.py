@@ -91,12 +91,17 @@ def _folder_of(name: str) -> Look:
     return look
 
 
-def _prepared(name: str) -> Look:
-    """A data set, or several, that the folder `store` holds, where that is given."""
+def _prepared(name: str, usual: str = "") -> Look:
+    """A data set, or several, that the folder `store` holds, where that is given; "none" is none.
+
+    Args:
+      name: of the setting.
+      usual: its value where it is not given.
+    """
 
     def look(given: Given) -> None:
-        store, names = _path(given, "store"), _path(given, name)
-        if not store or not names:
+        store, names = _path(given, "store"), _path(given, name) or usual
+        if not store or names in ("", "none"):
             return
         _check_there("store", store)
         from tlseg_jax.preprocess.store.any_store import check_prepared  # for those alone that have a store
@@ -123,7 +128,7 @@ def _path(given: Given, name: str) -> str:
 _LOOKS: Mapping[str, tuple[Look, ...]] = {
     "prepare": (_there("source"), _folder("store")),
     "pretrain": (_prepared("pretask"), _folder("workdir")),
-    "finetune": (_runs("pretrained"), _prepared("task"), _folder("workdir")),
+    "finetune": (_runs("pretrained"), _prepared("pretask"), _prepared("task", "hdt_c"), _folder("workdir")),
     "evaluate": (_runs("run"), _prepared("dataset")),
     "predict": (_shipped("model"), _runs("run"), _there("input"), _there("mask"), _folder_of("output")),
     "export": (_runs("run"), _folder_of("output")),

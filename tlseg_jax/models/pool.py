@@ -26,8 +26,8 @@ def _pool(x: jax.Array) -> tuple[jax.Array, jax.Array]:
         larger = candidate > best
         best = jnp.where(larger, candidate, best)
         switches = jnp.where(larger, jnp.uint8(number), switches)
-    # The remainder changes nothing, but XLA's CPU compiler calls it dear and keeps the result; else it finds the largest
-    # of a cell anew for each voxel that is un-pooled. A barrier it takes away before it fuses.
+    # The remainder changes nothing, but XLA's CPU compiler thinks it dear and keeps the result; else it finds the
+    # largest of a cell anew for each voxel that is un-pooled. A barrier it takes away before it fuses.
     return best, lax.rem(switches, jnp.uint8(9))
 
 

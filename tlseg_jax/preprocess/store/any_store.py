@@ -29,10 +29,23 @@ def check_prepared(root: Path, name: str) -> None:
     """Check that a folder of prepared data sets holds that of a name or a TOML file, without opening it.
 
     Raises:
-      InputError: it does not, or see `get_spec`.
+      InputError: it does not, where those that it holds are named if the name is no known one's; or see `get_spec`.
     """
-    if not is_prepared(root / name) and not is_prepared(root / (spec := get_spec(name)).name):
-        raise not_prepared(elsewhere.current().name(root), spec.name)
+    if is_prepared(root / name):
+        return
+    where = elsewhere.current().name(root)
+    try:
+        spec = get_spec(name)
+    except InputError:
+        held = sorted(p.name for p in root.iterdir() if is_prepared(p)) if root.is_dir() else []
+        if not held or name.endswith(".toml"):
+            raise
+        raise InputError(
+            f"{where} holds no prepared data set '{name}', but {', '.join(held)}: name one of these, or prepare it "
+            "first."
+        ) from None
+    if not is_prepared(root / spec.name):
+        raise not_prepared(where, spec.name)
 
 
 def not_prepared(where: str, name: str) -> InputError:
