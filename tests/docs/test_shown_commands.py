@@ -86,7 +86,8 @@ def test_the_first_command_of_the_readme_runs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda p: p.stem)
 def test_every_command_of_a_page_runs(page: Path, shared: Path) -> None:
     desk = Desk(shared.parent / page.stem, page, scans=5, shared=shared)
-    assert [fault for line in runnable(page) if (fault := fails(desk, line))] == []
+    faults = [fault for line in runnable(page) if (fault := fails(desk, line))]
+    assert not faults, "\n\n".join(faults)
 
 
 def test_what_cannot_run_is_shown() -> None:

@@ -366,6 +366,15 @@ def test_bad_label_is_refused(
     check_sentence(caught.value, tmp_path / "y.nii.gz", words)
 
 
+def test_a_structure_of_many_parts_may_lack_some(tmp_path: Path) -> None:
+    image, label = save(tmp_path / "x.nii.gz", volume()), save(tmp_path / "y.nii.gz", label_map())
+    read = read_scan(ScanFiles("s", image, label), Labels.of(36, 37, 99))
+    assert read.label is not None and np.array_equal(read.label > 0, label_map() > 0)
+    assert read.warnings == (f"{label} has no voxel of 99: taken as not there.",)
+    with pytest.raises(ExclusionError, match="no voxel of the label values 97, 98, 99"):
+        read_scan(ScanFiles("s", image, label), Labels.of(97, 98, 99))
+
+
 def test_bad_mask_is_refused(tmp_path: Path) -> None:
     image = save(tmp_path / "x.nii.gz", volume())
     for data, words in ((np.zeros(SHAPE, "u1"), "empty mask"), (label_map()[1:], "has 5x7x8 voxels")):

@@ -23,6 +23,9 @@ __all__ = ["Header", "read_header", "read_scan"]
 
 _NAMED_VALUES = 12
 
+_SIDES = 2
+"""Values up to which a structure is whole with all of them alone, as one of each side is."""
+
 
 def read_scan(files: ScanFiles, labels: Labels = ANY_VALUE) -> Scan:
     """Read and check one subject.
@@ -38,7 +41,8 @@ def read_scan(files: ScanFiles, labels: Labels = ANY_VALUE) -> Scan:
     Raises:
       ExclusionError: a file cannot be read (see `read_header`), the grids differ, a voxel of the image
         is not finite or all are equal, or the label map or mask is empty, is not of whole
-        numbers (labels), lacks one of the values of a single structure, or holds several where none is named.
+        numbers (labels), lacks one of the two values of a single structure or all of more, or holds several where
+        none is named.
     """
     header = read_header(files.image)
     others: dict[Path, Header] = {}
@@ -97,7 +101,9 @@ def _read_label(
                 missing.append(f"{value} ({structure})" if len(labels.structures) > 1 else str(value))
             mask |= here
         masks.append(mask)
-    if missing and (len(labels.structures) == 1 or not any(m.any() for m in masks)):
+    # Of a structure of many parts a small one may well not be there; of one with a value a side it is a fault.
+    whole = len(labels.structures) == 1 and len(labels.values[0]) <= _SIDES
+    if missing and (whole or not any(m.any() for m in masks)):
         what = f"the label value {missing[0]}" if len(missing) == 1 else f"the label values {', '.join(missing)}"
         setting = "label_values" if len(labels.structures) == 1 else "structures"
         raise fault(path, f"has no voxel of {what} (it has {_some_values(header, layers)})", f"check `{setting}`")
