@@ -108,3 +108,8 @@ def test_the_tab_of_all_structures_opens_with_it_and_then_has_them_side_by_side(
     opening = [[s.title for s in t.sections[:2]] for t in tabs.tabs]
     title = "How many scans to label, and what to start from"
     assert opening == [[title, "Structures side by side"], *[[title, "What to distrust: worst cases and failures"]] * 2]
+
+
+def test_one_test_person_is_said_to_be_too_few(tmp_path: Path) -> None:
+    _, sentences = answered(tmp_path, n=(2, 8), persons=1)
+    assert "1 person cannot show a difference, however large: it takes 6 persons" in sentences[0]

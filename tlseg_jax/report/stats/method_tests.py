@@ -102,7 +102,7 @@ def adjusted(tests: Iterable[MethodTest]) -> tuple[MethodTest, ...]:
     for family in dict.fromkeys((t.test_set, t.measure) for t in every):
         own = [t for t in every if (t.test_set, t.measure) == family]
         p = holm({str(i): t.test.wilcoxon_p for i, t in enumerate(own)})
-        size = sum(v is not None for v in p.values())
+        size = max(sum(v is not None for v in p.values()), 1)  # of one person each none has a p
         out += [dataclasses.replace(t, p=p[str(i)], family=size) for i, t in enumerate(own)]
     return tuple(out)
 
