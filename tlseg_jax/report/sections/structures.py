@@ -3,7 +3,9 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from tlseg_jax.report.figures.choose_cases import best_method
 from tlseg_jax.report.page.sections import ReportTable, Section, TableCell
+from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
 from tlseg_jax.report.stats.over_structures import mean_name, over_structures
 from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, grouped, mean_scores, other_scores
 from tlseg_jax.report.study_info import StudyInfo
@@ -30,14 +32,11 @@ def structures(results: Results, study: StudyInfo) -> Section | None:
     over = over_structures(results)
     of_means = [s for s in mean_scores(over, study) if s.method]
     places |= {s.test_set: (d, means[d]) for d in data_sets for s in of_means if s.test_set.name == mean_name(d)}
-    lines = []
+    lines = ["A scan's scores are averaged over its structures first, then over scans and persons."]
     for d in data_sets:
-        there = [structure for w in v.sets if (structure := places[w][1]) and places[w][0] == d]
-        lines.append(
-            f"{mean_name(d)} stands for the mean over {counted(len(there), 'structure')} of {d} ({', '.join(there)}): "
-            f"a scan's scores are averaged over its structures first.{_partly(results, d)}"
-        )
-        lines += _extremes([s for s in v.scores if places[s.test_set][0] == d], places)
+        there = sum(places[w][0] == d for w in v.sets)
+        lines.append(f"{mean_name(d)} is the mean over {counted(there, 'structure')} of {d}.{_partly(results, d)}")
+        lines[-1] += _extremes([s for s in v.scores if places[s.test_set][0] == d], places)
     columns = ("data set", "structure", "n", *v.order)
     scores = sorted((*v.scores, *of_means), key=lambda s: data_sets.index(places[s.test_set][0]))
     cells: list[_Cell] = [(s.test_set, s.method, s.n, round(s.mean, 4)) for s in scores]
@@ -70,7 +69,36 @@ def _by_method(cells: Iterable[_Cell], places: _Places, methods: Sequence[str]) 
     return tuple((*places[where], n, *(own.get(m) for m in methods)) for (where, n), own in rows.items())
 
 
-def _extremes(scores: Sequence[Score], places: _Places) -> list[str]:
+def of_best_table(results: Results, study: StudyInfo, best: tuple[str, int]) -> ReportTable:
+    """The method and n that the answer names, by structure: on the target, and its mean on unseen data."""
+    (method, n), main = best, View(results, study).of_main
+    own = results.where(method=method, n=n)
+    places = {r.test_set: (r.data_set, r.structure) for r in own}
+    scores = {(s.test_set.role, *places[s.test_set.name]): s for s in mean_scores(own, study)}
+    unseen = tuple(dict.fromkeys(data_set for role, data_set, _ in scores if role == "unseen"))
+    rows = []
+    for (role, data_set, structure), s in scores.items():
+        if role != "target":
+            continue
+        target, i = data_set, s.interval
+        ends = (i.low, i.high) if i.low is not None and i.high is not None else (min(i.values), max(i.values))
+        highest = best_method(main.where(structure=structure))
+        elsewhere = [scores.get(("unseen", u, structure)) for u in unseen]
+        cells = [round(x, 4) for x in (s.mean, *ends)]
+        beside = [None if e is None else round(e.mean, 4) for e in elsewhere]
+        rows.append((structure, i.n, s.seeds, *cells, highest[0] if highest else None, *beside))
+    few = {row[1] < LEAST_UNITS for row in rows}
+    persons = f"the lowest and the highest person (fewer than {LEAST_UNITS} give no interval)"
+    spread = persons if few == {True} else "its 95% interval" if few == {False} else f"its 95% interval, or {persons}"
+    caption = (
+        f"{method} with n = {n} on {target} by structure: mean IoU over persons; low and high are {spread}. Beside it the "
+        f"method with the highest mean there{', and the mean on data of another source' if unseen else ''}."
+    )
+    columns = ("structure", "persons", "seeds", "IoU mean", "low", "high", "highest", *(f"IoU on {u}" for u in unseen))
+    return ReportTable("answer", caption, columns, tuple(rows))
+
+
+def _extremes(scores: Sequence[Score], places: _Places) -> str:
     """Which structures the best method at the largest n has the highest and the lowest mean of."""
     n = max(s.n for s in scores)
     by_method: dict[str, list[Score]] = {}
@@ -79,10 +107,9 @@ def _extremes(scores: Sequence[Score], places: _Places) -> list[str]:
             by_method.setdefault(s.method, []).append(s)
     method, own = max(by_method.items(), key=lambda m: statistics.fmean(s.mean for s in m[1]))
     if len(own) < 2:
-        return []
+        return ""
     words = [f"{places[s.test_set][1]} ({s.mean:.3f})" for f in (max, min) for s in [f(own, key=lambda s: s.mean)]]
-    where = places[own[0].test_set][0]
-    return [f"With n = {n} on {where}, {method}'s highest mean was of {words[0]} and its lowest of {words[1]}."]
+    return f" With n = {n}, {method}'s highest mean was of {words[0]} and its lowest of {words[1]}."
 
 
 def _partly(results: Results, data_set: str) -> str:
