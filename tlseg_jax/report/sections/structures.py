@@ -91,8 +91,8 @@ def of_best_table(results: Results, study: StudyInfo, best: tuple[str, int]) -> 
     persons = f"the lowest and the highest person (fewer than {LEAST_UNITS} give no interval)"
     spread = persons if few == {True} else "its 95% interval" if few == {False} else f"its 95% interval, or {persons}"
     caption = (
-        f"{method} with n = {n} on {target} by structure: mean IoU over persons; low and high are {spread}. Beside it the "
-        f"method with the highest mean there{', and the mean on data of another source' if unseen else ''}."
+        f"{method} with n = {n} on {target} by structure: mean IoU over persons; low and high are {spread}. Beside it "
+        f"the method with the highest mean there{', and the mean on data of another source' if unseen else ''}."
     )
     columns = ("structure", "persons", "seeds", "IoU mean", "low", "high", "highest", *(f"IoU on {u}" for u in unseen))
     return ReportTable("answer", caption, columns, tuple(rows))
