@@ -119,8 +119,8 @@ def make_sections(results: Results, study: StudyInfo, scans: Section | None = No
         of_pretasks = rows.where(role="pretask").rows or not results.where(role="pretask").rows
         asked = (n for n in own if n != "pretasks" or of_pretasks)
         tabs.append(Tab(structure, name, _sections(asked, rows, _within(study, name, structure))))
-    parts, of_runs = Tabs("Structure", tuple(tabs)), _sections((n for n in names if n in OF_RUNS), results, study)
-    return [*one, *beside, parts, *of_runs] if one else [parts, *beside, *of_runs]
+    tabbed, of_runs = Tabs("Structure", tuple(tabs)), _sections((n for n in names if n in OF_RUNS), results, study)
+    return [*one, *beside, tabbed, *of_runs] if one else [tabbed, *beside, *of_runs]
 
 
 def _sections(names: Iterable[str], results: Results, study: StudyInfo) -> tuple[Section, ...]:

@@ -38,12 +38,10 @@ def answer(results: Results, study: StudyInfo) -> Section | None:
         enough_words(method, compare_labels(results, method), [s for s in own if s.test_set == where]),
         elsewhere_words(best, [s for s in own if s.test_set.role == "unseen" and s.n == n]),
     )
-    heading, path = "IoU by number of labelled scans", v.png("answer")
+    heading, path, shown = "IoU by number of labelled scans", v.png("answer"), (sets[:1] if v.many else v.sets)
     if v.many:
-        shown, beside = (where,), v.lines_on(where)
-        draw_many(v.scores_on(where), v.main, path, others=beside, heading=heading, mark=v.mark)
+        draw_many(v.scores_on(where), v.main, path, others=v.lines_on(where), heading=heading, mark=v.mark)
     else:
-        shown = tuple(v.sets)
         panels = {titled(w): v.scores_on(w) for w in shown}
         by_panel = {titled(w): v.lines_on(w) for w in shown}
         draw_means(panels, v.styles, path, others=by_panel, heading=heading, mark=v.mark)

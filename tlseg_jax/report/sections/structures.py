@@ -74,27 +74,22 @@ def of_best_table(results: Results, study: StudyInfo, best: tuple[str, int]) -> 
     (method, n), main = best, View(results, study).of_main
     own = results.where(method=method, n=n)
     places = {r.test_set: (r.data_set, r.structure) for r in own}
-    scores = {(s.test_set.role, *places[s.test_set.name]): s for s in mean_scores(own, study)}
-    unseen = tuple(dict.fromkeys(data_set for role, data_set, _ in scores if role == "unseen"))
-    rows = []
-    for (role, data_set, structure), s in scores.items():
-        if role != "target":
-            continue
-        target, i = data_set, s.interval
-        ends = (i.low, i.high) if i.low is not None and i.high is not None else (min(i.values), max(i.values))
-        highest = best_method(main.where(structure=structure))
-        elsewhere = [scores.get(("unseen", u, structure)) for u in unseen]
+    scores = {(*places[s.test_set.name], s.test_set.role): s for s in mean_scores(own, study)}
+    unseen = tuple(dict.fromkeys(data_set for data_set, _, role in scores if role == "unseen"))
+    rows: list[tuple[TableCell, ...]] = []
+    for structure, s in ((structure, s) for (_, structure, role), s in scores.items() if role == "target"):
+        i, highest = s.interval, best_method(main.where(structure=structure))
+        ends = (min(i.values), max(i.values)) if i.low is None or i.high is None else (i.low, i.high)
+        beside = [scores.get((u, structure, "unseen")) for u in unseen]
         cells = [round(x, 4) for x in (s.mean, *ends)]
-        beside = [None if e is None else round(e.mean, 4) for e in elsewhere]
-        rows.append((structure, i.n, s.seeds, *cells, highest[0] if highest else None, *beside))
-    few = {row[1] < LEAST_UNITS for row in rows}
-    persons = f"the lowest and the highest person (fewer than {LEAST_UNITS} give no interval)"
-    spread = persons if few == {True} else "its 95% interval" if few == {False} else f"its 95% interval, or {persons}"
+        elsewhere = [None if b is None else round(b.mean, 4) for b in beside]
+        rows.append((structure, *cells, i.n, highest and highest[0], *elsewhere))
+    columns = ("structure", "IoU mean", "low", "high", "persons", "highest", *(f"IoU on {u}" for u in unseen))
     caption = (
-        f"{method} with n = {n} on {target} by structure: mean IoU over persons; low and high are {spread}. Beside it "
-        f"the method with the highest mean there{', and the mean on data of another source' if unseen else ''}."
+        f"{method} with n = {n} on {study.task} by structure: mean IoU over persons; low and high are its 95% interval "
+        f"or, of fewer than {LEAST_UNITS} persons, the lowest and the highest of them. Beside it the method with the "
+        f"highest mean there{', and the mean on data of another source' if unseen else ''}."
     )
-    columns = ("structure", "persons", "seeds", "IoU mean", "low", "high", "highest", *(f"IoU on {u}" for u in unseen))
     return ReportTable("answer", caption, columns, tuple(rows))
 
 

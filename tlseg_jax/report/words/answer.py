@@ -144,7 +144,7 @@ def _open(t: MethodTest) -> str:
     if least is None:
         missed = ""
     elif least >= 1:  # no two IoUs are that far apart
-        missed = "; no difference, however large, would likely have been seen"
+        missed = "; even the largest difference would likely have gone unseen"
     else:
         missed = f"; a difference below {least:.3f} would likely have gone unseen"
     return why_open(t.test, t.unit, t.p, t.least_p, t.family) + missed

@@ -85,7 +85,7 @@ def failure_words(failures: Sequence[FailureCount], who: str) -> list[str]:
     each = []
     for where in dict.fromkeys(f.test_set for f in failures):
         own = [f for f in failures if f.test_set == where]
-        failed, every = sum(f.failures for f in own), counted(sum(f.predictions for f in own), "prediction")
+        failed, every = sum(f.failures for f in own), sum(f.predictions for f in own)
         persons = counted(len({p for f in own for p in f.persons}), "person")
         empty = sum(f.empty for f in own)
         each.append(
@@ -93,7 +93,7 @@ def failure_words(failures: Sequence[FailureCount], who: str) -> list[str]:
             if failed
             else f"none of {every} on {where.name}"
         )
-    return [f"An IoU below 0.1, of {who}: {'; '.join(each)}."] if each else []
+    return [f"Predictions of {who} with an IoU below 0.1: {'; '.join(each)}."] if each else []
 
 
 def hard_words(found: Sequence[HardPerson], who: str) -> list[str]:
@@ -103,7 +103,7 @@ def hard_words(found: Sequence[HardPerson], who: str) -> list[str]:
         own = [h for h in found if h.test_set == where]
         names = ", ".join(f"{h.person} ({h.iou:.3f})" for h in own)
         lines.append(
-            f"Lowest on {where.name}, of {who}: {names}; the first against a mean of {own[0].others:.3f} of the other "
-            f"{own[0].persons - 1}."
+            f"Lowest persons of {who} on {where.name}: {names}; the first against a mean of {own[0].others:.3f} of the "
+            f"other {own[0].persons - 1}."
         )
     return lines
