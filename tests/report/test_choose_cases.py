@@ -24,7 +24,7 @@ def test_the_best_method_is_the_highest_mean_at_the_largest_n(results: Results) 
 
 
 def test_worst_median_and_best_are_those_of_the_means_over_seeds(results: Results) -> None:
-    cases = choose_cases(results, 9)
+    cases = choose_cases(results, best_method(results), 9)
     assert [c.row.test_set for c in cases] == ["hdt_c"] * 3 + ["oas_c"] * 3 + ["far"] * 3
     assert [c.title for c in cases] == ["worst", "median", "best"] * 3
     for i, test_set in enumerate(("hdt_c", "oas_c", "far")):
@@ -41,18 +41,28 @@ def test_worst_median_and_best_are_those_of_the_means_over_seeds(results: Result
     ("count", "titles"), [(0, []), (1, ["worst"]), (3, ["worst"] * 3), (4, ["worst", "median", "worst", "worst"])]
 )
 def test_where_there_is_room_for_few_the_worst_come_first(results: Results, count: int, titles: list[str]) -> None:
-    assert [c.title for c in choose_cases(results, count)] == titles
+    assert [c.title for c in choose_cases(results, best_method(results), count)] == titles
 
 
 def test_the_grid_shows_the_median_of_the_target(results: Results) -> None:
-    row = grid_subject(results)
-    assert row == choose_cases(results)[1].row and row.role == "target"
+    best = best_method(results)
+    row = grid_subject(results, best)
+    assert row == choose_cases(results, best)[1].row and row.role == "target"
 
 
 def test_one_scan_and_none(results: Results) -> None:
     one = Results(tuple(r for r in results if r.subject == "hdt_c-00"))
-    assert [c.title for c in choose_cases(one)] == ["only subject"]
-    row = grid_subject(one)
+    assert [c.title for c in choose_cases(one, best_method(one))] == ["only subject"]
+    row = grid_subject(one, best_method(one))
     assert row is not None and row.subject == "hdt_c-00"
     none = Results(tuple(r for r in results if r.role == "pretask"))
-    assert choose_cases(none) == () and grid_subject(none) is None
+    assert best_method(none) is None and choose_cases(none, None) == () and grid_subject(none, None) is None
+
+
+def test_of_no_method_recommended_the_worst_are_of_all(results: Results) -> None:
+    unseen = results.where(role="unseen")
+    assert best_method(unseen) is None
+    first = choose_cases(unseen, best_method(unseen))[0]
+    persons = by_unit((r for r in unseen if r.test_set == "oas_c"), lambda r: r.subject)
+    assert (first.title, first.row.subject) == ("worst", min(persons, key=lambda p: persons[p]))
+    assert first.runs == 2 * 3 * len(BRAIN) and first.mean == pytest.approx(min(persons.values()))

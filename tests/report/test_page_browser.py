@@ -58,10 +58,14 @@ class Opened:
         self.page = self.context.new_page()
         self.page.set_default_timeout(20_000)
         self.faults: list[str] = []
-        self.page.on("console", lambda m: self.faults.append(m.text) if m.type == "error" else None)
+        self.page.on("console", self._told)
         self.page.on("pageerror", lambda e: self.faults.append(str(e)))
         self.page.on("request", self._asked)
         self.page.goto(path.as_uri())
+
+    def _told(self, message: Any) -> None:
+        if message.type == "error" or "WebGL contexts" in message.text:  # the browser only warns of those it drops
+            self.faults.append(message.text)
 
     def _asked(self, request: Any) -> None:
         if not request.url.startswith(("data:", "blob:", "about:", "file:")):
@@ -201,6 +205,33 @@ def test_paper_and_browsers_without_webgl_have_the_picture(browser: Any, report:
     page.locator(".fault").first.wait_for(state="visible")
     assert page.locator(".viewer img").first.is_visible() and page.locator(".plane").first.is_disabled()
     context.close()
+
+
+def test_of_many_viewers_those_far_from_the_screen_are_freed(browser: Any, tmp_path: Path) -> None:
+    """A browser keeps some 16 canvases; what was chosen in one that was freed is still there when it comes back."""
+    section = Section("Scans", viewers=(make_viewer(head()),) * 20)
+    path = write_page(tmp_path / "report.html", "A study", [section], synthetic=False, facts={})
+    found = Opened(browser, path, 1280)
+    boxes, held = found.page.locator(".viewer").all(), []
+
+    def shown(box: Any) -> str:
+        box.locator(".views").scroll_into_view_if_needed()
+        box.locator(".views[data-live]").wait_for(timeout=120_000)
+        seen = np.array(Image.open(io.BytesIO(found.pixels(box))).convert("RGB"))
+        assert np.ptp(seen) > 200 and seen.std() > 20 and not box.locator("img").is_visible()
+        held.append(found.page.locator(".viewer[data-ready]").count())
+        return str(box.locator("output").first.text_content())
+
+    shown(boxes[0])
+    boxes[0].locator(".plane").first.fill("5")
+    chosen = [shown(box) for box in boxes]
+    assert "(6 of " in chosen[0] and len(set(chosen[1:])) == 1
+    assert max(held) < 8 and boxes[0].locator("img").is_visible() and boxes[0].locator(".plane").first.is_disabled()
+    assert shown(boxes[0]) == chosen[0]
+    found.page.emulate_media(media="print")
+    assert all(box.locator("img").is_visible() for box in boxes)
+    assert found.faults == []
+    found.context.close()
 
 
 def test_tables_sort_by_number_and_by_name(opened: Opened) -> None:

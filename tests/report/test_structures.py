@@ -11,7 +11,7 @@ import pytest
 from tests.report.sweep_folder import write_sweep
 from tests.report.sweep_results import BRAIN, REMEDIES, make_rows, write_rows
 from tests.report.test_page import Parsed
-from tlseg_jax.report.figures.choose_cases import choose_cases
+from tlseg_jax.report.figures.choose_cases import best_method, choose_cases
 from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.studies.results_table import read_results
@@ -109,7 +109,7 @@ def test_a_missing_distance_is_not_left_out_of_a_mean(tmp_path: Path) -> None:
 
 def test_the_worst_median_and_best_are_of_all_structures_of_a_data_set(tmp_path: Path) -> None:
     results = read_results(write_rows(tmp_path / "r.csv", [r for s in STRUCTURES for r in rows_of(s)]))
-    cases = choose_cases(results)
+    cases = choose_cases(results, best_method(results))
     assert [(c.row.data_set, c.title) for c in cases] == [
         (d, t) for d in ("hdt_c", "oas_c") for t in ("worst", "median", "best")
     ]

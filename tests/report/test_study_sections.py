@@ -111,6 +111,26 @@ def test_pretraining_alone_is_a_report_too(tmp_path: Path) -> None:
     assert [name for name, s in found.items() if s is not None] == ["pretasks"]
 
 
+def test_the_worst_cases_are_those_of_the_method_that_the_answer_names(tmp_path: Path) -> None:
+    found = sections(tmp_path, (*BRAIN[:1], *BRAIN[3:]), {"sections": ["answer", "worst"]}, n=(2, 8), persons=4)
+    assert "the highest was MAL-C-FT" in found["How many scans to label, and what to start from"].paragraphs[0]
+    worst = found["What to distrust: worst cases and failures"]
+    (table,) = (t for t in worst.tables if t.name == "worst_cases")
+    results = read_results(tmp_path / "results.csv")
+    own = results.where(method="MAL-C-FT", n=8, role="target")
+    assert [row[6] for row in table.rows if row[0] == "hdt_c"] == [
+        pytest.approx(v, abs=1e-4) for v in sorted(r.iou for r in own)[:10]
+    ]
+    assert {row[3:5] for row in table.rows} == {("MAL-C-FT", 8)} and "of MAL-C-FT with n = 8" in table.caption
+    said = [line for line in worst.paragraphs if "of MAL-C-FT with n = 8" in line]
+    assert len(said) == len(worst.paragraphs) == 4  # groups, failures, the lowest of two sets
+    rows = [r for r in make_rows(BRAIN, (2,), 1, 4) if r["role"] == "unseen"]
+    none = read_results(write_rows(tmp_path / "unseen.csv", rows))
+    section = SECTIONS["worst"](none, read_study(tmp_path / "study.json"))
+    assert section is not None and len({row[3] for row in section.tables[0].rows}) > 1
+    assert "of all methods and n" in section.tables[0].caption
+
+
 def test_a_study_has_the_sections_that_it_asks_for_in_its_order(tmp_path: Path) -> None:
     found = sections(tmp_path, BRAIN[:2], {"sections": ["worst", "pretasks"], "titles": {"worst": "Where it hurts"}})
     assert list(found) == ["Where it hurts", "Pre-trained models"]

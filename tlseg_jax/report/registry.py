@@ -29,6 +29,7 @@ from tlseg_jax.report.sections.volumes import volumes
 from tlseg_jax.report.sections.worst import worst
 from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.view import View
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.studies.results_table import Results
 
@@ -86,8 +87,8 @@ def check_sections(names: Iterable[str]) -> None:
 def make_sections(results: Results, study: StudyInfo, scans: Section | None = None) -> list[Section | Tabs]:
     """The sections that the study asks for, in its order and under its headings, else the usual ones.
 
-    Of a study of several structures there is a tab with the means over them and one for each, and then what is of
-    the runs.
+    Of a study of several structures there is one answer, then a tab with the means over them and one for each, and
+    then what is of the runs.
 
     Args:
       results: of the study.
@@ -104,11 +105,13 @@ def make_sections(results: Results, study: StudyInfo, scans: Section | None = No
         opening = 1 + max((i for i, n in enumerate(names) if n in OPENING), default=len(names) - 1)
         parts = [_sections(some, results, study) for some in (names[:opening], names[opening:])]
         return [*parts[0], *beside, *parts[1]]
+    study = dataclasses.replace(study, recommended=View(results, study).best)
+    one = _sections((n for n in own if n == "answer"), results, study)
+    own = tuple(n for n in own if n != "answer")
     over = _within(study, "all")
     first = structures(results, over)
     means = _sections((n for n in own if n not in OF_ONE), over_structures(results), over)
-    opening = sum(n == "answer" for n in own[:1]) if means else 0
-    tabs = [Tab("All structures", "all", (*means[:opening], *((first,) if first else ()), *means[opening:]))]
+    tabs = [Tab("All structures", "all", (*((first,) if first else ()), *means))]
     for structure in results.structures:
         name = _folder(structure, [t.name for t in tabs])
         rows = results.where(structure=structure)
@@ -116,7 +119,8 @@ def make_sections(results: Results, study: StudyInfo, scans: Section | None = No
         of_pretasks = rows.where(role="pretask").rows or not results.where(role="pretask").rows
         asked = (n for n in own if n != "pretasks" or of_pretasks)
         tabs.append(Tab(structure, name, _sections(asked, rows, _within(study, name, structure))))
-    return [Tabs("Structure", tuple(tabs)), *beside, *_sections((n for n in names if n in OF_RUNS), results, study)]
+    tabbed, of_runs = Tabs("Structure", tuple(tabs)), _sections((n for n in names if n in OF_RUNS), results, study)
+    return [*one, *beside, tabbed, *of_runs] if one else [tabbed, *beside, *of_runs]
 
 
 def _sections(names: Iterable[str], results: Results, study: StudyInfo) -> tuple[Section, ...]:

@@ -76,6 +76,7 @@ class StudyInfo:
       folder: of the sweep, with the cells.
       figures: where a report's figures go.
       structure: which one of several a part of the report is of; "" for all that there are.
+      recommended: method and n that the page's answer names, for the parts of the report that are of one structure.
       people: person -> column -> value, of a participants.tsv that the report was given.
     """
 
@@ -99,6 +100,7 @@ class StudyInfo:
     folder: Path = Path()
     figures: Path = Path("figures")
     structure: str = ""
+    recommended: tuple[str, int] | None = None
     people: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict, hash=False)
 
     def cell(self, name: str) -> Path:

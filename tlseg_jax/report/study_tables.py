@@ -315,8 +315,8 @@ def volumes_table(found: Sequence[VolumeAgreement]) -> ReportTable:
     return ReportTable("volume_agreement", caption, columns, tuple(rows))
 
 
-def worst_table(rows: Sequence[ResultRow]) -> ReportTable:
-    """The lowest single predictions."""
+def worst_table(rows: Sequence[ResultRow], who: str) -> ReportTable:
+    """The lowest single predictions, and of which method they are."""
     columns = (
         "test set",
         "person",
@@ -332,7 +332,7 @@ def worst_table(rows: Sequence[ResultRow]) -> ReportTable:
     )
     return ReportTable(
         "worst_cases",
-        f"The {len(rows)} single predictions with the lowest IoU, by test set.",
+        f"The {counted(len(rows), 'single prediction')} of {who} with the lowest IoU, by test set.",
         columns,
         tuple(
             (
@@ -361,7 +361,7 @@ def failures_table(failures: Sequence[FailureCount]) -> ReportTable:
     )
     return ReportTable(
         "failures",
-        "Predictions (a scan in a run) with an IoU below 0.1, where there are any: "
+        "Predictions (a scan in a run) of all methods with an IoU below 0.1, where there are any: "
         f"{sum(f.failures for f in failures)} of {sum(f.predictions for f in failures)} in all.",
         ("test set", "method", "n", "IoU below 0.1", "nothing predicted", "predictions", "persons"),
         rows,

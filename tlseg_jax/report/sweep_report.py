@@ -72,7 +72,7 @@ def write_report(
         study = dataclasses.replace(study, figures=folder / "figures")
         study.figures.mkdir(exist_ok=True)
         shown, notes = scans(results, study, viewers)
-        sections = [*_unfinished(study), *make_sections(results, study, shown)]
+        sections = [*make_sections(results, study, shown), *_unfinished(study)]
         if results.others:
             sections.append(_others(results))
         write_page(
@@ -81,6 +81,7 @@ def write_report(
             sections,
             synthetic=_synthetic(results, study),
             facts=_facts(results, study),
+            warning=_warning(study),
         )
     for note in notes:
         log.info(note)
@@ -138,20 +139,25 @@ def _others(results: Results) -> Section:
     return Section("Others that the study is compared with", (line,), tables=(table,))
 
 
+def _warning(study: StudyInfo) -> str:
+    """What the page says above all else of a study that lacks runs; "" of a whole one."""
+    missing, failed = counted(len(study.missing), "run"), counted(len(study.failed), "run")
+    said = [f"This study is not finished: it lacks {missing}, so every number may change."] if study.missing else []
+    said += [f"{failed} failed; the scores are without them."] if study.failed else []
+    return " ".join(said)
+
+
 def _unfinished(study: StudyInfo) -> tuple[Section, ...]:
     if not (study.missing or study.failed):
         return ()
     lines = []
     tables = []
     if study.missing:
-        lines.append(
-            f"**This study is not finished:** it lacks {counted(len(study.missing), 'run')}, so every number below may "
-            "change. Run the sweep again to go on from here, then the report."
-        )
+        lines.append("Run the sweep again to go on from here, then the report.")
         rows = tuple((c,) for c in study.missing)
         tables.append(ReportTable("missing", f"Runs that are missing, {len(rows)}.", ("run",), rows))
     if study.failed:
-        lines.append(f"{counted(len(study.failed), 'run')} failed; the scores are without them.")
+        lines.append("The scores are without the runs that failed.")
         failed = tuple((f.cell, f.reason) for f in study.failed)
         tables.append(ReportTable("failed", f"Runs that failed, {len(failed)}.", ("run", "reason"), failed))
     return (Section("What is missing", tuple(lines), tables=tuple(tables)),)

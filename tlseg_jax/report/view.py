@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tlseg_jax.figures.method_style import MANY, MethodStyle, style_methods
+from tlseg_jax.report.figures.choose_cases import best_method
 from tlseg_jax.report.figures.other_lines import OtherLine
 from tlseg_jax.report.page.sections import ReportFigure
 from tlseg_jax.report.stats.compare_stats import spread_caption
@@ -50,6 +51,16 @@ class View:
     def scores(self) -> tuple[Score, ...]:
         """IoU of every method, n and test set."""
         return mean_scores(self.results, self.study)
+
+    @functools.cached_property
+    def best(self) -> tuple[str, int] | None:
+        """The method and n that the page's answer names; in the tab of a structure, that of the page still."""
+        return self.study.recommended or best_method(self.of_main)
+
+    @property
+    def who(self) -> str:
+        """The same in words."""
+        return f"{self.best[0]} with n = {self.best[1]}" if self.best else "all methods and n"
 
     @property
     def of_main(self) -> Results:

@@ -1,10 +1,11 @@
-"""Which scans a reader should see: the worst, a median and the best one of the best method, seen and unseen."""
+"""Which scans a reader should see: the worst, a median and the best one of the recommended method, seen and unseen."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
 
 from tlseg_jax.figures.contours import pick_cases
+from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.studies.results_table import ResultRow, Results, Role, by_person, by_unit
 
@@ -19,7 +20,7 @@ class ChosenCase:
     Attributes:
       title: what it is, such as "worst".
       row: its score by that run.
-      mean: its mean IoU over the method's runs of this n.
+      mean: its mean IoU over the runs of the method and n.
       runs: how many those are.
     """
 
@@ -30,8 +31,11 @@ class ChosenCase:
 
 
 def best_method(results: Results) -> tuple[str, int] | None:
-    """The method with the highest mean IoU over persons on the target at the largest n; None without any score."""
-    target = results.where(role="target")
+    """The method and n that the answer names: the highest mean IoU over persons on the target at the largest n.
+
+    Of several structures it is the highest mean over them. None without any score on the target.
+    """
+    target = over_structures(results.where(role="target"))
     if not target.rows:
         return None
     n = max(r.n for r in target)
@@ -40,24 +44,21 @@ def best_method(results: Results) -> tuple[str, int] | None:
     return max(means, key=lambda m: math.fsum(means[m].values()) / len(means[m])), n
 
 
-def choose_cases(results: Results, count: int = 6) -> tuple[ChosenCase, ...]:
-    """Scans of the best method at the largest n, on the target's test set and on each unseen one.
+def choose_cases(results: Results, best: tuple[str, int] | None, count: int = 6) -> tuple[ChosenCase, ...]:
+    """Scans of one method at one n, on the target's test set and on each unseen one.
 
     A scan's place is that of its mean over the runs; shown is the run whose score is nearest to it, so that
     neither a lucky nor an unlucky seed is on display. Where there is room for few, the worst come first.
 
     Args:
       results: of a study.
+      best: the method and n that the page recommends; None: of all.
       count: at most this many.
 
     Returns:
       By data set, the target first; of each the worst, the median and the best, of all its structures.
     """
-    chosen = best_method(results)
-    if chosen is None:
-        return ()
-    method, n = chosen
-    own = results.where(method=method, n=n)
+    own = of_best(results, best)
     order: tuple[Role, ...] = ("target", "unseen")
     sets = grouped((r for role in order for r in own.where(role=role)), lambda r: (r.role, r.data_set))
     cases = [case for rows in sets.values() for case in _of_set(rows)]
@@ -75,10 +76,15 @@ def _of_set(rows: Sequence[ResultRow]) -> list[ChosenCase]:
     return sorted(cases, key=lambda c: TITLES.index(c.title))
 
 
-def grid_subject(results: Results) -> ResultRow | None:
-    """The scan for the grid of methods and n: the median one of the best method at the largest n on the target.
+def of_best(results: Results, best: tuple[str, int] | None) -> Results:
+    """The rows of the method and n that the page recommends, or all of them where it recommends none."""
+    return results if best is None else results.where(method=best[0], n=best[1])
+
+
+def grid_subject(results: Results, best: tuple[str, int] | None) -> ResultRow | None:
+    """The scan for the grid of methods and n: the median one of the recommended method and n on the target.
 
     None without any score on the target.
     """
-    cases = [c for c in choose_cases(results, len(results)) if c.row.role == "target"]
+    cases = [c for c in choose_cases(results, best, len(results)) if c.row.role == "target"]
     return next((c.row for title in ("median", "worst", "only subject") for c in cases if c.title == title), None)

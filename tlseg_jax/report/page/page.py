@@ -59,6 +59,7 @@ def write_page(
     synthetic: bool,
     facts: Mapping[str, str],
     tables: bool = True,
+    warning: str = "",
 ) -> Path:
     """Write the page, and each table as CSV beside it.
 
@@ -72,6 +73,7 @@ def write_page(
       synthetic: whether to say at the top that the scans are drawn.
       facts: name -> value, listed at the end.
       tables: whether to write the tables beside it, too.
+      warning: what else to say at the top, before anything is read.
 
     Returns:
       `path`.
@@ -101,7 +103,8 @@ def write_page(
     tabbed = any(isinstance(p, Tabs) for p in parts)
     viewed = any(s.viewers for s in _every(parts))
     css, js = CSS + TABS_CSS * tabbed, JS + TABS_JS * tabbed + VIEWER_JS * viewed
-    banner = f'<p class="banner" role="note"><strong>{SYNTHETIC}</strong></p>' if synthetic else ""
+    said = (SYNTHETIC if synthetic else "", warning)
+    banner = "".join(f'<p class="banner" role="note"><strong>{_text(s)}</strong></p>' for s in said if s)
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

@@ -90,6 +90,8 @@ nav a{border:1px solid var(--line);border-radius:1rem;padding:.3rem .75rem}
 .controls output{grid-column:2}
 }
 @media (max-width:40rem){
+.structures{flex-wrap:nowrap;overflow-x:auto;padding:3px}
+.structures button{flex:none}
 .pan{overflow-x:auto}
 .pan img{width:min(var(--own),40rem);max-width:none}
 }
@@ -97,12 +99,14 @@ nav a{border:1px solid var(--line);border-radius:1rem;padding:.3rem .75rem}
 :root{--page:#fff;--ink:#000;--soft:#333;--line:#999;--card:#fff;--link:#000;--warn:#fff;--warn-ink:#000}
 nav,.controls,.structures,.fault,.table>p a{display:none}
 .views canvas{display:none!important}
-.views[data-live]{height:auto;max-height:none;aspect-ratio:auto}.views[data-live] img{display:block}
+.views{height:auto!important;max-height:none!important;aspect-ratio:auto!important}.views[data-live] img{display:block}
 .frame{display:block;max-width:none;padding:0}
 .scroll{overflow:visible;max-height:none;border:0}
 thead th{position:static}
 th button::after{content:none}
-table{font-size:.7rem}
+table{font-size:.65rem}
+th,td,th button{white-space:normal;padding:.15rem .3rem}
+td.long{min-width:0}
 figure,.viewer,tr,dl{break-inside:avoid}
 h2,h3{break-after:avoid}
 *{-webkit-print-color-adjust:exact;print-color-adjust:exact}
@@ -113,10 +117,11 @@ TABS_CSS = """
 .chooser{position:sticky;top:0;z-index:2;display:flex;gap:.3rem 1rem;align-items:baseline;padding:.6rem 0;
 background:var(--page);border-bottom:1px solid var(--line)}
 .chooser .label{margin:0;color:var(--soft);font-size:.9rem}
-.chooser ul{list-style:none;display:flex;flex-wrap:wrap;gap:.35rem;margin:0;padding:2px;max-height:8.5rem;overflow:auto}
+.chooser ul{list-style:none;display:flex;flex-wrap:wrap;gap:.35rem;margin:0;padding:2px;min-width:0;max-height:9rem;
+overflow:auto}
 .chooser li{margin:0}
-.chooser a{display:block;padding:.3rem .75rem;border:1px solid var(--line);border-radius:1rem;text-decoration:none;
-font-size:.92rem}
+.chooser a{display:block;padding:.2rem .65rem;border:1px solid var(--line);border-radius:1rem;text-decoration:none;
+font-size:.88rem}
 .chooser a:hover{border-color:var(--link);background:var(--card)}
 .chooser a[aria-selected=true]{border-color:var(--link);background:var(--link);color:var(--page);font-weight:600}
 .panel>h2{margin-top:1.25rem;border-top:0;padding-top:0}
@@ -124,6 +129,6 @@ font-size:.92rem}
 .panel h3{font-size:1.15rem;margin:2rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
 .panel>h2+section h3{margin-top:.5rem;border-top:0;padding-top:0}
 nav ul ul a{padding-left:1.3rem;font-size:.95em}
-@media (max-width:60rem){nav ul ul{display:none}}
+@media (max-width:60rem){nav ul ul{display:none}.chooser ul{flex-wrap:nowrap}.chooser li{flex:none}}
 @media print{.chooser{display:none}.panel[hidden]{display:block}.panel{break-before:page}}
 """

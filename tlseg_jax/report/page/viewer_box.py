@@ -79,34 +79,29 @@ const loaded = () => library ??= (async () => {
   return (await import(URL.createObjectURL(new Blob([script], {type: "text/javascript"})))).Niivue;
 })();
 
-const startViewer = async box => {
-  const held = JSON.parse(box.querySelector("script").textContent), canvas = box.querySelector("canvas");
+let works = null;
+const webgl = () => works ??= (() => {
+  const gl = document.createElement("canvas").getContext("webgl2");
+  gl?.getExtension("WEBGL_lose_context")?.loseContext();
+  return gl !== null;
+})();
+
+const viewerOf = box => {
+  const held = JSON.parse(box.querySelector("script").textContent);
   const sliders = [...box.querySelectorAll(".plane")], switches = [...box.querySelectorAll(".switch")];
   const opacity = box.querySelector(".opacity"), structures = [...box.querySelectorAll(".structure")];
   const views = box.querySelector(".views"), last = held.places.map(p => p.length - 1);
+  const blank = views.querySelector("canvas").cloneNode(), narrow = matchMedia("(max-width:60rem)");
   const within = (v, axis) => Math.max(0, Math.min(last[axis], Math.round(v)));
-  if (!document.createElement("canvas").getContext("webgl2")) {
-    box.querySelector(".fault").hidden = false;
-    return;
-  }
-  const Niivue = await loaded();
-  const narrow = matchMedia("(max-width:60rem)");
-  const viewer = new Niivue({
-    isRadiologicalConvention: true, backColor: [0, 0, 0, 1], crosshairColor: [1, 0.82, 0.25, 1], crosshairWidth: 1,
-    multiplanarShowRender: 0, dragAndDropEnabled: false, viewModeHotKey: "", clipPlaneHotKey: "", logLevel: "error",
-    isOrientCube: false, show3Dcrosshair: false,
-  });
-  canvas.hidden = false;  // behind the picture, which stays until all is there
-  await viewer.attachToCanvas(canvas, false);
-  viewer.setInterpolation(true);  // voxels as they are
-  viewer.setSliceType(held.stack ? 0 : 3);
-  const arrange = () => { viewer.setMultiplanarLayout(narrow.matches ? 2 : 3); };
-  arrange();
-  narrow.addEventListener("change", arrange);
-  await viewer.loadFromArrayBuffer(unpacked(held.file).buffer, "scan.nii.gz");
-  const at = () => Array.from(viewer.frac2vox(viewer.scene.crosshairPos, 0)).map(within);
+  let viewer = null, chosen = 0, voxel = held.layers[0].start;  // what was chosen stays where the viewer is freed
+  const enable = on => {
+    for (const control of [...sliders, ...switches, ...structures, opacity]) control.disabled = !on;
+    box.toggleAttribute("data-ready", on);
+    views.toggleAttribute("data-live", on);
+  };
+  const arrange = () => viewer?.setMultiplanarLayout(narrow.matches ? 2 : 3);
   const told = () => {
-    const voxel = at();
+    voxel = Array.from(viewer.frac2vox(viewer.scene.crosshairPos, 0)).map(within);
     for (const slider of sliders) {
       const axis = +slider.dataset.axis, place = held.places[axis][voxel[axis]];
       slider.value = voxel[axis];
@@ -114,8 +109,8 @@ const startViewer = async box => {
       slider.nextElementSibling.textContent = place;
     }
   };
-  const go = voxel => {
-    viewer.scene.crosshairPos = viewer.vox2frac(voxel.map(within), 0);
+  const go = to => {
+    viewer.scene.crosshairPos = viewer.vox2frac(to.map(within), 0);
     viewer.drawScene();
     told();
   };
@@ -129,45 +124,83 @@ const startViewer = async box => {
     viewer.setOpacity(1, opacity.value / 100);
     viewer.updateGLVolume();
   };
-  const choose = async chosen => {
+  const lay = async () => {
     const layer = held.layers[chosen];
     structures.forEach((b, i) => b.setAttribute("aria-pressed", String(i === chosen)));
     box.querySelector(".said").textContent = layer.caption;
     if (viewer.volumes.length > 1) viewer.removeVolume(viewer.volumes[1]);
     await viewer.loadFromArrayBuffer(unpacked(layer.file).buffer, "overlay.nii.gz");
     colour();
-    go(layer.start);
   };
-  for (const slider of sliders) slider.addEventListener("input", () => {
-    const voxel = at();
-    voxel[+slider.dataset.axis] = +slider.value;
-    go(voxel);
-  });
-  canvas.addEventListener("keydown", event => {
+  const keys = event => {
     const [axis, by] = {
       ArrowUp: [2, 1], ArrowDown: [2, -1], ArrowRight: [0, -1], ArrowLeft: [0, 1], PageUp: [1, 1], PageDown: [1, -1],
     }[event.key] ?? [];
     if (event.key !== "Tab") event.stopImmediatePropagation();  // NiiVue has keys of its own
     if (by === undefined || (held.stack && axis !== 2)) return;
     event.preventDefault();
-    const voxel = at();
-    voxel[axis] += by;
-    go(voxel);
-  }, {capture: true});
-  viewer.onLocationChange = told;
+    go(voxel.map((v, i) => i === axis ? v + by : v));
+  };
+  narrow.addEventListener("change", arrange);
+  for (const slider of sliders) slider.addEventListener("input", () => {
+    go(voxel.map((v, i) => i === +slider.dataset.axis ? +slider.value : v));
+  });
   for (const s of switches) s.addEventListener("change", colour);
   opacity.addEventListener("input", () => viewer.setOpacity(1, opacity.value / 100));
-  structures.forEach((b, i) => b.addEventListener("click", () => choose(i)));
-  await choose(0);
-  views.dataset.live = "";
-  viewer.resizeListener();
-  for (const control of [...sliders, ...switches, ...structures, opacity]) control.disabled = false;
-  box.viewer = viewer;
-  box.dataset.ready = "1";
+  structures.forEach((b, i) => b.addEventListener("click", () => turns.next(async () => {
+    if (!viewer) return;
+    chosen = i;
+    await lay();
+    go(held.layers[i].start);
+  })));
+  const start = async () => {
+    if (viewer) return;
+    if (!webgl()) {
+      box.querySelector(".fault").hidden = false;
+      return;
+    }
+    const Niivue = await loaded(), canvas = views.querySelector("canvas"), to = voxel;
+    viewer = new Niivue({
+      isRadiologicalConvention: true, backColor: [0, 0, 0, 1], crosshairColor: [1, 0.82, 0.25, 1], crosshairWidth: 1,
+      multiplanarShowRender: 0, dragAndDropEnabled: false, viewModeHotKey: "", clipPlaneHotKey: "", logLevel: "error",
+      isOrientCube: false, show3Dcrosshair: false,
+    });
+    canvas.hidden = false;  // behind the picture, which stays until all is there
+    canvas.addEventListener("keydown", keys, {capture: true});
+    await viewer.attachToCanvas(canvas, false);
+    viewer.setInterpolation(true);  // voxels as they are
+    viewer.setSliceType(held.stack ? 0 : 3);
+    arrange();
+    await viewer.loadFromArrayBuffer(unpacked(held.file).buffer, "scan.nii.gz");
+    await lay();
+    go(to);
+    viewer.onLocationChange = told;
+    views.style.height = "";
+    enable(true);
+    viewer.resizeListener();
+  };
+  const free = () => {
+    if (!viewer) return;
+    views.style.height = `${views.offsetHeight}px`;  // or what is being read would move
+    enable(false);
+    viewer.cleanup();
+    viewer.gl?.getExtension("WEBGL_lose_context")?.loseContext();
+    viewer.canvas.replaceWith(blank.cloneNode());
+    viewer = null;
+  };
+  return {start, free};
 };
-for (const box of document.querySelectorAll(".viewer")) new IntersectionObserver((seen, watch) => {
-  if (!seen.some(s => s.isIntersecting)) return;
-  watch.disconnect();
-  startViewer(box);
-}, {rootMargin: "200px"}).observe(box);
+
+// Browsers keep some 16 canvases and drop the oldest: those far from the screen are freed, and one starts at a time.
+const turns = {done: Promise.resolve(), next(task) { this.done = this.done.then(task).catch(console.error); }};
+const viewers = new Map(), near = new Map();
+const watch = new IntersectionObserver(seen => {
+  for (const {target, isIntersecting} of seen) near.set(target, isIntersecting);
+  for (const {target} of seen.sort((a, b) => a.isIntersecting - b.isIntersecting)) turns.next(() => {
+    if (!near.get(target)) return viewers.get(target)?.free();
+    if (!viewers.has(target)) viewers.set(target, viewerOf(target));
+    return viewers.get(target).start();
+  });
+}, {rootMargin: "400px 0px"});
+for (const box of document.querySelectorAll(".viewer")) watch.observe(box);
 """

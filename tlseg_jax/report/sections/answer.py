@@ -2,7 +2,9 @@
 
 from tlseg_jax.report.figures.sweep_figures import draw_many, draw_means
 from tlseg_jax.report.page.sections import Section
+from tlseg_jax.report.sections.structures import of_best_table
 from tlseg_jax.report.stats.method_tests import compare_labels, compare_methods
+from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, persons_of, spread_of, titled
 from tlseg_jax.report.words.answer import elsewhere_words, enough_words, start_words
@@ -17,31 +19,29 @@ READ = (
 
 
 def answer(results: Results, study: StudyInfo) -> Section | None:
-    """One figure and, of each test set of the target, what to start from, how many to label and what to distrust."""
+    """What to start from, how many to label and what to distrust, in a sentence each, and a figure.
+
+    Of several structures it is said of their mean, and a table has each.
+    """
+    each, count = results, len(results.structures)
+    if count > 1:
+        results = over_structures(each)
     v = View(results, study)
     sets = v.of_role("target")
-    if not sets or study.has_factors:
+    if not sets or study.has_factors or v.best is None:
         return None
-    lines, tests = [], compare_methods(results, study)
-    for where in sets:
-        scores = v.scores_on(where)
-        best = max(scores, key=lambda s: (s.n, s.mean))
-        own = [s for s in v.scores if s.method == best.method]
-        lines += [
-            start_words(scores, tests, study),
-            enough_words(
-                best.method,
-                [t for t in compare_labels(results, best.method) if t.test_set == where],
-                [s for s in own if s.test_set == where],
-            ),
-            elsewhere_words(best, [s for s in own if s.test_set.role == "unseen" and s.n == best.n]),
-        ]
-    heading, path = "IoU by number of labelled scans", v.png("answer")
+    where, (method, n) = sets[0], v.best
+    own = [s for s in v.scores if s.method == method]
+    (best,) = (s for s in own if (s.test_set, s.n) == (where, n))
+    lines = (
+        start_words(v.scores_on(where), compare_methods(results, study), study, count),
+        enough_words(method, compare_labels(results, method), [s for s in own if s.test_set == where]),
+        elsewhere_words(best, [s for s in own if s.test_set.role == "unseen" and s.n == n]),
+    )
+    heading, path, shown = "IoU by number of labelled scans", v.png("answer"), (sets[:1] if v.many else v.sets)
     if v.many:
-        shown, beside = tuple(sets[:1]), v.lines_on(sets[0])
-        draw_many(v.scores_on(sets[0]), v.main, path, others=beside, heading=heading, mark=v.mark)
+        draw_many(v.scores_on(where), v.main, path, others=v.lines_on(where), heading=heading, mark=v.mark)
     else:
-        shown = tuple(v.sets)
         panels = {titled(w): v.scores_on(w) for w in shown}
         by_panel = {titled(w): v.lines_on(w) for w in shown}
         draw_means(panels, v.styles, path, others=by_panel, heading=heading, mark=v.mark)
@@ -50,4 +50,5 @@ def answer(results: Results, study: StudyInfo) -> Section | None:
     caption = f"Mean IoU by method and number of labelled scans with its {spread} ({people})."
     caption += lines_caption(v.others_on(shown)) + READ
     figure = v.figure("answer", caption, "mean IoU by number of labelled scans and method")
-    return Section("How many scans to label, and what to start from", tuple(lines), (figure,))
+    tables = (of_best_table(each, study, v.best),) if count > 1 else ()
+    return Section("How many scans to label, and what to start from", lines, (figure,), tables)

@@ -21,7 +21,8 @@ def cases(results: Results, study: StudyInfo) -> Section:
 
     Where scan or masks are gone, a sentence says so in place of the picture.
     """
-    v, row = View(results, study), grid_subject(results)
+    v = View(results, study)
+    row = grid_subject(results, v.best)
     if row is None:
         return Section(GRID, ("Not shown: nothing was scored on the target yet.",))
     if len(v.order) > MANY:
@@ -66,15 +67,16 @@ def cases(results: Results, study: StudyInfo) -> Section:
 
 def scans(results: Results, study: StudyInfo, count: int) -> tuple[Section, tuple[str, ...]]:
     """Viewers of at most `count` scans, and a sentence for each that cannot be shown (alike ones once)."""
-    viewers, notes = [], []
-    for case in choose_cases(View(results, study).of_main, count):
+    viewers, notes, v = [], [], View(results, study)
+    for case in choose_cases(v.of_main, v.best, count):
         try:
             viewers.append(make_viewer(_viewer_case(case, results, study)))
         except InputError as e:
             notes.append(str(e))
     lost = tuple(dict.fromkeys(notes))
     title = "Look at the scans" if viewers else "Scans that cannot be shown"
-    said = (*((HOW,) if viewers else ()), *(f"Not shown: {note}" for note in lost))
+    whose = f"Of each data set the worst, the median and the best scan of {v.who}, as far as there is room."
+    said = (*((whose, HOW) if viewers else ()), *(f"Not shown: {note}" for note in lost))
     return Section(title, said, viewers=tuple(viewers)), lost
 
 
@@ -95,7 +97,8 @@ def _viewer_case(case: ChosenCase, results: Results, study: StudyInfo) -> Viewer
             Layer(o.structure or o.test_set, _caption(case, o), compared(truth.reference, _mask(study, o, truth)))
         )
     where = "unseen data" if r.role == "unseen" else "the target"
-    title = f"{case.title[:1].upper()}{case.title[1:]} of {where} {r.test_set}: {r.subject}"
+    place = f"{r.data_set}, {r.structure}" if len(layers) > 1 else r.test_set
+    title = f"{case.title[:1].upper()}{case.title[1:]} of {where} {place}: {r.subject}"
     return ViewerCase(title, r.subject, scan.image, scan.affine, tuple(layers), scan.stack, scan.numbers)
 
 

@@ -3,7 +3,9 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from tlseg_jax.report.figures.choose_cases import best_method
 from tlseg_jax.report.page.sections import ReportTable, Section, TableCell
+from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
 from tlseg_jax.report.stats.over_structures import mean_name, over_structures
 from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, grouped, mean_scores, other_scores
 from tlseg_jax.report.study_info import StudyInfo
@@ -30,14 +32,11 @@ def structures(results: Results, study: StudyInfo) -> Section | None:
     over = over_structures(results)
     of_means = [s for s in mean_scores(over, study) if s.method]
     places |= {s.test_set: (d, means[d]) for d in data_sets for s in of_means if s.test_set.name == mean_name(d)}
-    lines = []
+    lines = ["A scan's scores are averaged over its structures first, then over scans and persons."]
     for d in data_sets:
-        there = [structure for w in v.sets if (structure := places[w][1]) and places[w][0] == d]
-        lines.append(
-            f"{mean_name(d)} stands for the mean over {counted(len(there), 'structure')} of {d} ({', '.join(there)}): "
-            f"a scan's scores are averaged over its structures first.{_partly(results, d)}"
-        )
-        lines += _extremes([s for s in v.scores if places[s.test_set][0] == d], places)
+        there = sum(places[w][0] == d for w in v.sets)
+        lines.append(f"{mean_name(d)} is the mean over {counted(there, 'structure')} of {d}.{_partly(results, d)}")
+        lines[-1] += _extremes([s for s in v.scores if places[s.test_set][0] == d], places)
     columns = ("data set", "structure", "n", *v.order)
     scores = sorted((*v.scores, *of_means), key=lambda s: data_sets.index(places[s.test_set][0]))
     cells: list[_Cell] = [(s.test_set, s.method, s.n, round(s.mean, 4)) for s in scores]
@@ -70,7 +69,31 @@ def _by_method(cells: Iterable[_Cell], places: _Places, methods: Sequence[str]) 
     return tuple((*places[where], n, *(own.get(m) for m in methods)) for (where, n), own in rows.items())
 
 
-def _extremes(scores: Sequence[Score], places: _Places) -> list[str]:
+def of_best_table(results: Results, study: StudyInfo, best: tuple[str, int]) -> ReportTable:
+    """The method and n that the answer names, by structure: on the target, and its mean on unseen data."""
+    (method, n), main = best, View(results, study).of_main
+    own = results.where(method=method, n=n)
+    places = {r.test_set: (r.data_set, r.structure) for r in own}
+    scores = {(*places[s.test_set.name], s.test_set.role): s for s in mean_scores(own, study)}
+    unseen = tuple(dict.fromkeys(data_set for data_set, _, role in scores if role == "unseen"))
+    rows: list[tuple[TableCell, ...]] = []
+    for structure, s in ((structure, s) for (_, structure, role), s in scores.items() if role == "target"):
+        i, highest = s.interval, best_method(main.where(structure=structure))
+        ends = (min(i.values), max(i.values)) if i.low is None or i.high is None else (i.low, i.high)
+        beside = [scores.get((u, structure, "unseen")) for u in unseen]
+        cells = [round(x, 4) for x in (s.mean, *ends)]
+        elsewhere = [None if b is None else round(b.mean, 4) for b in beside]
+        rows.append((structure, *cells, i.n, highest and highest[0], *elsewhere))
+    columns = ("structure", "IoU mean", "low", "high", "persons", "highest", *(f"IoU on {u}" for u in unseen))
+    caption = (
+        f"{method} with n = {n} on {study.task} by structure: mean IoU over persons; low and high are its 95% interval "
+        f"or, of fewer than {LEAST_UNITS} persons, the lowest and the highest of them. Beside it the method with the "
+        f"highest mean there{', and the mean on data of another source' if unseen else ''}."
+    )
+    return ReportTable("answer", caption, columns, tuple(rows))
+
+
+def _extremes(scores: Sequence[Score], places: _Places) -> str:
     """Which structures the best method at the largest n has the highest and the lowest mean of."""
     n = max(s.n for s in scores)
     by_method: dict[str, list[Score]] = {}
@@ -79,10 +102,9 @@ def _extremes(scores: Sequence[Score], places: _Places) -> list[str]:
             by_method.setdefault(s.method, []).append(s)
     method, own = max(by_method.items(), key=lambda m: statistics.fmean(s.mean for s in m[1]))
     if len(own) < 2:
-        return []
+        return ""
     words = [f"{places[s.test_set][1]} ({s.mean:.3f})" for f in (max, min) for s in [f(own, key=lambda s: s.mean)]]
-    where = places[own[0].test_set][0]
-    return [f"With n = {n} on {where}, {method}'s highest mean was of {words[0]} and its lowest of {words[1]}."]
+    return f" With n = {n}, {method}'s highest mean was of {words[0]} and its lowest of {words[1]}."
 
 
 def _partly(results: Results, data_set: str) -> str:

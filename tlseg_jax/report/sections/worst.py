@@ -1,9 +1,9 @@
-"""Section: what to distrust: on whom the best method does worse, and where all are worst."""
+"""Section: what to distrust: on whom the recommended method does worse, and where it is worst."""
 
 from collections.abc import Sequence
 
 from tlseg_jax.report import study_tables as tables
-from tlseg_jax.report.figures.choose_cases import best_method
+from tlseg_jax.report.figures.choose_cases import of_best
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
 from tlseg_jax.report.stats.groups import Group, compare_groups
@@ -16,20 +16,22 @@ from tlseg_jax.studies.results_table import Results
 
 
 def worst(results: Results, study: StudyInfo) -> Section | None:
-    """Groups of persons, single scans, persons that are hard for all methods, and structures that were missed."""
+    """Groups of persons, single scans, the lowest persons, and structures that were missed.
+
+    All but the table of misses is of the method and n that the answer names, or of all where it names none.
+    """
     v = View(results, study)
     if not v.sets:
         return None
-    best = best_method(v.of_main)
-    lines, shown = [], []
-    if best is not None:
-        groups = compare_groups(results, *best, study.people)
-        lines += group_words(groups, *best)
+    lines, shown, own = [], [], of_best(results, v.best)
+    if v.best is not None:
+        groups = compare_groups(results, *v.best, study.people)
+        lines += group_words(groups, *v.best)
         if groups:
-            shown.append(_groups(groups, *best))
+            shown.append(_groups(groups, *v.best))
+    lines += [*words.failure_words(count_failures(own, study), v.who), *words.hard_words(hardest_persons(own), v.who)]
+    shown.append(tables.worst_table(worst_cases(own), v.who))
     failures = count_failures(results, study)
-    lines += [*words.failure_words(failures), *words.hard_words(hardest_persons(results))]
-    shown.append(tables.worst_table(worst_cases(results)))
     if any(f.failures for f in failures):
         shown.append(tables.failures_table(failures))
     return Section("What to distrust: worst cases and failures", tuple(lines), tables=tuple(shown))

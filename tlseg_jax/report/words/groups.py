@@ -8,8 +8,8 @@ from tlseg_jax.report.words.study_words import counted
 
 
 def group_words(found: Sequence[Group], method: str, n: int) -> list[str]:
-    """What to distrust one method for, at one n, with every group's mean, persons and seeds."""
-    lines = []
+    """What to distrust one method for, at one n, with every group's mean, persons and seeds where there are enough."""
+    lines, few = [], []
     for place, kind in dict.fromkeys((g.place, g.kind) for g in found):
         own = [g for g in found if (g.place, g.kind) == (place, kind)]
         where = "" if place == "all" else f" on {place}"
@@ -20,8 +20,12 @@ def group_words(found: Sequence[Group], method: str, n: int) -> list[str]:
                 f"**By {kind}**{where}, {method}'s IoU with n = {n} was lower for {low.name} than for the others, by "
                 f"{-low.difference:.3f} ({_numbers(low)}): {each}."
             )
+        elif low.least_p >= LEVEL:
+            few.append(f"by {kind}{where} ({low.interval.n} against {counted(low.others, 'person')})")
         else:
             lines.append(f"**By {kind}**{where} no difference was shown ({_why(low)}): {each}.")
+    if few:
+        lines.append(f"**Too few persons** to show any difference of {method} with n = {n}: {', '.join(few)}.")
     return lines
 
 
@@ -41,8 +45,6 @@ def _numbers(g: Group) -> str:
 
 
 def _why(g: Group) -> str:
-    if g.least_p >= LEVEL:
-        return f"{g.interval.n} against {counted(g.others, 'person')} cannot show one, however large"
     if g.p >= LEVEL:
         return f"lowest for {g.name}, adjusted p = {g.p:.2g}"
     return f"lowest for {g.name}, adjusted p = {g.p:.2g}, but an interval includes 0"

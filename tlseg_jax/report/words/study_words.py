@@ -80,32 +80,30 @@ def volume_words(one: VolumeAgreement) -> str:
     return f"{words}; ICC(A,1) = {a.value:.2f}{interval}."
 
 
-def failure_words(failures: Sequence[FailureCount]) -> list[str]:
-    """Each test set's failures in one sentence, with where most of them are."""
-    lines = []
+def failure_words(failures: Sequence[FailureCount], who: str) -> list[str]:
+    """The failures of a method, or of all, on each test set in one sentence."""
+    each = []
     for where in dict.fromkeys(f.test_set for f in failures):
         own = [f for f in failures if f.test_set == where]
         failed, every = sum(f.failures for f in own), sum(f.predictions for f in own)
-        if not failed:
-            lines.append(f"On {where.name} none of {counted(every, 'prediction')} had an IoU below 0.1.")
-            continue
-        most = max(own, key=lambda f: f.failures)
-        lines.append(
-            f"On {where.name} {failed} of {counted(every, 'prediction')} had an IoU below 0.1; most of them were of "
-            f"{most.method} with n = {most.n} ({most.failures} of {most.predictions}, "
-            f"{counted(len(most.persons), 'person')}, nothing predicted in {most.empty})."
+        persons = counted(len({p for f in own for p in f.persons}), "person")
+        empty = sum(f.empty for f in own)
+        each.append(
+            f"{failed} of {every} on {where.name} ({persons}; nothing was predicted in {empty})"
+            if failed
+            else f"none of {every} on {where.name}"
         )
-    return lines
+    return [f"Predictions of {who} with an IoU below 0.1: {'; '.join(each)}."] if each else []
 
 
-def hard_words(found: Sequence[HardPerson]) -> list[str]:
-    """Who is hard for all methods, by test set."""
+def hard_words(found: Sequence[HardPerson], who: str) -> list[str]:
+    """The lowest persons of a method, or of all, by test set."""
     lines = []
     for where in dict.fromkeys(h.test_set for h in found):
         own = [h for h in found if h.test_set == where]
         names = ", ".join(f"{h.person} ({h.iou:.3f})" for h in own)
         lines.append(
-            f"Lowest on {where.name} over all methods and n: {names}; the first against a mean of "
-            f"{own[0].others:.3f} of the other {own[0].persons - 1}."
+            f"Lowest persons of {who} on {where.name}: {names}; the first against a mean of {own[0].others:.3f} of the "
+            f"other {own[0].persons - 1}."
         )
     return lines
