@@ -64,6 +64,8 @@ def shortened(line: str) -> list[str]:
         words += ["--n=2", "--steps=2", "--pretrain_steps=2", *cohort]
     elif name == "sweep":
         words += ["--n=2", "--seeds=1", "--steps=2", "--pretrain_steps=2", *cohort]
+        # A forest learns from true components, which a network finds that has learnt something.
+        words += ["--steps=60"] if "--study=chaos.toml" in line else []
         words += [] if "--methods" in line or "--study=brain" not in line else ["--methods=HDT-V-FT,HDT-C-E2E"]
     return words
 
