@@ -83,6 +83,8 @@ def test_studies_and_data_sets_are_found_by_name(installed: Path, tmp_path: Path
 def test_the_model_brain_segments_from_it(installed: Path, tmp_path: Path) -> None:
     write_cohort(get_spec("hdt_c"), tmp_path / "heads", train=1, test=0, spacing=2.0, progress=False)
     scan = tmp_path / "heads" / "images" / "hdt-000.nii.gz"
-    done = tlseg(installed, tmp_path, "predict", "--model=brain", f"--input={scan}", "--output=seg.nii.gz")
+    # A drawn head lies in the common space already, and is too unlike a real one to be registered to one.
+    given = ("--model=brain", f"--input={scan}", "--output=seg.nii.gz", "--registration=skip")
+    done = tlseg(installed, tmp_path, "predict", *given)
     assert done.returncode == 0, done.stderr
     assert "caudate_left (value 1)" in done.stdout and (tmp_path / "seg.nii.gz").is_file()
