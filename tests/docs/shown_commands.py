@@ -65,7 +65,8 @@ def shortened(line: str) -> list[str]:
     elif name == "sweep":
         words += ["--n=2", "--seeds=1", "--steps=2", "--pretrain_steps=2", *cohort]
         # A forest learns from true components, which a network finds that has learnt something.
-        words += ["--steps=60"] if "--study=chaos.toml" in line else []
+        words += ["--steps=60", "--folds=2"] if "--study=chaos" in line else []
+        words += ["--folds=5"] if "--folds=8" in line else []  # of five persons
         words += [] if "--methods" in line or "--study=brain" not in line else ["--methods=HDT-V-FT,HDT-C-E2E"]
     return words
 
@@ -141,8 +142,8 @@ class Desk:
                 continue
             if value == "runs/finetune/NAME":
                 place.symlink_to(sorted(p for p in place.parent.iterdir())[0])
-            elif value == "RUN":  # the liver's model C
-                place.symlink_to(sorted((self.folder / "runs/sweep").glob("*/cells/C-*"))[0])
+            elif value == "RUN":  # model C of the livers
+                place.symlink_to(sorted((self.folder / "runs/sweep").glob("chaos/cells/C-*"))[0])
             elif value in makers:
                 if self.shared is not None and (self.shared / value).exists():
                     place.symlink_to(self.shared / value)
@@ -180,9 +181,6 @@ class Desk:
 
     def toml(self, stem: str) -> str:
         """The block of the page whose first line names the file, as in "# mine.toml"."""
-        if stem == "chaos":  # liver.toml with one line more
-            (liver,) = (p for top in ("experiments", "tlseg_jax") for p in (ROOT / top).rglob("studies/liver.toml"))
-            return "recipe_values = { batch_size = 10 }\n" + liver.read_text("utf-8")
         blocks = re.findall(r"^```toml\n(.*?)^```$", self.page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
         (found,) = (b for b in blocks if b.startswith(f"# {stem}.toml\n"))
         return str(found)

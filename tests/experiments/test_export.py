@@ -1,5 +1,6 @@
 """export and predict as a user calls them: a scan segmented by a run, by its exported folder and by the program."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -13,6 +14,8 @@ import pytest
 
 from tests.conftest import SIDE, blob, he_variables, write_store
 from tests.export.conftest import save_run
+from tlseg_jax.actions.evaluate import Scoring, evaluate
+from tlseg_jax.actions.places import Named
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.evaluate.predict import predict_scan
 from tlseg_jax.export.load import load_any_model
@@ -92,6 +95,23 @@ def test_an_exported_program_segments_as_the_run_does(
     assert card["licence"] == "CC BY 4.0" and card["program"]["platforms"] == ["cpu", "cuda", "tpu"]
     label = segmented(model / "model.stablehlo", scan, tmp_path / "seg.nii.gz")
     assert np.array_equal(label, expected(run, scan))
+
+
+def test_an_exported_model_is_scored_as_the_run_is_and_stays_as_it_was(
+    run: Path, exported: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model, store = exported[0], run.parent / "store"
+    before = {p: p.stat().st_mtime_ns for p in model.rglob("*")}
+    for scored in (run, model):
+        evaluate(Named(str(scored), store.name, str(store.parent)), Scoring(allow_seen=True))
+    assert {p: p.stat().st_mtime_ns for p in model.rglob("*")} == before
+    (kept,) = (tmp_path / "runs/evaluate").iterdir()
+    of_model, of_run = (
+        [(r["subject"], r["iou"]) for r in csv.DictReader((f / "subjects.csv").read_text().splitlines())]
+        for f in (kept, run)
+    )
+    assert of_model == of_run and len(of_run) == 2
 
 
 @pytest.mark.slow

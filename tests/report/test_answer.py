@@ -151,7 +151,6 @@ def test_a_direction_and_its_number_agree(tmp_path: Path) -> None:
     assert SIGNED.findall("With n = 4 it was lower (+0.045, 95% interval") == [("lower", "+")]  # as it once was
 
 
-
 def test_one_test_person_is_said_to_be_too_few(tmp_path: Path) -> None:
     _, sentences = answered(tmp_path, n=(2, 8), persons=1)
     assert "1 person cannot show a difference, however large: it takes 6 persons" in sentences[0]

@@ -1,11 +1,12 @@
 """Score a trained run on a prepared data set, or calibrate on it what is to be distrusted."""
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tlseg_jax.actions import places
 from tlseg_jax.actions.places import Named
-from tlseg_jax.checkpoints.exported import load_saved
+from tlseg_jax.checkpoints.exported import is_exported, load_saved
 from tlseg_jax.checkpoints.run_folder import hold_run
 from tlseg_jax.evaluate.readers import ScoreSpace
 from tlseg_jax.evaluate.results import format_summary
@@ -19,6 +20,9 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.studies.assess import assess
 from tlseg_jax.train.shared_model import load_shared_model
+
+EVALUATED = Path("runs/evaluate")
+"""Where the scores of exported models are kept, each in a folder of its name and the start of its checksum."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +47,9 @@ class Scoring:
 
 
 def evaluate(named: Named, scoring: Scoring, **measured: Any) -> dict[str, dict[str, Any]]:
-    """Score a run, tell the scores, and keep them in its folder.
+    """Score a run, or a model made from one, tell the scores, and keep them in its folder.
+
+    Those of an exported model, or one that comes with the package, are kept in `EVALUATED`: it stays as it was made.
 
     Args:
       named: the run and the data.
@@ -56,10 +62,12 @@ def evaluate(named: Named, scoring: Scoring, **measured: Any) -> dict[str, dict[
     Raises:
       InputError: see `assess`; or the run or the store is not there.
     """
-    run = places.find_run(named.run)
-    saved = load_shared_model(run)
+    model = places.find_run(named.run)
+    saved = load_shared_model(model, read=load_saved)
+    run = EVALUATED / f"{model.name}-{saved.weights[:8]}" if is_exported(model) else model
     store = open_named_store(places.store(named.store), named.dataset)
     how = {"split": scoring.split, "space": scoring.space, "allow_seen": scoring.allow_seen, **measured}
+    processes.chief(lambda: run.mkdir(parents=True, exist_ok=True))
     with hold_run(run):
         entries = assess(run, saved, store, progress=processes.is_chief(), **how)
     log.info(format_summary(entries))

@@ -24,13 +24,18 @@ USED = ("format", "model", "program", "files")
 """What of the card a prediction depends on; the rest may be edited by hand."""
 
 
+def is_exported(folder: Path) -> bool:
+    """Whether a folder is an exported model, and not a run."""
+    return (folder / CARD).exists()
+
+
 def load_saved(folder: Path) -> SavedModel:
     """The model of a run folder or of an exported one.
 
     Raises:
       InputError: see `load_model` and `load_exported`.
     """
-    return load_exported(folder) if (folder / CARD).exists() else load_model(folder)
+    return load_exported(folder) if is_exported(folder) else load_model(folder)
 
 
 def load_exported(folder: Path) -> SavedModel:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
 from tlseg_jax.checkpoints.checkpoint_files import digests
-from tlseg_jax.checkpoints.exported import CARD, PROGRAM, checked_card, load_saved
+from tlseg_jax.checkpoints.exported import CARD, PROGRAM, checked_card, is_exported, load_saved
 from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.export.stablehlo import load_network
 from tlseg_jax.models.networks import config_from_dict
@@ -55,7 +55,7 @@ def load_any_model(path: Path) -> AnyModel:
       InputError: there is no model, or it is damaged or of another version.
     """
     if path.is_dir():
-        return _of_saved("model" if (path / CARD).exists() else "run", load_saved(path))
+        return _of_saved("model" if is_exported(path) else "run", load_saved(path))
     if path.suffix == Path(PROGRAM).suffix:
         return _of_program(path)
     if path.exists():

@@ -28,6 +28,7 @@ from tlseg_jax.checkpoints.exported import (
     card_digest,
     changed_file,
     exported_handler,
+    is_exported,
     load_exported,
     read_card,
 )
@@ -62,7 +63,7 @@ def export_model(run: Path, output: Path, *, licence: str = "", platforms: Seque
       OSError: the disk has no room for it.
     """
     chosen = check_platforms(platforms) if platforms else ()
-    if (run / CARD).exists():
+    if is_exported(run):
         raise InputError(f"{run} is an exported model already: copy that folder, or give the run that it is from.")
     saved, settings = load_model(run), read_json(run / "settings.json")
     summary = read_json(run / "summary.json") if (run / "summary.json").exists() else {}
