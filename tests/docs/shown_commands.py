@@ -143,7 +143,7 @@ class Desk:
             if value == "runs/finetune/NAME":
                 place.symlink_to(sorted(p for p in place.parent.iterdir())[0])
             elif value == "RUN":  # model C of the livers
-                place.symlink_to(sorted((self.folder / "runs/sweep").glob("chaos/cells/C-*"))[0])
+                place.symlink_to(sorted(self.folder.glob("*/sweep/chaos/cells/C-*"))[0])
             elif value in makers:
                 if self.shared is not None and (self.shared / value).exists():
                     place.symlink_to(self.shared / value)
