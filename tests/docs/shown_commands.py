@@ -18,6 +18,7 @@ COMMAND = re.compile(r"^(?:\S*python -m experiments\.|tlseg )(\w+) (?=-)")
 CANNOT_RUN = {
     "--coordinator=": "needs several machines; tests/train/test_cluster.py runs several processes",
     "s3://BUCKET": "needs a bucket; tests/remote/ runs these commands on a server of this machine",
+    "postprocess --run=RUN": "needs a network that has learnt; tests/experiments/test_postprocess.py has one",
 }
 """Part of a command -> why no test machine can run it."""
 
@@ -64,8 +65,6 @@ def shortened(line: str) -> list[str]:
         words += ["--n=2", "--steps=2", "--pretrain_steps=2", *cohort]
     elif name == "sweep":
         words += ["--n=2", "--seeds=1", "--steps=2", "--pretrain_steps=2", *cohort]
-        # A forest learns from true components, which a network finds that has learnt something.
-        words += ["--steps=60", "--folds=2"] if "--study=chaos" in line else []
         words += ["--folds=5"] if "--folds=8" in line else []  # of five persons
         words += [] if "--methods" in line or "--study=brain" not in line else ["--methods=HDT-V-FT,HDT-C-E2E"]
     return words
@@ -142,8 +141,6 @@ class Desk:
                 continue
             if value == "runs/finetune/NAME":
                 place.symlink_to(sorted(p for p in place.parent.iterdir())[0])
-            elif value == "RUN":  # model C of the livers
-                place.symlink_to(sorted(self.folder.glob("*/sweep/chaos/cells/C-*"))[0])
             elif value in makers:
                 if self.shared is not None and (self.shared / value).exists():
                     place.symlink_to(self.shared / value)
