@@ -80,7 +80,7 @@ def write_report(
             f"Study {study.name}",
             sections,
             synthetic=_synthetic(results, study),
-            drawn=study.drawn,
+            pretraining=study.drawn,
             facts=_facts(results, study),
         )
     for note in notes:

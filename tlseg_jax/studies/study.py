@@ -310,4 +310,4 @@ def _factor_methods(d: Mapping[str, Any], where: str) -> list[Method]:
     runs = design(str(d.get("design", "half")), tuple(str(p) for p in d.get("points", ())))
     freeze: Freeze = d.get("freeze", "encoder")
     choose("freezing", str(freeze), FREEZING)
-    return [Method(r.name, r.name, freeze, factors=r.to_dict()) for r in runs]
+    return [Method(r.name, r.name, freeze=freeze, factors=r.to_dict()) for r in runs]
