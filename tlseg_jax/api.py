@@ -410,7 +410,7 @@ def sweep(
         from tlseg_jax.actions.sweep import sweep as run_study  # its report is slow to import
 
         asked = keywords.settings(Sweeping)
-        changes = keywords.given(Study, only=("name", "task", "n", "seeds", "unseen", "folds"))
+        changes = keywords.given(Study, only=("name", "task", "n", "seeds", "unseen", "folds", "label_maps"))
         changes |= keywords.given(Training, only=("network", "recipe", "steps", "epochs"))
         changes |= keywords.given(Missing, only=("pretrain_steps", "pretrain_epochs"))
         changes = {k: v for k, v in changes.items() if v is not None}
@@ -511,7 +511,7 @@ def _execution(keywords: Keywords) -> Execution:
 def _place(keywords: Keywords, workdir: AnyPath, store: AnyPath | None) -> Workplace:
     return keywords.settings(
         Workplace,
-        leave_out=("workdir", "store", "cohort_spacing"),
+        leave_out=("workdir", "store", "cohort_spacing", "label_maps"),
         workdir=places.workdir(os.fspath(workdir)),
         store=None if store is None else places.store(os.fspath(store)),
     )

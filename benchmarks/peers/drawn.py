@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool3d
 
 from benchmarks.measure import cores
-from tlseg_jax.input.synthesis import deformation, scanner
+from tlseg_jax.input.synthesis import deformation
+from tlseg_jax.input.synthesis.ranges import TRAINING
 
 
 class Drawing:
@@ -43,11 +44,11 @@ class Drawing:
         self.grey = torchio.RandomLabelsToImage(label_key="label", used_labels=list(range(classes)))
         self.look = torchio.Compose(
             [
-                torchio.RandomBiasField(coefficients=scanner.BIAS),
-                torchio.RandomGamma(log_gamma=scanner.GAMMA),
-                torchio.RandomAnisotropy(downsampling=(1, scanner.THICK_MM / 2), p=scanner.THICK_SHARE),
-                torchio.RandomBlur(std=(0, scanner.BLUR_MM)),
-                torchio.RandomNoise(std=(0, scanner.NOISE)),
+                torchio.RandomBiasField(coefficients=TRAINING.bias[1]),
+                torchio.RandomGamma(log_gamma=TRAINING.gamma),
+                torchio.RandomAnisotropy(downsampling=(1, TRAINING.thick_mm[1] / 2), p=TRAINING.thick_share),
+                torchio.RandomBlur(std=(0, TRAINING.blur_mm[1])),
+                torchio.RandomNoise(std=(0, TRAINING.noise[1])),
                 torchio.ZNormalization(),
             ]
         )

@@ -67,6 +67,8 @@ def shortened(line: str) -> list[str]:
         words += ["--n=2", "--seeds=1", "--steps=2", "--pretrain_steps=2", *cohort]
         words += ["--folds=5"] if "--folds=8" in line else []  # of five persons
         words += [] if "--methods" in line or "--study=brain" not in line else ["--methods=HDT-V-FT,HDT-C-E2E"]
+        if "--label_maps" in line:  # four maps, and one of 33 data sets
+            words += ["--cohort_train=2", "--methods=f_caudate_HD_MNI305_kept_trial_manual"]
     return words
 
 
@@ -118,7 +120,7 @@ class Desk:
             "OASIS": lambda to: stand_ins.write_scans(to, range(1, 6), "neuromorphometrics"),
             "HEADS": lambda to: stand_ins.write_scans(to, range(51, 53)),
             "OTHERS": lambda to: stand_ins.write_scans(to, range(51, 57)),
-            "LABELMAPS": lambda to: stand_ins.write_label_maps(to, range(91, 94)),
+            "LABELMAPS": lambda to: stand_ins.write_label_maps(to, range(91, 95)),
             "LITS": lambda to: stand_ins.write_abdomens(to, range(5)),
             "MSD": lambda to: stand_ins.write_abdomens(to, range(10, 34), tumour=False),
             "CHAOS": lambda to: stand_ins.write_abdomens(to, range(40, 50), tumour=False),

@@ -34,10 +34,10 @@ def label_head(side: int = 48, size: float = 1.0) -> NDArray[np.int16]:
     return out
 
 
-def write_heads(folder: Path, count: int = 3) -> Path:
-    """Maps of some sizes in a new folder, voxels of 1 mm, axes LIA as FreeSurfer's."""
+def write_heads(folder: Path, count: int = 3, mm: float = 1.0) -> Path:
+    """Maps of some sizes in a new folder, voxels of so many mm, axes LIA as FreeSurfer's."""
     folder.mkdir()
-    affine = np.array([[-1.0, 0, 0, 30], [0, 0, 1, -20], [0, -1, 0, 25], [0, 0, 0, 1]])
+    affine = np.array([[-1.0, 0, 0, 30], [0, 0, 1, -20], [0, -1, 0, 25], [0, 0, 0, 1]]) * [[mm], [mm], [mm], [1]]
     for i in range(count):
         ras = label_head(size=1 - 0.05 * i)
         nib.Nifti1Image(ras[::-1, :, ::-1].transpose(0, 2, 1), affine).to_filename(folder / f"seg_{i}.nii.gz")

@@ -15,6 +15,7 @@ from tlseg_jax.input.augment import augmentation_for, mirrors
 from tlseg_jax.input.synthesis import atrophy, deformation, draw, intensities, scanner
 from tlseg_jax.input.synthesis.classes import ClassTable, class_table, numbered
 from tlseg_jax.input.synthesis.draw import Synthesis
+from tlseg_jax.input.synthesis.ranges import TRAINING, Ranges
 from tlseg_jax.train.step import batch_inputs
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -84,11 +85,11 @@ def test_a_voxel_is_of_the_structure_that_fills_half_of_it(exclusive: bool) -> N
 
 def test_codes_lie_where_the_image_shows_the_structure(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one bright structure and a scanner that does nothing, the image cut at its half is the label."""
-    for name in ("STRIPPED", "THINNED", "BIAS", "GAMMA", "BLUR_MM", "THICK_SHARE", "NOISE"):
-        monkeypatch.setattr(scanner, name, 0.0)
-    synthesis = synthesis_of(ONE)
+    nothing = (0.0, 0.0)
+    still = Ranges(stripped=0, thinned=0, bias=nothing, gamma=0, blur_mm=nothing, thick_share=0, noise=nothing)
+    synthesis = synthesis_of(ONE, ranges=still)
     bright = jnp.asarray(synthesis.table.codes, jnp.float32)
-    monkeypatch.setattr(draw, "grey_values", lambda key, table: (bright, jnp.zeros_like(bright)))
+    monkeypatch.setattr(draw, "grey_values", lambda key, table, ranges: (bright, jnp.zeros_like(bright)))
     classes, shares = batch_of(synthesis, 4)
     image, codes = jax.jit(lambda c, s: draw.draw_batch(c, s, 0, 0, synthesis))(classes, shares)
     there = set()
@@ -148,7 +149,8 @@ def widened(ventricles: float, surface: float) -> tuple[np.ndarray, np.ndarray, 
     """A head's classes before and after."""
     table = class_table(VALUES, ONE)
     before = classes_of(label_head(48), table)
-    field = atrophy.displacement(jnp.asarray(before), table, (1.0,) * 3, jnp.float32(ventricles))
+    hollow = jnp.asarray((before >= table.ventricles) & (before < table.fluid))
+    field = atrophy.displacement(hollow, (1.0,) * 3, jnp.float32(ventricles))
     at = deformation.places(jax.random.key(0), before.shape, (1.0,) * 3, wide=0.0)
     after = deformation.nearest(jnp.asarray(before), at + atrophy.looked_up(field, at), before.shape)
     return before, np.asarray(atrophy.sulci(after, table, (2, 2, 2), jnp.float32(surface))), table
@@ -258,7 +260,7 @@ def test_half_of_the_contrasts_are_a_t1_scans() -> None:
     white, grey, fluid = (np.asarray(means[:, place[v]]) for v in (WHITE[0], CORTEX[0], VENTRICLE[0]))
     assert 0.5 < np.mean((white > grey) & (grey > fluid)) < 0.75  # and a sixth of the others by chance
     np.testing.assert_array_equal(means[:, place[WHITE[0]]], means[:, place[WHITE[1]]])
-    assert (means[:, 0] <= intensities.AIR).all() and (np.asarray(within) >= 0).all()
+    assert (means[:, 0] <= TRAINING.air).all() and (np.asarray(within) >= 0).all()
     scalp = np.asarray(means[:, place[SCALP]])
     assert scalp.min() < 0.1 and scalp.max() > 0.9  # of what no table knows any grey value is as likely
 

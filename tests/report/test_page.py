@@ -139,6 +139,10 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
 
 def test_drawn_scans_are_announced(tmp_path: Path) -> None:
     assert SYNTHETIC in write(tmp_path, Section("S", ("x",)), synthetic=True).text
+    path = tmp_path / "of_maps.html"
+    section = Section("S", ("x",))
+    write_page(path, "Study", [section], synthetic=False, pretraining="images of maps", facts={}, tables=False)
+    assert "Drawn pre-training data: images of maps." in Parsed(path.read_text(encoding="utf-8")).text
     assert "Synthetic data" not in write(tmp_path, Section("S", ("x",))).text
 
 

@@ -44,6 +44,7 @@ def test_a_factor_study_has_a_method_for_each_point_of_its_design() -> None:
     points = [tuple(m.factors.values()) for m in study.methods]
     assert len(set(points)) == 33
     native = ("caudate", "AD", "native", "kept", "registry", "automatic")
+    assert study.pretasks == tuple(m.name for m in study.methods) and {m.freeze for m in study.methods} == {"encoder"}
     assert native in points and ("caudate", "AD", "MNI305", *native[3:]) in points
 
 

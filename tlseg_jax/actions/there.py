@@ -38,7 +38,9 @@ def check(command: str, given: Given) -> None:
 
 def settings_looked_at() -> frozenset[str]:
     """The settings that `check` may name in its messages."""
-    return frozenset({"input", "mask", "source", "store", "workdir", "output", "run", "pretrained", "model"})
+    return frozenset(
+        {"input", "mask", "source", "store", "workdir", "output", "run", "pretrained", "model", "label_maps"}
+    )
 
 
 def _there(name: str) -> Look:
@@ -133,7 +135,7 @@ _LOOKS: Mapping[str, tuple[Look, ...]] = {
     "predict": (_shipped("model"), _runs("run"), _there("input"), _there("mask"), _folder_of("output")),
     "export": (_runs("run"), _folder_of("output")),
     "postprocess": (_runs("run"), _prepared("dataset")),
-    "sweep": (_prepared("task"), _folder("workdir")),
+    "sweep": (_prepared("task"), _there("label_maps"), _folder("workdir")),
     "report": (_there("workdir"),),
 }
 """Command -> what is looked at, in the order in which faults are told."""

@@ -5,7 +5,7 @@ from tlseg_jax.commands import flags
 from tlseg_jax.runtime import processes
 from tlseg_jax.studies.workplace import Workplace
 
-PLACE = flags.define(Workplace, leave_out=("progress", "cohort_spacing"), defaults={"workdir": "runs"})
+PLACE = flags.define(Workplace, leave_out=("progress", "cohort_spacing", "label_maps"), defaults={"workdir": "runs"})
 
 
 def workplace() -> Workplace:

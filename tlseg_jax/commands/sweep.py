@@ -21,7 +21,9 @@ EXIT_CELLS = 3
 ASKED = flags.define(Sweeping)
 IN_PLACE = " In place of the study's."
 CHANGES = (
-    flags.define(Study, only=("name", "task", "n", "seeds", "unseen", "folds"), absent="all", after=IN_PLACE),
+    flags.define(
+        Study, only=("name", "task", "n", "seeds", "unseen", "folds", "label_maps"), absent="all", after=IN_PLACE
+    ),
     flags.define(Training, only=("network", "recipe", "steps", "epochs"), absent="all", after=IN_PLACE),
     flags.define(Missing, only=("pretrain_steps", "pretrain_epochs"), after=IN_PLACE),
 )

@@ -9,7 +9,9 @@ Each data set is drawn in the space that it is delivered in, so nothing has to b
 """
 
 import csv
+import dataclasses
 import functools
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -18,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.geometry import Grid
+from tlseg_jax.datasets.spec import DatasetSpec, Space
+from tlseg_jax.geometry import Affine
 from tlseg_jax.phantoms.cohort_folder import COHORT_FILE as COHORT_FILE
 from tlseg_jax.phantoms.cohort_folder import filling_cohort, flush_file, holds_cohort, write_nifti
-from tlseg_jax.phantoms.phantom import PhantomSettings, draw_person, grid_for, settings_for
+from tlseg_jax.phantoms.phantom import draw_person, grid_for, settings_for
 from tlseg_jax.runtime.errors import InputError
 
 VERSION = 1
@@ -41,6 +43,59 @@ subjects.csv lists the files; cohort.json has the parameters that draw the same 
 """
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class DrawnScan:
+    """One person as the cohort shows it.
+
+    Attributes:
+      name: of the person, and of the files.
+      image: (x, y, z), 0 or more.
+      label: (x, y, z), 1 in the structure.
+      brain: (x, y, z) bool.
+      affine: (4, 4) voxel -> mm.
+    """
+
+    name: str
+    image: NDArray[Any]
+    label: NDArray[np.uint8]
+    brain: NDArray[np.bool_]
+    affine: Affine
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Persons:
+    """Whom a cohort shows.
+
+    Attributes:
+      parameters: all that their voxels depend on, as plain values.
+      note: for README.txt.
+      draw: a person's number, from 0 -> the scan.
+    """
+
+    parameters: dict[str, Any]
+    note: str
+    draw: Callable[[int], DrawnScan]
+
+
+def phantoms(spec: DatasetSpec, seed: int, count: int) -> Persons:
+    """As many phantom heads as are asked for, of a data set with a spacing.
+
+    Raises:
+      InputError: there is no cohort for this data set.
+    """
+    settings, grid = settings_for(spec), grid_for(spec)
+    plain = {k: str(v) for k, v in vars(settings).items()}
+    parameters = {"cohort": VERSION, "settings": plain, "shape": list(grid.shape), "affine": grid.affine.tolist()}
+
+    def draw(person: int) -> DrawnScan:
+        phantom = draw_person(settings, person, seed, grid)
+        name = f"{settings.population}-{person:03d}"
+        return DrawnScan(name, phantom.image, phantom.label, phantom.brain, grid.affine)
+
+    note = NOTE.format(name=spec.name, structure=spec.shown, settings=plain)
+    return Persons(parameters | {"seed": seed}, note, draw)
+
+
 def write_cohort(
     spec: DatasetSpec,
     folder: Path,
@@ -51,8 +106,9 @@ def write_cohort(
     seed: int = 0,
     workers: int = 2,
     progress: bool = True,
+    persons: Callable[[DatasetSpec, int, int], Persons] = phantoms,
 ) -> Path:
-    """Draw a data set's phantoms into `folder`, whole or not at all; an identical one is reused.
+    """Draw a data set's persons into `folder`, whole or not at all; an identical one is reused.
 
     Data sets of one population (hdt_c, hdt_v, hdt_wb) show the same persons under the same names and
     with the same split. A data set that the paper only tests on gets no training subjects.
@@ -66,6 +122,7 @@ def write_cohort(
       seed: which cohort.
       workers: threads.
       progress: show a progress bar.
+      persons: whom: of the data set at its spacing, the seed and how many.
 
     Returns:
       The path of subjects.csv.
@@ -74,7 +131,6 @@ def write_cohort(
       InputError: there is no cohort for this data set, a count is not usable, or `folder` holds
         something else.
     """
-    settings = settings_for(spec)
     folder = folder.absolute()
     train = train if spec.volumes.train_count else 0
     if train < 0 or test < 0 or train + test < 1:
@@ -82,36 +138,26 @@ def write_cohort(
     if seed < 0:
         raise InputError(f"The seed {seed} is not usable: give 0 or more.")
     sized = spec.at_spacing(spacing)
-    grid = grid_for(sized)
-    parameters = {
-        "cohort": VERSION,
-        "dataset": spec.name,
-        "settings": _plain(settings),
-        "shape": list(grid.shape),
-        "affine": grid.affine.tolist(),
-        "train": train,
-        "test": test,
-        "seed": seed,
-    }
+    whom = persons(sized, seed, train + test)
+    parameters = {"dataset": spec.name, "train": train, "test": test, **whom.parameters}
     table = folder / "subjects.csv"
     if holds_cohort(folder, parameters):
         return table
 
     # Test subjects come first in the numbering, so that more training subjects add to the same cohort.
-    persons = range(train + test)
-    note = NOTE.format(name=spec.name, structure=spec.shown, settings=_plain(settings))
-    with filling_cohort(folder, parameters, note) as beside:
+    numbers = range(train + test)
+    with filling_cohort(folder, parameters, whom.note) as beside:
         for kind in ("images", "labels", "masks"):
             (beside / kind).mkdir()
-        draw = functools.partial(_write_person, beside, settings, grid, seed)
+        draw = functools.partial(_write_person, beside, spec.volumes.space, whom)
         # Threads are enough: NumPy, SciPy and zlib let go of the interpreter while they work.
         pool = ThreadPoolExecutor(max(workers, 1))
         try:
-            done = pool.map(draw, persons)
-            bar = tqdm(done, f"drawing {spec.name}", len(persons), unit="head", disable=not progress)
+            done = pool.map(draw, numbers)
+            bar = tqdm(done, f"drawing {spec.name}", len(numbers), unit="head", disable=not progress)
             rows = [
                 (name, *files, "test" if person < test else "train", name)
-                for person, (name, files) in zip(persons, bar, strict=True)
+                for person, (name, files) in zip(numbers, bar, strict=True)
             ]
         finally:
             pool.shutdown(cancel_futures=True)
@@ -123,26 +169,19 @@ def write_cohort(
     return table
 
 
-def _plain(settings: PhantomSettings) -> dict[str, str]:
-    return {k: str(v) for k, v in vars(settings).items()}
-
-
-def _write_person(
-    folder: Path, settings: PhantomSettings, grid: Grid, seed: int, person: int
-) -> tuple[str, tuple[str, str, str]]:
+def _write_person(folder: Path, space: Space, whom: Persons, person: int) -> tuple[str, tuple[str, str, str]]:
     """Draw and write one person; returns the name and the paths relative to `folder`."""
-    phantom = draw_person(settings, person, seed, grid)
-    name = f"{settings.population}-{person:03d}"
-    image = np.clip(np.rint(phantom.image), 0, 32767).astype(np.int16)  # whole numbers, as scanners give
+    scan = whom.draw(person)
+    image = np.clip(np.rint(scan.image), 0, 32767).astype(np.int16)  # whole numbers, as scanners give
     volumes: tuple[tuple[str, NDArray[Any]], ...] = (
         ("images", image),
-        ("labels", phantom.label),
-        ("masks", phantom.brain.astype(np.uint8)),
+        ("labels", scan.label),
+        ("masks", scan.brain.astype(np.uint8)),
     )
     paths = []
     for kind, volume in volumes:
-        relative = f"{kind}/{name}.nii.gz"
-        code: Literal["scanner", "aligned"] = "aligned" if settings.space == "MNI305" else "scanner"
-        write_nifti(folder / relative, volume, grid.affine, code)
+        relative = f"{kind}/{scan.name}.nii.gz"
+        code: Literal["scanner", "aligned"] = "aligned" if space == "MNI305" else "scanner"
+        write_nifti(folder / relative, volume, scan.affine, code)
         paths.append(relative)
-    return name, (paths[0], paths[1], paths[2])
+    return scan.name, (paths[0], paths[1], paths[2])

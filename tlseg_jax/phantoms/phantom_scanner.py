@@ -84,19 +84,24 @@ def draw_pose(space: Space, rng: np.random.Generator) -> Affine:
     A registered scan keeps a small error; in native space the head is turned, shifted, and of its
     own size, which is smaller than MNI305 (that template is larger than most brains).
     """
-    sd = np.array([3.5, 2.0, 3.5]) if space == "native" else np.array([0.8, 0.6, 0.6])
-    angles = np.clip(rng.standard_normal(3), -2, 2) * sd
+    turn = draw_turn(space, rng)
     move = np.clip(rng.standard_normal(3), -2, 2) * (3.0 if space == "native" else 0.7)
     size = rng.uniform(0.87, 0.95) * (1 + 0.015 * rng.standard_normal(3))
     if space == "MNI305":
         size = 1 + 0.008 * rng.standard_normal(3)
-    turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
     centre = np.array(HEAD_CENTRE)
     to_mni = np.eye(4)
     to_mni[:3, :3] = np.diag(1 / size) @ turn.T
     origin = centre if space == "MNI305" else np.zeros(3)
     to_mni[:3, 3] = centre - to_mni[:3, :3] @ (origin + move)
     return to_mni
+
+
+def draw_turn(space: Space, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The rotation (3, 3) of a head that lies in a scanner, or of what a registration has left of it."""
+    sd = np.array([3.5, 2.0, 3.5]) if space == "native" else np.array([0.8, 0.6, 0.6])
+    angles = np.clip(rng.standard_normal(3), -2, 2) * sd
+    return Rotation.from_euler("xyz", angles, degrees=True).as_matrix()  # type: ignore[no-any-return]
 
 
 def world_points(grid: Grid, to_mni: Affine) -> Floats:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 
 from tlseg_jax.datasets.spec import DatasetSpec, Shape3
 from tlseg_jax.geometry import Affine, Grid
@@ -48,8 +48,8 @@ class PreparedMap:
     label_right: Mapping[str, float]
 
 
-def map_factor(spec: DatasetSpec) -> Shape3:
-    """Voxels of the map to one of the grid, on each axis.
+def map_factor(spec: DatasetSpec, most: int = MOST_PER_VOXEL) -> Shape3:
+    """Voxels of the map to one of the grid, on each axis, and `most` at most.
 
     Raises:
       InputError: the data set's spacing varies.
@@ -58,7 +58,7 @@ def map_factor(spec: DatasetSpec) -> Shape3:
         raise InputError(
             f"{spec.name} keeps each scan's field of view, and drawn images need one voxel size: give `spacing`."
         )
-    x, y, z = (min(MOST_PER_VOXEL, max(1, round(s / FINEST_MM))) for s in spec.volumes.spacing)
+    x, y, z = (min(most, max(1, round(s / FINEST_MM))) for s in spec.volumes.spacing)
     return (x, y, z)
 
 
@@ -69,6 +69,21 @@ def finer(grid: Grid, factor: Shape3) -> Grid:
     affine[:3, 3] = grid.affine[:3] @ [*((1 / parts - 1) / 2), 1.0]
     x, y, z = (int(n * f) for n, f in zip(grid.shape, factor, strict=True))
     return Grid((x, y, z), affine)
+
+
+def values_held(values: Integer[np.ndarray, "i j k"], name: str) -> tuple[int, ...]:
+    """All values of a map, in order, with the background's 0 whether any voxel has it or not.
+
+    Raises:
+      ExclusionError: they are too many, or one is below 0; `name` is the file, for the message.
+    """
+    held = np.unique([0, *np.unique(values)])
+    if held[0] != 0 or len(held) > MOST_CLASSES:
+        raise ExclusionError(
+            f"{name} holds {len(held)} values, from {held.min()} to {held.max()}, and images are drawn from at most "
+            f"{MOST_CLASSES}, of 0 and more: give a map with fewer structures."
+        )
+    return tuple(int(v) for v in held)
 
 
 def preprocess_map(scan: Scan, spec: DatasetSpec, settings: PrepareSettings, name: str) -> PreparedMap:
@@ -99,12 +114,7 @@ def preprocess_map(scan: Scan, spec: DatasetSpec, settings: PrepareSettings, nam
         scan.image, scan.affine, finer(grid, map_factor(spec)), to_world, order=0, antialias=False, outside=0.0
     )
     whole = fine.astype(np.int32)
-    held = np.unique([0, *np.unique(whole)])  # with the background's, whether any is in the field of view or not
-    if held[0] != 0 or len(held) > MOST_CLASSES:
-        raise ExclusionError(
-            f"{name} holds {len(held)} values, from {held.min()} to {held.max()}, and images are drawn from at most "
-            f"{MOST_CLASSES}, of 0 and more: give a map with fewer structures."
-        )
+    held = values_held(whole, name)
     label = codes_to_grid(scan.label, scan.affine, grid, to_world, len(spec.structures), spec.exclusive)
     if not anywhere(label).any():
         raise ExclusionError(
@@ -113,7 +123,7 @@ def preprocess_map(scan: Scan, spec: DatasetSpec, settings: PrepareSettings, nam
         )
     return PreparedMap(
         np.searchsorted(held, whole).astype(np.uint8),
-        tuple(int(v) for v in held),
+        held,
         label,
         grid,
         to_world,

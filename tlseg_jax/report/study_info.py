@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies.results_table import ALL
+from tlseg_jax.studies.results_table import ALL, PRETRAINING_DATA
 
 REMEDY = "remove the file and run the sweep again, which writes it anew and keeps the finished cells"
 
@@ -110,6 +110,11 @@ class StudyInfo:
     def method(self, name: str) -> StudyMethod | None:
         """The method of that name, if the study has it."""
         return next((m for m in self.methods if m.name == name), None)
+
+    @property
+    def drawn(self) -> str:
+        """What was drawn of the data that models were pre-trained on, in words; "" for nothing."""
+        return self.settings.get(PRETRAINING_DATA, "")
 
     @property
     def has_factors(self) -> bool:

@@ -80,6 +80,7 @@ def write_report(
             f"Study {study.name}",
             sections,
             synthetic=_synthetic(results, study),
+            pretraining=study.drawn,
             facts=_facts(results, study),
             warning=_warning(study),
         )
@@ -111,6 +112,7 @@ def _facts(results: Results, study: StudyInfo) -> dict[str, str]:
         "Tested on": scored("target") or "nothing yet",
         "Unseen data": scored("unseen") or "none",
         "Scans": "synthetic" if _synthetic(results, study) else "real",
+        **({"Pre-training data": study.drawn} if study.drawn else {}),
         "Methods": str(len(study.methods)),
         "Labelled scans (n)": ", ".join(map(str, study.n)),
         "Seeds": str(study.seeds),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.runtime.bounds import Read
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.study import Study, read_study_file
@@ -64,6 +65,11 @@ def choose_study(asked: Sweeping, changes: Mapping[str, Any]) -> Study:
             f"There is no study named '{asked.study}': choose from {', '.join(known)}, or give a .toml file."
         )
     study = read_study_file(known.get(asked.study, Path(asked.study)))
+    if (changes.get("label_maps") or study.label_maps) and not any(map(is_factor_name, study.pretasks)):
+        raise InputError(
+            f"`label_maps` is for the data sets of a factor study, and {study.name} has none: leave it out, or choose "
+            "a study with [factors]."
+        )
     if asked.methods:
         study = study.with_methods(asked.methods)
     if asked.pretask:

@@ -57,6 +57,9 @@ FACTOR_COLUMNS = tuple(f"factor_{f}" for f in FACTORS)
 ALL = "all"
 """In the column n: every training scan."""
 
+PRETRAINING_DATA = "pre-training data"
+"""Of a study's settings: what of it is drawn, and what it is drawn from."""
+
 REMEDY = "remove the file and run the sweep again, which writes it from its cells"
 
 
@@ -246,8 +249,8 @@ class Results:
 
     @property
     def synthetic(self) -> bool:
-        """Whether any scan is drawn."""
-        return any(r.synthetic for r in self.rows)
+        """Whether any scan is drawn; pre-trained models' own test scans aside."""
+        return any(r.synthetic for r in self.rows if r.role != "pretask")
 
 
 def by_person(rows: Iterable[ResultRow], measure: Measure = "iou") -> dict[str, float]:

@@ -133,6 +133,8 @@ class Study:
       cohort_spacing: mm, of the built-in cohort; None takes its usual.
       cohort_train: training subjects a data set of the built-in cohort; None takes its usual number.
       cohort_test: its test subjects.
+      label_maps: folder of whole-head label maps with FreeSurfer's values, one a person, that the images of factor data
+        sets are drawn from; not given: they show schematic heads.
       sections: of the report, by the names of `report.registry.SECTIONS`; empty takes the usual ones.
       titles: section -> heading in place of its own.
     """
@@ -154,6 +156,7 @@ class Study:
     cohort_spacing: float | None = None
     cohort_train: int | None = None
     cohort_test: int | None = None
+    label_maps: str | None = None
     sections: tuple[str, ...] = ()
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
@@ -206,6 +209,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "cohort_spacing": (int, float),
     "cohort_train": (int,),
     "cohort_test": (int,),
+    "label_maps": (str,),
     "factors": (dict,),
     "sections": (list,),
     "titles": (dict,),
@@ -306,4 +310,4 @@ def _factor_methods(d: Mapping[str, Any], where: str) -> list[Method]:
     runs = design(str(d.get("design", "half")), tuple(str(p) for p in d.get("points", ())))
     freeze: Freeze = d.get("freeze", "encoder")
     choose("freezing", str(freeze), FREEZING)
-    return [Method(r.name, r.name, freeze, factors=r.to_dict()) for r in runs]
+    return [Method(r.name, r.name, freeze=freeze, factors=r.to_dict()) for r in runs]

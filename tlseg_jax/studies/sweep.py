@@ -26,7 +26,7 @@ from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, fold
 from tlseg_jax.studies.data import StudyData, open_data
 from tlseg_jax.studies.group import Group, Member, group_cells, train_group
 from tlseg_jax.studies.results_file import DoneCell, results_of, write_results, write_study
-from tlseg_jax.studies.results_table import ALL, Role
+from tlseg_jax.studies.results_table import ALL, PRETRAINING_DATA, Role
 from tlseg_jax.studies.runs import is_done, is_finished, train_and_assess
 from tlseg_jax.studies.settings import Precision
 from tlseg_jax.studies.study import REMEDIES, Study
@@ -63,13 +63,13 @@ class Sweep:
         Raises:
           InputError: see `open_data`; no n is within the data; a setting is not usable.
         """
-        if study.cohort_spacing or study.cohort_train or study.cohort_test:
-            place = dataclasses.replace(
-                place,
-                cohort_spacing=study.cohort_spacing or place.cohort_spacing,
-                cohort_train=place.cohort_train or study.cohort_train,
-                cohort_test=place.cohort_test or study.cohort_test,
-            )
+        place = dataclasses.replace(
+            place,
+            cohort_spacing=study.cohort_spacing or place.cohort_spacing,
+            cohort_train=place.cohort_train or study.cohort_train,
+            cohort_test=place.cohort_test or study.cohort_test,
+            label_maps=Path(study.label_maps) if study.label_maps else place.label_maps,
+        )
         self.place, self.precision = place, precision
         self.folder = place.workdir / "sweep" / study.name
         self.data: StudyData = open_data(place, study)
@@ -326,6 +326,9 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         settings["pre-training"] = (
             f"{first.steps} steps" if first.steps else f"{first.epochs} epochs"
         ) + ", all training scans, one for each seed"
+    if any(x.manifest.get("synthetic") for x in data.pretasks.values()):
+        what = "images drawn from label maps of real heads" if study.label_maps else "synthetic scans"
+        settings[PRETRAINING_DATA] = f"{what}; scores on them mean nothing for patients"
     return {
         "name": study.name,
         "kind": data.target.spec.kind,

@@ -1,6 +1,7 @@
 """Where a study works: its folders, and the data sets it finds or makes there."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -9,9 +10,10 @@ from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.inference import Tiles
+from tlseg_jax.input.synthesis.persons import map_persons
 from tlseg_jax.phantoms.abdomen import cohort_spec
 from tlseg_jax.phantoms.abdomen_cohort import VOLUMES, write_abdomens
-from tlseg_jax.phantoms.cohort import write_cohort
+from tlseg_jax.phantoms.cohort import phantoms, write_cohort
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
@@ -47,6 +49,7 @@ class Workplace:
         as 0.3, the rest being the running averages (`models.adabn`); 0: the running averages alone.
       progress: whether to draw bars.
       cohort_spacing: voxel size in mm of the built-in cohort of heads.
+      label_maps: whole-head label maps that the images of factor data sets are drawn from; None: schematic heads.
     """
 
     workdir: Path
@@ -60,6 +63,7 @@ class Workplace:
     adabn: Share = 0.0
     progress: bool = True
     cohort_spacing: float = COHORT_SPACING
+    label_maps: Path | None = None
 
     @property
     def store_name(self) -> str:
@@ -127,6 +131,7 @@ def _cohort(place: Workplace, spec: DatasetSpec) -> AnyStore:
 def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
     folder = place.workdir / "cohort" / spec.name
     made = folder.exists()
+    maps = place.label_maps if is_factor_name(spec.name) else None
     source = write_cohort(
         spec.at_spacing(place.cohort_spacing),
         folder,
@@ -135,9 +140,11 @@ def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:
         spacing=place.cohort_spacing,
         workers=place.workers,
         progress=place.progress,
+        persons=functools.partial(map_persons, maps) if maps else phantoms,
     )
+    drawn = f"images drawn from the label maps of {maps}" if maps else "synthetic heads"
     log.info(
-        f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: synthetic heads, already in "
+        f"{spec.name}: {'reusing the' if made else 'drew a'} built-in cohort in {folder}: {drawn}, already in "
         f"{spec.volumes.space} space at {place.cohort_spacing:g} mm, so nothing is registered; "
         "scores on them mean nothing for patients."
     )

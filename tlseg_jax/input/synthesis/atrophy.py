@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer
+from jaxtyping import Array, Bool, Float, Integer
 
 from tlseg_jax.datasets.spec import Shape3, Spacing3
 from tlseg_jax.input.augment import linear
@@ -29,29 +29,26 @@ POOL = 4
 """Voxels of the map that are taken together; they divide its sides."""
 
 
-def displacement(
-    classes: Integer[Array, "x y z"], table: ClassTable, spacing: Spacing3, walls: Array
-) -> Float[Array, "3 i j k"]:
-    """What to add to a place of the map so that what is looked up there has wider or narrower ventricles.
+def displacement(hollow: Bool[Array, "x y z"], spacing: Spacing3, walls: Array | float) -> Float[Array, "3 i j k"]:
+    """What to add to a place of the map so that what is looked up there has wider or narrower ventricles, or others.
 
     Along the gradient of their blurred mask, which is greatest at the wall and points inwards: looked up from further
     inside, the wall is further out.
 
     Args:
-      classes: of a map.
-      table: what they are.
+      hollow: where they are in a map.
       spacing: of a voxel, in mm.
       walls: mm by which the walls go outwards; negative narrows.
 
     Returns:
       In voxels, of each `POOL`-th voxel's block.
     """
-    hollow = _pooled((classes >= table.ventricles) & (classes < table.fluid))
-    for axis, size in enumerate(hollow.shape):
-        hollow = along(blur_matrix(jnp.float32(WIDTH_MM / (POOL * spacing[axis])), size), hollow, axis)
+    inside = _pooled(hollow)
+    for axis, size in enumerate(inside.shape):
+        inside = along(blur_matrix(jnp.float32(WIDTH_MM / (POOL * spacing[axis])), size), inside, axis)
     # A flat wall's blurred mask rises by 1 / (width sqrt(2 pi)).
     scale = walls * WIDTH_MM * math.sqrt(2 * math.pi)
-    return jnp.stack([scale * _slope(hollow, a) / (POOL * spacing[a]) / spacing[a] for a in range(3)])
+    return jnp.stack([scale * _slope(inside, a) / (POOL * spacing[a]) / spacing[a] for a in range(3)])
 
 
 def sulci(moved: Integer[Array, "x y z"], table: ClassTable, factor: Shape3, share: Array) -> Integer[Array, "x y z"]:

@@ -76,7 +76,7 @@ class ClassTable:
     codes: tuple[int, ...]
 
 
-def class_table(values: Collection[int], labels: Labels) -> ClassTable:
+def class_table(values: Collection[int], labels: Labels, t1: Mapping[str, tuple[float, float]] = T1) -> ClassTable:
     """The classes of label maps that hold these values.
 
     Values of FreeSurfer and Neuromorphometrics are known by name; else each is a tissue of its own.
@@ -84,6 +84,7 @@ def class_table(values: Collection[int], labels: Labels) -> ClassTable:
     Args:
       values: all that the maps of a data set hold; 0 is always one.
       labels: of the data set.
+      t1: grey values in a T1 scan, by the names of what is known and by the values of the rest.
     """
     table = table_of([v for v in values if v <= OUTSIDE])
     names = {v: _plain(name) for v, name in LABEL_NAMES[table].items()} if table else {}
@@ -111,7 +112,7 @@ def class_table(values: Collection[int], labels: Labels) -> ClassTable:
         fluid,
         outside,
         tuple(groups[name] for name in shown),
-        tuple(T1.get(name, (-1.0, -1.0)) for name in groups),
+        tuple(t1.get(name, (-1.0, -1.0)) for name in groups),
         tuple(_code(v, labels) for v in order),
     )
 

@@ -20,6 +20,7 @@ from tlseg_jax.input.augment import WholeNumber, sample_keys
 from tlseg_jax.input.synthesis import atrophy, deformation, scanner
 from tlseg_jax.input.synthesis.classes import ClassTable
 from tlseg_jax.input.synthesis.intensities import grey_values
+from tlseg_jax.input.synthesis.ranges import TRAINING, Ranges
 from tlseg_jax.preprocess.codes import UNMARKED
 
 _KEY = 0x5EED
@@ -42,6 +43,7 @@ class Synthesis:
       exclusive: whether a voxel shows one at most.
       skull_strip: whether all samples are stripped.
       normalise: what the z-score is over: the whole volume, or the head or brain.
+      ranges: how far contrast, bias field, sharpness and noise go.
     """
 
     table: ClassTable
@@ -52,6 +54,7 @@ class Synthesis:
     exclusive: bool = True
     skull_strip: bool = False
     normalise: Normalise = "volume"
+    ranges: Ranges = TRAINING
 
     @property
     def fine(self) -> Spacing3:
@@ -111,7 +114,8 @@ def deformed(key: Key[Array, ""], classes: Integer[Array, "i j k"], synthesis: S
     at = deformation.places(where, sides, synthesis.fine) + jnp.asarray(synthesis.margin)[:, None, None, None]
     u, v = jax.random.uniform(widen, (2,))
     (narrow, wide), (shallow, deep) = atrophy.VENTRICLES_MM, atrophy.SULCI
-    field = atrophy.displacement(classes, synthesis.table, synthesis.fine, narrow + (wide - narrow) * u)
+    hollow = (classes >= synthesis.table.ventricles) & (classes < synthesis.table.fluid)
+    field = atrophy.displacement(hollow, synthesis.fine, narrow + (wide - narrow) * u)
     moved = deformation.nearest(classes, at + atrophy.looked_up(field, at), sides)
     return atrophy.sulci(
         jax.lax.optimization_barrier(moved), synthesis.table, synthesis.factor, shallow + (deep - shallow) * v
@@ -123,8 +127,8 @@ def painted(
 ) -> Float[Array, "x y z"]:
     """The image of a sample's classes."""
     values, strip, scan, level, normal = jax.random.split(key, 5)
-    table, factor, spacing = synthesis.table, synthesis.factor, synthesis.spacing
-    means, within = grey_values(values, table)
+    table, factor, spacing, ranges = synthesis.table, synthesis.factor, synthesis.spacing, synthesis.ranges
+    means, within = grey_values(values, table, ranges)
     grey = averaged(jnp.take(means, moved, mode="clip"), factor)
     # Of the mean of a voxel's parts, as if they were independent: drawn where there are fewer.
     spread = averaged(jnp.take(within, moved, mode="clip"), factor) / math.sqrt(math.prod(factor))
@@ -134,8 +138,8 @@ def painted(
     )
     grey, spread, brain, fluid, head = jax.lax.optimization_barrier((grey, spread, brain, fluid, head))
     texture, noise = jax.random.normal(normal, (2, *grey.shape))
-    keep = jax.lax.optimization_barrier(scanner.kept(strip, brain, spacing, synthesis.skull_strip))
-    image, gamma = scanner.acquired(scan, jnp.maximum(grey + spread * texture, 0) * keep, spacing)
+    keep = jax.lax.optimization_barrier(scanner.kept(strip, brain, spacing, synthesis.skull_strip, ranges))
+    image, gamma = scanner.acquired(scan, jnp.maximum(grey + spread * texture, 0) * keep, spacing, ranges)
     # What is left of the fluid and of the head in the patch stands for what is left in the volume.
     parts = ((fluid, table.outside - table.fluid), (head, len(table.values) - table.outside))
     of_part = [jnp.full(count, ((p * keep).sum() + 1e-6 * keep.mean()) / (p.sum() + 1e-6)) for p, count in parts]
@@ -143,7 +147,7 @@ def painted(
     means, weights = means.at[0].multiply(keep.min()) ** gamma, shares * left
     air = 0.0 if synthesis.normalise == "mask" else 1 - weights[1:].sum()
     image = scanner.standardised(image, means, weights.at[0].set(air))
-    return image + scanner.NOISE * jax.random.uniform(level) * noise
+    return image + scanner.within(ranges.noise, jax.random.uniform(level)) * noise
 
 
 def codes_of(moved: Integer[Array, "a b c"], synthesis: Synthesis) -> Integer[Array, "x y z"]:

@@ -5,41 +5,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from tlseg_jax.input.synthesis.classes import ClassTable
-
-T1_SHARE = 0.5
-"""Share of the samples whose grey values are about those of a T1 scan."""
-
-CONTRAST = (0.5, 1.3)
-"""Of such a sample the distances of all grey values from white matter's are multiplied by a factor in this range: what
-grey and white matter differ by is another scanner's first difference."""
-
-JITTER = 0.5
-"""Of such a sample each mean moves by so many of its own deviations, as a normal deviate."""
-
-TEXTURE = 0.12
-"""The most deviation within a class, of samples at random."""
-
-AIR = 0.05
-"""The brightest background."""
+from tlseg_jax.input.synthesis.ranges import TRAINING, Ranges
 
 
-def grey_values(key: Key[Array, ""], table: ClassTable) -> tuple[Float[Array, " classes"], Float[Array, " classes"]]:
+def grey_values(
+    key: Key[Array, ""], table: ClassTable, ranges: Ranges = TRAINING
+) -> tuple[Float[Array, " classes"], Float[Array, " classes"]]:
     """Mean and deviation of each class, both sides of a structure alike; the background is dark.
 
-    Half of the samples have means at random between 0 and 1, as SynthSeg's all have (Billot et al. 2023, section 3.2),
-    the other half those of T1 scans, which came out better on T1 scans than either alone.
+    In training half of the samples have means at random between 0 and 1, as SynthSeg's all have (Billot et al. 2023,
+    section 3.2), the other half those of T1 scans, which came out better on T1 scans than either alone.
     """
     groups = len(table.t1)
     numbers, normal = jax.random.split(key)
     u = jax.random.uniform(numbers, (2 * groups + 4,))
     level, within = (jnp.asarray([pair[i] for pair in table.t1], jnp.float32) for i in (0, 1))
-    at_random, texture, (which, contrast, air, dark) = u[:groups], TEXTURE * u[groups : 2 * groups], u[2 * groups :]
-    low, high = CONTRAST
+    at_random, texture = u[:groups], ranges.texture * u[groups : 2 * groups]
+    which, contrast, air, dark = u[2 * groups :]
+    low, high = ranges.contrast
     white = 0.98
     factor = low + (high - low) * contrast
-    like_t1 = white + factor * (level - white) + JITTER * within * jax.random.normal(normal, (groups,))
-    known = (level >= 0) & (which < T1_SHARE)
+    like_t1 = white + factor * (level - white) + ranges.jitter * within * jax.random.normal(normal, (groups,))
+    known = (level >= 0) & (which < ranges.t1_share)
     means = jnp.where(known, jnp.maximum(like_t1, 0.02), at_random)[jnp.asarray(table.groups)]
     within = jnp.where(known, within * factor, texture)[jnp.asarray(table.groups)]
-    background = jnp.where(dark < 0.5, 0.0, AIR * air)
+    background = jnp.where(dark < 0.5, 0.0, ranges.air * air)
     return means.at[0].set(background), within.at[0].set(background / 2)

@@ -7,34 +7,15 @@ from jaxtyping import Array, Float, Key
 from tlseg_jax.datasets.spec import Spacing3
 from tlseg_jax.input.randomise import blur_matrix, slices_matrix, spread
 from tlseg_jax.input.synthesis.deformation import along
-
-STRIPPED, THINNED = 0.6, 0.15
-"""Shares of the samples whose head outside the brain is taken away, and of those that keep some of it."""
-
-BIAS = 0.4
-"""The strongest bias field: its logarithm at coarse points lies between plus and minus this. What is left of it after
-the correction that scans go through is less."""
+from tlseg_jax.input.synthesis.ranges import TRAINING, Ranges
 
 COARSE = 4
 """Coarse points of the bias field an axis."""
 
-GAMMA = 0.3
-"""Deviation of the logarithm of gamma (SynthSeg has 0.4 of all contrasts; half of these are T1's)."""
 
-BLUR_MM = 1.2
-"""The widest blur: standard deviation along an axis."""
-
-THICK_MM = 6.0
-"""The thickest slices, of the samples that have thick ones."""
-
-THICK_SHARE = 0.25
-"""Share of the samples with thick slices."""
-
-NOISE = 0.1
-"""The most standard deviation of the noise, in standard deviations of the whole volume."""
-
-
-def kept(key: Key[Array, ""], brain: Float[Array, "x y z"], spacing: Spacing3, always: bool) -> Float[Array, "x y z"]:
+def kept(
+    key: Key[Array, ""], brain: Float[Array, "x y z"], spacing: Spacing3, always: bool, ranges: Ranges = TRAINING
+) -> Float[Array, "x y z"]:
     """How much is left of each voxel by a skull strip: 0 to 1.
 
     As a blurred brain is cut at a random height, the fluid in sulci stays and that about the brain goes, and masks
@@ -43,11 +24,12 @@ def kept(key: Key[Array, ""], brain: Float[Array, "x y z"], spacing: Spacing3, a
     Args:
       brain: share of each voxel that is brain, without the fluid about it.
       spacing: of a voxel, in mm.
-      always: whether every sample is stripped; else `STRIPPED` and `THINNED` say how many.
+      always: whether every sample is stripped; else `ranges` say how many.
+      ranges: likewise how many keep some of the head.
     """
     u = jax.random.uniform(key, (3,))
-    whole = (u[0] > STRIPPED + THINNED) & (not always)
-    thin = (u[0] > STRIPPED) & (not always)
+    whole = (u[0] > ranges.stripped + ranges.thinned) & (not always)
+    thin = (u[0] > ranges.stripped) & (not always)
     width = jnp.where(thin, 6 + 6 * u[1], 1.5 + 2.0 * u[1])
     cut = jnp.where(thin, 0.01 + 0.09 * u[2], 0.1 + 0.4 * u[2])
     blurred = brain
@@ -60,7 +42,7 @@ def kept(key: Key[Array, ""], brain: Float[Array, "x y z"], spacing: Spacing3, a
 
 
 def acquired(
-    key: Key[Array, ""], grey: Float[Array, "x y z"], spacing: Spacing3
+    key: Key[Array, ""], grey: Float[Array, "x y z"], spacing: Spacing3, ranges: Ranges = TRAINING
 ) -> tuple[Float[Array, "x y z"], Float[Array, ""]]:
     """Grey values through bias field, gamma, blur and, of some samples, thick slices.
 
@@ -68,22 +50,30 @@ def acquired(
       key: of the sample.
       grey: 0 or more, about 1 at most.
       spacing: of a voxel, in mm.
+      ranges: how far each of these goes.
 
     Returns:
       The image and its gamma.
     """
     u = jax.random.uniform(key, (11 + COARSE**3,))
-    bias = BIAS * u[0] * (2 * u[11:] - 1).reshape((COARSE,) * 3)
-    gamma = jnp.exp(GAMMA * 2 * (u[8:11].sum() - 1.5))  # three make a normal deviate, nearly, of deviation one half
+    bias = within(ranges.bias, u[0]) * (2 * u[11:] - 1).reshape((COARSE,) * 3)
+    # Three make a normal deviate, nearly, of deviation one half.
+    gamma = jnp.exp(ranges.gamma * 2 * (u[8:11].sum() - 1.5))
     image = jnp.maximum(grey * jnp.exp(spread(bias, grey.shape)), 1e-6) ** gamma
-    thick = jnp.where(u[1] < THICK_SHARE, 1 + (THICK_MM - 1) * u[2], 0.0)
-    axis_of = jnp.floor(3 * u[3]).astype(jnp.int32)
+    thick = jnp.where(u[1] < ranges.thick_share, within(ranges.thick_mm, u[2]), 0.0)
+    axis_of = jnp.floor(3 * u[3]).astype(jnp.int32) if ranges.thick_axis is None else ranges.thick_axis
     for axis, size in enumerate(grey.shape):
         slices = jnp.maximum(thick / spacing[axis], 1.0)
         cut = slices_matrix(slices, u[4] * slices, size)
         cut = jnp.where((axis_of == axis) & (slices > 1), cut, jnp.eye(size))
-        image = along(cut @ blur_matrix(BLUR_MM * u[5 + axis] / spacing[axis], size), image, axis)
+        image = along(cut @ blur_matrix(within(ranges.blur_mm, u[5 + axis]) / spacing[axis], size), image, axis)
     return image, gamma
+
+
+def within(ends: tuple[float, float], u: jax.Array) -> jax.Array:
+    """The place in a range that a number of 0 to 1 stands for."""
+    low, high = ends
+    return low + (high - low) * u
 
 
 def standardised(

@@ -16,4 +16,6 @@ def pretasks(results: Results, study: StudyInfo) -> Section | None:
     if not scores:
         return Section(title, ("No pre-trained model was scored on a test set of its own.",))
     lines = [f"{s.method}: mean IoU {words.score_words(s)}." for s in scores] if len(scores) <= MANY else []
+    if study.drawn:
+        lines.append(f"What they were trained and are tested on here: {study.drawn}.")
     return Section(title, tuple(lines), tables=(tables.table_2(scores),))
