@@ -2,22 +2,20 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.processes import python
+
 REPO = Path(__file__).resolve().parents[2]
 OASIS = REPO.parent / "shared" / "data" / "brain_oasis"
 
 
 def command(*args: str, fails: bool = False) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *args], cwd=REPO, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = python("-m", *args)
     assert "Traceback" not in done.stderr, done.stderr
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stderr if fails else done.stdout

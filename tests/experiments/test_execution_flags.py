@@ -1,7 +1,6 @@
 """The flags of speed and memory as settings, in every training command, and dry runs that leave nothing behind."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +8,11 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
+from tests.processes import python
 from tlseg_jax.commands import execution_flags
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.execution import Execution
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
     "precision",
     "remat",
@@ -93,9 +92,7 @@ def test_values_that_do_not_exist_are_refused(flag: str) -> None:
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = python("-m", *arguments)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

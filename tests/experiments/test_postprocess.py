@@ -2,16 +2,13 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.evaluate.slices import write_slice_store
+from tests.processes import python
 from tlseg_jax.evaluate.forest_file import load_forest
-
-REPO = Path(__file__).resolve().parents[2]
 
 # One process for all calls: importing JAX and the rest takes much longer than the calls themselves.
 DRIVER = """
@@ -60,14 +57,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
         flags = [f"--run={root / name / 'run'}", "--dataset=lits", f"--store={root / name}"]
         call = {"seen": ["sha0", "sha1", "sha2"], "network": "unet2d", "flags": []} | change
         calls.append(call | {"flags": flags + call["flags"]})  # type: ignore[operator]
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(calls)],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = python("-c", DRIVER, json.dumps(calls))
     assert done.returncode == 0, done.stderr
     printed: list[list[str]] = [[]]
     for line in done.stdout.splitlines():

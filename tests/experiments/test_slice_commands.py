@@ -2,14 +2,13 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+from tests.processes import python
 
 REPO = Path(__file__).resolve().parents[2]
 RUN = "lits-to-mri_artery-all-paper-seed0"
@@ -25,15 +24,7 @@ def command(workdir: Path, *args: str, fails: bool = False) -> str:
         "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", *args],
-        cwd=REPO,
-        env=os.environ | kept,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    done = python("-m", *args, **kept)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == (2 if fails else 0), done.stdout + done.stderr
     return done.stderr if fails else done.stdout
@@ -209,14 +200,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
     folder = tmp_path_factory.mktemp("refused")
     (folder / "runs").mkdir()
     calls = [[*arguments, f"--workdir={folder / 'runs'}"] for arguments, _ in REFUSED.values()]
-    done = subprocess.run(
-        [sys.executable, "-c", CALLS, json.dumps(calls), str(folder / "stderr")],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = python("-c", CALLS, json.dumps(calls), str(folder / "stderr"))
     assert done.returncode == 0, done.stderr
     codes = json.loads(done.stdout.splitlines()[-1])
     texts = [(folder / f"stderr{i}").read_text() for i in range(len(calls))]

@@ -15,6 +15,7 @@ import pytest
 import SimpleITK as sitk
 import zarr
 
+from tests.processes import python
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
@@ -248,9 +249,7 @@ def test_registrations_are_shared_by_the_data_sets_of_a_store(
 
 
 def command(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.prepare", *flags], cwd=ROOT, capture_output=True, text=True
-    )
+    return python("-m", "experiments.prepare", *flags)
 
 
 def test_the_command(source: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_store
+from tests.processes import python
 from tests.train import cluster_steps
 from tests.train.slice_runs import small_store
 from tlseg_jax.checkpoints.checkpoint import load_model
@@ -25,10 +26,6 @@ from tlseg_jax.evaluate.mask_file import load_masks
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.cluster import Cluster, find_cluster
 from tlseg_jax.runtime.errors import InputError
-
-ROOT = Path(__file__).resolve().parents[2]
-
-MODULE = (sys.executable, "-m")
 
 TOLERANCE = 1e-3
 """Relative, of losses and of each tensor's largest value, after 20 steps.
@@ -42,20 +39,12 @@ A row that another process read twice, or an average of averages, changes the lo
 def run(
     arguments: tuple[str, ...], hosts: int = 0, devices: int = 1, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    launch = ("experiments.launch", f"--hosts={hosts}", f"--devices_per_host={devices}", "--", *MODULE)
+    launch = ("experiments.launch", f"--hosts={hosts}", f"--devices_per_host={devices}", "--", sys.executable, "-m")
     mine = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     cache = jax.config.values["jax_compilation_cache_dir"]
     if cache:
         mine |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return subprocess.run(
-        [*MODULE, *(launch if hosts else ()), *arguments],
-        cwd=ROOT,
-        env={**os.environ, **mine, **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return python("-m", *(launch if hosts else ()), *arguments, **mine | environment)
 
 
 def lines(text: str, process: int) -> list[str]:

@@ -1,7 +1,6 @@
 """Training that is killed and run again ends as one that was left alone; a killed process holds nothing."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.processes import python
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 
@@ -18,15 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def tally_of(folder: Path, *arguments: str, timeout: int) -> dict[str, Any]:
     """What `kill_trials` found; in a process of its own, as it forks."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.train.kill_trials", f"--folder={folder}", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    ended = python("-m", "tests.train.kill_trials", f"--folder={folder}", *arguments, JAX_PLATFORMS="cpu")
     assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
     print(ended.stdout)
     return json.loads(ended.stdout)  # type: ignore[no-any-return]
