@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: a tiny prepared data set, written by hand."""
 
+import csv
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -80,6 +81,12 @@ def write_store(
     }
     write_json(folder / "manifest.json", manifest)
     return Store(folder)
+
+
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that we wrote."""
+    with path.open(encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
 
 
 @pytest.fixture(scope="session", autouse=True)

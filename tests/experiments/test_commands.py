@@ -1,6 +1,5 @@
 """The commands as a user calls them: a tiny built-in cohort end to end, then a real scan."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.conftest import csv_rows
 from tests.processes import python
 
 REPO = Path(__file__).resolve().parents[2]
@@ -52,8 +52,7 @@ def test_run_folder_is_whole(workdir: Path) -> None:
     assert (summary["task"], summary["pretask"], summary["n"], summary["seed"]) == ("hdt_c", "hdt_v", 2, 0)
     assert summary["synthetic"] is True
     assert set(summary["test_sets"]) == {"hdt_c", "oas_c"}
-    with (run / "subjects.csv").open(newline="") as f:
-        rows = list(csv.DictReader(f))
+    rows = csv_rows(run / "subjects.csv")
     for name, entry in summary["test_sets"].items():
         ious = [float(r["iou"]) for r in rows if r["test_set"] == name]
         assert len(ious) == entry["n"] == 1

@@ -1,6 +1,5 @@
 """The commands of the liver study as a user calls them: a tiny built-in cohort end to end."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.conftest import csv_rows
 from tests.processes import python
 
 REPO = Path(__file__).resolve().parents[2]
@@ -34,11 +34,6 @@ def png(path: Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG")
 
 
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as f:
-        return list(csv.DictReader(f))
-
-
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("liver") / "runs"
@@ -61,11 +56,11 @@ def test_run_folders_are_whole(workdir: Path) -> None:
     assert summary["test_sets"]["mri_artery_tumour"]["seen_in_training"] == []
     sets = json.loads((before / "summary.json").read_text())["test_sets"]
     assert set(sets) == {"lits_liver", "lits_tumour"}
-    assert [r["test_set"] for r in table(before / "subjects.csv")] == ["lits_liver", "lits_tumour"]
-    (epoch,) = table(run / "epochs.csv")
+    assert [r["test_set"] for r in csv_rows(before / "subjects.csv")] == ["lits_liver", "lits_tumour"]
+    (epoch,) = csv_rows(run / "epochs.csv")
     assert (epoch["epoch"], epoch["step"]) == ("1", "2")
     assert float(epoch["test_loss"]) > 0 and float(epoch["seconds"]) > 0
-    losses = [r["loss"] for r in table(run / "history.csv") if r["loss"]]
+    losses = [r["loss"] for r in csv_rows(run / "history.csv") if r["loss"]]
     assert float(epoch["train_loss"]) == pytest.approx(np.mean([float(v) for v in losses]), abs=1e-5)
     settings = [json.loads((f / "settings.json").read_text()) for f in (before, run)]
     recipes = [s["job"]["recipe"] for s in settings]
@@ -98,7 +93,7 @@ def test_predict_writes_a_label_map_in_the_scan_s_space(workdir: Path, tmp_path:
     ml = found.sum() * abs(np.linalg.det(source.affine[:3, :3])) / 1000
     assert f"tumour {ml:.2f} ml" in said
     # It is what the run was scored with: the same mask, less what the prepared slices cannot hold.
-    (row,) = table(workdir / "finetune" / RUN / "subjects.csv")
+    (row,) = csv_rows(workdir / "finetune" / RUN / "subjects.csv")
     assert ml == pytest.approx(float(row["predicted_ml"]), rel=0.02)
     before = out.stat().st_mtime_ns
     assert "there already, of the same scan by the same model" in command(workdir, *given)
@@ -121,7 +116,7 @@ def test_a_sweep_of_the_study_and_its_page(workdir: Path) -> None:
     said = command(workdir, *SWEEP, f"--workdir={workdir}")
     assert "4 of 4 runs done" in said and "mri_artery: reusing the built-in cohort" in said
     sweep = workdir / "sweep" / "liver"
-    rows = {(r["method"], r["role"], r["test_set"]) for r in table(sweep / "results.csv")}
+    rows = {(r["method"], r["role"], r["test_set"]) for r in csv_rows(sweep / "results.csv")}
     assert {("B", "pretask", "lits_tumour"), ("C", "pretask", "lits_tumour")} < rows  # they may forget the CT
     assert "4 runs are done already" in command(workdir, *SWEEP, f"--workdir={workdir}")
     command(workdir, "experiments.report", f"--workdir={workdir}")

@@ -1,6 +1,5 @@
 """Training on slices: lengths, losses against NumPy, restricted regions, dropout, resumption and refusals."""
 
-import csv
 import dataclasses
 import math
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.checkpoints.test_checkpoint import assert_same_bits
+from tests.conftest import csv_rows
 from tests.train.power_cut import power_cut
 from tests.train.slice_runs import NETWORK, TUMOUR_ONLY, first_variables, pretrained, small_job, small_store, train
 from tlseg_jax.checkpoints.checkpoint import load_model
@@ -68,11 +68,6 @@ def predict(network: UNetConfig, state: TrainState, image: NDArray[Any]) -> NDAr
 
 def truths(bits: NDArray[np.uint8], outputs: int) -> NDArray[np.bool_]:
     return np.stack([(bits & 2**i) > 0 for i in range(outputs)], -1)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as f:
-        return list(csv.DictReader(f))
 
 
 # How long a run is.
@@ -331,7 +326,7 @@ def test_a_run_cut_in_mid_epoch_goes_on_as_if_it_had_not_been(
     assert_same_bits(rest.state, whole.state)
     assert (rest.losses, rest.test_losses) == (whole.losses, whole.test_losses)
     assert (tmp_path / "cut" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
-    a, b = ([r | {"seconds": ""} for r in rows(tmp_path / f / "epochs.csv")] for f in ("whole", "cut"))
+    a, b = ([r | {"seconds": ""} for r in csv_rows(tmp_path / f / "epochs.csv")] for f in ("whole", "cut"))
     assert a == b
     assert [(r["epoch"], r["step"]) for r in a] == [("1", "4"), ("2", "7"), ("3", "11")]
     assert [r | {"seconds": ""} for r in whole.epochs] == [r | {"seconds": ""} for r in rest.epochs] == a
@@ -342,7 +337,7 @@ def test_what_a_runs_csv_files_hold(store: SliceStore, tmp_path: Path) -> None:
     job = small_job(epochs=3, watch_every=3, validation=1, validate_every=2)
     done = train(store, job, tmp_path / "run")
     assert int(done.state.step) == math.ceil(3 * PLANES / 4) == 6
-    table = rows(tmp_path / "run" / "history.csv")
+    table = csv_rows(tmp_path / "run" / "history.csv")
     assert list(table[0]) == ["step", "loss", "validation_iou", "test_loss"]
     found = {c: [(int(r["step"]), float(r[c])) for r in table if r[c]] for c in list(table[0])[1:]}
     assert all(sum(bool(r[c]) for c in found) == 1 for r in table)
@@ -354,7 +349,7 @@ def test_what_a_runs_csv_files_hold(store: SliceStore, tmp_path: Path) -> None:
         done.test_losses,
         done.validation,
     )
-    epochs = rows(tmp_path / "run" / "epochs.csv")
+    epochs = csv_rows(tmp_path / "run" / "epochs.csv")
     assert list(epochs[0]) == ["epoch", "step", "seconds", "train_loss", "test_loss"]
     assert [(r["epoch"], r["step"]) for r in epochs] == [("1", "2"), ("2", "4"), ("3", "6")]
     losses = [v for _, v in found["loss"]]
