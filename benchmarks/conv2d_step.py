@@ -21,7 +21,7 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.conv_lowering import lowerings
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
-from benchmarks.steps import build_step
+from benchmarks.steps import assemble, runner
 from tlseg_jax.models import block
 from tlseg_jax.models.lowering.choice import usual_lowering
 from tlseg_jax.runtime.errors import InputError
@@ -45,13 +45,13 @@ class _FlaxDropout(nn.Module):
 def forms(side: int, dtype: str) -> dict[str, Callable[[], object]]:
     """Name -> a step of that form, compiled."""
     given: dict[str, Any] = {"dtype": dtype, "shape": (side, side), "batch": BATCH}
-    built = {"library": build_step("unet2d", **given)[0]}
+    built = {"library": runner(assemble("unet2d", **given))}
     # The step is traced at its first call, which must happen while the other dropout stands in.
     with mock.patch.object(block, "Dropout", _FlaxDropout):
-        built["flax_dropout"] = build_step("unet2d", **given)[0]
+        built["flax_dropout"] = runner(assemble("unet2d", **given))
         built["flax_dropout"]()
     others = (n for n in lowerings() if n != usual_lowering(2))
-    return built | {n: build_step("unet2d", lowering=n, **given)[0] for n in others}
+    return built | {n: runner(assemble("unet2d", lowering=n, **given)) for n in others}
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, copy_rate, environment, matrix_rate, ratio, summary, write_result
 from benchmarks.sizes import Size
-from benchmarks.steps import build_step, keep_those_that_fit
+from benchmarks.steps import assemble, keep_those_that_fit, timed
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 
@@ -39,7 +39,7 @@ def measure(size: Size, dtypes: tuple[str, ...], rates: dict[str, float], copied
     """
     forms = {(d, f): (d, freeze) for d in dtypes for f, freeze in (("full", "none"), ("frozen", size.frozen))}
     built = {
-        ", ".join(form): build_step(size.network, dtype=d, freeze=freeze, shape=size.shape, batch=size.batch)
+        ", ".join(form): timed(assemble(size.network, dtype=d, freeze=freeze, shape=size.shape, batch=size.batch))
         for form, (d, freeze) in forms.items()
     }
     programs = keep_those_that_fit({name: run for name, (run, _, _) in built.items()})

@@ -88,7 +88,21 @@ def assemble(
     batch: int | None = None,
     optimiser: Optimiser | None = None,
 ) -> Assembled:
-    """A step and what it is called on; for the arguments see `build_step`, but for the recipe's `optimiser`."""
+    """A training step and what it is called on.
+
+    Args:
+      network: a name of `NETWORKS`.
+      dtype: of the activations, "float32" or "bfloat16".
+      freeze: a name of `FREEZING`.
+      remat: what is computed again in the backward pass.
+      lowering: of the convolutions; None takes the backend's fastest.
+      shape: spatial sides of the patch or slice; None takes the paper's.
+      batch: patches or slices a step; None takes the paper's.
+      optimiser: None takes the default recipe's.
+
+    Raises:
+      InputError: no network or freezing has that name.
+    """
     config = dataclasses.replace(get_network(network), dtype=dtype)
     size = get_size(network)
     variables = init_variables(config, jax.random.key(0))
@@ -148,35 +162,12 @@ def step_bytes(step: Step, state: TrainState, batch: Batch) -> float:
     return float(total)
 
 
-def build_step(
-    network: str,
-    *,
-    dtype: str = "float32",
-    freeze: str = "none",
-    remat: Remat = "none",
-    lowering: Lowering | None = None,
-    shape: tuple[int, ...] | None = None,
-    batch: int | None = None,
-) -> tuple[Callable[[], object], float, float]:
-    """One training step to be timed.
+def timed(built: Assembled) -> tuple[Callable[[], object], float, float]:
+    """(run, flops, bytes) of a step.
 
-    Args:
-      network: a name of `NETWORKS`.
-      dtype: of the activations, "float32" or "bfloat16".
-      freeze: a name of `FREEZING`.
-      remat: what is computed again in the backward pass.
-      lowering: of the convolutions; None takes the backend's fastest.
-      shape: spatial sides of the patch or slice; None takes the paper's.
-      batch: patches or slices a step; None takes the paper's.
-
-    Returns:
-      (run, flops, bytes): `run()` does a step and returns when it is done, and compiles at its first call; the
-      FLOPs by XLA's cost analysis and the bytes as `step_bytes` counts them, both of the program as traced in
-      XLA's own operations, so that they do not depend on the lowering.
-
-    Raises:
-      InputError: no network or freezing has that name.
+    `run()` does a step and returns when it is done, and compiles at its first call; the FLOPs by XLA's cost analysis
+    and the bytes as `step_bytes` counts them, both of the program as traced in XLA's own operations, so that they do
+    not depend on the lowering.
     """
-    built = assemble(network, dtype=dtype, freeze=freeze, remat=remat, lowering=lowering, shape=shape, batch=batch)
     counted = built.native, built.state, built.batch
     return runner(built), step_flops(*counted), step_bytes(*counted)

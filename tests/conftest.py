@@ -1,5 +1,8 @@
 """Fixtures shared by the tests: a tiny prepared data set, written by hand."""
 
+import csv
+import ctypes
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,9 @@ from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.messages import shown
 
 MakeStore = Callable[..., Store]
+Mount = Callable[[Path, int, str], None]
+READ_ONLY, REMOUNT, LAZILY = 1, 32, 2
+"""Flags of Linux's `mount` and `umount2`."""
 SIDE = 16
 
 
@@ -77,6 +83,12 @@ def write_store(
     return Store(folder)
 
 
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table that we wrote."""
+    with path.open(encoding="utf-8", newline="") as f:
+        return list(csv.DictReader(f))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compile_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Tests that build the same program share one compilation."""
@@ -104,6 +116,28 @@ def said() -> Iterator[list[str]]:
     lines: list[str] = []
     with shown(lines.append):
         yield lines
+
+
+@pytest.fixture
+def mount() -> Iterator[Mount]:
+    """What mounts a file system in memory on a folder, or mounts it anew in another way."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    places: list[Path] = []
+
+    def mount(place: Path, flags: int, options: str) -> None:
+        place.mkdir(parents=True, exist_ok=True)
+        if libc.mount(b"tmpfs", bytes(place), b"tmpfs", flags, options.encode()):
+            reason = os.strerror(ctypes.get_errno())
+            assert not places, reason
+            pytest.skip(f"a file system cannot be mounted here: {reason}")
+        if not flags & REMOUNT:
+            places.append(place)
+
+    try:
+        yield mount
+    finally:
+        for place in reversed(places):
+            libc.umount2(bytes(place), LAZILY)
 
 
 @pytest.fixture

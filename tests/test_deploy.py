@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.processes import python
 from tlseg_jax.commands.cli import EXIT_INPUT, EXIT_PREEMPTED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,9 +57,7 @@ def test_the_commands_are_found_in_every_kind_of_file() -> None:
 
 @pytest.mark.parametrize("command", ["prepare", "pretrain", "finetune", "launch"])
 def test_every_flag_exists(command: str) -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", f"experiments.{command}", "--help"], cwd=ROOT, capture_output=True, text=True
-    ).stdout
+    shown = python("-m", f"experiments.{command}", "--help").stdout
     there = set(re.findall(r"^\s+--(?:\[no\])?(\w+)", shown, re.MULTILINE))
     assert len(there) > 2
     assert wanted_flags()[command] - {"help"} <= there

@@ -1,14 +1,13 @@
 """What the README and docs/ say is there: commands, flags, files, links; and all of docs/ is in the site."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from benchmarks import report
+from tests.processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
@@ -45,9 +44,7 @@ CALLS = calls()
 
 
 def own_flags(command: str) -> set[str]:
-    shown = subprocess.run(
-        [sys.executable, "-m", f"experiments.{command}", "--helpfull"], cwd=ROOT, capture_output=True, text=True
-    ).stdout
+    shown = python("-m", f"experiments.{command}", "--helpfull").stdout
     there = set(re.findall(r"^\s+(?:-\?,)?--(?:\[no\])?(\w+)", shown, re.MULTILINE))
     # With --no in front, of flags that are on or off.
     return there | {f"no{n}" for n in re.findall(r"^\s+--\[no\](\w+)", shown, re.MULTILINE)}

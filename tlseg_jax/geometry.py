@@ -73,10 +73,6 @@ class Grid:
         """Volume of one voxel in ml."""
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
 
-    def same_as(self, other: "Grid") -> bool:
-        """Whether both have the same voxels at the same places (to 1e-4 mm)."""
-        return self.shape == other.shape and bool(np.allclose(self.affine, other.affine, atol=1e-4))
-
 
 def crop_or_pad(volume: Shaped[np.ndarray, "x y z"], box: Box, mode: str = "edge") -> Shaped[np.ndarray, "i j k"]:
     """The part of `volume` inside `box`, continued outside it.

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -13,6 +11,7 @@ import pytest
 
 from benchmarks import conv_equality, gpu, kernels
 from benchmarks.sizes import get_sizes
+from tests.processes import python
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -20,12 +19,7 @@ from tlseg_jax.runtime.errors import InputError
 def test_every_part_is_rehearsed_on_a_cpu() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("monai")
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", "--rehearse", "--minutes=30"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-m", "benchmarks.gpu", "--rehearse", "--minutes=30")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
 
 
@@ -87,12 +81,7 @@ def test_every_parts_flags_are_its_benchmarks_own() -> None:
     """Only a real parse tells: a flag that a benchmark does not have would end the part on the GPU."""
     for module in {p.module for p in gpu.PARTS}:
         given = next(p.flags for p in gpu.PARTS if p.module == module)
-        told = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{module}", *given, "--helpshort"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        told = python("-m", f"benchmarks.{module}", *given, "--helpshort")
         assert "Unknown command line flag" not in told.stderr and "flags:" in told.stdout, told.stderr[-500:]
 
 

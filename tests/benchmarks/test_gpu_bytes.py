@@ -1,10 +1,8 @@
 """What is counted of a program compiled for a GPU: every kernel's bytes, those of loops as often as they turn."""
 
-import subprocess
-import sys
-
 # Its module asks for the CPU before JAX starts, as all tests do.
 from benchmarks import gpu_bytes
+from tests.processes import python
 
 PROGRAM = """
 %fused (a: f32[2,3]) -> f32[2,3] {
@@ -37,7 +35,7 @@ def test_kernels_are_counted_and_what_is_inside_them_is_not() -> None:
 def test_without_a_compiler_for_cuda_it_says_what_to_install() -> None:
     hidden = "import sys; sys.modules['jax_plugins'] = None\n"
     code = hidden + "from benchmarks import gpu_bytes; gpu_bytes.described()"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stderr
+    told = python("-c", code).stderr
     if "InputError" in told:  # a plug-in that is installed is found by its entry point all the same
         assert "pip install --no-deps jax-cuda13-pjrt==" in told and "no GPU is needed" in told
     else:

@@ -24,7 +24,7 @@ TINY: dict[str, dict[str, Any]] = {
 @pytest.mark.usefixtures("quick_compile")
 @pytest.mark.parametrize("network", ["switch32", pytest.param("unet2d", marks=pytest.mark.slow)])
 def test_a_step_goes_on_from_the_last_one(network: str) -> None:
-    run, flops, moved = steps.build_step(network, **TINY[network])
+    run, flops, moved = steps.timed(steps.assemble(network, **TINY[network]))
     losses = [float(run()["loss"]) for _ in range(3)]  # type: ignore[index]
     assert losses[2] < losses[0]
     assert flops > moved > 0

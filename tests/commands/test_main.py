@@ -1,11 +1,11 @@
 """The installed command `tlseg`: its list of commands, and how it refuses what is none."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.processes import python
 from tlseg_jax.actions import there
 from tlseg_jax.commands.main import COMMANDS, first_line, given_in
 from tlseg_jax.runtime.errors import InputError
@@ -23,9 +23,7 @@ finally:
 
 
 def tlseg(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", LISTING, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    return python("-c", LISTING, *arguments)
 
 
 @pytest.mark.parametrize("arguments", [(), ("help",), ("--help",)])
@@ -92,9 +90,7 @@ def test_a_path_that_leads_nowhere_is_told_before_anything_slow_is_imported(
     if clone:
         program = f"import sys\nfrom tlseg_jax.commands.main import start\ntry: start({name!r})\n"
         program += "finally: print({'jax', 'SimpleITK', 'nibabel', 'orbax'} & sys.modules.keys())"
-        done = subprocess.run(
-            [sys.executable, "-c", program, *given], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        done = python("-c", program, *given)
     else:
         done = tlseg(name, *given)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
@@ -122,6 +118,6 @@ def test_addresses_and_what_is_behind_two_dashes_are_not_looked_at() -> None:
 
 def test_a_command_has_its_flags_and_its_usage() -> None:
     program = "import sys; from tlseg_jax.commands.main import main; sys.argv[1:] = ['report', '--help']; main()"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = python("-c", program)
     assert "    tlseg report --workdir=DIR" in done.stdout and "\ntlseg report:\n" in done.stdout
     assert {"--workdir:", "--study:", "--output:", "--viewers:"} <= set(done.stdout.split())

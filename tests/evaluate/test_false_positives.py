@@ -1,6 +1,5 @@
 """A forest on volumes whose false components are small and faint, its file, and what it does on new volumes."""
 
-import csv
 import hashlib
 import io
 import json
@@ -15,6 +14,7 @@ import skops.io
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from tests.conftest import csv_rows
 from tests.evaluate.slices import SPACING, ball, write_slice_store
 from tlseg_jax.evaluate.component_features import FEATURES, component_features
 from tlseg_jax.evaluate.false_positives import Forest, PredictedVolume, train_forest, true_components
@@ -216,8 +216,7 @@ def test_the_effect_is_counted_before_and_after(forest: Forest, tmp_path: Path) 
     dice = [2 * v.reference.sum() / (v.mask.sum() + v.reference.sum()) for v in volumes]
     assert entry["before"]["dice_mean"] == pytest.approx(np.mean(dice)) and entry["after"]["dice_mean"] == 1
     assert json.loads((tmp_path / "effect.json").read_text()) == entry
-    with (tmp_path / "effect.csv").open(newline="") as f:
-        rows = list(csv.DictReader(f))
+    rows = csv_rows(tmp_path / "effect.csv")
     assert [r["subject"] for r in rows] == ["vol-30", "vol-31"]
     assert sum(int(r["false_components_before"]) for r in rows) == 6
     assert "detection precision" in format_effect(entry) and "0.400" in format_effect(entry)

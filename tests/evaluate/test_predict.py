@@ -1,6 +1,5 @@
 """From a raw scan to a label map on its own grid, with networks whose right answer is known."""
 
-import csv
 import dataclasses
 import gzip
 import itertools
@@ -16,6 +15,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tests.conftest import csv_rows
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.datasets.structures import Labels
@@ -122,8 +122,7 @@ def test_a_folder_goes_on_past_a_scan_that_fails(tmp_path: Path, said: list[str]
     assert [bool(o.problem) for o in outcomes] == [False, True, False]
     assert len(said) == 1 and said[0].startswith("s1 was not segmented: ") and "s1.nii.gz" in said[0]
     assert sorted(p.name for p in out.iterdir()) == ["s0_seg.nii.gz", "s2_seg.nii.gz", RECORD, "volumes.csv"]
-    with (out / "volumes.csv").open(newline="") as f:
-        rows = list(csv.DictReader(f))
+    rows = csv_rows(out / "volumes.csv")
     assert [r["subject"] for r in rows] == ["s0", "s1", "s2"]
     label = np.asarray(nib.load(rows[2]["output"]).dataobj)
     assert float(rows[2]["volume_ml"]) == pytest.approx(label.sum() * 1.8 / 1000, abs=1e-4)
@@ -148,12 +147,7 @@ def test_what_predict_did_not_write_is_not_replaced(tmp_path: Path, name: str, c
         predict_folder(scans, out, lambda files: asked.append(files), model={"digest": "a"}, progress=False)  # type: ignore[arg-type,return-value]
     assert contents(out) == before and not asked
     predict_folder(scans, out, segmenter(bright), model={"digest": "a"}, overwrite=True, progress=False)
-    assert contents(out)[name] != before[name] and len(rows(out / "volumes.csv")) == 2
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as f:
-        return list(csv.DictReader(f))
+    assert contents(out)[name] != before[name] and len(csv_rows(out / "volumes.csv")) == 2
 
 
 class Killed(BaseException):
@@ -198,7 +192,7 @@ def test_a_folder_that_was_stopped_anywhere_goes_on_and_makes_nothing_twice(
             "volumes.csv",
             RECORD,
         }
-        tables.append([(r["subject"], r["volume_ml"], r["warning"]) for r in rows(folder / "volumes.csv")])
+        tables.append([(r["subject"], r["volume_ml"], r["warning"]) for r in csv_rows(folder / "volumes.csv")])
     assert tables[0] == tables[1]
     made.clear()
     run()
@@ -222,7 +216,7 @@ def test_volumes_of_other_scans_in_the_same_folder_stay(tmp_path: Path) -> None:
     scans = [write_head(tmp_path / f"s{i}.nii.gz", CODES["LAS"]) for i in range(2)]
     for files in scans:
         predict_folder([files], tmp_path / "out", segmenter(bright), model={"digest": "a"}, progress=False)
-    assert [r["subject"] for r in rows(tmp_path / "out" / "volumes.csv")] == ["s0", "s1"]
+    assert [r["subject"] for r in csv_rows(tmp_path / "out" / "volumes.csv")] == ["s0", "s1"]
 
 
 def test_a_map_that_appears_while_the_scan_is_segmented_stays(tmp_path: Path) -> None:
@@ -300,8 +294,8 @@ def test_no_failure_of_one_scan_stops_the_others(error: type[Exception], tmp_pat
     outcomes = predict_folder(scans, tmp_path / "out", segment, progress=False)
     assert [bool(o.problem) for o in outcomes] == [True, False, False]
     assert error.__name__ in outcomes[0].problem and "odd" in outcomes[0].problem
-    with (tmp_path / "out" / "volumes.csv").open(encoding="utf-8", newline="") as f:
-        assert [Path(r["input"]).name for r in csv.DictReader(f)] == [names[0], "M\\udcfcller.nii.gz", names[2]]
+    rows = csv_rows(tmp_path / "out" / "volumes.csv")
+    assert [Path(r["input"]).name for r in rows] == [names[0], "M\\udcfcller.nii.gz", names[2]]
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_first_scan(tmp_path: Path) -> None:

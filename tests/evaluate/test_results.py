@@ -1,6 +1,5 @@
 """Scores over a store, the files that keep them, and where the patch of a run lies in another store."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.conftest import SIDE, MakeStore
+from tests.conftest import SIDE, MakeStore, csv_rows
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.evaluate.metrics import SubjectScore
 from tlseg_jax.evaluate.results import KeptMasks, SubjectRow, box_for, evaluate_store, format_summary, save_results
@@ -83,11 +82,6 @@ def test_a_split_without_subjects_is_refused(make_store: MakeStore) -> None:
         evaluate_store(store, "test", store.spec, WHOLE, bright, progress=False)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="") as f:
-        return list(csv.DictReader(f))
-
-
 def row(test_set: str, subject: str, iou: float, **more: Any) -> SubjectRow:
     return SubjectRow(test_set, "blob", subject, f"person, {subject}", SubjectScore(iou, 0.5, 1.0, 2.0, **more))
 
@@ -95,7 +89,7 @@ def row(test_set: str, subject: str, iou: float, **more: Any) -> SubjectRow:
 def test_results_merge_with_other_test_sets_and_replace_their_own(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps({"task": "hdt_c", "n": 16}))
     save_results(tmp_path, [row("hdt_c", "s1", 0.2), row("hdt_c", "s2", 0.4)])
-    table = read(tmp_path / "subjects.csv")
+    table = csv_rows(tmp_path / "subjects.csv")
     assert list(table[0]) == [
         "test_set",
         "structure",
@@ -113,7 +107,7 @@ def test_results_merge_with_other_test_sets_and_replace_their_own(tmp_path: Path
         {"tiles": "paper"},
     )
     save_results(tmp_path, [row("hdt_c", "s1", 0.8)])
-    table = read(tmp_path / "subjects.csv")
+    table = csv_rows(tmp_path / "subjects.csv")
     assert [(r["test_set"], r["subject"], float(r["iou"]), r["hd95_mm"]) for r in table] == [
         ("oas_c", "s1", 0.6, "1.5000"),
         ("oas_c", "s3", 0, ""),

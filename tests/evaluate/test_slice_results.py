@@ -1,6 +1,5 @@
 """Scores of a store of slices against sums over its labels."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.conftest import csv_rows
 from tests.evaluate.slices import SPACING, ball, draw, write_slice_store
 from tlseg_jax.evaluate.metrics import Mask, surface_distances
 from tlseg_jax.evaluate.results import Results, SubjectRow, evaluate_store, save_results
@@ -111,8 +111,7 @@ def test_saved_beside_other_test_sets(tmp_path: Path) -> None:
     assert summary["task"] == "tiny2d" and set(summary["test_sets"]) == {"other", *entries}
     tumour = summary["test_sets"]["tiny2d_tumour"]
     assert tumour["store"] == "here" and tumour["detection"]["recall"] == 1 and tumour["n"] == 2
-    with (tmp_path / "subjects.csv").open(newline="") as f:
-        rows = list(csv.DictReader(f))
+    rows = csv_rows(tmp_path / "subjects.csv")
     assert [(r["test_set"], r["subject"]) for r in rows] == [
         (f"tiny2d_{s}", v) for s in ("liver", "tumour") for v in ("vol-2", "vol-3")
     ]

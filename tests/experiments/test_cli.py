@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import python
+
 ROOT = Path(__file__).resolve().parents[2]
 
 COMMAND = """
@@ -53,13 +55,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(script), *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        timeout=120,
-    )
+    return python(str(script), *arguments, PYTHONPATH=str(ROOT))
 
 
 def test_success(script: Path) -> None:
@@ -130,13 +126,5 @@ def test_a_reader_that_leaves_is_no_error(script: Path) -> None:
 
 def test_a_terminal_that_cannot_show_a_name_is_no_reason_to_end() -> None:
     code = 'from tlseg_jax.commands import cli; cli.run(lambda: print("Zo\\u00eb \\udcfc done"))'
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=root,
-        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", code, PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and done.stdout == "Zo\\xeb \\udcfc done\n", done.stderr

@@ -1,23 +1,21 @@
 """The commands as a user calls them: a tiny built-in cohort end to end, then a real scan."""
 
-import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.conftest import csv_rows
+from tests.processes import python
+
 REPO = Path(__file__).resolve().parents[2]
 OASIS = REPO.parent / "shared" / "data" / "brain_oasis"
 
 
 def command(*args: str, fails: bool = False) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *args], cwd=REPO, capture_output=True, text=True, timeout=600, check=False
-    )
+    done = python("-m", *args)
     assert "Traceback" not in done.stderr, done.stderr
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stderr if fails else done.stdout
@@ -54,8 +52,7 @@ def test_run_folder_is_whole(workdir: Path) -> None:
     assert (summary["task"], summary["pretask"], summary["n"], summary["seed"]) == ("hdt_c", "hdt_v", 2, 0)
     assert summary["synthetic"] is True
     assert set(summary["test_sets"]) == {"hdt_c", "oas_c"}
-    with (run / "subjects.csv").open(newline="") as f:
-        rows = list(csv.DictReader(f))
+    rows = csv_rows(run / "subjects.csv")
     for name, entry in summary["test_sets"].items():
         ious = [float(r["iou"]) for r in rows if r["test_set"] == name]
         assert len(ious) == entry["n"] == 1

@@ -3,9 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -14,6 +11,7 @@ import pytest
 
 from tests.conftest import SIDE, blob, he_variables, write_store
 from tests.export.conftest import save_run
+from tests.processes import python
 from tlseg_jax.actions.evaluate import Scoring, evaluate
 from tlseg_jax.actions.places import Named
 from tlseg_jax.datasets.lookup import spec_from_dict
@@ -26,19 +24,9 @@ from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 
-REPO = Path(__file__).resolve().parents[2]
-
 
 def command(*args: str, code: int = 0, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *args],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=os.environ | environment,
-    )
+    done = python("-m", *args, **environment)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == code, done.stdout + done.stderr
     return done.stderr if code else done.stdout

@@ -3,17 +3,14 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
+from tests.processes import python
 from tlseg_jax.commands import cluster_flags, launch
 from tlseg_jax.runtime.errors import InputError
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def hosts(script: str, count: int = 2) -> int:
@@ -106,14 +103,7 @@ def test_signals_are_passed_on(number: signal.Signals, capfd: pytest.CaptureFixt
 
 
 def launched(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.launch", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    return python("-m", "experiments.launch", *arguments)
 
 
 def test_the_command_is_behind_two_dashes() -> None:

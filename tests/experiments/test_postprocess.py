@@ -1,17 +1,14 @@
 """The postprocess command on small stores, with a network that is a threshold in place of a trained one."""
 
-import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import csv_rows
 from tests.evaluate.slices import write_slice_store
+from tests.processes import python
 from tlseg_jax.evaluate.forest_file import load_forest
-
-REPO = Path(__file__).resolve().parents[2]
 
 # One process for all calls: importing JAX and the rest takes much longer than the calls themselves.
 DRIVER = """
@@ -60,14 +57,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
         flags = [f"--run={root / name / 'run'}", "--dataset=lits", f"--store={root / name}"]
         call = {"seen": ["sha0", "sha1", "sha2"], "network": "unet2d", "flags": []} | change
         calls.append(call | {"flags": flags + call["flags"]})  # type: ignore[operator]
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, json.dumps(calls)],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = python("-c", DRIVER, json.dumps(calls))
     assert done.returncode == 0, done.stderr
     printed: list[list[str]] = [[]]
     for line in done.stdout.splitlines():
@@ -86,8 +76,7 @@ def test_forest_and_effect_are_in_the_run_folder(called: tuple[Path, dict[str, s
     effect = json.loads((folder / "effect.json").read_text())
     assert effect["structure"] == "tumour" and effect["train"] == ["vol-0", "vol-1", "vol-2"]
     assert (effect["before"]["false"], effect["after"]["false"], effect["after"]["recall"]) == (2, 0, 1.0)
-    with (folder / "effect.csv").open(newline="") as f:
-        assert [r["subject"] for r in csv.DictReader(f)] == ["vol-4", "vol-5"]
+    assert [r["subject"] for r in csv_rows(folder / "effect.csv")] == ["vol-4", "vol-5"]
     assert "detection precision" in printed["works"] and "6 true and 3 false components" in printed["works"]
 
 

@@ -1,8 +1,6 @@
 """Two processes with the same seed on one machine end with the same parameters, bit for bit (on a CPU)."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +9,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_store
+from tests.processes import python
 from tlseg_jax.checkpoints.checkpoint import load_model
-
-ROOT = Path(__file__).resolve().parents[2]
 
 TRAIN = """
 import dataclasses, json, sys
@@ -40,14 +37,7 @@ with lock_folder(Path(folder)):
 
 def train(store: Path, folder: Path, kept: Path, **settings: Any) -> dict[str, Any]:
     """The parameters, batch statistics and losses of a run in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN, str(store), str(folder), str(kept), json.dumps(settings)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = python("-c", TRAIN, str(store), str(folder), str(kept), json.dumps(settings))
     assert done.returncode == 0, done.stderr
     saved = load_model(folder)
     losses = [line.split(",")[1] for line in (folder / "history.csv").read_text().splitlines()]

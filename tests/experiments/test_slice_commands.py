@@ -1,15 +1,14 @@
 """The commands of the liver study as a user calls them: a tiny built-in cohort end to end."""
 
-import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+from tests.conftest import csv_rows
+from tests.processes import python
 
 REPO = Path(__file__).resolve().parents[2]
 RUN = "lits-to-mri_artery-all-paper-seed0"
@@ -25,15 +24,7 @@ def command(workdir: Path, *args: str, fails: bool = False) -> str:
         "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", *args],
-        cwd=REPO,
-        env=os.environ | kept,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    done = python("-m", *args, **kept)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == (2 if fails else 0), done.stdout + done.stderr
     return done.stderr if fails else done.stdout
@@ -41,11 +32,6 @@ def command(workdir: Path, *args: str, fails: bool = False) -> str:
 
 def png(path: Path) -> bool:
     return path.read_bytes().startswith(b"\x89PNG")
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as f:
-        return list(csv.DictReader(f))
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +56,11 @@ def test_run_folders_are_whole(workdir: Path) -> None:
     assert summary["test_sets"]["mri_artery_tumour"]["seen_in_training"] == []
     sets = json.loads((before / "summary.json").read_text())["test_sets"]
     assert set(sets) == {"lits_liver", "lits_tumour"}
-    assert [r["test_set"] for r in table(before / "subjects.csv")] == ["lits_liver", "lits_tumour"]
-    (epoch,) = table(run / "epochs.csv")
+    assert [r["test_set"] for r in csv_rows(before / "subjects.csv")] == ["lits_liver", "lits_tumour"]
+    (epoch,) = csv_rows(run / "epochs.csv")
     assert (epoch["epoch"], epoch["step"]) == ("1", "2")
     assert float(epoch["test_loss"]) > 0 and float(epoch["seconds"]) > 0
-    losses = [r["loss"] for r in table(run / "history.csv") if r["loss"]]
+    losses = [r["loss"] for r in csv_rows(run / "history.csv") if r["loss"]]
     assert float(epoch["train_loss"]) == pytest.approx(np.mean([float(v) for v in losses]), abs=1e-5)
     settings = [json.loads((f / "settings.json").read_text()) for f in (before, run)]
     recipes = [s["job"]["recipe"] for s in settings]
@@ -107,7 +93,7 @@ def test_predict_writes_a_label_map_in_the_scan_s_space(workdir: Path, tmp_path:
     ml = found.sum() * abs(np.linalg.det(source.affine[:3, :3])) / 1000
     assert f"tumour {ml:.2f} ml" in said
     # It is what the run was scored with: the same mask, less what the prepared slices cannot hold.
-    (row,) = table(workdir / "finetune" / RUN / "subjects.csv")
+    (row,) = csv_rows(workdir / "finetune" / RUN / "subjects.csv")
     assert ml == pytest.approx(float(row["predicted_ml"]), rel=0.02)
     before = out.stat().st_mtime_ns
     assert "there already, of the same scan by the same model" in command(workdir, *given)
@@ -130,7 +116,7 @@ def test_a_sweep_of_the_study_and_its_page(workdir: Path) -> None:
     said = command(workdir, *SWEEP, f"--workdir={workdir}")
     assert "4 of 4 runs done" in said and "mri_artery: reusing the built-in cohort" in said
     sweep = workdir / "sweep" / "liver"
-    rows = {(r["method"], r["role"], r["test_set"]) for r in table(sweep / "results.csv")}
+    rows = {(r["method"], r["role"], r["test_set"]) for r in csv_rows(sweep / "results.csv")}
     assert {("B", "pretask", "lits_tumour"), ("C", "pretask", "lits_tumour")} < rows  # they may forget the CT
     assert "4 runs are done already" in command(workdir, *SWEEP, f"--workdir={workdir}")
     command(workdir, "experiments.report", f"--workdir={workdir}")
@@ -209,14 +195,7 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
     folder = tmp_path_factory.mktemp("refused")
     (folder / "runs").mkdir()
     calls = [[*arguments, f"--workdir={folder / 'runs'}"] for arguments, _ in REFUSED.values()]
-    done = subprocess.run(
-        [sys.executable, "-c", CALLS, json.dumps(calls), str(folder / "stderr")],
-        cwd=REPO,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    done = python("-c", CALLS, json.dumps(calls), str(folder / "stderr"))
     assert done.returncode == 0, done.stderr
     codes = json.loads(done.stdout.splitlines()[-1])
     texts = [(folder / f"stderr{i}").read_text() for i in range(len(calls))]

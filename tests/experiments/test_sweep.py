@@ -1,17 +1,14 @@
 """The sweep as a command: its faults in a sentence, two devices at once, a failed cell in the exit code, its report."""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import write_store
+from tests.processes import python
 from tlseg_jax.studies.results_table import read_results
-
-ROOT = Path(__file__).resolve().parents[2]
 
 STUDY = """
 name = "small"
@@ -37,10 +34,7 @@ name = "E2E"
 
 
 def run(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=300
-    )
+    return python("-m", *arguments, XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}")
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,9 @@
-"""Every lowering of the convolution against XLA's own and SciPy."""
+"""Every lowering of the convolution against XLA's own; against SciPy they are in `test_lowering`."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import scipy.ndimage
 from jax import lax
 
 from tlseg_jax.models.lowering import kernel_gradient
@@ -59,22 +58,6 @@ def test_the_gradient_of_the_kernel_over_several_blocks(
     (expected,) = jax.vjp(lambda k: direct(x, k), jnp.zeros((*(3,) * len(sides), 9, 2)))[1](g)
     found = kernel_gradient.kernel_gradient(x, g)
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("lowering", LOWERINGS)
-@pytest.mark.parametrize("sides", [(5, 4, 6), (5, 6)])
-def test_against_scipy(lowering: Lowering, sides: tuple[int, ...]) -> None:
-    rng = np.random.default_rng(0)
-    x, kernel = rng.normal(size=(1, *sides, 2)), rng.normal(size=(*(3,) * len(sides), 2, 3))
-    expected = np.stack(
-        [
-            sum(scipy.ndimage.correlate(x[0, ..., c], kernel[..., c, f], mode="constant") for c in range(2))
-            for f in range(3)
-        ],
-        axis=-1,
-    )
-    found = convolution(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), lowering)
-    np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("lowering", LOWERINGS)

@@ -138,12 +138,13 @@ def records_of(root: Path) -> dict[str, Any]:
     """The manifest and every record, without times."""
     folder = root / SPEC.name
     paths = [*sorted((folder / "subjects").glob("*.json")), folder / "manifest.json"]
-    return {p.name: _without_times(json.loads(p.read_text())) for p in paths if p.exists()}
+    return {p.name: without_times(json.loads(p.read_text())) for p in paths if p.exists()}
 
 
-def _without_times(value: Any) -> Any:
+def without_times(value: Any) -> Any:
+    """A manifest or a record less what another call takes."""
     if isinstance(value, dict):
-        return {k: _without_times(v) for k, v in value.items() if k not in TIMES}
+        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
     return value
 
 

@@ -15,8 +15,8 @@ import pytest
 import SimpleITK as sitk
 import zarr
 
+from tests.processes import python
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.folds import take_fold
@@ -29,7 +29,6 @@ from tlseg_jax.train.seen import seen_of, seen_subjects
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
-OASIS = DATA / "brain_oasis"
 SETTINGS = PrepareSettings(registration="skip", bias_correction=False, order=1)
 SPEC = DatasetSpec(
     "small",
@@ -247,19 +246,22 @@ def test_registrations_are_shared_by_the_data_sets_of_a_store(
     assert len(calls) == 8
 
 
-def command(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.prepare", *flags], cwd=ROOT, capture_output=True, text=True
+def flags_of(source: Path, folder: Path, train: int = 3, test: int = 1) -> list[str]:
+    """A data set of one's own, of `source`, into the folder's store."""
+    toml = folder / "mine.toml"
+    toml.write_text(
+        'name = "mine"\nstructure = "ball"\nspace = "native"\ndimensions = [24, 24, 24]\n'
+        f"spacing = [2, 2, 2]\npatch_size = [16, 16, 16]\ntrain_count = {train}\ntest_count = {test}\n"
     )
+    return [f"--dataset={toml}", f"--source={source}", f"--store={folder / 'store'}"]
+
+
+def command(*flags: str) -> subprocess.CompletedProcess[str]:
+    return python("-m", "experiments.prepare", *flags)
 
 
 def test_the_command(source: Path, tmp_path: Path) -> None:
-    toml = tmp_path / "mine.toml"
-    toml.write_text(
-        'name = "mine"\nstructure = "ball"\nspace = "native"\ndimensions = [24, 24, 24]\n'
-        "spacing = [2, 2, 2]\npatch_size = [16, 16, 16]\ntrain_count = 3\ntest_count = 1\n"
-    )
-    flags = [f"--dataset={toml}", f"--source={source}", f"--store={tmp_path / 'store'}", "--nobias_correction"]
+    flags = [*flags_of(source, tmp_path), "--nobias_correction"]
     dry = command(*flags, "--dry_run")
     assert dry.returncode == 0 and "sub-3" in dry.stdout and "4 to prepare" in dry.stdout, dry.stderr
     assert not (tmp_path / "store").exists()
@@ -454,38 +456,3 @@ def test_an_excluded_or_added_scan_moves_nobody_in_split_and_folds(source: Path,
     assert {s: v for s, v in sides(back).items() if s in before} == before
     everyone = folds(back, len(back.subjects()))  # leaving out one at a time still can be done
     assert sorted(everyone.values()) == list(range(len(back.subjects())))
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not OASIS.exists(), reason="no real scans")
-def test_repeats_and_copies_of_real_scans_stay_on_one_side(tmp_path: Path) -> None:
-    """Young and old OASIS brains under the names that OASIS gives two scans of a person."""
-    source = tmp_path / "source"
-    source.mkdir()
-    scans = sorted(OASIS.glob("*_T1w.nii.gz"))[:3] + sorted((OASIS.parent / "brain_oasis_old").glob("*_T1w.nii.gz"))
-    for i, scan in enumerate(scans):
-        for kind, path in (("T1w", scan), ("labels", scan.with_name(scan.name.replace("T1w", "labels")))):
-            (source / f"OAS1_{i // 2:04}_MR{i % 2 + 1}_{kind}.nii.gz").symlink_to(path)
-    for kind in ("T1w", "labels"):  # the first scan once more, under another name
-        (source / f"OAS1_0009_MR1_{kind}.nii.gz").symlink_to((source / f"OAS1_0000_MR1_{kind}.nii.gz").resolve())
-    spec = (
-        PAPERS["hdt_v"]
-        .at_spacing(4.0)
-        .changed(space="native", random_patch=True, patch_size=(16, 16, 16), label_values=(51, 52))
-    )
-    settings = PrepareSettings("skip", False, 1)
-    for seed in range(3):
-        store = prepare_dataset(
-            spec.changed(name=f"v{seed}", split_group=f"v{seed}"),
-            source,
-            tmp_path / "store",
-            settings,
-            workers=1,
-            test_fraction=0.4,
-            split_seed=seed,
-            progress=False,
-        )
-        assert len(set(store.persons.values())) == 3 and len(store.subjects()) == 7
-        for cut in (store, *(take_fold(store, k, 3) for k in range(3))):
-            of = {(cut.persons[s], cut.record(s)["split"]) for s in cut.subjects()}
-            assert len(of) == 3 and {side for _, side in of} == {"train", "test"}

@@ -5,13 +5,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.preprocess.test_prepare import SETTINGS, SPEC, write_scan, write_source
+from tests.conftest import LAZILY, READ_ONLY, REMOUNT, Mount
+from tests.preprocess.test_prepare import SETTINGS, SPEC, flags_of, write_scan, write_source
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.prepare import prepare_dataset
 from tlseg_jax.preprocess.store.store import Store
@@ -19,8 +20,6 @@ from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.messages import shown
 
 ROOT = Path(__file__).resolve().parents[2]
-REMOUNT, READ_ONLY, LAZILY = 32, 1, 2
-Mount = Callable[[Path, int, str], None]
 
 
 @pytest.fixture
@@ -29,31 +28,9 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mount() -> Iterator[Mount]:
-    """What mounts a file system in memory on a folder, or mounts it anew in another way."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    places: list[Path] = []
-
-    def mount(place: Path, flags: int, options: str) -> None:
-        if libc.mount(b"tmpfs", bytes(place), b"tmpfs", flags, options.encode()):
-            reason = os.strerror(ctypes.get_errno())
-            assert not places, reason
-            pytest.skip(f"a file system cannot be mounted here: {reason}")
-        if not flags & REMOUNT:
-            places.append(place)
-
-    try:
-        yield mount
-    finally:
-        for place in reversed(places):
-            libc.umount2(bytes(place), LAZILY)
-
-
-@pytest.fixture
 def disk(tmp_path: Path, mount: Mount) -> Path:
     """A file system of its own."""
     place = tmp_path / "disk"
-    place.mkdir()
     mount(place, 0, "size=8m")
     return place
 
@@ -111,7 +88,6 @@ def test_a_disk_that_can_be_written_no_more(
     source: Path, tmp_path: Path, mount: Mount, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subjects = tmp_path / SPEC.name / "subjects"
-    subjects.mkdir(parents=True)
     at_scan(2, lambda: mount(subjects, READ_ONLY, "size=1m"), monkeypatch)
     with pytest.raises(InputError, match=r"cannot be written \(Read-only file system\).*what is done is kept") as e:
         run(source, tmp_path)
@@ -174,20 +150,8 @@ def test_sigterm_ends_the_command_with_the_code_for_a_requeue(tmp_path: Path) ->
     source.mkdir()
     for i in range(60):
         write_scan(source, f"sub-{i:02}", seed=i)
-    toml = tmp_path / "mine.toml"
-    toml.write_text(
-        'name = "mine"\nstructure = "ball"\nspace = "native"\ndimensions = [24, 24, 24]\n'
-        "spacing = [2, 2, 2]\npatch_size = [16, 16, 16]\ntrain_count = 50\ntest_count = 10\n"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.prepare",
-        f"--dataset={toml}",
-        f"--source={source}",
-        f"--store={tmp_path / 'store'}",
-        "--workers=2",
-    ]
+    given = [*flags_of(source, tmp_path, train=50, test=10), "--workers=2"]
+    command = [sys.executable, "-m", "experiments.prepare", *given]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "store").glob("mine/subjects/*.json")):
         assert process.poll() is None

@@ -12,23 +12,14 @@ from typing import Any
 import pytest
 
 from tests.preprocess.prepare_kill_trials import MODES
+from tests.processes import python
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def trials(kills: int, seed: int, modes: tuple[str, ...]) -> dict[str, Any]:
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.preprocess.prepare_kill_trials",
-            f"--kills={kills}",
-            f"--seed={seed}",
-            f"--modes={','.join(modes)}",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
+    done = python(
+        "-m", "tests.preprocess.prepare_kill_trials", f"--kills={kills}", f"--seed={seed}", f"--modes={','.join(modes)}"
     )
     assert done.returncode == 0, done.stderr
     tally: dict[str, Any] = json.loads(done.stdout)

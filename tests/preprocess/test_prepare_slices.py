@@ -4,7 +4,6 @@ import gzip
 import itertools
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.preprocess.slice_volumes import AFFINE, anatomy, write_pair
+from tests.processes import python
 from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.phantoms.cohort import COHORT_FILE
@@ -255,9 +255,7 @@ def test_real_ct_slices_that_are_not_hu(tmp_path: Path) -> None:
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "experiments.prepare", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    return python("-m", "experiments.prepare", *arguments)
 
 
 def test_the_command(source: Path, tmp_path: Path) -> None:
@@ -362,9 +360,7 @@ def write_large(folder: Path, depth: int = 841) -> None:
 @pytest.mark.parametrize("which", ["report", "every"])
 def test_a_volume_of_841_slices_stays_under_2_gb(which: str, tmp_path: Path) -> None:
     write_large(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path), which], cwd=ROOT, capture_output=True, text=True, timeout=300
-    )
+    done = python("-c", MEASURE, str(tmp_path), which)
     assert done.returncode == 0, done.stderr
     out = json.loads(done.stdout)
     assert out["samples"] == (50 if which == "report" else 841)

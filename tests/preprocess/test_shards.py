@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from tests.preprocess import test_prepare_slices as slices
-from tests.preprocess.prepare_kill_trials import TIMES
+from tests.preprocess.prepare_kill_trials import without_times
 from tests.preprocess.slice_volumes import anatomy, write_pair
-from tests.preprocess.test_prepare import SETTINGS, SPEC, write_scan
+from tests.preprocess.test_prepare import SETTINGS, SPEC, flags_of, write_scan
+from tests.processes import python
 from tlseg_jax.preprocess import prepare as prepare_module
 from tlseg_jax.preprocess.prepare import prepare_dataset, prepare_shard
 from tlseg_jax.preprocess.prepare_slices import prepare_slices, prepare_slices_shard
@@ -47,12 +48,6 @@ def whole(source: Path, root: Path) -> Store:
 
 def part(text: str, source: Path, root: Path) -> Store | None:
     return prepare_shard(parse_shard(text), SPEC, source, root, SETTINGS, **QUIET)
-
-
-def without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k not in TIMES}
-    return value
 
 
 def arrays(store: BaseStore) -> dict[str, bytes]:
@@ -197,21 +192,8 @@ def test_shards_that_are_none_are_one_sentence(text: str, words: str) -> None:
 
 
 def test_shards_at_the_same_time_merge_once_all_are_done(source: Path, tmp_path: Path) -> None:
-    toml = tmp_path / "mine.toml"
-    toml.write_text(
-        'name = "mine"\nstructure = "ball"\nspace = "native"\ndimensions = [24, 24, 24]\n'
-        "spacing = [2, 2, 2]\npatch_size = [16, 16, 16]\ntrain_count = 3\ntest_count = 1\n"
-    )
-    command = [
-        sys.executable,
-        "-m",
-        "experiments.prepare",
-        f"--dataset={toml}",
-        f"--source={source}",
-        f"--store={tmp_path / 'store'}",
-        "--nobias_correction",
-        "--workers=1",
-    ]
+    given = [*flags_of(source, tmp_path), "--nobias_correction", "--workers=1"]
+    command = [sys.executable, "-m", "experiments.prepare", *given]
     running = [
         subprocess.Popen(
             [*command, f"--shard={i}/2"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -223,7 +205,7 @@ def test_shards_at_the_same_time_merge_once_all_are_done(source: Path, tmp_path:
     assert any("mine: merged, 3 prepared, 2 excluded." in out for out, _ in said), said
     manifest = json.loads((tmp_path / "store" / "mine" / "manifest.json").read_text())
     assert sorted(manifest["subjects"]) == ["sub-0", "sub-3", "sub-4"]
-    wrong = subprocess.run([*command, "--shard=2/2"], cwd=ROOT, capture_output=True, text=True)
+    wrong = python(*command[1:], "--shard=2/2")
     assert wrong.returncode == 2 and "use 0/2 to 1/2" in wrong.stderr and "Traceback" not in wrong.stderr
 
 

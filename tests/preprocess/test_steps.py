@@ -44,7 +44,7 @@ def test_native_grid_follows_the_head_not_the_file() -> None:
     flipped[0, 3], flipped[2, 3] = 59, 49
     a = native_grid(spec, head.shape, affine, head)
     b = native_grid(spec, head.shape, affine @ flipped, head[::-1, :, ::-1])
-    assert a.same_as(b)
+    assert a.shape == b.shape and np.allclose(a.affine, b.affine, atol=1e-4)
     assert np.allclose(a.affine @ [*(np.array(a.shape) - 1) / 2, 1], affine @ [20, 40, 25, 1])
     assert np.allclose(a.affine[:3, :3], np.eye(3) * 4)
 

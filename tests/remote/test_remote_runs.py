@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.processes import python
 from tests.remote.bucket import Bucket
 from tests.remote.conftest import KEY, SECRET, on_machine
 from tlseg_jax.checkpoints.checkpoint import load_model
@@ -94,15 +95,7 @@ def test_killed_and_gone_on_with_elsewhere(
 
 def command(log: Path, name: str, *flags: str, code: int = 0) -> str:
     """What a command prints; `log` takes both of its streams too."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"experiments.{name}", *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        check=False,
-    )
+    done = python("-m", f"experiments.{name}", *flags, JAX_PLATFORMS="cpu")
     with log.open("a") as out:
         out.write(done.stdout + done.stderr)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stdout + done.stderr

@@ -1,7 +1,6 @@
 """Several processes of one run, really started: what they find, tell one another, train and score."""
 
 import contextlib
-import csv
 import json
 import os
 import re
@@ -17,7 +16,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import write_store
+from tests.conftest import csv_rows, write_store
+from tests.processes import python
 from tests.train import cluster_steps
 from tests.train.slice_runs import small_store
 from tlseg_jax.checkpoints.checkpoint import load_model
@@ -25,10 +25,6 @@ from tlseg_jax.evaluate.mask_file import load_masks
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.cluster import Cluster, find_cluster
 from tlseg_jax.runtime.errors import InputError
-
-ROOT = Path(__file__).resolve().parents[2]
-
-MODULE = (sys.executable, "-m")
 
 TOLERANCE = 1e-3
 """Relative, of losses and of each tensor's largest value, after 20 steps.
@@ -42,20 +38,12 @@ A row that another process read twice, or an average of averages, changes the lo
 def run(
     arguments: tuple[str, ...], hosts: int = 0, devices: int = 1, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    launch = ("experiments.launch", f"--hosts={hosts}", f"--devices_per_host={devices}", "--", *MODULE)
+    launch = ("experiments.launch", f"--hosts={hosts}", f"--devices_per_host={devices}", "--", sys.executable, "-m")
     mine = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     cache = jax.config.values["jax_compilation_cache_dir"]
     if cache:
         mine |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    return subprocess.run(
-        [*MODULE, *(launch if hosts else ()), *arguments],
-        cwd=ROOT,
-        env={**os.environ, **mine, **environment},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    return python("-m", *(launch if hosts else ()), *arguments, **mine | environment)
 
 
 def lines(text: str, process: int) -> list[str]:
@@ -198,11 +186,6 @@ def test_no_process_waits_for_one_that_has_gone(how: tuple[str, ...], code: int,
 # A run.
 
 
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as f:
-        return list(csv.DictReader(f))
-
-
 def files(run: Path) -> set[str]:
     found = {p.relative_to(run).as_posix() for p in run.rglob("*") if p.is_file()}
     kept = {f for f in found if not f.startswith(("checkpoints", "tensorboard"))}
@@ -230,7 +213,7 @@ def check_same(one: Path, several: Path) -> None:
     """Two run folders hold the same losses, parameters, scores and masks."""
     assert files(one) == files(several)
     assert len(list((several / "tensorboard").iterdir())) == 1
-    a, b = rows(one / "history.csv"), rows(several / "history.csv")
+    a, b = csv_rows(one / "history.csv"), csv_rows(several / "history.csv")
     assert [r["step"] for r in a] == [r["step"] for r in b]
     for name in ("loss", "validation_iou", "test_loss"):
         values = np.array([[float(r[name] or 0) for r in h] for h in (a, b)])
@@ -239,7 +222,9 @@ def check_same(one: Path, several: Path) -> None:
     ours, theirs = (jax.tree.leaves((m.params, m.batch_stats)) for m in (x, y))
     for p, q in zip(ours, theirs, strict=True):
         near(q, p)
-    assert [r["subject"] for r in rows(one / "subjects.csv")] == [r["subject"] for r in rows(several / "subjects.csv")]
+    assert [r["subject"] for r in csv_rows(one / "subjects.csv")] == [
+        r["subject"] for r in csv_rows(several / "subjects.csv")
+    ]
     s, t = (json.loads((r / "summary.json").read_text()) for r in (one, several))
     scores, others = s.pop("test_sets"), t.pop("test_sets")
     assert scores.keys() == others.keys()
@@ -295,10 +280,10 @@ def test_two_processes_train_on_slices_as_one(tmp_path: Path) -> None:
     check_same(tmp_path / "one" / "run", tmp_path / "two" / "run")
     tested = {
         r["test_set"]: json.loads((tmp_path / "two/run/summary.json").read_text())["test_sets"][r["test_set"]]
-        for r in rows(tmp_path / "two/run/subjects.csv")
+        for r in csv_rows(tmp_path / "two/run/subjects.csv")
     }
     assert all(list(entry["detection"]["volumes"]) == list(store.subjects("test")) for entry in tested.values())
-    whole, of_two = (rows(tmp_path / w / "run" / "epochs.csv") for w in ("one", "two"))
+    whole, of_two = (csv_rows(tmp_path / w / "run" / "epochs.csv") for w in ("one", "two"))
     assert [r["step"] for r in whole] == [r["step"] for r in of_two] == ["6"]
     assert float(of_two[0]["test_loss"]) == pytest.approx(float(whole[0]["test_loss"]), rel=TOLERANCE)
 
@@ -327,9 +312,9 @@ def test_a_pretrained_start_of_twenty_steps_and_evaluate(tmp_path: Path) -> None
     )
     scored = run(command, hosts=2)
     assert scored.returncode == 0, scored.stderr
-    ours = rows(tmp_path / "two" / "run" / "subjects.csv")
+    ours = csv_rows(tmp_path / "two" / "run" / "subjects.csv")
     assert run((*command[:1], f"--run={tmp_path / 'one' / 'run'}", *command[2:])).returncode == 0
-    assert [r["subject"] for r in ours] == [r["subject"] for r in rows(tmp_path / "one" / "run" / "subjects.csv")]
+    assert [r["subject"] for r in ours] == [r["subject"] for r in csv_rows(tmp_path / "one" / "run" / "subjects.csv")]
 
 
 @pytest.mark.slow
@@ -353,12 +338,12 @@ def test_a_signal_to_one_process_stops_both_and_one_process_goes_on(tmp_path: Pa
     assert len(said) == 1
     step = int(re.findall(r"after step (\d+) of 300", said[0])[0])
     assert (tmp_path / "w/run/checkpoints" / str(step)).is_dir()
-    done = rows(history)
+    done = csv_rows(history)
     assert int(done[-1]["step"]) == step
     last = run((*given, "300"))
     assert last.returncode == 0, last.stderr
-    assert rows(history)[: len(done)] == done  # those steps were not done again
-    steps = [int(r["step"]) for r in rows(history) if r["loss"]]
+    assert csv_rows(history)[: len(done)] == done  # those steps were not done again
+    steps = [int(r["step"]) for r in csv_rows(history) if r["loss"]]
     assert steps == list(range(1, 301))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import he_variables, write_store
+from tests.processes import python
 from tlseg_jax.checkpoints.checkpoint_files import read_checkpoint, steps_in
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
@@ -31,8 +32,6 @@ from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.trainer import Fit
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -115,7 +114,7 @@ def test_a_command_ends_with_75_and_one_sentence() -> None:
     code = (
         "import os, signal\nfrom tlseg_jax.commands import cli\ncli.run(lambda: os.kill(os.getpid(), signal.SIGUSR1))"
     )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    ended = python("-c", code)
     assert ended.returncode == 75
     assert ended.stderr == "stopped: Stopped by SIGUSR1: run the same command again to go on from what is done.\n"
 
@@ -254,20 +253,12 @@ def test_asked_in_the_last_call_nobody_waits_for_ever() -> None:
 def test_two_processes_stop_at_one_step_and_one_goes_on(sent: str, place: int, tmp_path: Path) -> None:
     """Two of two devices, of which one is asked; then one process of one device, and one that did all of it."""
     write_store(tmp_path / "store", train=9)
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     launch = ("experiments.launch", "--hosts=2", "--devices_per_host=2", "--", sys.executable, "-m")
 
     def run(folder: str, *signal_of: str, hosts: bool = False) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", *(launch if hosts else ()), "tests.train.stop_run", str(tmp_path / "store")]
-        return subprocess.run(
-            [*command, str(tmp_path / folder), *signal_of],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        command = ("-m", *(launch if hosts else ()), "tests.train.stop_run", str(tmp_path / "store"))
+        environment = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        return python(*command, str(tmp_path / folder), *signal_of, **environment)
 
     stopped = run("run", sent, "3", str(place), hosts=True)
     said = stopped.stdout + stopped.stderr

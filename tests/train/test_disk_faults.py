@@ -1,10 +1,7 @@
 """A run's folder that fills up, cannot be written any more, or is gone: one sentence, and what was saved stays."""
 
 import collections
-import ctypes
-import os
 import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.checkpoints.test_checkpoint import Position, assert_same_bits, contents, restore, save, state_of
-from tests.conftest import he_variables
+from tests.conftest import READ_ONLY, Mount, he_variables
 from tlseg_jax.checkpoints.checkpoint import Checkpoints
 from tlseg_jax.checkpoints.checkpoint_files import steps_in
 from tlseg_jax.models.unet import UNetConfig
@@ -29,28 +26,6 @@ from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.trainer import Fit
-
-READ_ONLY, LAZILY = 1, 2
-Mount = Callable[[Path, int, str], None]
-
-
-@pytest.fixture
-def mount() -> Iterator[Mount]:
-    """What mounts a file system in memory on a folder."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    places: list[Path] = []
-
-    def mount(place: Path, flags: int, options: str) -> None:
-        place.mkdir(parents=True, exist_ok=True)
-        if libc.mount(b"tmpfs", bytes(place), b"tmpfs", flags, options.encode()):
-            pytest.skip(f"a file system cannot be mounted here: {os.strerror(ctypes.get_errno())}")
-        places.append(place)
-
-    try:
-        yield mount
-    finally:
-        for place in reversed(places):
-            libc.umount2(bytes(place), LAZILY)
 
 
 def fill(folder: Path) -> Path:

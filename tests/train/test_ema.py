@@ -11,16 +11,15 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from tests.conftest import blob, he_variables
+from tests.train.power_cut import power_cut
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.checkpoints.state import TrainState, init_state
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.train import job as job_module
 from tlseg_jax.train import run as run_module
 from tlseg_jax.train import task_data as task_data_module
-from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.label_loss import label_loss
@@ -100,16 +99,8 @@ def test_the_average_is_the_model_and_a_run_goes_on_to_the_same_bits(
     plain = dataclasses.replace(job, recipe=job.recipe.override(ema=0.0))
     equal(train(tiny_store, plain, tmp_path / "plain").state.params, whole.params)
 
-    class Cut(Dispatch):
-        def __call__(self, state: Any, batches: Any, done: int = 0) -> Any:
-            if done >= 4:
-                raise KeyboardInterrupt
-            return super().__call__(state, batches, done)
-
-    with monkeypatch.context() as m:
-        m.setattr(job_module, "Dispatch", Cut)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny_store, job, tmp_path / "cut")
+    with power_cut(4, monkeypatch):
+        train(tiny_store, job, tmp_path / "cut")
     end = train(tiny_store, job, tmp_path / "cut")
     assert end.resumed_at == 4
     equal(end.state, whole)

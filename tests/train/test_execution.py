@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import MakeStore, blob
-from tests.train.slice_runs import NETWORK, first_variables, small_job, small_store
+from tests.train.power_cut import power_cut
+from tests.train.slice_runs import NETWORK, small_job, small_store
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.models.lowering.choice import usual_lowering
 from tlseg_jax.models.unet import UNetConfig
@@ -22,7 +23,6 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.train import job as job_module
 from tlseg_jax.train import run as run_module
-from tlseg_jax.train import run_lines as run_lines_module
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import train_job
@@ -31,22 +31,10 @@ from tlseg_jax.train.predictors import load_predictor
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.trainer import Fit, LoopSettings
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compile", "quick_start")
 
 CACHED, SEVERAL = Execution(cache="device"), Execution(steps_per_call=3)
 BOTH = Execution(cache="device", steps_per_call=3)
-
-
-@pytest.fixture(autouse=True)
-def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first parameters by NumPy, still by seed, and no tracing for the FLOPs: both take seconds."""
-
-    def start(config: Any, key: jax.Array) -> dict[str, Any]:
-        seed = int(jax.random.key_data(key)[-1])
-        return first_variables(config, seed)
-
-    monkeypatch.setattr(run_module, "init_variables", start)
-    monkeypatch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
 
 
 def train(store: AnyStore, job: JobSettings, folder: Path, execution: Execution) -> Fit:
@@ -152,16 +140,8 @@ def test_a_run_goes_on_under_another_execution(
     job = patch_job(tiny_network)
     whole = train(tiny_store, job, tmp_path / "whole", Execution())
 
-    class Cut(Dispatch):
-        def __call__(self, state: Any, batches: Any, done: int = 0) -> Any:
-            if int(state.step) >= 5:
-                raise KeyboardInterrupt
-            return super().__call__(state, batches, done)
-
-    with monkeypatch.context() as m:
-        m.setattr(job_module, "Dispatch", Cut)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny_store, job, tmp_path / "cut", BOTH)
+    with power_cut(5, monkeypatch):
+        train(tiny_store, job, tmp_path / "cut", BOTH)
     rest = train(tiny_store, job, tmp_path / "cut", SEVERAL)
     assert rest.resumed_at == 5
     assert_same_run(rest, whole)

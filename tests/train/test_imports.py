@@ -1,10 +1,6 @@
 """Models, steps and the loop import where the data packages are missing, as on a machine that only measures."""
 
-import subprocess
-import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.processes import python
 
 PROGRAM = """
 import importlib, pkgutil, sys
@@ -21,12 +17,12 @@ for package in ("tlseg_jax.models", "tlseg_jax.train", "benchmarks"):
 
 
 def test_models_and_training_import_without_the_data_packages() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = python("-c", PROGRAM)
     assert done.returncode == 0, done.stderr
     assert "tlseg_jax.train job" in done.stdout and "tlseg_jax.models unet" in done.stdout
 
 
 def test_who_predicts_waits_for_no_package_that_only_forests_and_figures_need() -> None:
     program = "import sys, tlseg_jax.commands.predict; print({'sklearn', 'pandas', 'matplotlib'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = python("-c", program)
     assert done.stdout.strip() == "set()", done.stderr

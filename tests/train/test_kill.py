@@ -1,7 +1,6 @@
 """Training that is killed and run again ends as one that was left alone; a killed process holds nothing."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,45 +9,28 @@ from typing import Any
 
 import pytest
 
+from tests.processes import python
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def tally_of(folder: Path, *arguments: str, timeout: int) -> dict[str, Any]:
+def tally_of(folder: Path, *arguments: str) -> dict[str, Any]:
     """What `kill_trials` found; in a process of its own, as it forks."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.train.kill_trials", f"--folder={folder}", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    ended = python("-m", "tests.train.kill_trials", f"--folder={folder}", *arguments, JAX_PLATFORMS="cpu")
     assert ended.returncode == 0, ended.stdout + ended.stderr[-2000:]
     print(ended.stdout)
     return json.loads(ended.stdout)  # type: ignore[no-any-return]
 
 
-def check(tally: dict[str, Any], kills: int) -> None:
-    assert tally["kills"] == kills
-    assert tally["differing"] == []
-    assert tally["same"] == tally["runs"] > 0
-    assert tally["most_steps_lost_to_sigterm"] == 0
-
-
-@pytest.mark.slow
-def test_killed_runs_end_as_one_left_alone(tmp_path: Path) -> None:
-    check(tally_of(tmp_path, "--kills=4", "--seed=3", "--kinds=every 5 steps saved", timeout=300), 4)
-
-
 @pytest.mark.slow
 def test_many_killed_runs(tmp_path: Path) -> None:
-    """Of them some while a checkpoint is written and some while none is."""
-    tally = tally_of(tmp_path, "--kills=24", "--seed=1", timeout=1500)
-    check(tally, 24)
+    """Each ends as one left alone. Of the kills some come while a checkpoint is written and some while none is."""
+    tally = tally_of(tmp_path, "--kills=24", "--seed=1")
+    assert tally["kills"] == 24 and tally["differing"] == []
+    assert tally["same"] == tally["runs"] > 0
+    assert tally["most_steps_lost_to_sigterm"] == 0
     assert {"SIGTERM", "training", "writing a checkpoint"} <= tally["where"].keys()
 
 

@@ -25,21 +25,22 @@ SIDE = 32
 N = 1000
 
 
-def _step(config: UNetConfig, remat: Remat = "none", freeze: str = "none") -> tuple[Any, Any, Any]:
+def _traced(config: UNetConfig, sides: tuple[int, ...] = (SIDE,) * 3, freeze: str = "none", **how: Any) -> Any:
+    """A step of the default recipe on two float16 images."""
     variables = variable_shapes(config)
     labels = label_parameters(variables["params"], get_rules(freeze))
-    recipe = get_recipe("default")
+    recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices")
     optimiser = make_optimiser(recipe, 10, labels)
     state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
-    shape = (2, SIDE, SIDE, SIDE)
-    batch = {"image": jax.ShapeDtypeStruct(shape, jnp.float16), "label": jax.ShapeDtypeStruct(shape, jnp.uint8)}
-    step = make_train_step(config, optimiser, label_loss(recipe.loss), labels, remat=remat, lowering="native")
-    return step, state, batch
+    label = jax.ShapeDtypeStruct((2, *sides), jnp.uint8)
+    channels = () if config.dimensions == 3 else (config.channels,)
+    batch = {"image": jax.ShapeDtypeStruct((2, *sides, *channels), jnp.float16), "label": label}
+    loss = label_loss(recipe.loss, config.outputs, config.outputs[0] == "background")
+    return make_train_step(config, optimiser, loss, labels, **how).trace(state, batch)
 
 
-def _footprint(config: UNetConfig, remat: Remat = "none", freeze: str = "none") -> Footprint:
-    step, state, batch = _step(config, remat, freeze)
-    return count_bytes(step.trace(state, batch).jaxpr)[1]
+def _footprint(config: UNetConfig, **how: Any) -> Footprint:
+    return count_bytes(_traced(config, lowering="native", **how).jaxpr)[1]
 
 
 def _layers(w: jax.Array, x: jax.Array, checkpointed: bool) -> jax.Array:
@@ -105,7 +106,7 @@ def test_a_loops_body_is_looked_into() -> None:
 
 def test_rematerialisation_precision_and_freezing_save_what_they_should(tiny_network: UNetConfig) -> None:
     """Each policy keeps less than the one before, bfloat16 about half, a frozen encoder none of the encoder's."""
-    none, block, full = (_footprint(tiny_network, r) for r in ("none", "block", "full"))
+    none, block, full = (_footprint(tiny_network, remat=r) for r in ("none", "block", "full"))
     assert none.residuals > block.residuals > full.residuals > 0
     assert none.peak > block.peak >= full.peak
     assert block.compiled > 0.85 * none.compiled  # XLA:CPU has all of it ready at once
@@ -129,7 +130,7 @@ def test_rematerialisation_precision_and_freezing_save_what_they_should(tiny_net
 def test_the_prediction_is_within_15_percent_of_the_compilers(case: tuple[str, Remat, tuple[int, ...]]) -> None:
     """Compiled without the last level of optimisation, which changes no buffer and takes most of the time."""
     network, remat, shape = case
-    traced = _traced(get_network(network), remat, shape)
+    traced = _traced(get_network(network), shape, remat=remat)
     quick = {"xla_backend_optimization_level": 0}
     analysis = traced.lower().compile(compiler_options=quick).memory_analysis()
     compiled = analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
@@ -148,17 +149,3 @@ def test_the_compilers_order_is_breadth_first() -> None:
     found = count_bytes(jax.jit(chains).trace(jnp.ones(N)).jaxpr)[1]
     assert 2 * 4 * N <= found.peak < 3 * 4 * N
     assert 3 * 4 * N <= found.compiled / COMPILED < 5 * 4 * N
-
-
-def _traced(config: UNetConfig, remat: Remat, shape: tuple[int, ...]) -> Any:
-    """A step of the default recipe on two float16 images."""
-    variables = variable_shapes(config)
-    labels = label_parameters(variables["params"], get_rules("none"))
-    recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices")
-    optimiser = make_optimiser(recipe, 10, labels)
-    state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
-    label = jax.ShapeDtypeStruct((2, *shape), jnp.uint8)
-    channels = () if config.dimensions == 3 else (config.channels,)
-    batch = {"image": jax.ShapeDtypeStruct((2, *shape, *channels), jnp.float16), "label": label}
-    loss = label_loss(recipe.loss, config.outputs, config.outputs[0] == "background")
-    return make_train_step(config, optimiser, loss, labels, remat=remat).trace(state, batch)

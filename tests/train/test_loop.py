@@ -1,13 +1,9 @@
 """Whole small runs: resumed bit for bit, stopped where they should be, rebuilt from the folder alone."""
 
-import contextlib
 import csv
 import dataclasses
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +11,17 @@ import jax
 import numpy as np
 import pytest
 
+from tests.checkpoints.test_checkpoint import assert_same_bits
 from tests.conftest import MakeStore, he_variables
+from tests.train.power_cut import power_cut
 from tlseg_jax.checkpoints.checkpoint import SavedModel, load_model
+from tlseg_jax.checkpoints.checkpoint_files import steps_in
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.studies.runs import train_and_assess
 from tlseg_jax.studies.workplace import Workplace
-from tlseg_jax.train import run as run_module
 from tlseg_jax.train import run_lines as run_lines_module
 from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.execution import Execution
@@ -38,21 +36,9 @@ from tlseg_jax.train.step import step_flops
 from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.train.trainer import Fit, LoopSettings
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compile", "quick_start")
 
 STEPS = 6
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first parameters by NumPy, still by seed, and no tracing for the FLOPs: both take seconds."""
-
-    def start(config: UNetConfig, key: jax.Array) -> dict[str, Any]:
-        return he_variables(config, int(jax.random.key_data(key)[-1]))
-
-    monkeypatch.setattr(run_module, "init_variables", start)
-    monkeypatch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
 
 
 @pytest.fixture
@@ -73,56 +59,16 @@ def history(folder: Path) -> list[list[str]]:
         return list(csv.reader(f))
 
 
-def saved_steps(folder: Path) -> list[int]:
-    return sorted(int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit())
-
-
-def assert_same_bits(a: Any, b: Any) -> None:
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert x.dtype == y.dtype
-        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
-
-
-class _PowerCut(Exception):
-    """Stands for a process that ends without warning."""
-
-
-@contextlib.contextmanager
-def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a run end after so many batches, as a kill would."""
-
-    def limited(*args: Any) -> Any:
-        step = make(*args[:4], **args[4])
-        count = 0
-
-        def counted(state: Any, batch: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count > steps:
-                raise _PowerCut
-            return step(state, batch)
-
-        counted.lower, counted.trace = step.lower, step.trace  # type: ignore[attr-defined]
-        return counted
-
-    make = step_maker_module.make_train_step
-    with monkeypatch.context() as m:
-        m.setattr(step_maker_module, "make_train_step", lambda *a, **k: limited(*a, k))
-        with pytest.raises(_PowerCut):
-            yield
-
-
 def test_resumed_runs_equal_one_run_bit_for_bit(
     tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also twice: the second cut comes before anything new was saved."""
     job = dataclasses.replace(settings, validation=1, validate_every=1)
     whole = train(tiny_store, job, tmp_path / "whole")
-    with cut_after(3, monkeypatch):
+    with power_cut(3, monkeypatch):
         train(tiny_store, job, tmp_path / "cut")
-    assert saved_steps(tmp_path / "cut")[-1] == 3
-    with cut_after(0, monkeypatch):
+    assert steps_in(tmp_path / "cut" / "checkpoints")[-1] == 3
+    with power_cut(0, monkeypatch):
         train(tiny_store, job, tmp_path / "cut")
     rest = train(tiny_store, job, tmp_path / "cut")
     assert (whole.resumed_at, rest.resumed_at) == (0, 3)
@@ -131,7 +77,7 @@ def test_resumed_runs_equal_one_run_bit_for_bit(
     assert rest.validation == whole.validation
     assert [s for s, _ in whole.losses] == [s for s, _ in whole.validation] == list(range(1, STEPS + 1))
     assert (tmp_path / "cut" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
-    assert saved_steps(tmp_path / "cut") == saved_steps(tmp_path / "whole")
+    assert steps_in(tmp_path / "cut" / "checkpoints") == steps_in(tmp_path / "whole" / "checkpoints")
 
 
 @pytest.mark.slow
@@ -139,9 +85,9 @@ def test_steps_after_the_last_checkpoint_are_done_again(
     tiny_store: Store, settings: JobSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(tiny_store, settings, tmp_path / "whole")
-    with cut_after(5, monkeypatch):
+    with power_cut(5, monkeypatch):
         train(tiny_store, settings, tmp_path / "cut")
-    assert saved_steps(tmp_path / "cut") == [2, 4]
+    assert steps_in(tmp_path / "cut" / "checkpoints") == [2, 4]
     rest = train(tiny_store, settings, tmp_path / "cut")
     assert rest.resumed_at == 4
     assert_same_bits(rest.state, whole.state)
@@ -258,36 +204,34 @@ def test_a_nan_stops_the_run_and_names_step_and_subject(
         train(store, job, tmp_path / "run")
     step = int(str(e.value).split("step ")[1].split(",")[0])
     assert 1 <= step <= 4
-    assert all(s < step for s in saved_steps(tmp_path / "run"))
+    assert all(s < step for s in steps_in(tmp_path / "run" / "checkpoints"))
     assert all(row[1] != "nan" for row in history(tmp_path / "run"))
     assert len(history(tmp_path / "run")) == step
 
 
-def test_a_damaged_checkpoint_is_one_sentence(tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
-    job = dataclasses.replace(settings, steps=1)
-    train(tiny_store, job, tmp_path / "run")
-    folder = tmp_path / "run" / "checkpoints" / "1"
-    for data in (p for p in (folder / "state").rglob("d/*") if p.is_file()):
-        data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
-    for use in (lambda: load_model(tmp_path / "run"), lambda: train(tiny_store, job, tmp_path / "run")):
-        with pytest.raises(InputError, match=r"1.*damaged|damaged.*1") as e:
-            use()
-        assert "\n" not in str(e.value)
-
-
 @pytest.mark.parametrize(
-    "part", ["state/_METADATA", "state/manifest.ocdbt", "description/metadata", "input/metadata", "digest/metadata"]
+    "part",
+    [
+        "state/**/d/*",
+        "state/_METADATA",
+        "state/manifest.ocdbt",
+        "description/metadata",
+        "input/metadata",
+        "digest/metadata",
+    ],
 )
 def test_any_damaged_part_of_a_checkpoint(part: str, tiny_store: Store, settings: JobSettings, tmp_path: Path) -> None:
     job = dataclasses.replace(settings, steps=1)
     train(tiny_store, job, tmp_path / "run")
-    (path,) = (tmp_path / "run" / "checkpoints" / "1").glob(part)
-    path.write_bytes(path.read_bytes()[:5])
+    paths = [p for p in (tmp_path / "run" / "checkpoints" / "1").glob(part) if p.is_file()]
+    assert paths
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:5])
     for use in (lambda: load_model(tmp_path / "run"), lambda: train(tiny_store, job, tmp_path / "run")):
         with pytest.raises(InputError, match=r"1.*damaged|damaged.*1") as e:
             use()
         assert "\n" not in str(e.value)
-    assert saved_steps(tmp_path / "run") == [1]  # nothing is moved where nothing else is whole
+    assert steps_in(tmp_path / "run" / "checkpoints") == [1]  # nothing is moved where nothing else is whole
 
 
 def test_no_model_there(tmp_path: Path) -> None:
@@ -329,30 +273,6 @@ def test_a_test_subject_of_the_pre_training_is_refused(
     saved = dataclasses.replace(saved, description=by_person)
     with pytest.raises(InputError, match=r"sub-4"):
         train(tiny_store, settings, tmp_path / "run", Pretrained(tmp_path / "pre", saved))
-
-
-HOLD = """
-import sys, pathlib
-from tlseg_jax.runtime.files import lock_folder
-with lock_folder(pathlib.Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_a_folder_held_by_another_process_is_refused(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as other:
-        assert other.stdin is not None
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(InputError, match=r"in use by another process"), lock_folder(folder):
-            raise AssertionError("both hold it")
-        other.kill()
-    with lock_folder(folder):
-        pass
 
 
 def test_a_file_in_the_way_of_a_folder(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from tests.conftest import blob, he_variables
 from tests.input.label_heads import CAUDATE, VENTRICLE, write_heads
 from tests.input.test_device_cache import AMPLE, assert_same_stream
 from tests.preprocess.test_from_labels import SPEC, prepare
+from tests.train.power_cut import power_cut
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.input.augment import Augmentation, augment_batch
 from tlseg_jax.input.device_cache import cache_patches
@@ -26,9 +27,7 @@ from tlseg_jax.preprocess.store.store import Store, write_subject
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.train import job as job_module
 from tlseg_jax.train import run as run_module
-from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.execution import Cache, Execution
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_record import run_settings
@@ -190,16 +189,8 @@ def test_a_run_mixes_alike_wherever_its_data_lie_and_goes_on_to_the_same_bits(
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(train("cached", "device").state), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 
-    class Cut(Dispatch):
-        def __call__(self, state: Any, batches: Any, done: int = 0) -> Any:
-            if done >= 2:
-                raise KeyboardInterrupt
-            return super().__call__(state, batches, done)
-
-    with monkeypatch.context() as m:
-        m.setattr(job_module, "Dispatch", Cut)
-        with pytest.raises(KeyboardInterrupt):
-            train("cut")
+    with power_cut(2, monkeypatch):
+        train("cut")
     assert load_model(tmp_path / "cut").step == 2
     jax.tree.map(np.testing.assert_array_equal, train("cut").state, whole)
     seen = load_model(tmp_path / "whole").description["seen_persons"]

@@ -1,9 +1,6 @@
 """Every way of training on eight devices gives one device's results, exchanges what it should, and saves memory."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +11,12 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.collectives import Collective, as_kernels, collectives
+from tests.processes import python
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import shown
 from tlseg_jax.train import parallel as parallel_module
 from tlseg_jax.train.batch_sums import mean_over, sum_over
 from tlseg_jax.train.parallel import ONE, Parallel, choose_parallel, local_state
-
-ROOT = Path(__file__).parents[2]
 
 ROUNDING = 2e-6
 """Of the losses of the first three steps: sums of up to 10,000 float32 numbers, taken in another order, differ by a few
@@ -33,16 +29,8 @@ Measured: 4e-6 at most. Of a way that is wrong the losses are 1e-4 off within th
 
 
 def _result(script: str, *arguments: str, devices: int = 8) -> dict[str, Any]:
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.train.{script}", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=570,
-        check=False,
-    )
+    environment = {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    done = python("-m", f"tests.train.{script}", *arguments, **environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 

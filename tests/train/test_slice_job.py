@@ -1,10 +1,7 @@
 """Training on slices: lengths, losses against NumPy, restricted regions, dropout, resumption and refusals."""
 
-import csv
 import dataclasses
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.checkpoints.test_checkpoint import assert_same_bits
+from tests.conftest import csv_rows
+from tests.train.power_cut import power_cut
 from tests.train.slice_runs import NETWORK, TUMOUR_ONLY, first_variables, pretrained, small_job, small_store, train
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.checkpoints.state import TrainState, init_state
@@ -23,9 +23,6 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train import planes as planes_module
-from tlseg_jax.train import run as run_module
-from tlseg_jax.train import run_lines as run_lines_module
-from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.planes import DRAW, even_batch
@@ -35,21 +32,10 @@ from tlseg_jax.train.step import make_test_loss, make_train_step
 from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compile", "quick_start")
 
 PLANES = 7
 TUMOUR = dataclasses.replace(NETWORK, outputs=("tumour",))
-
-
-@pytest.fixture(autouse=True)
-def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first parameters by NumPy, still by seed, and no tracing for the FLOPs: both take seconds."""
-
-    def start(config: Any, key: jax.Array) -> dict[str, Any]:
-        return first_variables(config, int(jax.random.key_data(key)[-1]))
-
-    monkeypatch.setattr(run_module, "init_variables", start)
-    monkeypatch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +68,6 @@ def predict(network: UNetConfig, state: TrainState, image: NDArray[Any]) -> NDAr
 
 def truths(bits: NDArray[np.uint8], outputs: int) -> NDArray[np.bool_]:
     return np.stack([(bits & 2**i) > 0 for i in range(outputs)], -1)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as f:
-        return list(csv.DictReader(f))
-
-
-def assert_same_bits(a: Any, b: Any) -> None:
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
 # How long a run is.
@@ -335,34 +310,6 @@ def test_volumes_and_slices_are_not_mixed(store: SliceStore, tiny_store: Store, 
 # Whole runs.
 
 
-class _PowerCut(Exception):
-    """Stands for a process that ends without warning."""
-
-
-@contextmanager
-def cut_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let a run end after so many batches, as a kill would."""
-    make = step_maker_module.make_train_step
-
-    def limited(*args: Any, **given: Any) -> Any:
-        step, count = make(*args, **given), 0
-
-        def counted(state: Any, batch: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count > steps:
-                raise _PowerCut
-            return step(state, batch)
-
-        counted.trace = step.trace  # type: ignore[attr-defined]
-        return counted
-
-    with monkeypatch.context() as m:
-        m.setattr(step_maker_module, "make_train_step", limited)
-        with pytest.raises(_PowerCut):
-            yield
-
-
 @pytest.mark.slow
 def test_a_run_cut_in_mid_epoch_goes_on_as_if_it_had_not_been(
     store: SliceStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -372,14 +319,14 @@ def test_a_run_cut_in_mid_epoch_goes_on_as_if_it_had_not_been(
     job = small_job(epochs=3, watch_every=2, checkpoint_every=4)
     whole = train(store, job, tmp_path / "whole")
     assert not (tmp_path / "whole" / "checkpoints_best").exists()
-    with cut_after(9, monkeypatch):
+    with power_cut(9, monkeypatch):
         train(store, job, tmp_path / "cut")
     rest = train(store, job, tmp_path / "cut")
     assert (whole.resumed_at, rest.resumed_at, int(rest.state.step)) == (0, 8, 11)
     assert_same_bits(rest.state, whole.state)
     assert (rest.losses, rest.test_losses) == (whole.losses, whole.test_losses)
     assert (tmp_path / "cut" / "history.csv").read_bytes() == (tmp_path / "whole" / "history.csv").read_bytes()
-    a, b = ([r | {"seconds": ""} for r in rows(tmp_path / f / "epochs.csv")] for f in ("whole", "cut"))
+    a, b = ([r | {"seconds": ""} for r in csv_rows(tmp_path / f / "epochs.csv")] for f in ("whole", "cut"))
     assert a == b
     assert [(r["epoch"], r["step"]) for r in a] == [("1", "4"), ("2", "7"), ("3", "11")]
     assert [r | {"seconds": ""} for r in whole.epochs] == [r | {"seconds": ""} for r in rest.epochs] == a
@@ -390,7 +337,7 @@ def test_what_a_runs_csv_files_hold(store: SliceStore, tmp_path: Path) -> None:
     job = small_job(epochs=3, watch_every=3, validation=1, validate_every=2)
     done = train(store, job, tmp_path / "run")
     assert int(done.state.step) == math.ceil(3 * PLANES / 4) == 6
-    table = rows(tmp_path / "run" / "history.csv")
+    table = csv_rows(tmp_path / "run" / "history.csv")
     assert list(table[0]) == ["step", "loss", "validation_iou", "test_loss"]
     found = {c: [(int(r["step"]), float(r[c])) for r in table if r[c]] for c in list(table[0])[1:]}
     assert all(sum(bool(r[c]) for c in found) == 1 for r in table)
@@ -402,7 +349,7 @@ def test_what_a_runs_csv_files_hold(store: SliceStore, tmp_path: Path) -> None:
         done.test_losses,
         done.validation,
     )
-    epochs = rows(tmp_path / "run" / "epochs.csv")
+    epochs = csv_rows(tmp_path / "run" / "epochs.csv")
     assert list(epochs[0]) == ["epoch", "step", "seconds", "train_loss", "test_loss"]
     assert [(r["epoch"], r["step"]) for r in epochs] == [("1", "2"), ("2", "4"), ("3", "6")]
     losses = [v for _, v in found["loss"]]

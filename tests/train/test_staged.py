@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import he_variables
+from tests.train.power_cut import power_cut
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.programs import Programs
-from tlseg_jax.train import job as job_module
 from tlseg_jax.train import run as run_module
-from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.pretrained import Pretrained
@@ -61,21 +60,10 @@ def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
     staged = dataclasses.replace(recipe, unfreezing="staged")
     whole = train("whole", staged, 6, start)
 
-    class Cut(Dispatch):
-        stop = 2
-
-        def __call__(self, state: Any, batches: Any, done: int = 0) -> Any:
-            if done >= self.stop:
-                raise KeyboardInterrupt
-            return super().__call__(state, batches, done)
-
     expected = [{"head"}, {"head", "decoder_0", "decoder_1"}]
     for stop, blocks in zip((2, 4), expected, strict=True):
-        with monkeypatch.context() as m:
-            m.setattr(Cut, "stop", stop)
-            m.setattr(job_module, "Dispatch", Cut)
-            with pytest.raises(KeyboardInterrupt):
-                train("cut", staged, 6, start)
+        with power_cut(2, monkeypatch):
+            train("cut", staged, 6, start)
         there = load_model(tmp_path / "cut")
         assert there.step == stop and moved(start.saved.params, there.params) == blocks
     end = train("cut", staged, 6, start)

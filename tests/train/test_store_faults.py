@@ -1,44 +1,29 @@
 """A store that is damaged or disappears while a run reads it: one sentence, and the checkpoints stay."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import pytest
 from absl import flags
 
-from tests.conftest import MakeStore, he_variables
+from tests.checkpoints.test_checkpoint import assert_same_bits
+from tests.conftest import MakeStore
 from tlseg_jax.checkpoints.checkpoint import load_model
+from tlseg_jax.checkpoints.checkpoint_files import steps_in
 from tlseg_jax.input.stream import _permutation
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.train import run as run_module
-from tlseg_jax.train import run_lines as run_lines_module
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.task_data import TaskData
 from tlseg_jax.train.trainer import Fit
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_start() -> Iterator[None]:
-    """The first parameters by NumPy, and no tracing for the FLOPs: both take seconds."""
-
-    def start(config: UNetConfig, key: jax.Array) -> dict[str, Any]:
-        return he_variables(config, int(jax.random.key_data(key)[-1]))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_module, "init_variables", start)
-        patch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compile", "quick_start")
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +37,6 @@ def train(store: Store, job: JobSettings, folder: Path) -> Fit:
     with lock_folder(folder):
         # A store of its own: what another has read it need not read again.
         return train_job(Store(store.folder), job, folder, None, progress=False)
-
-
-def saved_steps(folder: Path) -> list[int]:
-    return sorted(int(p.name) for p in (folder / "checkpoints").iterdir() if p.name.isdigit())
-
-
-def assert_same_bits(a: Any, b: Any) -> None:
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +84,7 @@ def test_a_damaged_chunk_ends_the_run_where_it_is_read(
     with pytest.raises(InputError, match=rf"{last}\.zarr is missing or damaged.*run prepare again") as e:
         train(store, job, tmp_path / "run")
     assert "\n" not in str(e.value)
-    assert saved_steps(tmp_path / "run")[-1] == 3 and load_model(tmp_path / "run").step == 3
+    assert steps_in(tmp_path / "run" / "checkpoints")[-1] == 3 and load_model(tmp_path / "run").step == 3
     chunk.write_bytes(before)
     rest = train(store, job, tmp_path / "run")
     assert rest.resumed_at == 3
@@ -130,8 +106,8 @@ def test_a_store_that_disappears_while_it_is_read(
     with pytest.raises(InputError, match=r"sub-\d+\.zarr is missing or damaged") as e:
         train(store, job, tmp_path / "run")
     assert "\n" not in str(e.value)
-    steps = saved_steps(tmp_path / "run")
+    steps = steps_in(tmp_path / "run" / "checkpoints")
     assert 4 <= steps[-1] < 38 and load_model(tmp_path / "run").step in steps
     with pytest.raises(InputError, match=r"no manifest\.json"):
         train(store, job, tmp_path / "run")
-    assert saved_steps(tmp_path / "run") == steps
+    assert steps_in(tmp_path / "run" / "checkpoints") == steps

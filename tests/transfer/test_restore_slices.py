@@ -108,7 +108,7 @@ def test_a_reset_head_is_fresh_whatever_the_outputs(names: tuple[str, ...]) -> N
     got = restore(BOTH, new, "reset")
     fresh, head = variables(new, 2)["params"]["head"], got.variables["params"]["head"]
     assert all(np.array_equal(head[k], fresh[k]) for k in fresh)
-    assert "head reset" in got.message
+    assert "head reset" in got.message and got.fresh == {"head/kernel", "head/bias"}
     assert_rest_is_kept(got, BOTH)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,34 +24,9 @@ ScoreSpace = Literal["data", "scan"]
 Codes = NDArray[np.uint8]
 
 
-class Reader(Protocol):
-    """A network over one data set. Arrays are (x, y, z), of slices (samples, x, y)."""
-
-    def probability(self, subject: str) -> NDArray[np.float32]:
-        """(*sides, structures) on the prepared voxels. Raises InputError: it cannot be read or predicted."""
-
-    def reference(self, subject: str, space: ScoreSpace) -> Codes:
-        """The label map. Raises InputError: the scan's own file is needed and is not as it was."""
-
-    def on_scan(self, subject: str, probability: NDArray[np.float32]) -> Codes:
-        """What a probability says on the scan's own voxels, as `predict` finds it."""
-
-    def voxel(self, subject: str, space: ScoreSpace) -> Any:
-        """(3, 3) from one voxel to the next in mm of the person, in the order of the arrays."""
-
-    def scan_voxel_ml(self, subject: str) -> float:
-        """Of a voxel of the scan's own file, in ml."""
-
-    def label_ml(self, subject: str, structure: str) -> float | None:
-        """A structure's ml in what is scored, counted in the label file; None where the store lacks it."""
-
-    def why_no_components(self, subjects: Sequence[str]) -> str | None:
-        """Why tumours cannot be counted in these scans, in a sentence; "" where they can; None: nobody counts."""
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class VolumeReader:
-    """See `Reader`.
+    """A network over volumes: arrays are (x, y, z).
 
     Attributes:
       store: the prepared data set, which may be another than the run's.
@@ -70,12 +45,17 @@ class VolumeReader:
     batch: int = 2
 
     def probability(self, subject: str) -> NDArray[np.float32]:
-        """See `Reader`."""
+        """(*sides, structures) on the prepared voxels. Raises InputError: it cannot be read or predicted."""
         image = self.store.image(subject)
         return predict_volume(image, self.spec, self.box, self.predictor, self.tiles, self.batch)
 
     def reference(self, subject: str, space: ScoreSpace) -> Codes:
-        """See `Reader`; also where the store does not hold how the scan was registered."""
+        """The label map.
+
+        Raises:
+          InputError: the scan's own file is needed and is not as it was, or the store does not hold how it was
+            registered.
+        """
         self.store.person_grid(subject), self.store.scan_grid(subject)
         if space == "data":
             return self.store.codes(subject)
@@ -86,29 +66,30 @@ class VolumeReader:
         return label
 
     def on_scan(self, subject: str, probability: NDArray[np.float32]) -> Codes:
-        """See `Reader`."""
+        """What a probability says on the scan's own voxels, as `predict` finds it."""
         here, own = self.store.person_grid(subject), self.store.scan_grid(subject)
         return decide(each_to_scan(probability, here, np.eye(4), own.shape, own.affine), self.spec.exclusive)
 
     def voxel(self, subject: str, space: ScoreSpace) -> Any:
-        """See `Reader`."""
+        """(3, 3) from one voxel to the next in mm of the person, in the order of the arrays."""
         return (self.store.scan_grid if space == "scan" else self.store.person_grid)(subject).voxel
 
     def scan_voxel_ml(self, subject: str) -> float:
-        """See `Reader`."""
+        """Of a voxel of the scan's own file, in ml."""
         return self.store.scan_grid(subject).voxel_ml
 
     def label_ml(self, subject: str, structure: str) -> float | None:
-        """See `Reader`."""
+        """A structure's ml in what is scored, counted in the label file; None where the store lacks it."""
         return self.store.label_ml(subject, structure)
 
-    def why_no_components(self, subjects: Sequence[str]) -> None:
-        """Tumours are counted of slices alone."""
+    def why_no_components(self, subjects: Sequence[str]) -> str | None:
+        """Why tumours cannot be counted in these scans, in a sentence; "" where they can; None: nobody counts."""
+        return None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PlaneReader:
-    """See `Reader`.
+    """A network over slices: arrays are (samples, x, y).
 
     Attributes:
       store: the prepared data set, which may be another than the run's.
@@ -125,11 +106,11 @@ class PlaneReader:
     batch: int = 8
 
     def probability(self, subject: str) -> NDArray[np.float32]:
-        """See `Reader`."""
+        """See `VolumeReader`."""
         return predict_planes(self.store.volume_image(subject, self.channels), self.predictor, self.batch)
 
     def reference(self, subject: str, space: ScoreSpace) -> Codes:
-        """See `Reader`."""
+        """See `VolumeReader`."""
         if space == "data":
             return self.store.codes(subject)
         from tlseg_jax.preprocess.original import original_planes  # a machine that only trains may lack what it needs
@@ -137,14 +118,14 @@ class PlaneReader:
         return original_planes(self.store, subject)
 
     def on_scan(self, subject: str, probability: NDArray[np.float32]) -> Codes:
-        """See `Reader`; plane by plane, as the scan's own pixels of all structures are many."""
+        """See `VolumeReader`; plane by plane, as the scan's own pixels of all structures are many."""
         r = self.store.record(subject)
         affine, scan_affine = np.array(r["affine"], np.float64), np.array(r["scan_affine"], np.float64)
         planes = (planes_on_scan(p, affine, r["scan_shape"], scan_affine) for p in np.moveaxis(probability, -1, 0))
         return np.stack([decide(np.stack(p, -1), self.exclusive) for p in zip(*planes, strict=True)])
 
     def voxel(self, subject: str, space: ScoreSpace) -> Any:
-        """See `Reader`."""
+        """See `VolumeReader`."""
         r = self.store.record(subject)
         affine = np.array(r["affine"], np.float64)
         if space == "scan":
@@ -152,16 +133,19 @@ class PlaneReader:
         return affine[:3, [2, 0, 1]]
 
     def scan_voxel_ml(self, subject: str) -> float:
-        """See `Reader`."""
+        """See `VolumeReader`."""
         return self.store.scan_voxel_ml(subject)
 
     def label_ml(self, subject: str, structure: str) -> float | None:
-        """See `Reader`."""
+        """See `VolumeReader`."""
         return self.store.label_ml(subject, structure)
 
     def why_no_components(self, subjects: Sequence[str]) -> str:
-        """See `Reader`."""
+        """See `VolumeReader`."""
         return self.store.scattered(subjects)
+
+
+Reader = VolumeReader | PlaneReader
 
 
 def reader_of(

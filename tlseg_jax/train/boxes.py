@@ -19,7 +19,15 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
 
 class Boxes:
-    """See `task_data.Sampler`."""
+    """What `TaskData` asks of volumes.
+
+    Attributes:
+      sides: of a sample.
+      channels: () or (channels,) of its image.
+      box: the fixed box of every sample; None: there is none.
+      random_patch: whether samples are boxes at random places.
+      regions: whether batches have a region that the loss is restricted to.
+    """
 
     regions = False
 
@@ -37,12 +45,12 @@ class Boxes:
         self.mixed = mixed_maps(store, job.recipe) if job.recipe.mix_synthetic else None
 
     def length(self, subjects: Sequence[str]) -> Length:
-        """See `Sampler`."""
+        """See `TaskData`."""
         del subjects
         return Length(self.job.steps or self.job.recipe.finetune_steps)
 
     def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
-        """See `Sampler`."""
+        """See `TaskData`."""
         spec, box = self.store.spec, self.box
         size = "x".join(map(str, self.sides))
         lines = {
@@ -59,32 +67,32 @@ class Boxes:
     def batches(
         self, subjects: Sequence[str], settings: "InputSettings", *, read: bool = True
     ) -> "grain.DatasetIterator":
-        """See `Sampler`."""
+        """See `TaskData`."""
         from tlseg_jax.input.patches import make_batches
 
         return make_batches(self.store, subjects, self.box, settings, maps=self.maps, mixed=self.mixed, read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """See `Sampler`: the patches, or the volumes that they are drawn from."""
+        """See `TaskData`: the patches, or the volumes that they are drawn from."""
         from tlseg_jax.input.device_cache import cache_patches
 
         return cache_patches(self.store, subjects, self.box, room, self.maps, self.mixed)
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """See `Sampler`."""
+        """See `TaskData`."""
         from tlseg_jax.input.device_cache import patch_bytes
 
         boxes = [self.box or Box((0, 0, 0), self.store.grid(s).shape) for s in subjects]
         return patch_bytes(boxes, self.maps, self.mixed)
 
     def rows(self, subjects: Sequence[str], changes: Augmentation) -> int:
-        """See `Sampler`."""
+        """Samples of these subjects whose features would be kept."""
         return len(subjects) * (2 if changes.flip_left_right else 1)
 
     def feature_cache(
         self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
     ) -> "FeatureCache":
-        """See `Sampler`: of the patches and their mirror images."""
+        """See `TaskData`: of the patches and their mirror images."""
         from tlseg_jax.input.feature_cache import cache_features
 
         assert self.box is not None

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from tlseg_jax.datasets.structures import MAX_STRUCTURES
 from tlseg_jax.preprocess.codes import UNMARKED
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.train.losses import NEVER, RESTRICTED, get_loss
+from tlseg_jax.train.losses import NEVER, RESTRICTED, Reading, get_loss
 from tlseg_jax.train.step import Objective
 
 LIVER = "liver"
@@ -57,14 +57,14 @@ def label_loss(
                     known &= (codes != UNMARKED)[..., None]
                 logits, target = jnp.where(known, logits, NEVER), jnp.where(known, target, 0)
         if not restricted:
-            return loss(logits, target, exclusive, axis=axis, smoothing=smoothing)
+            return loss(logits, target, Reading(exclusive, None, axis, smoothing))
         if LIVER in structures:
             region = target[..., structures.index(LIVER)]
         if region is not None:
             region = region[..., None].astype(logits.dtype)
             if not exclusive:  # the liver itself is trained everywhere
                 region = jnp.where(jnp.asarray([s == LIVER for s in structures]), 1.0, region)
-        return loss(logits, target, exclusive, region, axis=axis, smoothing=smoothing)
+        return loss(logits, target, Reading(exclusive, region, axis, smoothing))
 
     return objective
 

@@ -29,57 +29,12 @@ INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "c
 VIEWS = ("reshape", "squeeze", "expand_dims", "copy", "reduce_precision", "optimization_barrier", "stop_gradient")
 """What gives the same bytes again."""
 
-FUSED = frozenset(
-    (
-        "abs",
-        "add",
-        "add_any",
-        "and",
-        "broadcast_in_dim",
-        "clamp",
-        "concatenate",
-        "convert_element_type",
-        "div",
-        "eq",
-        "exp",
-        "expm1",
-        "ge",
-        "gt",
-        "iota",
-        "integer_pow",
-        "is_finite",
-        "le",
-        "log",
-        "log1p",
-        "logistic",
-        "lt",
-        "max",
-        "min",
-        "mul",
-        "ne",
-        "neg",
-        "not",
-        "or",
-        "pad",
-        "pow",
-        "rem",
-        "rev",
-        "rsqrt",
-        "select_n",
-        "shift_left",
-        "shift_right_arithmetic",
-        "shift_right_logical",
-        "sign",
-        "slice",
-        "split",
-        "sqrt",
-        "square",
-        "sub",
-        "tanh",
-        "transpose",
-        "xor",
-    )
-)
+ARITHMETIC = ("abs", "add", "add_any", "div", "integer_pow", "mul", "neg", "pow", "rem", "sign", "square", "sub")
+FUNCTIONS = ("exp", "expm1", "log", "log1p", "logistic", "rsqrt", "sqrt", "tanh")
+COMPARISONS = ("clamp", "eq", "ge", "gt", "is_finite", "le", "lt", "max", "min", "ne", "select_n")
+BITS = ("and", "not", "or", "shift_left", "shift_right_arithmetic", "shift_right_logical", "xor")
+MOVES = ("broadcast_in_dim", "concatenate", "convert_element_type", "iota", "pad", "rev", "slice", "split", "transpose")
+FUSED = frozenset(ARITHMETIC + FUNCTIONS + COMPARISONS + BITS + MOVES)
 """What a compiler writes into the loop of its only reader, so that its result is never in memory."""
 
 READS_FUSED = FUSED | {"reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "argmax", "argmin"}

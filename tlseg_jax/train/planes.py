@@ -37,7 +37,7 @@ DRAW = 10
 
 
 class Planes:
-    """See `task_data.Sampler`."""
+    """What `TaskData` asks of slices; for the attributes see `Boxes`."""
 
     box = None
     random_patch = False
@@ -65,7 +65,7 @@ class Planes:
         return Length(ends[-1], ends)
 
     def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
-        """See `Sampler`."""
+        """See `TaskData`."""
         spec, samples = self.store.spec, self.store.samples(subjects)
         shows = ", ".join(
             f"{sum(s.bits >> i & 1 for s in samples)} with {name}" for i, name in enumerate(spec.structures)
@@ -79,31 +79,31 @@ class Planes:
     def batches(
         self, subjects: Sequence[str], settings: "InputSettings", *, read: bool = True
     ) -> "grain.DatasetIterator":
-        """See `Sampler`."""
+        """See `TaskData`."""
         from tlseg_jax.input.slices import make_slice_batches
 
         return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects), read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """See `Sampler`."""
+        """See `TaskData`."""
         from tlseg_jax.input.device_cache import cache_slices
 
         return cache_slices(self.store, subjects, self.channels[0], self._find_regions(subjects), room)
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """See `Sampler`."""
+        """See `TaskData`."""
         pixels = len(self.store.samples(subjects)) * math.prod(self.sides)
         return pixels * (2 * self.channels[0] + 1 + self.regions)
 
     def rows(self, subjects: Sequence[str], changes: Augmentation) -> int:
-        """See `Sampler`."""
+        """See `Boxes`."""
         del changes
         return len(self.store.samples(subjects))
 
     def feature_cache(
         self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
     ) -> "FeatureCache":
-        """See `Sampler`."""
+        """See `TaskData`."""
         from tlseg_jax.input.feature_cache import cache_slice_features
 
         del changes

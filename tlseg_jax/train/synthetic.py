@@ -7,7 +7,6 @@ from tlseg_jax.input.synthesis.mixing import Mixed, check_same_grid, labels_of
 from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store, is_prepared
-from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.recipes import Recipe
 from tlseg_jax.train.seen import seen_of, seen_subjects
@@ -36,7 +35,6 @@ def mixed_store(store: AnyStore, recipe: Recipe) -> tuple[Store, tuple[str, ...]
             f"{asked} needs one fixed patch, and those of {store.where} are at random places: leave it out."
         )
     folder: Path = store.folder.parent / recipe.synthetic  # an absolute one stands for itself
-    elsewhere.current().fetch(folder)
     if not is_prepared(folder):
         raise InputError(
             f"{asked} draws from the prepared data set `synthetic={recipe.synthetic}`, which is not in "

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -10,8 +10,7 @@ import numpy as np
 from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.readers import reader_of
-from tlseg_jax.geometry import Box
-from tlseg_jax.input.augment import Augmentation, augmentation_for
+from tlseg_jax.input.augment import augmentation_for
 from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -34,64 +33,12 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
 
     from tlseg_jax.input.device_cache import DeviceCache
     from tlseg_jax.input.feature_cache import FeatureCache
-    from tlseg_jax.input.stream import InputSettings
 
 _OTHER = {3: "use unet2d", 2: "use a 3D one"}
 
 
-class Sampler(Protocol):
-    """What a sample is: a box of a volume, or a slice.
-
-    Attributes:
-      sides: of a sample.
-      channels: () or (channels,) of its image.
-      box: the fixed box of every sample; None: there is none.
-      random_patch: whether samples are boxes at random places.
-      regions: whether batches have a region that the loss is restricted to.
-    """
-
-    @property
-    def sides(self) -> tuple[int, ...]: ...
-
-    @property
-    def channels(self) -> tuple[int, ...]: ...
-
-    @property
-    def box(self) -> Box | None: ...
-
-    @property
-    def random_patch(self) -> bool: ...
-
-    @property
-    def regions(self) -> bool: ...
-
-    def length(self, subjects: Sequence[str]) -> Length:
-        """How long the run is."""
-
-    def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
-        """What the data are, for the list of settings."""
-
-    def batches(
-        self, subjects: Sequence[str], settings: "InputSettings", *, read: bool = True
-    ) -> "grain.DatasetIterator":
-        """The endless stream of training batches, or, without reading, of where their samples are."""
-
-    def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """What these subjects train on, held on the device, which has `room` bytes for it."""
-
-    def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """What `cache` would take."""
-
-    def rows(self, subjects: Sequence[str], changes: Augmentation) -> int:
-        """Samples of these subjects whose features would be kept."""
-
-    def feature_cache(
-        self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
-    ) -> "FeatureCache":
-        """Features of what these subjects train on, computed once, on the device, which has `room` bytes for them."""
-
-    def watch(self, loss: Objective) -> Watch | None:
-        """Test losses to follow while training."""
+Sampler = Boxes | Planes
+"""What a sample is: a box of a volume, or a slice."""
 
 
 class TaskData:

@@ -1,6 +1,5 @@
 """Predictions that are judged: the columns, the doubt beside the label map, and the page."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.conftest import csv_rows
 from tests.evaluate.test_predict import CODES, SETTINGS, SPEC, bright, write_head
 from tests.report.sweep_results import BRAIN, write_results
 from tlseg_jax.evaluate.predict import Prediction, predict_scan
@@ -64,8 +64,7 @@ def test_a_folder_gets_its_columns_doubts_and_page_and_is_not_made_again(tmp_pat
     outcomes = run()
     assert [o.subject for o in worst_first(outcomes)] == ["s1", "s0"]
     assert summary(outcomes) == "review these 1 of 2: s1"
-    with (out / "volumes.csv").open(newline="") as f:
-        rows = {r["subject"]: r for r in csv.DictReader(f)}
+    rows = {r["subject"]: r for r in csv_rows(out / "volumes.csv")}
     assert list(rows["s0"])[:4] == ["subject", "input", "output", "volume_ml"]
     assert float(rows["s0"]["ml_low"]) <= float(rows["s0"]["volume_ml"]) <= float(rows["s0"]["ml_high"])
     assert rows["s0"]["predicted_dice"] == "" and 0.5 < float(rows["s0"]["agreement"]) <= 1

@@ -1,7 +1,6 @@
-"""The flags of speed and memory as settings, in every training command, and dry runs that leave nothing behind."""
+"""The flags of training, of speed and of memory as settings; what is made of them is in tests/studies/test_jobs.py."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,11 +8,12 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from tlseg_jax.commands import execution_flags
+from tests.processes import python
+from tlseg_jax.commands import execution_flags, place_flags, training_flags
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.studies.settings import Training
 from tlseg_jax.train.execution import Execution
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = (
     "precision",
     "remat",
@@ -56,19 +56,17 @@ def test_all_given() -> None:
     assert execution_flags.execution() == asked
 
 
-def test_a_dry_run_is_asked_for() -> None:
-    given("--dry_run")
-    assert execution_flags.execution() == Execution(dry_run=True, parallel=None)
-
-
-def test_a_policy_that_was_asked_for_is_told_from_the_usual_one() -> None:
-    given("--memory_budget=8GiB", "--remat=none")
-    assert execution_flags.execution() == Execution("none", 8 * 2**30, parallel=None)
-
-
-def test_devices_are_asked_for() -> None:
-    given("--parallel=mesh", "--mesh=data:2,space:4")
-    assert execution_flags.execution() == Execution(parallel="mesh", mesh="data:2,space:4")
+@pytest.mark.parametrize(
+    ("arguments", "asked"),
+    [
+        (("--dry_run",), Execution(dry_run=True, parallel=None)),
+        (("--memory_budget=8GiB", "--remat=none"), Execution("none", 8 * 2**30, parallel=None)),
+        (("--parallel=mesh", "--mesh=data:2,space:4"), Execution(parallel="mesh", mesh="data:2,space:4")),
+    ],
+)
+def test_a_few_given(arguments: tuple[str, ...], asked: Execution) -> None:
+    given(*arguments)
+    assert execution_flags.execution() == asked
 
 
 @pytest.mark.parametrize(
@@ -86,16 +84,60 @@ def test_what_cannot_be_meant_is_one_sentence(arguments: tuple[str, ...], says: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("flag", ["--steps_per_call=0", "--remat=some", "--cache=disk", "--keep=0"])
+NONE = ("--steps_per_call=0", "--remat=some", "--cache=disk", "--keep=0", "--ema=2", "--layer_decay=-1", "--adabn=1.5")
+
+
+@pytest.mark.parametrize("flag", [*NONE, "--steps=0", "--l2sp=-1", "--schedule=linear", "--validate_every=0"])
 def test_values_that_do_not_exist_are_refused(flag: str) -> None:
     with pytest.raises(flags.IllegalFlagValueError, match=flag.split("=")[0].strip("-")):
         given(flag)
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+def test_none_given_is_the_usual_training() -> None:
+    given()
+    assert training_flags.training() == Training()
+
+
+def test_flags_are_the_settings_fields() -> None:
+    given("--seed=7", "--network=switch32", "--steps=3", "--sampling=balanced", "--precision=bfloat16")
+    made = Training(2, 7, "switch32", precision="bfloat16", steps=3, sampling="balanced")
+    assert training_flags.training(n=2) == made
+
+
+def test_the_recipe_s_values_are_those_that_were_given() -> None:
+    given("--l2sp=0.010", "--unfreezing=staged", "--norandomisation", "--epsilon_hat", "--loss=dice", "--accumulate=1")
+    values = {"l2sp": 0.01, "unfreezing": "staged", "randomisation": False, "epsilon_hat": True, "loss": "dice"}
+    assert training_flags.training().recipe_values == values | {"accumulate": 1}
+
+
+def test_each_remedy_is_a_flag() -> None:
+    given("--ema=0.99", "--layer_decay=0.75", "--unfreezing=warmup_all", "--mix_synthetic=0.3", "--synthetic=maps")
+    assert training_flags.training().recipe_values == {
+        "ema": 0.99,
+        "layer_decay": 0.75,
+        "unfreezing": "warmup_all",
+        "mix_synthetic": 0.3,
+        "synthetic": "maps",
+    }
+
+
+def test_the_workplace_is_the_flags() -> None:
+    given(
+        "--workdir=w",
+        "--cohort_train=2",
+        "--cohort_test=1",
+        "--workers=1",
+        "--distances",
+        "--tiles=paper",
+        "--adabn=0.3",
     )
+    place = place_flags.workplace()
+    assert (str(place.workdir), place.store, place.cohort_train, place.cohort_test) == ("w", None, 2, 1)
+    assert (place.workers, place.distances, place.tiles, place.adabn) == (1, True, "paper", 0.3)
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    done = python("-m", *arguments)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 
