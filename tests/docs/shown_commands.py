@@ -57,7 +57,8 @@ def shortened(line: str) -> list[str]:
     cohort = [] if "--store" in line else ["--cohort_train=2", "--cohort_test=1"]
     if name == "prepare" and "--join" not in line and "--from_labels" not in line:
         slices = re.search("--dataset=(lits|mri_artery)", line)
-        words += ["--pixels=32,32", "--resize=fit", "--test_volumes=1"] if slices else ["--spacing=2"]
+        coarse = [] if re.search("--spacing=[2-9]", line) else ["--spacing=2"]
+        words += ["--pixels=32,32", "--resize=fit", "--test_volumes=1"] if slices else coarse
         words += ["--workers=1"]  # on so few scans the start of a process takes longer than its share
     elif name == "pretrain":
         words += ["--steps=2", *cohort]
