@@ -165,7 +165,8 @@ class Desk:
             for kept in sorted((self.shared / "DIR").glob("*_*")):
                 if not (self.folder / "DIR" / kept.name).exists():
                     shutil.copytree(kept, self.folder / "DIR" / kept.name)
-        for name in re.findall(r"--(?:task|pretask|dataset)=([a-z]\w+)", line):
+        of_study = ["ct_msd", "mr_chaos"] if "--study=chaos" in line else []
+        for name in [*re.findall(r"--(?:task|pretask|dataset)=([a-z]\w+)", line), *of_study]:
             makes = re.compile(rf"experiments\.prepare .*(--name={name}|--dataset=\S*{name}\.toml) ")
             first = next((c for page in PAGES for c in commands_of(page) if makes.search(c)), None)
             if first is not None and not (self.folder / "DIR" / name).exists():
