@@ -67,7 +67,6 @@ def evaluate(named: Named, scoring: Scoring, **measured: Any) -> dict[str, dict[
     run = EVALUATED / f"{model.name}-{saved.weights[:8]}" if is_exported(model) else model
     store = open_named_store(places.store(named.store), named.dataset)
     how = {"split": scoring.split, "space": scoring.space, "allow_seen": scoring.allow_seen, **measured}
-    processes.chief(lambda: run.mkdir(parents=True, exist_ok=True))
     with hold_run(run):
         entries = assess(run, saved, store, progress=processes.is_chief(), **how)
     log.info(format_summary(entries))

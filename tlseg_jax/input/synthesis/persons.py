@@ -49,7 +49,7 @@ CAUDATE: LabelValues = (11, 50)
 VENTRICLE: LabelValues = (4, 43, 136, 163)
 """FreeSurfer's values; the lateral ventricles with their choroid plexus."""
 
-MOST_PER_VOXEL = 4
+VOXELS_A_SIDE = 4
 """Voxels of the map to one of the grid, a side, at most: up to 4 mm they are of about 1 mm, as a blur of some mm finds
 what a disease moves."""
 
@@ -171,8 +171,8 @@ def draw_from_map(files: ScanFiles, levels: Levels, spec: DatasetSpec, seed: int
         return jax.random.key(int(numbers(*purpose).integers(2**31)))
 
     scan = read_scan(files, Labels(values=(ALL,)))
-    table, classes, grid = _placed(scan, spec, str(files.image), numbers("pose"))
-    factor = map_factor(spec, MOST_PER_VOXEL)
+    factor = map_factor(spec, VOXELS_A_SIDE)
+    table, classes, grid = _placed(scan, spec, factor, str(files.image), numbers("pose"))
     fine = finer(grid, factor).spacing
     severity = numbers("severity").uniform(0.4, 1.0)
     moved = _diseased(classes, table, fine, factor, severity * np.array(DISEASES[levels.disease]))
@@ -204,7 +204,7 @@ def _structure(name: str) -> LabelValues:
 
 
 def _placed(
-    scan: Scan, spec: DatasetSpec, name: str, pose: np.random.Generator
+    scan: Scan, spec: DatasetSpec, factor: Shape3, name: str, pose: np.random.Generator
 ) -> tuple[ClassTable, NDArray[np.uint8], Grid]:
     """A map's classes, in the finer voxels of the data set's grid."""
     values, affine, to_world = scan.image.astype(np.int32), scan.affine, np.eye(4)
@@ -220,8 +220,7 @@ def _placed(
         grid = native_grid(spec, values.shape, affine, (values > 0) & (values < OUTSIDE))
     class_of = np.zeros(held[-1] + 1, np.uint8)
     class_of[list(held)] = numbered(held, table)
-    fine = finer(grid, map_factor(spec, MOST_PER_VOXEL))
-    return table, class_of[to_grid(values, affine, fine, to_world, 0, False, 0.0).astype(np.int32)], grid
+    return table, class_of[to_grid(values, affine, finer(grid, factor), to_world, 0, False, 0.0).astype(np.int32)], grid
 
 
 def _diseased(
