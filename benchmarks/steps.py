@@ -19,8 +19,10 @@ from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.networks import get_network, init_variables, is_exclusive
 from tlseg_jax.models.remat import Remat
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.runtime.device_memory import out_of_memory
+from tlseg_jax.runtime import allocator
+from tlseg_jax.runtime.device_memory import free_ram, out_of_memory
 from tlseg_jax.train.label_loss import label_loss
+from tlseg_jax.train.memory import StepPlan, predict
 from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.recipes import Optimiser, get_recipe
 from tlseg_jax.train.step import Batch, Objective, Step, batch_inputs, make_train_step, step_flops
@@ -118,7 +120,11 @@ def assemble(
     # The step gives its state away, and a buffer only goes once: the state gets copies of its own.
     state = init_state(jax.tree.map(jnp.array, variables), updates)
     data = random_batch(config, shape or size.shape, batch or size.batch)
-    return Assembled(config, make(lowering), make("native"), state, data)
+    step = make(lowering)
+    if jax.default_backend() == "cpu":  # as a run does it
+        plan = StepPlan(remat, dtype, batch or size.batch)
+        allocator.keep_freed(predict(step, plan, state, data, free_ram()).total)  # type: ignore[arg-type]
+    return Assembled(config, step, make("native"), state, data)
 
 
 def runner(built: Assembled) -> Callable[[], object]:

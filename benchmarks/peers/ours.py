@@ -13,6 +13,7 @@ from benchmarks.peers.carry import Arrays, carry
 from benchmarks.peers.case import CHECKED, Case
 from benchmarks.steps import assemble, objective, random_batch
 from tlseg_jax.models.networks import get_network, init_variables
+from tlseg_jax.runtime import allocator
 from tlseg_jax.train.step import batch_inputs
 
 
@@ -45,6 +46,7 @@ class Ours:
 
     def __init__(self, case: Case) -> None:
         """Take a case; nothing is compiled yet."""
+        allocator.share_one_arena()
         self.case = case
         self.config = dataclasses.replace(get_network(case.size.network), dtype=case.dtype)
         self._state: Any = None

@@ -76,8 +76,11 @@ def patch_loss(logits: Tensor, label: Tensor) -> Tensor:
 
 
 def slice_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """`losses.cross_entropy` of sigmoids: (batch, outputs, x, y) both -> scalar."""
-    return F.binary_cross_entropy_with_logits(logits.float(), target)
+    """`losses.cross_entropy_dice` of sigmoids: (batch, outputs, x, y) both -> scalar."""
+    logits, axes = logits.float(), (0, 2, 3)
+    p = logits.sigmoid()
+    overlap, sizes = (p * target).sum(axes), p.sum(axes) + target.sum(axes)
+    return F.binary_cross_entropy_with_logits(logits, target) + (1 - (2 * overlap + 1) / (sizes + 1)).mean()
 
 
 class Pytorch:

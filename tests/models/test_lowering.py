@@ -71,7 +71,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def new_jaxlib(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """On a jaxlib that nothing is known of, with two forms that are quick to try."""
     monkeypatch.setattr(choice, "this_device", lambda: NEW)
-    for name in ("onednn", "turned", "folded"):
+    for name in ("onednn", "direct", "turned", "folded"):
         monkeypatch.delitem(FORMS, name)
     return cache
 
@@ -201,14 +201,16 @@ def test_known_devices_measure_nothing(cache: Path, monkeypatch: pytest.MonkeyPa
         assert choose_lowering(unmeasured()).lowering == usual_lowering(3, "float32", device) == expected
     for entry in json.loads(Path(choice.__file__).with_name("known.json").read_text()):
         assert entry["lowering"] in FORMS and entry["measured"]
-        if entry["device"] == "cpu" and FORMS["onednn"].runs("cpu"):
-            device = Device("cpu", "cpu", entry["jaxlib"][0])
+        if entry["device"] == "cpu" and FORMS[entry["lowering"]].runs("cpu"):
+            device = Device("cpu", "cpu", entry.get("jaxlib", ["99.0.0"])[0])
             monkeypatch.setattr(choice, "this_device", lambda d=device: d)
-            assert choose_lowering(unmeasured()).lowering == "onednn"
+            assert choose_lowering(unmeasured()).lowering == entry["lowering"]
+            monkeypatch.delitem(FORMS, entry["lowering"])  # the next best
     assert not cache.exists()
 
 
-def test_where_nothing_was_chosen_nothing_risky_is_taken(cache: Path) -> None:
+def test_where_nothing_was_chosen_nothing_risky_is_taken(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(FORMS, "direct")  # what is known of it holds for every jaxlib
     assert usual_lowering(3, "float32", NEW) == "planes"
     assert usual_lowering(2, "bfloat16", NEW) == "planes"
 

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Hashable
 from typing import Any
 
+import jax
 import optax
 
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.runtime import processes
+from tlseg_jax.runtime import allocator, processes
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.dispatch import StagedStep
@@ -100,6 +101,8 @@ class StepMaker:
             if agreed != prediction.plan:
                 prediction = dataclasses.replace(prediction, plan=agreed)
                 fits = dataclasses.replace(fits, program=self.planned(agreed), prediction=prediction)
+        if jax.default_backend() == "cpu":
+            allocator.keep_freed(fits.prediction.total)
         return fits
 
     def staged(self, fits: FitsIn, programs: Programs) -> Step | tuple[StagedStep, ...]:

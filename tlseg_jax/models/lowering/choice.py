@@ -109,7 +109,7 @@ def usual_lowering(sides: int = 3, dtype: str = "float32", device: Device | None
 @functools.cache
 def _usual(sides: int, dtype: str, device: Device) -> str:
     able = forms_for(device, sides, dtype)
-    if found := _known(device, able):
+    if found := _known(device, able)[0]:
         return found
     same = {"device": device.kind, "jaxlib": device.jaxlib, "dtype": dtype, "sides": sides}
     alike = [c["lowering"] for c in _read_kept().values() if same.items() <= c.items() and c["lowering"] in able]
@@ -138,8 +138,9 @@ def choose_lowering(
         return Choice(str(before), "as this run began")
     if len(able) == 1:
         return Choice(able[0], f"the only one that {'can be divided so' if divided else f'is for {device.kind}'}")
-    if asked is None and (found := _known(device, able)):
-        return Choice(found, f"known for {device.kind} with jaxlib {device.jaxlib}")
+    known, passed_over = _known(device, able)
+    if asked is None and known:
+        return Choice(known, f"known for {device.kind} with jaxlib {device.jaxlib}{passed_over}")
     key = _key(work, device, able)
     with _one_at_a_time:
         if asked is None and (kept := _read_kept().get(key)) and kept["lowering"] in able:
@@ -178,12 +179,21 @@ def _packaged() -> list[dict[str, Any]]:
     return json.loads(resources.files(__package__).joinpath("known.json").read_text("utf-8"))  # type: ignore[no-any-return]
 
 
-def _known(device: Device, able: Sequence[str]) -> str | None:
-    """What the package knows; an entry without versions of jaxlib holds for all."""
+def _known(device: Device, able: Sequence[str]) -> tuple[str | None, str]:
+    """What the package knows, the fastest first, and in words what is faster and cannot be taken here.
+
+    An entry without versions of jaxlib holds for all.
+    """
+    passed_over = ""
     for entry in _packaged():
         if entry["device"] == device.kind and device.jaxlib in entry.get("jaxlib", [device.jaxlib]):
-            return entry["lowering"] if entry["lowering"] in able else None
-    return None
+            name = entry["lowering"]
+            if name in able:
+                return name, passed_over
+            form = FORMS.get(name)
+            if form and form.lacking and (lacks := form.lacking()):
+                passed_over += f" ({name} would be faster, and {lacks})"
+    return None, passed_over
 
 
 def _fastest(measured: Mapping[str, Measured]) -> tuple[str, str]:

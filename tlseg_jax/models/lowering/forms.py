@@ -15,6 +15,8 @@ grouped  for a GPU: folded, and the batch norm and ReLU between two convolutions
 planes   for a CPU: a 3D convolution as one 2D convolution over the concatenation of each plane with its two neighbours
          (a 2D one as it is), and the kernel's gradient block by block (`kernel_gradient`).
 onednn   for a CPU whose jaxlib holds it: oneDNN's convolution (`onednn`), and the same kernel's gradient.
+direct   for a CPU with a C compiler: our own loops, for the kernel's gradient too (`direct`). On two cores a step of
+         `switch8x2` takes RATIO8 of that with oneDNN and one of `switch32` RATIO32 (docs/performance.md).
 
 Which is taken is no matter of this file: `choice` has it. benchmarks/conv_lowering.py compares them. Not here: the sum
 of 27 shifted products. Alone it is the fastest for a single input channel, but those products are elementwise, and XLA
@@ -31,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from tlseg_jax.models.lowering import onednn
+from tlseg_jax.models.lowering import direct, onednn
 from tlseg_jax.models.lowering.kernel_gradient import kernel_gradient
 
 FEW = 8
@@ -57,7 +59,7 @@ class Form:
       backends: that it is for, as `jax.default_backend` names them; None: all.
       sides: of the images for which it is another form than the rest.
       dtypes: of image and kernel; None: all.
-      here: whether this machine is one that it can run on; None: all are.
+      lacking: what this machine lacks for it, in words, "" for nothing; None: nothing ever.
       cached: whether the compilation cache can keep a program that holds it.
       divided: whether XLA can divide its program over devices within a volume.
       exported: whether its program can be handed on, for any sides, to run where none of our code is.
@@ -71,7 +73,7 @@ class Form:
     backends: frozenset[str] | None = None
     sides: tuple[int, ...] = (2, 3)
     dtypes: frozenset[str] | None = None
-    here: Callable[[], bool] | None = None
+    lacking: Callable[[], str] | None = None
     cached: bool = True
     divided: bool = False
     exported: bool = False
@@ -85,7 +87,7 @@ class Form:
             (self.backends is None or backend in self.backends)
             and (sides is None or sides in self.sides)
             and (dtype is None or self.dtypes is None or dtype in self.dtypes)
-            and (self.here is None or self.here())
+            and not (self.lacking and self.lacking())
         )
 
     def places_in_all(self, side: int, widths: Iterable[int]) -> int:
@@ -139,12 +141,17 @@ def folded_places(side: int, channels: int) -> int:
 
 def planes(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """A 3D convolution as a 2D one over each plane with its neighbours; the kernel's gradient goes block by block."""
-    return _by_blocks(_planes, x, kernel)
+    return _with_gradients(_planes, kernel_gradient, x, kernel)
 
 
 def by_onednn(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """OneDNN's; the kernel's gradient goes block by block."""
-    return _by_blocks(onednn.convolve, x, kernel)
+    return _with_gradients(onednn.convolve, kernel_gradient, x, kernel)
+
+
+def directly(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Our own loops, for the kernel's gradient too."""
+    return _with_gradients(direct.convolve, direct.kernel_gradient, x, kernel)
 
 
 FORMS: dict[str, Form] = {
@@ -154,23 +161,26 @@ FORMS: dict[str, Form] = {
     "grouped": Form(folded, GPU, untimed=True, places=folded_places),
     "planes": Form(planes, frozenset(("cpu",)), exported=True),
     "onednn": Form(
-        by_onednn, frozenset(("cpu",)), dtypes=onednn.DTYPES, here=onednn.right_machine, cached=False, risky=True
+        by_onednn, frozenset(("cpu",)), dtypes=onednn.DTYPES, lacking=onednn.lacking, cached=False, risky=True
     ),
+    "direct": Form(directly, frozenset(("cpu",)), dtypes=direct.DTYPES, lacking=direct.lacking),
 }
 """Every form by its name, the plainest first. What is divided or exported besides goes by XLA's own."""
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _by_blocks(forward: Convolve, x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _with_gradients(forward: Convolve, to_kernel: Convolve, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return forward(x, kernel)
 
 
-def _by_blocks_back(forward: Convolve, kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _back(
+    forward: Convolve, to_kernel: Convolve, kept: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept
-    return forward(g, _turned_round(kernel)), kernel_gradient(x, g).astype(kernel.dtype)
+    return forward(g, _turned_round(kernel)), to_kernel(x, g).astype(kernel.dtype)
 
 
-_by_blocks.defvjp(lambda forward, x, kernel: (forward(x, kernel), (x, kernel)), _by_blocks_back)
+_with_gradients.defvjp(lambda forward, to_kernel, x, kernel: (forward(x, kernel), (x, kernel)), _back)
 
 
 def _turned_round(kernel: jax.Array) -> jax.Array:

@@ -32,9 +32,9 @@ STATUS_RETURNING = 2
 """The version of XLA's custom-call interface that takes a `backend_config` as text."""
 
 
-def right_machine() -> bool:
-    """Whether this machine is one whose jaxlib may hold oneDNN."""
-    return sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64")
+def lacking() -> str:
+    """What this machine lacks for its jaxlib to hold oneDNN; "" for nothing."""
+    return "" if sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64") else "it is for x86-64 Linux"
 
 
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
