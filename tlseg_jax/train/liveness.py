@@ -5,7 +5,7 @@ Nothing is compiled. They serve where the compiler that matters is not there, an
 In the order of the trace the count is a lower bound: XLA:CPU takes 1.4 to 3.6 times as much. It goes through a program
 breadth first, as if many threads were to share it: whatever could be computed is computed, and waits for its reader. So
 what the backward pass computes anew from the forward pass is there at once, rematerialised or not. In that order the
-compiler's own figure is 1.2 to 1.5 times the count, whatever the network, its size and `remat`, as XLA joins what is
+compiler's own figure is 1.05 to 1.42 times the count, whatever the network, its size and `remat`, as XLA joins what is
 computed twice and writes some of what is taken as fused here. `COMPILED` is that factor; what remains is within 15%
 (`python -m benchmarks.memory_prediction`). Of other compilers nothing is predicted, and the count in the order of the
 trace is a rough figure: an H100's took 0.90 and 0.96 of it for `unet3d256` in bfloat16 (benchmarks/results), and one
@@ -39,7 +39,7 @@ FUSED = frozenset(ARITHMETIC + FUNCTIONS + COMPARISONS + BITS + MOVES)
 
 READS_FUSED = FUSED | {"reduce_sum", "reduce_max", "reduce_min", "reduce_and", "reduce_or", "argmax", "argmin"}
 
-COMPILED = 1.335
+COMPILED = 1.209
 """XLA:CPU's own figure to the peak in its order: the middle of what benchmarks.memory_prediction finds."""
 
 BACKWARD = "transpose("

@@ -367,17 +367,22 @@ WITH_VECTORS(8)
 
 /* ---- The two functions ---- */
 
-static Work *planned(const XLA_FFI_Buffer *image, int64_t features, int by_blocks) {
+/* Bytes of an array of one model: of several that are trained together arrays have more axes, before these. */
+static int64_t bytes_of_one(const XLA_FFI_Buffer *buffer, int64_t axes) {
+  int64_t bytes = buffer->dtype == XLA_FFI_DataType_BF16 ? 2 : 4;
+  for (int64_t i = buffer->rank - axes; i < buffer->rank; i++) bytes *= buffer->dims[i];
+  return bytes;
+}
+
+static Work *planned(const XLA_FFI_Buffer *image, int64_t sides, int64_t features, int by_blocks) {
   Work *work = calloc(1, sizeof *work);
   if (!work) return NULL;
-  int64_t sides = image->rank - 2;
   const int64_t *last = image->dims + image->rank;
   work->holders = 1;
-  work->image = image->data;
   work->bfloat16 = image->dtype == XLA_FFI_DataType_BF16;
   work->planes_beside = sides == 3;
-  work->batch = image->dims[0];
-  work->depth = sides == 3 ? image->dims[1] : 1;
+  work->batch = last[-sides - 2];
+  work->depth = sides == 3 ? last[-4] : 1;
   work->height = last[-3];
   work->width = last[-2];
   work->channels = last[-1];
@@ -518,29 +523,32 @@ static int asked_for_version(XLA_FFI_CallFrame *frame) {
   return 1;
 }
 
-XLA_FFI_Error *tlseg_convolve(XLA_FFI_CallFrame *frame) {
-  if (asked_for_version(frame)) return NULL;
-  const XLA_FFI_Buffer *image = frame->args.args[0], *kernel = frame->args.args[1], *out = frame->rets.rets[0];
-  Work *work = planned(image, out->dims[out->rank - 1], 0);
-  if (work && (work->kernel = packed(work, kernel->data))) {
-    work->out = out->data;
-    work->piece = convolve_piece;
-    work->pieces = work->batch * work->depth * work->parts;
-    finish(frame, work);
-    return ended(frame, work);
-  }
-  return without_memory(frame, work);
+typedef struct Arrays {
+  const char *image, *other;
+  char *out;
+} Arrays;
+
+static XLA_FFI_Error *convolve(XLA_FFI_CallFrame *frame, const XLA_FFI_Buffer *image, int64_t sides, Arrays of,
+                               int64_t features) {
+  Work *work = planned(image, sides, features, 0);
+  if (!work || !(work->kernel = packed(work, of.other))) return without_memory(frame, work);
+  work->image = of.image;
+  work->out = of.out;
+  work->piece = convolve_piece;
+  work->pieces = work->batch * work->depth * work->parts;
+  finish(frame, work);
+  return ended(frame, work);
 }
 
-XLA_FFI_Error *tlseg_kernel_gradient(XLA_FFI_CallFrame *frame) {
-  if (asked_for_version(frame)) return NULL;
-  const XLA_FFI_Buffer *image = frame->args.args[0], *gradient = frame->args.args[1], *out = frame->rets.rets[0];
+static XLA_FFI_Error *sum_kernel_gradient(XLA_FFI_CallFrame *frame, const XLA_FFI_Buffer *image, int64_t sides,
+                                          Arrays of, int64_t features) {
   /* Of many channels a sum of all for each of several places would be larger than the image. */
   int by_blocks = image->dims[image->rank - 1] >= PARTS * BLOCK;
-  Work *work = planned(image, gradient->dims[gradient->rank - 1], by_blocks);
+  Work *work = planned(image, sides, features, by_blocks);
   if (!work) return without_memory(frame, work);
-  work->gradient = gradient->data;
-  work->out = out->data;
+  work->image = of.image;
+  work->gradient = of.other;
+  work->out = of.out;
   if (by_blocks) {
     work->piece = sum_block;
     work->pieces = work->blocks;
@@ -557,3 +565,26 @@ XLA_FFI_Error *tlseg_kernel_gradient(XLA_FFI_CallFrame *frame) {
   hand_over(work, work->sums, 0, work->blocks);
   return ended(frame, work);
 }
+
+/* Of several models that are trained together the arrays have more axes, before those of one. */
+static XLA_FFI_Error *for_each_model(XLA_FFI_CallFrame *frame,
+                                     XLA_FFI_Error *(*one)(XLA_FFI_CallFrame *, const XLA_FFI_Buffer *, int64_t, Arrays,
+                                                           int64_t)) {
+  if (asked_for_version(frame)) return NULL;
+  const XLA_FFI_Buffer *image = frame->args.args[0], *other = frame->args.args[1], *out = frame->rets.rets[0];
+  int64_t sides = *(const int64_t *)((const XLA_FFI_Scalar *)frame->attrs.attrs[0])->value, models = 1;
+  for (int64_t i = 0; i < image->rank - sides - 2; i++) models *= image->dims[i];
+  Arrays of = {image->data, other->data, out->data};
+  for (int64_t model = 0; model < models; model++) {
+    XLA_FFI_Error *error = one(frame, image, sides, of, out->dims[out->rank - 1]);
+    if (error) return error;
+    of.image += bytes_of_one(image, sides + 2);
+    of.other += bytes_of_one(other, sides + 2);
+    of.out += bytes_of_one(out, sides + 2);
+  }
+  return NULL;
+}
+
+XLA_FFI_Error *tlseg_convolve(XLA_FFI_CallFrame *frame) { return for_each_model(frame, convolve); }
+
+XLA_FFI_Error *tlseg_kernel_gradient(XLA_FFI_CallFrame *frame) { return for_each_model(frame, sum_kernel_gradient); }

@@ -21,6 +21,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import jaxlib
+import numpy as np
 
 from tlseg_jax.runtime.compilation_cache import default_folder
 from tlseg_jax.runtime.messages import log
@@ -70,7 +71,8 @@ def kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
 def _called(name: str, out: jax.ShapeDtypeStruct, *operands: jax.Array) -> jax.Array:
     if lacks := lacking():  # a form that was asked for by its name
         raise RuntimeError(f"The lowering `direct` cannot be used here: {lacks}.")
-    return jax.ffi.ffi_call(name, out, vmap_method="sequential")(*operands)  # type: ignore[no-any-return]
+    call = jax.ffi.ffi_call(name, out, vmap_method="broadcast_all")
+    return call(*operands, sides=np.int64(out.ndim - 2))  # type: ignore[no-any-return]
 
 
 @functools.cache
