@@ -39,6 +39,7 @@ from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_folder import Outcome
 from tlseg_jax.preprocess.reading.scan import ExclusionError
 from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.runtime import allocator
 from tlseg_jax.runtime.compilation_cache import use_compilation_cache
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log, shown

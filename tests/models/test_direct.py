@@ -143,7 +143,10 @@ def test_without_a_compiler_the_next_best_is_taken_and_that_is_said(
 @pytest.mark.skipif(not FORMS["onednn"].runs("cpu"), reason="no oneDNN on this machine")
 @pytest.mark.parametrize(
     ("script", "fault"),
-    [("echo direct.c: no such header >&2; exit 1", "does not compile it (direct.c: no such header)"), ("", "file too short")],
+    [
+        ("echo direct.c: no such header >&2; exit 1", "does not compile it (direct.c: no such header)"),
+        ("", "file too short"),
+    ],
 )
 def test_a_compiler_that_fails_or_makes_nonsense_is_said(
     script: str, fault: str, tmp_path: Path, asked_anew: object, monkeypatch: pytest.MonkeyPatch

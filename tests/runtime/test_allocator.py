@@ -1,0 +1,48 @@
+"""Memory that a step frees is there for the next one without a page fault, unless it is much of what there is."""
+
+import ctypes
+
+import pytest
+
+from tests.processes import python
+from tlseg_jax.runtime import allocator
+
+FAULTS = """
+import resource, sys
+from tlseg_jax.runtime import allocator
+if sys.argv[1] == "kept":
+    allocator.share_one_arena()
+    assert allocator.keep_freed(2**20)
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(2**26)[::4096] = bytes(2**14)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(allocator._mallopt() is None, reason="not glibc")
+def test_freed_memory_costs_no_second_page_fault() -> None:
+    usual, kept = (int(python("-c", FAULTS, how).stdout) for how in ("usual", "kept"))
+    assert usual > 10_000
+    assert kept < usual / 20
+
+
+def test_a_step_that_takes_much_of_the_memory_gives_it_back() -> None:
+    assert not allocator.keep_freed(2**60)
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Without:
+        def __init__(self, name: object) -> None: ...
+
+    monkeypatch.setattr(ctypes, "CDLL", Without)
+    allocator._mallopt.cache_clear()
+    try:
+        allocator.share_one_arena()
+        assert not allocator.keep_freed(1)
+    finally:
+        allocator._mallopt.cache_clear()
