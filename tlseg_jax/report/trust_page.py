@@ -16,7 +16,7 @@ from tlseg_jax.preprocess.reading.header import read_header
 from tlseg_jax.preprocess.reading.planes import scaled, stream_planes
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import Scan, ScanFiles
-from tlseg_jax.report.page.page import write_page
+from tlseg_jax.report.page.page import SYNTHETIC, write_page
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, TableCell
 from tlseg_jax.report.page.viewer import Layer, Viewer, ViewerCase, make_viewer
 from tlseg_jax.report.page.viewer_box import HOW
@@ -98,7 +98,8 @@ def write_trust_page(
         failed = [o for o in outcomes if o.problem]
         if failed:
             sections.insert(1, Section("Not segmented", tuple(f"**{o.subject}**: {o.problem}" for o in failed)))
-        return write_page(path, "What to distrust", sections, synthetic=synthetic, facts=facts, tables=False)
+        warnings = [SYNTHETIC] if synthetic else []
+        return write_page(path, "What to distrust", sections, warnings=warnings, facts=facts, tables=False)
 
 
 def _of(outcome: Outcome) -> Verdict:
