@@ -91,7 +91,7 @@ def write_trust_page(
             caption = f"The {len(cases)} scans that are trusted least, through the place that the passes doubt most."
             figures.append(ReportFigure(Path(folder) / "doubt.png", caption, "scans with the places of doubt"))
         sections = [
-            Section(_headline(order), _paragraphs(order, calibration), tuple(figures), (_table(order),)),
+            Section(_headline(order), _paragraphs(calibration), tuple(figures), (_table(order),)),
             Section("Look at the scans", (HOW,) if viewers else (), viewers=tuple(viewers)),
             Section("Every structure", tables=(_structures(order),)),
         ]
@@ -112,7 +112,7 @@ def _headline(order: Sequence[Outcome]) -> str:
     return f"Review these {review} of {len(order)}" if review else f"None of the {len(order)} scans stands out"
 
 
-def _paragraphs(order: Sequence[Outcome], calibration: Calibration | None) -> tuple[str, ...]:
+def _paragraphs(calibration: Calibration | None) -> tuple[str, ...]:
     if calibration is None:
         return (
             "**There is no calibration of this model**: the agreement of the passes (mean Dice of all pairs) is told, "
