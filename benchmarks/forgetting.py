@@ -88,7 +88,7 @@ def check_alike(pre: SavedModel, fine: SavedModel, run: str) -> None:
 def dice_on(store: AnyStore, saved: SavedModel, share: float) -> dict[str, float]:
     """Mean Dice of each structure over the test scans, specks dropped as a run's scores have it."""
     spec = spec_from_dict(saved.description["spec"], "the run")
-    place = place_in(store, spec, Path("the run"), saved.description["patch_box"])
+    place = place_in(store, spec, "the run", saved.description["patch_box"])
     results = evaluate_store(
         store,
         "test",

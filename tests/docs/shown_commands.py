@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tests.docs import stand_ins
 from tests.test_docs import README, ROOT, shown_code
+from tlseg_jax.studies.choose_study import BUILT_IN
+from tlseg_jax.studies.study import read_study_file
 
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -71,6 +73,15 @@ def shortened(line: str) -> list[str]:
         if "--label_maps" in line:  # four maps, and one of 33 data sets
             words += ["--cohort_train=2", "--methods=f_caudate_HD_MNI305_kept_trial_manual"]
     return words
+
+
+def data_of(line: str) -> list[str]:
+    """The data sets that a command trains on or scores: those it names, and those of its study, if that is ours."""
+    names = re.findall(r"--(?:task|pretask|dataset)=([a-z]\w+)", line)
+    for study in re.findall(r"--study=(\w+)(?: |$)", line):
+        ours = read_study_file(BUILT_IN / f"{study}.toml")
+        names += [ours.task, *ours.unseen, *ours.pretasks]
+    return names
 
 
 def copy_new(source: Path, to: Path) -> None:
@@ -165,8 +176,7 @@ class Desk:
             for kept in sorted((self.shared / "DIR").glob("*_*")):
                 if not (self.folder / "DIR" / kept.name).exists():
                     shutil.copytree(kept, self.folder / "DIR" / kept.name)
-        of_study = ["ct_msd", "mr_chaos"] if "--study=chaos" in line else []
-        for name in [*re.findall(r"--(?:task|pretask|dataset)=([a-z]\w+)", line), *of_study]:
+        for name in data_of(line):
             makes = re.compile(rf"experiments\.prepare .*(--name={name}|--dataset=\S*{name}\.toml) ")
             first = next((c for page in PAGES for c in commands_of(page) if makes.search(c)), None)
             if first is not None and not (self.folder / "DIR" / name).exists():

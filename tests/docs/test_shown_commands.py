@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.shown_commands import CANNOT_RUN, COMMAND, PAGES, Desk, commands_of, python_of, shortened
+from tests.docs.shown_commands import CANNOT_RUN, COMMAND, PAGES, Desk, commands_of, data_of, python_of, shortened
 from tests.test_docs import README, ROOT
 
 SHARED = (
@@ -88,6 +88,13 @@ def test_every_command_of_a_page_runs(page: Path, shared: Path) -> None:
     desk = Desk(shared.parent / page.stem, page, scans=5, shared=shared)
     faults = [fault for line in runnable(page) if (fault := fails(desk, line))]
     assert not faults, "\n\n".join(faults)
+
+
+def test_the_data_of_a_study_are_those_that_its_file_names() -> None:
+    sweep = "python -m experiments.sweep --store=DIR"
+    assert data_of(f"{sweep} --study=oasis --workdir=W") == ["hdt_c", "oas_c", "fs_c", "hdt_v", "hdt_wb"]
+    assert data_of(f"{sweep} --task=mine --study=chaos") == ["mine", "mr_chaos", "ct_msd"]
+    assert data_of(f"{sweep} --study=clinic.toml") == []
 
 
 def test_what_cannot_run_is_shown() -> None:

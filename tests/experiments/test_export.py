@@ -21,6 +21,8 @@ from tlseg_jax.geometry import Box
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
 
@@ -100,6 +102,15 @@ def test_an_exported_model_is_scored_as_the_run_is_and_stays_as_it_was(
         for f in (kept, run)
     )
     assert of_model == of_run and len(of_run) == 2
+
+
+def test_data_at_another_spacing_are_refused_in_the_name_of_the_model(
+    tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tiny_store.folder
+    with pytest.raises(InputError, match=r"1x1x1 mm and the model of whole_brain was trained at 3x3x3 mm: prepare it"):
+        evaluate(Named("whole_brain", folder.name, str(folder.parent)), Scoring())
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -43,8 +44,8 @@ class Parsed(HTMLParser):
         return [a for t, a in self.tags if t == tag]
 
 
-def write(folder: Path, *sections: Section, synthetic: bool = False) -> Parsed:
-    page = write_page(folder / "report.html", "Study <x>", sections, synthetic=synthetic, facts={"n & m": "2, 4"})
+def write(folder: Path, *sections: Section, warnings: Sequence[str] = ()) -> Parsed:
+    page = write_page(folder / "report.html", "Study <x>", sections, warnings=warnings, facts={"n & m": "2, 4"})
     return Parsed(page.read_text(encoding="utf-8"))
 
 
@@ -137,18 +138,17 @@ def test_a_missing_picture_is_named(tmp_path: Path) -> None:
         write(tmp_path, Section("S", figures=(ReportFigure(tmp_path / "gone.png", "c", "a"),)))
 
 
-def test_drawn_scans_are_announced(tmp_path: Path) -> None:
-    assert SYNTHETIC in write(tmp_path, Section("S", ("x",)), synthetic=True).text
-    path = tmp_path / "of_maps.html"
-    section = Section("S", ("x",))
-    write_page(path, "Study", [section], synthetic=False, pretraining="images of maps", facts={}, tables=False)
-    assert "Drawn pre-training data: images of maps." in Parsed(path.read_text(encoding="utf-8")).text
-    assert "Synthetic data" not in write(tmp_path, Section("S", ("x",))).text
+def test_warnings_stand_above_all_else(tmp_path: Path) -> None:
+    page = write(tmp_path, Section("S", ("x",)), warnings=[SYNTHETIC, "a < b"])
+    assert f"{SYNTHETIC}a < bStudy <x>" in page.text  # each a note of its own, before the heading
+    notes = [a for a in page.all("p") if a.get("role") == "note"]
+    assert len(notes) == 2
+    assert not [a for a in write(tmp_path, Section("S", ("x",))).all("p") if a.get("role") == "note"]
 
 
 def test_nothing_points_outside_the_file(tmp_path: Path) -> None:
     figure = ReportFigure(line(tmp_path), "c", "a")
-    page = write(tmp_path, Section("S", ("x",), (figure,), (TABLE,)), synthetic=True)
+    page = write(tmp_path, Section("S", ("x",), (figure,), (TABLE,)), warnings=[SYNTHETIC])
     for tag, attributes in page.tags:
         for name in ("src", "href", "srcset", "action", "data"):
             value = attributes.get(name)

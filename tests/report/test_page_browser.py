@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.report.test_viewer import head
-from tlseg_jax.report.page.page import write_page
+from tlseg_jax.report.page.page import SYNTHETIC, write_page
 from tlseg_jax.report.page.sections import ReportTable, Section, Tab, Tabs
 from tlseg_jax.report.page.viewer import COLOURS, make_viewer
 
@@ -47,7 +47,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sections = [Section(f"Section {i}", ("words " * 90,), tables=(table,) if i == 0 else ()) for i in range(6)]
     sections.append(Section("Scans", viewers=tuple(make_viewer(head(layers=n)) for n in (2, 1))))
     path = tmp_path_factory.mktemp("page") / "report.html"
-    return write_page(path, "A study", sections, synthetic=True, facts={"n": "2, 4"})
+    return write_page(path, "A study", sections, warnings=[SYNTHETIC], facts={"n": "2, 4"})
 
 
 class Opened:
@@ -210,7 +210,7 @@ def test_paper_and_browsers_without_webgl_have_the_picture(browser: Any, report:
 def test_of_many_viewers_those_far_from_the_screen_are_freed(browser: Any, tmp_path: Path) -> None:
     """A browser keeps some 16 canvases; what was chosen in one that was freed is still there when it comes back."""
     section = Section("Scans", viewers=(make_viewer(head()),) * 20)
-    path = write_page(tmp_path / "report.html", "A study", [section], synthetic=False, facts={})
+    path = write_page(tmp_path / "report.html", "A study", [section], facts={})
     found = Opened(browser, path, 1280)
     boxes, held = found.page.locator(".viewer").all(), []
 
@@ -269,7 +269,7 @@ def tabbed(browser: Any, tmp_path: Path) -> Iterator[Opened]:
         for name in names
     )
     sections = [Section("First", ("words",)), Tabs("Structure", tabs), Section("Last", ("words " * 900,))]
-    path = write_page(tmp_path / "report.html", "A study", sections, synthetic=False, facts={})
+    path = write_page(tmp_path / "report.html", "A study", sections, facts={})
     found = Opened(browser, path, 1280)
     yield found
     assert found.faults == []

@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import shown
+from tlseg_jax.studies.results_table import PRETRAINING_DATA
 
 
 def report(sweep: Path, viewers: int = 2) -> tuple[Path, Parsed, list[str]]:
@@ -61,12 +63,17 @@ def test_scores_come_from_the_table_alone(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_sweep_says_what_is_missing(tmp_path: Path) -> None:
-    fields = {"missing": ["HDT-V-FT_n8_s1"], "failed": [{"cell": "HDT-V-FT_n8_s0", "reason": "no memory <left>"}]}
-    sweep = write_sweep(tmp_path, cells=False, fields=fields)
+    fields: dict[str, Any] = {
+        "missing": ["HDT-V-FT_n8_s1"],
+        "failed": [{"cell": "HDT-V-FT_n8_s0", "reason": "no memory <left>"}],
+        "settings": {PRETRAINING_DATA: "images of maps"},
+    }
+    sweep = write_sweep(tmp_path, cells=False, fields=fields, synthetic=False)
     lines = (sweep / "results.csv").read_text().splitlines()
     (sweep / "results.csv").write_text("\n".join(x for x in lines if "HDT-V-FT_n8" not in x) + "\n")
     page, parsed, _ = report(sweep)
-    assert "This study is not finished: it lacks 1 run," in parsed.text
+    assert "Drawn pre-training data: images of maps.This study is not finished: it lacks 1 run," in parsed.text
+    assert "Synthetic data" not in parsed.text
     assert "no memory <left>" in parsed.text and "10 done, 1 missing, 1 failed" in parsed.text
     assert "HDT-V-FT_n8_s1" in (page.parent / "tables" / "missing.csv").read_text()
 

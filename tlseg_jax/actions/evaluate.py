@@ -68,7 +68,7 @@ def evaluate(named: Named, scoring: Scoring, **measured: Any) -> dict[str, dict[
     store = open_named_store(places.store(named.store), named.dataset)
     how = {"split": scoring.split, "space": scoring.space, "allow_seen": scoring.allow_seen, **measured}
     with hold_run(run):
-        entries = assess(run, saved, store, progress=processes.is_chief(), **how)
+        entries = assess(run, saved, store, progress=processes.is_chief(), named=named.run, **how)
     log.info(format_summary(entries))
     entry = next(iter(entries.values()))
     if seen := entry["seen_in_training"]:

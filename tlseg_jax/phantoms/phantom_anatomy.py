@@ -116,7 +116,7 @@ def build_anatomy(person: Person, points: Floats, width: float) -> Anatomy:
     _paint_head(paint, person, half, outer, inner, texture)
     paint(Tissue.CSF, inner)
 
-    pial = _pial_surface(person, p, half, cerebrum, cerebellum)
+    pial = _pial_surface(person, p, half, cerebrum)
     paint(Tissue.GREY, pial)
     paint(Tissue.WHITE, pial + np.float32(person.cortex))
     stripes = np.sin(np.float32(0.95) * (half[2] + np.float32(0.35) * half[1]) + np.float32(1.5) * texture)
@@ -170,7 +170,7 @@ def _brain_envelopes(half: Floats) -> tuple[Floats, Floats, Floats]:
     return cerebrum, cerebellum, stem
 
 
-def _pial_surface(person: Person, p: Floats, half: Floats, cerebrum: Floats, cerebellum: Floats) -> Floats:
+def _pial_surface(person: Person, p: Floats, half: Floats, cerebrum: Floats) -> Floats:
     """The folded surface of the cortex: the hull less sulci, interhemispheric and Sylvian fissure."""
     x, y, z = half
     # Sulci run perpendicular to the surface: radial distance counts for little in the fold field.

@@ -20,12 +20,12 @@ from tlseg_jax.preprocess.split_map import unite_scans
 from tlseg_jax.preprocess.steps import crop
 from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.kept import check_kept
-from tlseg_jax.preprocess.store.provenance import library_versions, now
+from tlseg_jax.preprocess.store.provenance import write_manifest
 from tlseg_jax.preprocess.store.records import images_of, json_key, writing
 from tlseg_jax.preprocess.store.slice_store import SliceStore, write_slices
-from tlseg_jax.preprocess.store.store import FORMAT, Store, write_subject
+from tlseg_jax.preprocess.store.store import Store, write_subject
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.runtime.files import lock_folder, write_json
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.messages import log
 
 Records = dict[str, dict[str, Any]]
@@ -82,28 +82,25 @@ def join_stores(
         spec, one_sided = without_mirroring(records, spec) if spec.kind == "volumes" else (spec, [])
         box, cut = box_of_labels(records, spec, folder) if spec.kind == "volumes" else (None, [])
         first = stores[0].manifest
-        manifest = {
-            "format": FORMAT,
-            "kind": spec.kind,
-            "spec": spec.to_dict(),
-            "parameters": first["parameters"],
-            "source": " + ".join(str(s.manifest["source"]) for s in stores),
-            "layout": "joined",
-            "joined": list(names),
-            "synthetic": any(s.manifest.get("synthetic") for s in stores),
-            "test_fraction": None,
-            "patch_box": box.to_dict() if box else None,
-            "persons": persons,
-            "subjects": records,
-            "exclusions": list(itertools.chain.from_iterable(s.manifest["exclusions"] for s in stores)),
-            "warnings": [w for s in stores for w in s.manifest["warnings"] if " patch does not hold " not in w]
+        write_manifest(
+            folder,
+            kind=spec.kind,
+            spec=spec.to_dict(),
+            parameters=first["parameters"],
+            source=" + ".join(str(s.manifest["source"]) for s in stores),
+            layout="joined",
+            joined=list(names),
+            synthetic=any(s.manifest.get("synthetic") for s in stores),
+            test_fraction=None,
+            patch_box=box.to_dict() if box else None,
+            persons=persons,
+            subjects=records,
+            exclusions=list(itertools.chain.from_iterable(s.manifest["exclusions"] for s in stores)),
+            warnings=[w for s in stores for w in s.manifest["warnings"] if " patch does not hold " not in w]
             + united
             + one_sided
             + cut,
-            "versions": library_versions(),
-            "written": now(),
-        }
-        write_json(folder / "manifest.json", manifest)
+        )
     log.info(f"{name}: {len(records)} subject(s) of {', '.join(names)}, which mark {spec.shown}.")
     return open_any_store(folder)
 

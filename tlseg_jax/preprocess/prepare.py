@@ -17,7 +17,7 @@ from tlseg_jax.preprocess.reading.read import check_values_named
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.steps import register
 from tlseg_jax.preprocess.store.kept import check_kept, settings_that_differ_from
-from tlseg_jax.preprocess.store.provenance import check_any, checksums_of, is_synthetic, library_versions, now
+from tlseg_jax.preprocess.store.provenance import check_any, checksums_of, is_synthetic, write_manifest
 from tlseg_jax.preprocess.store.records import (
     clear_leftovers,
     doubts_of,
@@ -29,9 +29,9 @@ from tlseg_jax.preprocess.store.records import (
     writing,
 )
 from tlseg_jax.preprocess.store.shards import Shard, at_work, collect, left_out, merging
-from tlseg_jax.preprocess.store.store import FORMAT, Store
+from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.runtime.files import lock_folder, write_json
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.jobs import run_jobs
 from tlseg_jax.runtime.messages import log
 
@@ -97,7 +97,7 @@ def prepare_dataset(
     spec = effective_spec(spec, label_values)
     whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction, settings), split_seed, mirror)
     found = find_source(source, settings, layout, desc)
-    exclusions = _exclusions(found)
+    exclusions = found.excluded
     check_any(len(found.scans), exclusions, source)
     check_named(found.scans, spec)
     with lock_folder(whole.folder, "store"), writing(whole.folder):
@@ -148,7 +148,7 @@ def prepare_shard(
     whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction, settings), split_seed, mirror)
     folder = whole.folder
     found = find_source(source, settings, layout, desc)
-    check_any(len(found.scans), _exclusions(found), source)
+    check_any(len(found.scans), found.excluded, source)
     check_named(found.scans, spec)
     ours = dataclasses.replace(found, scans=shard.of(found.scans))
     with writing(folder):
@@ -196,7 +196,7 @@ class _Whole:
     def write_manifest(self, found: Found, records: dict[str, dict[str, Any]], failed: Mapping[str, str]) -> None:
         """What takes all subjects together: the split, the box, and the manifest."""
         spec, folder = self.spec, self.folder
-        exclusions = _exclusions(found) + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
+        exclusions = found.excluded + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
         check_any(len(records), exclusions, self.source)
         check_one_value(records, spec)
         spec, one_sided = without_mirroring(records, spec, self.mirror)
@@ -206,26 +206,23 @@ class _Whole:
         box, cut = box_of_labels(records, spec, folder)
         warnings = doubts_of(records) + one_sided + of_split + cut
         warnings += [w for s in sorted(records) for w in records[s]["details"].get("warnings", ())]
-        manifest = {
-            "format": FORMAT,
-            "spec": spec.to_dict(),
-            "parameters": self.settings.to_dict() | {"register": dict(register.PARAMETERS)},
-            "source": str(self.source.resolve()),
-            "layout": found.layout,
+        write_manifest(
+            folder,
+            spec=spec.to_dict(),
+            parameters=self.settings.to_dict() | {"register": dict(register.PARAMETERS)},
+            source=str(self.source.resolve()),
+            layout=found.layout,
             # Drawn heads must never pass for scans: models and figures made from them are marked.
-            "synthetic": is_synthetic(self.source),
-            "test_fraction": self.test_fraction,
-            "split_seed": self.split_seed,
-            "patch_box": box.to_dict() if box else None,
+            synthetic=is_synthetic(self.source),
+            test_fraction=self.test_fraction,
+            split_seed=self.split_seed,
+            patch_box=box.to_dict() if box else None,
             **({"map_factor": list(map_factor(spec))} if self.settings.from_labels else {}),
-            "persons": persons,
-            "subjects": {s: records[s] for s in sorted(records)},
-            "exclusions": exclusions,
-            "warnings": warnings,
-            "versions": library_versions(),
-            "written": now(),
-        }
-        write_json(folder / "manifest.json", manifest)
+            persons=persons,
+            subjects={s: records[s] for s in sorted(records)},
+            exclusions=exclusions,
+            warnings=warnings,
+        )
 
 
 def find_source(source: Path, settings: PrepareSettings, layout: str = "auto", desc: str = "") -> Found:
@@ -245,10 +242,6 @@ def _fraction(spec: DatasetSpec, test_fraction: float | None, settings: PrepareS
     if not 0 <= fraction <= 1:
         raise InputError(f"A test fraction of {fraction} is not usable: give one between 0 and 1.")
     return fraction
-
-
-def _exclusions(found: Found) -> list[dict[str, str]]:
-    return [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
 
 
 def effective_spec(spec: DatasetSpec, label_values: LabelValues) -> DatasetSpec:

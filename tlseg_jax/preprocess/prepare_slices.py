@@ -13,7 +13,7 @@ from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_subject import SliceJob, natural_order, origin_of, prepare_slices_of
 from tlseg_jax.preprocess.split_map import earlier_sides, unite_scans
 from tlseg_jax.preprocess.store.kept import check_kept, settings_that_differ_from
-from tlseg_jax.preprocess.store.provenance import check_any, checksums_of, is_synthetic, library_versions, now
+from tlseg_jax.preprocess.store.provenance import check_any, checksums_of, is_synthetic, write_manifest
 from tlseg_jax.preprocess.store.records import (
     clear_leftovers,
     doubts_of,
@@ -26,9 +26,8 @@ from tlseg_jax.preprocess.store.records import (
 )
 from tlseg_jax.preprocess.store.shards import Shard, at_work, collect, left_out, merging
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.preprocess.store.store import FORMAT
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.runtime.files import lock_folder, write_json
+from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.jobs import run_jobs
 from tlseg_jax.runtime.messages import log
 
@@ -84,7 +83,7 @@ def prepare_slices(
     """
     whole = _Whole(spec, source, store_root, test_fraction)
     found = _find(source, layout, desc)
-    check_any(len(found.scans), _exclusions(found), source)
+    check_any(len(found.scans), found.excluded, source)
     with lock_folder(whole.folder, "store"), writing(whole.folder):
         whole.begin(found, overwrite)
         records, failed, reused = _in_waves(found.scans, spec, whole.folder, workers, progress)
@@ -128,7 +127,7 @@ def prepare_slices_shard(
     whole = _Whole(spec, source, store_root, test_fraction)
     folder = whole.folder
     found = _find(source, layout, desc)
-    check_any(len(found.scans), _exclusions(found), source)
+    check_any(len(found.scans), found.excluded, source)
     ours = dataclasses.replace(found, scans=shard.of(found.scans))
     with writing(folder):
         with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
@@ -191,7 +190,7 @@ class _Whole:
         """
         spec, folder = self.spec, self.folder
         order, unused, failed = cap(found.scans, records, failed, spec.planes.max_slices)
-        exclusions = _exclusions(found)
+        exclusions = found.excluded
         exclusions += [{"subject": s, "reason": failed[s]} for s in sorted(failed, key=natural_order)]
         check_any(len(order), exclusions, self.source)
         records = {s: records[s] | {"order": i} for i, s in enumerate(order)}
@@ -214,24 +213,21 @@ class _Whole:
         for s, side in sides.items():
             records[s]["split"] = side
         warnings += of_split + earlier.warnings
-        manifest = {
-            "format": FORMAT,
-            "kind": SliceStore.kind,
-            "spec": spec.to_dict(),
-            "parameters": {},
-            "source": str(self.source.resolve()),
-            "layout": found.layout,
-            "synthetic": is_synthetic(self.source),
-            "test_fraction": self.test_fraction,
-            "persons": earlier.new_map([], {persons[s]: sides[s] for s in order}),
-            "subjects": {s: records[s] for s in order},
-            "unused": unused,
-            "exclusions": exclusions,
-            "warnings": warnings,
-            "versions": library_versions(),
-            "written": now(),
-        }
-        write_json(folder / "manifest.json", manifest)
+        write_manifest(
+            folder,
+            kind=SliceStore.kind,
+            spec=spec.to_dict(),
+            parameters={},
+            source=str(self.source.resolve()),
+            layout=found.layout,
+            synthetic=is_synthetic(self.source),
+            test_fraction=self.test_fraction,
+            persons=earlier.new_map([], {persons[s]: sides[s] for s in order}),
+            subjects={s: records[s] for s in order},
+            unused=unused,
+            exclusions=exclusions,
+            warnings=warnings,
+        )
         return order, unused, len(exclusions)
 
 
@@ -239,10 +235,6 @@ def _find(source: Path, layout: str, desc: str) -> Found:
     """The volumes of the source, in natural order."""
     found = find_scans(source, layout, desc=desc)
     return dataclasses.replace(found, scans=tuple(sorted(found.scans, key=lambda f: natural_order(f.subject))))
-
-
-def _exclusions(found: Found) -> list[dict[str, str]]:
-    return [{"subject": e.subject, "reason": e.reason} for e in found.exclusions]
 
 
 def plan_slices(scans: Sequence[ScanFiles], spec: DatasetSpec, folder: Path) -> SlicePlan:

@@ -11,6 +11,7 @@ from tlseg_jax.report.stats.power import least_difference, median_of, over_perso
 from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, VolumeAgreement, mean_scores, other_scores
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.sweep_cases import FailureCount
+from tlseg_jax.report.view import persons_of, spread_of
 from tlseg_jax.report.words.power import HOW, by_n
 from tlseg_jax.report.words.study_words import counted, persons_words
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results
@@ -28,7 +29,7 @@ def table_2(scores: Sequence[Score]) -> ReportTable:
     ]
     caption = (
         "Mean and standard deviation of the IoU between persons on the pre-training tasks' own test sets "
-        f"({_people(scores)}), with the mean's {_spread(scores)}."
+        f"({persons_of(scores)}), with the mean's {spread_of(scores)}."
     )
     if paper:
         columns = (*columns, "paper, other scans")
@@ -101,7 +102,7 @@ def scores_table(
             )
         )
     caption = (
-        f"Mean IoU over {_people(shown)} with its {_spread(shown)} and the standard deviation between persons"
+        f"Mean IoU over {persons_of(shown)} with its {spread_of(shown)} and the standard deviation between persons"
         + (f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else ".")
         + (
             " Distances are means over the persons where they exist; the last column counts the predictions that have "
@@ -370,14 +371,6 @@ def failures_table(failures: Sequence[FailureCount]) -> ReportTable:
 
 def _key(s: Score) -> tuple[ScoredSet, str, int]:
     return s.test_set, s.method, s.n
-
-
-def _people(scores: Sequence[Score]) -> str:
-    return persons_words(s.interval.n for s in scores)
-
-
-def _spread(scores: Sequence[Score]) -> str:
-    return spread_caption(s.interval.n for s in scores)
 
 
 def _interval(s: Score) -> tuple[TableCell, TableCell, TableCell]:

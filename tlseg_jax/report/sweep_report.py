@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from tlseg_jax.report.page.page import write_page
+from tlseg_jax.report.page.page import SYNTHETIC, write_page
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.participants import read_participants
 from tlseg_jax.report.registry import make_sections
@@ -79,10 +79,8 @@ def write_report(
             folder / PAGE,
             f"Study {study.name}",
             sections,
-            synthetic=_synthetic(results, study),
-            pretraining=study.drawn,
+            warnings=_warnings(results, study),
             facts=_facts(results, study),
-            warning=_warning(study),
         )
     for note in notes:
         log.info(note)
@@ -141,12 +139,14 @@ def _others(results: Results) -> Section:
     return Section("Others that the study is compared with", (line,), tables=(table,))
 
 
-def _warning(study: StudyInfo) -> str:
-    """What the page says above all else of a study that lacks runs; "" of a whole one."""
+def _warnings(results: Results, study: StudyInfo) -> list[str]:
+    """What the page says above all else: that its data were drawn, and that it lacks runs."""
+    drawn = [f"Drawn pre-training data: {study.drawn}."] if study.drawn else []
     missing, failed = counted(len(study.missing), "run"), counted(len(study.failed), "run")
-    said = [f"This study is not finished: it lacks {missing}, so every number may change."] if study.missing else []
+    said = [SYNTHETIC] if _synthetic(results, study) else drawn
+    said += [f"This study is not finished: it lacks {missing}, so every number may change."] if study.missing else []
     said += [f"{failed} failed; the scores are without them."] if study.failed else []
-    return " ".join(said)
+    return said
 
 
 def _unfinished(study: StudyInfo) -> tuple[Section, ...]:

@@ -16,7 +16,7 @@ from tlseg_jax.preprocess.reading.header import read_header
 from tlseg_jax.preprocess.reading.planes import scaled, stream_planes
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import Scan, ScanFiles
-from tlseg_jax.report.page.page import write_page
+from tlseg_jax.report.page.page import SYNTHETIC, write_page
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, TableCell
 from tlseg_jax.report.page.viewer import Layer, Viewer, ViewerCase, make_viewer
 from tlseg_jax.report.page.viewer_box import HOW
@@ -91,14 +91,15 @@ def write_trust_page(
             caption = f"The {len(cases)} scans that are trusted least, through the place that the passes doubt most."
             figures.append(ReportFigure(Path(folder) / "doubt.png", caption, "scans with the places of doubt"))
         sections = [
-            Section(_headline(order), _paragraphs(order, calibration), tuple(figures), (_table(order),)),
+            Section(_headline(order), _paragraphs(calibration), tuple(figures), (_table(order),)),
             Section("Look at the scans", (HOW,) if viewers else (), viewers=tuple(viewers)),
             Section("Every structure", tables=(_structures(order),)),
         ]
         failed = [o for o in outcomes if o.problem]
         if failed:
             sections.insert(1, Section("Not segmented", tuple(f"**{o.subject}**: {o.problem}" for o in failed)))
-        return write_page(path, "What to distrust", sections, synthetic=synthetic, facts=facts, tables=False)
+        warnings = [SYNTHETIC] if synthetic else []
+        return write_page(path, "What to distrust", sections, warnings=warnings, facts=facts, tables=False)
 
 
 def _of(outcome: Outcome) -> Verdict:
@@ -111,7 +112,7 @@ def _headline(order: Sequence[Outcome]) -> str:
     return f"Review these {review} of {len(order)}" if review else f"None of the {len(order)} scans stands out"
 
 
-def _paragraphs(order: Sequence[Outcome], calibration: Calibration | None) -> tuple[str, ...]:
+def _paragraphs(calibration: Calibration | None) -> tuple[str, ...]:
     if calibration is None:
         return (
             "**There is no calibration of this model**: the agreement of the passes (mean Dice of all pairs) is told, "

@@ -128,6 +128,7 @@ def assess(
     progress: bool = True,
     figures: bool = True,
     allow_seen: bool = False,
+    named: str = "",
 ) -> dict[str, dict[str, Any]]:
     """Evaluate a run on a store's subjects and keep the results in the run folder.
 
@@ -151,6 +152,7 @@ def assess(
       progress: whether to draw a bar.
       figures: whether to draw the figure.
       allow_seen: score test subjects that the model was trained on, too.
+      named: the model in messages, where `run` only keeps its results; "" for the run's own.
 
     Returns:
       Test set -> its summary; "seen_in_training" names subjects that the model was trained on.
@@ -160,15 +162,16 @@ def assess(
         another size than the model was trained on, or the split no subjects, or the model was trained on one of its
         test subjects.
     """
+    named = named or str(run)
     if split == "test" and not allow_seen:
-        refuse_seen(store, saved.description, str(run), ALLOW)
-    spec = spec_from_dict(saved.description["spec"], str(run))
+        refuse_seen(store, saved.description, named, ALLOW)
+    spec = spec_from_dict(saved.description["spec"], named)
     if spec.kind != store.spec.kind:
         raise InputError(
-            f"{store.where} holds {store.spec.kind} and the model of {run} is {saved.config.dimensions}D, for "
+            f"{store.where} holds {store.spec.kind} and the model of {named} is {saved.config.dimensions}D, for "
             f"{spec.kind}: name another run, or data of its kind."
         )
-    place = place_in(store, spec, run, saved.description["patch_box"])
+    place = place_in(store, spec, named, saved.description["patch_box"])
     masks: dict[str, KeptMasks] = {}
 
     def keep(row: SubjectRow, mask: Mask) -> None:
@@ -226,12 +229,12 @@ def assess(
     return entries
 
 
-def place_in(store: AnyStore, spec: DatasetSpec, run: Path, box: dict[str, Any] | None) -> Box | None:
+def place_in(store: AnyStore, spec: DatasetSpec, named: str, box: dict[str, Any] | None) -> Box | None:
     """Where the run's fixed patch lies in the store's volumes; None: there is none."""
     ours, theirs = spec.grid.spacing, store.spec.grid.spacing
     if ours is not None and theirs is not None and max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) > 0.01:
         raise InputError(
-            f"{store.where} was prepared at {_mm(theirs)} mm and the model of {run} was trained at {_mm(ours)} mm: "
+            f"{store.where} was prepared at {_mm(theirs)} mm and the model of {named} was trained at {_mm(ours)} mm: "
             "prepare it at the same `spacing`."
         )
     return None if box is None else box_for(store, spec, Box.from_dict(box))

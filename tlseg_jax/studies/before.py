@@ -60,7 +60,7 @@ def _segments(start: Pretrained, test: AnyStore) -> bool:
     if spec.kind != test.spec.kind or not set(test.spec.structures) <= set(spec.structures):
         return False
     try:
-        place_in(test, spec, start.run, saved.description["patch_box"])
+        place_in(test, spec, str(start.run), saved.description["patch_box"])
     except InputError as e:
         log.info(f"the start is not scored as it is: {e}")
         return False

@@ -122,7 +122,7 @@ def pass_store(
         )
     smallest = (members.saved[0].description.get("smallest_pieces") or {}) if clean else {}
     predictors = [load_predictor(s) for s in members.saved]
-    box = place_in(store, spec, Path(members.where), members.box.to_dict() if members.box else None)
+    box = place_in(store, spec, members.where, members.box.to_dict() if members.box else None)
     out = []
     for subject in tqdm(subjects, desc=f"passes {store.spec.name}", unit="scan", disable=not progress, leave=None):
 
@@ -187,7 +187,7 @@ def known_statistics(members: Members, store: AnyStore) -> list[dict[str, float]
     train = store.subjects("train") if isinstance(store, Store) else ()
     if len(train) < LEAST or store.manifest.get("parameters", {}).get("from_labels"):
         return []
-    box = place_in(store, members.spec, Path(members.where), members.box.to_dict() if members.box else None)
+    box = place_in(store, members.spec, members.where, members.box.to_dict() if members.box else None)
     return [_statistics(store, s, members.spec, box) for s in train]
 
 

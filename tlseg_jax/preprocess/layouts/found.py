@@ -47,6 +47,11 @@ class Found:
     scans: tuple[ScanFiles, ...]
     exclusions: tuple[Exclusion, ...] = ()
 
+    @property
+    def excluded(self) -> list[dict[str, str]]:
+        """The exclusions as a manifest has them."""
+        return [{"subject": e.subject, "reason": e.reason} for e in self.exclusions]
+
 
 @dataclasses.dataclass
 class Candidates:

@@ -6,11 +6,14 @@ import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tlseg_jax.phantoms.cohort import COHORT_FILE
 from tlseg_jax.preprocess.reading.formats import parts_of
 from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.store.store import FORMAT
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.written import file_digest
 
 PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "nilearn", "tensorstore", "tlseg-jax")
@@ -68,6 +71,8 @@ def library_versions() -> dict[str, str]:
     return out
 
 
-def now() -> str:
-    """The time, in UTC, for a manifest."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+def write_manifest(folder: Path, **fields: Any) -> None:
+    """Write manifest.json, which makes a folder a prepared data set: the fields, the format, versions and the time."""
+    written = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    manifest = {"format": FORMAT, **fields, "versions": library_versions(), "written": written}
+    write_json(folder / "manifest.json", manifest)

@@ -56,11 +56,9 @@ def write_page(
     title: str,
     sections: Sequence[Section | Tabs],
     *,
-    synthetic: bool,
-    pretraining: str = "",
+    warnings: Sequence[str] = (),
     facts: Mapping[str, str],
     tables: bool = True,
-    warning: str = "",
 ) -> Path:
     """Write the page, and each table as CSV beside it.
 
@@ -71,11 +69,9 @@ def write_page(
       title: its heading.
       sections: in order; a section without anything in it is left out. Without the script all tabs are shown, one
         below the other.
-      synthetic: whether to say at the top that the scans are drawn.
-      pretraining: of scans that are not, what to say at the top of the data that models were pre-trained on.
+      warnings: what to say at the top, before anything is read, such as `SYNTHETIC`.
       facts: name -> value, listed at the end.
       tables: whether to write the tables beside it, too.
-      warning: what else to say at the top, before anything is read.
 
     Returns:
       `path`.
@@ -105,9 +101,7 @@ def write_page(
     tabbed = any(isinstance(p, Tabs) for p in parts)
     viewed = any(s.viewers for s in _every(parts))
     css, js = CSS + TABS_CSS * tabbed, JS + TABS_JS * tabbed + VIEWER_JS * viewed
-    drawn = SYNTHETIC if synthetic else f"Drawn pre-training data: {pretraining}." if pretraining else ""
-    said = (drawn, warning)
-    banner = "".join(f'<p class="banner" role="note"><strong>{_text(s)}</strong></p>' for s in said if s)
+    banner = "".join(f'<p class="banner" role="note"><strong>{_text(w)}</strong></p>' for w in warnings)
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'

@@ -96,14 +96,10 @@ class IntraclassCorrelation:
     """Two intraclass correlations of single ratings in a two-way layout (McGraw & Wong, Psychol. Methods 1, 1996).
 
     Attributes:
-      n: subjects.
-      raters: columns.
       agreement: ICC(A,1): a rater's constant offset counts against it.
       consistency: ICC(C,1): it does not.
     """
 
-    n: int
-    raters: int
     agreement: Estimate
     consistency: Estimate
 
@@ -132,7 +128,7 @@ def intraclass_correlation(ratings: NDArray[np.float64]) -> IntraclassCorrelatio
     agreement = _agreement(rows, columns, error, n, k)
     if consistency is None or agreement is None:
         return None
-    return IntraclassCorrelation(n, k, agreement, consistency)
+    return IntraclassCorrelation(agreement, consistency)
 
 
 def _consistency(rows: float, error: float, n: int, k: int) -> Estimate | None:
