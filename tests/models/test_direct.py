@@ -1,8 +1,10 @@
 """Our own loops: right at every size, the same each time, compiled once, and not missed where they cannot be had."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -88,6 +90,56 @@ def test_what_is_not_a_number_stays_where_it_is() -> None:
     assert np.isnan(found).sum() == 27 * 8
 
 
+@needs_compiler
+@pytest.mark.parametrize("outer", [(0, 4, 5), (2, 0, 5), (2, 4, 0), (0, 2, 4, 5), (2, 0, 4, 5)])
+def test_sums_of_nothing_are_zero(outer: tuple[int, ...]) -> None:
+    for channels in (8, 64):
+        assert not np.any(direct.kernel_gradient(jnp.ones((*outer, channels)), jnp.ones((*outer, 16))))
+    without_channels = (*(max(side, 1) for side in outer), 0)
+    assert not np.any(direct.convolve(jnp.ones(without_channels), jnp.ones((*(3,) * (len(outer) - 1), 0, 8))))
+
+
+@pytest.mark.parametrize(
+    ("x", "kernel"),
+    [
+        (((1, 4, 4, 8), "float32"), ((3, 3, 8, 8), "bfloat16")),
+        (((1, 4, 4, 8), "float16"), ((3, 3, 8, 8), "float16")),
+        (((1, 4, 4, 8), "float32"), ((3, 3, 4, 8), "float32")),
+        (((1, 4, 4, 8), "float32"), ((1, 1, 8, 8), "float32")),
+        (((1, 4, 8), "float32"), ((3, 8, 8), "float32")),
+    ],
+)
+def test_what_would_be_read_beyond_its_end_is_refused(x: tuple[Any, str], kernel: tuple[Any, str]) -> None:
+    with pytest.raises(ValueError, match="`direct` does not take"):
+        direct.convolve(jnp.ones(*x), jnp.ones(*kernel))
+    with pytest.raises(ValueError, match="`direct` does not take"):
+        direct.kernel_gradient(jnp.ones(*x), jnp.ones((*x[0][:-2], 5, 8), kernel[1]))
+
+
+THREADS = """
+import threading, jax, jax.numpy as jnp
+from pathlib import Path
+from tlseg_jax.models.lowering import direct
+call = jax.jit(direct.convolve)
+x, kernel = jnp.ones((1, 2, 2, 2, 256)), jnp.ones((3, 3, 3, 256, 256))  # whose factors take 9 MiB
+
+def pages(threads):
+    for _ in range(threads):
+        thread = threading.Thread(target=lambda: call(x, kernel).block_until_ready())
+        thread.start()
+        thread.join()
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+print(-pages(2) + pages(20))
+"""
+
+
+@needs_compiler
+def test_a_thread_that_ends_leaves_no_memory_behind() -> None:
+    done = python("-c", THREADS, MALLOC_MMAP_THRESHOLD_="1000000")  # so that what is freed is seen to be
+    assert int(done.stdout) * os.sysconf("SC_PAGE_SIZE") < 60 * 2**20, done.stderr
+
+
 KEPT = """
 import jax, jax.numpy as jnp, sys
 from tlseg_jax.models.lowering.forms import FORMS
@@ -119,6 +171,8 @@ def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert first == "note: convolutions are compiled for this processor, once.\nready\n" and second == "ready\n"
     (kept,) = (tmp_path / "tlseg_jax" / "xla").iterdir()
     assert kept.stat().st_mode & 0o077 == 0 or kept.parent.stat().st_mode & 0o077 == 0
+    kept.write_bytes(kept.read_bytes()[:50])  # as a full disk or a power cut may leave it
+    assert python("-c", code).stdout == first and python("-c", code).stdout == second
 
 
 def work() -> ConvWork:
@@ -131,6 +185,7 @@ def test_without_a_compiler_the_next_best_is_taken_and_that_is_said(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
     found = choose_lowering(work())
     assert found.lowering == "onednn"
     assert "direct would be faster, and there is no C compiler (cc, gcc or clang)" in str(found)
@@ -144,7 +199,7 @@ def test_without_a_compiler_the_next_best_is_taken_and_that_is_said(
 @pytest.mark.parametrize(
     ("script", "fault"),
     [
-        ("echo direct.c: no such header >&2; exit 1", "does not compile it (direct.c: no such header)"),
+        ("echo In direct.c: >&2; echo error: no header >&2; exit 1", "--flag does not compile it (error: no header)"),
         ("", "file too short"),
     ],
 )
@@ -153,14 +208,57 @@ def test_a_compiler_that_fails_or_makes_nonsense_is_said(
 ) -> None:
     compiler = tmp_path / "cc"
     makes = 'for last; do true; done; while [ "$1" != -o ]; do shift; done; echo nonsense > "$2"'
-    compiler.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit 0\n{script or makes}\n')
+    begins = '#!/bin/sh\n[ "$1" = --flag ] || exit 2; case "$*" in *" -E "*) exit 0;; esac'
+    compiler.write_text(f"{begins}\n{script or makes}\n")
     compiler.chmod(0o755)
-    monkeypatch.setenv("CC", str(compiler))
+    monkeypatch.setenv("CC", f"{compiler} --flag")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     lacks = direct.lacking()
     assert fault in lacks, lacks
     assert choose_lowering(work()).lowering == "onednn"
     assert not list((tmp_path / "tlseg_jax" / "xla").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("named", "fault"),
+    [
+        ("no-such-compiler", "there is no no-such-compiler, the C compiler that CC names"),
+        ("cc 'unclosed", "it cannot be compiled here (No closing quotation)"),
+        ("false", "false does not compile it (no word)"),
+    ],
+)
+def test_a_compiler_that_is_named_and_is_none_is_said(
+    named: str, fault: str, asked_anew: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", named)
+    assert direct.lacking() == fault
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody can write to")
+def test_a_cache_folder_that_cannot_be_is_said(asked_anew: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/self")
+    monkeypatch.setenv("CC", "true")
+    lacks = direct.lacking()
+    assert "'/proc/self/tlseg_jax" in lacks and "; XDG_CACHE_HOME can name another" in lacks
+
+
+CLANG = """#!/bin/sh
+case "$*" in
+  *-fno-tree-pre*|*-fno-predictive-commoning*) echo "error: unknown argument: '-fno-tree-pre'" >&2; exit 1;;
+  *" -E "*) echo "#define __clang__ 1";;
+  *) exec cc "$@";;
+esac
+"""
+
+
+@needs_compiler
+def test_clang_is_not_given_flags_that_it_refuses(tmp_path: Path) -> None:
+    compiler = tmp_path / "clang"
+    compiler.write_text(CLANG)
+    compiler.chmod(0o755)
+    code = "from tlseg_jax.models.lowering import direct; print(direct.lacking() or 'ready')"
+    done = python("-c", code, CC=str(compiler), XDG_CACHE_HOME=str(tmp_path))
+    assert done.stdout == "ready\n", done.stderr
 
 
 def test_the_cases_are_those_that_it_tells_apart() -> None:
@@ -174,7 +272,7 @@ def test_the_cases_are_those_that_it_tells_apart() -> None:
 @needs_compiler
 def test_the_c_file_has_no_warnings(tmp_path: Path) -> None:
     source = Path(direct.__file__).with_name("direct.c")
-    command = ["cc", *direct.FLAGS, "-Wall", "-Wextra", "-Werror", f"-I{jax.ffi.include_dir()}"]
+    command = ["cc", *direct.FLAGS, *direct.OF_GCC, "-Wall", "-Wextra", "-Werror", f"-I{jax.ffi.include_dir()}"]
     for march in ("native", "x86-64-v3"):
         more = [f"-march={march}", "-o", str(tmp_path / "made.so"), str(source)]
         done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)

@@ -31,6 +31,35 @@ def test_freed_memory_costs_no_second_page_fault() -> None:
     assert kept < usual / 20
 
 
+LARGE = """
+import ctypes, sys
+from tlseg_jax.runtime import allocator
+c = ctypes.CDLL(None)
+for function in (c.malloc, c.sbrk):
+    function.restype = ctypes.c_void_p
+c.malloc.argtypes, c.free.argtypes, c.sbrk.argtypes = [ctypes.c_size_t], [ctypes.c_void_p], [ctypes.c_ssize_t]
+
+def held(size):  # what is left of a block, which is never touched, after it was freed
+    before = c.sbrk(0)
+    block = c.malloc(size)
+    assert block
+    c.free(block)
+    return c.sbrk(0) - before
+
+assert allocator.keep_freed(2**20)
+print(held(2**31 + 2**26))
+assert not allocator.keep_freed(2**60)
+c.malloc_trim(0)
+print(held(2**31 + 2**26), held(2**25 - 2**20))
+"""
+
+
+@pytest.mark.skipif(allocator._mallopt() is None, reason="not glibc")
+def test_more_than_two_gigabytes_are_kept_and_given_back_again_for_a_larger_step() -> None:
+    kept, large, small = map(int, python("-c", LARGE).stdout.split())
+    assert kept > 2**31 and large <= 0 and small > 2**24
+
+
 def test_a_step_that_takes_much_of_the_memory_gives_it_back() -> None:
     assert not allocator.keep_freed(2**60)
 

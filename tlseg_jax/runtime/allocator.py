@@ -13,10 +13,14 @@ from tlseg_jax.runtime.device_memory import free_ram
 SHARE = 8
 """A step that takes more than one part in so many of the free RAM gives it back, so that holes do not fill the RAM."""
 
-_TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
 """Parameters of glibc's mallopt (malloc.h)."""
 
-_LARGEST = 2**31 - 1
+_KEPT = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
+"""No block is mapped by itself, and nothing is given back (-1; a number ends at 2 GiB)."""
+
+_GIVEN_BACK = ((_MMAP_MAX, 65536), (_MMAP_THRESHOLD, 2**25), (_TRIM_THRESHOLD, 2**26))
+"""What glibc begins with, its thresholds where they stand once large blocks were freed (M_MMAP_THRESHOLD)."""
 
 
 @functools.cache
@@ -34,7 +38,7 @@ def share_one_arena() -> None:
 
 
 def keep_freed(needed: int) -> bool:
-    """Keep memory that is freed from now on, where a step takes a small part of what there is.
+    """Keep memory that is freed from now on where a step takes a small part of what there is, else give it back.
 
     Args:
       needed: bytes that a step takes.
@@ -43,6 +47,8 @@ def keep_freed(needed: int) -> bool:
       Whether it is kept from now on.
     """
     mallopt = _mallopt()
-    if mallopt is None or needed * SHARE > free_ram():
+    if mallopt is None:
         return False
-    return bool(mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, _LARGEST))
+    kept = needed * SHARE <= free_ram()
+    # Also where nothing is kept: an earlier run of this process may have been smaller.
+    return all([mallopt(parameter, value) for parameter, value in (_KEPT if kept else _GIVEN_BACK)]) and kept

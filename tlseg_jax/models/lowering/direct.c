@@ -17,6 +17,7 @@
    edges, and what is gathered stays in the cache. A factor is then multiplied with a vector of features and added to
    sums that stay in registers. An input of one channel is a block of its own. */
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -113,14 +114,36 @@ static XLA_FFI_Error *ended(XLA_FFI_CallFrame *frame, Work *work) {
   return NULL;
 }
 
-/* Room that a thread keeps from call to call: fresh memory would cost a page fault for every 4 KiB of it. */
+/* Room that a thread keeps from call to call: fresh memory would cost a page fault for every 4 KiB of it. It is given back
+   as the thread ends: a program may begin and end many. */
 enum { FOR_ROWS, FOR_GRADIENT, FOR_SUMS, FOR_KERNEL, ROOMS };
 
+typedef struct Room {
+  void *at;
+  int64_t floats;
+} Room;
+
+static pthread_key_t rooms_key;
+static int without_key;
+
+static void give_back(void *rooms) {
+  for (int i = 0; i < ROOMS; i++) free(((Room *)rooms)[i].at);
+  free(rooms);
+}
+
+static void make_key(void) { without_key = pthread_key_create(&rooms_key, give_back); }
+
 static void *room(int which, int64_t floats) {
-  static _Thread_local struct {
-    void *at;
-    int64_t floats;
-  } rooms[ROOMS];
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, make_key);
+  Room *rooms = without_key ? NULL : pthread_getspecific(rooms_key);
+  if (!rooms) {
+    rooms = calloc(ROOMS, sizeof *rooms);
+    if (!rooms || without_key || pthread_setspecific(rooms_key, rooms)) {
+      free(rooms);
+      return NULL;
+    }
+  }
   if (rooms[which].floats < floats) {
     free(rooms[which].at);
     rooms[which].at = aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64);
@@ -574,6 +597,9 @@ static XLA_FFI_Error *for_each_model(XLA_FFI_CallFrame *frame,
   const XLA_FFI_Buffer *image = frame->args.args[0], *other = frame->args.args[1], *out = frame->rets.rets[0];
   int64_t sides = *(const int64_t *)((const XLA_FFI_Scalar *)frame->attrs.attrs[0])->value, models = 1;
   for (int64_t i = 0; i < image->rank - sides - 2; i++) models *= image->dims[i];
+  int64_t given = models * bytes_of_one(image, sides + 2), made = models * bytes_of_one(out, sides + 2);
+  if (!given && made) memset(out->data, 0, made); /* sums of nothing */
+  if (!given || !made) return NULL;
   Arrays of = {image->data, other->data, out->data};
   for (int64_t model = 0; model < models; model++) {
     XLA_FFI_Error *error = one(frame, image, sides, of, out->dims[out->rank - 1]);

@@ -6,17 +6,21 @@ compiler and jaxlib, kept beside the compiled programs, and registered by XLA's 
 programs with it can be kept, too. Where there is no C compiler, other forms are taken.
 """
 
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,16 +28,16 @@ import jaxlib
 import numpy as np
 
 from tlseg_jax.runtime.compilation_cache import default_folder
+from tlseg_jax.runtime.files import flush
 from tlseg_jax.runtime.messages import log
 
 DTYPES = frozenset(("float32", "bfloat16"))
 """Of what is taken; sums are float32."""
 
-FLAGS = (
-    # What is not of -O3 here: both rearrange sums that are to stay in registers.
-    *("-std=gnu11", "-O2", "-fno-tree-pre", "-fno-predictive-commoning", "-ffp-contract=fast", "-march=native"),
-    *("-shared", "-fPIC"),
-)
+FLAGS = ("-std=gnu11", "-O2", "-ffp-contract=fast", "-march=native", "-shared", "-fPIC", "-pthread")
+
+OF_GCC = ("-fno-tree-pre", "-fno-predictive-commoning")
+"""What GCC's -O2 is to leave alone: both rearrange sums that are to stay in registers. Clang knows neither."""
 
 PATIENCE = 300
 """Seconds that a compiler has; it needs 5."""
@@ -50,7 +54,11 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
     Returns:
       (batch, *sides, features).
+
+    Raises:
+      ValueError: the arrays are others.
     """
+    _check(x, kernel, (*(3,) * (x.ndim - 2), x.shape[-1], kernel.shape[-1]))
     return _called("tlseg_convolve", jax.ShapeDtypeStruct((*x.shape[:-1], kernel.shape[-1]), x.dtype), x, kernel)
 
 
@@ -63,9 +71,19 @@ def kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
 
     Returns:
       (*3, channels, features), float32.
+
+    Raises:
+      ValueError: the arrays are others.
     """
+    _check(x, g, (*x.shape[:-1], g.shape[-1]))
     shape = (*(3,) * (x.ndim - 2), x.shape[-1], g.shape[-1])
     return _called("tlseg_kernel_gradient", jax.ShapeDtypeStruct(shape, jnp.float32), x, g)
+
+
+def _check(x: jax.Array, other: jax.Array, shape: tuple[int, ...]) -> None:
+    """Refuse what the C functions, which go by the first array's sizes and type alone, would read or write beyond."""
+    if x.ndim not in (4, 5) or other.shape != shape or x.dtype.name not in DTYPES or other.dtype != x.dtype:
+        raise ValueError(f"`direct` does not take {x.dtype.name}{x.shape} with {other.dtype.name}{other.shape}")
 
 
 def _called(name: str, out: jax.ShapeDtypeStruct, *operands: jax.Array) -> jax.Array:
@@ -80,40 +98,52 @@ def lacking() -> str:
     """What this machine lacks for it, in words; "" where it is ready: compiled, now or before, and registered."""
     if sys.platform != "linux" or platform.machine() not in ("x86_64", "AMD64"):
         return "it is for x86-64 Linux"
-    compiler = shutil.which(os.environ.get("CC") or "cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        return "there is no C compiler (cc, gcc or clang)"
     try:
-        library = ctypes.CDLL(str(_compiled(compiler)))
+        named = shlex.split(os.environ.get("CC", ""))  # as for `make`: it may be "ccache gcc"
+        compiler = named or [n for n in ("cc", "gcc", "clang") if shutil.which(n)][:1]
+        if not compiler:
+            return "there is no C compiler (cc, gcc or clang)"
+        if shutil.which(compiler[0]) is None:
+            return f"there is no {compiler[0]}, the C compiler that CC names"
+        library = _library(compiler)
         functions = {name: jax.ffi.pycapsule(getattr(library, name)) for name in _FUNCTIONS}
     except subprocess.CalledProcessError as e:
-        return f"{compiler} does not compile it ({(e.stderr.strip().splitlines() or ['no word'])[0][:200]})"
-    except (OSError, RuntimeError, AttributeError, subprocess.TimeoutExpired) as e:
-        return f"it cannot be compiled here ({e})"
+        told = e.stderr.strip().splitlines() or ["no word"]
+        return f"{shlex.join(compiler)} does not compile it ({next((s for s in told if 'error' in s), told[0])[:200]})"
+    except (OSError, RuntimeError, ValueError, AttributeError, subprocess.TimeoutExpired) as e:
+        other = "; XDG_CACHE_HOME can name another cache folder" if getattr(e, "errno", None) else ""
+        return f"it cannot be compiled here ({e}{other})"
     for name, function in functions.items():
         jax.ffi.register_ffi_target(name, function, platform="cpu")
     return ""
 
 
-def _compiled(compiler: str) -> Path:
+def _library(compiler: Sequence[str]) -> ctypes.CDLL:
     """The library, from the cache folder or made now."""
     source = resources.files(__package__).joinpath("direct.c").read_bytes()
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=PATIENCE).stdout
-    processor = next(s for s in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if s.startswith("flags"))
-    parts = (source, version, processor.encode(), jaxlib.__version__.encode(), " ".join(FLAGS).encode())
-    key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
+    # Which compiler it is and what it takes this processor for; machines may share the folder.
+    macros = _output([*compiler, *FLAGS, "-dM", "-E", "-x", "c", os.devnull])
+    command = [*compiler, *FLAGS, *(() if "__clang__" in macros else OF_GCC)]
+    parts = (macros, jaxlib.__version__, shlex.join(command))
+    key = hashlib.sha256(source + "\0".join(parts).encode()).hexdigest()[:16]
     folder = default_folder()  # which nobody else can write to
     kept = folder / f"direct-{key}.so"
     if kept.exists():
-        return kept
+        with contextlib.suppress(OSError):  # a damaged one is made anew
+            return ctypes.CDLL(str(kept))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.info("note: convolutions are compiled for this processor, once.")
     # In the folder itself, so that it is renamed in one go: other processes may be doing the same.
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         code, made = Path(beside) / "direct.c", Path(beside) / kept.name
         code.write_bytes(source)
-        command = [compiler, *FLAGS, f"-I{jax.ffi.include_dir()}", "-o", str(made), str(code)]
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
-        ctypes.CDLL(str(made))  # before it is kept: a file that cannot be loaded is not
+        _output([*command, f"-I{jax.ffi.include_dir()}", "-o", str(made), str(code)])
+        library = ctypes.CDLL(str(made))  # before it is kept: a file that cannot be loaded is not
+        flush(made)
         made.replace(kept)
-    return kept
+    return library
+
+
+def _output(command: Sequence[str]) -> str:
+    how: dict[str, Any] = {"encoding": "utf-8", "errors": "replace", "timeout": PATIENCE}
+    return subprocess.run(command, capture_output=True, check=True, **how).stdout  # type: ignore[no-any-return]
