@@ -131,6 +131,7 @@ class Desk:
             "SCANS": lambda to: stand_ins.write_scans(to, range(1, 1 + self.scans)),
             "OASIS": lambda to: stand_ins.write_scans(to, range(1, 6), "neuromorphometrics"),
             "HEADS": lambda to: stand_ins.write_scans(to, range(51, 53)),
+            "OLDER": lambda to: stand_ins.write_scans(to, range(61, 64), "neuromorphometrics"),
             "OTHERS": lambda to: stand_ins.write_scans(to, range(51, 57)),
             "LABELMAPS": lambda to: stand_ins.write_label_maps(to, range(91, 95)),
             "LITS": lambda to: stand_ins.write_abdomens(to, range(5)),
