@@ -40,7 +40,7 @@ def run(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (["--study=bran"], "no study named 'bran': choose from brain, chaos, day_one, factors, liver"),
+        (["--study=bran"], "no study named 'bran': choose from brain, chaos, day_one, factors, factors_maps, liver"),
         (["--study=brain", "--dry_run"], "give --plan"),
         (["--study=brain", "--parallel=pmap"], "a sweep trains a run on each device (--devices=N)"),
     ],
