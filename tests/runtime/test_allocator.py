@@ -1,6 +1,7 @@
 """Memory that a step frees is there for the next one without a page fault, unless it is much of what there is."""
 
 import ctypes
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,30 @@ def test_more_than_two_gigabytes_are_kept_and_given_back_again_for_a_larger_step
 
 def test_a_step_that_takes_much_of_the_memory_gives_it_back() -> None:
     assert not allocator.keep_freed(2**60)
+
+
+RESIDENT = """
+from pathlib import Path
+from tlseg_jax.runtime import allocator
+
+def megabytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) // 256
+
+allocator.share_one_arena()
+assert allocator.keep_freed(2**20)
+blocks = [b"x" * 2**20 for _ in range(100)]
+above = b"y" * 2**20
+del blocks
+kept = megabytes()
+allocator.give_back()
+print(kept, megabytes())
+"""
+
+
+@pytest.mark.skipif(allocator._mallopt() is None or not Path("/proc/self/statm").exists(), reason="not glibc on Linux")
+def test_what_is_free_is_given_back_below_what_is_not() -> None:
+    kept, after = map(int, python("-c", RESIDENT).stdout.split())
+    assert kept - after > 90
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

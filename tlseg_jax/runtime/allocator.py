@@ -52,3 +52,9 @@ def keep_freed(needed: int) -> bool:
     kept = needed * SHARE <= free_ram()
     # Also where nothing is kept: an earlier run of this process may have been smaller.
     return all([mallopt(parameter, value) for parameter, value in (_KEPT if kept else _GIVEN_BACK)]) and kept
+
+
+def give_back() -> None:
+    """Give what is free now back to the system: what comes next has other sizes, and would grow the process."""
+    if _mallopt():
+        ctypes.CDLL(None).malloc_trim(0)

@@ -8,6 +8,7 @@ import jax
 
 from tlseg_jax.checkpoints.checkpoint import Checkpoints
 from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.runtime import allocator
 from tlseg_jax.runtime.device_memory import format_bytes
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
@@ -75,6 +76,8 @@ def train_job(
             raise
         maker, fits = run.maker, run.fits
         raise shortage(maker.planned, shapes, maker.batch, fits.prediction, fits.capacity, failed=True) from None
+    finally:
+        allocator.give_back()
 
 
 def _trainer(
