@@ -188,7 +188,7 @@ def test_without_a_compiler_the_next_best_is_taken_and_that_is_said(
     monkeypatch.delenv("CC", raising=False)
     found = choose_lowering(work())
     assert found.lowering == "onednn"
-    assert "direct would be faster, and there is no C compiler (cc, gcc or clang)" in str(found)
+    assert "direct would be faster, and there is no C compiler (gcc or cc)" in str(found)
     with pytest.raises(InputError, match="`lowering=direct` cannot do"):
         choose_lowering(work(), "direct")
     with pytest.raises(RuntimeError, match="`direct` cannot be used here: there is no C compiler"):
@@ -242,23 +242,12 @@ def test_a_cache_folder_that_cannot_be_is_said(asked_anew: object, monkeypatch: 
     assert "'/proc/self/tlseg_jax" in lacks and "; XDG_CACHE_HOME can name another" in lacks
 
 
-CLANG = """#!/bin/sh
-case "$*" in
-  *-fno-tree-pre*|*-fno-predictive-commoning*) echo "error: unknown argument: '-fno-tree-pre'" >&2; exit 1;;
-  *" -E "*) echo "#define __clang__ 1";;
-  *) exec cc "$@";;
-esac
-"""
-
-
-@needs_compiler
-def test_clang_is_not_given_flags_that_it_refuses(tmp_path: Path) -> None:
-    compiler = tmp_path / "clang"
-    compiler.write_text(CLANG)
+def test_clang_is_passed_over(tmp_path: Path, asked_anew: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "some-compiler"
+    compiler.write_text("#!/bin/sh\necho '#define __clang__ 1'\n")
     compiler.chmod(0o755)
-    code = "from tlseg_jax.models.lowering import direct; print(direct.lacking() or 'ready')"
-    done = python("-c", code, CC=str(compiler), XDG_CACHE_HOME=str(tmp_path))
-    assert done.stdout == "ready\n", done.stderr
+    monkeypatch.setenv("CC", str(compiler))
+    assert "some-compiler is Clang, whose code is slower than oneDNN's; CC can name GCC" in direct.lacking()
 
 
 def test_the_cases_are_those_that_it_tells_apart() -> None:
@@ -272,7 +261,7 @@ def test_the_cases_are_those_that_it_tells_apart() -> None:
 @needs_compiler
 def test_the_c_file_has_no_warnings(tmp_path: Path) -> None:
     source = Path(direct.__file__).with_name("direct.c")
-    command = ["cc", *direct.FLAGS, *direct.OF_GCC, "-Wall", "-Wextra", "-Werror", f"-I{jax.ffi.include_dir()}"]
+    command = ["cc", *direct.FLAGS, "-Wall", "-Wextra", "-Werror", f"-I{jax.ffi.include_dir()}"]
     for march in ("native", "x86-64-v3"):
         more = [f"-march={march}", "-o", str(tmp_path / "made.so"), str(source)]
         done = subprocess.run([*command, *more], capture_output=True, text=True, check=False)

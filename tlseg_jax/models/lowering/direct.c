@@ -12,6 +12,9 @@
    and p0 + p1 + p2 and p1 - p2 - p3 are the results; the products of all channels and lines are added up before. Of the
    kernel's gradient the same four factors of values are multiplied with as many of the results' gradient.
 
+   What is not a number spoils the results that it is a value of, and no others; so does what is infinite, and neither
+   leaves a number there. Of the kernel's gradient it spoils all three taps of a row, also at the image's edge.
+
    A piece of work is some rows of one plane. The factors of their values and of all neighbours are first gathered, as
    float32, in blocks of 8 channels: [plane][row][block][pair][4][8], with zeros beyond the image. So nothing asks for
    edges, and what is gathered stays in the cache. A factor is then multiplied with a vector of features and added to
@@ -114,8 +117,8 @@ static XLA_FFI_Error *ended(XLA_FFI_CallFrame *frame, Work *work) {
   return NULL;
 }
 
-/* Room that a thread keeps from call to call: fresh memory would cost a page fault for every 4 KiB of it. It is given back
-   as the thread ends: a program may begin and end many. */
+/* Room that a thread keeps from call to call: fresh memory would cost a page fault for every 4 KiB of it. As the thread
+   ends it is given back: a program may begin and end many. */
 enum { FOR_ROWS, FOR_GRADIENT, FOR_SUMS, FOR_KERNEL, ROOMS };
 
 typedef struct Room {

@@ -15,8 +15,8 @@ grouped  for a GPU: folded, and the batch norm and ReLU between two convolutions
 planes   for a CPU: a 3D convolution as one 2D convolution over the concatenation of each plane with its two neighbours
          (a 2D one as it is), and the kernel's gradient block by block (`kernel_gradient`).
 onednn   for a CPU whose jaxlib holds it: oneDNN's convolution (`onednn`), and the same kernel's gradient.
-direct   for a CPU with a C compiler: our own loops, for the kernel's gradient too (`direct`). On two cores a step of
-         `switch8x2` takes RATIO8 of that with oneDNN and one of `switch32` RATIO32 (docs/performance.md).
+direct   for a CPU with GCC: our own loops, for the kernel's gradient too (`direct`). On two cores a step takes half to
+         three quarters of its time with oneDNN (docs/performance.md).
 
 Which is taken is no matter of this file: `choice` has it. benchmarks/conv_lowering.py compares them. Not here: the sum
 of 27 shifted products. Alone it is the fastest for a single input channel, but those products are elementwise, and XLA
