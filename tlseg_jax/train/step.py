@@ -249,10 +249,10 @@ def _accumulated(gradient: Callable[..., Any], batch_stats: Any, trained: Any, m
 
 
 class _InTwo:
-    """A step in two programs: what becomes of the batch, which the compilation cache keeps, and the rest.
+    """A step in two programs, for a CPU: what becomes of the batch, and the rest.
 
-    A program with a oneDNN call cannot be kept, and augmentation is as long to compile as a network. The two are
-    compiled beside each other.
+    Augmentation is as long to compile as a network, and the two are compiled beside each other; of a network with a
+    oneDNN call, which the compilation cache cannot keep, it keeps the one.
     """
 
     def __init__(self, whole: Callable[[Inputs], Step], inputs: Inputs) -> None:
@@ -311,7 +311,7 @@ def make_train_step(
         part = make_step_function(config, *args, inputs=inputs, lowering=lowering, parallel=parallel.alone(), **kwargs)
         return ParallelStep(whole(inputs), part, parallel)
 
-    if inputs is not None and not FORMS[lowering].cached:
+    if inputs is not None and jax.default_backend() == "cpu":
         return _InTwo(whole, inputs)
     return jax.jit(whole(inputs), donate_argnums=0)
 
