@@ -4,10 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from tlseg_jax.geometry import Grid
 from tlseg_jax.preprocess.codes import UNMARKED, anywhere, decide, encode, mask_of, mirror_table
-from tlseg_jax.preprocess.steps.resample import codes_to_grid, each_to_scan, mask_to_grid, to_scan
+from tlseg_jax.preprocess.steps.resample import codes_to_grid, codes_to_scan, each_to_scan, mask_to_grid, to_scan
 
 RNG = np.random.default_rng(0)
 
@@ -80,3 +81,28 @@ def test_probabilities_go_back_each_as_alone() -> None:
     for i in range(2):
         alone = to_scan(p[..., i], grid, np.eye(4), (40, 40, 40), affine)
         np.testing.assert_allclose(found[..., i], alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("structures", [1, 2, 5])
+@pytest.mark.parametrize("exclusive", [True, False])
+@pytest.mark.parametrize("spacing", [1.0, 3.0], ids=["finer", "blurred"])
+def test_the_codes_on_the_scan_are_those_of_the_probabilities_there(
+    structures: int, exclusive: bool, spacing: float
+) -> None:
+    """Of smooth noise, whose structures meet each other and the border of the grid."""
+    noise = np.random.default_rng(structures).normal(size=(18, 20, 22, structures + 1))
+    logits = 12 * ndimage.gaussian_filter(noise, (1.5, 1.5, 1.5, 0))
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True) if exclusive else 1 / (1 + np.exp(-logits))
+    p = p[..., 1:].astype(np.float32)
+    grid, affine = Grid((18, 20, 22), np.diag([2.0, 2.0, 2.0, 1.0])), _rotated(0.3) @ np.diag([spacing] * 3 + [1.0])
+    way = (grid, np.eye(4), (int(44 / spacing),) * 3, affine)
+    maps = np.stack([to_scan(p[..., i], *way) for i in range(structures)], -1).astype(np.float64)
+    found = codes_to_scan(p, *way, exclusive)
+    if exclusive:
+        every = np.concatenate([1 - maps.sum(-1, keepdims=True), maps], -1)
+        clear = np.diff(np.sort(every, -1)[..., -2:]).squeeze(-1) > 1e-5
+        np.testing.assert_array_equal(found[clear], every.argmax(-1)[clear])
+    else:
+        clear = (np.abs(maps - 0.5) > 1e-5).all(-1)
+        np.testing.assert_array_equal(found[clear], ((maps > 0.5) << np.arange(structures)).sum(-1)[clear])
+    assert clear.mean() > 0.99 and len(np.unique(found)) > structures

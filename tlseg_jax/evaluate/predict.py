@@ -1,6 +1,7 @@
 """A raw scan in, its segmentation in the scan's own space out."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
-from tlseg_jax.preprocess.steps.resample import each_to_scan, to_scan
+from tlseg_jax.preprocess.steps.resample import codes_to_scan, each_to_scan, to_scan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class Prediction:
       files: the scan that it is of.
       label: (x, y, z) in the scan's own axes, of `own_values`.
       affine: (4, 4) voxel -> RAS mm of the scan.
-      probability: (x, y, z, structures) in the scan's own axes.
+      make_probability: interpolates `probability`, which most callers never look at.
       apart: structure -> (x, y, z) where it is, of those that overlap others where no value of `label` says both.
       verdict: how far it is to be believed, where that was asked.
       doubt: (x, y, z) share of the passes that say otherwise than the label map, likewise.
@@ -56,7 +57,7 @@ class Prediction:
     files: ScanFiles
     label: NDArray[np.integer]
     affine: Affine
-    probability: NDArray[np.float32]
+    make_probability: Callable[[], NDArray[np.float32]] = dataclasses.field(repr=False)
     volumes_ml: dict[str, float]
     seconds: dict[str, float]
     details: dict[str, Any]
@@ -65,12 +66,18 @@ class Prediction:
     verdict: Verdict | None = None
     doubt: NDArray[np.float32] | None = None
 
+    @functools.cached_property
+    def probability(self) -> NDArray[np.float32]:
+        """(x, y, z, structures) in the scan's own axes, interpolated when it is first asked for."""
+        return self.make_probability()
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Found:
-    """What a network gives of one scan: the probability on its own voxels, and what the way there says."""
+    """What a network gives of one scan: codes and the probability on its own voxels, and what the way there says."""
 
-    probability: NDArray[np.float32]
+    codes: NDArray[np.uint8]
+    probability: Callable[[], NDArray[np.float32]]
     affine: Affine
     seconds: dict[str, float]
     inferred: float
@@ -127,7 +134,7 @@ def predict_scan(
     else:
         assert settings is not None
         found = _of_volume(unlabelled, spec, box, settings, predictor, tiles, batch or 2, trust)
-    codes = without_specks(decide(found.probability, spec.exclusive), spec, smallest or {})
+    codes = without_specks(found.codes, spec, smallest or {})
     label, apart = label_map_of(codes, spec)
     voxel_ml = Grid(codes.shape, found.affine).voxel_ml
     volumes = {
@@ -136,17 +143,21 @@ def predict_scan(
     unlike = found.unlike
     if unlike is None:
         unlike = not_found(s for s, ml in volumes.items() if not ml)
-    verdict, probability = None, found.probability
+    verdict, make_probability = None, found.probability
     if found.passed is not None:
         calibration = trust.calibration if trust else None
         verdict = judge(passed_structures(found.passed, spec, volumes), found.statistics, calibration)
         if calibration:
-            probability = at_temperature(probability, calibration.temperature, spec.exclusive)
+            temperature = calibration.temperature
+
+            def make_probability() -> NDArray[np.float32]:
+                return at_temperature(found.probability(), temperature, spec.exclusive)
+
     return Prediction(
         files=files,
         label=label,
         affine=found.affine,
-        probability=probability,
+        make_probability=make_probability,
         volumes_ml=volumes,
         seconds=found.seconds | {"to_scan": time.perf_counter() - found.inferred},
         details=found.details,
@@ -184,14 +195,16 @@ def _of_volume(
         passed = trust.ask(ask, spec)
         probability = passed.mean
     inferred = time.perf_counter()
-    on_scan = each_to_scan(probability, prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
+    way = (prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
+    codes = codes_to_scan(probability, *way, spec.exclusive)
     if passed is not None:
         statistics = statistics_of(image, spec, box, prepared.details)
         unsure = doubt(passed.codes, decide(probability, spec.exclusive))
-        doubted = to_scan(unsure, prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
+        doubted = to_scan(unsure, *way)
     geometry = no_geometry(files.image, scan.affine, scan.image.shape)
     return _Found(
-        on_scan,
+        codes,
+        functools.partial(each_to_scan, probability, *way),
         scan.affine,
         dict(prepared.seconds) | {"inference": inferred - start},
         inferred,
@@ -244,8 +257,10 @@ def _of_planes(
         spacing = Grid(volume.scan_shape, volume.affine).spacing
         probability[..., at] = one * forest.keep(one, one > THRESHOLD, image, spacing, liver)
     inferred = time.perf_counter()
+    on_scan = np.stack([planes_to_scan(p, volume) for p in np.moveaxis(probability, -1, 0)], -1)
     return _Found(
-        np.stack([planes_to_scan(p, volume) for p in np.moveaxis(probability, -1, 0)], -1),
+        decide(on_scan, spec.exclusive),
+        lambda: on_scan,
         volume.scan_affine,
         dict(volume.seconds) | {"inference": inferred - start},
         inferred,

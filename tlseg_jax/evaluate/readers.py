@@ -13,7 +13,7 @@ from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.codes import decide
 from tlseg_jax.preprocess.slice_back import canonical_affine, planes_on_scan
-from tlseg_jax.preprocess.steps.resample import each_to_scan
+from tlseg_jax.preprocess.steps.resample import codes_to_scan
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
@@ -68,7 +68,7 @@ class VolumeReader:
     def on_scan(self, subject: str, probability: NDArray[np.float32]) -> Codes:
         """What a probability says on the scan's own voxels, as `predict` finds it."""
         here, own = self.store.person_grid(subject), self.store.scan_grid(subject)
-        return decide(each_to_scan(probability, here, np.eye(4), own.shape, own.affine), self.spec.exclusive)
+        return codes_to_scan(probability, here, np.eye(4), own.shape, own.affine, self.spec.exclusive)
 
     def voxel(self, subject: str, space: ScoreSpace) -> Any:
         """(3, 3) from one voxel to the next in mm of the person, in the order of the arrays."""

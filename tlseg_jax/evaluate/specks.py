@@ -44,13 +44,14 @@ def smallest_pieces(store: AnyStore, subjects: Sequence[str]) -> dict[str, float
         codes = store.codes(subject)
         for structure in store.marked(subject):
             mask = mask_of(codes, store.spec.structures.index(structure), store.spec.exclusive)
-            if mask.any():
-                smallest[structure] = min(smallest.get(structure, 1.0), _smallest(mask))
+            box = _around(mask)
+            if box is not None:
+                smallest[structure] = min(smallest.get(structure, 1.0), _smallest(mask[box]))
     return smallest
 
 
 def _smallest(mask: NDArray[np.bool_]) -> float:
-    sizes = np.sort(_pieces(mask[_around(mask)])[1])[::-1]
+    sizes = np.sort(_pieces(mask)[1])[::-1]
     so_far = np.cumsum(sizes) / sizes.sum()
     return float(sizes[np.searchsorted(so_far, WHOLE)] / sizes.sum())
 
@@ -66,14 +67,14 @@ def without_specks(
       smallest: from `smallest_pieces`.
     """
     out = codes
+    boxes = ndimage.find_objects(codes, len(spec.structures)) if spec.exclusive else []
     for i, structure in enumerate(spec.structures):
         if structure not in smallest:
             continue
-        mask = mask_of(codes, i, spec.exclusive)
-        if not mask.any():
+        box = boxes[i] if spec.exclusive else _around(mask_of(codes, i, False))
+        if box is None:
             continue
-        box = _around(mask)
-        labels, sizes = _pieces(mask[box])
+        labels, sizes = _pieces(mask_of(codes[box], i, spec.exclusive))
         small = sizes < MARGIN * smallest[structure] * sizes.sum()
         if small.any():
             out = out.copy() if out is codes else out
@@ -82,9 +83,10 @@ def without_specks(
     return out
 
 
-def _around(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The smallest box that holds a mask: most of a volume is not worth looking at."""
-    return tuple(ndimage.find_objects(mask.astype(np.uint8))[0])
+def _around(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """The smallest box that holds a mask, as most of a volume is not worth looking at; None: it is empty."""
+    found = ndimage.find_objects(mask.view(np.uint8))
+    return tuple(found[0]) if found else None
 
 
 def _pieces(mask: Bool[np.ndarray, "x y z"]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:

@@ -1,6 +1,8 @@
 """Volumes from one voxel grid to another, interpolated once with every transform composed."""
 
 import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -142,9 +144,18 @@ def to_scan(
 
 
 def _around(found: tuple[slice, ...], voxel: NDArray[Any], wanted: NDArray[Any]) -> tuple[slice, ...]:
-    """A box with what the blur before coarser voxels spreads its contents to; both are columns of mm."""
-    margin = int(np.ceil(4 * np.linalg.norm(np.linalg.inv(voxel) @ wanted, axis=1).max())) + 2
-    return tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in found)
+    """A box with what linear interpolation, and the blur before coarser voxels, reach; both are columns of mm."""
+    margin = np.ceil(4 * _sigma(np.linalg.inv(voxel) @ wanted)).astype(int) + 2
+    return tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(found, margin, strict=True))
+
+
+def _sigma(linear: NDArray[Any]) -> NDArray[Any]:
+    """(3,) of the blur along input axes before output voxels, whose axes are columns in input voxels, are coarser."""
+    # The output voxel, carried into input voxels, is wider than one along an axis by this factor.
+    width = np.linalg.norm(linear, axis=1)
+    sigma = FWHM_TO_SIGMA * np.sqrt(np.maximum(width**2 - 1, 0))
+    sigma[width < 1.05] = 0  # a registration's few per cent are no reason to blur
+    return sigma
 
 
 def each_to_scan(
@@ -155,19 +166,91 @@ def each_to_scan(
     scan_affine: Affine,
 ) -> Float32[np.ndarray, "x y z structures"]:
     """As `to_scan`, for maps of several structures; of each only the box where it is worth a thousandth."""
-    out = np.zeros((*scan_shape, volumes.shape[-1]), np.float32)
+    least = 1e-3 if volumes.shape[-1] > 1 else -np.inf
+    out = np.zeros((volumes.shape[-1], *scan_shape), np.float32)
     for i in range(volumes.shape[-1]):
-        volume, moved = volumes[..., i], grid
-        if volumes.shape[-1] > 1:
-            found = ndimage.find_objects((volume > 1e-3).astype(np.uint8))
-            if not found:
+        found = _back(volumes[..., i], volumes[..., i] > least, grid, space_to_world, scan_shape, scan_affine)
+        if found is not None:
+            at, values = found
+            out[i][at] = values
+    return np.moveaxis(out, 0, -1)
+
+
+def codes_to_scan(
+    volumes: Float[np.ndarray, "i j k structures"],
+    grid: Grid,
+    space_to_world: Affine,
+    scan_shape: tuple[int, int, int],
+    scan_affine: Affine,
+    exclusive: bool,
+) -> UInt8[np.ndarray, "x y z"]:
+    """What probabilities say on the scan's own voxels: `codes.decide` of `each_to_scan`, without the maps in between.
+
+    A structure is the most probable of S and the background only where it has 1 / (S + 1), and an independent one where
+    it has half; interpolation adds nothing to a neighbourhood's highest value. So each is computed in the box around
+    where it reaches that, and nothing is kept but the highest so far.
+
+    Args:
+      volumes: the structures' probabilities on `grid`.
+      grid: as for `to_scan`, as are the next three.
+      space_to_world: (4, 4) the grid's space mm -> world RAS mm, as kept for this subject.
+      scan_shape: voxels of the scan on its axes.
+      scan_affine: (4, 4) scan voxel -> world RAS mm.
+      exclusive: whether a voxel shows one at most.
+
+    Returns:
+      scan_shape codes of `preprocess.codes`.
+    """
+    structures = volumes.shape[-1]
+    alone = not exclusive or structures == 1
+    least = (0.5 if alone else 1 / (structures + 1)) * (1 - 1e-5)  # rounding must not hide one
+    there = volumes >= least
+    codes = np.zeros(scan_shape, np.uint8)
+
+    def back(volume: NDArray[Any], where: NDArray[np.bool_]) -> _Part | None:
+        return _back(volume, where, grid, space_to_world, scan_shape, scan_affine)
+
+    highest = np.zeros(() if alone else scan_shape, np.float32)
+    if not alone:
+        total = back(volumes.sum(-1), np.asarray(there.any(-1)))
+        if total is None:
+            return codes
+        highest[total[0]] = 1 - total[1]
+    with ThreadPoolExecutor(min(structures, os.cpu_count() or 1)) as pool:  # SciPy computes outside of Python's lock
+        for i, part in enumerate(pool.map(lambda i: back(volumes[..., i], there[..., i]), range(structures))):
+            if part is None:
                 continue
-            box = _around(found[0], grid.affine[:3, :3], np.linalg.inv(space_to_world)[:3, :3] @ scan_affine[:3, :3])
-            volume, affine = volume[box], grid.affine.copy()
-            affine[:3, 3] += affine[:3, :3] @ [s.start for s in box]
-            moved = Grid(volume.shape, affine)
-        out[..., i] = to_scan(volume, moved, space_to_world, scan_shape, scan_affine)
-    return out
+            at, values = part
+            if alone:
+                codes[at] |= (values > 0.5).astype(np.uint8) << i
+                continue
+            higher = values > highest[at]
+            codes[at][higher] = i + 1
+            np.maximum(highest[at], values, out=highest[at])
+    return codes
+
+
+_Part = tuple[tuple[slice, ...], NDArray[np.float32]]
+"""Where in an array, and the values there."""
+
+
+def _back(
+    volume: NDArray[Any],
+    where: NDArray[np.bool_],
+    grid: Grid,
+    space_to_world: Affine,
+    scan_shape: tuple[int, int, int],
+    scan_affine: Affine,
+) -> _Part | None:
+    """As `to_scan`, of the box around a mask alone; None: the mask is empty, or nothing of it is in the scan."""
+    found = ndimage.find_objects(where.view(np.uint8) if where.flags.c_contiguous else where.astype(np.uint8))
+    if not found:
+        return None
+    scan_voxel = np.linalg.inv(space_to_world)[:3, :3] @ scan_affine[:3, :3]
+    box = _around(found[0], grid.affine[:3, :3], scan_voxel)
+    moved = grid.affine.copy()
+    moved[:3, 3] += moved[:3, :3] @ [s.start for s in box]
+    return _pulled(volume[box], np.linalg.inv(space_to_world @ moved) @ scan_affine, scan_shape, 1, True, 0.0)
 
 
 def _pull(
@@ -180,34 +263,47 @@ def _pull(
 ) -> Float32[np.ndarray, "i j k"]:
     """out[i] = volume[matrix @ i], `matrix` taking output voxels to input voxels."""
     out = np.full(shape, outside, np.float32)
+    part = _pulled(volume, matrix, shape, order, antialias, outside)
+    if part is not None:
+        out[part[0]] = part[1]
+    return out
+
+
+def _pulled(
+    volume: Shaped[np.ndarray, "x y z"],
+    matrix: NDArray[Any],
+    shape: tuple[int, int, int],
+    order: int,
+    antialias: bool,
+    outside: float,
+) -> _Part | None:
+    """Of `_pull` the part of the output that the input reaches; None: there is none."""
     linear = matrix[:3, :3]
-    # The output voxel, carried into input voxels, is wider than one along an axis by this factor.
-    width = np.sqrt((linear**2).sum(1))
-    sigma = FWHM_TO_SIGMA * np.sqrt(np.maximum(width**2 - 1, 0)) if antialias else np.zeros(3)
-    sigma[width < 1.05] = 0  # a registration's few per cent are no reason to blur
+    sigma = _sigma(linear) if antialias else np.zeros(3)
 
     # Only the part of the input that the output touches is filtered, and only the part of the
     # output that the input reaches is computed.
     margin = np.ceil(4 * sigma) + (SPLINE_REACH if order > 1 else 1)
     src = _reach(matrix, shape, np.array(volume.shape), margin)
-    dst = _reach(np.linalg.inv(matrix), volume.shape, np.array(shape), 1 + 1 / np.maximum(width, 1e-6))
+    rim = 1 + 1 / np.maximum(np.linalg.norm(linear, axis=1), 1e-6)
+    dst = _reach(np.linalg.inv(matrix), volume.shape, np.array(shape), rim)
     if src is None or dst is None:
-        return out
+        return None
     part = volume[tuple(slice(a, b) for a, b in src)].astype(np.float32)
     if sigma.any():
         part = ndimage.gaussian_filter(part, sigma, mode="constant", cval=outside)
     offset = matrix[:3, 3] + linear @ dst[:, 0] - src[:, 0]
-    ndimage.affine_transform(
+    values = ndimage.affine_transform(
         part,
         linear,
         offset=offset,
         output_shape=tuple(dst[:, 1] - dst[:, 0]),
-        output=out[tuple(slice(a, b) for a, b in dst)],
+        output=np.float32,
         order=order,
         mode="grid-constant",
         cval=outside,
     )
-    return out
+    return tuple(slice(a, b) for a, b in dst), values
 
 
 def _reach(
