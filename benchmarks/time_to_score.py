@@ -138,7 +138,7 @@ def by_ours(task: Mapping[str, Any], begun: float) -> dict[str, Any]:
         n=task["n"], seed=task["seed"], network=task["network"], steps=task["steps"], checkpoint_every=10**6
     )
     job = make_job(place, store.spec, "finetune", given)
-    fit = train_job(store, job, Path(task["folder"]) / "run", progress=False, tell_flops=False)
+    fit = train_job(store, job, Path(task["folder"]) / "run", progress=False)
     taken = time.time() - begun
     if not task["pilot"]:
         predict = make_predictor(job.network, **fit.state.model)

@@ -228,7 +228,7 @@ def test_a_network_trains_on_drawn_images_alike_wherever_the_maps_lie(
     for cache in caches:
         (tmp_path / cache).mkdir()
         execution = Execution(cache=cache)
-        fit = train_job(drawn, job, tmp_path / cache, execution=execution, progress=False, tell_flops=False)
+        fit = train_job(drawn, job, tmp_path / cache, execution=execution, progress=False)
         weights.append(jax.tree.leaves(fit.state.params))
         assert int(fit.state.step) == 3 and all(np.isfinite(w).all() for w in weights[-1])
     for one, other in zip(*weights, strict=True):

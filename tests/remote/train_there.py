@@ -20,7 +20,6 @@ from tlseg_jax.remote.entry import Buckets, read_folder, work_folder  # noqa: E4
 from tlseg_jax.runtime.elsewhere import using  # noqa: E402
 from tlseg_jax.runtime.files import lock_folder  # noqa: E402
 from tlseg_jax.train import run as run_module  # noqa: E402
-from tlseg_jax.train import run_lines as run_lines_module  # noqa: E402
 from tlseg_jax.train.dispatch import Dispatch  # noqa: E402
 from tlseg_jax.train.job import train_job  # noqa: E402
 from tlseg_jax.train.job_settings import JobSettings  # noqa: E402
@@ -41,7 +40,6 @@ def main(store: str, workdir: str, steps: str, last: str = "-1") -> None:
 
     Dispatch.__call__ = until_last  # type: ignore[method-assign,assignment]  # so that a kill is in the middle
     run_module.init_variables = lambda config, key: he_variables(config, int(jax.random.key_data(key)[-1]))  # type: ignore[arg-type]
-    run_lines_module.step_flops = lambda *_: 1e9  # tracing takes seconds
     network = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
     run = work_folder(workdir) / "finetune" / "run"
     with using(Buckets()):

@@ -128,7 +128,7 @@ def job(tiny_network: UNetConfig, monkeypatch: pytest.MonkeyPatch) -> JobSetting
 
 def train(store: Store, job: JobSettings, folder: Path, programs: Programs) -> Fit:
     with lock_folder(folder):
-        return train_job(store, job, folder, programs=programs, progress=False, tell_flops=False)
+        return train_job(store, job, folder, programs=programs, progress=False)
 
 
 @pytest.mark.usefixtures("quick_compile", "listening")

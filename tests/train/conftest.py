@@ -9,17 +9,15 @@ import pytest
 from tests.conftest import he_variables
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.train import run as run_module
-from tlseg_jax.train import run_lines as run_lines_module
 
 
 @pytest.fixture(scope="module")
 def quick_start() -> Iterator[None]:
-    """The first parameters by NumPy, still by seed, and no tracing for the FLOPs: both take seconds."""
+    """The first parameters by NumPy, still by seed: tracing them takes seconds."""
 
     def start(config: UNetConfig, key: jax.Array) -> dict[str, Any]:
         return he_variables(config, int(jax.random.key_data(key)[-1]))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_module, "init_variables", start)
-        patch.setattr(run_lines_module, "step_flops", lambda *_: 1e9)
         yield

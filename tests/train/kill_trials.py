@@ -107,7 +107,7 @@ def train(store: Path, folder: Path, kind: Kind, told: int, seed: int) -> None:
 
     Dispatch.__call__ = slowed  # type: ignore[method-assign]
     with lock_folder(folder), shown():
-        fit = train_job(Store(store), kind.job(), folder, progress=False, tell_flops=False)
+        fit = train_job(Store(store), kind.job(), folder, progress=False)
     os.write(told, f"resumed {fit.resumed_at}\n".encode())
 
 

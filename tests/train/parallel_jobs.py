@@ -36,9 +36,7 @@ def main(folder: Path) -> None:
     def train(name: str, settings: JobSettings, start: Pretrained | None = None, **how: Any) -> dict[str, Any]:
         said: list[str] = []
         with lock_folder(folder / name), shown(said.append):
-            done = train_job(
-                store, settings, folder / name, start, execution=Execution(**how), progress=False, tell_flops=False
-            )
+            done = train_job(store, settings, folder / name, start, execution=Execution(**how), progress=False)
         found[name] = {"said": [line for line in said if line.startswith("parallel:")]}
         state = jax.tree.map(np.asarray, (done.state.params, done.state.batch_stats))
         losses, scores = (np.array([v for _, v in curve]) for curve in (done.losses, done.validation))

@@ -46,9 +46,7 @@ def main(arguments: list[str]) -> None:
     way = Execution(parallel="one" if processes.count() == 1 else "pmap")
 
     def train() -> int:
-        return train_job(
-            Store(Path(store)), job, Path(folder), execution=way, progress=False, tell_flops=False
-        ).resumed_at
+        return train_job(Store(Path(store)), job, Path(folder), execution=way, progress=False).resumed_at
 
     if processes.is_chief():
         with lock_folder(Path(folder)):

@@ -107,7 +107,7 @@ def test_training_on_a_disk_that_fills_up_goes_on_exactly(
 
     def train(folder: Path) -> Fit:
         with lock_folder(folder):
-            return train_job(tiny_store, job, folder, programs=programs, progress=False, tell_flops=False)
+            return train_job(tiny_store, job, folder, programs=programs, progress=False)
 
     whole = train(tmp_path / "whole")
     disk = tmp_path / "disk"

@@ -31,7 +31,7 @@ def test_the_report_tells_network_parameters_memory_and_time(tiny_network: UNetC
     step = make_train_step(tiny_network, optimiser, label_loss(recipe.loss), labels)
     fits = fit_memory(lambda plan: step, state, batch, StepPlan())
     before = jax.tree.map(np.array, state)
-    report = dry_run_report(tiny_network, state, labels, batch, fits, "FLOPs a step: 1.5 G", 40)
+    report = dry_run_report(tiny_network, state, labels, batch, fits, "1.5 G", 40)
     total = sum(v.size for v in jax.tree.leaves(variables["params"]))
     assert f"{total:,}:" in report and "tiny, float32, remat none" in report
     assert "2x16x16x16" in report and "1.5 G" in report and "40 steps" in report

@@ -85,7 +85,7 @@ PROGRAMS = Programs()
 
 def train(store: Store, job: JobSettings, folder: Path) -> Fit:
     with lock_folder(folder):
-        return train_job(store, job, folder, programs=PROGRAMS, progress=False, tell_flops=False)
+        return train_job(store, job, folder, programs=PROGRAMS, progress=False)
 
 
 def test_the_average_is_the_model_and_a_run_goes_on_to_the_same_bits(

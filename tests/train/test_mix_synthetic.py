@@ -176,13 +176,7 @@ def test_a_run_mixes_alike_wherever_its_data_lie_and_goes_on_to_the_same_bits(
     def train(name: str, cache: Cache = "none") -> Any:
         with lock_folder(tmp_path / name):
             return train_job(
-                scans,
-                asked,
-                tmp_path / name,
-                execution=Execution(cache=cache),
-                programs=programs,
-                progress=False,
-                tell_flops=False,
+                scans, asked, tmp_path / name, execution=Execution(cache=cache), programs=programs, progress=False
             )
 
     whole = train("whole").state
@@ -204,7 +198,7 @@ def test_runs_at_once_mix_as_alone(scans: Store, tmp_path: Path, monkeypatch: py
     runs = [prepare_run(scans, j, tmp_path / f"t{j.seed}", programs=programs) for j in short]
     assert fit_together(runs, programs) == [None, None]
     (tmp_path / "alone").mkdir()
-    alone = train_job(scans, short[1], tmp_path / "alone", programs=programs, progress=False, tell_flops=False)
+    alone = train_job(scans, short[1], tmp_path / "alone", programs=programs, progress=False)
     found = load_model(tmp_path / "t1").params
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), found, alone.state.params)
 

@@ -51,9 +51,7 @@ def test_each_stage_moves_its_blocks_and_a_run_goes_on_across_them(
     def train(name: str, recipe: Any, steps: int, start: Pretrained | None = None) -> Fit:
         job = JobSettings(tiny_network, recipe, steps, checkpoint_every=2)
         with lock_folder(tmp_path / name):
-            return train_job(
-                tiny_store, job, tmp_path / name, start, programs=programs, progress=False, tell_flops=False
-            )
+            return train_job(tiny_store, job, tmp_path / name, start, programs=programs, progress=False)
 
     train("first", recipe, 2)
     start = Pretrained.load(tmp_path / "first")

@@ -170,16 +170,7 @@ def train_and_assess(
         if job.epochs and not execution.dry_run:
             processes.chief(lambda: _watched_first(store, folder))
         began = time.perf_counter()
-        result = train_job(
-            store,
-            job,
-            folder,
-            start,
-            execution=execution,
-            programs=programs,
-            progress=place.progress,
-            tell_flops=figures,
-        )
+        result = train_job(store, job, folder, start, execution=execution, programs=programs, progress=place.progress)
         seconds = time.perf_counter() - began if trained_seconds is None else trained_seconds
         if execution.dry_run:
             log.info(f"dry run: nothing was written; the run would be in {folder}.")

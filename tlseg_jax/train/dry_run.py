@@ -23,7 +23,7 @@ ENOUGH = 30.0
 
 
 def dry_run_report(
-    network: UNetConfig, state: Any, labels: Any, batch: Any, fits: FitsIn, flops_line: str, steps: int
+    network: UNetConfig, state: Any, labels: Any, batch: Any, fits: FitsIn, flops: str, steps: int
 ) -> str:
     """Lines that say what a run would take, from a few steps on random data.
 
@@ -33,7 +33,7 @@ def dry_run_report(
       labels: tree of "trained" and "frozen".
       batch: shapes of a batch.
       fits: from `fit_memory`.
-      flops_line: of the FLOPs a step.
+      flops: of a step, in words.
       steps: of the whole run.
     """
     trained, frozen = (count_parameters(p) for p in split_parameters(state.params, labels))
@@ -44,7 +44,7 @@ def dry_run_report(
         "network": f"{network.name}, {network.dtype}, remat {prediction.plan.remat}",
         "batch": "x".join(map(str, batch["label"].shape)),
         "parameters": f"{trained + frozen:,}: {trained:,} trained, {frozen:,} frozen",
-        "FLOPs a step": flops_line.removeprefix("FLOPs a step: "),
+        "FLOPs a step": flops,
         "memory": f"{format_bytes(prediction.total)} predicted {prediction.source}; {fits.capacity}",
         "kept for backward": f"{format_bytes(prediction.residuals)} by the trace",
         "seconds a step": f"{one:.3g} (median of {len(seconds)} on random data)",

@@ -1,7 +1,6 @@
 """One model from a prepared data set: made ready, trained, or told only what that would take."""
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -37,7 +36,6 @@ def train_job(
     execution: Execution = Execution(),  # noqa: B008 - frozen
     programs: Programs | None = None,
     progress: bool = True,
-    tell_flops: bool = True,
 ) -> Fit:
     """Train one model into `folder`, or go on from what is there.
 
@@ -51,7 +49,6 @@ def train_job(
       execution: how it is run; no part of what a run is, so it may be resumed under another.
       programs: what other runs compiled, and where this one's are kept for them.
       progress: whether to draw a bar.
-      tell_flops: whether to count the FLOPs of a step and say them.
 
     Raises:
       InputError: the settings do not fit the data, the folder or the pre-trained model, a test
@@ -60,17 +57,14 @@ def train_job(
     programs = programs or Programs()
     run = prepare_run(store, job, folder, pretrained, execution=execution, programs=programs)
     shapes = jax.eval_shape(lambda: run.state)  # the first step gives the state away
-    flops = functools.partial(
-        programs.get, ("flops", run.key), lambda: flops_line(run.maker, shapes, run.data.batch_shapes())
-    )
     if execution.dry_run:
+        flops = flops_line(run.maker, shapes, run.data.batch_shapes())
         labels, steps = run.maker.labels, run.length.steps
-        log.info(dry_run_report(job.network, run.state, labels, run.maker.batch, run.fits, flops(), steps))
+        log.info(dry_run_report(job.network, run.state, labels, run.maker.batch, run.fits, flops, steps))
         return Fit(run.state, 0, [], [], "dry run")
     claim_run(run)
-    meanwhile = (lambda: log.info(flops())) if tell_flops else None
     try:
-        return fit(_trainer(run, execution, programs, progress, meanwhile))
+        return fit(_trainer(run, execution, programs, progress))
     except Exception as error:
         if not out_of_memory(error):
             raise
@@ -80,9 +74,7 @@ def train_job(
         allocator.give_back()
 
 
-def _trainer(
-    run: Run, execution: Execution, programs: Programs, progress: bool, meanwhile: Callable[[], None] | None
-) -> Trainer:
+def _trainer(run: Run, execution: Execution, programs: Programs, progress: bool) -> Trainer:
     """The training of a run, as `execution` has it done."""
     job, watch = run.job, run.data.watch()
     cache = run.cache()
@@ -113,7 +105,6 @@ def _trainer(
             validate=run.data.validator(run.validating) if run.validating else None,
             watch=watch,
             trace=Trace(execution.profile) if execution.profile else None,
-            meanwhile=meanwhile,
         ),
         progress=progress,
         title=f"train {run.folder.name}",

@@ -1,15 +1,11 @@
 """The training loop: no host sync a step, losses read a few steps late, NaN named, resumable exactly."""
 
-import concurrent.futures
 import contextlib
-from typing import Any
 
 import jax
 
-from tlseg_jax.checkpoints.state import TrainState
 from tlseg_jax.runtime import preemption, processes, signals
 from tlseg_jax.runtime.errors import Preempted
-from tlseg_jax.train.dispatch import Metrics
 from tlseg_jax.train.readings import Call, Readings
 from tlseg_jax.train.trainer import Fit, Trainer
 
@@ -50,7 +46,7 @@ def fit(trainer: Trainer) -> Fit:
                 if new:  # its compiler is waited for, so that it is in no rate
                     readings.read_all()
                     clock.stop(count)
-                state, metrics = _take(trainer, state, batches, count, first=count == start)
+                state, metrics = trainer.step(state, batches, count)
                 count += steps
                 test = watch.draw(state) if watch and settings.watches(count) else None
                 readings.add(Call(count, seen, metrics, samples, test))
@@ -98,17 +94,3 @@ def fit(trainer: Trainer) -> Fit:
             test_losses=readings.history.curves["test_loss"],
             epochs=readings.epochs.rows,
         )
-
-
-def _take(
-    trainer: Trainer, state: TrainState, batches: list[dict[str, Any]], done: int, first: bool
-) -> tuple[TrainState, Metrics]:
-    """The next steps, after `done`; beside the first of this call goes the `meanwhile` hook."""
-    meanwhile = trainer.hooks.meanwhile
-    if meanwhile is None or not first:
-        return trainer.step(state, batches, done)
-    # The compiler leaves the interpreter alone, so that counting FLOPs beside it costs nothing.
-    with concurrent.futures.ThreadPoolExecutor(1) as beside:
-        taken = beside.submit(trainer.step, state, batches, done)
-        meanwhile()
-    return taken.result()

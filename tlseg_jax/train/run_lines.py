@@ -51,8 +51,8 @@ def flops_line(maker: StepMaker, state: TrainState, images: dict[str, Any]) -> s
 
     taken = flops(maker.labels, maker.batch, maker.feature_levels)
     if math.isnan(taken):
-        return "FLOPs a step: not counted, since JAX_PLATFORMS leaves out cpu."
+        return "not counted, since JAX_PLATFORMS leaves out cpu."
     if job.freeze == "none":
-        return f"FLOPs a step: {taken / 1e9:.1f} G"
+        return f"{taken / 1e9:.1f} G"
     full = flops(label_parameters(state.params, get_rules("none")), images, 0)
-    return f"FLOPs a step: {taken / 1e9:.1f} G, {taken / full:.0%} of the {full / 1e9:.1f} G that training all takes"
+    return f"{taken / 1e9:.1f} G, {taken / full:.0%} of the {full / 1e9:.1f} G that training all takes"

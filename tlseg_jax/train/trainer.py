@@ -1,4 +1,4 @@
-"""What one training is made of: the step, the first state, the batches, how long, and what is done meanwhile."""
+"""What one training is made of: the step, the first state, the batches, how long, and what is done beside the steps."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -87,14 +87,12 @@ class Hooks:
       validate: state -> score, larger is better.
       watch: test losses; on the draw every `LoopSettings.watch_every` steps, on all at epochs' ends.
       trace: to record some steps with.
-      meanwhile: called once, while the device is at the first step.
     """
 
     save: Callable[[], Checkpoints]
     validate: Callable[[TrainState], float] | None = None
     watch: Watch | None = None
     trace: Trace | None = None
-    meanwhile: Callable[[], None] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
