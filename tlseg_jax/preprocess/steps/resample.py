@@ -225,8 +225,8 @@ def codes_to_scan(
                 codes[at] |= (values > 0.5).astype(np.uint8) << i
                 continue
             higher = values > highest[at]
-            codes[at][higher] = i + 1
-            np.maximum(highest[at], values, out=highest[at])
+            np.copyto(codes[at], np.uint8(i + 1), where=higher)
+            np.copyto(highest[at], values, where=higher)
     return codes
 
 
