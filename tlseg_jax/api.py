@@ -484,7 +484,7 @@ def _calling(name: str, given: dict[str, Any], *, compiles: bool = True) -> Iter
     keywords = Keywords(name, given)
     with shown(), places.entered():
         if compiles:
-            allocator.share_one_arena()
+            allocator.compute_in_caller()
             note = use_compilation_cache(keywords.given(_Compiling).get("compilation_cache"))
             if note:
                 log.info(note)

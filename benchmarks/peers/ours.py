@@ -46,7 +46,7 @@ class Ours:
 
     def __init__(self, case: Case) -> None:
         """Take a case; nothing is compiled yet."""
-        allocator.share_one_arena()
+        allocator.compute_in_caller()
         self.case = case
         self.config = dataclasses.replace(get_network(case.size.network), dtype=case.dtype)
         self._state: Any = None

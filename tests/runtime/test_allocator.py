@@ -12,7 +12,6 @@ FAULTS = """
 import resource, sys
 from tlseg_jax.runtime import allocator
 if sys.argv[1] == "kept":
-    allocator.share_one_arena()
     assert allocator.keep_freed(2**20)
 
 def faults():
@@ -61,6 +60,34 @@ def test_more_than_two_gigabytes_are_kept_and_given_back_again_for_a_larger_step
     assert kept > 2**31 and large <= 0 and small > 2**24
 
 
+STEP = """
+import resource
+import jax, jax.numpy as jnp
+from tlseg_jax.runtime import allocator
+allocator.compute_in_caller()
+assert allocator.keep_freed(2**20)
+step = jax.jit(lambda x: jnp.cumsum(x) * jnp.cumsum(x[::-1]))
+x = jnp.ones((2**24,))
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    step(x).block_until_ready()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(), faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(allocator._mallopt() is None, reason="not glibc")
+def test_a_program_costs_no_second_page_fault() -> None:
+    """Of 64 MB a buffer; JAX's own threads would fault for each 4 KiB of them."""
+    in_threads = STEP.replace("allocator.compute_in_caller()", "")
+    usual, kept = (int(python("-c", text).stdout) for text in (in_threads, STEP))
+    assert usual > 10_000
+    assert kept < usual / 20
+
+
 def test_a_step_that_takes_much_of_the_memory_gives_it_back() -> None:
     assert not allocator.keep_freed(2**60)
 
@@ -72,7 +99,6 @@ from tlseg_jax.runtime import allocator
 def megabytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) // 256
 
-allocator.share_one_arena()
 assert allocator.keep_freed(2**20)
 blocks = [b"x" * 2**20 for _ in range(100)]
 above = b"y" * 2**20
@@ -96,7 +122,6 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(ctypes, "CDLL", Without)
     allocator._mallopt.cache_clear()
     try:
-        allocator.share_one_arena()
         assert not allocator.keep_freed(1)
     finally:
         allocator._mallopt.cache_clear()

@@ -13,7 +13,7 @@ from absl import app, flags, logging
 
 from tlseg_jax.actions.places import entered
 from tlseg_jax.commands.flags import flags_for
-from tlseg_jax.runtime import allocator, cluster, processes, signals
+from tlseg_jax.runtime import cluster, processes, signals
 from tlseg_jax.runtime.errors import InputError, Preempted
 from tlseg_jax.runtime.files import full_disk
 from tlseg_jax.runtime.messages import shown, write_line
@@ -51,7 +51,6 @@ def run_command(main: Callable[[Sequence[str]], None]) -> None:
         if not flags.FLAGS["verbosity"].present:
             # Orbax tells of every file it writes, and logs with a traceback what it then raises here too.
             logging.set_verbosity(logging.FATAL)
-        allocator.share_one_arena()
         try:
             signals.listen()
             with shown(lambda text: write_line(flags_for(text))), entered():

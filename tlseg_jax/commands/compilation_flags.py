@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from tlseg_jax.runtime import allocator
 from tlseg_jax.runtime.compilation_cache import MAX_BYTES, OFF, use_compilation_cache
 
 COMPILATION_CACHE = flags.DEFINE_string(
@@ -14,6 +15,7 @@ COMPILATION_CACHE = flags.DEFINE_string(
 
 def use_cache() -> None:
     """Keep compiled programs where the flag says; where that cannot be done, say so and go on."""
+    allocator.compute_in_caller()
     note = use_compilation_cache(COMPILATION_CACHE.value)
     if note:
         print(note, flush=True)

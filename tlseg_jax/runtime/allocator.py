@@ -8,12 +8,14 @@ import ctypes
 import functools
 from collections.abc import Callable
 
+import jax
+
 from tlseg_jax.runtime.device_memory import free_ram
 
 SHARE = 8
 """A step that takes more than one part in so many of the free RAM gives it back, so that holes do not fill the RAM."""
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 """Parameters of glibc's mallopt (malloc.h)."""
 
 _KEPT = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1))
@@ -31,10 +33,13 @@ def _mallopt() -> Callable[[int, int], int] | None:
         return None
 
 
-def share_one_arena() -> None:
-    """Have threads started from now on take memory from one pool: from pools of their own it is always given back."""
-    if mallopt := _mallopt():
-        mallopt(_ARENA_MAX, 1)
+def compute_in_caller() -> None:
+    """Have a program on a CPU run in the thread that calls it, where JAX has started no CPU before.
+
+    In a thread of JAX's own its memory would come from a pool of that thread, from which it is always given back. One
+    pool for all threads would keep it too, but compiling takes twice as long when they wait for each other there.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def keep_freed(needed: int) -> bool:
