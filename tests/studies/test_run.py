@@ -81,6 +81,8 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
     monkeypatch.setattr(run_module, "train_and_assess", refuse)
     again = make_sweep().run(AUTO)
     assert len(again.done) == 10 and (swept.folder / "results.csv").read_bytes() == before
+    assert sweep.left_out() == []
+    assert make_sweep(n=[2]).left_out() == ["E2E-n3-seed0", "E2E-n3-seed1", "FT-n3-seed0", "FT-n3-seed1"]
 
 
 def test_a_sweep_of_several_structures_has_a_row_and_a_tab_for_each(

@@ -157,6 +157,12 @@ class Sweep:
             roles = dict.fromkeys(scored_names(self.store(cell)), "pretask")
         return DoneCell(cell, folder, int(read_json(folder / "summary.json")["n"]), self.job(cell).freeze, roles)
 
+    def left_out(self) -> list[str]:
+        """Cells of the folder that other calls asked for, by name."""
+        ours = {c.name for c in self.cells}
+        folder = self.folder / "cells"
+        return sorted(p.name for p in folder.iterdir() if p.name not in ours) if folder.exists() else []
+
     def run(self, execution: Execution, *, devices: Sequence[Any] = (), together: int | None = 1) -> Swept:
         """Run all that is not done. A cell that fails is told and kept in mind, and the rest go on.
 
