@@ -69,8 +69,8 @@ def sweep(
     log.info(f"{len(swept.done)} of {len(whole.runs)} runs done; this call took {format_duration(swept.seconds)}.")
     if others := whole.left_out():
         log.info(
-            f"note: {len(others)} runs of earlier calls (such as {others[0]}) are not in results.csv, which has what this "
-            "call asks for: give methods, n and seeds of both to have them together; what is done is not trained again."
+            f"note: {len(others)} runs of earlier calls (such as {others[0]}) are not in results.csv, which has what "
+            "this call asks for: give methods, n and seeds of both to have them together; what is done is not trained again."
         )
     log.info(f"sweep: {swept.folder}")
     together = keep_ensemble(swept.folder) if swept.done else None
