@@ -70,7 +70,7 @@ def sweep(
     if others := whole.left_out():
         log.info(
             f"note: {len(others)} runs of earlier calls (such as {others[0]}) are not in results.csv, which has what "
-            "this call asks for: give methods, n and seeds of both to have them together; what is done is not trained again."
+            "this call asks for: give the methods, n and seeds of both to have them together; none is trained again."
         )
     log.info(f"sweep: {swept.folder}")
     together = keep_ensemble(swept.folder) if swept.done else None
