@@ -32,9 +32,7 @@ def torch_side():
 SMALL = Size("switch8x2", 1, (16, 16, 16), "noise")
 
 
-@pytest.mark.parametrize(
-    "size", [SMALL, *(pytest.param(get_size(n), marks=pytest.mark.slow, id=n) for n in NETWORKS)]
-)
+@pytest.mark.parametrize("size", [SMALL, *(pytest.param(get_size(n), marks=pytest.mark.slow, id=n) for n in NETWORKS)])
 def test_the_pytorch_network_has_our_outputs_loss_and_gradients(size, torch_side):
     from benchmarks.compare import TOLERANCES, checked
     from benchmarks.peers.ours import Ours

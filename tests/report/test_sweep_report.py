@@ -110,7 +110,8 @@ def test_a_file_that_was_changed_is_not_replaced(tmp_path: Path) -> None:
         ours = (folder / name).read_bytes()
         (folder / name).write_text("with my notes")
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-        with pytest.raises(InputError, match=rf"{name} was not written by this command, or was changed since.* move it"):
+        fault = rf"{name} was not written by this command, or was changed since.* move it"
+        with pytest.raises(InputError, match=fault):
             report(sweep, 0)
         assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         (folder / name).write_bytes(ours)

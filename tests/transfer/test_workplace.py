@@ -109,7 +109,7 @@ def test_the_built_in_cohort_of_heads_is_not_registered(tmp_path: Path, said: li
     place = Workplace(tmp_path, cohort_train=1, cohort_test=1, workers=1, progress=False)
     store = open_store(place, get_spec("hdt_c"))
     assert isinstance(store, Store) and store.manifest["synthetic"] is True and store.spec.volumes.space == "MNI305"
-    assert (store.subjects("train"), store.subjects("test")) == (("hdt-001",), ("hdt-002",))
+    assert (store.subjects("train"), store.subjects("test")) == (("hdt-001",), ("hdt-000",))
     assert "so nothing is registered" in said[0] and "mean nothing for patients" in said[0]
 
 
