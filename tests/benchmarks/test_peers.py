@@ -29,14 +29,15 @@ def torch_side():
     return pytorch
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n == "switch32" else [pytest.mark.slow]) for n in NETWORKS]
-)
-def test_the_pytorch_network_has_our_outputs_loss_and_gradients(name, torch_side):
+SMALL = Size("switch8x2", 1, (16, 16, 16), "noise")
+
+
+@pytest.mark.parametrize("size", [SMALL, *(pytest.param(get_size(n), marks=pytest.mark.slow, id=n) for n in NETWORKS)])
+def test_the_pytorch_network_has_our_outputs_loss_and_gradients(size, torch_side):
     from benchmarks.compare import TOLERANCES, checked
     from benchmarks.peers.ours import Ours
 
-    case = Case(get_size(name))
+    case = Case(size)
     found = checked(caller(Ours(case)), caller(torch_side.Pytorch(case)), "float32")
     assert set(found) == {*TOLERANCES["float32"], "draw"}
 
@@ -49,7 +50,7 @@ def test_another_network_is_found_out(torch_side, monkeypatch):
     monkeypatch.setattr(compare, "DRAWS", 1)
     forward = torch_networks.Block.forward
     monkeypatch.setattr(torch_networks.Block, "forward", lambda self, x: 1.01 * forward(self, x))
-    case = Case(get_size("switch8x2"))
+    case = Case(SMALL)
     with pytest.raises(InputError, match="not the same network, and nothing was timed"):
         compare.checked(caller(Ours(case)), caller(torch_side.Pytorch(case)), "float32")
 

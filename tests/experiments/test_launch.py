@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -74,29 +75,37 @@ def test_the_first_failure_is_the_exit_code(script: str, code: int) -> None:
 
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_the_others_are_ended_where_one_fails(
-    stubborn: bool, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    stubborn: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(launch, "GRACE_SECONDS", 0.3)
     trap = "trap 'echo asked' TERM;" if stubborn else ""
+    fails = f"until [ -e {tmp_path}/1 -a -e {tmp_path}/2 ]; do sleep 0.1; done; exit 3"
     # Waits longer than the tests may take.
-    code = hosts(f"if [ $JAX_PROCESS_ID = 0 ]; then sleep 0.5; exit 3; fi; {trap} while true; do sleep 0.1; done", 3)
+    waits = f"{trap} touch {tmp_path}/$JAX_PROCESS_ID; while true; do sleep 0.1; done"
+    code = hosts(f"if [ $JAX_PROCESS_ID = 0 ]; then {fails}; fi; {waits}", 3)
     assert code == 3
     out = capfd.readouterr().out
     assert ("[1] asked" in out and "[2] asked" in out) == stubborn
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_signals_are_passed_on(number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(number)
+def test_signals_are_passed_on(
+    number: signal.Signals, tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # What a shell in the background has its commands ignore, theirs could not trap.
+    was = signal.signal(number, before := signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(number, was))
 
     def send() -> None:
-        time.sleep(0.7)
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
         os.kill(os.getpid(), number)
 
     beside = threading.Thread(target=send)
     beside.start()
     name = number.name.removeprefix("SIG")
-    assert hosts(f"trap 'echo saved; exit 75' {name}; while true; do sleep 0.1; done") == 75
+    waits = f"touch {tmp_path}/$JAX_PROCESS_ID; while true; do sleep 0.1; done"
+    assert hosts(f"trap 'echo saved; exit 75' {name}; {waits}") == 75
     beside.join()
     assert sorted(capfd.readouterr().out.splitlines()) == ["[0] saved", "[1] saved"]
     assert signal.getsignal(number) is before

@@ -34,7 +34,8 @@ name = "E2E"
 
 
 def run(*arguments: str, devices: int = 1) -> subprocess.CompletedProcess[str]:
-    return python("-m", *arguments, XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}")
+    several = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"} if devices > 1 else {}
+    return python("-m", *arguments, **several)
 
 
 @pytest.mark.parametrize(

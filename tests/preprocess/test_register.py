@@ -110,6 +110,7 @@ def oasis() -> dict[str, tuple[np.ndarray, Affine, Registration]]:
     return out
 
 
+@pytest.mark.slow
 def test_ventricles_of_registered_people_overlap(oasis: dict[str, tuple[np.ndarray, Affine, Registration]]) -> None:
     grid = mni305_grid(get_spec("hdt_v").at_spacing(2.0))
     after, before = [], []
@@ -129,6 +130,7 @@ def test_ventricles_of_registered_people_overlap(oasis: dict[str, tuple[np.ndarr
     assert mean_after > mean_before + 0.05
 
 
+@pytest.mark.slow
 def test_caudates_survive_the_round_trip_to_the_registered_grid(
     oasis: dict[str, tuple[np.ndarray, Affine, Registration]],
 ) -> None:

@@ -44,7 +44,11 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# Each draws what one of the others draws, of fewer runs or less of it.
+LESS = ("one seed", "fixed draw alone", "zero", "wide")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LESS)) for n in CASES])
 def test_any_runs_are_drawn_without_a_warning(tmp_path: Path, name: str) -> None:
     models = {m: runs(tmp_path, m, **CASES[name]) for m in "ABC"}
     out = tmp_path / "figures"

@@ -79,7 +79,7 @@ def test_an_unfinished_sweep_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_masks_of_another_grid_are_noticed(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path)
+    sweep = write_sweep(tmp_path, n=(4,), seeds=1)
     for path in (sweep / "cells").glob("*/predictions/hdt_c.npz"):
         save_masks(path, {f"hdt_c-{i:02d}": blob(i, 12)[1] > 0 for i in range(4)})
     for path in (sweep / "cells").glob("*/predictions/oas_c.npz"):
@@ -91,7 +91,7 @@ def test_masks_of_another_grid_are_noticed(tmp_path: Path) -> None:
 
 
 def test_an_earlier_reports_files_do_not_stay_and_others_do(tmp_path: Path) -> None:
-    sweep = write_sweep(tmp_path)
+    sweep = write_sweep(tmp_path, n=(4,), seeds=1)
     folder = report(sweep, 0)[0].parent
     theirs = [folder / "tables" / "mine.csv", folder / "figures" / "mine.png", folder / "figures" / "mine.svg"]
     corrected = folder / "figures" / "losses.svg"
@@ -103,15 +103,18 @@ def test_an_earlier_reports_files_do_not_stay_and_others_do(tmp_path: Path) -> N
     assert not list(folder.glob("figures/method_grid.*")) and not (folder / "figures" / "losses.png").exists()
 
 
-@pytest.mark.parametrize("name", ["report.html", "tables/target_scores.csv", "figures/learning_curves.svg"])
-def test_a_file_that_was_changed_is_not_replaced(tmp_path: Path, name: str) -> None:
+def test_a_file_that_was_changed_is_not_replaced(tmp_path: Path) -> None:
     sweep = write_sweep(tmp_path, cells=False)
     folder = report(sweep, 0)[0].parent
-    (folder / name).write_text("with my notes")
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-    with pytest.raises(InputError, match=rf"{name} was not written by this command, or was changed since.* move it"):
-        report(sweep, 0)
-    assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    for name in ("report.html", "tables/target_scores.csv", "figures/learning_curves.svg"):
+        ours = (folder / name).read_bytes()
+        (folder / name).write_text("with my notes")
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        fault = rf"{name} was not written by this command, or was changed since.* move it"
+        with pytest.raises(InputError, match=fault):
+            report(sweep, 0)
+        assert before == {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        (folder / name).write_bytes(ours)
     (folder / name).unlink()
     report(sweep, 0)
 

@@ -81,13 +81,13 @@ def test_volumes_made_from_another_description_are_refused(place: Workplace) -> 
 
 
 def test_the_built_in_cohort_of_slices_is_made_once(tmp_path: Path, said: list[str]) -> None:
-    place = Workplace(tmp_path, cohort_train=2, cohort_test=1, workers=1, progress=False)
+    place = Workplace(tmp_path, cohort_train=1, cohort_test=1, workers=1, progress=False)
     spec = PAPERS["mri_artery"]
     store = open_store(place, spec)
     assert isinstance(store, SliceStore)
     assert store.manifest["synthetic"] is True
     assert store.spec.planes.pixels == (80, 65) and store.spec.planes.test_volumes == 1
-    assert (store.subjects("train"), store.subjects("test")) == (("case-01", "case-02"), ("case-03",))
+    assert (store.subjects("train"), store.subjects("test")) == (("case-01",), ("case-02",))
     # Every slice is a sample, and the tumour is what the files' labels say.
     case = tmp_path / "cohort" / "mri_artery" / "case-02"
     label = np.asarray(nib.load(case / "label.nii.gz").dataobj)
@@ -96,13 +96,21 @@ def test_the_built_in_cohort_of_slices_is_made_once(tmp_path: Path, said: list[s
 
     made = {p: p.stat().st_mtime_ns for p in (tmp_path / "cohort").rglob("*.nii.gz")}
     arrays = {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("zarr.json")}
-    assert len(made) == 6 and arrays
+    assert len(made) == 4 and arrays
     said.clear()
     again = open_store(place, spec)
     assert again.manifest["subjects"] == store.manifest["subjects"]
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cohort").rglob("*.nii.gz")} == made
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("zarr.json")} == arrays
-    assert "reusing the built-in cohort" in said[0] and "3 volume(s) were prepared already" in said[1]
+    assert "reusing the built-in cohort" in said[0] and "2 volume(s) were prepared already" in said[1]
+
+
+def test_the_built_in_cohort_of_heads_is_not_registered(tmp_path: Path, said: list[str]) -> None:
+    place = Workplace(tmp_path, cohort_train=1, cohort_test=1, workers=1, progress=False)
+    store = open_store(place, get_spec("hdt_c"))
+    assert isinstance(store, Store) and store.manifest["synthetic"] is True and store.spec.volumes.space == "MNI305"
+    assert (store.subjects("train"), store.subjects("test")) == (("hdt-001",), ("hdt-000",))
+    assert "so nothing is registered" in said[0] and "mean nothing for patients" in said[0]
 
 
 def test_slices_with_no_built_in_cohort_need_a_store(tmp_path: Path) -> None:
