@@ -142,6 +142,10 @@ def test_a_built_in_cohort_is_drawn_once_and_its_network_predicts_a_real_scan_in
     said = command(*FINETUNE, *COHORT, f"--workdir={workdir}")
     assert "nothing is registered" in said and "mean nothing for patients" in said
     assert "reusing the built-in cohort" in command(*FINETUNE, *COHORT, f"--workdir={workdir}")
+    summary = json.loads((run_folder(workdir) / "summary.json").read_text())
+    assert set(summary["test_sets"]) == {"hdt_c", "oas_c"}
+    for name in summary["test_sets"]:
+        assert (run_folder(workdir) / "figures" / f"contours_{name}.png").read_bytes().startswith(b"\x89PNG")
     scan = OASIS / "sub-1000_T1w.nii.gz"
     if not scan.exists():
         pytest.skip("no real scans here")
