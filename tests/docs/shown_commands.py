@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.docs import stand_ins
@@ -82,6 +83,13 @@ def data_of(line: str) -> list[str]:
         ours = read_study_file(BUILT_IN / f"{study}.toml")
         names += [ours.task, *ours.unseen, *ours.pretasks]
     return names
+
+
+def making(name: str, pages: Sequence[Path]) -> str | None:
+    """The first command of pages that prepares a data set into DIR."""
+    named = re.compile(rf"--name={name} |--dataset=\S*{name}\.toml |^(?!.* --name=).*--dataset={name} ")
+    commands = (c for page in pages for c in commands_of(page))
+    return next((c for c in commands if "experiments.prepare" in c and "--store=DIR" in c and named.search(c)), None)
 
 
 def copy_new(source: Path, to: Path) -> None:
@@ -175,11 +183,10 @@ class Desk:
                 if not (self.folder / source).exists():
                     (self.folder / source).symlink_to(self.shared / source)
             for kept in sorted((self.shared / "DIR").glob("*_*")):
-                if not (self.folder / "DIR" / kept.name).exists():
+                if not (self.folder / "DIR" / kept.name).exists() and making(kept.name, [self.page]) is None:
                     shutil.copytree(kept, self.folder / "DIR" / kept.name)
         for name in data_of(line):
-            makes = re.compile(rf"experiments\.prepare .*(--name={name}|--dataset=\S*{name}\.toml) ")
-            first = next((c for page in PAGES for c in commands_of(page) if makes.search(c)), None)
+            first = making(name, [self.page, *PAGES])
             if first is not None and not (self.folder / "DIR" / name).exists():
                 self.must(first)
 
