@@ -13,8 +13,11 @@ COMPILATION_CACHE = flags.DEFINE_string(
 )
 
 
-def use_cache() -> None:
-    """Keep compiled programs where the flag says; where that cannot be done, say so and go on."""
+def set_up_jax() -> None:
+    """Before anything is computed: where programs run, and that those compiled are kept where the flag says.
+
+    Where they cannot be kept that is said, and all goes on.
+    """
     allocator.compute_in_caller()
     note = use_compilation_cache(COMPILATION_CACHE.value)
     if note:

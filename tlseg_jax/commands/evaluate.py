@@ -19,5 +19,5 @@ def main() -> None:
     """Parse the flags, score, and print the summary."""
     cluster_flags.start()
     named, scoring = NAMED.settings(), SCORING.settings()
-    compilation_flags.use_cache()
+    compilation_flags.set_up_jax()
     (calibrate if scoring.trust else evaluate)(named, scoring, **MEASURED.values())

@@ -25,7 +25,7 @@ def main() -> None:
     """Parse the flags, make what is missing, train and score."""
     cluster_flags.start()
     execution = execution_flags.execution()
-    compilation_flags.use_cache()
+    compilation_flags.set_up_jax()
     place, what = place_flags.workplace(), WHAT.settings()
     if what.pretrained:
         what = dataclasses.replace(what, pretrained=str(places.find_run(what.pretrained)))

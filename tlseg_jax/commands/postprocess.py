@@ -45,7 +45,7 @@ def main() -> None:
     cluster_flags.refuse("train the forest once, where the run can be read")
     named = NAMED.settings()
     run, name, root = places.find_run(named.run), named.dataset, places.store(named.store)
-    compilation_flags.use_cache()
+    compilation_flags.set_up_jax()
     saved = load_model(run)
     if saved.config.dimensions != 2:
         raise InputError(f"{run} is a {saved.config.dimensions}D run and tumours are filtered of 2D runs only.")

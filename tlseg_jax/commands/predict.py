@@ -25,6 +25,6 @@ def main() -> None:
     cluster_flags.refuse("predict other scans in each, such as by an array of jobs")
     which = WHICH.settings()
     folders, asked = model_folders(which), WHAT.settings()
-    compilation_flags.use_cache()
+    compilation_flags.set_up_jax()
     model = Model.of(folders, HOW.settings(**MEASURED.values()))
     predict(model, asked, which.model or "").check()

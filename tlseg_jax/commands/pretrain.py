@@ -16,5 +16,5 @@ def main() -> None:
     """Parse the flags, train and score."""
     cluster_flags.start()
     pretask, execution = WHAT.settings().pretask, execution_flags.execution()
-    compilation_flags.use_cache()
+    compilation_flags.set_up_jax()
     pretrain_task(place_flags.workplace(), pretask, training_flags.training(N.value("n")), execution)

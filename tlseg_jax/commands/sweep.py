@@ -38,7 +38,7 @@ def main() -> None:
         "give one all devices of its machine (--devices=all), or make its runs an array of 'tlseg finetune' jobs"
     )
     asked, execution = ASKED.settings(), check_execution(EXECUTION.settings())
-    compilation_flags.use_cache()
+    compilation_flags.set_up_jax()
     changes = {field: value for some in CHANGES for field, value in some.given().items()}
     swept = sweep(place_flags.workplace(), asked, changes, PRECISION.value("precision"), execution)
     if swept is not None and swept.failed:

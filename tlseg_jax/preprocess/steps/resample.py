@@ -17,6 +17,9 @@ FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 SPLINE_REACH = 12
 """Voxels after which a cubic spline's prefilter has forgotten its boundary (0.27 ** 12 < 2e-7)."""
 
+_Part = tuple[tuple[slice, ...], NDArray[np.float32]]
+"""Where in an array, and the values there."""
+
 
 def to_grid(
     volume: Shaped[np.ndarray, "x y z"],
@@ -48,8 +51,9 @@ def to_grid(
     """
     to_scan_voxel = np.linalg.inv(scan_affine) @ space_to_world @ grid.affine
     low, high = float(volume.min()), float(volume.max())
-    out = _pull(volume, to_scan_voxel, grid.shape, order, antialias, low if outside is None else outside)
-    return np.clip(out, min(low, low if outside is None else outside), high, out=out)
+    beyond = low if outside is None else outside
+    out = _whole(_pull(volume, to_scan_voxel, grid.shape, order, antialias, beyond), grid.shape, beyond)
+    return np.clip(out, min(low, beyond), high, out=out)
 
 
 def mask_to_grid(
@@ -109,12 +113,10 @@ def _share(
     mask: Bool[np.ndarray, "x y z"], scan_affine: Affine, grid: Grid, space_to_world: Affine
 ) -> Float32[np.ndarray, "i j k"]:
     """Which share of each grid voxel is inside; only the mask's own box is looked at, and what is around it."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
+    found = _boxed(mask, scan_affine, space_to_world[:3, :3] @ grid.affine[:3, :3])
+    if found is None:
         return np.zeros(grid.shape, np.float32)
-    box = _around(found[0], scan_affine[:3, :3], space_to_world[:3, :3] @ grid.affine[:3, :3])
-    moved = scan_affine.copy()
-    moved[:3, 3] += scan_affine[:3, :3] @ [s.start for s in box]
+    box, moved = found
     return to_grid(mask[box].astype(np.float32), moved, grid, space_to_world, order=1, outside=0.0)
 
 
@@ -140,13 +142,28 @@ def to_scan(
       scan_shape float32; 0 outside the grid.
     """
     to_grid_voxel = np.linalg.inv(space_to_world @ grid.affine) @ scan_affine
-    return _pull(volume, to_grid_voxel, scan_shape, order=1, antialias=True, outside=0.0)
+    return _whole(_pull(volume, to_grid_voxel, scan_shape), scan_shape, 0.0)
 
 
-def _around(found: tuple[slice, ...], voxel: NDArray[Any], wanted: NDArray[Any]) -> tuple[slice, ...]:
-    """A box with what linear interpolation, and the blur before coarser voxels, reach; both are columns of mm."""
-    margin = np.ceil(4 * _sigma(np.linalg.inv(voxel) @ wanted)).astype(int) + 2
-    return tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(found, margin, strict=True))
+def _boxed(where: NDArray[np.bool_], affine: Affine, wanted: NDArray[Any]) -> tuple[tuple[slice, ...], Affine] | None:
+    """The box around a mask, with what linear interpolation and the blur before coarser voxels reach; None: empty.
+
+    Args:
+      where: the mask.
+      affine: (4, 4) of its voxels.
+      wanted: (3, 3) the voxels that it is interpolated on, as columns of mm.
+
+    Returns:
+      The box, and the affine of its voxels.
+    """
+    found = ndimage.find_objects(np.ascontiguousarray(where).view(np.uint8))
+    if not found:
+        return None
+    margin = np.ceil(4 * _sigma(np.linalg.inv(affine[:3, :3]) @ wanted)).astype(int) + 2
+    box = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(found[0], margin, strict=True))
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ [s.start for s in box]
+    return box, moved
 
 
 def _sigma(linear: NDArray[Any]) -> NDArray[Any]:
@@ -230,10 +247,6 @@ def codes_to_scan(
     return codes
 
 
-_Part = tuple[tuple[slice, ...], NDArray[np.float32]]
-"""Where in an array, and the values there."""
-
-
 def _back(
     volume: NDArray[Any],
     where: NDArray[np.bool_],
@@ -243,41 +256,33 @@ def _back(
     scan_affine: Affine,
 ) -> _Part | None:
     """As `to_scan`, of the box around a mask alone; None: the mask is empty, or nothing of it is in the scan."""
-    found = ndimage.find_objects(where.view(np.uint8) if where.flags.c_contiguous else where.astype(np.uint8))
-    if not found:
+    found = _boxed(where, grid.affine, np.linalg.inv(space_to_world)[:3, :3] @ scan_affine[:3, :3])
+    if found is None:
         return None
-    scan_voxel = np.linalg.inv(space_to_world)[:3, :3] @ scan_affine[:3, :3]
-    box = _around(found[0], grid.affine[:3, :3], scan_voxel)
-    moved = grid.affine.copy()
-    moved[:3, 3] += moved[:3, :3] @ [s.start for s in box]
-    return _pulled(volume[box], np.linalg.inv(space_to_world @ moved) @ scan_affine, scan_shape, 1, True, 0.0)
+    box, moved = found
+    return _pull(volume[box], np.linalg.inv(space_to_world @ moved) @ scan_affine, scan_shape)
+
+
+def _whole(part: _Part | None, shape: tuple[int, ...], outside: float) -> NDArray[np.float32]:
+    """An array of a part, and of `outside` around it."""
+    out = np.full(shape, outside, np.float32)
+    if part is not None:
+        out[part[0]] = part[1]
+    return out
 
 
 def _pull(
     volume: Shaped[np.ndarray, "x y z"],
     matrix: NDArray[Any],
     shape: tuple[int, int, int],
-    order: int,
-    antialias: bool,
-    outside: float,
-) -> Float32[np.ndarray, "i j k"]:
-    """out[i] = volume[matrix @ i], `matrix` taking output voxels to input voxels."""
-    out = np.full(shape, outside, np.float32)
-    part = _pulled(volume, matrix, shape, order, antialias, outside)
-    if part is not None:
-        out[part[0]] = part[1]
-    return out
-
-
-def _pulled(
-    volume: Shaped[np.ndarray, "x y z"],
-    matrix: NDArray[Any],
-    shape: tuple[int, int, int],
-    order: int,
-    antialias: bool,
-    outside: float,
+    order: int = 1,
+    antialias: bool = True,
+    outside: float = 0.0,
 ) -> _Part | None:
-    """Of `_pull` the part of the output that the input reaches; None: there is none."""
+    """out[i] = volume[matrix @ i], `matrix` taking output voxels to input voxels, where the input reaches.
+
+    None: it reaches nothing.
+    """
     linear = matrix[:3, :3]
     sigma = _sigma(linear) if antialias else np.zeros(3)
 
