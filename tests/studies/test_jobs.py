@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from tlseg_jax.datasets.lookup import get_spec
@@ -101,6 +102,15 @@ def test_every_loss_goes_with_either_kind_of_data() -> None:
 def test_what_would_do_nothing_is_refused(spec: DatasetSpec, training: Training, name: str) -> None:
     with pytest.raises(InputError, match=f"^`{name}` does not go with {spec.kind} such as {spec.name}: leave"):
         make_job(DRAWN, spec, "finetune", training)
+
+
+def test_bfloat16_is_for_other_devices_than_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = Training(precision="bfloat16")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert make_job(DRAWN, HEADS, "finetune", half).network.dtype == "bfloat16"
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    with pytest.raises(InputError, match=r"^`precision=bfloat16` is slower on a CPU and saves no memory there: leave"):
+        make_job(DRAWN, HEADS, "finetune", half)
 
 
 def test_tiles_are_refused_of_slices() -> None:

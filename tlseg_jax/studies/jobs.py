@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from tlseg_jax.datasets.fields import value_as
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.runtime.bounds import Labelled
@@ -178,7 +180,9 @@ def _usual_steps(place: Workplace, phase: Phase, recipe: Recipe) -> int:
 
 
 def _refuse_idle(place: Workplace, spec: DatasetSpec, training: Training) -> None:
-    """Refuse what was given and would do nothing with this kind of data."""
+    """Refuse what was given and would do nothing good with this kind of data or on this device."""
+    if training.precision == "bfloat16" and jax.default_backend() == "cpu":
+        raise InputError("`precision=bfloat16` is slower on a CPU and saves no memory there: leave it out.")
     if spec.kind == "slices":
         idle = ["tiles"] if place.tiles != "gaussian" else []
     else:

@@ -24,7 +24,8 @@ class Training:
         switch8x2 and unet2d.
       recipe: how to train: default, or paper (the setting of the brain paper, of slices the liver report's).
       recipe_values: field of `Recipe` -> value in place of the recipe's.
-      precision: of the activations; parameters and statistics stay float32. bfloat16 halves their memory.
+      precision: of the activations; parameters and statistics stay float32. bfloat16, which is not for
+        CPUs, halves their memory.
       steps: the most training steps; not given: the recipe's.
       epochs: slices: times through all of them; not given: the recipe's.
       sampling: of slices all: each once an epoch, or balanced: those with the target as often as without; of patches at
