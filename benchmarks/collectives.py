@@ -33,11 +33,7 @@ class Collective:
 
 
 def collectives(hlo: str) -> list[Collective]:
-    """The exchanges of a compiled program.
-
-    Args:
-      hlo: `compiled.as_text()`.
-    """
+    """The exchanges of a compiled program."""
     found = []
     for match in _OPERATION.finditer(hlo):
         shapes = [tuple(int(n) for n in a.split(",") if n) for a in _ARRAY.findall(match[1])]

@@ -74,11 +74,6 @@ def checked(ours: Call, peer: Call, dtype: str) -> dict[str, float]:
     A ReLU or a pooling switch that stands on its edge falls to either side by rounding, and the gradients jump: then
     another draw decides. A network that is not the same differs in every draw.
 
-    Args:
-      ours: calls a method of `Ours`.
-      peer: calls a method of `Pytorch`.
-      dtype: of the activations.
-
     Raises:
       InputError: they are not the same network.
     """

@@ -91,13 +91,7 @@ class Noise:
 
 
 def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
-    """One network at one size and precision; see the module.
-
-    Args:
-      size: the network, what it is measured on and how it is frozen.
-      dtype: of the activations.
-      rounds: timed turns of each form.
-    """
+    """One network at one size and precision; see the module."""
     config = dataclasses.replace(get_network(size.network), dtype=dtype)
     flat = config.dimensions == 2
     variables = init_variables(config, jax.random.key(0))

@@ -29,11 +29,6 @@ COUNTED = ("flops", "bytes", "kept_bytes", "temporary_bytes")
 def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
     """The steps of a network by what is frozen, timed in turn.
 
-    Args:
-      size: the network and what it is measured on.
-      dtype: of the activations.
-      rounds: timed steps of each.
-
     Returns:
       Freezing -> {"seconds", "flops", "bytes", "kept_bytes", "temporary_bytes", "share" of the full step's of each};
       a step that the device has no memory for has no seconds.

@@ -289,11 +289,7 @@ def run_part(
     """Run one part in a process of its own, and give its result its place once it is whole.
 
     Args:
-      part: which.
-      folder: of the results.
-      environment: of the process.
       seconds: after which it is ended, with the processes that it started.
-      tiny: whether it only rehearses.
       core: the only one that it gets; None leaves it all.
     """
     unfinished = folder / "unfinished" / f"{part.name}.json"

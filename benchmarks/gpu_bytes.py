@@ -74,9 +74,6 @@ def described() -> Any:
 def counted(program: str) -> dict[str, int]:
     """Kernels and bytes of a compiled program.
 
-    Args:
-      program: XLA's text of it.
-
     Returns:
       Of each of "convolutions", "transposed" and "others" the bytes; and "kernels", how many are started.
     """

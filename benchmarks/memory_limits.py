@@ -126,7 +126,6 @@ def compiled(case: Case, sharding: Any = None) -> int | None:
     """Bytes that the compiler plans besides the arguments; None: it says that the step cannot fit the device.
 
     Args:
-      case: of which step.
       sharding: of a device that is described and not there; None for this machine's.
     """
     step, state, batch = abstract(case, "native" if sharding else None)
@@ -188,7 +187,6 @@ def largest(takes: Callable[[int], float], limit: float, probes: int, stride: in
 
     Args:
       takes: count -> bytes, growing; infinite where the compiler refuses.
-      limit: bytes.
       probes: the most calls of `takes`.
       stride: between the counts that are tried.
     """

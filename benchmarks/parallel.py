@@ -70,11 +70,7 @@ def build(
     """(step, first state or its shapes) of a 3D network, in XLA's own operations.
 
     Args:
-      config: the network.
-      parallel: the devices.
-      freeze: a name of `FREEZING`.
       variables: to start from; None: shapes only.
-      augmentation: of the patches.
     """
     like = variables or variable_shapes(config)
     labels = label_parameters(like["params"], get_rules(freeze))
@@ -124,14 +120,7 @@ def train(
     """{"losses", "params", "batch_stats"} after some steps, as NumPy arrays.
 
     Args:
-      config: the network.
-      variables: to start from.
-      parallel: the devices.
-      shape: of a batch.
-      freeze: a name of `FREEZING`.
       most: steps in a call.
-      steps: of the run.
-      augmentation: of the patches.
     """
     step, state = build(config, parallel, freeze, variables, augmentation)
     dispatch = Dispatch(step, most, parallel=parallel)
@@ -213,9 +202,7 @@ def measure(
     """All tables of one network.
 
     Args:
-      config: the network.
       devices: a power of two of them.
-      rounds: timed steps of each way.
       volume: whose step is compiled for its memory.
     """
     count = len(devices)

@@ -130,8 +130,6 @@ def draw(plot: Plot | Curves, title: str, path: Path) -> None:
 
     Args:
       plot: at least one point.
-      title: above it.
-      path: the file.
     """
     from matplotlib.figure import Figure  # here, so that a machine that only measures needs no matplotlib
 

@@ -28,11 +28,8 @@ def measure(size: Size, dtypes: tuple[str, ...], rates: dict[str, float], copied
     """The forms of a network's step, timed in turn.
 
     Args:
-      size: the network and what it is measured on.
-      dtypes: of the activations.
       rates: dtype -> the machine's FLOP/s of matrix products.
       copied: its bytes a second of copying.
-      rounds: timed steps of each form.
 
     Returns:
       "float32, full" and the like -> the form's row.

@@ -58,9 +58,7 @@ def random_batch(config: UNetConfig, shape: tuple[int, ...], batch: int) -> Batc
     """Noise in the shapes and types of a prepared data set, on the device.
 
     Args:
-      config: the network.
       shape: spatial sides of the patch or slice.
-      batch: how many.
 
     Returns:
       {"image": (batch, x, y, z) or (batch, x, y, channels) float16, "label": (batch, *shape) uint8}.
@@ -94,9 +92,7 @@ def assemble(
 
     Args:
       network: a name of `NETWORKS`.
-      dtype: of the activations, "float32" or "bfloat16".
       freeze: a name of `FREEZING`.
-      remat: what is computed again in the backward pass.
       lowering: of the convolutions; None takes the backend's fastest.
       shape: spatial sides of the patch or slice; None takes the paper's.
       batch: patches or slices a step; None takes the paper's.

@@ -31,9 +31,7 @@ def measure(size: Size, freeze: str, rounds: int, runs: Sequence[int] = (1, 2, 4
     """One network at one size.
 
     Args:
-      size: the network and what it is measured on.
       freeze: a name of `FREEZING`.
-      rounds: timed turns of each number.
       runs: at once; 1 first.
     """
     built = assemble(size.network, freeze=freeze, shape=size.shape, batch=size.batch)

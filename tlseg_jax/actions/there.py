@@ -25,7 +25,6 @@ def check(command: str, given: Given) -> None:
     """Refuse a call whose paths lead nowhere.
 
     Args:
-      command: its name.
       given: what was given to it; arrays, models and what else is no path are let pass.
 
     Raises:
@@ -97,7 +96,6 @@ def _prepared(name: str, usual: str = "") -> Look:
     """A data set, or several, that the folder `store` holds, where that is given; "none" is none.
 
     Args:
-      name: of the setting.
       usual: its value where it is not given.
     """
 

@@ -67,7 +67,6 @@ def cache_patches(
     Whole volumes are continued to the largest one's shape, and at least to the patch's.
 
     Args:
-      store: the prepared data set.
       subjects: who takes part, in the order that "index" counts.
       box: the patch; None where it is drawn.
       room: bytes that the device has for it.
@@ -138,7 +137,6 @@ def cache_slices(
     """Slices with their neighbours, labels and, where there are any, regions.
 
     Args:
-      store: the prepared data set.
       subjects: whose slices take part, in the order that "sample" counts.
       channels: slices a sample: itself and its neighbours.
       regions: for a loss that is restricted to a region.

@@ -69,8 +69,6 @@ def why_no_features(
 
     Args:
       levels: from `frozen_levels`.
-      frozen_bn: what frozen batch norms do.
-      random_patch: whether patches are drawn at random places.
       augmentation: of the patches; to be mirrored left to right is the only change that features can be kept for.
       mirrored: whether they can for that.
     """
@@ -94,14 +92,7 @@ def why_no_features(
 def feature_shapes(
     network: UNetConfig, levels: int, sides: Sequence[int], rows: int = 1
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of the features of so many patches or slices, told before anything is computed.
-
-    Args:
-      network: the network.
-      levels: how many of its first levels the features are of.
-      sides: of a patch or slice.
-      rows: how many.
-    """
+    """Shapes and types of the features of so many patches or slices, told before anything is computed."""
     shapes = _shapes_of_one(network, levels, tuple(sides)).items()
     return {name: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype) for name, s in shapes}
 
@@ -121,9 +112,6 @@ def feature_bytes(network: UNetConfig, levels: int, sides: Sequence[int], rows: 
     """Bytes that `rows` patches or slices take with their labels, told before anything is computed.
 
     Args:
-      network: the network.
-      levels: how many of its first levels the features are of.
-      sides: of a patch or slice.
       rows: how many; a patch that may be mirrored counts twice.
       region: whether each comes with a region that the loss is restricted to.
     """
@@ -144,9 +132,7 @@ def cache_features(
     """Features of each subject's patch and, where the data are mirrored, of its mirror image.
 
     Args:
-      store: the prepared data set.
       subjects: who takes part, in the order that "index" counts.
-      box: the patch.
       network: the network, of the type that it trains in.
       variables: its {"params", "batch_stats"}, of which the first levels are frozen.
       levels: how many, from `frozen_levels`.
@@ -193,7 +179,6 @@ def cache_slice_features(
     """Features of every slice; slices are not augmented.
 
     Args:
-      store: the prepared data set.
       subjects: whose slices take part, in the order that "sample" counts.
       network: the network, of the type that it trains in.
       variables: its {"params", "batch_stats"}, of which the first levels are frozen.

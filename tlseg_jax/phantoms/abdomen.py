@@ -92,7 +92,6 @@ def draw_abdomen(spec: DatasetSpec, person: int, seed: int) -> AbdomenScan:
     Args:
       spec: the modality and the pixels of a slice; see `cohort_spec`.
       person: 0 or more; see `drawn_person`. Seen in CT and MRI the same person has the same anatomy.
-      seed: which cohort.
     """
     body = draw_abdomen_person(person, seed)
     lesions = draw_lesions(body, person, seed, least=1 if spec.planes.modality == "MR" else 0)

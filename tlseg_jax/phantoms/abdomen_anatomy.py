@@ -56,8 +56,6 @@ def build_abdomen(person: AbdomenPerson, lesions: tuple[Lesion, ...], world: Flo
     """One person's abdomen at given points.
 
     Args:
-      person: whose.
-      lesions: in the liver.
       world: (3, x, y, z) float32, mm, the origin in the middle of the body.
       width: side of a voxel in mm, for partial volume.
     """

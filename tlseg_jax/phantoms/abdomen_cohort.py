@@ -47,11 +47,7 @@ def write_abdomens(
 
     Args:
       spec: `lits` or `mri_artery`, at the pixels to draw (see `abdomen.cohort_spec`).
-      folder: the cohort's folder, made here.
-      volumes: how many (see `VOLUMES`).
       seed: which cohort; give CT and MRI the same one, they still share no person.
-      workers: threads.
-      progress: show a progress bar.
 
     Returns:
       `folder`, absolute.

@@ -53,10 +53,7 @@ def draw_sampling(
     A CT's stretch always has 60 mm of liver and 40 mm without, wherever it starts; an MRI's is centred on the liver.
 
     Args:
-      person: who is scanned.
-      modality: "CT" or "MR".
       pixels: of a slice, x and y.
-      rng: this scan's random numbers.
     """
     low, high = _liver_extent(person)
     width = 2 * person.size[0] * (136 + person.wall + 1.3 * person.fat)
@@ -99,9 +96,6 @@ def acquire_abdomen(abdomen: Abdomen, sampling: ScanSampling, modality: Modality
 
     Args:
       abdomen: drawn on `thin_grid(sampling)`.
-      sampling: the scan's voxels.
-      modality: "CT" or "MR".
-      rng: this scan's random numbers.
     """
     if modality == "CT":
         image = thick_slices(_signal_of(abdomen, ct_signal(rng)), sampling)

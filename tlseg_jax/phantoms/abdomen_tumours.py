@@ -84,9 +84,6 @@ def draw_lesions(body: AbdomenPerson, person: int, seed: int, least: int = 0) ->
     """One person's tumours, and on some livers a cyst or two.
 
     Args:
-      body: the person's anatomy.
-      person: the person's number.
-      seed: which cohort.
       least: tumours at the least; where 1 or more, the first is large enough to show in every scan.
     """
     rng = generator_of(seed, person, POPULATION, "lesions")

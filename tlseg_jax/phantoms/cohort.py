@@ -115,13 +115,7 @@ def write_cohort(
 
     Args:
       spec: one of the paper's five, at any spacing.
-      folder: the cohort's folder, made here.
-      train: training subjects.
-      test: test subjects.
       spacing: isotropic voxel size in mm.
-      seed: which cohort.
-      workers: threads.
-      progress: show a progress bar.
       persons: whom: of the data set at its spacing, the seed and how many.
 
     Returns:

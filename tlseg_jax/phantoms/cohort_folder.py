@@ -55,8 +55,6 @@ def filling_cohort(folder: Path, parameters: dict[str, Any], note: str) -> Itera
 
     Args:
       folder: absolute; absent or empty.
-      parameters: for cohort.json.
-      note: for README.txt.
 
     Raises:
       InputError: nothing can be written there.

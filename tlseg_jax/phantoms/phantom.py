@@ -116,9 +116,6 @@ def draw_person(settings: PhantomSettings, person: int, seed: int, grid: Grid) -
     """One person's scan and label.
 
     Args:
-      settings: which data set.
-      person: 0 or more; which person of the population.
-      seed: which cohort.
       grid: where to draw: MNI305 mm, or, in native space, mm about the middle of the head.
     """
     who = (seed, person, settings.population)

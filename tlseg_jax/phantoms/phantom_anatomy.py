@@ -94,7 +94,6 @@ def build_anatomy(person: Person, points: Floats, width: float) -> Anatomy:
     """One person's head at given points.
 
     Args:
-      person: whose head.
       points: (3, x, y, z) float32, MNI305 mm, the pose already undone.
       width: voxel size in mm, for partial volume.
     """

@@ -101,10 +101,8 @@ def preprocess_scan(
     Args:
       scan: voxels and affine; the label and the mask may be None.
       spec: the data set to look like.
-      settings: the rest.
       space_to_world: (4, 4) MNI305 mm -> world RAS mm where it is known already; None registers if
         `needs_registration`.
-      name: the file, for messages.
 
     Raises:
       ExclusionError: the scan cannot be registered, or nothing of it (or of its label) is on the grid.

@@ -74,21 +74,16 @@ def prepare_dataset(
     the settings. A call that was stopped goes on from the subjects that are done.
 
     Args:
-      spec: the data set; its name is the folder's.
       source: folder or CSV file of scans and labels.
-      store_root: where prepared data sets are.
-      settings: the steps' settings.
       layout: one of `layouts.LAYOUTS`.
       desc: of BIDS, which of several segmentations.
       label_values: values of the label map (or names of segments) that make the single structure, or ("all",); empty
         takes the spec's.
       workers: processes; 1 stays in this one.
       test_fraction: share of the scans held out; None takes the paper's.
-      split_seed: which random split.
       overwrite: redo a store that was made with other settings.
       mirror: whether training mirrors patches left to right; None: as the spec has it, but for a structure that lies
         on one side of every head.
-      progress: whether to show a bar.
 
     Raises:
       InputError: the store was made with other settings or is in use, the source has no usable scan, the label

@@ -67,15 +67,12 @@ def prepare_slices(
     done.
 
     Args:
-      spec: the data set; its name is the folder's.
       source: folder or CSV file of volumes and label maps.
-      store_root: where prepared data sets are.
       layout: one of `layouts.LAYOUTS`.
       desc: of BIDS, which of several segmentations.
       workers: processes; 1 stays in this one.
       test_fraction: share of the volumes, the last ones, for test; None follows the spec.
       overwrite: redo a store that was made with other settings.
-      progress: whether to show a bar.
 
     Raises:
       InputError: the store was made with other settings or is in use, the source has no usable volume, or none is
@@ -238,13 +235,7 @@ def _find(source: Path, layout: str, desc: str) -> Found:
 
 
 def plan_slices(scans: Sequence[ScanFiles], spec: DatasetSpec, folder: Path) -> SlicePlan:
-    """Which volumes are done and which are to do. Takes the files' checksums and writes nothing.
-
-    Args:
-      scans: the volumes.
-      spec: the data set.
-      folder: its folder in the store.
-    """
+    """Which volumes are done and which are to do. Takes the files' checksums and writes nothing."""
     reused, jobs = {}, []
     for files in scans:
         source = source_of(stamps_of(files), checksums_of(files))

@@ -24,7 +24,6 @@ def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterat
     Args:
       path: the file to make or replace; its folder exists.
       mode: "w" for UTF-8 text, "wb" for bytes.
-      newline: as for `open`.
     """
     # Containers of one job array share a file system, and their processes often a number.
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -140,7 +139,6 @@ def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
     Where it is kept in another place too, it is held there as well (`elsewhere`).
 
     Args:
-      folder: the folder.
       flag: what to choose another of, in messages.
 
     Raises:

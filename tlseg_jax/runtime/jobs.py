@@ -59,8 +59,6 @@ def run_jobs(
       jobs: one a subject.
       work: what to do; a function of a module, as it goes to other processes.
       workers: processes; 1 stays in this one.
-      progress: whether to show a bar.
-      title: of the bar.
       lost: told of a job whose worker was killed, and why it failed; gives the reason back.
 
     Returns:
@@ -111,8 +109,6 @@ def _in_pool(waiting: list[J], work: Callable[[J], Result], workers: int, take: 
 
     Args:
       waiting: the jobs; each is taken out as it begins.
-      work: what to do.
-      workers: processes.
       take: given each job's result.
 
     Returns:

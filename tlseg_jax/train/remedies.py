@@ -20,10 +20,6 @@ NEED_A_START = ("l2sp", "unfreezing", "layer_decay")
 def check_remedies(recipe: Recipe, pretrained: bool) -> None:
     """Refuse a remedy that has nothing to work on.
 
-    Args:
-      recipe: of the run.
-      pretrained: whether it starts from a pre-trained model.
-
     Raises:
       InputError: a strength below 0, an unknown unfreezing, or a remedy that needs a pre-trained start without one.
     """

@@ -81,7 +81,6 @@ class StepMaker:
 
         Args:
           shapes: of the state.
-          execution: the memory there may be.
           programs: where steps are kept for other runs.
 
         Raises:

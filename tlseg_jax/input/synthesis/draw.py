@@ -85,9 +85,6 @@ def draw_batch(
     Args:
       classes: (batch, *synthesis.map_sides) of the maps, with their margins.
       shares: how much of its whole volume each class fills, for the z-score.
-      seed: of the run.
-      step: which training step.
-      synthesis: how.
       first: place of the first sample in the whole batch, where this is a part of one.
 
     Returns:

@@ -31,8 +31,6 @@ class Maps:
         """Take `store` for samples of so many voxels.
 
         Args:
-          store: of label maps.
-          sides: of a sample.
           like: the data set whose images and codes the samples are to look like; None: the store's own.
           labels: which values of the maps make its structures; None: as the store has it.
 

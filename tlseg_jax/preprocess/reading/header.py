@@ -382,8 +382,6 @@ def places_of(path: Path, header: Header, value: int | str) -> list[tuple[int, i
     """Where a label is: (layer, value of the label map on it).
 
     Args:
-      path: the label map.
-      header: its header.
       value: the number in the label map, or the name of a segment.
 
     Raises:

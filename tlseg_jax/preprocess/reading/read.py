@@ -30,10 +30,6 @@ _SIDES = 2
 def read_scan(files: ScanFiles, labels: Labels = ANY_VALUE) -> Scan:
     """Read and check one subject.
 
-    Args:
-      files: where the image and, if any, the label map and the brain mask are.
-      labels: which values of the label map make which structure.
-
     Returns:
       image (x, y, z) float32, label (x, y, z) codes (`preprocess.codes`) and mask (x, y, z) bool, on the axes of
       the image's file. A mask is every voxel above 0: a skull-stripped scan (FreeSurfer's brainmask) serves as one.

@@ -75,8 +75,6 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     """Read and check one volume and take the slices that `spec` asks for.
 
     Args:
-      files: where the image and the label map are.
-      spec: the data set.
       every_slice: take every slice, whatever `spec` says, as prediction does; the label map may then be missing
         or empty.
 
@@ -167,7 +165,6 @@ def planes_to_scan(planes: Float32[np.ndarray, "planes x y"], volume: SliceVolum
 
     Args:
       planes: one for each of `volume.z`, such as probabilities of one structure.
-      volume: as `read_volume` gave it.
 
     Returns:
       `volume.scan_shape`, in the file's own axes; zero where nothing was predicted.

@@ -76,17 +76,7 @@ def _add_codes(
     spec: DatasetSpec,
     clock: Clock,
 ) -> set[int]:
-    """Set the codes that one layer says; returns the values that are on it.
-
-    Args:
-      codes: (i, j, k), written to.
-      path: the label map.
-      header: its header.
-      layer: which layer.
-      ours: the values on it that make each structure.
-      spec: the data set.
-      clock: the seconds of reading are added to it.
-    """
+    """Set the codes that one layer says; returns the values that are on it."""
     seen: set[int] = set()
     table = _codes_of(np.arange(_TABLE), ours, spec)
     # Of exclusive structures that overlap on layers the last counts.

@@ -150,10 +150,7 @@ def outcome(
     Its files are read only where their stamps are not those of what is kept.
 
     Args:
-      folder: the data set's folder.
-      files: the subject.
       fingerprint: from the files' checksums, under the settings of now.
-      checksums_of: takes the checksums.
     """
     kept = read_json_if_any(_record(folder, files.subject)), read_json_if_any(_excluded(folder, files.subject))
     stamps = stamps_of(files)

@@ -73,7 +73,6 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
 
     Args:
       folder: the data set's folder; made if it is not there.
-      shard: which part.
       first: called when the locks are held, in one process at a time.
 
     Raises:
@@ -146,8 +145,6 @@ def collect(
     """What all shards have written.
 
     Args:
-      scans: every scan of the data set.
-      folder: the data set's folder.
       fingerprint: from a scan's checksums, under the settings of now.
       checksums_of: takes the checksums of a scan whose files are not known by size and time.
       origin: what a record says of whose scan it is and where its files are.

@@ -39,13 +39,7 @@ class Sample:
 
 
 def write_slices(path: Path, image: Shaped[np.ndarray, "planes x y"], label: Shaped[np.ndarray, "planes x y"]) -> None:
-    """Write one volume's Zarr group, whole or not at all.
-
-    Args:
-      path: the group's folder, `....zarr`; replaced if it is there.
-      image: stored as float16.
-      label: codes, stored as uint8.
-    """
+    """Write one volume's Zarr group: see `write_arrays`. The image is stored as float16, the codes as uint8."""
     chunk = (1, *image.shape[1:])
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, chunk, ("z", "x", "y"))
 
@@ -76,8 +70,6 @@ class SliceStore(BaseStore):
         """A plane in the middle of its neighbours; the volume's last plane repeats.
 
         Args:
-          subject: the volume.
-          position: which stored plane.
           channels: odd; 2k + 1 gives k slices on each side.
 
         Raises:

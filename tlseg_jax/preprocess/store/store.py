@@ -51,7 +51,6 @@ def open_array(
     """One array of a subject's Zarr group, to read.
 
     Args:
-      path: the group's folder.
       name: "image" or "label".
       context: where read chunks are cached.
       place: which knows where the arrays are; None: the command's.
@@ -72,7 +71,6 @@ def write_arrays(
       path: the group's folder, `....zarr`; replaced if it is there.
       arrays: name -> (values, name of the type to store them as).
       chunk: voxels of a chunk; cut to the array where that is smaller.
-      axes: names of the dimensions.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
@@ -114,13 +112,7 @@ def write_arrays(
 
 
 def write_subject(path: Path, image: Shaped[np.ndarray, "x y z"], label: Shaped[np.ndarray, "x y z"]) -> None:
-    """Write one scan's Zarr group, whole or not at all.
-
-    Args:
-      path: the group's folder, `....zarr`; replaced if it is there.
-      image: stored as float16.
-      label: stored as uint8.
-    """
+    """Write one scan's Zarr group: see `write_arrays`. The image is stored as float16, the label as uint8."""
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, (CHUNK,) * 3, ("x", "y", "z"))
 
 
@@ -336,7 +328,6 @@ class Store(BaseStore):
         """A label map with all that it holds, as places in the record's "class_values".
 
         Args:
-          subject: whose.
           box: in voxels of the map; one that reaches outside repeats the map's border.
         """
         return self._read(subject, "classes", box)
