@@ -80,7 +80,7 @@ def table(title: str, rows: dict[str, Any]) -> str:
 def main() -> None:
     """Measure every network, print the tables and write the JSON."""
     started, cases = environment(), []
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
+    for size in common_flags.sizes():
         for dtype in common_flags.dtypes(("float32",)):
             rows = measure(size, dtype, common_flags.rounds())
             cases.append({"size": size.to_dict(), "dtype": dtype, "freezings": rows})

@@ -165,11 +165,7 @@ def measure(size: Size, dtype: str, copied: float, rounds: int) -> dict[str, Any
     counted = [k for k in kernels if "bytes" in k]
     rest = kernels[KEPT:]
     others = {"kernel": f"{len(rest)} others"} | {w: sum(k[w] for k in rest) for w in ("seconds", "share_of_step")}
-    return {
-        "network": size.network,
-        "batch": size.batch,
-        "shape": list(size.shape),
-        "dtype": dtype,
+    return size.case(dtype) | {
         "step_seconds": whole,
         "kernel_seconds": sum(seconds.values()) / STEPS,
         "bytes": sum(k["bytes"] for k in counted),
@@ -198,7 +194,7 @@ def main() -> None:
     started, copied = environment(), copy_rate()
     print(f"copying: {copied / 1e9:.0f} GB/s")
     cases: list[dict[str, Any]] = []
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
+    for size in common_flags.sizes():
         for dtype in common_flags.dtypes():
             cases.append(measure(size, dtype, copied, common_flags.rounds()))
             print(table(cases[-1]), flush=True)

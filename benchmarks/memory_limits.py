@@ -322,7 +322,7 @@ def main() -> None:
     memory = device_capacity().bytes
     networks = common_flags.networks()
     if tiny:
-        sizes = [s for n in networks for s in common_flags.sizes(n)]
+        sizes = common_flags.sizes()
     else:
         sizes = [s for n in networks for s in (*PAPERS, WHOLE_HEAD) if s.network == n]
     sizes = [s for s in sizes if SIZE.value is None or SIZE.value in s.name]

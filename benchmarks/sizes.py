@@ -30,6 +30,10 @@ class Size:
         """The network with what it is measured on: "switch32, 2 x 72x112x112"."""
         return f"{self.network}, {self.batch} x " + "x".join(map(str, self.shape))
 
+    def case(self, dtype: str) -> dict[str, Any]:
+        """What a case of a result begins with."""
+        return {"network": self.network, "batch": self.batch, "shape": list(self.shape), "dtype": dtype}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with `name`."""
         return {"name": self.name} | dataclasses.asdict(self)

@@ -92,7 +92,7 @@ def main() -> None:
     print("matrix products: " + ", ".join(f"{d} {r / 1e12:.2f} TFLOP/s" for d, r in rates.items()))
     print(f"copying: {copied / 1e9:.0f} GB/s")
     cases = []
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
+    for size in common_flags.sizes():
         rows = measure(size, dtypes, rates, copied, common_flags.rounds())
         cases.append({"size": size.to_dict(), "forms": rows})
         print(table(size, rows), flush=True)

@@ -68,7 +68,7 @@ def main() -> None:
         raise InputError(f"--runs={','.join(RUNS.value)}: give whole numbers, 1 first, as in --runs=1,4,16.")
     before, runs = environment(), [int(n) for n in RUNS.value]
     cases = []
-    for size in (s for n in common_flags.networks(NETWORKS) for s in common_flags.sizes(n)):
+    for size in common_flags.sizes(NETWORKS):
         for freeze in ("encoder", "none"):
             case = measure(size, freeze, common_flags.rounds(), runs)
             cases.append(case)

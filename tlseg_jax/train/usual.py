@@ -23,7 +23,7 @@ COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 600}
 
 
 def usual_network(spec: DatasetSpec, recipe: str) -> str:
-    """The name of the network that a data set is trained with where none is given: with a paper's recipe the paper's."""
+    """The name of the network that a data set is trained with where none is given: of a paper's recipe the paper's."""
     return (PAPER_NETWORK if recipe == "paper" else USUAL_NETWORK)[spec.kind]
 
 

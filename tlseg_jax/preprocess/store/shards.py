@@ -139,14 +139,12 @@ def collect(
     scans: Sequence[ScanFiles],
     folder: Path,
     fingerprint: Callable[[Mapping[str, str]], str],
-    checksums_of: Callable[[ScanFiles], Mapping[str, str]],
     origin: Callable[[ScanFiles], dict[str, Any]],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str], tuple[str, ...]]:
     """What all shards have written.
 
     Args:
       fingerprint: from a scan's checksums, under the settings of now.
-      checksums_of: takes the checksums of a scan whose files are not known by size and time.
       origin: what a record says of whose scan it is and where its files are.
 
     Returns:
@@ -154,7 +152,7 @@ def collect(
     """
     records, failed, out = {}, {}, []
     for files in scans:
-        kept = outcome(folder, files, fingerprint, checksums_of)
+        kept = outcome(folder, files, fingerprint)
         if kept is None:
             out.append(files.subject)
         elif isinstance(kept, str):
