@@ -47,8 +47,3 @@ def collectives(hlo: str) -> list[Collective]:
 def count_kinds(found: Sequence[Collective]) -> dict[str, int]:
     """Kind -> how many, of those that there are."""
     return dict(collections.Counter(c.kind for c in found))
-
-
-def as_kernels(shapes: Sequence[Shape]) -> collections.Counter[Shape]:
-    """Of how many axes beyond one each, and how long, in any order: the compiler may have turned a kernel round."""
-    return collections.Counter(tuple(sorted(s)) for s in shapes if len(s) > 1)

@@ -35,7 +35,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks.report import origin
-from benchmarks.tables import TABLES, plain
+from benchmarks.tables import markdown
 from tlseg_jax.commands import cli
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
@@ -391,8 +391,7 @@ def summary_text(outcomes: Sequence[Outcome], folder: Path) -> str:
         path = folder / f"{outcome.part.name}.json"
         if path.is_file():
             result = json.loads(path.read_text(encoding="utf-8"))
-            tables = TABLES.get(result["part"], plain)(result)
-            blocks += [f"{outcome.part.name}: {origin(result)}", *(t.markdown() for t in tables if t.rows)]
+            blocks += [f"{outcome.part.name}: {origin(result)}", *markdown(result)]
     width = max(len(o.part.name) for o in outcomes)
     blocks.append("\n".join(f"{o.part.name:<{width}}  {o.state:<18}{o.seconds:>5.0f} s  {o.why}" for o in outcomes))
     return "\n\n".join(blocks)

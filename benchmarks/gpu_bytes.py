@@ -111,7 +111,8 @@ def measure(size: Size, dtype: str, lowering: str, device: Any) -> dict[str, Any
     given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there), (built.state, built.batch))
     found = counted(built.step.lower(*given).compile().as_text())  # type: ignore[attr-defined]
     megabytes = {f"MB {kind}": round(found[kind] / 1e6) for kind in ("convolutions", "transposed", "others")}
-    return size.case(dtype) | {"lowering": lowering, "MB": sum(megabytes.values())} | megabytes | {"kernels": found["kernels"]}
+    case = size.case(dtype) | {"lowering": lowering, "MB": sum(megabytes.values())}
+    return case | megabytes | {"kernels": found["kernels"]}
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from tlseg_jax.phantoms.abdomen_organs import liver
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson, body_points
 from tlseg_jax.phantoms.abdomen_signal import Signal, ct_signal, mr_signal
 from tlseg_jax.phantoms.phantom_scanner import bias_field
-from tlseg_jax.phantoms.phantom_shapes import Floats
+from tlseg_jax.phantoms.phantom_shapes import Floats, blend
 
 CT_SLICE_MM = 5.0
 CT_DEPTH = (24, 60)
@@ -131,9 +131,7 @@ def _liver_extent(person: AbdomenPerson) -> tuple[float, float]:
 def _signal_of(abdomen: Abdomen, signal: Signal) -> Floats:
     """The noiseless signal: tissues over one another from the outside in, then the lesions."""
     image = np.full(abdomen.liver.shape, signal.tissue[Organ.AIR], np.float32)
-    for layer in abdomen.layers:
-        part = image[layer.where]
-        part += layer.share * (np.float32(signal.tissue[layer.tissue]) - part)
+    blend(image, abdomen.layers, signal.tissue)
     background = signal.tissue[Organ.LIVER]
     for one in abdomen.lesions:
         contrast = one.lesion.ct if signal.modality == "CT" else one.lesion.mr

@@ -20,8 +20,8 @@ from tlseg_jax.geometry import Grid
 from tlseg_jax.phantoms.phantom_anatomy import build_anatomy
 from tlseg_jax.phantoms.phantom_labels import LabelQuality, draw_label
 from tlseg_jax.phantoms.phantom_person import Disease, draw_parameters
-from tlseg_jax.phantoms.phantom_scanner import Scanner, acquire, draw_pose, grid_for, tissue_map, world_points
-from tlseg_jax.phantoms.phantom_shapes import generator_of
+from tlseg_jax.phantoms.phantom_scanner import Scanner, acquire, draw_pose, grid_for, world_points
+from tlseg_jax.phantoms.phantom_shapes import generator_of, topmost
 from tlseg_jax.runtime.errors import InputError
 
 __all__ = ["Phantom", "PhantomSettings", "draw_person", "grid_for", "settings_for"]
@@ -134,4 +134,4 @@ def draw_person(settings: PhantomSettings, person: int, seed: int, grid: Grid) -
     }[settings.structure]
     rng = generator_of(*who, "label", settings.structure)
     label = draw_label(distance, along, points, grid.spacing, settings.label_quality, rng)
-    return Phantom(image, label, anatomy.brain, tissue_map(anatomy))
+    return Phantom(image, label, anatomy.brain, topmost(anatomy.layers, grid.shape))

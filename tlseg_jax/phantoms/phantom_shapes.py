@@ -57,6 +57,41 @@ def random_field(rng: np.random.Generator, smoothness: float, step: float) -> Fi
     return Field((smooth - smooth.mean()) / max(float(smooth.std()), 1e-9), step)
 
 
+def cover(distance: Floats, width: float) -> Floats:
+    """The share of a voxel of `width` mm that lies inside: a box filter over the signed distance."""
+    return np.clip(np.float32(0.5) - distance / np.float32(width), 0, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """One tissue's share of each voxel.
+
+    Attributes:
+      tissue: its number.
+      where: the box of voxels that `share` fills.
+      share: 0 to 1.
+    """
+
+    tissue: int
+    where: Region
+    share: Floats
+
+
+def topmost(layers: Sequence[Layer], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(x, y, z): the last tissue that fills at least half of each voxel."""
+    out = np.zeros(shape, np.uint8)
+    for layer in layers:
+        out[layer.where][layer.share >= 0.5] = layer.tissue
+    return out
+
+
+def blend(image: Floats, layers: Sequence[Layer], signal: Sequence[float] | NDArray[np.float64]) -> None:
+    """Lay tissues of these signals over an image (x, y, z), one after the other."""
+    for layer in layers:
+        part = image[layer.where]
+        part += layer.share * (np.float32(signal[layer.tissue]) - part)
+
+
 def ellipsoid(points: Floats, centre: Vec, radii: Vec) -> Floats:
     """First-order signed distance to an axis-aligned ellipsoid of semi-axes `radii` mm."""
     squares = np.zeros(points.shape[1:], np.float32)

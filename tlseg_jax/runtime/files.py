@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +38,17 @@ def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterat
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Our folder of the user's caches (XDG Base Directory Specification, XDG_CACHE_HOME).
+
+    Raises:
+      RuntimeError: the user has no home folder.
+    """
+    given = Path(environment.get("XDG_CACHE_HOME", ""))
+    # The specification has relative paths ignored.
+    return (given if given.is_absolute() else Path.home() / ".cache") / "tlseg_jax"
 
 
 def full_disk(error: BaseException) -> bool:

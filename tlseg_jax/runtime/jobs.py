@@ -8,31 +8,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tlseg_jax.runtime import signals
 from tlseg_jax.runtime.errors import Preempted
 
 
-class HasSubject(Protocol):
-    """What a job is about."""
-
-    @property
-    def subject(self) -> str:
-        """Unique name."""
-
-    @property
-    def image(self) -> Path:
-        """The scan."""
-
-
 class Job(Protocol):
     """A job for one subject."""
 
     @property
-    def files(self) -> HasSubject:
-        """Whose files they are."""
+    def files(self) -> Any:
+        """The subject's files: `subject`, its unique name, and `image`, the scan."""
 
 
 J = TypeVar("J", bound=Job)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
-    from tlseg_jax.input.feature_cache import FeatureCache
     from tlseg_jax.input.stream import InputSettings
 
 
@@ -91,7 +90,7 @@ class Boxes:
 
     def feature_cache(
         self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
-    ) -> "FeatureCache":
+    ) -> "DeviceCache":
         """See `TaskData`: of the patches and their mirror images."""
         from tlseg_jax.input.feature_cache import cache_features
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
-    from tlseg_jax.input.feature_cache import FeatureCache
     from tlseg_jax.input.stream import InputSettings
 
 DRAW = 10
@@ -102,7 +101,7 @@ class Planes:
 
     def feature_cache(
         self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
-    ) -> "FeatureCache":
+    ) -> "DeviceCache":
         """See `TaskData`."""
         from tlseg_jax.input.feature_cache import cache_slice_features
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
-    from tlseg_jax.input.feature_cache import FeatureCache
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +82,7 @@ class Run:
         """All that its programs depend on."""
         return self.maker.key
 
-    def cache(self) -> "DeviceCache | FeatureCache | None":
+    def cache(self) -> "DeviceCache | None":
         """Its data on the device, where they lie there."""
         room = cache_room(self.fits.prediction.total)
         if self.cached.kept == "features":

@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
-    from tlseg_jax.input.feature_cache import FeatureCache
 
 _OTHER = {3: "use unet2d", 2: "use a 3D one"}
 
@@ -194,7 +193,7 @@ class TaskData:
         rows, sampler = self.sampler.rows(subjects, self.augmentation), self.sampler
         return feature_bytes(self.job.network, levels, sampler.sides, rows, region=sampler.regions)
 
-    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
+    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "DeviceCache":
         """Features of what these subjects train on, computed once, on the device, which has `room` bytes for them."""
         return self.sampler.feature_cache(subjects, variables, levels, self.augmentation, room)
 

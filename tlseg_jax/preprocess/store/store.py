@@ -345,6 +345,6 @@ class Store(BaseStore):
         """Those of the whole scan."""
         return self.label(subject)
 
-    def mask(self, subject: str, structure: str, box: Box | None = None) -> NDArray[np.bool_]:
+    def mask(self, subject: str, structure: str) -> NDArray[np.bool_]:
         """(x, y, z): where one structure is."""
-        return mask_of(self.label(subject, box), self.spec.structures.index(structure), self.spec.exclusive)
+        return mask_of(self.label(subject), self.spec.structures.index(structure), self.spec.exclusive)
