@@ -19,7 +19,6 @@ class Collective:
     """One exchange.
 
     Attributes:
-      kind: one of `KINDS`.
       shapes: of the arrays that come out of it.
     """
 

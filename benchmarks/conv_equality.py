@@ -43,14 +43,7 @@ Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """One convolution of a network.
-
-    Attributes:
-      image: (batch, *sides, channels) of its input.
-      kernel: (*3, channels, features).
-      dtype: of both.
-      lowering: how it is done.
-    """
+    """One convolution of a network."""
 
     image: tuple[int, ...]
     kernel: tuple[int, ...]

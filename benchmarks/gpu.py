@@ -94,11 +94,6 @@ class Part:
     """One benchmark to run.
 
     Attributes:
-      name: of its result.
-      module: of this folder.
-      flags: of the benchmark.
-      seconds: its limit.
-      question: what it answers.
       rehearsed: whether it is rehearsed too; False where another part does the same but for a network or a type.
     """
 
@@ -266,10 +261,8 @@ class Outcome:
     """What became of a part.
 
     Attributes:
-      part: which.
       state: "measured", "was there", "failed", "ended at its limit" or "no time left".
       seconds: that it took.
-      why: of a failure, in one line.
     """
 
     part: Part

@@ -13,9 +13,6 @@ class Size:
 
     Attributes:
       network: a name of `NETWORKS`.
-      batch: patches or slices a step.
-      shape: their spatial sides.
-      data: what has that size.
       frozen: how the papers freeze this network, a name of `FREEZING`.
     """
 

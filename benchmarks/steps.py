@@ -7,6 +7,7 @@ off, since it is a matter of the data and not of the network.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,10 @@ from tlseg_jax.train.recipes import Optimiser, get_recipe
 from tlseg_jax.train.step import Batch, Objective, Step, batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
+if TYPE_CHECKING:  # a machine that only measures steps may lack what reads data
+    from tlseg_jax.train.job_settings import JobSettings
+    from tlseg_jax.train.task_data import TaskData
+
 STEPS = 10_000
 """Length of the run that the learning rate's schedule is made for; no benchmark gets near its end."""
 
@@ -40,7 +45,6 @@ class Assembled:
     """A step with what it is called on.
 
     Attributes:
-      config: the network.
       step: the jitted step, which gives the state's buffers away.
       native: the same step in XLA's own operations, for counting; not for running.
       state: before the first step.
@@ -121,6 +125,15 @@ def assemble(
         plan = StepPlan(remat, dtype, batch or size.batch)
         allocator.keep_freed(predict(step, plan, state, data, free_ram()).total)  # type: ignore[arg-type]
     return Assembled(config, step, make("native"), state, data)
+
+
+def of_data(data: "TaskData", job: "JobSettings") -> tuple[Step, Callable[[], TrainState]]:
+    """The step of a run on a data set, everything trained, and what gives first states for it."""
+    variables = init_variables(job.network, jax.random.key(0))
+    labels = label_parameters(variables["params"], get_rules("none"))
+    optimiser = make_optimiser(job.recipe, STEPS, labels)
+    step = make_train_step(job.network, optimiser, data.loss(), labels, inputs=data.inputs())
+    return step, lambda: init_state(jax.tree.map(jnp.array, variables), optimiser)
 
 
 def runner(built: Assembled) -> Callable[[], object]:

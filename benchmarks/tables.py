@@ -12,8 +12,6 @@ class Table:
     """A table of text.
 
     Attributes:
-      title: what it shows.
-      columns: headings.
       rows: as many cells each.
     """
 

@@ -104,8 +104,6 @@ class Case:
     Attributes:
       kind: "as it is", or how it was spoiled.
       scan: a number for each.
-      predicted: Dice.
-      agreement: plain pairwise Dice.
       dice: the true one.
     """
 

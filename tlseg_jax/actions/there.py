@@ -72,22 +72,12 @@ def _shipped(name: str) -> Look:
     return look
 
 
-def _folder(name: str) -> Look:
-    """A folder to write to, made where it is missing."""
+def _folder(name: str, above: bool = False) -> Look:
+    """A folder to write to, made where it is missing; `above`: that of a file or folder to write."""
 
     def look(given: Given) -> None:
         if text := _path(given, name):
-            check_can_be_made(Path(text))
-
-    return look
-
-
-def _folder_of(name: str) -> Look:
-    """A file or folder to write, whose own folder is made where it is missing."""
-
-    def look(given: Given) -> None:
-        if text := _path(given, name):
-            check_can_be_made(Path(text).absolute().parent)
+            check_can_be_made(Path(text).absolute().parent if above else Path(text))
 
     return look
 
@@ -130,8 +120,8 @@ _LOOKS: Mapping[str, tuple[Look, ...]] = {
     "pretrain": (_prepared("pretask"), _folder("workdir")),
     "finetune": (_runs("pretrained"), _prepared("pretask"), _prepared("task", "hdt_c"), _folder("workdir")),
     "evaluate": (_runs("run"), _prepared("dataset")),
-    "predict": (_shipped("model"), _runs("run"), _there("input"), _there("mask"), _folder_of("output")),
-    "export": (_runs("run"), _folder_of("output")),
+    "predict": (_shipped("model"), _runs("run"), _there("input"), _there("mask"), _folder("output", above=True)),
+    "export": (_runs("run"), _folder("output", above=True)),
     "postprocess": (_runs("run"), _prepared("dataset")),
     "sweep": (_prepared("task"), _there("label_maps"), _folder("workdir")),
     "report": (_there("workdir"),),

@@ -32,7 +32,6 @@ class Flags(Generic[S]):
     """The flags of some fields of a settings dataclass.
 
     Attributes:
-      of: the dataclass.
       holders: field -> its flag.
     """
 

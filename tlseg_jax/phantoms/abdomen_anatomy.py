@@ -39,7 +39,6 @@ class Abdomen:
 
     Attributes:
       layers: from the outside in.
-      lesions: tumours and cysts.
       liver: (x, y, z) the liver's share of each voxel, its vessels and tumours included.
       tumour: (x, y, z) the tumours' share of each voxel.
     """

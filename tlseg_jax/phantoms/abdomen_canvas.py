@@ -45,7 +45,6 @@ class Canvas:
     Attributes:
       points: (3, x, y, z) schematic mm of the grid's voxels.
       width: side of a voxel in schematic mm, for partial volume.
-      layers: from the outside in.
     """
 
     def __init__(self, points: Floats, width: float) -> None:

@@ -39,7 +39,6 @@ class Lesion:
     """One tumour, or a cyst.
 
     Attributes:
-      kind: what it is.
       centre: schematic mm.
       radius: mean radius, mm.
       lobes: (n, 3, 3) turned axes and (n, 3) centres and radii of the ellipsoids that make it, mm.

@@ -66,7 +66,6 @@ class Persons:
 
     Attributes:
       parameters: all that their voxels depend on, as plain values.
-      note: for README.txt.
       draw: a person's number, from 0 -> the scan.
     """
 

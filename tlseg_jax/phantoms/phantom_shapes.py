@@ -35,7 +35,6 @@ class Field:
     """A smooth function of space, kept on a lattice and interpolated linearly.
 
     Attributes:
-      values: (i, j, k) float32.
       step: lattice spacing in mm.
     """
 
@@ -67,7 +66,6 @@ class Layer:
     """One tissue's share of each voxel.
 
     Attributes:
-      tissue: its number.
       where: the box of voxels that `share` fills.
       share: 0 to 1.
     """

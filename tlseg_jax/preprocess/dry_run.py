@@ -22,8 +22,6 @@ class Row:
     """One subject of the table.
 
     Attributes:
-      subject: its name.
-      person: who was scanned.
       split: "train", "test" or "" where the source leaves it open.
       shape: voxels on the file's axes; empty if the image's header cannot be used.
       spacing: voxel size in mm, likewise.

@@ -34,7 +34,6 @@ class Plan:
 
     Attributes:
       reused: subjects whose arrays are there and match their source.
-      jobs: subjects to prepare.
     """
 
     reused: Records
@@ -46,9 +45,7 @@ class Whole(abc.ABC):
     """What every shard of a data set knows.
 
     Attributes:
-      spec: the data set; its name is the folder's.
       source: folder or CSV file of the scans.
-      store_root: where prepared data sets are.
     """
 
     spec: DatasetSpec

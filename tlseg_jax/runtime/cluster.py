@@ -196,7 +196,6 @@ class Failure:
 
     Attributes:
       process: who was the first.
-      code: its exit code.
       sentence: what it says to the user.
     """
 

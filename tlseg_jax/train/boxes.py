@@ -21,7 +21,6 @@ class Boxes:
     """What `TaskData` asks of volumes.
 
     Attributes:
-      sides: of a sample.
       channels: () or (channels,) of its image.
       box: the fixed box of every sample; None: there is none.
       random_patch: whether samples are boxes at random places.

@@ -36,7 +36,6 @@ class StagedStep:
     """A step of one stage of the training.
 
     Attributes:
-      last: the last training step that it does.
       step: from `make_train_step`.
     """
 

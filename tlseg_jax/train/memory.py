@@ -46,8 +46,6 @@ class StepPlan:
 
     Attributes:
       remat: what is computed again in the backward pass.
-      precision: of the activations.
-      batch_size: samples a step.
       multiple: what a batch size must divide by, for the devices and micro-batches that share it.
     """
 
@@ -73,7 +71,6 @@ class StepMemory:
     """Bytes of one training step.
 
     Attributes:
-      plan: of the step.
       arguments: the state and a batch, and whatever else lies on the device for it.
       residuals: what the forward pass keeps for the backward pass, by the trace.
       peak: the most that is alive at once besides the arguments, by the trace; on a CPU as its compiler will have it.
@@ -105,13 +102,7 @@ class StepMemory:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FitsIn:
-    """A step that fits, or is taken to.
-
-    Attributes:
-      program: the step.
-      prediction: its memory.
-      capacity: what there is.
-    """
+    """A step that fits, or is taken to."""
 
     program: Any
     prediction: StepMemory

@@ -46,18 +46,13 @@ class Run:
     """One model's training, ready for its first step.
 
     Attributes:
-      job: the settings.
-      folder: the run folder.
       data: what it trains on, as training sees it.
       fitted: the labelled scans that train.
       validating: those that validate.
-      length: how long it is.
       description: saved with every checkpoint.
-      settings: `settings.json`.
       state: before the first step.
       batches: the stream of them, or of which samples are in them where they are made on the device.
       cached: what of its data is kept on the device.
-      maker: of its steps.
       fits: the step that fits, of the last stage.
       steps: the step, or one a stage.
     """

@@ -44,9 +44,6 @@ class TaskData:
     """A prepared data set as `train_job` sees it.
 
     Attributes:
-      store: the data set.
-      job: the run's settings.
-      sampler: what a sample is.
       synthesis: how samples are drawn from label maps; None: they are read.
       mixing: how some of them are drawn that take the place of those that are read; None: none is.
     """

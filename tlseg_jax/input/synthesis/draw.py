@@ -35,13 +35,9 @@ class Synthesis:
     """All that samples of a data set are drawn by.
 
     Attributes:
-      table: the classes.
       sides: voxels of a sample.
       spacing: of a sample's voxel, in mm.
       factor: voxels of the map to one of a sample, on each axis.
-      structures: how many.
-      exclusive: whether a voxel shows one at most.
-      skull_strip: whether all samples are stripped.
       normalise: what the z-score is over: the whole volume, or the head or brain.
       ranges: how far contrast, bias field, sharpness and noise go.
     """

@@ -18,12 +18,7 @@ from tlseg_jax.runtime.errors import InputError
 
 
 class Maps:
-    """The label maps of a store.
-
-    Attributes:
-      store: it.
-      synthesis: how samples are drawn from them.
-    """
+    """The label maps of a store."""
 
     def __init__(
         self, store: Store, sides: Shape3, like: DatasetSpec | None = None, labels: Labels | None = None

@@ -25,7 +25,6 @@ class Exclusion:
     Attributes:
       subject: its name, or where its row stands if it has none.
       reason: one sentence with the fault and the remedy.
-      files: the files concerned.
     """
 
     subject: str

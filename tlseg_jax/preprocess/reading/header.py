@@ -69,7 +69,6 @@ class Header:
       files: that hold the voxels: one, or one for each slice of a DICOM series.
       reader: how they are read: "bytes" as they stand in the file, or through SimpleITK.
       layers: label maps in the file, where segments overlap.
-      segments: of a `.seg.nrrd`.
       warning: a sentence on what the file leaves open, or empty.
     """
 

@@ -37,7 +37,6 @@ class SliceVolume:
     """A volume's slices, scaled and resized.
 
     Attributes:
-      image: as scaled.
       label: codes of the structures; None where there is no label map.
       z: of each plane its slice of the canonical volume, counted from the feet.
       samples: which of the planes are samples; the others are their neighbours.

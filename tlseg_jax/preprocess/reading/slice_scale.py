@@ -35,9 +35,6 @@ class SliceScale:
 
     Attributes:
       low: in the scan's units.
-      high: likewise.
-      centre: likewise.
-      width: likewise.
     """
 
     low: float

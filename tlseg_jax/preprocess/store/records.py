@@ -40,10 +40,8 @@ class Job:
 
     Attributes:
       files: where the subject's files are.
-      spec: the data set.
       source: size, time and SHA-256 of the files, by "image", "label" and "mask" (see `source_of`).
       fingerprint: of the checksums and of all settings; a record with the same one is up to date.
-      folder: the data set's folder in the store.
     """
 
     files: ScanFiles

@@ -35,7 +35,6 @@ class Shard:
 
     Attributes:
       index: which part, from 0.
-      count: how many parts there are.
     """
 
     index: int

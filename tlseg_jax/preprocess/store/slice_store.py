@@ -28,7 +28,6 @@ class Sample:
     """One slice that the network learns from or is tested on.
 
     Attributes:
-      subject: whose it is.
       position: which of the volume's stored planes.
       bits: the structures that it shows, bit i for structure i of the spec.
     """

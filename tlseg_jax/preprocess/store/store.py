@@ -126,10 +126,8 @@ class BaseStore:
 
     Attributes:
       kind: "volumes", or "slices" for the 2D network.
-      spec: the data set, as it was prepared.
       folder: the data set's folder, with its manifest.json.
       where: the same, as records and messages name it.
-      manifest: what `prepare` wrote.
       patch_box: the fixed patch, in voxels of the grid; None of slices, and where no subject trains.
       ml: what a summary says of how the ml of its test sets are counted, beyond `results.IN_PERSON`.
     """
