@@ -65,7 +65,7 @@ def forms(
 ) -> dict[str, Callable[[], object]]:
     """A block of steps in each form, which returns when its last step is done."""
     step, first = of_data(data, job)
-    cache = data.cache(subjects, cache_room())
+    cache = data.sampler.cache(subjects, cache_room())
 
     most = max(steps_a_call)
 

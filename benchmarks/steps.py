@@ -25,7 +25,7 @@ from tlseg_jax.runtime.device_memory import free_ram, out_of_memory
 from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.memory import StepPlan, predict
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import Optimiser, get_recipe
+from tlseg_jax.train.recipes import Optimiser, Recipe, get_recipe
 from tlseg_jax.train.step import Batch, Objective, Step, batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
@@ -74,11 +74,15 @@ def random_batch(config: UNetConfig, shape: tuple[int, ...], batch: int) -> Batc
     return jax.device_put({"image": image, "label": label})  # type: ignore[no-any-return]
 
 
+def recipe_of(config: UNetConfig) -> Recipe:
+    """The default recipe of a network."""
+    return get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
+
+
 def objective(config: UNetConfig) -> Objective:
     """The default recipe's loss of a network."""
     exclusive = is_exclusive(config)
-    recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
-    return label_loss(recipe.loss, config.outputs[exclusive:], exclusive)
+    return label_loss(recipe_of(config).loss, config.outputs[exclusive:], exclusive)
 
 
 def assemble(
@@ -109,8 +113,7 @@ def assemble(
     size = get_size(network)
     variables = init_variables(config, jax.random.key(0))
     labels = label_parameters(variables["params"], get_rules(freeze))
-    recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
-    updates = make_optimiser(recipe.override(optimiser=optimiser), STEPS, labels)
+    updates = make_optimiser(recipe_of(config).override(optimiser=optimiser), STEPS, labels)
 
     def make(lowering: Lowering | None) -> Step:
         return make_train_step(

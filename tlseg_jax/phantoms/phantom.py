@@ -9,7 +9,7 @@ own, so that changing one leaves the others' contribution as it was.
 """
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,18 +53,11 @@ class PhantomSettings:
     label_quality: LabelQuality = "manual"
 
     def __post_init__(self) -> None:
-        for name, kind in (
-            ("structure", Structure),
-            ("disease", Disease),
-            ("space", Space),
-            ("skull", Skull),
-            ("scanner", Scanner),
-            ("label_quality", LabelQuality),
-        ):
-            if getattr(self, name) not in get_args(kind):
+        for name, kind in get_type_hints(PhantomSettings).items():
+            known = get_args(kind)
+            if known and getattr(self, name) not in known:
                 raise InputError(
-                    f"Phantom setting {name} = '{getattr(self, name)}' is unknown: "
-                    f"choose from {', '.join(get_args(kind))}."
+                    f"Phantom setting {name} = '{getattr(self, name)}' is unknown: choose from {', '.join(known)}."
                 )
 
 

@@ -43,7 +43,7 @@ class Boxes:
         self.mixed = mixed_maps(store, job.recipe) if job.recipe.mix_synthetic else None
 
     def length(self, subjects: Sequence[str]) -> Length:
-        """See `TaskData`."""
+        """How long the run is."""
         del subjects
         return Length(self.job.steps or self.job.recipe.finetune_steps)
 
@@ -71,13 +71,13 @@ class Boxes:
         return make_batches(self.store, subjects, self.box, settings, maps=self.maps, mixed=self.mixed, read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """See `TaskData`: the patches, or the volumes that they are drawn from."""
+        """The patches, or the volumes that they are drawn from, on the device, which has `room` bytes for them."""
         from tlseg_jax.input.device_cache import cache_patches
 
         return cache_patches(self.store, subjects, self.box, room, self.maps, self.mixed)
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """See `TaskData`."""
+        """What `cache` would take."""
         from tlseg_jax.input.device_cache import patch_bytes
 
         boxes = [self.box or Box((0, 0, 0), self.store.grid(s).shape) for s in subjects]

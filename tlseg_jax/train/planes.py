@@ -84,13 +84,13 @@ class Planes:
         return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects), read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """See `TaskData`."""
+        """See `Boxes`."""
         from tlseg_jax.input.device_cache import cache_slices
 
         return cache_slices(self.store, subjects, self.channels[0], self._find_regions(subjects), room)
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """See `TaskData`."""
+        """See `Boxes`."""
         pixels = len(self.store.samples(subjects)) * math.prod(self.sides)
         return pixels * (2 * self.channels[0] + 1 + self.regions)
 

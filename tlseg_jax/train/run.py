@@ -83,7 +83,7 @@ class Run:
         if self.cached.kept == "features":
             variables = {"params": self.state.params, "batch_stats": self.state.batch_stats}
             return self.data.feature_cache(self.fitted, variables, self.cached.levels, room)
-        return self.data.cache(self.fitted, room) if self.cached.kept == "device" else None
+        return self.data.sampler.cache(self.fitted, room) if self.cached.kept == "device" else None
 
 
 def prepare_run(
@@ -104,7 +104,7 @@ def prepare_run(
         raise InputError("`patience` needs scans to validate on: give `validation=K`, K of the n labelled scans.")
     check_remedies(job.recipe, pretrained is not None)
     data = TaskData(store, job, pretrained)
-    length = data.length(fitted)
+    length = data.sampler.length(fitted)
     description = describe(store, job, (*fitted, *validating), pretrained.saved if pretrained else None)
     description |= data.description()
     refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.where}")
@@ -203,7 +203,7 @@ def _plan_cache(data: TaskData, fitted: tuple[str, ...], execution: Execution, l
         data.why_no_features(levels),
         lambda: data.feature_bytes(fitted, levels),
         # Half of it, as the step's own need is not yet known.
-        lambda: data.cache_bytes(fitted),
+        lambda: data.sampler.cache_bytes(fitted),
         cache_room() // 2,
     )
     if processes.count() > 1:  # whose memories may differ, and whose programs may not

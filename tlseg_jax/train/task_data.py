@@ -17,7 +17,7 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.boxes import Boxes
-from tlseg_jax.train.job_settings import JobSettings, Length
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.label_loss import LIVER, label_loss
 from tlseg_jax.train.losses import RESTRICTED
 from tlseg_jax.train.parallel import local_state
@@ -100,10 +100,6 @@ class TaskData:
                 "`affine_augmentation`, `elastic_augmentation` and mirroring, or choose another `loss`."
             )
 
-    def length(self, subjects: Sequence[str]) -> Length:
-        """How long the run is."""
-        return self.sampler.length(subjects)
-
     def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
         """What the data are, for the list of settings."""
         return self.sampler.settings_lines(subjects) | {"labelled scans": f"{len(subjects)}: " + ", ".join(subjects)}
@@ -153,14 +149,6 @@ class TaskData:
             processes.count(),
         )
         return self.sampler.batches(subjects, settings, read=read)
-
-    def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """What these subjects train on, held on the device, which has `room` bytes for it."""
-        return self.sampler.cache(subjects, room)
-
-    def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """What `cache` would take."""
-        return self.sampler.cache_bytes(subjects)
 
     def why_no_features(self, levels: int) -> str | None:
         """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""

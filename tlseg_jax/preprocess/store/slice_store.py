@@ -75,11 +75,11 @@ class SliceStore(BaseStore):
           InputError: a neighbour was not stored, or the array is damaged.
         """
         rows = self._neighbours(subject, [position], channels)[0]
-        return np.stack([self._plane(subject, "image", p) for p in rows.tolist()], -1)
+        return np.stack([self._planes(subject, "image", p) for p in rows.tolist()], -1)
 
     def label(self, subject: str, position: int) -> UInt8[np.ndarray, "x y"]:
         """Codes of one stored plane."""
-        return self._plane(subject, "label", position)
+        return self._planes(subject, "label", position)
 
     def volume_image(self, subject: str, channels: int = 1) -> Float16[np.ndarray, "samples x y {channels}"]:
         """The volume's samples; see `image`."""
@@ -157,14 +157,10 @@ class SliceStore(BaseStore):
             rows.append([at[z] for z in wanted])
         return np.array(rows, np.intp).reshape(-1, channels)
 
-    def _plane(self, subject: str, name: str, position: int) -> NDArray[Any]:
+    def _planes(self, subject: str, name: str, position: int | None = None) -> NDArray[Any]:
+        """All stored planes, or one of them."""
         try:
-            return self._array(subject, name)[position].read().result()  # type: ignore[no-any-return]
-        except ValueError as e:
-            raise self._damaged(subject, e) from None
-
-    def _planes(self, subject: str, name: str) -> NDArray[Any]:
-        try:
-            return self._array(subject, name).read().result()  # type: ignore[no-any-return]
+            array = self._array(subject, name)
+            return (array if position is None else array[position]).read().result()  # type: ignore[no-any-return]
         except ValueError as e:
             raise self._damaged(subject, e) from None
