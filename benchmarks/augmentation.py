@@ -97,11 +97,7 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
     if len(size.shape) == 3 and TORCHIO.value:
         programs["TorchIO"] = _by_torchio(size)
     seconds = alternate(keep_those_that_fit(programs), rounds, warmup=1)
-    return {
-        "network": size.network,
-        "batch": size.batch,
-        "shape": list(size.shape),
-        "dtype": dtype,
+    return size.case(dtype) | {
         **{f"seconds_{name}": summary(s) for name, s in seconds.items()},
         **{f"ratio_{name}_to_step": ratio(s, seconds["step"]) for name, s in seconds.items() if name != "step"},
     }
@@ -110,7 +106,7 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measure every network, print and write."""
     started, cases = environment(), []
-    for size in (s for n in common_flags.networks(NETWORKS) for s in common_flags.sizes(n)):
+    for size in common_flags.sizes(NETWORKS):
         for dtype in common_flags.dtypes(("float32",)):
             case = measure(size, dtype, common_flags.rounds())
             cases.append(case)

@@ -19,7 +19,6 @@ class Collective:
     """One exchange.
 
     Attributes:
-      kind: one of `KINDS`.
       shapes: of the arrays that come out of it.
     """
 
@@ -33,11 +32,7 @@ class Collective:
 
 
 def collectives(hlo: str) -> list[Collective]:
-    """The exchanges of a compiled program.
-
-    Args:
-      hlo: `compiled.as_text()`.
-    """
+    """The exchanges of a compiled program."""
     found = []
     for match in _OPERATION.finditer(hlo):
         shapes = [tuple(int(n) for n in a.split(",") if n) for a in _ARRAY.findall(match[1])]
@@ -51,8 +46,3 @@ def collectives(hlo: str) -> list[Collective]:
 def count_kinds(found: Sequence[Collective]) -> dict[str, int]:
     """Kind -> how many, of those that there are."""
     return dict(collections.Counter(c.kind for c in found))
-
-
-def as_kernels(shapes: Sequence[Shape]) -> collections.Counter[Shape]:
-    """Of how many axes beyond one each, and how long, in any order: the compiler may have turned a kernel round."""
-    return collections.Counter(tuple(sorted(s)) for s in shapes if len(s) > 1)

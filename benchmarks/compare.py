@@ -74,11 +74,6 @@ def checked(ours: Call, peer: Call, dtype: str) -> dict[str, float]:
     A ReLU or a pooling switch that stands on its edge falls to either side by rounding, and the gradients jump: then
     another draw decides. A network that is not the same differs in every draw.
 
-    Args:
-      ours: calls a method of `Ours`.
-      peer: calls a method of `Pytorch`.
-      dtype: of the activations.
-
     Raises:
       InputError: they are not the same network.
     """
@@ -218,16 +213,13 @@ def main() -> None:
     # Before PyTorch and MONAI are imported: what they import besides is no need of ours.
     started, reduced, cases = environment(), common_flags.quick(), []
     print(f"{'network':<30}{'':<9}{'ours':>9}{'PyTorch':>9}   ratio to PyTorch, MONAI's UNet, BasicUNet; best PyTorch")
-    for network in common_flags.networks():
-        for size in common_flags.sizes(network):
-            for dtype in common_flags.dtypes():
-                found = compare(Case(size, dtype, TF32.value), common_flags.rounds(reduced), COMPILE.value)
-                cases.append(
-                    {"network": network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype} | found
-                )
-                _write(started, cases)  # what is measured stays, whatever becomes of the next
-                print(_line(size.name, dtype, found), flush=True)
-                print("\n".join(f"    {n}: {_told(t)}" for n, t in found["pytorch_forms"].items()), flush=True)
+    for size in common_flags.sizes():
+        for dtype in common_flags.dtypes():
+            found = compare(Case(size, dtype, TF32.value), common_flags.rounds(reduced), COMPILE.value)
+            cases.append(size.case(dtype) | found)
+            _write(started, cases)  # what is measured stays, whatever becomes of the next
+            print(_line(size.name, dtype, found), flush=True)
+            print("\n".join(f"    {n}: {_told(t)}" for n, t in found["pytorch_forms"].items()), flush=True)
 
 
 def _write(started: dict[str, Any], cases: list[dict[str, Any]]) -> None:

@@ -43,14 +43,7 @@ Shapes = tuple[tuple[int, ...], tuple[int, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """One convolution of a network.
-
-    Attributes:
-      image: (batch, *sides, channels) of its input.
-      kernel: (*3, channels, features).
-      dtype: of both.
-      lowering: how it is done.
-    """
+    """One convolution of a network."""
 
     image: tuple[int, ...]
     kernel: tuple[int, ...]
@@ -160,7 +153,7 @@ def main() -> None:
     result: dict[str, Any] = {"environment": started, "sizes": common_flags.kind(), "tolerance": TOLERANCE}
     heading = f"{'network':<12}{'convolution':<34}{'type':<10}{'lowering':<10}"
     print(f"{heading}  differences by norm: " + ", ".join(PRODUCED))
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
+    for size in common_flags.sizes():
         for row in measure(size, common_flags.dtypes(), REHEARSED if common_flags.TINY.value else None):
             rows.append(row)
             told = row.get("failed") or "  ".join(f"{row[p]['norm']:.1e}" for p in PRODUCED)

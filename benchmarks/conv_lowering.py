@@ -90,7 +90,7 @@ def main() -> None:
             found = times({n: program(n, shape, features, dtype) for n in names})
             cases.append({"layer": layer, "dtype": dtype} | found)
             print(line(layer, dtype, found), flush=True)
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)) if steps_by else ():
+    for size in common_flags.sizes() if steps_by else ():
         for dtype in common_flags.dtypes(("float32",)):
             of = {"dtype": dtype, "shape": size.shape, "batch": size.batch}
             found = times({n: runner(assemble(size.network, lowering=n, **of)) for n in steps_by})

@@ -18,25 +18,21 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 
 from benchmarks import flags as common_flags
 from benchmarks.loader import drawn_store, job_for
 from benchmarks.measure import alternate, ratio, summary, write_result
-from tlseg_jax.checkpoints.state import init_state
+from benchmarks.steps import of_data
 from tlseg_jax.geometry import Box
-from tlseg_jax.models.networks import get_network, init_variables
+from tlseg_jax.models.networks import get_network
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.boxes import Boxes
 from tlseg_jax.train.dispatch import Dispatch, cache_room
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.readings import LAG
-from tlseg_jax.train.step import make_train_step
 from tlseg_jax.train.task_data import TaskData
-from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)
 STEPS = flags.DEFINE_list("steps", ["1", "8"], "Steps in one call: 1, and divisors of the largest.")
@@ -68,11 +64,8 @@ def forms(
     data: TaskData, job: JobSettings, subjects: tuple[str, ...], steps_a_call: Sequence[int]
 ) -> dict[str, Callable[[], object]]:
     """A block of steps in each form, which returns when its last step is done."""
-    variables = init_variables(job.network, jax.random.key(0))
-    labels = label_parameters(variables["params"], get_rules("none"))
-    optimiser = make_optimiser(job.recipe, 10_000, labels)
-    step = make_train_step(job.network, optimiser, data.loss(), labels, inputs=data.inputs())
-    cache = data.cache(subjects, cache_room())
+    step, first = of_data(data, job)
+    cache = data.sampler.cache(subjects, cache_room())
 
     most = max(steps_a_call)
 
@@ -81,7 +74,7 @@ def forms(
         stream = data.batches(subjects, read=not cached)
         if held:
             stream = itertools.repeat(jax.device_put({k: v for k, v in next(stream).items() if k != "index"}))
-        state = init_state(jax.tree.map(jnp.array, variables), optimiser)
+        state = first()
 
         def train() -> None:
             nonlocal state

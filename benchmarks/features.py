@@ -91,13 +91,7 @@ class Noise:
 
 
 def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
-    """One network at one size and precision; see the module.
-
-    Args:
-      size: the network, what it is measured on and how it is frozen.
-      dtype: of the activations.
-      rounds: timed turns of each form.
-    """
+    """One network at one size and precision; see the module."""
     config = dataclasses.replace(get_network(size.network), dtype=dtype)
     flat = config.dimensions == 2
     variables = init_variables(config, jax.random.key(0))
@@ -170,11 +164,7 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
             label | {"features": feature_shapes(config, levels, size.shape, size.batch)},
         ),
     }
-    return {
-        "network": size.network,
-        "batch": size.batch,
-        "shape": list(size.shape),
-        "dtype": dtype,
+    return size.case(dtype) | {
         "frozen": size.frozen,
         "levels": levels,
         "step_seconds": {name: summary(s) for name, s in seconds.items()},
@@ -191,7 +181,7 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
 def main() -> None:
     """Measure every network, print a line each and write the JSON."""
     started, reduced, cases = environment(), common_flags.quick(), []
-    for size in (s for n in common_flags.networks(NETWORKS) for s in common_flags.sizes(n)):
+    for size in common_flags.sizes(NETWORKS):
         for dtype in common_flags.dtypes(("float32",)):
             cases.append(measure(size, dtype, common_flags.rounds(reduced)))
             print(line(size, cases[-1]), flush=True)

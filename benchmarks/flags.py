@@ -36,13 +36,13 @@ def kind() -> Kind:
     return "tiny" if TINY.value else "reduced" if quick() else "papers"
 
 
-def sizes(network: str) -> tuple[Size, ...]:
-    """What a network is measured on.
+def sizes(default: Sequence[str] | None = None) -> list[Size]:
+    """What each of `networks` is measured on.
 
     Raises:
-      InputError: benchmarks/sizes.py says nothing of it.
+      InputError: no network has a name that was given, or benchmarks/sizes.py says nothing of it.
     """
-    return get_sizes(network, kind())
+    return [size for name in networks(default) for size in get_sizes(name, kind())]
 
 
 def rounds(reduced: bool | None = None) -> int:

@@ -15,6 +15,7 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import assemble, keep_those_that_fit, runner, step_bytes
+from benchmarks.tables import markdown
 from tlseg_jax.train.liveness import count_bytes
 from tlseg_jax.train.step import step_flops
 
@@ -28,11 +29,6 @@ COUNTED = ("flops", "bytes", "kept_bytes", "temporary_bytes")
 
 def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
     """The steps of a network by what is frozen, timed in turn.
-
-    Args:
-      size: the network and what it is measured on.
-      dtype: of the activations.
-      rounds: timed steps of each.
 
     Returns:
       Freezing -> {"seconds", "flops", "bytes", "kept_bytes", "temporary_bytes", "share" of the full step's of each};
@@ -63,35 +59,17 @@ def measure(size: Size, dtype: str, rounds: int) -> dict[str, Any]:
     return rows
 
 
-def table(title: str, rows: dict[str, Any]) -> str:
-    """The rows of one network as aligned text."""
-    lines = [
-        title,
-        f"  {'frozen':<28}{'seconds':>9}{'share':>7}{'GFLOP':>9}{'share':>7}"
-        f"{'kept MiB':>10}{'share':>7}{'temp MiB':>10}{'share':>7}",
-    ]
-    for freeze, row in rows.items():
-        share = row["share"]
-        timed = "seconds" in row and "seconds" in share
-        taken = f"{row['seconds']['median']:>9.4f}{share['seconds']['median']:>7.0%}" if timed else f"{'-':>9}{'-':>7}"
-        lines.append(
-            f"  {freeze:<28}{taken}{row['flops'] / 1e9:>9.1f}{share['flops']:>7.0%}"
-            f"{row['kept_bytes'] / 2**20:>10.0f}{share['kept_bytes']:>7.0%}"
-            f"{row['temporary_bytes'] / 2**20:>10.0f}{share['temporary_bytes']:>7.0%}"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure every network, print the tables and write the JSON."""
-    started, cases = environment(), []
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
+    started, rounds = environment(), common_flags.rounds()
+    result: dict[str, Any] = {"environment": started, "sizes": common_flags.kind(), "rounds": rounds, "cases": []}
+    for size in common_flags.sizes():
         for dtype in common_flags.dtypes(("float32",)):
-            rows = measure(size, dtype, common_flags.rounds())
-            cases.append({"size": size.to_dict(), "dtype": dtype, "freezings": rows})
-            print(table(f"{size.name}, {dtype}", rows), flush=True)
-    result = {"sizes": common_flags.kind(), "rounds": common_flags.rounds(), "cases": cases}
-    write_result("freezing", {"environment": started} | result, common_flags.OUT.value)
+            rows = measure(size, dtype, rounds)
+            result["cases"].append({"size": size.to_dict(), "dtype": dtype, "freezings": rows})
+            print(f"{size.name}, {dtype}", flush=True)
+    print(*markdown(result | {"part": "freezing"}), sep="\n")
+    write_result("freezing", result, common_flags.OUT.value)
 
 
 if __name__ == "__main__":

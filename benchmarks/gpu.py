@@ -35,7 +35,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks.report import origin
-from benchmarks.tables import TABLES, plain
+from benchmarks.tables import markdown
 from tlseg_jax.commands import cli
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
@@ -94,11 +94,6 @@ class Part:
     """One benchmark to run.
 
     Attributes:
-      name: of its result.
-      module: of this folder.
-      flags: of the benchmark.
-      seconds: its limit.
-      question: what it answers.
       rehearsed: whether it is rehearsed too; False where another part does the same but for a network or a type.
     """
 
@@ -266,10 +261,8 @@ class Outcome:
     """What became of a part.
 
     Attributes:
-      part: which.
       state: "measured", "was there", "failed", "ended at its limit" or "no time left".
       seconds: that it took.
-      why: of a failure, in one line.
     """
 
     part: Part
@@ -289,11 +282,7 @@ def run_part(
     """Run one part in a process of its own, and give its result its place once it is whole.
 
     Args:
-      part: which.
-      folder: of the results.
-      environment: of the process.
       seconds: after which it is ended, with the processes that it started.
-      tiny: whether it only rehearses.
       core: the only one that it gets; None leaves it all.
     """
     unfinished = folder / "unfinished" / f"{part.name}.json"
@@ -395,8 +384,7 @@ def summary_text(outcomes: Sequence[Outcome], folder: Path) -> str:
         path = folder / f"{outcome.part.name}.json"
         if path.is_file():
             result = json.loads(path.read_text(encoding="utf-8"))
-            tables = TABLES.get(result["part"], plain)(result)
-            blocks += [f"{outcome.part.name}: {origin(result)}", *(t.markdown() for t in tables if t.rows)]
+            blocks += [f"{outcome.part.name}: {origin(result)}", *markdown(result)]
     width = max(len(o.part.name) for o in outcomes)
     blocks.append("\n".join(f"{o.part.name:<{width}}  {o.state:<18}{o.seconds:>5.0f} s  {o.why}" for o in outcomes))
     return "\n\n".join(blocks)

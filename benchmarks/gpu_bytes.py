@@ -74,9 +74,6 @@ def described() -> Any:
 def counted(program: str) -> dict[str, int]:
     """Kernels and bytes of a compiled program.
 
-    Args:
-      program: XLA's text of it.
-
     Returns:
       Of each of "convolutions", "transposed" and "others" the bytes; and "kernels", how many are started.
     """
@@ -114,8 +111,8 @@ def measure(size: Size, dtype: str, lowering: str, device: Any) -> dict[str, Any
     given = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there), (built.state, built.batch))
     found = counted(built.step.lower(*given).compile().as_text())  # type: ignore[attr-defined]
     megabytes = {f"MB {kind}": round(found[kind] / 1e6) for kind in ("convolutions", "transposed", "others")}
-    case = {"network": size.network, "batch": size.batch, "shape": list(size.shape), "dtype": dtype}
-    return case | {"lowering": lowering, "MB": sum(megabytes.values())} | megabytes | {"kernels": found["kernels"]}
+    case = size.case(dtype) | {"lowering": lowering, "MB": sum(megabytes.values())}
+    return case | megabytes | {"kernels": found["kernels"]}
 
 
 def main() -> None:
@@ -124,7 +121,7 @@ def main() -> None:
     known = {name: name for name in FORMS}
     asked = [choose("lowering", name, known) for name in LOWERINGS.value]
     cases: list[dict[str, Any]] = []
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
+    for size in common_flags.sizes():
         for dtype in common_flags.dtypes():
             for lowering in asked:
                 cases.append(measure(size, dtype, lowering, device))

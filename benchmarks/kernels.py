@@ -26,14 +26,13 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, copy_rate, environment, summary, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import assemble
+from benchmarks.tables import markdown
 from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 
 STEPS = 3
 """Recorded."""
-
-SHOWN = 10
 
 KEPT = 50
 """Rows of a case; what the other kernels take together is a row more."""
@@ -165,11 +164,7 @@ def measure(size: Size, dtype: str, copied: float, rounds: int) -> dict[str, Any
     counted = [k for k in kernels if "bytes" in k]
     rest = kernels[KEPT:]
     others = {"kernel": f"{len(rest)} others"} | {w: sum(k[w] for k in rest) for w in ("seconds", "share_of_step")}
-    return {
-        "network": size.network,
-        "batch": size.batch,
-        "shape": list(size.shape),
-        "dtype": dtype,
+    return size.case(dtype) | {
         "step_seconds": whole,
         "kernel_seconds": sum(seconds.values()) / STEPS,
         "bytes": sum(k["bytes"] for k in counted),
@@ -178,31 +173,15 @@ def measure(size: Size, dtype: str, copied: float, rounds: int) -> dict[str, Any
     }
 
 
-def table(case: Mapping[str, Any]) -> str:
-    """The longest kernels of a case as aligned text."""
-    size = "x".join(map(str, case["shape"]))
-    lines = [
-        f"{case['network']}, {case['batch']} x {size}, {case['dtype']}: {1e3 * case['step_seconds']['median']:.3g} ms "
-        f"a step, {1e3 * case['kernel_seconds']:.3g} ms in kernels; {case['bytes'] / 1e9:.3g} GB, "
-        f"{case['of_copy']:.0%} of what a copy moves in that time",
-        f"  {'kernel':<50}{'ms':>9}{'share':>8}{'MB':>9}{'of copy':>9}",
-    ]
-    for k in case["kernels"][:SHOWN]:
-        moved = f"{k['bytes'] / 1e6:>9.1f}{k['of_copy']:>9.0%}" if "bytes" in k else f"{'-':>9}{'-':>9}"
-        lines.append(f"  {k['kernel'][:49]:<50}{1e3 * k['seconds']:>9.3f}{k['share_of_step']:>8.0%}{moved}")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Record every network, print the tables and write the JSON."""
     started, copied = environment(), copy_rate()
-    print(f"copying: {copied / 1e9:.0f} GB/s")
-    cases: list[dict[str, Any]] = []
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
+    result: dict[str, Any] = {"environment": started, "sizes": common_flags.kind(), "copy_rate": copied, "cases": []}
+    for size in common_flags.sizes():
         for dtype in common_flags.dtypes():
-            cases.append(measure(size, dtype, copied, common_flags.rounds()))
-            print(table(cases[-1]), flush=True)
-            result = {"environment": started, "sizes": common_flags.kind(), "copy_rate": copied, "cases": cases}
+            case = measure(size, dtype, copied, common_flags.rounds())
+            result["cases"].append(case)
+            print(*markdown(result | {"part": "kernels", "cases": [case]}), sep="\n", flush=True)
             write_result("kernels", result, common_flags.OUT.value)
 
 

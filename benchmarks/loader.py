@@ -21,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, ratio, summary, write_result
-from tlseg_jax.checkpoints.state import init_state
+from benchmarks.steps import of_data
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.models.networks import get_network, init_variables
+from tlseg_jax.models.networks import get_network
 from tlseg_jax.phantoms.abdomen import cohort_spec
 from tlseg_jax.phantoms.abdomen_cohort import write_abdomens
 from tlseg_jax.phantoms.cohort import write_cohort
@@ -40,12 +39,9 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.dispatch import Dispatch
 from tlseg_jax.train.job_settings import JobSettings
-from tlseg_jax.train.optimiser import make_optimiser
 from tlseg_jax.train.readings import LAG
 from tlseg_jax.train.recipes import get_recipe
-from tlseg_jax.train.step import make_train_step
 from tlseg_jax.train.task_data import TaskData
-from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
 flags.adopt_module_key_flags(common_flags)
 STORE = flags.DEFINE_string("store", None, "Prepared data sets, or one of them; default: a built-in cohort.")
@@ -111,12 +107,8 @@ def training_turns(
     """
     job, subjects = job_for(store, network), store.subjects("train")
     data = TaskData(store, job, None)
-    variables = init_variables(job.network, jax.random.key(0))
-    labels = label_parameters(variables["params"], get_rules("none"))
-    optimiser = make_optimiser(job.recipe, 10_000, labels)
-    step = make_train_step(job.network, optimiser, data.loss(), labels, inputs=data.inputs())
-    dispatch = Dispatch(step)
-    state = init_state(jax.tree.map(jnp.array, variables), optimiser)
+    step, first = of_data(data, job)
+    dispatch, state = Dispatch(step), first()
     stream = data.batches(subjects)
     held = jax.device_put({k: v for k, v in next(stream).items() if k != "index"})
     waited: dict[str, list[float]] = {"store": []}

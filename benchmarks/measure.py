@@ -34,7 +34,6 @@ def alternate(programs: Mapping[str, Callable[[], object]], rounds: int, warmup:
 
     Args:
       programs: name -> a callable that returns when its work is done (`jax.block_until_ready`, not just dispatch).
-      rounds: timed calls of each.
       warmup: rounds before those, untimed; the first compiles.
 
     Returns:

@@ -38,7 +38,7 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, ratio, summary, write_result
 from benchmarks.sizes import PAPERS, WHOLE_HEAD, Size
-from benchmarks.steps import STEPS, assemble, keep_those_that_fit, objective, runner
+from benchmarks.steps import STEPS, assemble, keep_those_that_fit, objective, recipe_of, runner
 from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.networks import get_network, variable_shapes
@@ -49,7 +49,6 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.liveness import count_bytes
 from tlseg_jax.train.memory import POLICIES
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import get_recipe
 from tlseg_jax.train.step import Step, batch_inputs, make_train_step
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
 
@@ -83,14 +82,7 @@ class Case:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "name": self.size.name,
-            "network": self.size.network,
-            "shape": list(self.size.shape),
-            "batch": self.size.batch,
-            "dtype": self.dtype,
-            "remat": self.remat,
-        }
+        return {"name": self.size.name} | self.size.case(self.dtype) | {"remat": self.remat}
 
 
 def abstract(case: Case, lowering: Lowering | None = None) -> tuple[Step, Any, Any]:
@@ -98,16 +90,14 @@ def abstract(case: Case, lowering: Lowering | None = None) -> tuple[Step, Any, A
     config = dataclasses.replace(get_network(case.size.network), dtype=case.dtype)
     variables = variable_shapes(config)
     labels = label_parameters(variables["params"], get_rules("none"))
-    volumes = config.dimensions == 3
-    recipe = get_recipe("default", "volumes" if volumes else "slices", "pretrain")
-    optimiser = make_optimiser(recipe, STEPS, labels)
+    optimiser = make_optimiser(recipe_of(config), STEPS, labels)
     state = jax.eval_shape(lambda v: init_state(v, optimiser), variables)
     inputs = batch_inputs()
     step = make_train_step(
         config, optimiser, objective(config), labels, inputs=inputs, remat=case.remat, lowering=lowering
     )
     shape = (case.size.batch, *case.size.shape)
-    channels = () if volumes else (config.channels,)
+    channels = () if config.dimensions == 3 else (config.channels,)
     batch = {
         "image": jax.ShapeDtypeStruct((*shape, *channels), jnp.float16),
         "label": jax.ShapeDtypeStruct(shape, jnp.uint8),
@@ -126,7 +116,6 @@ def compiled(case: Case, sharding: Any = None) -> int | None:
     """Bytes that the compiler plans besides the arguments; None: it says that the step cannot fit the device.
 
     Args:
-      case: of which step.
       sharding: of a device that is described and not there; None for this machine's.
     """
     step, state, batch = abstract(case, "native" if sharding else None)
@@ -188,7 +177,6 @@ def largest(takes: Callable[[int], float], limit: float, probes: int, stride: in
 
     Args:
       takes: count -> bytes, growing; infinite where the compiler refuses.
-      limit: bytes.
       probes: the most calls of `takes`.
       stride: between the counts that are tried.
     """
@@ -324,7 +312,7 @@ def main() -> None:
     memory = device_capacity().bytes
     networks = common_flags.networks()
     if tiny:
-        sizes = [s for n in networks for s in common_flags.sizes(n)]
+        sizes = common_flags.sizes()
     else:
         sizes = [s for n in networks for s in (*PAPERS, WHOLE_HEAD) if s.network == n]
     sizes = [s for s in sizes if SIZE.value is None or SIZE.value in s.name]

@@ -23,6 +23,7 @@ from absl import flags
 from benchmarks import flags as common_flags
 from benchmarks.collectives import collectives, count_kinds
 from benchmarks.measure import alternate, environment, ratio, summary, write_result
+from benchmarks.tables import markdown
 from tlseg_jax.checkpoints.state import init_state
 from tlseg_jax.input.augment import Augmentation
 from tlseg_jax.models.networks import get_network, init_variables, variable_shapes
@@ -70,11 +71,7 @@ def build(
     """(step, first state or its shapes) of a 3D network, in XLA's own operations.
 
     Args:
-      config: the network.
-      parallel: the devices.
-      freeze: a name of `FREEZING`.
       variables: to start from; None: shapes only.
-      augmentation: of the patches.
     """
     like = variables or variable_shapes(config)
     labels = label_parameters(like["params"], get_rules(freeze))
@@ -124,14 +121,7 @@ def train(
     """{"losses", "params", "batch_stats"} after some steps, as NumPy arrays.
 
     Args:
-      config: the network.
-      variables: to start from.
-      parallel: the devices.
-      shape: of a batch.
-      freeze: a name of `FREEZING`.
       most: steps in a call.
-      steps: of the run.
-      augmentation: of the patches.
     """
     step, state = build(config, parallel, freeze, variables, augmentation)
     dispatch = Dispatch(step, most, parallel=parallel)
@@ -213,9 +203,7 @@ def measure(
     """All tables of one network.
 
     Args:
-      config: the network.
       devices: a power of two of them.
-      rounds: timed steps of each way.
       volume: whose step is compiled for its memory.
     """
     count = len(devices)
@@ -246,22 +234,6 @@ def measure(
     }
 
 
-def tables(case: dict[str, Any]) -> str:
-    """A case as aligned text."""
-    lines = [f"{case['network']}, largest relative difference from one device after {case['steps']} steps"]
-    for freeze, rows in case["equality"].items():
-        for name, row in rows.items():
-            told = "  ".join(f"{k} {v:.1e}" for k, v in row.items())
-            lines.append(f"  frozen: {freeze:<9} {name:<24} {told}")
-    lines.append(f"temporary memory of a device and exchanges, batch {'x'.join(map(str, case['memory_shape']))}")
-    for name, row in case["memory"].items():
-        told = ", ".join(f"{n} {k}" for k, n in row["collectives"].items()) or "none"
-        lines.append(f"  {name:<24} {row['temporary_bytes'] / 2**20:7.0f} MiB {row['times_less']:6.2f} less  {told}")
-    lines.append("time of a step to that of one device")
-    lines += [f"  {name:<24} {row['median']:.2f}" for name, row in case["time_to_one"].items()]
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure, print and write; over host devices where there are too few."""
     count = DEVICES.value
@@ -271,7 +243,7 @@ def main() -> None:
     started, cases = environment(), []
     for name in common_flags.networks(("switch8x2",)):
         case = measure(get_network(name), jax.devices()[:count], common_flags.rounds(reduced=True))
-        print(tables(case), flush=True)
+        print(*markdown({"part": "parallel", "cases": [case]}), sep="\n\n", flush=True)
         cases.append(case)
     write_result("parallel", {"environment": started, "cases": cases}, common_flags.OUT.value)
 

@@ -130,8 +130,6 @@ def draw(plot: Plot | Curves, title: str, path: Path) -> None:
 
     Args:
       plot: at least one point.
-      title: above it.
-      path: the file.
     """
     from matplotlib.figure import Figure  # here, so that a machine that only measures needs no matplotlib
 
@@ -151,7 +149,7 @@ def draw(plot: Plot | Curves, title: str, path: Path) -> None:
             axes.set_ylim(0, 1)
             axes.grid(color="0.9")
             axes.legend(fontsize=8)
-        _write(figure, path)
+        save(figure, path)
         return
     rows = range(len(plot.points))
     figure = Figure(figsize=(9, 1.3 + 0.28 * len(plot.points)), layout="constrained")
@@ -167,10 +165,12 @@ def draw(plot: Plot | Curves, title: str, path: Path) -> None:
     axes.set_xlim(left=0)
     axes.set_xlabel(plot.axis, fontsize=9)
     axes.set_title(title, fontsize=10)
-    _write(figure, path)
+    save(figure, path)
 
 
-def _write(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as f:
         # Without the name and version of the program: the same results give the same file.
         figure.savefig(f, format="png", dpi=120, metadata={"Software": None})

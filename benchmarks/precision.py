@@ -3,25 +3,22 @@
     python -m benchmarks.precision [--precision_seeds=3] [--precision_steps=120] [--networks=switch8x2] [--quick]
 
 Trains end to end on the built-in caudate cohort, without augmentation, every seed in both precisions; writes the
-curves, a figure of them beside the JSON, and how far apart the two are at the end against how far apart seeds are.
+curves, and how far apart the two are at the end against how far apart seeds are.
 """
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from absl import flags
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from benchmarks import flags as common_flags
 from benchmarks.measure import environment, write_result
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.figures.png import STYLE, save_png
 from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.messages import quiet
@@ -38,8 +35,6 @@ WORKDIR = flags.DEFINE_string(
 )
 
 PRECISIONS = ("float32", "bfloat16")
-STYLES = (("C0", "-"), ("C1", "--"))
-"""Colour and line of each: where the curves lie on each other both are seen."""
 
 
 def curves(workdir: Path, network: str, seeds: int, steps: int) -> dict[str, NDArray[np.float64]]:
@@ -100,37 +95,19 @@ def agreement(float32: NDArray[np.float64], bfloat16: NDArray[np.float64]) -> di
     }
 
 
-def draw(found: Mapping[str, NDArray[np.float64]], title: str, path: Path) -> None:
-    """Write the curves as a PNG: each seed thin, the mean of each precision thick."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(5, 3), layout="constrained")
-        axes: Any = figure.subplots()
-        for (colour, line), (precision, losses) in zip(STYLES, found.items(), strict=True):
-            steps = np.arange(1, losses.shape[1] + 1)
-            for row in losses:
-                axes.plot(steps, row, color=colour, linewidth=0.5, alpha=0.5)
-            label = f"{precision}, mean of {len(losses)}"
-            axes.plot(steps, losses.mean(0), line, color=colour, linewidth=1.8, label=label)
-        axes.set_xlabel("step")
-        axes.set_ylabel("training loss")
-        axes.set_title(title)
-        axes.legend()
-        save_png(figure, path)
-
-
 def main() -> None:
     """Parse the flags, train, print and write how far apart the curves are."""
     before, reduced = environment(), common_flags.quick()
     steps = STEPS.value or (40 if reduced else 120)
     cases: list[dict[str, Any]] = []
-    drawn: list[tuple[str, dict[str, NDArray[np.float64]]]] = []
+    all_curves: dict[str, dict[str, list[list[float]]]] = {}
     names: Sequence[str] = common_flags.networks(["switch8x2"] if reduced else ["switch32", "switch8x2"])
     with tempfile.TemporaryDirectory() as scratch:
         for network in names:
             found = curves(Path(WORKDIR.value or scratch), network, SEEDS.value, steps)
             case = agreement(found["float32"], found["bfloat16"])
             cases.append({"network": network, "seeds": SEEDS.value, "steps": steps} | case)
-            drawn.append((network, found))
+            all_curves[network] = {p: np.round(v, 5).tolist() for p, v in found.items()}
             print(
                 f"{network}: the loss ends at {case['float32']:.4f} in float32 and {case['bfloat16']:.4f} in bfloat16; "
                 f"seeds differ by {case['seed_noise']:.4f}: {'within' if case['within_noise'] else 'beyond'} noise. "
@@ -141,12 +118,9 @@ def main() -> None:
         "sizes": "reduced" if reduced else "full",
         "cases": cases,
         "environment": before,
-        "curves": {n: {p: np.round(v, 5).tolist() for p, v in found.items()} for n, found in drawn},
+        "curves": all_curves,
     }
-    path = write_result("precision", result, common_flags.OUT.value)
-    for network, found in drawn:
-        draw(found, f"{network}, built-in cohort (synthetic)", path.with_name(f"{path.stem}_{network}.png"))
-    print(f"written to {path.parent}")
+    write_result("precision", result, common_flags.OUT.value)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from absl import flags
 
 from benchmarks.measure import RESULTS
 from benchmarks.plots import PLOTS, draw
-from benchmarks.tables import TABLES, plain
+from benchmarks.tables import markdown
 from tlseg_jax.commands import cli
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
@@ -93,14 +93,12 @@ def tables_text(results: dict[str, list[dict[str, Any]]]) -> str:
         blocks.append(f"### {machine}: {environment.get('cpu', '')}, {environment['cores']} cores")
         for result in parts:
             try:
-                tables = TABLES.get(result["part"], plain)(result)
+                blocks += [*markdown(result), origin(result)]
             except (KeyError, TypeError, AttributeError) as e:
                 raise InputError(
                     f"The result {machine}/{result['part']}.json lacks what its table shows ({e}): make it again "
                     f"with 'python -m benchmarks.{result['part']}'."
                 ) from None
-            blocks += [t.markdown() for t in tables if t.rows]
-            blocks.append(origin(result))
     return "\n\n".join(blocks)
 
 

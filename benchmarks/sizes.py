@@ -13,9 +13,6 @@ class Size:
 
     Attributes:
       network: a name of `NETWORKS`.
-      batch: patches or slices a step.
-      shape: their spatial sides.
-      data: what has that size.
       frozen: how the papers freeze this network, a name of `FREEZING`.
     """
 
@@ -29,6 +26,10 @@ class Size:
     def name(self) -> str:
         """The network with what it is measured on: "switch32, 2 x 72x112x112"."""
         return f"{self.network}, {self.batch} x " + "x".join(map(str, self.shape))
+
+    def case(self, dtype: str) -> dict[str, Any]:
+        """What a case of a result begins with."""
+        return {"network": self.network, "batch": self.batch, "shape": list(self.shape), "dtype": dtype}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with `name`."""

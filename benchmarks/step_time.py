@@ -20,6 +20,7 @@ from benchmarks import flags as common_flags
 from benchmarks.measure import alternate, copy_rate, environment, matrix_rate, ratio, summary, write_result
 from benchmarks.sizes import Size
 from benchmarks.steps import assemble, keep_those_that_fit, timed
+from benchmarks.tables import markdown
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
 
@@ -28,11 +29,8 @@ def measure(size: Size, dtypes: tuple[str, ...], rates: dict[str, float], copied
     """The forms of a network's step, timed in turn.
 
     Args:
-      size: the network and what it is measured on.
-      dtypes: of the activations.
       rates: dtype -> the machine's FLOP/s of matrix products.
       copied: its bytes a second of copying.
-      rounds: timed steps of each form.
 
     Returns:
       "float32, full" and the like -> the form's row.
@@ -69,44 +67,18 @@ def measure(size: Size, dtypes: tuple[str, ...], rates: dict[str, float], copied
     return rows
 
 
-def table(size: Size, rows: dict[str, Any]) -> str:
-    """The rows of one network as aligned text."""
-    lines = [
-        size.name,
-        f"  {'form':<18}{'seconds':>10}{'p90':>10}{'patches/s':>11}{'TFLOP/s':>9}"
-        f"{'of product':>12}{'of copy':>9}{'of roofline':>13}",
-    ]
-    for name, row in rows.items():
-        if "seconds" not in row:
-            lines.append(f"  {name:<18}{'does not fit the device':>33}")
-            continue
-        lines.append(
-            f"  {name:<18}{row['seconds']['median']:>10.4f}{row['seconds']['p90']:>10.4f}"
-            f"{row['patches_a_second']:>11.2f}{row['flop_rate'] / 1e12:>9.3f}{row['of_product']:>12.0%}"
-            f"{row['of_copy']:>9.0%}{row['of_roofline']:>13.0%}"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Measure every network, print the tables and write the JSON."""
     started, dtypes = environment(), common_flags.dtypes()
     rates, copied = {d: matrix_rate(d) for d in dtypes}, copy_rate()
-    print("matrix products: " + ", ".join(f"{d} {r / 1e12:.2f} TFLOP/s" for d, r in rates.items()))
-    print(f"copying: {copied / 1e9:.0f} GB/s")
-    cases = []
-    for size in (s for n in common_flags.networks() for s in common_flags.sizes(n)):
+    result: dict[str, Any] = {"environment": started, "sizes": common_flags.kind(), "rounds": common_flags.rounds()}
+    result |= {"matrix_rate": rates, "copy_rate": copied, "cases": []}
+    for size in common_flags.sizes():
         rows = measure(size, dtypes, rates, copied, common_flags.rounds())
-        cases.append({"size": size.to_dict(), "forms": rows})
-        print(table(size, rows), flush=True)
-    result = {
-        "sizes": common_flags.kind(),
-        "rounds": common_flags.rounds(),
-        "matrix_rate": rates,
-        "copy_rate": copied,
-        "cases": cases,
-    }
-    write_result("step_time", {"environment": started} | result, common_flags.OUT.value)
+        result["cases"].append({"size": size.to_dict(), "forms": rows})
+        print(size.name, flush=True)
+    print(*markdown(result | {"part": "step_time"}), sep="\n")
+    write_result("step_time", result, common_flags.OUT.value)
 
 
 if __name__ == "__main__":

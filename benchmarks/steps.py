@@ -7,6 +7,7 @@ off, since it is a matter of the data and not of the network.
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +25,13 @@ from tlseg_jax.runtime.device_memory import free_ram, out_of_memory
 from tlseg_jax.train.label_loss import label_loss
 from tlseg_jax.train.memory import StepPlan, predict
 from tlseg_jax.train.optimiser import make_optimiser
-from tlseg_jax.train.recipes import Optimiser, get_recipe
+from tlseg_jax.train.recipes import Optimiser, Recipe, get_recipe
 from tlseg_jax.train.step import Batch, Objective, Step, batch_inputs, make_train_step, step_flops
 from tlseg_jax.transfer.freeze import get_rules, label_parameters
+
+if TYPE_CHECKING:  # a machine that only measures steps may lack what reads data
+    from tlseg_jax.train.job_settings import JobSettings
+    from tlseg_jax.train.task_data import TaskData
 
 STEPS = 10_000
 """Length of the run that the learning rate's schedule is made for; no benchmark gets near its end."""
@@ -40,7 +45,6 @@ class Assembled:
     """A step with what it is called on.
 
     Attributes:
-      config: the network.
       step: the jitted step, which gives the state's buffers away.
       native: the same step in XLA's own operations, for counting; not for running.
       state: before the first step.
@@ -58,9 +62,7 @@ def random_batch(config: UNetConfig, shape: tuple[int, ...], batch: int) -> Batc
     """Noise in the shapes and types of a prepared data set, on the device.
 
     Args:
-      config: the network.
       shape: spatial sides of the patch or slice.
-      batch: how many.
 
     Returns:
       {"image": (batch, x, y, z) or (batch, x, y, channels) float16, "label": (batch, *shape) uint8}.
@@ -72,11 +74,15 @@ def random_batch(config: UNetConfig, shape: tuple[int, ...], batch: int) -> Batc
     return jax.device_put({"image": image, "label": label})  # type: ignore[no-any-return]
 
 
+def recipe_of(config: UNetConfig) -> Recipe:
+    """The default recipe of a network."""
+    return get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
+
+
 def objective(config: UNetConfig) -> Objective:
     """The default recipe's loss of a network."""
     exclusive = is_exclusive(config)
-    recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
-    return label_loss(recipe.loss, config.outputs[exclusive:], exclusive)
+    return label_loss(recipe_of(config).loss, config.outputs[exclusive:], exclusive)
 
 
 def assemble(
@@ -94,9 +100,7 @@ def assemble(
 
     Args:
       network: a name of `NETWORKS`.
-      dtype: of the activations, "float32" or "bfloat16".
       freeze: a name of `FREEZING`.
-      remat: what is computed again in the backward pass.
       lowering: of the convolutions; None takes the backend's fastest.
       shape: spatial sides of the patch or slice; None takes the paper's.
       batch: patches or slices a step; None takes the paper's.
@@ -109,8 +113,7 @@ def assemble(
     size = get_size(network)
     variables = init_variables(config, jax.random.key(0))
     labels = label_parameters(variables["params"], get_rules(freeze))
-    recipe = get_recipe("default", "volumes" if config.dimensions == 3 else "slices", "pretrain")
-    updates = make_optimiser(recipe.override(optimiser=optimiser), STEPS, labels)
+    updates = make_optimiser(recipe_of(config).override(optimiser=optimiser), STEPS, labels)
 
     def make(lowering: Lowering | None) -> Step:
         return make_train_step(
@@ -125,6 +128,15 @@ def assemble(
         plan = StepPlan(remat, dtype, batch or size.batch)
         allocator.keep_freed(predict(step, plan, state, data, free_ram()).total)  # type: ignore[arg-type]
     return Assembled(config, step, make("native"), state, data)
+
+
+def of_data(data: "TaskData", job: "JobSettings") -> tuple[Step, Callable[[], TrainState]]:
+    """The step of a run on a data set, everything trained, and what gives first states for it."""
+    variables = init_variables(job.network, jax.random.key(0))
+    labels = label_parameters(variables["params"], get_rules("none"))
+    optimiser = make_optimiser(job.recipe, STEPS, labels)
+    step = make_train_step(job.network, optimiser, data.loss(), labels, inputs=data.inputs())
+    return step, lambda: init_state(jax.tree.map(jnp.array, variables), optimiser)
 
 
 def runner(built: Assembled) -> Callable[[], object]:

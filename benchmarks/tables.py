@@ -12,8 +12,6 @@ class Table:
     """A table of text.
 
     Attributes:
-      title: what it shows.
-      columns: headings.
       rows: as many cells each.
     """
 
@@ -274,17 +272,6 @@ def conv_lowering(result: Result) -> list[Table]:
     return [Table(title, ("layer", "type", *names), rows)]
 
 
-def conv2d_step(result: Result) -> list[Table]:
-    """Forms of the 2D network's step against the library's."""
-    rows = [
-        [f"{result['batch']} x {c['side']}x{c['side']}", c["dtype"], form, seconds(c["seconds"][form]), spread(ratio)]
-        for c in result["cases"]
-        for form, ratio in c["ratio_to_library"].items()
-    ]
-    title = "A step of unet2d in other forms, to the library's"
-    return [Table(title, ("slices", "type", "form", "seconds a step (p90)", "to the library's"), rows)]
-
-
 def parallel(result: Result) -> list[Table]:
     """How far each way is from one device, what it exchanges, and what it takes."""
     tables = []
@@ -371,9 +358,13 @@ TABLES: Mapping[str, Callable[[Result], list[Table]]] = {
         features,
         time_to_score,
         conv_lowering,
-        conv2d_step,
         parallel,
         kernels,
     )
 }
 """By part; `plain` serves the others."""
+
+
+def markdown(result: Result) -> list[str]:
+    """The tables of a result, "part" and all, in Markdown."""
+    return [table.markdown() for table in TABLES.get(result["part"], plain)(result) if table.rows]

@@ -31,9 +31,7 @@ def measure(size: Size, freeze: str, rounds: int, runs: Sequence[int] = (1, 2, 4
     """One network at one size.
 
     Args:
-      size: the network and what it is measured on.
       freeze: a name of `FREEZING`.
-      rounds: timed turns of each number.
       runs: at once; 1 first.
     """
     built = assemble(size.network, freeze=freeze, shape=size.shape, batch=size.batch)
@@ -70,7 +68,7 @@ def main() -> None:
         raise InputError(f"--runs={','.join(RUNS.value)}: give whole numbers, 1 first, as in --runs=1,4,16.")
     before, runs = environment(), [int(n) for n in RUNS.value]
     cases = []
-    for size in (s for n in common_flags.networks(NETWORKS) for s in common_flags.sizes(n)):
+    for size in common_flags.sizes(NETWORKS):
         for freeze in ("encoder", "none"):
             case = measure(size, freeze, common_flags.rounds(), runs)
             cases.append(case)

@@ -25,6 +25,7 @@ from scipy import ndimage
 from benchmarks import flags as common_flags
 from benchmarks import stores as store_flags
 from benchmarks.measure import RESULTS, alternate, environment, machine_name, ratio, summary, write_result
+from benchmarks.plots import save
 from tlseg_jax.actions import places
 from tlseg_jax.checkpoints.exported import load_saved
 from tlseg_jax.evaluate.metrics import score
@@ -41,7 +42,6 @@ from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.runtime.files import replacing
 from tlseg_jax.studies.calibrate_trust import SEED, Members, Passing, measured, members_of, pass_store
 from tlseg_jax.train.predictors import load_predictor
 
@@ -104,8 +104,6 @@ class Case:
     Attributes:
       kind: "as it is", or how it was spoiled.
       scan: a number for each.
-      predicted: Dice.
-      agreement: plain pairwise Dice.
       dice: the true one.
     """
 
@@ -247,9 +245,7 @@ def draw(cases: Sequence[Case], path: Path) -> None:
     three.set(xlabel="share of structures kept, the most trusted first", ylabel="mean 1 - Dice of what is kept")
     three.set(xlim=(0, 1), ylim=(0, None))
     three.legend(fontsize=7, title="by (area)", title_fontsize=7)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, "wb") as f:
-        figure.savefig(f, format="png", dpi=120, metadata={"Software": None})
+    save(figure, path)
 
 
 def cost(members: Members) -> dict[str, Any]:

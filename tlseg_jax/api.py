@@ -39,8 +39,7 @@ from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_folder import Outcome
 from tlseg_jax.preprocess.reading.scan import ExclusionError
 from tlseg_jax.preprocess.store.any_store import AnyStore
-from tlseg_jax.runtime import allocator
-from tlseg_jax.runtime.compilation_cache import use_compilation_cache
+from tlseg_jax.runtime.compilation_cache import set_up_jax
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log, shown
 from tlseg_jax.studies.choose_study import Sweeping
@@ -484,8 +483,7 @@ def _calling(name: str, given: dict[str, Any], *, compiles: bool = True) -> Iter
     keywords = Keywords(name, given)
     with shown(), places.entered():
         if compiles:
-            allocator.compute_in_caller()
-            note = use_compilation_cache(keywords.given(_Compiling).get("compilation_cache"))
+            note = set_up_jax(keywords.given(_Compiling).get("compilation_cache"))
             if note:
                 log.info(note)
         try:

@@ -14,7 +14,6 @@ class Case:
 
     Attributes:
       size: the network, and the batch and sides of what it trains on.
-      dtype: of the activations.
       tf32: whether float32 products may be rounded to TF32 where the hardware has it, on both sides or on neither.
     """
 

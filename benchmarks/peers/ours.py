@@ -62,10 +62,6 @@ class Ours:
     def check(self, dtype: str, draw: int = 0) -> dict[str, Any]:
         """Logits, loss and gradients of the small batch: training mode, batch statistics, no dropout, no TF32.
 
-        Args:
-          dtype: of the activations.
-          draw: which random weights.
-
         Returns:
           "image", "label" and "weights" as `pytorch.Pytorch.check` takes them, "logits" (batch, outputs, ...),
           "loss", and "gradients" under PyTorch's names.

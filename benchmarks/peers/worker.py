@@ -22,7 +22,6 @@ class Worker:
 
         Args:
           make: an importable class or function that gives the object.
-          given: its arguments.
         """
         here, there = multiprocessing.get_context("spawn").Pipe()
         self._pipe = here

@@ -21,7 +21,7 @@ def parsed() -> None:
 
 def test_every_part_is_listed_with_its_question() -> None:
     found = listing.parts()
-    assert {"step_time", "freezing", "conv_lowering", "conv2d_step"} <= set(found)
+    assert {"step_time", "freezing", "conv_lowering", "dropout"} <= set(found)
     assert not listing.SHARED & set(found)
     assert all(question.endswith((".", "?")) for question in found.values())
 

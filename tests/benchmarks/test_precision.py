@@ -1,11 +1,9 @@
 """Curves that differ by less than their seeds agree, and others do not."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from benchmarks.precision import agreement, draw
+from benchmarks.precision import agreement
 
 STEPS = 40
 
@@ -30,8 +28,3 @@ def test_curves_that_end_higher_do_not_agree() -> None:
     assert found["within_noise"] is False
     assert found["difference"] == pytest.approx(0.3, abs=0.1)
     assert found["bfloat16"] - found["float32"] == pytest.approx(found["difference"])
-
-
-def test_the_figure_is_written(tmp_path: Path) -> None:
-    draw({"float32": made(0, 0.01, 1), "bfloat16": made(0, 0.01, 2)}, "drawn", tmp_path / "f.png")
-    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")

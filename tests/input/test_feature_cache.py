@@ -13,8 +13,8 @@ from tests.train.slice_runs import small_store
 from tlseg_jax.geometry import Box
 from tlseg_jax.input import feature_cache
 from tlseg_jax.input.augment import Augmentation, augment_batch
+from tlseg_jax.input.device_cache import DeviceCache
 from tlseg_jax.input.feature_cache import (
-    FeatureCache,
     cache_features,
     cache_slice_features,
     feature_bytes,
@@ -44,14 +44,14 @@ FLIPS = Augmentation(flip_left_right=True)
 
 
 @pytest.fixture(scope="module")
-def mirrored(tiny_store: Store, tiny_network: UNetConfig) -> FeatureCache:
+def mirrored(tiny_store: Store, tiny_network: UNetConfig) -> DeviceCache:
     variables = he_variables(tiny_network)
     return cache_features(tiny_store, tiny_store.subjects("train"), BOX, tiny_network, variables, 3, FLIPS, AMPLE)
 
 
 @pytest.mark.parametrize("seed", [0, 7])
 def test_a_batch_is_the_features_of_the_augmented_patches(
-    seed: int, mirrored: FeatureCache, tiny_store: Store, tiny_network: UNetConfig
+    seed: int, mirrored: DeviceCache, tiny_store: Store, tiny_network: UNetConfig
 ) -> None:
     subjects, settings = tiny_store.subjects("train"), InputSettings(2, seed=seed)
     places = make_batches(tiny_store, subjects, BOX, settings, read=False)
@@ -74,7 +74,7 @@ def test_a_batch_is_the_features_of_the_augmented_patches(
             np.testing.assert_allclose(found["features"][name], value, atol=1e-5)
 
 
-def test_some_samples_are_mirrored_and_some_are_not(mirrored: FeatureCache) -> None:
+def test_some_samples_are_mirrored_and_some_are_not(mirrored: DeviceCache) -> None:
     first = np.asarray(mirrored.arrays["label"])
     assert not np.array_equal(first[::2], first[1::2]) and np.array_equal(first[::2], first[1::2, ::-1])
     places = {"index": np.arange(4, dtype=np.int32)}
@@ -83,7 +83,7 @@ def test_some_samples_are_mirrored_and_some_are_not(mirrored: FeatureCache) -> N
     assert 0 < sum(plain) < 4
 
 
-def test_several_runs_gather_at_once(mirrored: FeatureCache) -> None:
+def test_several_runs_gather_at_once(mirrored: DeviceCache) -> None:
     index = np.array([[1, 3], [0, 0]], np.int32)
     seeds, steps = jnp.array([5, 6]), jnp.array([2, 2])
     both = jax.vmap(mirrored.gather, (None, 0, 0, 0))(mirrored.arrays, {"index": index}, seeds, steps)
@@ -129,7 +129,7 @@ def test_slices(sampling: Any, slices: SliceStore, monkeypatch: pytest.MonkeyPat
 
 
 def test_bytes_are_told_before_and_what_does_not_fit_is_refused_before_it_is_read(
-    mirrored: FeatureCache, tiny_store: Store, tiny_network: UNetConfig, monkeypatch: pytest.MonkeyPatch
+    mirrored: DeviceCache, tiny_store: Store, tiny_network: UNetConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shapes = feature_shapes(tiny_network, 3, BOX.size, 8)
     assert {k: (v.shape, v.dtype) for k, v in mirrored.arrays["features"].items()} == {

@@ -16,10 +16,10 @@ from tests.preprocess.prepare_kill_trials import without_times
 from tests.preprocess.slice_volumes import anatomy, write_pair
 from tests.preprocess.test_prepare import SETTINGS, SPEC, flags_of, write_scan
 from tests.processes import python
-from tlseg_jax.preprocess import prepare as prepare_module
+from tlseg_jax.preprocess import whole as whole_module
 from tlseg_jax.preprocess.prepare import prepare_dataset, prepare_shard
 from tlseg_jax.preprocess.prepare_slices import prepare_slices, prepare_slices_shard
-from tlseg_jax.preprocess.store import shards
+from tlseg_jax.preprocess.store import records, shards
 from tlseg_jax.preprocess.store.shards import Shard, at_work, merging, parse_shard
 from tlseg_jax.preprocess.store.store import BaseStore, Store
 from tlseg_jax.runtime.elsewhere import Elsewhere
@@ -87,13 +87,14 @@ def test_a_merge_waits_for_scans_that_have_changed_and_reads_no_others(
     first = part("1/2", source, tmp_path)
     assert first is not None
     read: list[str] = []
-    real = prepare_module.checksums_of
+    real = whole_module.checksums_of
 
     def noted(files: Any) -> dict[str, str]:
         read.append(files.subject)
         return real(files)
 
-    monkeypatch.setattr(prepare_module, "checksums_of", noted)
+    for module in (whole_module, records):
+        monkeypatch.setattr(module, "checksums_of", noted)
     write_scan(source, "sub-4", radius=4, seed=4)  # in shard 1: scans 0, 2, 3 and 4 are the usable ones
     assert part("0/2", source, tmp_path) is None
     assert "1 of 4 scans are still out" in said[-1]

@@ -1,6 +1,8 @@
 """Every way of training on eight devices gives one device's results, exchanges what it should, and saves memory."""
 
+import collections as counting
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from benchmarks.collectives import Collective, as_kernels, collectives
+from benchmarks.collectives import Collective, Shape, collectives
 from tests.processes import python
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import shown
@@ -70,6 +72,11 @@ def _check_pmap(found: dict[str, Any], way: str, parameters: str) -> None:
     assert len(gradients) == 1
     most = max(max(s) for s in shapes if len(s) == 1)
     assert all(c.elements <= 2 * most for c in exchanged if c not in gradients)
+
+
+def as_kernels(shapes: Iterable[Shape]) -> counting.Counter[Shape]:
+    """Of how many axes beyond one each, and how long, in any order: the compiler may have turned a kernel round."""
+    return counting.Counter(tuple(sorted(s)) for s in shapes if len(s) > 1)
 
 
 def _check_mesh(found: dict[str, Any], way: str, axes: int) -> None:

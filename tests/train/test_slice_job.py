@@ -81,7 +81,7 @@ def test_an_epoch_ends_with_the_step_that_shows_its_last_slice(batch: int, store
     for step in range(1, 100):
         before, shown = shown // 14, shown + batch
         ends += [step] * (shown // 14 - before)
-    got = data.length(store.subjects("train"))
+    got = data.sampler.length(store.subjects("train"))
     assert got.epoch_ends == tuple(ends[:5])
     assert got.steps == ends[4]
     by_steps = TaskData(store, small_job(batch=batch, steps=9, epochs=0), None).length(store.subjects("train"))
@@ -92,7 +92,7 @@ def test_an_epoch_ends_with_the_step_that_shows_its_last_slice(batch: int, store
 def test_the_recipes_epochs_are_used_where_none_are_given(store: SliceStore) -> None:
     job = small_job(epochs=0)
     job = dataclasses.replace(job, recipe=dataclasses.replace(job.recipe, epochs=3))
-    assert TaskData(store, job, None).length(("vol-0",)).epoch_ends == (2, 4, 6)
+    assert TaskData(store, job, None).sampler.length(("vol-0",)).epoch_ends == (2, 4, 6)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5, 11, 14, 23, 36, 37, 40, 46, 288])

@@ -52,8 +52,6 @@ def evaluate(named: Named, scoring: Scoring, **measured: Any) -> dict[str, dict[
     Those of an exported model, or one that comes with the package, are kept in `EVALUATED`: it stays as it was made.
 
     Args:
-      named: the run and the data.
-      scoring: which scans, and where.
       measured: fields of `Workplace` -> values: distances, clean, tiles, adabn.
 
     Returns:
@@ -87,7 +85,6 @@ def calibrate(named: Named, scoring: Scoring, **measured: Any) -> Calibration:
 
     Args:
       named: the run, or several (A,B,C), and the data sets (A,B).
-      scoring: on which scans.
       measured: see `evaluate`; without distances and adabn.
 
     Raises:

@@ -33,7 +33,6 @@ class Keywords:
         """Field -> value, of the fields of a settings dataclass that were given.
 
         Args:
-          of: the dataclass.
           only: its fields that are keywords; None: all but those of `leave_out`.
           leave_out: its fields that are none.
 
@@ -66,9 +65,6 @@ class Keywords:
         """The settings, with `more` for fields that are no keywords, or are made of one's value.
 
         Args:
-          of: the dataclass.
-          only: see `given`.
-          leave_out: see `given`.
           defaults: field -> this call's default, in place of the field's.
           more: field -> value.
 

@@ -59,9 +59,7 @@ class Model:
     """What predicts, together.
 
     Attributes:
-      folders: where from.
       saved: the networks, as they were read.
-      how: what is done besides.
 
     Raises:
       InputError: they do not go together, or not with the settings.

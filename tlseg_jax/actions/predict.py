@@ -96,8 +96,6 @@ def predict(model: Model, asked: Predicting, name: str = "") -> Predicted:
     """Segment scans, write label maps, and tell the volumes; what is there of the same scan and model stays.
 
     Args:
-      model: what predicts.
-      asked: which scans, and where to.
       name: of the model, in the page of trust; none: its folders'.
 
     Raises:

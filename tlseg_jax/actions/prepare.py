@@ -120,7 +120,6 @@ def prepare(
     """Prepare what is asked for, or tell what would be done.
 
     Args:
-      asked: what.
       planes: field of `SLICE_FIELDS` -> value in place of the data set's.
       given: names of the settings that were given, whatever their values.
       part: of the scans, where no `shard` is named.

@@ -7,8 +7,8 @@ from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
 from tlseg_jax.preprocess.layouts.layouts import Found, Layout
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare import check_named, find_source, plan_scans, settings_that_differ
-from tlseg_jax.preprocess.prepare_slices import plan_slices, slice_settings_that_differ
+from tlseg_jax.preprocess.prepare import Volumes, check_named, find_source
+from tlseg_jax.preprocess.prepare_slices import Slices
 from tlseg_jax.preprocess.slice_subject import natural_order
 from tlseg_jax.preprocess.store.shards import Shard
 from tlseg_jax.runtime.messages import log
@@ -35,7 +35,8 @@ def plan_volumes(
         found = dataclasses.replace(found, scans=shard.of(found.scans))
     log.info(format_rows(check_source(found, tuple(v for of in spec.label_values for v in of))))
     check_named(found.scans, spec)
-    plan = plan_scans(found.scans, spec, settings, root)
+    whole = Volumes(spec, source, root, settings)
+    plan = whole.plan(found.scans)
     placed = f"{'x'.join(map(str, grid.dimensions))} voxels ({grid.space})"
     registered = grid.space == "MNI305" and settings.registration == "auto"
     steps = [
@@ -48,8 +49,7 @@ def plan_volumes(
     if settings.from_labels:
         steps = ["affine by centres of structures" if registered else "", f"label maps on {placed}"]
     log.info("Steps: " + ", ".join(s for s in steps if s) + ".")
-    differ = settings_that_differ(root / spec.name, spec, settings)
-    _tell(root / spec.name, len(plan.reused), str(len(plan.jobs)), "" if overwrite else differ)
+    _tell(whole.folder, len(plan.reused), str(len(plan.jobs)), "" if overwrite else whole.differs())
 
 
 def plan_slice_set(
@@ -71,10 +71,10 @@ def plan_slice_set(
         + f", {planes.resize} to {planes.pixels[0]}x{planes.pixels[1]} pixels, "
         + (f"window {planes.window[0]:g} to {planes.window[1]:g}." if planes.window else "z-score by volume.")
     )
-    plan = plan_slices(found.scans, spec, root / spec.name)
-    differ = slice_settings_that_differ(root / spec.name, spec)
+    whole = Slices(spec, source, root)
+    plan = whole.plan(found.scans)
     jobs = f"at most {len(plan.jobs)}" if planes.max_slices else str(len(plan.jobs))
-    _tell(root / spec.name, len(plan.reused), jobs, "" if overwrite else differ)
+    _tell(whole.folder, len(plan.reused), jobs, "" if overwrite else whole.differs())
 
 
 def _tell(folder: Path, reused: int, jobs: str, differ: str) -> None:

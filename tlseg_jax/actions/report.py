@@ -35,10 +35,6 @@ class Reporting:
 def report(workdir: str, asked: Reporting) -> list[Path]:
     """Write the reports, and tell where they are.
 
-    Args:
-      workdir: that the studies were swept in.
-      asked: which, and where to.
-
     Returns:
       The page of each study.
 

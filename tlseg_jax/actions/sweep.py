@@ -45,11 +45,7 @@ def sweep(
     """Run what is missing of a study, and tell what was done; or tell what would be run.
 
     Args:
-      place: where.
-      asked: which study, and on what.
       changes: field of `Study` -> value in place of the study's.
-      precision: of the activations.
-      execution: what changes a run's speed and memory.
 
     Returns:
       What the call came to; None of a plan.

@@ -25,7 +25,6 @@ def check(command: str, given: Given) -> None:
     """Refuse a call whose paths lead nowhere.
 
     Args:
-      command: its name.
       given: what was given to it; arrays, models and what else is no path are let pass.
 
     Raises:
@@ -73,22 +72,12 @@ def _shipped(name: str) -> Look:
     return look
 
 
-def _folder(name: str) -> Look:
-    """A folder to write to, made where it is missing."""
+def _folder(name: str, above: bool = False) -> Look:
+    """A folder to write to, made where it is missing; `above`: that of a file or folder to write."""
 
     def look(given: Given) -> None:
         if text := _path(given, name):
-            check_can_be_made(Path(text))
-
-    return look
-
-
-def _folder_of(name: str) -> Look:
-    """A file or folder to write, whose own folder is made where it is missing."""
-
-    def look(given: Given) -> None:
-        if text := _path(given, name):
-            check_can_be_made(Path(text).absolute().parent)
+            check_can_be_made(Path(text).absolute().parent if above else Path(text))
 
     return look
 
@@ -97,7 +86,6 @@ def _prepared(name: str, usual: str = "") -> Look:
     """A data set, or several, that the folder `store` holds, where that is given; "none" is none.
 
     Args:
-      name: of the setting.
       usual: its value where it is not given.
     """
 
@@ -132,8 +120,8 @@ _LOOKS: Mapping[str, tuple[Look, ...]] = {
     "pretrain": (_prepared("pretask"), _folder("workdir")),
     "finetune": (_runs("pretrained"), _prepared("pretask"), _prepared("task", "hdt_c"), _folder("workdir")),
     "evaluate": (_runs("run"), _prepared("dataset")),
-    "predict": (_shipped("model"), _runs("run"), _there("input"), _there("mask"), _folder_of("output")),
-    "export": (_runs("run"), _folder_of("output")),
+    "predict": (_shipped("model"), _runs("run"), _there("input"), _there("mask"), _folder("output", above=True)),
+    "export": (_runs("run"), _folder("output", above=True)),
     "postprocess": (_runs("run"), _prepared("dataset")),
     "sweep": (_prepared("task"), _there("label_maps"), _folder("workdir")),
     "report": (_there("workdir"),),

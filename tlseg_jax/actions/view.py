@@ -18,17 +18,7 @@ from tlseg_jax.runtime.errors import InputError
 
 
 def view(scan: Any, segmentation: Any = None, opacity: float = 0.5, height: int = 400) -> Any:
-    """A NiiVue widget of a scan, with a segmentation over it.
-
-    Args:
-      scan: a file, a folder of one DICOM series, or a nibabel image.
-      segmentation: a `Prediction`, a file, a nibabel image, or an array (x, y, z) in the scan's axes; None: none.
-      opacity: of the segmentation, 0 to 1.
-      height: of the widget, in pixels.
-
-    Raises:
-      InputError: ipyniivue is not installed, or a file is not there, or the array is of another shape.
-    """
+    """A NiiVue widget of a scan, with a segmentation over it: see `tlseg_jax.view`."""
     try:
         import ipyniivue
     except ImportError:

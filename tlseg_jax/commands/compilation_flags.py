@@ -2,8 +2,8 @@
 
 from absl import flags
 
-from tlseg_jax.runtime import allocator
-from tlseg_jax.runtime.compilation_cache import MAX_BYTES, OFF, use_compilation_cache
+from tlseg_jax.runtime import compilation_cache
+from tlseg_jax.runtime.compilation_cache import MAX_BYTES, OFF
 
 COMPILATION_CACHE = flags.DEFINE_string(
     "compilation_cache",
@@ -14,11 +14,7 @@ COMPILATION_CACHE = flags.DEFINE_string(
 
 
 def set_up_jax() -> None:
-    """Before anything is computed: where programs run, and that those compiled are kept where the flag says.
-
-    Where they cannot be kept that is said, and all goes on.
-    """
-    allocator.compute_in_caller()
-    note = use_compilation_cache(COMPILATION_CACHE.value)
+    """Before anything is computed: programs are kept where the flag says; where they cannot be, that is said."""
+    note = compilation_cache.set_up_jax(COMPILATION_CACHE.value)
     if note:
         print(note, flush=True)

@@ -5,12 +5,3 @@ from tlseg_jax.train.execution import Execution
 
 EXECUTION = flags.define(Execution, defaults={"parallel": None})
 flags.adopt(compilation_flags)
-
-
-def execution() -> Execution:
-    """How the flags have a run executed.
-
-    Raises:
-      InputError: a value cannot be read, or flags contradict each other.
-    """
-    return EXECUTION.settings()

@@ -24,7 +24,7 @@ flags.adopt(training_flags, execution_flags, cluster_flags)
 def main() -> None:
     """Parse the flags, make what is missing, train and score."""
     cluster_flags.start()
-    execution = execution_flags.execution()
+    execution = execution_flags.EXECUTION.settings()
     compilation_flags.set_up_jax()
     place, what = place_flags.workplace(), WHAT.settings()
     if what.pretrained:

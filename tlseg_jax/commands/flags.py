@@ -32,7 +32,6 @@ class Flags(Generic[S]):
     """The flags of some fields of a settings dataclass.
 
     Attributes:
-      of: the dataclass.
       holders: field -> its flag.
     """
 
@@ -122,12 +121,7 @@ def adopt(*modules: types.ModuleType) -> None:
 
 
 def flags_for(text: str, among: Container[str] | flags.FlagValues = flags.FLAGS) -> str:
-    """A message of the library, with the settings that it names, as in `n` or `n=4`, written as flags: --n, --n=4.
-
-    Args:
-      text: the message.
-      among: the flags that there are.
-    """
+    """A message of the library, with the settings that it names, as in `n` or `n=4`, written as flags: --n, --n=4."""
     return re.sub(r"`(\w+)((?:=[^`]*)?)`", lambda m: f"--{m[1]}{m[2]}" if m[1] in among else m[0], text)
 
 

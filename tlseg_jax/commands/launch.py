@@ -59,11 +59,8 @@ def host_environments(
     """The environment of each process.
 
     Args:
-      hosts: how many.
-      devices: of each.
       platform: "cpu", or "cuda": host i gets the i-th `devices` of the cards that are visible here.
       port: of the first, at which they meet.
-      environment: what they have in common.
 
     Raises:
       InputError: CUDA_VISIBLE_DEVICES names too few cards.

@@ -15,6 +15,6 @@ flags.adopt(training_flags, execution_flags, cluster_flags)
 def main() -> None:
     """Parse the flags, train and score."""
     cluster_flags.start()
-    pretask, execution = WHAT.settings().pretask, execution_flags.execution()
+    pretask, execution = WHAT.settings().pretask, execution_flags.EXECUTION.settings()
     compilation_flags.set_up_jax()
     pretrain_task(place_flags.workplace(), pretask, training_flags.training(N.value("n")), execution)

@@ -86,10 +86,6 @@ def marks_in_mirror(
 
     Args:
       marked: 1 for each structure that a sample's own map marks.
-      sides: of a patch or slice.
-      seed: of the run.
-      step: which training step.
-      augmentation: what is done.
       first: place of the first sample in the whole batch, where this is a part of one.
     """
     if not augmentation.partners or not (augmentation.flip_left_right or augmentation.random_rotations):
@@ -120,9 +116,6 @@ def augment_batch(
     Args:
       image: (batch, x, y, z), or of slices (batch, x, y, channels), z-scored or scaled to -1 to 1.
       label: (batch, x, y, z) or (batch, x, y).
-      seed: of the run.
-      step: which training step.
-      augmentation: what to do.
       first: place of the first sample in the whole batch, where this is a part of one.
     """
     keys = sample_keys(seed, step, image.shape[0], first)
@@ -258,7 +251,6 @@ def linear(volume: Float[Array, "x y *z"], at: Float[Array, "axes points"]) -> F
     `map_coordinates` gives the same in twenty times the time, on a CPU and of two volumes at the same points.
 
     Args:
-      volume: the values.
       at: in voxels.
     """
     sides = volume.shape

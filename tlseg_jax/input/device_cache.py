@@ -37,21 +37,21 @@ IMAGE_AND_LABEL_BYTES = 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DeviceCache:
-    """A data set on the device.
+    """A data set on the device: its samples, or their features (`feature_cache`).
 
     Attributes:
-      arrays: float16 images, uint8 labels and, where the loss needs them, bool regions.
+      arrays: float16 images, uint8 labels and, where the loss needs them, bool regions; or features in place of images.
       gather: (arrays, picks, seed, step, first=0) -> the batch that the streamed run would have read, or its part from
         the sample `first` on; pure, to be traced, and equal for caches that gather alike.
     """
 
-    arrays: Arrays
-    gather: Callable[..., Arrays]
+    arrays: dict[str, Any]
+    gather: Callable[..., dict[str, Any]]
 
     @property
     def nbytes(self) -> int:
         """Bytes on the device."""
-        return sum(a.nbytes for a in self.arrays.values())
+        return sum(int(a.nbytes) for a in jax.tree.leaves(self.arrays))
 
 
 def cache_patches(
@@ -67,7 +67,6 @@ def cache_patches(
     Whole volumes are continued to the largest one's shape, and at least to the patch's.
 
     Args:
-      store: the prepared data set.
       subjects: who takes part, in the order that "index" counts.
       box: the patch; None where it is drawn.
       room: bytes that the device has for it.
@@ -138,7 +137,6 @@ def cache_slices(
     """Slices with their neighbours, labels and, where there are any, regions.
 
     Args:
-      store: the prepared data set.
       subjects: whose slices take part, in the order that "sample" counts.
       channels: slices a sample: itself and its neighbours.
       regions: for a loss that is restricted to a region.

@@ -5,6 +5,9 @@
 
 A step on such a batch runs the network with part="rest". It trains as the whole network does, up to rounding: the
 frozen levels are the same in every step, and a patch comes in two forms at most, as it is and mirrored.
+
+    arrays   {"features": {name: (rows, ...)}, "label": (rows, *sides) uint8} and for slices, where the loss needs them,
+             "region": (rows, *sides) bool; a row is a patch, then its mirror image where the data are mirrored
 """
 
 import dataclasses
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation, mirrors
+from tlseg_jax.input.device_cache import DeviceCache
 from tlseg_jax.models.features import Features
 from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.unet import UNetConfig
@@ -37,26 +41,6 @@ SLICES = 8
 """Slices whose features are computed at once, where there are as many."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class FeatureCache:
-    """Features of a data set on the device.
-
-    Attributes:
-      arrays: {"features": {name: (rows, ...)}, "label": (rows, *sides) uint8} and for slices, where the loss needs
-        them, "region": (rows, *sides) bool. A row is a patch, then its mirror image where the data are mirrored.
-      gather: (arrays, picks, seed, step, first=0) -> a batch of the same names, or its part from the sample `first`
-        on; pure, to be traced, and equal for caches that gather alike.
-    """
-
-    arrays: Rows
-    gather: Callable[..., Rows]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on the device."""
-        return sum(int(a.nbytes) for a in jax.tree.leaves(self.arrays))
-
-
 def why_no_features(
     levels: int,
     frozen_bn: Literal["running", "batch"],
@@ -69,8 +53,6 @@ def why_no_features(
 
     Args:
       levels: from `frozen_levels`.
-      frozen_bn: what frozen batch norms do.
-      random_patch: whether patches are drawn at random places.
       augmentation: of the patches; to be mirrored left to right is the only change that features can be kept for.
       mirrored: whether they can for that.
     """
@@ -94,14 +76,7 @@ def why_no_features(
 def feature_shapes(
     network: UNetConfig, levels: int, sides: Sequence[int], rows: int = 1
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes and types of the features of so many patches or slices, told before anything is computed.
-
-    Args:
-      network: the network.
-      levels: how many of its first levels the features are of.
-      sides: of a patch or slice.
-      rows: how many.
-    """
+    """Shapes and types of the features of so many patches or slices, told before anything is computed."""
     shapes = _shapes_of_one(network, levels, tuple(sides)).items()
     return {name: jax.ShapeDtypeStruct((rows, *s.shape[1:]), s.dtype) for name, s in shapes}
 
@@ -121,9 +96,6 @@ def feature_bytes(network: UNetConfig, levels: int, sides: Sequence[int], rows: 
     """Bytes that `rows` patches or slices take with their labels, told before anything is computed.
 
     Args:
-      network: the network.
-      levels: how many of its first levels the features are of.
-      sides: of a patch or slice.
       rows: how many; a patch that may be mirrored counts twice.
       region: whether each comes with a region that the loss is restricted to.
     """
@@ -140,13 +112,11 @@ def cache_features(
     levels: int,
     augmentation: Augmentation,
     room: int,
-) -> FeatureCache:
+) -> DeviceCache:
     """Features of each subject's patch and, where the data are mirrored, of its mirror image.
 
     Args:
-      store: the prepared data set.
       subjects: who takes part, in the order that "index" counts.
-      box: the patch.
       network: the network, of the type that it trains in.
       variables: its {"params", "batch_stats"}, of which the first levels are frozen.
       levels: how many, from `frozen_levels`.
@@ -178,7 +148,7 @@ def cache_features(
         marks = np.stack([store.marks(s) for s in subjects])
         mirrored = marks[:, list(augmentation.partners)] if augmentation.partners else marks
         arrays["marked"] = jnp.asarray(np.stack([marks, mirrored][:forms], 1).reshape(rows, -1))
-    return FeatureCache(arrays, _gather_mirrored if forms == 2 else _gather)
+    return DeviceCache(arrays, _gather_mirrored if forms == 2 else _gather)
 
 
 def cache_slice_features(
@@ -189,11 +159,10 @@ def cache_slice_features(
     levels: int,
     regions: "Regions | None",
     room: int,
-) -> FeatureCache:
+) -> DeviceCache:
     """Features of every slice; slices are not augmented.
 
     Args:
-      store: the prepared data set.
       subjects: whose slices take part, in the order that "sample" counts.
       network: the network, of the type that it trains in.
       variables: its {"params", "batch_stats"}, of which the first levels are frozen.
@@ -226,7 +195,7 @@ def cache_slice_features(
         arrays["marked"] = jnp.asarray(np.concatenate([[store.marks(s)] * len(store.samples([s])) for s in subjects]))
     if regions is not None:
         arrays["region"] = jax.device_put(np.concatenate([regions[s] for s in subjects]))
-    return FeatureCache(arrays, _gather_slices)
+    return DeviceCache(arrays, _gather_slices)
 
 
 def _gather(arrays: Rows, picks: Rows, seed: Seed, step: jax.Array, first: Any = 0) -> Rows:

@@ -130,10 +130,7 @@ def make_batches(
     The position is `iterator.get_state()`, and `set_state` goes on from there exactly.
 
     Args:
-      store: the prepared data set.
-      subjects: who takes part.
       box: the patch; None draws a random one of `store.spec.volumes.patch_size` each time.
-      settings: batch size, seed, threads and processes.
       maps: those of the store, where it holds no scans.
       mixed: what takes the place of some samples; None: of none.
       read: whether to read the patches; False tells where they are, of the same patches in the same order.

@@ -117,7 +117,6 @@ def apply_look(look: Look, image: Float[Array, "x y z"]) -> Float[Array, "x y z"
     its own mean and deviation back, changed a little, as another contrast would change them.
 
     Args:
-      look: from `draw_look`.
       image: z-scored.
 
     Returns:
@@ -140,7 +139,6 @@ def remap(slopes: Float[Array, " pieces"], grey: Float[Array, "*shape"]) -> Floa
 
     Args:
       slopes: 2 or more.
-      grey: the values.
     """
     pieces = slopes.shape[0]
     # A sum of ramps: plain arithmetic on every voxel, where looking up each voxel's piece would gather.
@@ -162,7 +160,6 @@ def slices_matrix(thickness: Float[Array, ""], offset: Float[Array, ""], size: i
     Args:
       thickness: of a slice, and the distance of their centres, in voxels; 1 at offset 0 changes nothing.
       offset: of the first centre, in voxels.
-      size: voxels along the axis.
     """
     voxel = jnp.arange(size)
     place = (voxel - offset) / thickness

@@ -27,8 +27,6 @@ def sampling_order(bits: Sequence[int], target: int, sampling: Sampling, where: 
     Args:
       bits: the structures that each sample shows.
       target: number of the target structure.
-      sampling: all, or balanced.
-      where: whose samples, for messages.
 
     Returns:
       Indices into the samples.
@@ -100,9 +98,6 @@ def make_slice_batches(
     The position is `iterator.get_state()`, and `set_state` goes on from there exactly.
 
     Args:
-      store: the prepared data set.
-      subjects: whose slices take part.
-      settings: batch size, order, channels, threads and processes.
       regions: for a loss that is restricted to a region.
       read: whether to read the slices; False tells which they are, the same slices in the same order.
 

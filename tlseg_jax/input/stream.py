@@ -30,7 +30,6 @@ class InputSettings:
       threads: that read ahead in this process.
       workers: processes that read ahead; 0 reads in this process only.
       process: which of the processes of the run this is, from 0; it reads its rows of every batch (see `stream`).
-      processes: how many there are.
     """
 
     batch_size: int = 2

@@ -1,7 +1,7 @@
 """Dropout with one random bit a value where half are dropped.
 
 Flax's draws 32 random bits a value. At full resolution the decoder has more values to draw for than
-parameters to train: on a CPU a whole training step took 12 to 19% longer (benchmarks/conv2d_step.py).
+parameters to train: on a CPU a whole training step took 12 to 19% longer (benchmarks/dropout.py).
 """
 
 import flax.linen as nn

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.geometry import Affine
-from tlseg_jax.phantoms.abdomen_anatomy import build_abdomen, organ_map
+from tlseg_jax.phantoms.abdomen_anatomy import build_abdomen
 from tlseg_jax.phantoms.abdomen_person import POPULATION, draw_abdomen_person
 from tlseg_jax.phantoms.abdomen_scanner import acquire_abdomen, draw_sampling, in_file_axes, thick_slices, thin_grid
 from tlseg_jax.phantoms.abdomen_tumours import draw_lesions
 from tlseg_jax.phantoms.phantom_scanner import world_points
-from tlseg_jax.phantoms.phantom_shapes import generator_of
+from tlseg_jax.phantoms.phantom_shapes import generator_of, topmost
 from tlseg_jax.runtime.errors import InputError
 
 _REDUCED: dict[str, dict[str, Any]] = {
@@ -92,7 +92,6 @@ def draw_abdomen(spec: DatasetSpec, person: int, seed: int) -> AbdomenScan:
     Args:
       spec: the modality and the pixels of a slice; see `cohort_spec`.
       person: 0 or more; see `drawn_person`. Seen in CT and MRI the same person has the same anatomy.
-      seed: which cohort.
     """
     body = draw_abdomen_person(person, seed)
     lesions = draw_lesions(body, person, seed, least=1 if spec.planes.modality == "MR" else 0)
@@ -105,7 +104,7 @@ def draw_abdomen(spec: DatasetSpec, person: int, seed: int) -> AbdomenScan:
     liver = thick_slices(abdomen.liver, sampling) >= 0.5
     tumour = (thick_slices(abdomen.tumour, sampling) >= 0.5) & liver
     label = liver.astype(np.uint8) + tumour if spec.planes.modality == "CT" else tumour.astype(np.uint8)
-    tissue = organ_map(abdomen)[:, :, sampling.thin // 2 :: sampling.thin]
+    tissue = topmost(abdomen.layers, thin.shape)[:, :, sampling.thin // 2 :: sampling.thin]
 
     def turned(volume: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(in_file_axes(volume, sampling)[0])

@@ -7,15 +7,13 @@ sides as it does in a scan. Lesions come last, and lie within the liver.
 import dataclasses
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tlseg_jax.phantoms import abdomen_organs as organs
-from tlseg_jax.phantoms.abdomen_canvas import Canvas, Organ, OrganLayer, Region
+from tlseg_jax.phantoms.abdomen_canvas import Canvas, Organ
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson, body_points
 from tlseg_jax.phantoms.abdomen_trunk import paint_trunk
 from tlseg_jax.phantoms.abdomen_tumours import Lesion
-from tlseg_jax.phantoms.phantom_anatomy import cover
-from tlseg_jax.phantoms.phantom_shapes import Floats, Tube, ellipsoid, tube, union
+from tlseg_jax.phantoms.phantom_shapes import Floats, Layer, Region, Tube, cover, ellipsoid, tube, union
 
 FAR = 12.0
 """Signed distances are capped here, in mm."""
@@ -41,12 +39,11 @@ class Abdomen:
 
     Attributes:
       layers: from the outside in.
-      lesions: tumours and cysts.
       liver: (x, y, z) the liver's share of each voxel, its vessels and tumours included.
       tumour: (x, y, z) the tumours' share of each voxel.
     """
 
-    layers: tuple[OrganLayer, ...]
+    layers: tuple[Layer, ...]
     lesions: tuple[PaintedLesion, ...]
     liver: Floats
     tumour: Floats
@@ -56,8 +53,6 @@ def build_abdomen(person: AbdomenPerson, lesions: tuple[Lesion, ...], world: Flo
     """One person's abdomen at given points.
 
     Args:
-      person: whose.
-      lesions: in the liver.
       world: (3, x, y, z) float32, mm, the origin in the middle of the body.
       width: side of a voxel in mm, for partial volume.
     """
@@ -83,14 +78,6 @@ def build_abdomen(person: AbdomenPerson, lesions: tuple[Lesion, ...], world: Flo
         if one.lesion.kind != "cyst":
             np.maximum(tumour[one.where], one.share, out=tumour[one.where])
     return Abdomen(tuple(canvas.layers), painted, liver, tumour)
-
-
-def organ_map(abdomen: Abdomen) -> NDArray[np.uint8]:
-    """(x, y, z): the topmost tissue that fills at least half of each voxel, lesions left out."""
-    out = np.zeros(abdomen.liver.shape, np.uint8)
-    for layer in abdomen.layers:
-        out[layer.where][layer.share >= 0.5] = layer.tissue
-    return out
 
 
 def _paint_lesion(person: AbdomenPerson, canvas: Canvas, lesion: Lesion) -> PaintedLesion:

@@ -1,12 +1,10 @@
 """What a procedural abdomen is painted on: a grid, its tissues, and the layers painted so far."""
 
-import dataclasses
 import enum
 
 import numpy as np
 
-from tlseg_jax.phantoms.phantom_anatomy import cover
-from tlseg_jax.phantoms.phantom_shapes import Floats, Region
+from tlseg_jax.phantoms.phantom_shapes import Floats, Layer, Region, cover
 
 BoxMm = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
@@ -41,34 +39,18 @@ class Organ(enum.IntEnum):
     BILE = 24
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class OrganLayer:
-    """One tissue's share of each voxel.
-
-    Attributes:
-      tissue: what it is.
-      where: the box of voxels that `share` fills.
-      share: 0 to 1.
-    """
-
-    tissue: Organ
-    where: Region
-    share: Floats
-
-
 class Canvas:
     """A grid of points, and the layers of tissue painted on it.
 
     Attributes:
       points: (3, x, y, z) schematic mm of the grid's voxels.
       width: side of a voxel in schematic mm, for partial volume.
-      layers: from the outside in.
     """
 
     def __init__(self, points: Floats, width: float) -> None:
         self.points = points
         self.width = width
-        self.layers: list[OrganLayer] = []
+        self.layers: list[Layer] = []
 
     @property
     def everywhere(self) -> Region:
@@ -93,4 +75,4 @@ class Canvas:
 
     def paint(self, tissue: Organ, distance: Floats, where: Region) -> None:
         """Cover what lies inside a shape, given as its signed distance in `where`."""
-        self.layers.append(OrganLayer(tissue, where, cover(distance, self.width)))
+        self.layers.append(Layer(tissue, where, cover(distance, self.width)))

@@ -7,14 +7,11 @@ mri_artery:   FOLDER/case-01/artery.nii.gz, FOLDER/case-01/label.nii.gz, ... (la
 """
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-from tqdm import tqdm
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.phantoms.abdomen import check_drawn, draw_abdomen, drawn_person
-from tlseg_jax.phantoms.cohort_folder import filling_cohort, holds_cohort, write_nifti
+from tlseg_jax.phantoms.cohort_folder import drawn, filling_cohort, holds_cohort, write_nifti
 from tlseg_jax.runtime.errors import InputError
 
 VERSION = 1
@@ -47,11 +44,7 @@ def write_abdomens(
 
     Args:
       spec: `lits` or `mri_artery`, at the pixels to draw (see `abdomen.cohort_spec`).
-      folder: the cohort's folder, made here.
-      volumes: how many (see `VOLUMES`).
       seed: which cohort; give CT and MRI the same one, they still share no person.
-      workers: threads.
-      progress: show a progress bar.
 
     Returns:
       `folder`, absolute.
@@ -90,14 +83,8 @@ def write_abdomens(
     )
     with filling_cohort(folder, parameters, note) as beside:
         write = functools.partial(_write_volume, spec, beside, seed)
-        # Threads are enough: NumPy, SciPy and zlib let go of the interpreter while they work.
-        pool = ThreadPoolExecutor(max(workers, 1))
-        try:
-            done = pool.map(write, range(volumes))
-            for _ in tqdm(done, f"drawing {spec.name}", volumes, unit="volume", disable=not progress):
-                pass
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for _ in drawn(write, range(volumes), workers, f"drawing {spec.name}", "volume", progress):
+            pass
     return folder
 
 

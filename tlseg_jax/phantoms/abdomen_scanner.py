@@ -16,7 +16,7 @@ from tlseg_jax.phantoms.abdomen_organs import liver
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson, body_points
 from tlseg_jax.phantoms.abdomen_signal import Signal, ct_signal, mr_signal
 from tlseg_jax.phantoms.phantom_scanner import bias_field
-from tlseg_jax.phantoms.phantom_shapes import Floats
+from tlseg_jax.phantoms.phantom_shapes import Floats, blend
 
 CT_SLICE_MM = 5.0
 CT_DEPTH = (24, 60)
@@ -53,10 +53,7 @@ def draw_sampling(
     A CT's stretch always has 60 mm of liver and 40 mm without, wherever it starts; an MRI's is centred on the liver.
 
     Args:
-      person: who is scanned.
-      modality: "CT" or "MR".
       pixels: of a slice, x and y.
-      rng: this scan's random numbers.
     """
     low, high = _liver_extent(person)
     width = 2 * person.size[0] * (136 + person.wall + 1.3 * person.fat)
@@ -99,9 +96,6 @@ def acquire_abdomen(abdomen: Abdomen, sampling: ScanSampling, modality: Modality
 
     Args:
       abdomen: drawn on `thin_grid(sampling)`.
-      sampling: the scan's voxels.
-      modality: "CT" or "MR".
-      rng: this scan's random numbers.
     """
     if modality == "CT":
         image = thick_slices(_signal_of(abdomen, ct_signal(rng)), sampling)
@@ -137,9 +131,7 @@ def _liver_extent(person: AbdomenPerson) -> tuple[float, float]:
 def _signal_of(abdomen: Abdomen, signal: Signal) -> Floats:
     """The noiseless signal: tissues over one another from the outside in, then the lesions."""
     image = np.full(abdomen.liver.shape, signal.tissue[Organ.AIR], np.float32)
-    for layer in abdomen.layers:
-        part = image[layer.where]
-        part += layer.share * (np.float32(signal.tissue[layer.tissue]) - part)
+    blend(image, abdomen.layers, signal.tissue)
     background = signal.tissue[Organ.LIVER]
     for one in abdomen.lesions:
         contrast = one.lesion.ct if signal.modality == "CT" else one.lesion.mr

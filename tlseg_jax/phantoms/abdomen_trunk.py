@@ -19,8 +19,6 @@ def paint_trunk(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
     """Everything but the organs of the belly.
 
     Args:
-      person: whose.
-      canvas: painted on.
       inner: (x, y, z) `abdomen_organs.cavity` at the canvas's points.
     """
     p, everywhere = canvas.points, canvas.everywhere

@@ -39,7 +39,6 @@ class Lesion:
     """One tumour, or a cyst.
 
     Attributes:
-      kind: what it is.
       centre: schematic mm.
       radius: mean radius, mm.
       lobes: (n, 3, 3) turned axes and (n, 3) centres and radii of the ellipsoids that make it, mm.
@@ -84,9 +83,6 @@ def draw_lesions(body: AbdomenPerson, person: int, seed: int, least: int = 0) ->
     """One person's tumours, and on some livers a cyst or two.
 
     Args:
-      body: the person's anatomy.
-      person: the person's number.
-      seed: which cohort.
       least: tumours at the least; where 1 or more, the first is large enough to show in every scan.
     """
     rng = generator_of(seed, person, POPULATION, "lesions")

@@ -12,18 +12,16 @@ import csv
 import dataclasses
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tlseg_jax.datasets.spec import DatasetSpec, Space
 from tlseg_jax.geometry import Affine
 from tlseg_jax.phantoms.cohort_folder import COHORT_FILE as COHORT_FILE
-from tlseg_jax.phantoms.cohort_folder import filling_cohort, flush_file, holds_cohort, write_nifti
+from tlseg_jax.phantoms.cohort_folder import drawn, filling_cohort, flush_file, holds_cohort, write_nifti
 from tlseg_jax.phantoms.phantom import draw_person, grid_for, settings_for
 from tlseg_jax.runtime.errors import InputError
 
@@ -68,7 +66,6 @@ class Persons:
 
     Attributes:
       parameters: all that their voxels depend on, as plain values.
-      note: for README.txt.
       draw: a person's number, from 0 -> the scan.
     """
 
@@ -115,13 +112,7 @@ def write_cohort(
 
     Args:
       spec: one of the paper's five, at any spacing.
-      folder: the cohort's folder, made here.
-      train: training subjects.
-      test: test subjects.
       spacing: isotropic voxel size in mm.
-      seed: which cohort.
-      workers: threads.
-      progress: show a progress bar.
       persons: whom: of the data set at its spacing, the seed and how many.
 
     Returns:
@@ -150,17 +141,11 @@ def write_cohort(
         for kind in ("images", "labels", "masks"):
             (beside / kind).mkdir()
         draw = functools.partial(_write_person, beside, spec.volumes.space, whom)
-        # Threads are enough: NumPy, SciPy and zlib let go of the interpreter while they work.
-        pool = ThreadPoolExecutor(max(workers, 1))
-        try:
-            done = pool.map(draw, numbers)
-            bar = tqdm(done, f"drawing {spec.name}", len(numbers), unit="head", disable=not progress)
-            rows = [
-                (name, *files, "test" if person < test else "train", name)
-                for person, (name, files) in zip(numbers, bar, strict=True)
-            ]
-        finally:
-            pool.shutdown(cancel_futures=True)
+        done = drawn(draw, numbers, workers, f"drawing {spec.name}", "head", progress)
+        rows = [
+            (name, *files, "test" if person < test else "train", name)
+            for person, (name, files) in zip(numbers, done, strict=True)
+        ]
         with (beside / table.name).open("w", newline="", encoding="utf-8") as f:
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(COLUMNS)

@@ -5,16 +5,20 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import nibabel as nib
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from tlseg_jax.geometry import Affine
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
+
+T = TypeVar("T")
 
 COHORT_FILE = "cohort.json"
 """Marks a folder of drawn scans, and holds the parameters that they were drawn from."""
@@ -55,8 +59,6 @@ def filling_cohort(folder: Path, parameters: dict[str, Any], note: str) -> Itera
 
     Args:
       folder: absolute; absent or empty.
-      parameters: for cohort.json.
-      note: for README.txt.
 
     Raises:
       InputError: nothing can be written there.
@@ -80,6 +82,16 @@ def filling_cohort(folder: Path, parameters: dict[str, Any], note: str) -> Itera
         beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def drawn(draw: Callable[[int], T], numbers: range, workers: int, title: str, unit: str, progress: bool) -> Iterator[T]:
+    """What `draw` gives of each number, in order, in threads and with a bar."""
+    # Threads are enough: NumPy, SciPy and zlib let go of the interpreter while they work.
+    pool = ThreadPoolExecutor(max(workers, 1))
+    try:
+        yield from tqdm(pool.map(draw, numbers), title, len(numbers), unit=unit, disable=not progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def write_nifti(path: Path, volume: NDArray[Any], affine: Affine, code: Literal["scanner", "aligned"]) -> None:

@@ -9,7 +9,7 @@ own, so that changing one leaves the others' contribution as it was.
 """
 
 import dataclasses
-from typing import Literal, get_args
+from typing import Literal, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ from tlseg_jax.geometry import Grid
 from tlseg_jax.phantoms.phantom_anatomy import build_anatomy
 from tlseg_jax.phantoms.phantom_labels import LabelQuality, draw_label
 from tlseg_jax.phantoms.phantom_person import Disease, draw_parameters
-from tlseg_jax.phantoms.phantom_scanner import Scanner, acquire, draw_pose, grid_for, tissue_map, world_points
-from tlseg_jax.phantoms.phantom_shapes import generator_of
+from tlseg_jax.phantoms.phantom_scanner import Scanner, acquire, draw_pose, grid_for, world_points
+from tlseg_jax.phantoms.phantom_shapes import generator_of, topmost
 from tlseg_jax.runtime.errors import InputError
 
 __all__ = ["Phantom", "PhantomSettings", "draw_person", "grid_for", "settings_for"]
@@ -53,18 +53,11 @@ class PhantomSettings:
     label_quality: LabelQuality = "manual"
 
     def __post_init__(self) -> None:
-        for name, kind in (
-            ("structure", Structure),
-            ("disease", Disease),
-            ("space", Space),
-            ("skull", Skull),
-            ("scanner", Scanner),
-            ("label_quality", LabelQuality),
-        ):
-            if getattr(self, name) not in get_args(kind):
+        for name, kind in get_type_hints(PhantomSettings).items():
+            known = get_args(kind)
+            if known and getattr(self, name) not in known:
                 raise InputError(
-                    f"Phantom setting {name} = '{getattr(self, name)}' is unknown: "
-                    f"choose from {', '.join(get_args(kind))}."
+                    f"Phantom setting {name} = '{getattr(self, name)}' is unknown: choose from {', '.join(known)}."
                 )
 
 
@@ -116,9 +109,6 @@ def draw_person(settings: PhantomSettings, person: int, seed: int, grid: Grid) -
     """One person's scan and label.
 
     Args:
-      settings: which data set.
-      person: 0 or more; which person of the population.
-      seed: which cohort.
       grid: where to draw: MNI305 mm, or, in native space, mm about the middle of the head.
     """
     who = (seed, person, settings.population)
@@ -137,4 +127,4 @@ def draw_person(settings: PhantomSettings, person: int, seed: int, grid: Grid) -
     }[settings.structure]
     rng = generator_of(*who, "label", settings.structure)
     label = draw_label(distance, along, points, grid.spacing, settings.label_quality, rng)
-    return Phantom(image, label, anatomy.brain, tissue_map(anatomy))
+    return Phantom(image, label, anatomy.brain, topmost(anatomy.layers, grid.shape))

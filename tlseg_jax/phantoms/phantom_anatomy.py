@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.phantoms.phantom_deep import DEEP_BOX, deep_shapes
 from tlseg_jax.phantoms.phantom_person import Person
-from tlseg_jax.phantoms.phantom_shapes import Floats, Region, ellipsoid, union
+from tlseg_jax.phantoms.phantom_shapes import Floats, Layer, Region, cover, ellipsoid, union
 
 FAR = 12.0
 """Signed distances of a structure are capped here, in mm."""
@@ -48,21 +48,6 @@ class Tissue(enum.IntEnum):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Layer:
-    """One tissue's share of each voxel.
-
-    Attributes:
-      tissue: what it is.
-      where: the box of voxels that `cover` fills.
-      cover: 0 to 1.
-    """
-
-    tissue: Tissue
-    where: Region
-    cover: Floats
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class Anatomy:
     """A head on a grid.
 
@@ -85,16 +70,10 @@ class Anatomy:
     texture: Floats
 
 
-def cover(distance: Floats, width: float) -> Floats:
-    """The share of a voxel of `width` mm that lies inside: a box filter over the signed distance."""
-    return np.clip(np.float32(0.5) - distance / np.float32(width), 0, 1)
-
-
 def build_anatomy(person: Person, points: Floats, width: float) -> Anatomy:
     """One person's head at given points.
 
     Args:
-      person: whose head.
       points: (3, x, y, z) float32, MNI305 mm, the pose already undone.
       width: voxel size in mm, for partial volume.
     """

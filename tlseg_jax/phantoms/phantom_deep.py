@@ -54,7 +54,6 @@ def deep_shapes(person: Person, p: Floats) -> tuple[dict[str, Floats], dict[str,
     """Signed distances in mm of the deep structures, and positions along the two curves.
 
     Args:
-      person: whose.
       p: (3, x, y, z) MNI305 mm.
 
     Returns:

@@ -34,8 +34,6 @@ def draw_label(
       along: (x, y, z) position along a curved structure, 0 at its head and 1 at its tail, or None.
       points: (3, x, y, z) MNI305 mm.
       spacing: voxel size in mm.
-      quality: "exact", "manual" or "automatic".
-      rng: this label's own random numbers.
     """
     if quality == "exact":
         return (distance < 0).astype(np.uint8)

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from tlseg_jax.datasets.spec import DatasetSpec, Space
 from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.phantoms.phantom_anatomy import Anatomy, Tissue
-from tlseg_jax.phantoms.phantom_shapes import Floats
+from tlseg_jax.phantoms.phantom_shapes import Floats, blend
 
 MNI305_ORIGIN = (-86.095, -126.51, -68.25)
 """Centre in mm of the first voxel of the 172x220x156 MNI305 grid at 1 mm."""
@@ -132,9 +132,7 @@ def acquire(anatomy: Anatomy, scanner: Scanner, grid: Grid, rng: np.random.Gener
     noise = rng.uniform(*protocol.noise) * (grid.voxel_ml / 0.008) ** -0.25
 
     image = np.zeros(grid.shape, np.float32)
-    for layer in anatomy.layers:
-        part = image[layer.where]
-        part += layer.cover * (np.float32(signal[layer.tissue]) - part)
+    blend(image, anatomy.layers, signal)
     image *= 1 + np.float32(TISSUE_TEXTURE / 100) * anatomy.texture
     # The voxel itself already averages; what is left of the point spread is added in quadrature.
     sigma = np.sqrt(np.maximum(blur**2 - 1.0, 0)) / 2.355 / np.array(grid.spacing)
@@ -143,14 +141,6 @@ def acquire(anatomy: Anatomy, scanner: Scanner, grid: Grid, rng: np.random.Gener
     quadrature = np.float32(noise) * rng.standard_normal(grid.shape, np.float32)
     image += np.float32(noise) * rng.standard_normal(grid.shape, np.float32)
     return np.float32(gain) * np.hypot(image, quadrature)
-
-
-def tissue_map(anatomy: Anatomy) -> NDArray[np.uint8]:
-    """(x, y, z): the topmost tissue that fills at least half of each voxel."""
-    out = np.zeros(anatomy.brain.shape, np.uint8)
-    for layer in anatomy.layers:
-        out[layer.where][layer.cover >= 0.5] = layer.tissue
-    return out
 
 
 def bias_field(shape: tuple[int, int, int], amplitude: float, rng: np.random.Generator) -> Floats:

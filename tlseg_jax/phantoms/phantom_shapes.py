@@ -35,7 +35,6 @@ class Field:
     """A smooth function of space, kept on a lattice and interpolated linearly.
 
     Attributes:
-      values: (i, j, k) float32.
       step: lattice spacing in mm.
     """
 
@@ -55,6 +54,40 @@ def random_field(rng: np.random.Generator, smoothness: float, step: float) -> Fi
     noise = rng.standard_normal(shape, np.float32)
     smooth = gaussian_filter(noise, smoothness / step, mode="wrap")
     return Field((smooth - smooth.mean()) / max(float(smooth.std()), 1e-9), step)
+
+
+def cover(distance: Floats, width: float) -> Floats:
+    """The share of a voxel of `width` mm that lies inside: a box filter over the signed distance."""
+    return np.clip(np.float32(0.5) - distance / np.float32(width), 0, 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layer:
+    """One tissue's share of each voxel.
+
+    Attributes:
+      where: the box of voxels that `share` fills.
+      share: 0 to 1.
+    """
+
+    tissue: int
+    where: Region
+    share: Floats
+
+
+def topmost(layers: Sequence[Layer], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(x, y, z): the last tissue that fills at least half of each voxel."""
+    out = np.zeros(shape, np.uint8)
+    for layer in layers:
+        out[layer.where][layer.share >= 0.5] = layer.tissue
+    return out
+
+
+def blend(image: Floats, layers: Sequence[Layer], signal: Sequence[float] | NDArray[np.float64]) -> None:
+    """Lay tissues of these signals over an image (x, y, z), one after the other."""
+    for layer in layers:
+        part = image[layer.where]
+        part += layer.share * (np.float32(signal[layer.tissue]) - part)
 
 
 def ellipsoid(points: Floats, centre: Vec, radii: Vec) -> Floats:

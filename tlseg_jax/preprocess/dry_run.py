@@ -22,8 +22,6 @@ class Row:
     """One subject of the table.
 
     Attributes:
-      subject: its name.
-      person: who was scanned.
       split: "train", "test" or "" where the source leaves it open.
       shape: voxels on the file's axes; empty if the image's header cannot be used.
       spacing: voxel size in mm, likewise.
@@ -46,7 +44,6 @@ def check_source(found: Found, label_values: LabelValues = (), single_slice: boo
     """A row for every scan and every exclusion of `found`, sorted by subject.
 
     Args:
-      found: what `find_scans` gave.
       label_values: the values that will be asked for; here only whether each label map's type can
         hold them.
       single_slice: accept volumes of one slice, as data sets of slices do.

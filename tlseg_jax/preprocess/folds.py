@@ -17,9 +17,7 @@ def take_fold(store: AnyStore, number: int, folds: int, target: AnyStore | None 
     labels of this fold's training scans alone. Nothing is written.
 
     Args:
-      store: the prepared data set.
       number: which fold, from 0.
-      folds: how many.
       target: the data set whose folds count for the persons whom it knows, by name or by image; None: `store`'s own.
 
     Raises:

@@ -49,10 +49,7 @@ def join_stores(
 
     Args:
       names: of the data sets, in whose order the structures stand.
-      name: of the joined data set.
-      store_root: where prepared data sets are.
       overwrite: replace a data set of that name that is of something else.
-      progress: whether to show a bar.
 
     Raises:
       InputError: there are fewer than two; they were prepared on different grids or by different steps; a person trains

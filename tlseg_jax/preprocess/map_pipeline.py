@@ -91,9 +91,7 @@ def preprocess_map(scan: Scan, spec: DatasetSpec, settings: PrepareSettings, nam
 
     Args:
       scan: whose image is the map's values; its label the structures' codes.
-      spec: the data set to look like.
       settings: whether it is registered (`steps.centres`).
-      name: the file, for messages.
 
     Raises:
       ExclusionError: it cannot be registered, holds too many values, or nothing of its structures is on the grid.

@@ -32,7 +32,6 @@ class PrepareSettings:
     Attributes:
       registration: "auto" registers where the spec's space is MNI305; "skip" takes the scans to be in
         the spec's space already.
-      bias_correction: whether to divide out the bias field.
       order: interpolation of the image, 1 linear or 3 cubic spline.
       from_labels: whether the source is label maps alone, from which images are drawn in training.
     """
@@ -60,10 +59,8 @@ class Prepared:
     Attributes:
       image: grid.shape, z-scored.
       label: grid.shape codes (`preprocess.codes`); None where the scan has none.
-      grid: the voxels that both are on.
       space_to_world: (4, 4) the grid's space mm -> the scan's world RAS mm; with the grid, the scan's
         shape and its affine this takes a prediction back (`resample.to_scan`).
-      seconds: time of each step.
       details: what the steps have to say (where the brain mask is from, registration figures).
       label_right: of each structure that is there the share on the right of the head's middle plane.
     """
@@ -101,10 +98,8 @@ def preprocess_scan(
     Args:
       scan: voxels and affine; the label and the mask may be None.
       spec: the data set to look like.
-      settings: the rest.
       space_to_world: (4, 4) MNI305 mm -> world RAS mm where it is known already; None registers if
         `needs_registration`.
-      name: the file, for messages.
 
     Raises:
       ExclusionError: the scan cannot be registered, or nothing of it (or of its label) is on the grid.

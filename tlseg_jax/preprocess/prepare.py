@@ -12,44 +12,19 @@ from tlseg_jax.preprocess.layouts.maps import find_maps
 from tlseg_jax.preprocess.map_pipeline import map_factor
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import box_of_labels, check_one_value, split_subjects, without_mirroring
-from tlseg_jax.preprocess.prepare_subject import SubjectJob, origin, prepare_one
+from tlseg_jax.preprocess.prepare_subject import SubjectJob, prepare_one
 from tlseg_jax.preprocess.reading.read import check_values_named
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.steps import register
-from tlseg_jax.preprocess.store.kept import check_kept, settings_that_differ_from
-from tlseg_jax.preprocess.store.provenance import check_any, checksums_of, is_synthetic, write_manifest
-from tlseg_jax.preprocess.store.records import (
-    clear_leftovers,
-    doubts_of,
-    json_key,
-    keep_exclusion,
-    kept_record,
-    source_of,
-    stamps_of,
-    writing,
-)
-from tlseg_jax.preprocess.store.shards import Shard, at_work, collect, left_out, merging
+from tlseg_jax.preprocess.store.provenance import check_any, is_synthetic, write_manifest
+from tlseg_jax.preprocess.store.records import Job, Records, doubts_of, keep_exclusion, writing
+from tlseg_jax.preprocess.store.shards import Shard
 from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.preprocess.whole import Whole
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
 from tlseg_jax.runtime.jobs import run_jobs
 from tlseg_jax.runtime.messages import log
-
-REGISTRATIONS = ".registrations"
-"""Folder of the store's root where registrations are kept: data sets of the same scans share them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What a call would do.
-
-    Attributes:
-      reused: subjects whose prepared volumes are there and match their source.
-      jobs: subjects to prepare.
-    """
-
-    reused: Mapping[str, dict[str, Any]]
-    jobs: tuple[SubjectJob, ...]
 
 
 def prepare_dataset(
@@ -74,41 +49,34 @@ def prepare_dataset(
     the settings. A call that was stopped goes on from the subjects that are done.
 
     Args:
-      spec: the data set; its name is the folder's.
       source: folder or CSV file of scans and labels.
-      store_root: where prepared data sets are.
-      settings: the steps' settings.
       layout: one of `layouts.LAYOUTS`.
       desc: of BIDS, which of several segmentations.
       label_values: values of the label map (or names of segments) that make the single structure, or ("all",); empty
         takes the spec's.
       workers: processes; 1 stays in this one.
       test_fraction: share of the scans held out; None takes the paper's.
-      split_seed: which random split.
       overwrite: redo a store that was made with other settings.
       mirror: whether training mirrors patches left to right; None: as the spec has it, but for a structure that lies
         on one side of every head.
-      progress: whether to show a bar.
 
     Raises:
       InputError: the store was made with other settings or is in use, the source has no usable scan, the label
         maps hold several values and none is named, or the split contradicts itself.
     """
-    spec = effective_spec(spec, label_values)
-    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction, settings), split_seed, mirror)
-    found = find_source(source, settings, layout, desc)
-    exclusions = found.excluded
-    check_any(len(found.scans), exclusions, source)
-    check_named(found.scans, spec)
+    whole, found = _asked(
+        spec, source, store_root, settings, layout, desc, label_values, test_fraction, split_seed, mirror
+    )
+    name = spec.name
     with lock_folder(whole.folder, "store"), writing(whole.folder):
         whole.begin(found, overwrite)
-        plan = plan_scans(found.scans, spec, settings, store_root)
+        plan = whole.plan(found.scans)
         if plan.reused:
-            log.info(f"{spec.name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
-        done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, spec.name, keep_exclusion)
-        records = {**plan.reused, **done}
-        whole.write_manifest(found, records, failed)
-    log.info(f"{spec.name}: {len(plan.reused)} reused, {len(done)} prepared, {len(exclusions) + len(failed)} excluded.")
+            log.info(f"{name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
+        done, failed = run_jobs(plan.jobs, whole.work, workers, progress, name, keep_exclusion)
+        whole.finish(found, plan.reused | done, failed)
+    excluded = len(found.exclusions) + len(failed)
+    log.info(f"{name}: {len(plan.reused)} reused, {len(done)} prepared, {excluded} excluded.")
     return Store(whole.folder)
 
 
@@ -119,24 +87,15 @@ def prepare_shard(
     store_root: Path,
     settings: PrepareSettings,
     *,
-    layout: str = "auto",
-    desc: str = "",
-    label_values: LabelValues = (),
     workers: int = 2,
-    test_fraction: float | None = None,
-    split_seed: int = 0,
     overwrite: bool = False,
-    mirror: bool | None = None,
     progress: bool = True,
+    **asked: Any,
 ) -> Store | None:
-    """Prepare one shard of the scans, and merge if no other scan is out.
-
-    Shards of the same flags may run at the same time on several machines that share the store, in any order and more
-    than once. The one that finds every scan done writes the manifest that `prepare_dataset` would have written, which
-    merges too when it is called afterwards.
+    """Prepare one shard of the scans, and merge if no other scan is out (see `Whole.prepare_shard`).
 
     Args:
-      shard: which part of the scans; the others as for `prepare_dataset`.
+      asked: and the others, as for `prepare_dataset`.
 
     Returns:
       The merged store; None where scans are still out or other shards at work.
@@ -144,57 +103,61 @@ def prepare_shard(
     Raises:
       InputError: as `prepare_dataset`; or this shard is at work already, or shards of another number.
     """
+    whole, found = _asked(spec, source, store_root, settings, **asked)
+    merged = whole.prepare_shard(shard, found, workers, overwrite, progress)
+    return Store(whole.folder) if merged else None
+
+
+def _asked(
+    spec: DatasetSpec,
+    source: Path,
+    store_root: Path,
+    settings: PrepareSettings,
+    layout: str = "auto",
+    desc: str = "",
+    label_values: LabelValues = (),
+    test_fraction: float | None = None,
+    split_seed: int = 0,
+    mirror: bool | None = None,
+) -> tuple["Volumes", Found]:
+    """What is asked for, and the scans that there are of it; see `prepare_dataset`."""
     spec = effective_spec(spec, label_values)
-    whole = _Whole(spec, source, store_root, settings, _fraction(spec, test_fraction, settings), split_seed, mirror)
-    folder = whole.folder
+    fraction = _fraction(spec, test_fraction, settings)
     found = find_source(source, settings, layout, desc)
     check_any(len(found.scans), found.excluded, source)
     check_named(found.scans, spec)
-    ours = dataclasses.replace(found, scans=shard.of(found.scans))
-    with writing(folder):
-        with at_work(folder, shard, lambda: whole.begin(ours, overwrite)):
-            plan = plan_scans(ours.scans, spec, settings, store_root)
-            done, failed = run_jobs(plan.jobs, prepare_one, workers, progress, f"{spec.name} {shard}", keep_exclusion)
-            log.info(
-                f"{spec.name}, shard {shard}: {len(plan.reused)} reused, {len(done)} prepared, {len(failed)} excluded."
-            )
-        with merging(folder) as alone:
-            records, failed, out = collect(found.scans, folder, whole.fingerprint, checksums_of, origin)
-            if out or not alone:
-                log.info(left_out(spec.name, len(out), len(found.scans)))
-                return None
-            whole.write_manifest(found, records, failed)
-    log.info(f"{spec.name}: merged, {len(records)} prepared, {len(found.exclusions) + len(failed)} excluded.")
-    return Store(folder)
+    return Volumes(spec, source, store_root, settings, fraction, split_seed, mirror), found
 
 
 @dataclasses.dataclass(frozen=True)
-class _Whole:
-    """A data set as it is asked for: what every shard of it knows."""
+class Volumes(Whole):
+    """A data set of volumes."""
 
-    spec: DatasetSpec
-    source: Path
-    store_root: Path
     settings: PrepareSettings
-    test_fraction: float
-    split_seed: int
-    mirror: bool | None
+    test_fraction: float = 0.0
+    split_seed: int = 0
+    mirror: bool | None = None
+
+    work = staticmethod(prepare_one)
+
+    def job(self, job: Job) -> Job:
+        return SubjectJob(**vars(job), settings=self.settings)
 
     @property
-    def folder(self) -> Path:
-        return self.store_root / self.spec.name
+    def shaping(self) -> dict[str, Any]:
+        spec = self.spec
+        keys = ("space", "dimensions", "spacing", "skull_strip", "normalise", "label_values")
+        fields = {k: v for k, v in spec.to_dict().items() if k in keys}
+        (fields["label_values"], *others) = fields["label_values"]
+        if others:  # a single structure's are told as they always were, so that what was prepared stays
+            fields |= {k: spec.to_dict()[k] for k in ("label_values", "structures", "exclusive")}
+        elif fields["label_values"] == ["all"]:
+            fields["label_values"] = "all"
+        if spec.unmarked_value is not None:
+            fields["unmarked_value"] = spec.unmarked_value
+        return fields | self.settings.to_dict() | {f"register_{k}": v for k, v in register.PARAMETERS.items()}
 
-    def fingerprint(self, checksums: Mapping[str, str]) -> str:
-        return _fingerprint(self.spec, self.settings, checksums)
-
-    def begin(self, found: Found, overwrite: bool) -> None:
-        """Make the folder ready for these scans, on which nobody else is at work."""
-        (self.folder / "subjects").mkdir(exist_ok=True)
-        check_kept(self.folder, _shaping(self.spec, self.settings), overwrite)
-        clear_leftovers(self.folder, [f.subject for f in found.scans])
-
-    def write_manifest(self, found: Found, records: dict[str, dict[str, Any]], failed: Mapping[str, str]) -> None:
-        """What takes all subjects together: the split, the box, and the manifest."""
+    def finish(self, found: Found, records: Records, failed: Mapping[str, str]) -> str:
         spec, folder = self.spec, self.folder
         exclusions = found.excluded + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
         check_any(len(records), exclusions, self.source)
@@ -223,6 +186,7 @@ class _Whole:
             exclusions=exclusions,
             warnings=warnings,
         )
+        return f"{len(records)} prepared, {len(exclusions)} excluded"
 
 
 def find_source(source: Path, settings: PrepareSettings, layout: str = "auto", desc: str = "") -> Found:
@@ -282,42 +246,3 @@ def check_named(scans: Sequence[ScanFiles], spec: DatasetSpec) -> None:
         raise InputError(str(e)) from None
     except ExclusionError:
         pass  # that scan is excluded with its reason
-
-
-def plan_scans(scans: Sequence[ScanFiles], spec: DatasetSpec, settings: PrepareSettings, store_root: Path) -> Plan:
-    """Which subjects are done and which are to do. Takes the files' checksums and writes nothing."""
-    folder = store_root / spec.name
-    reused, jobs = {}, []
-    for files in scans:
-        source = source_of(stamps_of(files), checksums_of(files))
-        fingerprint = _fingerprint(spec, settings, {k: v["sha256"] for k, v in source.items()})
-        record = kept_record(folder, files.subject, fingerprint)
-        if record is not None:
-            # Where the files lie and whose they are may have changed with no change to the voxels.
-            reused[files.subject] = {k: v for k, v in record.items() if k != "marked"} | origin(files)
-        else:
-            jobs.append(SubjectJob(files, spec, settings, source, fingerprint, folder, store_root / REGISTRATIONS))
-    return Plan(reused, tuple(jobs))
-
-
-def _fingerprint(spec: DatasetSpec, settings: PrepareSettings, checksums: Mapping[str, str]) -> str:
-    return json_key({"files": dict(checksums), "settings": _shaping(spec, settings)})
-
-
-def _shaping(spec: DatasetSpec, settings: PrepareSettings) -> dict[str, Any]:
-    """All that a prepared volume depends on besides the source's files."""
-    keys = ("space", "dimensions", "spacing", "skull_strip", "normalise", "label_values")
-    fields = {k: v for k, v in spec.to_dict().items() if k in keys}
-    (fields["label_values"], *others) = fields["label_values"]
-    if others:  # a single structure's are told as they always were, so that what was prepared stays
-        fields |= {k: spec.to_dict()[k] for k in ("label_values", "structures", "exclusive")}
-    elif fields["label_values"] == ["all"]:
-        fields["label_values"] = "all"
-    if spec.unmarked_value is not None:
-        fields["unmarked_value"] = spec.unmarked_value
-    return fields | settings.to_dict() | {f"register_{k}": v for k, v in register.PARAMETERS.items()}
-
-
-def settings_that_differ(folder: Path, spec: DatasetSpec, settings: PrepareSettings) -> str:
-    """In which settings what is prepared in `folder` differs from these, in words; empty if in none."""
-    return settings_that_differ_from(folder, _shaping(spec, settings))

@@ -119,8 +119,6 @@ def without_mirroring(
     that happens to be on one side in a few scans may lie on either: that is the user's to say.
 
     Args:
-      records: of the subjects.
-      spec: the data set.
       mirror: whether to mirror, whatever the labels say; None: they decide.
     """
     if mirror is not None:

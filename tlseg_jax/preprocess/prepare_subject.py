@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,45 +18,29 @@ from tlseg_jax.preprocess.reading.grey_values import check_grey
 from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.planes import digest_of
 from tlseg_jax.preprocess.reading.read import read_scan
-from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
+from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan
 from tlseg_jax.preprocess.steps import crop, register
-from tlseg_jax.preprocess.store.records import before_arrays, json_key, keep_exclusion, keep_record, read_json_if_any
+from tlseg_jax.preprocess.store.records import (
+    Job,
+    before_arrays,
+    json_key,
+    keep_exclusion,
+    keep_record,
+    origin,
+    read_json_if_any,
+)
 from tlseg_jax.preprocess.store.store import write_map, write_subject
 from tlseg_jax.runtime.files import write_json
 
+REGISTRATIONS = ".registrations"
+"""Folder of the store's root where registrations are kept: data sets of the same scans share them."""
+
 
 @dataclasses.dataclass(frozen=True)
-class SubjectJob:
-    """All that a worker needs for one subject.
+class SubjectJob(Job):
+    """A job with the steps' settings."""
 
-    Attributes:
-      files: where the subject's files are.
-      spec: the data set.
-      settings: the steps' settings.
-      source: size, time and SHA-256 of the files, by "image", "label" and "mask" (see `records.source_of`).
-      fingerprint: of the checksums and of all settings; a record with the same one is up to date.
-      folder: the data set's folder in the store.
-      cache: folder where registrations are kept, shared by the data sets of a store.
-    """
-
-    files: ScanFiles
-    spec: DatasetSpec
     settings: PrepareSettings
-    source: Mapping[str, Mapping[str, Any]]
-    fingerprint: str
-    folder: Path
-    cache: Path
-
-
-def origin(files: ScanFiles) -> dict[str, Any]:
-    """Whose scan it is, where its files are, and what its label map marks where that is not all."""
-    return {
-        "person": files.person,
-        "image": str(files.image),
-        "label": str(files.label) if files.label else None,
-        "mask": str(files.mask) if files.mask else None,
-        **({"marked": list(files.marked)} if files.marked else {}),
-    }
 
 
 def prepare_one(job: SubjectJob) -> dict[str, Any] | str:
@@ -150,7 +133,7 @@ def _registration(job: SubjectJob, scan: Scan) -> tuple[Affine | None, dict[str,
         return None, {}, {}
     start = time.perf_counter()
     key = json_key({"image": job.source["image"]["sha256"], "parameters": register.PARAMETERS})
-    path = job.cache / f"{key}.json"
+    path = job.folder.parent / REGISTRATIONS / f"{key}.json"
     kept = read_json_if_any(path)
     if kept is not None:
         with contextlib.suppress(KeyError, TypeError, ValueError):

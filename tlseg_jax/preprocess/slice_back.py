@@ -17,7 +17,6 @@ def planes_on_scan(
     Args:
       planes: such as probabilities of one structure.
       affine: (x, y of a plane, slice of the canonical volume) -> RAS mm.
-      scan_shape: voxels on the axes of the scan's file.
       scan_affine: voxel of the file -> RAS mm.
 
     Yields:

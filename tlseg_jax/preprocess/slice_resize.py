@@ -78,7 +78,6 @@ def plan_axes(shape: tuple[int, int], spacing: tuple[float, float], spec: Datase
     Args:
       shape: pixels of a slice, (x, y).
       spacing: of its pixels, in mm.
-      spec: the data set.
     """
     axes = []
     for source, mm, target in zip(shape, spacing, spec.planes.pixels, strict=True):
@@ -122,8 +121,6 @@ class Resizer:
         """A slice of codes: a structure is where it covers half of the pixel or more.
 
         Args:
-          plane: the codes.
-          structures: how many there are.
           exclusive: whether a pixel shows one at most; of two that cover half of it the last counts.
           unmarked: whether the codes say where nobody looked.
         """

@@ -30,7 +30,6 @@ def split_volumes(
       samples: volume -> its number of samples.
       persons: volume -> person.
       given: volume -> "train" or "test" where the source says so; it wins, for all volumes of that person.
-      spec: the data set.
       test_fraction: share of the volumes that the source leaves open, the last ones, in place of the spec's rule.
       own: person -> side of an earlier split of this data set by the same rule, which stays; the rule then fills up
         what it lacks.

@@ -1,52 +1,19 @@
 """One volume from its files to the store of slices, with its record; what a worker process does."""
 
-import dataclasses
 import re
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.codes import UNMARKED, mask_of, shown
-from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
+from tlseg_jax.preprocess.reading.scan import ExclusionError
 from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
-from tlseg_jax.preprocess.store.records import before_arrays, keep_exclusion, keep_record
+from tlseg_jax.preprocess.store.records import Job, before_arrays, keep_exclusion, keep_record, origin
 from tlseg_jax.preprocess.store.slice_store import write_slices
 
 
-@dataclasses.dataclass(frozen=True)
-class SliceJob:
-    """All that a worker needs for one volume.
-
-    Attributes:
-      files: where the volume's files are.
-      spec: the data set.
-      source: size, time and SHA-256 of the files, by "image" and "label" (see `records.source_of`).
-      fingerprint: of the checksums and of the settings; a record with the same one is up to date.
-      folder: the data set's folder in the store.
-    """
-
-    files: ScanFiles
-    spec: DatasetSpec
-    source: Mapping[str, Mapping[str, Any]]
-    fingerprint: str
-    folder: Path
-
-
-def origin_of(files: ScanFiles) -> dict[str, Any]:
-    """Whose volume it is and where its files are."""
-    return {
-        "person": files.person,
-        "image": str(files.image),
-        "label": str(files.label) if files.label else None,
-        **({"marked": list(files.marked)} if files.marked else {}),
-    }
-
-
-def prepare_slices_of(job: SliceJob) -> dict[str, Any] | str:
+def prepare_slices_of(job: Job) -> dict[str, Any] | str:
     """Read one volume, take its slices and write them to the store.
 
     Returns:
@@ -72,7 +39,7 @@ def prepare_slices_of(job: SliceJob) -> dict[str, Any] | str:
     return keep_record(job, record)
 
 
-def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
+def _record(job: Job, volume: SliceVolume) -> dict[str, Any]:
     assert volume.label is not None
     label = volume.label[list(volume.samples)]
     if job.spec.unmarked_value is not None:
@@ -84,7 +51,7 @@ def _record(job: SliceJob, volume: SliceVolume) -> dict[str, Any]:
         s: [int(np.count_nonzero(mask_of(plane, i, exclusive))) for plane in label] for i, s in enumerate(structures)
     }
     return {
-        **origin_of(job.files),
+        **origin(job.files, mask=False),
         "split": "train",
         **{f"{k}_sha256": job.source.get(k, {}).get("sha256") for k in ("image", "label")},
         "image_voxels": volume.image_voxels,

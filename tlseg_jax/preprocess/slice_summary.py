@@ -3,6 +3,7 @@
 import statistics
 
 from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.volume_summary import seconds_of
 
 _SHOWN = 5
 
@@ -28,10 +29,7 @@ def slice_summary(store: SliceStore) -> str:
             f"{structure}: in {showing} of {len(samples)} slices ({showing / len(samples):.1%}), "
             f"{pixels / total:.2%} of all pixels"
         )
-    times: dict[str, list[float]] = {}
-    for r in m["subjects"].values():
-        for k, v in r["seconds"].items():
-            times.setdefault(k, []).append(v)
+    times = seconds_of(store)
     whole = sum(sum(v) for v in times.values())
     lines.append(
         "seconds a volume: "

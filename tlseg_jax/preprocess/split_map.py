@@ -108,9 +108,6 @@ def earlier_sides(
     Args:
       records: of this data set, its persons united (`unite_scans`).
       given: subject -> side where the source says so.
-      group: the split_group.
-      store_root: folder of the data sets.
-      folder: this data set's.
       same_rule: whether a manifest was split by the rule that is asked for now.
 
     Raises:

@@ -2,7 +2,16 @@
 
 import statistics
 
-from tlseg_jax.preprocess.store.store import Store
+from tlseg_jax.preprocess.store.store import BaseStore, Store
+
+
+def seconds_of(store: BaseStore) -> dict[str, list[float]]:
+    """Step of the preparation -> seconds of each subject that went through it."""
+    times: dict[str, list[float]] = {}
+    for r in store.manifest["subjects"].values():
+        for k, v in r["seconds"].items():
+            times.setdefault(k, []).append(v)
+    return times
 
 
 def volume_summary(store: Store) -> str:
@@ -17,11 +26,8 @@ def volume_summary(store: Store) -> str:
         a, b = store.patch_box.start, store.patch_box.stop
         spans = ", ".join(f"{n} {i} to {j - 1}" for n, i, j in zip("xyz", a, b, strict=True))
         lines.append("patch: " + "x".join(map(str, store.patch_box.size)) + f" voxels ({spans})")
-    times: dict[str, list[float]] = {}
-    for r in m["subjects"].values():
-        for k, v in r["seconds"].items():
-            times.setdefault(k, []).append(v)
-    lines.append("seconds a scan: " + ", ".join(f"{k} {statistics.mean(v):.1f}" for k, v in times.items()))
+    means = (f"{k} {statistics.mean(v):.1f}" for k, v in seconds_of(store).items())
+    lines.append("seconds a scan: " + ", ".join(means))
     lines += [f"warning: {w}" for w in m["warnings"]]
     lines += [f"excluded: {e['subject']}: {e['reason']}" for e in m["exclusions"]]
     lines.append(f"store: {store.where}")

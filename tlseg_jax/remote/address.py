@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.files import cache_folder
 
 SCHEMES = ("s3", "gs")
 
@@ -90,11 +91,9 @@ def endpoint(environment: Mapping[str, str] = os.environ) -> str | None:
     return text.rstrip("/")
 
 
-def copies_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where this machine keeps its copies of folders in buckets."""
-    given = environment.get("XDG_CACHE_HOME", "")
-    base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
-    return base / "tlseg_jax" / "remote"
+def copies_folder() -> Path:
+    """Where this machine keeps its copies of folders in buckets. Raises RuntimeError: the user has no home folder."""
+    return cache_folder() / "remote"
 
 
 def copy_of(address: Address, read: bool = False) -> Path:

@@ -59,8 +59,6 @@ class Lease:
         """Ask for nothing yet.
 
         Args:
-          bucket: the folder in the bucket.
-          address: its address, for messages.
           copy: the local copy, locked by this process: a lease that it wrote before is a dead process's.
           lost: called once, from another thread, where someone else took the lease.
           name: of the object, and of the local file.

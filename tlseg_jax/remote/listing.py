@@ -82,7 +82,6 @@ def remote_files(bucket: ts.KvStore, marked: bool) -> set[str]:
     """The files of a folder in a bucket that count.
 
     Args:
-      bucket: the folder.
       marked: whether we wrote it, so that checkpoints without `WHOLE` are unfinished; what a user has copied there
         has none.
 

@@ -43,8 +43,6 @@ class Mirror:
         """Take both as they are.
 
         Args:
-          folder: the local copy.
-          bucket: the folder in the bucket.
           keep_new: whether files that only the local copy has are kept when others have written to the bucket:
             right for a prepared data set, whose subjects have nothing to do with one another, and wrong for a run.
           confirm: asked whether we still own the folder where an object is not what we know: what a former owner had

@@ -9,12 +9,7 @@ from tlseg_jax.runtime.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Bound:
-    """Of a number; ends included.
-
-    Attributes:
-      least: the smallest value; None: any.
-      most: the largest value; None: any.
-    """
+    """Of a number; ends included."""
 
     least: float | None = None
     most: float | None = None

@@ -13,8 +13,6 @@ def choose(kind: str, name: str, table: Mapping[str, Thing]) -> Thing:
 
     Args:
       kind: what it is, for the message, such as "loss".
-      name: as the user gave it.
-      table: all things of that kind by name.
 
     Raises:
       InputError: nothing has that name; all names are listed.

@@ -66,7 +66,6 @@ def find_cluster(
       coordinator: HOST:PORT of process 0.
       num_processes: how many there are.
       process_id: which of them this is, from 0.
-      environment: the environment.
 
     Returns:
       None where there is but one.
@@ -197,7 +196,6 @@ class Failure:
 
     Attributes:
       process: who was the first.
-      code: its exit code.
       sentence: what it says to the user.
     """
 
@@ -214,7 +212,6 @@ def fail(code: int, sentence: str) -> Failure:
     """Tell the others that this process ends with an exit code, and why; does nothing with one process.
 
     Args:
-      code: the exit code.
       sentence: why; of a traceback, its last line.
 
     Returns:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import jax
 
+from tlseg_jax.runtime import allocator
+from tlseg_jax.runtime.files import cache_folder
+
 OFF = "off"
 """In place of a folder: nothing is kept."""
 
@@ -31,15 +34,14 @@ CHECKED = ".checked"
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where programs are kept unless the user says otherwise (XDG Base Directory Specification, XDG_CACHE_HOME).
+    """Where programs are kept unless the user says otherwise. Raises RuntimeError: the user has no home folder."""
+    return cache_folder(environment) / "xla"
 
-    Raises:
-      RuntimeError: the user has no home folder.
-    """
-    given = environment.get("XDG_CACHE_HOME", "")
-    # The specification has relative paths ignored.
-    base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"  # noqa: PTH117
-    return base / "tlseg_jax" / "xla"
+
+def set_up_jax(folder: str | None) -> str | None:
+    """Before anything is computed: where programs run, and where they are kept (see `use_compilation_cache`)."""
+    allocator.compute_in_caller()
+    return use_compilation_cache(folder)
 
 
 def use_compilation_cache(folder: str | None = None, *, max_bytes: int = MAX_BYTES) -> str | None:

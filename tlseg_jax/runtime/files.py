@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,6 @@ def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterat
     Args:
       path: the file to make or replace; its folder exists.
       mode: "w" for UTF-8 text, "wb" for bytes.
-      newline: as for `open`.
     """
     # Containers of one job array share a file system, and their processes often a number.
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -39,6 +38,17 @@ def replacing(path: Path, mode: str = "w", newline: str | None = None) -> Iterat
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Our folder of the user's caches (XDG Base Directory Specification, XDG_CACHE_HOME).
+
+    Raises:
+      RuntimeError: the user has no home folder.
+    """
+    given = Path(environment.get("XDG_CACHE_HOME", ""))
+    # The specification has relative paths ignored.
+    return (given if given.is_absolute() else Path.home() / ".cache") / "tlseg_jax"
 
 
 def full_disk(error: BaseException) -> bool:
@@ -140,7 +150,6 @@ def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
     Where it is kept in another place too, it is held there as well (`elsewhere`).
 
     Args:
-      folder: the folder.
       flag: what to choose another of, in messages.
 
     Raises:

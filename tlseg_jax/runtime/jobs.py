@@ -8,31 +8,18 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tlseg_jax.runtime import signals
 from tlseg_jax.runtime.errors import Preempted
 
 
-class HasSubject(Protocol):
-    """What a job is about."""
-
-    @property
-    def subject(self) -> str:
-        """Unique name."""
-
-    @property
-    def image(self) -> Path:
-        """The scan."""
-
-
 class Job(Protocol):
     """A job for one subject."""
 
     @property
-    def files(self) -> HasSubject:
-        """Whose files they are."""
+    def files(self) -> Any:
+        """The subject's files: `subject`, its unique name, and `image`, the scan."""
 
 
 J = TypeVar("J", bound=Job)
@@ -59,8 +46,6 @@ def run_jobs(
       jobs: one a subject.
       work: what to do; a function of a module, as it goes to other processes.
       workers: processes; 1 stays in this one.
-      progress: whether to show a bar.
-      title: of the bar.
       lost: told of a job whose worker was killed, and why it failed; gives the reason back.
 
     Returns:
@@ -111,8 +96,6 @@ def _in_pool(waiting: list[J], work: Callable[[J], Result], workers: int, take: 
 
     Args:
       waiting: the jobs; each is taken out as it begins.
-      work: what to do.
-      workers: processes.
       take: given each job's result.
 
     Returns:

@@ -45,10 +45,7 @@ class Stop:
 
         Args:
           key: of this training, the same in all processes.
-          count: processes.
-          index: which this is.
           service: what they tell one another by; None with one process.
-          asked: whether this process was asked.
           look: seconds between looks.
         """
         self._key, self._count, self._index, self._service = key, count, index, service

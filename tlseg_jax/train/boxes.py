@@ -14,7 +14,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
-    from tlseg_jax.input.feature_cache import FeatureCache
     from tlseg_jax.input.stream import InputSettings
 
 
@@ -22,7 +21,6 @@ class Boxes:
     """What `TaskData` asks of volumes.
 
     Attributes:
-      sides: of a sample.
       channels: () or (channels,) of its image.
       box: the fixed box of every sample; None: there is none.
       random_patch: whether samples are boxes at random places.
@@ -45,7 +43,7 @@ class Boxes:
         self.mixed = mixed_maps(store, job.recipe) if job.recipe.mix_synthetic else None
 
     def length(self, subjects: Sequence[str]) -> Length:
-        """See `TaskData`."""
+        """How long the run is."""
         del subjects
         return Length(self.job.steps or self.job.recipe.finetune_steps)
 
@@ -73,13 +71,13 @@ class Boxes:
         return make_batches(self.store, subjects, self.box, settings, maps=self.maps, mixed=self.mixed, read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """See `TaskData`: the patches, or the volumes that they are drawn from."""
+        """The patches, or the volumes that they are drawn from, on the device, which has `room` bytes for them."""
         from tlseg_jax.input.device_cache import cache_patches
 
         return cache_patches(self.store, subjects, self.box, room, self.maps, self.mixed)
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """See `TaskData`."""
+        """What `cache` would take."""
         from tlseg_jax.input.device_cache import patch_bytes
 
         boxes = [self.box or Box((0, 0, 0), self.store.grid(s).shape) for s in subjects]
@@ -91,7 +89,7 @@ class Boxes:
 
     def feature_cache(
         self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
-    ) -> "FeatureCache":
+    ) -> "DeviceCache":
         """See `TaskData`: of the patches and their mirror images."""
         from tlseg_jax.input.feature_cache import cache_features
 

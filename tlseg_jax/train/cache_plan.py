@@ -37,8 +37,6 @@ def plan_cache(
       asked: what was asked for; "auto" takes features where they can be kept and fit, else the data where they fit.
       levels: from `frozen_levels`.
       why_not: why features cannot be kept, a sentence; None where they can.
-      feature_bytes: what the features would take.
-      data_bytes: what the data would take.
       room: bytes that there are for either.
 
     Raises:

@@ -36,7 +36,6 @@ class StagedStep:
     """A step of one stage of the training.
 
     Attributes:
-      last: the last training step that it does.
       step: from `make_train_step`.
     """
 
@@ -65,10 +64,8 @@ class Dispatch:
         Args:
           step: from `make_train_step`, or one a stage of the training, in order.
           most: steps in a call; 1 or more.
-          cache: the data set on the device.
           programs: where what is compiled is kept for others.
           runs: do so many runs at once, each array of states, batches and cache with a leading axis for them; 0: one.
-          parallel: the devices that `step` was made for.
         """
         self.parallel = parallel
         self.most = most

@@ -28,13 +28,11 @@ def dry_run_report(
     """Lines that say what a run would take, from a few steps on random data.
 
     Args:
-      network: of the run.
       state: the first state; a copy is trained.
       labels: tree of "trained" and "frozen".
       batch: shapes of a batch.
       fits: from `fit_memory`.
       flops: of a step, in words.
-      steps: of the whole run.
     """
     trained, frozen = (count_parameters(p) for p in split_parameters(state.params, labels))
     prediction = fits.prediction

@@ -42,13 +42,10 @@ def train_job(
     In this order: the fresh network, the pre-trained parameters, the optimiser, the newest checkpoint.
 
     Args:
-      store: the prepared data set.
-      job: the settings.
       folder: the run folder, which the caller holds (`lock_folder`).
       pretrained: what to start from; None trains end to end.
       execution: how it is run; no part of what a run is, so it may be resumed under another.
       programs: what other runs compiled, and where this one's are kept for them.
-      progress: whether to draw a bar.
 
     Raises:
       InputError: the settings do not fit the data, the folder or the pre-trained model, a test

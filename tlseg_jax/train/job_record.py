@@ -49,8 +49,6 @@ def run_settings(store: AnyStore, job: JobSettings, start: Mapping[str, Any] | N
     Two runs are the same where `run_folder.differing` finds nothing between these.
 
     Args:
-      store: the data.
-      job: the settings.
       start: of the pre-trained model its run, step, task and weights; None without one.
 
     Raises:

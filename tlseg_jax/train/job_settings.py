@@ -28,18 +28,12 @@ class JobSettings:
     """Everything that one training run is made of, besides its data.
 
     Attributes:
-      network: what is trained.
-      recipe: how.
       steps: the most training steps; None goes by `epochs`.
       n: labelled scans; None takes all training scans.
       seed: of the parameters, the order, the augmentation and which n scans are labelled.
       freeze: a name of `transfer.freeze.FREEZING`; only from a pre-trained start.
-      frozen_bn: see `make_train_step`.
-      head: see `restore_pretrained`.
       validation: how many of the n scans are kept for validation instead of training.
-      validate_every: steps between validations.
       patience: validations without a better one before stopping; 0 never stops early.
-      checkpoint_every: steps between checkpoints.
       threads: that read patches.
       workers: processes that read patches; 0 for none.
       epochs: times through all labelled slices, where `steps` is None; a 3D network goes by steps.

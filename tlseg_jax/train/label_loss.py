@@ -26,9 +26,7 @@ def label_loss(
     only, and "region" (batch, *sides), where a loss is restricted and no label shows the liver.
 
     Args:
-      name: see `losses`.
       structures: in the order of their codes.
-      exclusive: whether a voxel shows one at most.
       smoothing: of the labels, see `losses`.
 
     Raises:
@@ -82,7 +80,6 @@ def marginal(
 
     Args:
       logits: output 0 is the background.
-      codes: of the label map.
       marked: which structures it marks.
     """
     known = _spread(marked, logits[..., 1:])

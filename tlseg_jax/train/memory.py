@@ -46,8 +46,6 @@ class StepPlan:
 
     Attributes:
       remat: what is computed again in the backward pass.
-      precision: of the activations.
-      batch_size: samples a step.
       multiple: what a batch size must divide by, for the devices and micro-batches that share it.
     """
 
@@ -73,7 +71,6 @@ class StepMemory:
     """Bytes of one training step.
 
     Attributes:
-      plan: of the step.
       arguments: the state and a batch, and whatever else lies on the device for it.
       residuals: what the forward pass keeps for the backward pass, by the trace.
       peak: the most that is alive at once besides the arguments, by the trace; on a CPU as its compiler will have it.
@@ -105,13 +102,7 @@ class StepMemory:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FitsIn:
-    """A step that fits, or is taken to.
-
-    Attributes:
-      program: the step.
-      prediction: its memory.
-      capacity: what there is.
-    """
+    """A step that fits, or is taken to."""
 
     program: Any
     prediction: StepMemory
@@ -124,15 +115,13 @@ def predict(program: Traceable, plan: StepPlan, state: Any, batch: Any, limit: i
     What is compiled here need not be compiled again to run, where the state and batch are of the same kind.
 
     Args:
-      program: the step.
       plan: what it was made by; its batch size replaces that of `batch`.
       state: the state or its shapes.
       batch: the batch or its shapes, its first axis the samples.
-      limit: bytes.
     """
     traced = program.trace(_shapes(state), resized(batch, plan.batch_size))
     arguments, foot = count_bytes(traced.jaxpr)
-    on_cpu = _on_cpu()
+    on_cpu = jax.default_backend() == "cpu"
     found = StepMemory(plan, arguments, foot.residuals, foot.compiled if on_cpu else foot.peak)
     honest = not on_cpu or plan.precision == "float32"  # XLA:CPU widens bfloat16
     if (found.total <= AMPLE * limit and honest) or found.total > HOPELESS * limit:
@@ -150,20 +139,14 @@ def predict(program: Traceable, plan: StepPlan, state: Any, batch: Any, limit: i
     return dataclasses.replace(found, compiled=analysis.temp_size_in_bytes + max(new, 0))
 
 
-def _on_cpu() -> bool:
-    return jax.default_backend() == "cpu"
-
-
 def fit_memory(
     make: MakeProgram, state: Any, batch: Any, plan: StepPlan, *, budget: int | None = None, fixed: bool = True
 ) -> FitsIn:
     """The step to train with: as planned, or with the first rematerialisation that fits.
 
     Args:
-      make: plan -> step.
       state: the state or its shapes.
       batch: shapes of a batch.
-      plan: what was asked for.
       budget: bytes that the step may take; None: what the device has.
       fixed: whether the plan's rematerialisation is asked for; else the fastest that fits is taken.
 
@@ -203,11 +186,8 @@ def shortage(
     """The sentence for a step that does not fit.
 
     Args:
-      make: plan -> step.
       state: the state or its shapes.
       batch: shapes of a batch.
-      asked: the step that does not fit.
-      capacity: what there is.
       failed: it was run and ran out, whatever was predicted; what is advised must then take less.
     """
     limit = min(capacity.bytes, int(0.9 * asked.total)) if failed else capacity.bytes

@@ -44,9 +44,6 @@ def group_shapes(shapes: Sequence[Shape]) -> list[Group]:
     Those of one shape are. Then, again and again, the two groups are joined whose padding to one shape adds the fewest
     operations, while all that was added is at most `PADDING` of what the matrices take by themselves.
 
-    Args:
-      shapes: of each matrix.
-
     Returns:
       Groups in which every matrix is once.
     """

@@ -131,7 +131,6 @@ def make_optimiser(
     optimiser serves all stages. With `recipe.layer_decay` below 1 rates fall from the output down (`layerwise`).
 
     Args:
-      recipe: rates and epsilon.
       steps: length of the run, for the schedule.
       labels: tree of "trained" and "frozen", the shape of the parameters; of the last stage, where there are stages.
       fresh: what of the parameters is not pre-trained, as `restore.Restored.fresh` has it.

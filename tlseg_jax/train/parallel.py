@@ -211,7 +211,6 @@ def choose_parallel(
       batch: the global batch's rows.
       sides: of a volume or slice; the first is the one that is divided over "space".
       multiple: what the network's poolings need a side to divide by.
-      accumulate: micro-batches of a step.
 
     Raises:
       InputError: the batch, a side or the devices do not go with what was asked for.

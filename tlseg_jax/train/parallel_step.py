@@ -20,7 +20,6 @@ class ParallelStep:
         Args:
           whole: of `make_step_function` for `parallel`; of "pmap" it sees a device's rows, of "mesh" the whole batch.
           part: what a single device does with its part, for counting memory by the trace.
-          parallel: the devices.
         """
         self.whole, self.parallel, self._part = whole, parallel, part
         self._program = parallel.compile(lambda state, batch, arrays: whole(state, batch))

@@ -29,7 +29,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
-    from tlseg_jax.input.feature_cache import FeatureCache
     from tlseg_jax.input.stream import InputSettings
 
 DRAW = 10
@@ -85,13 +84,13 @@ class Planes:
         return make_slice_batches(self.store, subjects, settings, self._find_regions(subjects), read=read)
 
     def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """See `TaskData`."""
+        """See `Boxes`."""
         from tlseg_jax.input.device_cache import cache_slices
 
         return cache_slices(self.store, subjects, self.channels[0], self._find_regions(subjects), room)
 
     def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """See `TaskData`."""
+        """See `Boxes`."""
         pixels = len(self.store.samples(subjects)) * math.prod(self.sides)
         return pixels * (2 * self.channels[0] + 1 + self.regions)
 
@@ -102,7 +101,7 @@ class Planes:
 
     def feature_cache(
         self, subjects: Sequence[str], variables: Any, levels: int, changes: Augmentation, room: int
-    ) -> "FeatureCache":
+    ) -> "DeviceCache":
         """See `TaskData`."""
         from tlseg_jax.input.feature_cache import cache_slice_features
 

@@ -40,9 +40,6 @@ def make_predictor(
     """The network as a plain function on NumPy arrays.
 
     Args:
-      config: the network.
-      params: its parameters.
-      batch_stats: its running averages.
       adabn: share of what its batch norms normalise by that is taken from each scan (`models.adabn`); 0: none of it.
 
     Returns:

@@ -28,7 +28,6 @@ class Call(NamedTuple):
     """A call of the step that may still be under way.
 
     Attributes:
-      last: the last step of it.
       seen: whose samples each of its steps saw.
       metrics: of each step.
       samples: in a batch, of all processes.

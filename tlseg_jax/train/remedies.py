@@ -20,10 +20,6 @@ NEED_A_START = ("l2sp", "unfreezing", "layer_decay")
 def check_remedies(recipe: Recipe, pretrained: bool) -> None:
     """Refuse a remedy that has nothing to work on.
 
-    Args:
-      recipe: of the run.
-      pretrained: whether it starts from a pre-trained model.
-
     Raises:
       InputError: a strength below 0, an unknown unfreezing, or a remedy that needs a pre-trained start without one.
     """
@@ -34,26 +30,19 @@ def check_remedies(recipe: Recipe, pretrained: bool) -> None:
             f"`mix_synthetic={recipe.mix_synthetic}` is not a share of the samples: give 0 (none is drawn) or more, "
             "below 1, such as 0.3; to train on drawn ones alone name their data set."
         )
-    staged = choose("unfreezing", recipe.unfreezing, UNFREEZING)
+    choose("unfreezing", recipe.unfreezing, UNFREEZING)
     if not (math.isfinite(recipe.l2sp) and recipe.l2sp >= 0):
         raise InputError(
             f"`l2sp={recipe.l2sp}` is not a strength: give 0 (no pull to the start) or more, such as 0.01."
         )
-    if not pretrained and recipe.l2sp:
-        raise InputError(
-            f"`l2sp={recipe.l2sp}` pulls towards pre-trained parameters and this run starts from random ones: "
-            "give `pretask`, or leave `l2sp` out."
-        )
-    if not pretrained and staged:
-        raise InputError(
-            f"`unfreezing={recipe.unfreezing}` spares pre-trained parameters and this run starts from random ones: "
-            "give `pretask`, or leave `unfreezing` out."
-        )
-    if not pretrained and recipe.layer_decay != 1:
-        raise InputError(
-            f"`layer_decay={recipe.layer_decay}` spares pre-trained parameters and this run starts from random ones: "
-            "give `pretask`, or leave `layer_decay` out."
-        )
+    for name in NEED_A_START:
+        value = getattr(recipe, name)
+        if not pretrained and value != getattr(Recipe, name):
+            does = "pulls towards" if name == "l2sp" else "spares"
+            raise InputError(
+                f"`{name}={value}` {does} pre-trained parameters and this run starts from random ones: "
+                f"give `pretask`, or leave `{name}` out."
+            )
     if recipe.unfreezing == "staged" and recipe.layer_decay != 1:
         raise InputError(
             f"`unfreezing=staged` lowers the rates from group to group and `layer_decay={recipe.layer_decay}` from "

@@ -39,7 +39,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
-    from tlseg_jax.input.feature_cache import FeatureCache
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,18 +46,13 @@ class Run:
     """One model's training, ready for its first step.
 
     Attributes:
-      job: the settings.
-      folder: the run folder.
       data: what it trains on, as training sees it.
       fitted: the labelled scans that train.
       validating: those that validate.
-      length: how long it is.
       description: saved with every checkpoint.
-      settings: `settings.json`.
       state: before the first step.
       batches: the stream of them, or of which samples are in them where they are made on the device.
       cached: what of its data is kept on the device.
-      maker: of its steps.
       fits: the step that fits, of the last stage.
       steps: the step, or one a stage.
     """
@@ -83,13 +77,13 @@ class Run:
         """All that its programs depend on."""
         return self.maker.key
 
-    def cache(self) -> "DeviceCache | FeatureCache | None":
+    def cache(self) -> "DeviceCache | None":
         """Its data on the device, where they lie there."""
         room = cache_room(self.fits.prediction.total)
         if self.cached.kept == "features":
             variables = {"params": self.state.params, "batch_stats": self.state.batch_stats}
             return self.data.feature_cache(self.fitted, variables, self.cached.levels, room)
-        return self.data.cache(self.fitted, room) if self.cached.kept == "device" else None
+        return self.data.sampler.cache(self.fitted, room) if self.cached.kept == "device" else None
 
 
 def prepare_run(
@@ -110,7 +104,7 @@ def prepare_run(
         raise InputError("`patience` needs scans to validate on: give `validation=K`, K of the n labelled scans.")
     check_remedies(job.recipe, pretrained is not None)
     data = TaskData(store, job, pretrained)
-    length = data.length(fitted)
+    length = data.sampler.length(fitted)
     description = describe(store, job, (*fitted, *validating), pretrained.saved if pretrained else None)
     description |= data.description()
     refuse_seen(store, description, str(pretrained.run) if pretrained else f"the training set of {store.where}")
@@ -209,7 +203,7 @@ def _plan_cache(data: TaskData, fitted: tuple[str, ...], execution: Execution, l
         data.why_no_features(levels),
         lambda: data.feature_bytes(fitted, levels),
         # Half of it, as the step's own need is not yet known.
-        lambda: data.cache_bytes(fitted),
+        lambda: data.sampler.cache_bytes(fitted),
         cache_room() // 2,
     )
     if processes.count() > 1:  # whose memories may differ, and whose programs may not

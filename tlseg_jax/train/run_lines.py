@@ -36,7 +36,6 @@ def flops_line(maker: StepMaker, state: TrainState, images: dict[str, Any]) -> s
     """FLOPs of a run's step, and against the step that trains everything where part is frozen.
 
     Args:
-      maker: of the run's steps.
       state: the state or its shapes.
       images: shapes of a batch of images, from which a step that trains everything starts.
     """

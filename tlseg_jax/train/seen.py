@@ -44,8 +44,6 @@ def refuse_seen(store: AnyStore, description: Mapping[str, Any], trained: str, h
     """Refuse to score a model on test subjects whom it has seen.
 
     Args:
-      store: the test set.
-      description: of the model.
       trained: where they were trained on, for the message.
       hint: what else may be done.
 

@@ -149,7 +149,6 @@ def make_step_function(
     keep to their running averages; a ratio of sums, such as the soft Dice, is then the mean of the micro-batches' own.
 
     Args:
-      config: the network.
       optimiser: from `make_optimiser`, with the same `labels`.
       loss: of the logits and the target that `inputs` gives.
       labels: tree of "trained" and "frozen".

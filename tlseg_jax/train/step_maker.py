@@ -25,16 +25,11 @@ class StepMaker:
     """What the training steps of one run are made from.
 
     Attributes:
-      job: the settings.
-      steps: length of the run.
       labels: tree of "trained" and "frozen", of the last stage.
-      optimiser: of the run.
       loss: of the logits and the target that `inputs` gives.
       inputs: what becomes of a batch before the network.
       batch: shapes and types of a batch.
       feature_levels: of the network's first levels a batch holds the features; 0: the image.
-      parallel: the devices.
-      lowering: of the convolutions.
       key: all that the programs depend on.
     """
 
@@ -81,7 +76,6 @@ class StepMaker:
 
         Args:
           shapes: of the state.
-          execution: the memory there may be.
           programs: where steps are kept for other runs.
 
         Raises:

@@ -17,7 +17,7 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.boxes import Boxes
-from tlseg_jax.train.job_settings import JobSettings, Length
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.label_loss import LIVER, label_loss
 from tlseg_jax.train.losses import RESTRICTED
 from tlseg_jax.train.parallel import local_state
@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     import grain
 
     from tlseg_jax.input.device_cache import DeviceCache
-    from tlseg_jax.input.feature_cache import FeatureCache
 
 _OTHER = {3: "use unet2d", 2: "use a 3D one"}
 
@@ -45,9 +44,6 @@ class TaskData:
     """A prepared data set as `train_job` sees it.
 
     Attributes:
-      store: the data set.
-      job: the run's settings.
-      sampler: what a sample is.
       synthesis: how samples are drawn from label maps; None: they are read.
       mixing: how some of them are drawn that take the place of those that are read; None: none is.
     """
@@ -104,10 +100,6 @@ class TaskData:
                 "`affine_augmentation`, `elastic_augmentation` and mirroring, or choose another `loss`."
             )
 
-    def length(self, subjects: Sequence[str]) -> Length:
-        """How long the run is."""
-        return self.sampler.length(subjects)
-
     def settings_lines(self, subjects: Sequence[str]) -> dict[str, str]:
         """What the data are, for the list of settings."""
         return self.sampler.settings_lines(subjects) | {"labelled scans": f"{len(subjects)}: " + ", ".join(subjects)}
@@ -158,14 +150,6 @@ class TaskData:
         )
         return self.sampler.batches(subjects, settings, read=read)
 
-    def cache(self, subjects: Sequence[str], room: int) -> "DeviceCache":
-        """What these subjects train on, held on the device, which has `room` bytes for it."""
-        return self.sampler.cache(subjects, room)
-
-    def cache_bytes(self, subjects: Sequence[str]) -> int:
-        """What `cache` would take."""
-        return self.sampler.cache_bytes(subjects)
-
     def why_no_features(self, levels: int) -> str | None:
         """Why features of the network's first levels cannot be kept, as a sentence; None where they can."""
         from tlseg_jax.input.feature_cache import why_no_features
@@ -194,7 +178,7 @@ class TaskData:
         rows, sampler = self.sampler.rows(subjects, self.augmentation), self.sampler
         return feature_bytes(self.job.network, levels, sampler.sides, rows, region=sampler.regions)
 
-    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "FeatureCache":
+    def feature_cache(self, subjects: Sequence[str], variables: Any, levels: int, room: int) -> "DeviceCache":
         """Features of what these subjects train on, computed once, on the device, which has `room` bytes for them."""
         return self.sampler.feature_cache(subjects, variables, levels, self.augmentation, room)
 

@@ -22,8 +22,6 @@ class LoopSettings:
     """How long and how often.
 
     Attributes:
-      steps: the most steps.
-      checkpoint_every: steps between checkpoints.
       validate_every: steps between validations; 0 never validates.
       patience: validations without a better score before stopping; 0 never stops early.
       epoch_ends: the last step of each epoch, for runs that count in epochs.
@@ -100,16 +98,11 @@ class Trainer:
     """One training, ready for `fit`.
 
     Attributes:
-      step: the training step, for one call or several.
       state: the first state; given away.
       batches: of samples, or of which samples where `step` has them on the device.
       subjects: what the batches' "index" counts, for messages.
-      settings: length and intervals.
-      folder: the run folder.
       description: saved with each checkpoint.
       hooks: what is done beside the steps.
-      progress: whether to draw a bar.
-      title: of the bar.
     """
 
     step: Dispatch
@@ -129,13 +122,11 @@ class Fit:
     """What training ended with.
 
     Attributes:
-      state: the last state.
       resumed_at: the step that this call went on from; 0 where it started.
       losses: (step, loss) of the whole run, earlier calls included.
       validation: (step, score).
       stopped: why it ended: "steps", "patience" or, before it began, "dry run".
       test_losses: (step, loss on the fixed draw of test samples); empty where there is none.
-      epochs: rows of epochs.csv.
     """
 
     state: TrainState

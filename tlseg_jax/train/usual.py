@@ -23,22 +23,13 @@ COHORT_STEPS: Mapping[str, int] = {"pretrain": 200, "finetune": 600}
 
 
 def usual_network(spec: DatasetSpec, recipe: str) -> str:
-    """The name of the network that a data set is trained with where none is given: with a paper's recipe the paper's.
-
-    Args:
-      spec: the data set.
-      recipe: its name.
-    """
+    """The name of the network that a data set is trained with where none is given: of a paper's recipe the paper's."""
     return (PAPER_NETWORK if recipe == "paper" else USUAL_NETWORK)[spec.kind]
 
 
 def usual_freeze(spec: DatasetSpec, recipe: str) -> Freeze:
     """What is frozen from a pre-trained start where nobody says: with the papers' recipes what they freeze, else
     nothing, which scored higher with volumes (benchmarks/recipe.md).
-
-    Args:
-      spec: the data set.
-      recipe: its name.
     """
     return PAPERS_FREEZE[spec.kind] if recipe == "paper" else "none"
 
@@ -47,9 +38,6 @@ def network_for(spec: DatasetSpec, name: str, precision: str, channels: int = 1)
     """The network for a data set, with its outputs.
 
     Args:
-      spec: the data set.
-      name: of the network.
-      precision: of the activations.
       channels: slices: how many neighbours the network sees at once, itself among them.
 
     Raises:

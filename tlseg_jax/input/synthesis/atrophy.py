@@ -37,7 +37,6 @@ def displacement(hollow: Bool[Array, "x y z"], spacing: Spacing3, walls: Array |
 
     Args:
       hollow: where they are in a map.
-      spacing: of a voxel, in mm.
       walls: mm by which the walls go outwards; negative narrows.
 
     Returns:
@@ -59,7 +58,6 @@ def sulci(moved: Integer[Array, "x y z"], table: ClassTable, factor: Shape3, sha
     Args:
       moved: of a sample, at the map's resolution.
       table: what they are; without fluid about the brain nothing changes.
-      factor: voxels of a block.
       share: from -1 to 1, see `SULCI`.
     """
 

@@ -83,7 +83,6 @@ def class_table(values: Collection[int], labels: Labels, t1: Mapping[str, tuple[
 
     Args:
       values: all that the maps of a data set hold; 0 is always one.
-      labels: of the data set.
       t1: grey values in a T1 scan, by the names of what is known and by the values of the rest.
     """
     table = table_of([v for v in values if v <= OUTSIDE])

@@ -40,9 +40,6 @@ def places(
     """Where the points of a sample lie in the map, relative to the sample's first voxel.
 
     Args:
-      key: of the sample.
-      sides: voxels of the sample.
-      spacing: of a voxel, in mm.
       wide: factor of all ranges.
 
     Returns:
@@ -98,9 +95,7 @@ def nearest(
     """The map's nearest voxel at each voxel of a sample; beyond the map's faces its outermost.
 
     Args:
-      classes: of the map.
       at: in voxels of `classes`, at the points of `places`.
-      sides: voxels of the sample.
     """
     for axis in (1, 2):
         at = along(linear_matrix(at.shape[axis + 1], sides[axis]), at, axis + 1)

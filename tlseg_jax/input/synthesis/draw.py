@@ -35,13 +35,9 @@ class Synthesis:
     """All that samples of a data set are drawn by.
 
     Attributes:
-      table: the classes.
       sides: voxels of a sample.
       spacing: of a sample's voxel, in mm.
       factor: voxels of the map to one of a sample, on each axis.
-      structures: how many.
-      exclusive: whether a voxel shows one at most.
-      skull_strip: whether all samples are stripped.
       normalise: what the z-score is over: the whole volume, or the head or brain.
       ranges: how far contrast, bias field, sharpness and noise go.
     """
@@ -85,9 +81,6 @@ def draw_batch(
     Args:
       classes: (batch, *synthesis.map_sides) of the maps, with their margins.
       shares: how much of its whole volume each class fills, for the z-score.
-      seed: of the run.
-      step: which training step.
-      synthesis: how.
       first: place of the first sample in the whole batch, where this is a part of one.
 
     Returns:

@@ -18,12 +18,7 @@ from tlseg_jax.runtime.errors import InputError
 
 
 class Maps:
-    """The label maps of a store.
-
-    Attributes:
-      store: it.
-      synthesis: how samples are drawn from them.
-    """
+    """The label maps of a store."""
 
     def __init__(
         self, store: Store, sides: Shape3, like: DatasetSpec | None = None, labels: Labels | None = None
@@ -31,8 +26,6 @@ class Maps:
         """Take `store` for samples of so many voxels.
 
         Args:
-          store: of label maps.
-          sides: of a sample.
           like: the data set whose images and codes the samples are to look like; None: the store's own.
           labels: which values of the maps make its structures; None: as the store has it.
 

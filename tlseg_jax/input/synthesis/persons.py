@@ -116,7 +116,6 @@ def map_persons(label_maps: Path, spec: DatasetSpec, seed: int, count: int) -> P
     Args:
       label_maps: folder, or list, of whole-head label maps with FreeSurfer's values.
       spec: of a factor data set, with a spacing.
-      seed: which cohort.
       count: how many persons; they are the first of the maps, by name, whatever the data set.
 
     Raises:
@@ -152,13 +151,6 @@ def map_persons(label_maps: Path, spec: DatasetSpec, seed: int, count: int) -> P
 
 def draw_from_map(files: ScanFiles, levels: Levels, spec: DatasetSpec, seed: int, person: int) -> DrawnScan:
     """One person's scan and label on the data set's grid; in native space turned, and about the brain's middle.
-
-    Args:
-      files: of the map.
-      levels: of the data set.
-      spec: of the data set, with a spacing.
-      seed: which cohort.
-      person: 0 or more.
 
     Raises:
       ExclusionError: the map cannot be read or registered, or shows nothing of the structure.

@@ -21,7 +21,6 @@ class Ranges:
       gamma: deviation of the logarithm of gamma (SynthSeg has 0.4 of all contrasts; half of these are T1's).
       blur_mm: range of the blur's standard deviation along an axis.
       thick_mm: range of the thickness of slices, of the samples that have thick ones.
-      thick_share: share of the samples with thick slices.
       thick_axis: along which they are thick; None: any.
       noise: range of the noise's standard deviation, in standard deviations of the whole volume.
     """

@@ -23,7 +23,6 @@ def kept(
 
     Args:
       brain: share of each voxel that is brain, without the fluid about it.
-      spacing: of a voxel, in mm.
       always: whether every sample is stripped; else `ranges` say how many.
       ranges: likewise how many keep some of the head.
     """
@@ -47,10 +46,7 @@ def acquired(
     """Grey values through bias field, gamma, blur and, of some samples, thick slices.
 
     Args:
-      key: of the sample.
       grey: 0 or more, about 1 at most.
-      spacing: of a voxel, in mm.
-      ranges: how far each of these goes.
 
     Returns:
       The image and its gamma.
@@ -86,7 +82,6 @@ def standardised(
     volume it fills.
 
     Args:
-      image: the patch.
       means: of the classes, as they are in `image`.
       weights: how much of the volume each class fills; any scale.
     """

@@ -74,7 +74,6 @@ def find_bids(source: Path, need_label: bool, desc: str = "") -> Found:
     """The T1 scans of a BIDS folder; repeat scans (`ses`, `acq`, `run` and the like) share the person `sub-XX`.
 
     Args:
-      source: the folder.
       need_label: see `find_scans`.
       desc: of several segmentations (dseg) of a scan that of this `desc`; "none" is that without.
 

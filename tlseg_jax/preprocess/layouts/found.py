@@ -25,7 +25,6 @@ class Exclusion:
     Attributes:
       subject: its name, or where its row stands if it has none.
       reason: one sentence with the fault and the remedy.
-      files: the files concerned.
     """
 
     subject: str
@@ -139,7 +138,6 @@ def assemble(
     """One `ScanFiles` for each subject that has one image and one label map; the others with reasons.
 
     Args:
-      layout: which layout collected them.
       candidates: subject -> its files.
       need_label: whether a subject without a label map is excluded; if not, label maps are ignored.
       early: exclusions that the layout itself found.

@@ -18,10 +18,7 @@ def find_maps(source: Path, layout: str = "auto", desc: str = "") -> Found:
     Those of a folder of one kind of file, whatever their names, or of a list's column "image" where it has none of
     labels; else those of the scans that a layout finds.
 
-    Args:
-      source: a folder or a list.
-      layout: see `find_scans`.
-      desc: likewise.
+    For the arguments see `find_scans`.
 
     Raises:
       InputError: there are none, or see `find_scans`.

@@ -45,6 +45,8 @@ SMALLEST_MM, LARGEST_MM = 0.05, 20.0
 
 _HEAD_BYTES = 544  # a NIfTI-2 header and its extension flag, the longest of the formats
 
+_NAMED_VALUES = 12
+
 _ANALYZE_AXES = {0: "LAS", 1: "LSA", 2: "ASL"}
 """Analyze 7.5's `orient` (transverse, coronal, sagittal; each unflipped) -> where its axes point, by Mayo."""
 
@@ -69,7 +71,6 @@ class Header:
       files: that hold the voxels: one, or one for each slice of a DICOM series.
       reader: how they are read: "bytes" as they stand in the file, or through SimpleITK.
       layers: label maps in the file, where segments overlap.
-      segments: of a `.seg.nrrd`.
       warning: a sentence on what the file leaves open, or empty.
     """
 
@@ -382,8 +383,6 @@ def places_of(path: Path, header: Header, value: int | str) -> list[tuple[int, i
     """Where a label is: (layer, value of the label map on it).
 
     Args:
-      path: the label map.
-      header: its header.
       value: the number in the label map, or the name of a segment.
 
     Raises:
@@ -404,7 +403,12 @@ def places_of(path: Path, header: Header, value: int | str) -> list[tuple[int, i
     return [(s.layer, s.value) for s in same]
 
 
-def with_name(header: Header, value: int) -> str:
-    """A label value for a message, with the names of the segments that have it."""
-    names = " and ".join(f"'{s.name}'" for s in header.segments if s.value == value)
-    return f"{value} ({names})" if names else str(value)
+def named_values(header: Header, values: Sequence[int]) -> str:
+    """Some label values for a message, with the names of the segments that have them."""
+
+    def named(value: int) -> str:
+        names = " and ".join(f"'{s.name}'" for s in header.segments if s.value == value)
+        return f"{value} ({names})" if names else str(value)
+
+    more = f" and {len(values) - _NAMED_VALUES} more" if len(values) > _NAMED_VALUES else ""
+    return ", ".join(map(named, values[:_NAMED_VALUES])) + more

@@ -60,7 +60,6 @@ def open_itk(path: Path, io: str = "") -> sitk.ImageFileReader:
     """A reader that has read the header of a file.
 
     Args:
-      path: the file.
       io: SimpleITK's name of the format; empty goes by the ending.
     """
     reader = sitk.ImageFileReader()

@@ -35,8 +35,6 @@ def stream_planes(path: Path, header: Header, clock: Clock | None = None, layer:
     Files are read to their end, so that gzip's checksum is verified; SimpleITK holds NRRD and MetaImage whole.
 
     Args:
-      path: an image of one of the formats of `read_header`.
-      header: its header.
       clock: the seconds of reading are added to it.
       layer: which of `header.layers`.
 
@@ -137,8 +135,6 @@ def whole_numbers(
     """Stored values of a label map as whole numbers, of which they may be half a slope off (see `rounding_of`).
 
     Args:
-      path: the label map, for messages.
-      header: its header.
       stored: any part of it.
       of: what the part is.
 

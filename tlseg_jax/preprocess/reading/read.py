@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.label_names import values_in_words
 from tlseg_jax.datasets.structures import ALL, ANY_VALUE, Labels, LabelValues
 from tlseg_jax.preprocess.codes import UNMARKED, encode
-from tlseg_jax.preprocess.reading.header import Header, places_of, read_header, with_name
+from tlseg_jax.preprocess.reading.header import Header, named_values, places_of, read_header
 from tlseg_jax.preprocess.reading.planes import check_finite, rounding_of, scaled, stream_planes, whole_numbers
 from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import Scan, ScanFiles, UnnamedValuesError
@@ -21,18 +21,12 @@ from tlseg_jax.preprocess.reading.scan_file import fault
 
 __all__ = ["Header", "read_header", "read_scan"]
 
-_NAMED_VALUES = 12
-
 _SIDES = 2
 """Values up to which a structure is whole with all of them alone, as one of each side is."""
 
 
 def read_scan(files: ScanFiles, labels: Labels = ANY_VALUE) -> Scan:
     """Read and check one subject.
-
-    Args:
-      files: where the image and, if any, the label map and the brain mask are.
-      labels: which values of the label map make which structure.
 
     Returns:
       image (x, y, z) float32, label (x, y, z) codes (`preprocess.codes`) and mask (x, y, z) bool, on the axes of
@@ -159,7 +153,4 @@ def _stored(path: Path, header: Header, layer: int = 0) -> NDArray[Any]:
 def _some_values(header: Header, layers: list[NDArray[Any]]) -> str:
     """A few of the values that are there, for a message."""
     values = sorted({int(v) for layer in layers for v in np.unique(layer)} - {0})
-    if not values:
-        return "only 0"
-    text = ", ".join(with_name(header, v) for v in values[:_NAMED_VALUES])
-    return text + (f" and {len(values) - _NAMED_VALUES} more" if len(values) > _NAMED_VALUES else "")
+    return named_values(header, values) if values else "only 0"

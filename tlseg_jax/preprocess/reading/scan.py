@@ -16,7 +16,6 @@ class ScanFiles:
 
     Attributes:
       subject: unique name of this scan, such as "sub-1000".
-      image: the T1 scan.
       label: its label map; None where only a prediction is wanted.
       mask: a brain mask on the same grid, where the source has one.
       split: "train" or "test" where the source says so, else "".

@@ -37,7 +37,6 @@ class SliceVolume:
     """A volume's slices, scaled and resized.
 
     Attributes:
-      image: as scaled.
       label: codes of the structures; None where there is no label map.
       z: of each plane its slice of the canonical volume, counted from the feet.
       samples: which of the planes are samples; the others are their neighbours.
@@ -75,8 +74,6 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     """Read and check one volume and take the slices that `spec` asks for.
 
     Args:
-      files: where the image and the label map are.
-      spec: the data set.
       every_slice: take every slice, whatever `spec` says, as prediction does; the label map may then be missing
         or empty.
 
@@ -167,7 +164,6 @@ def planes_to_scan(planes: Float32[np.ndarray, "planes x y"], volume: SliceVolum
 
     Args:
       planes: one for each of `volume.z`, such as probabilities of one structure.
-      volume: as `read_volume` gave it.
 
     Returns:
       `volume.scan_shape`, in the file's own axes; zero where nothing was predicted.

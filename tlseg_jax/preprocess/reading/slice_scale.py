@@ -35,9 +35,6 @@ class SliceScale:
 
     Attributes:
       low: in the scan's units.
-      high: likewise.
-      centre: likewise.
-      width: likewise.
     """
 
     low: float
@@ -125,9 +122,6 @@ def not_hounsfield(
     brighter than the window or piles up at one end of its values, as in an image of 256 grey levels.
 
     Args:
-      path: the file.
-      statistics: of the whole volume.
-      spec: the data set.
       labelled: for each voxel of `statistics.sample` whether it is of a structure, where that is known.
     """
     if spec.planes.modality != "CT" or spec.planes.scaling != "window":

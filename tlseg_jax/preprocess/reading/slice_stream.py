@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.codes import UNMARKED, encode, mask_of
-from tlseg_jax.preprocess.reading.header import Header, places_of, with_name
+from tlseg_jax.preprocess.reading.header import Header, named_values, places_of
 from tlseg_jax.preprocess.reading.planes import Clock, stream_planes, whole_numbers
 from tlseg_jax.preprocess.reading.scan_file import fault
 
-_NAMED_VALUES = 12
 _TABLE = 1 << 16  # label values below this are looked up in a table; others are rare and sorted
 
 
@@ -50,14 +49,12 @@ def read_label_codes(path: Path, header: Header, spec: DatasetSpec, clock: Clock
         counts += np.bincount(codes[:, :, k].ravel(order="K"), minlength=256)
     strangers = sorted(found - {0})
     if strangers and spec.planes.other_values == "refuse":
-        named = ", ".join(with_name(header, v) for v in strangers[:_NAMED_VALUES])
-        more = f" and {len(strangers) - _NAMED_VALUES} more" if len(strangers) > _NAMED_VALUES else ""
         values_of = zip(spec.structures, spec.label_values, strict=True)
         known = ", ".join(f"{s} {'+'.join(map(str, v))}" for s, v in values_of)
         word = "values" if len(strangers) > 1 else "value"
         raise fault(
             path,
-            f"holds the label {word} {named}{more}, beyond those of {spec.name} ({known})",
+            f"holds the label {word} {named_values(header, strangers)}, beyond those of {spec.name} ({known})",
             "correct it, or say what the values mean with `structures`, as in `structures=liver:1+2,tumour:2`",
         )
     if spec.unmarked_value is not None:
@@ -76,17 +73,7 @@ def _add_codes(
     spec: DatasetSpec,
     clock: Clock,
 ) -> set[int]:
-    """Set the codes that one layer says; returns the values that are on it.
-
-    Args:
-      codes: (i, j, k), written to.
-      path: the label map.
-      header: its header.
-      layer: which layer.
-      ours: the values on it that make each structure.
-      spec: the data set.
-      clock: the seconds of reading are added to it.
-    """
+    """Set the codes that one layer says; returns the values that are on it."""
     seen: set[int] = set()
     table = _codes_of(np.arange(_TABLE), ours, spec)
     # Of exclusive structures that overlap on layers the last counts.

@@ -62,7 +62,6 @@ def register_map(
     Args:
       values: FreeSurfer's or Neuromorphometrics'.
       affine: (4, 4) voxel -> world RAS mm.
-      name: the file, for messages.
 
     Returns:
       (4, 4) MNI305 mm -> world RAS mm; how many structures were found, and their root mean square distance in mm.

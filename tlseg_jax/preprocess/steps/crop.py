@@ -29,7 +29,6 @@ def patch_box(
 
     Args:
       centres: centre of mass of each training label, in voxels of the grid.
-      patch_size: voxels of the box.
       dimensions: voxels of the grid; a box that fits into it is moved inside where it would reach out.
     """
     x, y, z = np.mean(np.asarray(centres, float), axis=0)
@@ -56,7 +55,6 @@ def box_warning(lost: Mapping[str, tuple[int, int]], patch_size: tuple[int, int,
 
     Args:
       lost: subject -> voxels outside the box, voxels in all.
-      patch_size: of the box, for the message.
     """
     names = ", ".join(f"{s} ({a} of {b} voxels)" for s, (a, b) in lost.items())
     size = "x".join(map(str, patch_size))

@@ -12,10 +12,8 @@ def zscore(
     """Subtract the mean and divide by the standard deviation (Weatheritt et al., section 3.2).
 
     Args:
-      image: (x, y, z).
       mask: (x, y, z) bool, where mean and deviation are taken; None takes the whole volume, as the
         paper does ("z-normalisation acts on the whole domain"). Every voxel is scaled either way.
-      name: the file, for messages.
 
     Raises:
       ExclusionError: all values are the same.

@@ -170,7 +170,6 @@ def register(image: Float32[np.ndarray, "x y z"], affine: Affine, name: str = "T
     Args:
       image: (x, y, z), with or without skull.
       affine: (4, 4) voxel -> world RAS mm.
-      name: the file, for messages.
 
     Raises:
       ExclusionError: the result is not one of a human head on the template.

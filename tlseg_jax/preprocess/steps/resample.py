@@ -37,13 +37,11 @@ def to_grid(
     into the grid's (widths at half height), so that fine detail does not alias.
 
     Args:
-      volume: (x, y, z), the scan's voxels.
       scan_affine: (4, 4) scan voxel -> world RAS mm.
       grid: the voxels wanted; its affine gives mm in the grid's space.
       space_to_world: (4, 4) the grid's space mm -> world RAS mm.
       order: 1 linear, 3 cubic spline (0 to 5). The result stays within the volume's own range, as a
         spline would otherwise overshoot at the edge of a skull-stripped brain.
-      antialias: whether to blur before a coarser grid.
       outside: value where the scan does not reach; None takes the volume's lowest.
 
     Returns:
@@ -80,16 +78,7 @@ def codes_to_grid(
     Where exclusive structures have half of a voxel together, it is that of the largest share: where two of them meet at
     the background no gap is left.
 
-    Args:
-      codes: (x, y, z) of `preprocess.codes`.
-      scan_affine: as for `to_grid`, as are the next two.
-      grid: the voxels wanted.
-      space_to_world: (4, 4) the grid's space mm -> world RAS mm.
-      structures: how many there are.
-      exclusive: whether a voxel shows one at most.
-
-    Returns:
-      grid.shape codes.
+    For the arguments see `to_grid`; `exclusive` says whether a voxel shows one structure at most.
     """
     if not exclusive:
         masks = [mask_of(codes, i, False) for i in range(structures)]
@@ -132,10 +121,7 @@ def to_scan(
     The inverse of `to_grid`, by linear interpolation.
 
     Args:
-      volume: grid.shape.
-      grid: the voxels that `volume` is on.
       space_to_world: (4, 4) the grid's space mm -> world RAS mm, as kept for this subject.
-      scan_shape: voxels of the scan on its axes.
       scan_affine: (4, 4) scan voxel -> world RAS mm.
 
     Returns:
@@ -149,7 +135,6 @@ def _boxed(where: NDArray[np.bool_], affine: Affine, wanted: NDArray[Any]) -> tu
     """The box around a mask, with what linear interpolation and the blur before coarser voxels reach; None: empty.
 
     Args:
-      where: the mask.
       affine: (4, 4) of its voxels.
       wanted: (3, 3) the voxels that it is interpolated on, as columns of mm.
 
@@ -207,16 +192,7 @@ def codes_to_scan(
     it has half; interpolation adds nothing to a neighbourhood's highest value. So each is computed in the box around
     where it reaches that, and nothing is kept but the highest so far.
 
-    Args:
-      volumes: the structures' probabilities on `grid`.
-      grid: as for `to_scan`, as are the next three.
-      space_to_world: (4, 4) the grid's space mm -> world RAS mm, as kept for this subject.
-      scan_shape: voxels of the scan on its axes.
-      scan_affine: (4, 4) scan voxel -> world RAS mm.
-      exclusive: whether a voxel shows one at most.
-
-    Returns:
-      scan_shape codes of `preprocess.codes`.
+    For the arguments see `to_scan`; `exclusive` says whether a voxel shows one structure at most.
     """
     structures = volumes.shape[-1]
     alone = not exclusive or structures == 1

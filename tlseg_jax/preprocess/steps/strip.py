@@ -42,10 +42,6 @@ def foreground(image: Float32[np.ndarray, "x y z"], affine: Affine) -> Bool[np.n
 
     Found at about 2 mm, which is enough for a centre of mass, a mean or a bias field.
 
-    Args:
-      image: (x, y, z).
-      affine: (4, 4) voxel -> mm.
-
     Returns:
       (x, y, z) bool; all True where there is nothing to tell apart.
     """
@@ -68,10 +64,6 @@ def own_brain(image: Float32[np.ndarray, "x y z"], affine: Affine) -> Bool[np.nd
     Stripped means: an exactly constant background that makes up the volume's border and at least a
     fifth of it, around one region no larger than a brain can be. A head on a zeroed background has
     such a border too, but is larger.
-
-    Args:
-      image: (x, y, z).
-      affine: (4, 4) voxel -> mm.
 
     Returns:
       (x, y, z) bool, the region with its holes filled; None for a head.
@@ -100,9 +92,6 @@ def brain_mask(
     """The brain on `grid`: the supplied mask, else the stripped scan's own region, else the template's.
 
     Args:
-      scan: the scan in its own axes.
-      own: what `own_brain` says of it.
-      grid: where the mask is wanted.
       space_to_world: (4, 4) the grid's space mm -> world mm.
       mni_to_world: (4, 4) MNI305 mm -> world mm; needed for the template's mask only.
 

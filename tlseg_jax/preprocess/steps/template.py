@@ -52,8 +52,6 @@ def native_grid(
     axes, taken in the order and direction nearest to RAS, and divided into the spec's dimensions.
 
     Args:
-      spec: gives dimensions and spacing.
-      scan_shape: voxels of the scan on its axes.
       scan_affine: (4, 4) scan voxel -> world RAS mm.
       foreground: scan_shape bool, the head.
     """

@@ -8,44 +8,58 @@ record means whole arrays.
 """
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.reading.formats import parts_of
 from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.store.provenance import checksums_of
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 
 _SOURCE = "source_files"
 """Key of a record's file, and of no manifest, for size, time and checksum of each of the subject's files."""
 
+Records = dict[str, dict[str, Any]]
+"""Subject -> what is kept of it."""
+
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO)
 
 
-class HasRecord(Protocol):
-    """A job of whose outcome something is kept."""
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """All that a worker needs for one subject.
 
-    @property
-    def files(self) -> ScanFiles:
-        """Where the subject's files are."""
+    Attributes:
+      files: where the subject's files are.
+      source: size, time and SHA-256 of the files, by "image", "label" and "mask" (see `source_of`).
+      fingerprint: of the checksums and of all settings; a record with the same one is up to date.
+    """
 
-    @property
-    def source(self) -> Mapping[str, Mapping[str, Any]]:
-        """What `source_files` says of them, with their checksums."""
+    files: ScanFiles
+    spec: DatasetSpec
+    source: Mapping[str, Mapping[str, Any]]
+    fingerprint: str
+    folder: Path
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the files' checksums and of the settings."""
 
-    @property
-    def folder(self) -> Path:
-        """The data set's folder in the store."""
+def origin(files: ScanFiles, *, mask: bool = True) -> dict[str, Any]:
+    """Whose scan it is, where its files are, and what its label map marks where that is not all."""
+    return {
+        "person": files.person,
+        "image": str(files.image),
+        "label": str(files.label) if files.label else None,
+        **({"mask": str(files.mask) if files.mask else None} if mask else {}),
+        **({"marked": list(files.marked)} if files.marked else {}),
+    }
 
 
 def doubts_of(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -108,13 +122,13 @@ def kept_record(folder: Path, subject: str, fingerprint: str) -> dict[str, Any] 
     return {k: v for k, v in record.items() if k != _SOURCE}
 
 
-def keep_record(job: HasRecord, record: dict[str, Any]) -> dict[str, Any]:
+def keep_record(job: Job, record: dict[str, Any]) -> dict[str, Any]:
     """Write the record of arrays that have just been written, and return it."""
     write_json(_record(job.folder, job.files.subject), record | {_SOURCE: job.source})
     return record
 
 
-def keep_exclusion(job: HasRecord, reason: str) -> str:
+def keep_exclusion(job: Job, reason: str) -> str:
     """Write why a subject is excluded, for whoever merges, and return it."""
     check_there(job.folder)
     kept = {"subject": job.files.subject, "reason": reason, "fingerprint": job.fingerprint, _SOURCE: job.source}
@@ -122,7 +136,7 @@ def keep_exclusion(job: HasRecord, reason: str) -> str:
     return reason
 
 
-def before_arrays(job: HasRecord) -> None:
+def before_arrays(job: Job) -> None:
     """Take away what is kept of a subject, as its arrays are about to be replaced.
 
     Raises:
@@ -140,20 +154,14 @@ def check_there(folder: Path) -> None:
 
 
 def outcome(
-    folder: Path,
-    files: ScanFiles,
-    fingerprint: Callable[[Mapping[str, str]], str],
-    checksums_of: Callable[[ScanFiles], Mapping[str, str]],
+    folder: Path, files: ScanFiles, fingerprint: Callable[[Mapping[str, str]], str]
 ) -> dict[str, Any] | str | None:
     """What is kept of a subject: its record, the reason why it is excluded, or None if neither is up to date.
 
     Its files are read only where their stamps are not those of what is kept.
 
     Args:
-      folder: the data set's folder.
-      files: the subject.
       fingerprint: from the files' checksums, under the settings of now.
-      checksums_of: takes the checksums.
     """
     kept = read_json_if_any(_record(folder, files.subject)), read_json_if_any(_excluded(folder, files.subject))
     stamps = stamps_of(files)

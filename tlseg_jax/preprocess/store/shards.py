@@ -35,7 +35,6 @@ class Shard:
 
     Attributes:
       index: which part, from 0.
-      count: how many parts there are.
     """
 
     index: int
@@ -73,7 +72,6 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
 
     Args:
       folder: the data set's folder; made if it is not there.
-      shard: which part.
       first: called when the locks are held, in one process at a time.
 
     Raises:
@@ -140,16 +138,12 @@ def collect(
     scans: Sequence[ScanFiles],
     folder: Path,
     fingerprint: Callable[[Mapping[str, str]], str],
-    checksums_of: Callable[[ScanFiles], Mapping[str, str]],
     origin: Callable[[ScanFiles], dict[str, Any]],
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str], tuple[str, ...]]:
     """What all shards have written.
 
     Args:
-      scans: every scan of the data set.
-      folder: the data set's folder.
       fingerprint: from a scan's checksums, under the settings of now.
-      checksums_of: takes the checksums of a scan whose files are not known by size and time.
       origin: what a record says of whose scan it is and where its files are.
 
     Returns:
@@ -157,7 +151,7 @@ def collect(
     """
     records, failed, out = {}, {}, []
     for files in scans:
-        kept = outcome(folder, files, fingerprint, checksums_of)
+        kept = outcome(folder, files, fingerprint)
         if kept is None:
             out.append(files.subject)
         elif isinstance(kept, str):

@@ -28,7 +28,6 @@ class Sample:
     """One slice that the network learns from or is tested on.
 
     Attributes:
-      subject: whose it is.
       position: which of the volume's stored planes.
       bits: the structures that it shows, bit i for structure i of the spec.
     """
@@ -39,13 +38,7 @@ class Sample:
 
 
 def write_slices(path: Path, image: Shaped[np.ndarray, "planes x y"], label: Shaped[np.ndarray, "planes x y"]) -> None:
-    """Write one volume's Zarr group, whole or not at all.
-
-    Args:
-      path: the group's folder, `....zarr`; replaced if it is there.
-      image: stored as float16.
-      label: codes, stored as uint8.
-    """
+    """Write one volume's Zarr group: see `write_arrays`. The image is stored as float16, the codes as uint8."""
     chunk = (1, *image.shape[1:])
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, chunk, ("z", "x", "y"))
 
@@ -76,19 +69,17 @@ class SliceStore(BaseStore):
         """A plane in the middle of its neighbours; the volume's last plane repeats.
 
         Args:
-          subject: the volume.
-          position: which stored plane.
           channels: odd; 2k + 1 gives k slices on each side.
 
         Raises:
           InputError: a neighbour was not stored, or the array is damaged.
         """
         rows = self._neighbours(subject, [position], channels)[0]
-        return np.stack([self._plane(subject, "image", p) for p in rows.tolist()], -1)
+        return np.stack([self._planes(subject, "image", p) for p in rows.tolist()], -1)
 
     def label(self, subject: str, position: int) -> UInt8[np.ndarray, "x y"]:
         """Codes of one stored plane."""
-        return self._plane(subject, "label", position)
+        return self._planes(subject, "label", position)
 
     def volume_image(self, subject: str, channels: int = 1) -> Float16[np.ndarray, "samples x y {channels}"]:
         """The volume's samples; see `image`."""
@@ -166,14 +157,10 @@ class SliceStore(BaseStore):
             rows.append([at[z] for z in wanted])
         return np.array(rows, np.intp).reshape(-1, channels)
 
-    def _plane(self, subject: str, name: str, position: int) -> NDArray[Any]:
+    def _planes(self, subject: str, name: str, position: int | None = None) -> NDArray[Any]:
+        """All stored planes, or one of them."""
         try:
-            return self._array(subject, name)[position].read().result()  # type: ignore[no-any-return]
-        except ValueError as e:
-            raise self._damaged(subject, e) from None
-
-    def _planes(self, subject: str, name: str) -> NDArray[Any]:
-        try:
-            return self._array(subject, name).read().result()  # type: ignore[no-any-return]
+            array = self._array(subject, name)
+            return (array if position is None else array[position]).read().result()  # type: ignore[no-any-return]
         except ValueError as e:
             raise self._damaged(subject, e) from None

@@ -51,7 +51,6 @@ def open_array(
     """One array of a subject's Zarr group, to read.
 
     Args:
-      path: the group's folder.
       name: "image" or "label".
       context: where read chunks are cached.
       place: which knows where the arrays are; None: the command's.
@@ -72,7 +71,6 @@ def write_arrays(
       path: the group's folder, `....zarr`; replaced if it is there.
       arrays: name -> (values, name of the type to store them as).
       chunk: voxels of a chunk; cut to the array where that is smaller.
-      axes: names of the dimensions.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(beside, ignore_errors=True)
@@ -114,13 +112,7 @@ def write_arrays(
 
 
 def write_subject(path: Path, image: Shaped[np.ndarray, "x y z"], label: Shaped[np.ndarray, "x y z"]) -> None:
-    """Write one scan's Zarr group, whole or not at all.
-
-    Args:
-      path: the group's folder, `....zarr`; replaced if it is there.
-      image: stored as float16.
-      label: stored as uint8.
-    """
+    """Write one scan's Zarr group: see `write_arrays`. The image is stored as float16, the label as uint8."""
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, (CHUNK,) * 3, ("x", "y", "z"))
 
 
@@ -134,10 +126,8 @@ class BaseStore:
 
     Attributes:
       kind: "volumes", or "slices" for the 2D network.
-      spec: the data set, as it was prepared.
       folder: the data set's folder, with its manifest.json.
       where: the same, as records and messages name it.
-      manifest: what `prepare` wrote.
       patch_box: the fixed patch, in voxels of the grid; None of slices, and where no subject trains.
       ml: what a summary says of how the ml of its test sets are counted, beyond `results.IN_PERSON`.
     """
@@ -336,7 +326,6 @@ class Store(BaseStore):
         """A label map with all that it holds, as places in the record's "class_values".
 
         Args:
-          subject: whose.
           box: in voxels of the map; one that reaches outside repeats the map's border.
         """
         return self._read(subject, "classes", box)
@@ -354,6 +343,6 @@ class Store(BaseStore):
         """Those of the whole scan."""
         return self.label(subject)
 
-    def mask(self, subject: str, structure: str, box: Box | None = None) -> NDArray[np.bool_]:
+    def mask(self, subject: str, structure: str) -> NDArray[np.bool_]:
         """(x, y, z): where one structure is."""
-        return mask_of(self.label(subject, box), self.spec.structures.index(structure), self.spec.exclusive)
+        return mask_of(self.label(subject), self.spec.structures.index(structure), self.spec.exclusive)
