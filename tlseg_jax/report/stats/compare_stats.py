@@ -6,6 +6,7 @@ on the same persons, so counting each (person, seed) as a sample would make the 
 
 import dataclasses
 import math
+import statistics
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -121,6 +122,14 @@ def mean_interval(values: Sequence[float]) -> Interval:
     if not (math.isfinite(low) and math.isfinite(high)):
         low, high = _bootstrap(v, "percentile")
     return Interval(v.size, mean, low, high)
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95% t-interval of the mean, as over seeds; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values) - half, statistics.fmean(values) + half
 
 
 def spread_words(found: Interval | PairedTest, form: str = ".3f") -> str:

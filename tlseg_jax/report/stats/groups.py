@@ -15,7 +15,15 @@ import numpy as np
 from scipy import stats
 
 from tlseg_jax.report.participants import People
-from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, LEVEL, RESAMPLES, Interval, holm, mean_interval
+from tlseg_jax.report.stats.compare_stats import (
+    LEAST_UNITS,
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    holm,
+    mean_interval,
+    t_interval,
+)
 from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.studies.results_table import ResultRow, Results, by_person
 
@@ -105,13 +113,22 @@ def _of_kind(place: str, kind: str, rows: Sequence[ResultRow], of: Mapping[str, 
         own, rest = ([v for p, v in iou.items() if (of[p] == name) == mine] for mine in (True, False))
         low, high = _difference_interval(own, rest)
         each = [d for s in seeds if (d := _at_seed([r for r in rows if r.seed == s], of, name)) is not None]
-        p = float(stats.mannwhitneyu(own, rest).pvalue)
-        least = min(1.0, 2 / math.comb(len(iou), len(own)))
-        difference = statistics.fmean(own) - statistics.fmean(rest)
-        found = mean_interval(own)
-        twin = len(names) == 2
         out.append(
-            Group(place, kind, name, found, len(rest), difference, low, high, len(seeds), _over(each), p, least, twin)
+            Group(
+                place,
+                kind,
+                name,
+                interval=mean_interval(own),
+                others=len(rest),
+                difference=statistics.fmean(own) - statistics.fmean(rest),
+                low=low,
+                high=high,
+                seeds=len(seeds),
+                over_seeds=t_interval(each),
+                p=float(stats.mannwhitneyu(own, rest).pvalue),
+                least_p=min(1.0, 2 / math.comb(len(iou), len(own))),
+                twin=len(names) == 2,
+            )
         )
     return out
 
@@ -120,13 +137,6 @@ def _at_seed(rows: Sequence[ResultRow], of: Mapping[str, str], name: str) -> flo
     iou = by_person(rows)
     own, rest = ([v for p, v in iou.items() if (of[p] == name) == mine] for mine in (True, False))
     return statistics.fmean(own) - statistics.fmean(rest) if own and rest else None
-
-
-def _over(each: Sequence[float]) -> tuple[float, float] | None:
-    if len(each) < 2:
-        return None
-    half = float(stats.t.ppf(0.975, len(each) - 1)) * statistics.stdev(each) / math.sqrt(len(each))
-    return statistics.fmean(each) - half, statistics.fmean(each) + half
 
 
 def _difference_interval(own: Sequence[float], rest: Sequence[float]) -> tuple[float | None, float | None]:
