@@ -52,13 +52,7 @@ class Detection:
 
 
 def label_components(mask: Bool[np.ndarray, "a b c"]) -> tuple[Int32[np.ndarray, "a b c"], int]:
-    """Number the connected components of a mask.
-
-    Args:
-      mask: axes in any order.
-
-    Returns:
-      An array with 0 outside and 1 to n inside, and n.
+    """Number the connected components of a mask: 0 outside and 1 to n inside; and n.
 
     Raises:
       ValueError: the mask is not bool or has not three axes.
@@ -75,11 +69,9 @@ def detect(
     threshold: float = OVERLAP,
     smallest: int = 1,
 ) -> Detection:
-    """Count the tumours of one volume.
+    """Count the tumours of one volume, with the axes of both masks in any order.
 
     Args:
-      predicted: axes in any order.
-      reference: axes in the same order.
       threshold: intersection over union from which on a tumour counts as found, above 0 and at most 1.
       smallest: components of fewer voxels are left out of both masks; 1 leaves out none.
 

@@ -49,21 +49,23 @@ def pretrain(
     """Train a pre-task end to end (Fig. 2) and score it on its own test set (Table 2).
 
     Args:
-      place: where.
       pretask: its name or TOML file.
-      job: the settings.
       folder: the run folder to make.
-      execution: what changes the run's speed and memory, or has it told only.
       store: its data, where they are open already.
 
     Returns:
       The run folder; of a dry run, where it would be.
     """
     store = store or open_store(place, named_spec(place, pretask))
-    tests = [store] if store.subjects("test") else []
-    if not tests:
-        log.info(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
-    return train_and_assess(place, store, job, folder, None, tests, execution)
+    return train_and_assess(place, store, job, folder, None, _own_tests(store), execution)
+
+
+def _own_tests(store: AnyStore) -> list[AnyStore]:
+    """The data set itself, where it has a test split."""
+    if store.subjects("test"):
+        return [store]
+    log.info(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
+    return []
 
 
 def finetune(
@@ -82,13 +84,10 @@ def finetune(
     The test sets are the task's own and, for the generalisation of caudates, OAS-C (section 2.3).
 
     Args:
-      place: where.
       pretrained: a run folder; None trains end to end.
       task: name or TOML file of the target.
-      job: the settings.
       folder: the run folder to make.
       store: the target's data, where they are open already.
-      execution: what changes the run's speed and memory, or has it told only.
       beside: whether a run goes beside `folder` where that holds another one (`own_folder`), or is refused.
 
     Returns:
@@ -101,9 +100,7 @@ def finetune(
     if start:  # before any data are made
         check_dimensions(start.saved, job.network, str(start.run))
     store = store or open_store(place, named_spec(place, task))
-    tests = [store] if store.subjects("test") else []
-    if not tests:
-        log.info(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
+    tests = _own_tests(store)
     if beside:
         folder = own_folder(folder, run_settings(store, job, start.record if start else None))
     unseen = [] if execution.dry_run else _unseen(place, store)
@@ -146,9 +143,6 @@ def train_and_assess(
     """Train one model into `folder`, or go on from what is there, and score it on each of `tests`.
 
     Args:
-      place: how to score.
-      store: the data.
-      job: the settings.
       folder: the run folder, which is held meanwhile; of several processes the chief alone reads and writes it.
       start: the pre-trained model; None trains end to end.
       tests: prepared data sets whose test subjects are scored.
@@ -207,17 +201,7 @@ def train_and_assess(
         }
         processes.chief(lambda: write_json(folder / "summary.json", summary))
         for test in tests:
-            assess(
-                folder,
-                saved,
-                test,
-                distances=place.distances,
-                clean=place.clean,
-                tiles=place.tiles,
-                adabn=place.adabn,
-                progress=place.progress,
-                figures=figures,
-            )
+            assess(folder, saved, test, **place.scoring, progress=place.progress, figures=figures)
         before = assess_start(folder, start, tests, place) if start and start_too else {}
         if figures and processes.is_chief():
             _draw_curve(folder, result, d)
@@ -297,18 +281,11 @@ def is_finished(run: Path, steps: int) -> bool:
 
 
 def is_done(place: Workplace, folder: Path, settings: Mapping[str, Any], tests: Sequence[AnyStore]) -> bool:
-    """Whether a folder holds this very run, finished, with scores on all of `tests` as they are now.
-
-    Args:
-      place: how it is to have been scored.
-      folder: the run folder.
-      settings: what the run is, of `run_settings`.
-      tests: test sets.
+    """Whether a folder holds this very run (`run_settings`), finished, with scores on all of `tests` as they are now.
 
     Raises:
       InputError: a file there is damaged.
     """
     if not is_finished(folder, 1) or not holds(folder, settings):
         return False
-    how: dict[str, Any] = {name: getattr(place, name) for name in ("distances", "clean", "tiles", "adabn")}
-    return all(is_scored(folder, t, **how) for t in tests)
+    return all(is_scored(folder, t, **place.scoring) for t in tests)

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.datasets.lookup import get_spec
@@ -64,6 +64,11 @@ class Workplace:
     progress: bool = True
     cohort_spacing: float = COHORT_SPACING
     label_maps: Path | None = None
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """How runs are scored, as `assess` and `is_scored` take it."""
+        return {name: getattr(self, name) for name in ("distances", "clean", "tiles", "adabn")}
 
     @property
     def store_name(self) -> str:

@@ -79,12 +79,11 @@ class StructureMap:
     """Of one structure; logarithms of odds for `agreement` and `dice`, natural ones of ml for the misses.
 
     Attributes:
-      agreement: mean over the held-out scans.
-      dice: mean over the held-out scans.
+      agreement, dice: means over the held-out scans.
       usual: mean Dice predicted for the held-out scans, each by the others.
       floor: predicted Dice below which the structure is flagged.
-      below: to take from the logarithm of the least volume; None: no held-out scan has a volume to learn it from.
-      above: to add to that of the largest.
+      below, above: to take from the logarithm of the least volume, and to add to that of the largest; None: no held-out
+        scan has a volume to learn it from.
       present: whether every held-out scan has it.
       n: held-out scans.
     """
@@ -108,10 +107,8 @@ class Calibration:
       structures: name -> its own part.
       usual: statistic -> its reference (`unlike`).
       temperature: of the mean probability (`temperature`).
-      scans: held out.
-      persons: of these.
-      passes: of each network.
-      seed: of the passes.
+      scans, persons: held out.
+      passes, seed: of each network, and what they are drawn from.
       space: which voxels Dice is of: "data" or "scan".
       measured: figures of how well it does on the held-out scans, each by the others; for people.
     """
@@ -188,10 +185,7 @@ def calibrate(
 
     Args:
       rows: the held-out scans.
-      passes: of each network.
-      seed: of the passes.
-      space: which voxels Dice is of.
-      temperature: of the mean probability.
+      passes, seed, space, temperature: see `Calibration`.
       known: statistics of the images and registrations of scans that the network was trained on; the held-out scans
         stand in where there are fewer than `unlike.LEAST`. Volumes go by those that are predicted for the held-out
         scans: label maps of another protocol may have others.

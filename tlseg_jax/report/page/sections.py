@@ -82,13 +82,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Tab:
-    """Sections that are shown in place of others.
-
-    Attributes:
-      title: its heading.
-      name: of the folder of its tables, unlike the others'.
-      sections: in order.
-    """
+    """Sections that are shown in place of others; `name` is the folder of its tables, unlike the others'."""
 
     title: str
     name: str
@@ -97,12 +91,7 @@ class Tab:
 
 @dataclasses.dataclass(frozen=True)
 class Tabs:
-    """Parts of the report that a reader chooses from.
-
-    Attributes:
-      label: what is chosen.
-      tabs: the first is shown first.
-    """
+    """Parts of the report that a reader chooses from; the first is shown first."""
 
     label: str
     tabs: tuple[Tab, ...]

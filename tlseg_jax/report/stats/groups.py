@@ -42,9 +42,7 @@ class Group:
       interval: mean IoU over them with its 95% interval.
       others: persons that they are compared with.
       difference: mean IoU minus the others'.
-      low: of its 95% bootstrap interval; None where either has fewer than `LEAST_UNITS` persons.
-      high: of the same.
-      seeds: runs.
+      low, high: of its 95% bootstrap interval; None where either has fewer than `LEAST_UNITS` persons.
       over_seeds: 95% t-interval of the difference over the seeds; None for fewer than two.
       p: of the test, two-sided, adjusted.
       least_p: the least that so many persons and groups can give.
@@ -79,11 +77,7 @@ class Group:
 def compare_groups(results: Results, method: str, n: int, people: People) -> tuple[Group, ...]:
     """Each group of one method at one n: by source, then within each test set; a kind of one group is left out.
 
-    Args:
-      results: of a study of one structure.
-      method: whose scores.
-      n: labelled scans.
-      people: what is known of the persons.
+    The results are of one structure.
     """
     rows = [r for r in results if r.method == method and r.n == n and r.role != "pretask"]
     sets = grouped(rows, lambda r: r.test_set)

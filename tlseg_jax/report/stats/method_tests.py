@@ -24,9 +24,6 @@ class MethodTest:
 
     Attributes:
       test_set: what the models were tested on, or trained on where `unit` is "seed".
-      n: labelled scans.
-      first: a method.
-      second: a method.
       test: over the units that both have.
       p: Holm's adjusted p over all comparisons of this measure on this test set; None without a test.
       family: how many those are.
