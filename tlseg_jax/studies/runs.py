@@ -15,14 +15,13 @@ from tlseg_jax.figures.curves import draw_learning_curve
 from tlseg_jax.figures.loss_curves import draw_own_curves
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.store.any_store import AnyStore
-from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_names, title_of
 from tlseg_jax.studies.before import assess_start, compared
-from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
+from tlseg_jax.studies.workplace import Workplace, lacks_unseen, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import forget_test_losses, format_epochs
 from tlseg_jax.train.job import check_tests, train_job
@@ -113,11 +112,7 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
     ours = store.spec
     if ours.name == UNSEEN or (ours.kind, ours.structures) != (spec.kind, spec.structures):
         return []
-    if place.store is not None and not is_prepared(place.store / UNSEEN):
-        log.info(
-            f"{UNSEEN}: not in {place.store_name}, so generalisation to unseen data is not measured "
-            "(prepare scans of another source under that name to have it)."
-        )
+    if lacks_unseen(place, UNSEEN):
         return []
     other = open_store(place, spec)
     if not other.subjects("test"):

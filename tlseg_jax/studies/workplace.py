@@ -76,6 +76,17 @@ class Workplace:
         return elsewhere.current().name(self.store) if self.store else "the built-in cohort"
 
 
+def lacks_unseen(place: Workplace, name: str) -> bool:
+    """Whether the user's store has no test set of that name, which is then said."""
+    if place.store is None or is_prepared(place.store / name):
+        return False
+    log.info(
+        f"{name}: not in {place.store_name}, so generalisation to unseen data is not measured "
+        "(prepare scans of another source under that name to have it)."
+    )
+    return True
+
+
 def named_spec(place: Workplace, name: str) -> DatasetSpec:
     """The spec of a prepared data set in the user's store, else of a name in the papers or a TOML file.
 
