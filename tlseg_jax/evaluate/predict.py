@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.evaluate.false_positives import Forest
 from tlseg_jax.evaluate.forest_effect import ORGAN
 from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
-from tlseg_jax.evaluate.label_map import save_label_map
 from tlseg_jax.evaluate.slice_inference import BATCH as SLICES
 from tlseg_jax.evaluate.slice_inference import predict_stack
 from tlseg_jax.evaluate.specks import without_specks
@@ -345,12 +343,3 @@ def _faces(found: NDArray[np.bool_], box: Box) -> list[str]:
             if 0 <= voxel < found.shape[axis] and found.take(voxel, axis).any():
                 faces.append(name)
     return faces
-
-
-def write_label_map(prediction: Prediction, path: Path, before: Callable[[Path], None] = lambda _: None) -> None:
-    """Write a prediction as its name says, with the scan's own shape, affine, codes and units.
-
-    Raises:
-      InputError: see `label_map.save_label_map`.
-    """
-    save_label_map(prediction.label, prediction.affine, prediction.files, path, before)

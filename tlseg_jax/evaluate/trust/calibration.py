@@ -202,7 +202,7 @@ def calibrate(
     whole = _fit(rows, passes, seed, space, temperature)
     if not whole.structures:
         raise InputError(f"No structure is marked in {LEAST} or more of the held-out scans: give a data set with more.")
-    others = leave_one_person_out(rows, passes, seed, space)
+    others = leave_one_person_out(rows)
     floors = {}
     for s, fitted in whole.structures.items():
         said = [c.dice(s, r.found[s]) for r, c in zip(rows, others, strict=True) if s in r.dice]
@@ -213,11 +213,9 @@ def calibrate(
     return dataclasses.replace(whole, structures=floors, usual={**whole.usual, **usual_of(known)})
 
 
-def leave_one_person_out(
-    rows: Sequence[HeldOut], passes: int = 0, seed: int = 0, space: str = "data"
-) -> list[Calibration]:
-    """For each row the calibration by the rows of other persons, without floors."""
-    of = {p: _fit([r for r in rows if r.person != p], passes, seed, space, 1.0) for p in {r.person for r in rows}}
+def leave_one_person_out(rows: Sequence[HeldOut]) -> list[Calibration]:
+    """For each row the map and the intervals by the rows of other persons, without floors."""
+    of = {p: _fit([r for r in rows if r.person != p], 0, 0, "data", 1.0) for p in {r.person for r in rows}}
     return [of[r.person] for r in rows]
 
 

@@ -57,7 +57,7 @@ class Pass:
 def make_passes(count: int, seed: int, mirror: bool) -> tuple[Pass, ...]:
     """The passes of a seed: the scan as it is, its mirror image, then all changes together.
 
-    More add to those of fewer; with `mirror` every other one is mirrored.
+    More passes add to those of fewer; with `mirror` every other one is mirrored.
 
     Raises:
       InputError: fewer than two, of which nothing could agree.
