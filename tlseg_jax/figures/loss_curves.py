@@ -60,7 +60,7 @@ def draw_own_curves(
             mean,
             color=colour,
             linewidth=1.6,
-            label="training, running median" + _of_seeds(runs),
+            label="training, running median" + (f" (mean of {len(runs)} seeds)" if len(runs) > 1 else ""),
             marker=_dot(steps),
             markersize=3,
             zorder=3,
@@ -217,7 +217,3 @@ def _some(curve: Curve) -> bool:
 def _dot(steps: NDArray[np.float64]) -> str | None:
     """A line of one or two points would not be seen."""
     return "o" if len(steps) < 20 else None
-
-
-def _of_seeds(runs: Sequence[RunCurves]) -> str:
-    return "" if len(runs) == 1 else f" (mean of {len(runs)} seeds)"
