@@ -29,7 +29,7 @@ class _Measured:
 
 
 def plan_sweep(sweep: Sweep, execution: Execution, devices: int) -> None:
-    """Tell every cell, whether it is done, and the time and memory that the rest takes on so many devices.
+    """Tell every cell, whether it is done, and the time and memory of the rest on so many devices; trains nothing.
 
     Raises:
       InputError: settings that no run could be made of.
