@@ -44,35 +44,31 @@ def most_pairs(edges: list[set[int]], used: frozenset[int] = frozenset()) -> int
     return max([most_pairs(rest, used), *(1 + most_pairs(rest, used | {e}) for e in first - used)])
 
 
-def brute(predicted: Mask, reference: Mask, threshold: float, smallest: int = 1) -> Detection:
-    ours = [p for p in flood(predicted) if len(p) >= smallest]
-    theirs = [r for r in flood(reference) if len(r) >= smallest]
-    edges = [{j for j, p in enumerate(ours) if len(p & r) / len(p | r) >= threshold} for r in theirs]
+def brute(predicted: Mask, reference: Mask) -> Detection:
+    ours, theirs = flood(predicted), flood(reference)
+    edges = [{j for j, p in enumerate(ours) if len(p & r) / len(p | r) >= 0.5} for r in theirs]
     found = most_pairs(edges)
     return Detection(found, len(theirs) - found, len(ours) - found)
 
 
-@pytest.mark.parametrize("threshold", [0.1, 0.25, 0.5, 0.75, 1.0])
-@pytest.mark.parametrize("smallest", [1, 4])
-def test_against_all_matchings(threshold: float, smallest: int) -> None:
+def test_against_all_matchings() -> None:
     rng = np.random.default_rng(1)
     seen = Detection(0, 0, 0)
-    for _ in range(25):
+    for _ in range(250):
         reference = rng.random((3, 9, 9)) < 0.08
         predicted = reference ^ (rng.random(reference.shape) < 0.03)
-        found = detect(predicted, reference, threshold, smallest)
-        assert found == brute(predicted, reference, threshold, smallest)
+        found = detect(predicted, reference)
+        assert found == brute(predicted, reference)
         seen = pool([seen, found])
     assert seen.found and seen.missed and seen.false
 
 
-@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.9])
-def test_precision_one_way_is_recall_the_other_way(threshold: float) -> None:
+def test_precision_one_way_is_recall_the_other_way() -> None:
     rng = np.random.default_rng(2)
     for _ in range(20):
         a, b = rng.random((4, 8, 8)) < 0.1, rng.random((4, 8, 8)) < 0.1
         b |= a & (rng.random(a.shape) < 0.8)
-        there, back = detect(a, b, threshold, 2), detect(b, a, threshold, 2)
+        there, back = detect(a, b), detect(b, a)
         assert (there.precision, there.recall) == (back.recall, back.precision)
         assert there.found == back.found
 
@@ -95,10 +91,10 @@ def test_half_overlap_is_enough_and_less_is_not() -> None:
 
 def test_one_component_finds_one_tumour_at_most_and_the_other_way_round() -> None:
     two, one = empty(), empty()
-    two[1, 2:4, 2:4] = two[1, 5:7, 2:4] = True
-    one[1, 2:7, 2:4] = True
-    assert detect(one, two, 0.4) == Detection(1, 1, 0)
-    assert detect(two, one, 0.4) == Detection(1, 0, 1)
+    two[1, 2:4, 2:4] = two[1, 5:9, 2:4] = True
+    one[1, 2:9, 2:4] = True  # 8 / 14 of the second
+    assert detect(one, two) == Detection(1, 1, 0)
+    assert detect(two, one) == Detection(1, 0, 1)
 
 
 def test_corners_connect() -> None:
@@ -142,5 +138,3 @@ def test_faults_of_the_caller() -> None:
         detect(empty(), empty(2, 2, 2))
     with pytest.raises(ValueError, match="bool"):
         detect(empty().astype(np.uint8), empty().astype(np.uint8))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="overlap"):
-        detect(empty(), empty(), 0)

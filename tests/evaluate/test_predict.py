@@ -20,8 +20,9 @@ from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.evaluate.inference import Predictor
+from tlseg_jax.evaluate.label_map import save_label_map
 from tlseg_jax.evaluate.metrics import score
-from tlseg_jax.evaluate.predict import Prediction, predict_scan, write_label_map
+from tlseg_jax.evaluate.predict import Prediction, predict_scan
 from tlseg_jax.evaluate.predict_folder import Outcome, output_path, predict_folder
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.layouts.layouts import find_scans
@@ -81,7 +82,7 @@ def test_a_scan_of_any_orientation_is_segmented_on_its_own_grid(tmp_path: Path, 
     assert score(prediction.label > 0, reference, (1.2, 1.0, 1.5)).dice > 0.9
     assert prediction.volumes_ml == {"ball": pytest.approx(prediction.label.sum() * 1.8 / 1000)}
     assert prediction.warnings == () and "inference" in prediction.seconds
-    write_label_map(prediction, tmp_path / "seg.nii.gz")
+    save_label_map(prediction.label, prediction.affine, files, tmp_path / "seg.nii.gz")
     found = nib.load(tmp_path / "seg.nii.gz")
     assert np.array_equal(found.affine, nib.load(files.image).affine)
     assert np.array_equal(np.asarray(found.dataobj) > 0, prediction.label)
@@ -383,5 +384,5 @@ def test_a_real_caudate_survives_registration_and_back(tmp_path: Path) -> None:
     prediction = predict_scan(files, spec, box, settings, lambda p: known[inside][None, ..., None].astype(np.float32))
     caudate = np.isin(np.asarray(nib.load(files.label).dataobj), (36, 37))
     assert score(prediction.label > 0, caudate, (1, 1, 1)).dice >= 0.95
-    write_label_map(prediction, tmp_path / "seg.mgz")
+    save_label_map(prediction.label, prediction.affine, files, tmp_path / "seg.mgz")
     assert np.allclose(nib.load(tmp_path / "seg.mgz").affine, nib.load(files.image).affine, atol=1e-4)

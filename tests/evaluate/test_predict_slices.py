@@ -13,7 +13,8 @@ from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec, PlaneGrid
 from tlseg_jax.evaluate.component_features import FEATURES
 from tlseg_jax.evaluate.false_positives import Forest
-from tlseg_jax.evaluate.predict import label_map_of, own_values, predict_scan, write_label_map
+from tlseg_jax.evaluate.label_map import save_label_map
+from tlseg_jax.evaluate.predict import label_map_of, own_values, predict_scan
 from tlseg_jax.evaluate.predict_once import Once
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
@@ -142,7 +143,7 @@ def test_a_scan_of_any_orientation_is_segmented_on_its_own_voxels(tmp_path: Path
     }
     assert prediction.warnings == ()
     assert {"decompress", "convert", "inference", "to_scan"} <= set(prediction.seconds)
-    write_label_map(prediction, tmp_path / "seg.nii.gz")
+    save_label_map(prediction.label, prediction.affine, files, tmp_path / "seg.nii.gz")
     source, made = nib.load(files.image), nib.load(tmp_path / "seg.nii.gz")
     assert made.shape == source.shape
     assert np.array_equal(made.affine, source.affine)

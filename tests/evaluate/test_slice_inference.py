@@ -1,11 +1,13 @@
 """Planes in batches of one size, and neighbours by z against loops."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.inference import predict_box
-from tlseg_jax.evaluate.slice_inference import neighbours_by_z, predict_planes, predict_stack, stack_channels
+from tlseg_jax.evaluate.slice_inference import neighbours_by_z, predict_planes, predict_stack
 from tlseg_jax.geometry import Box
 from tlseg_jax.runtime.errors import InputError
 
@@ -62,14 +64,18 @@ def test_faults_of_the_caller() -> None:
     with pytest.raises(ValueError, match="rise"):
         neighbours_by_z([0, 2, 1], 3)
     with pytest.raises(ValueError, match="4 planes"):
-        stack_channels(noise(3, 2, 2), 1, range(4))
+        predict_stack(noise(3, 2, 2), 1, range(4), pointwise)
+
+
+def stacked(planes: NDArray[np.floating], channels: int, z: Sequence[int]) -> NDArray[np.floating]:
+    return np.moveaxis(planes[neighbours_by_z(z, channels)], 1, -1)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5, 9])
 @pytest.mark.parametrize("first", [0, 17])
 def test_whole_volume_repeats_its_ends(channels: int, first: int) -> None:
     planes = noise(6, 3, 2)
-    out = stack_channels(planes, channels, range(first, first + 6))
+    out = stacked(planes, channels, range(first, first + 6))
     k = channels // 2
     padded = np.pad(planes, ((k, k), (0, 0), (0, 0)), mode="edge")
     assert out.shape == (6, 3, 2, channels)
@@ -93,5 +99,5 @@ def test_a_gap_is_an_end() -> None:
 def test_a_stack_is_predicted_as_if_it_were_stacked_first() -> None:
     planes, z = noise(7, 4, 5), [0, 1, 2, 3, 7, 8, 9]
     assert np.array_equal(
-        predict_stack(planes, 3, z, pointwise, 3), predict_planes(stack_channels(planes, 3, z), pointwise, 3)
+        predict_stack(planes, 3, z, pointwise, 3), predict_planes(stacked(planes, 3, z), pointwise, 3)
     )

@@ -275,9 +275,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     for module in (sweep_figures, sweep_curves):
         save = module.save_figure
 
-        def keep(figure: Figure, path: Path, save: Any = save) -> None:
+        def keep(figure: Figure, path: Path, save: Any = save, **given: str) -> None:
             out[f"{path.parent.name}/{path.stem}"] = figure
-            save(figure, path)
+            save(figure, path, **given)
 
         monkeypatch.setattr(module, "save_figure", keep)
     return out

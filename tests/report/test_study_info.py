@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.report.sweep_results import BRAIN, REMEDIES, Truth, study_dict, write_study
-from tlseg_jax.report.study_info import FailedCell, LeftOut, read_study
+from tlseg_jax.report.study_info import read_study
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -21,8 +21,8 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert found.method("MAL-C-FT l2sp").baseline == "MAL-C-FT"  # type: ignore[union-attr]
     assert found.method("nobody") is None and found.has_factors
     assert found.n == (2, 4, 8, 16) and found.unseen == ("oas_c",) and found.seeds == 3 and found.folds == 0
-    assert found.exclusions == {"hdt_c": (LeftOut("sub-99", "the label is empty"),)}
-    assert found.failed == (FailedCell("c1", "out of memory"),) and found.missing == ("c2",)
+    assert found.exclusions == {"hdt_c": (("sub-99", "the label is empty"),)}
+    assert found.failed == (("c1", "out of memory"),) and found.missing == ("c2",)
     assert found.seconds == 123.4 and found.settings["steps"] == "100" and found.synthetic
 
 

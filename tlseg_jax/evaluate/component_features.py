@@ -82,14 +82,9 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 def component_features(
     probability: Planes, mask: PlaneMask, image: Planes, spacing: Spacing3, liver: PlaneMask | None
 ) -> tuple[Int32[np.ndarray, "planes x y"], Float64[np.ndarray, "components features"]]:
-    """The connected components of a prediction and the features of each.
+    """The connected components of a prediction (`label_components`) and the features of each.
 
-    Args:
-      probability: of the structure.
-      mask: the predicted structure; components by `label_components`.
-      image: prepared.
-      spacing: voxel sides on x, y, z in mm.
-      liver: the predicted liver; None where the network has no such output.
+    For the arguments see `false_positives.PredictedVolume`.
 
     Returns:
       labels: 0 outside and 1 to n in the components.

@@ -54,19 +54,29 @@ class Convergence:
     area: float
 
 
-def smoothed(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(steps, running median), in order of steps, without what is not finite.
+Line = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(steps, values), steps upwards."""
+
+
+def finite(curve: Curve) -> Line:
+    """A curve in order of steps, without what is not finite."""
+    table = np.array(sorted(curve), np.float64).reshape(-1, 2)
+    table = table[np.isfinite(table[:, 1])]
+    return table[:, 0], table[:, 1]
+
+
+def smoothed(curve: Curve) -> Line:
+    """The running median of what is finite.
 
     Raises:
       ValueError: no value is finite.
     """
-    table = np.array(sorted(curve), np.float64).reshape(-1, 2)
-    table = table[np.isfinite(table[:, 1])]
-    if not len(table):
+    steps, values = finite(curve)
+    if not len(values):
         raise ValueError("no loss of the curve is finite")
-    width = max(3, len(table) // 20) | 1  # odd, so that it is centred
+    width = max(3, len(values) // 20) | 1  # odd, so that it is centred
     # "reflect" repeats what lies inside: at an end this is the median of half a window, not of one batch.
-    return table[:, 0], ndimage.median_filter(table[:, 1], size=width, mode="reflect")
+    return steps, ndimage.median_filter(values, size=width, mode="reflect")
 
 
 def common_levels(curves: Sequence[Curve]) -> ConvergenceLevels:
@@ -81,13 +91,8 @@ def common_levels(curves: Sequence[Curve]) -> ConvergenceLevels:
     )
 
 
-def measure_convergence(curve: Curve, levels: ConvergenceLevels, fractions: Sequence[float] = FRACTIONS) -> Convergence:
-    """Measure one run's training loss.
-
-    Args:
-      curve: (step, loss), in any order.
-      levels: of all runs that it is compared with.
-      fractions: of `levels.start`.
+def measure_convergence(curve: Curve, levels: ConvergenceLevels) -> Convergence:
+    """Measure one run's training loss against the levels of all runs that it is compared with.
 
     Raises:
       ValueError: no loss is finite.
@@ -100,14 +105,11 @@ def measure_convergence(curve: Curve, levels: ConvergenceLevels, fractions: Sequ
 
     within = steps <= levels.last_step
     s, v = steps[within], values[within]
-    if len(s) > 1:
-        mean = float(np.trapezoid(v, s) / (s[-1] - s[0]))
-    else:
-        mean = float(values[0])
+    mean = float(np.trapezoid(v, s) / (s[-1] - s[0])) if len(s) > 1 else float(values[0])
     return Convergence(
         float(values[0]),
         float(values[-1]),
-        {f: first(f * levels.start) for f in fractions},
+        {f: first(f * levels.start) for f in FRACTIONS},
         first(levels.end),
         mean / levels.start if levels.start > 0 else float("nan"),
     )

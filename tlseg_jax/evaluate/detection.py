@@ -3,10 +3,9 @@
 A tumour is a connected component of the mask in three dimensions; voxels that share a face, an edge or a
 corner are connected (26-neighbourhood). A tumour of the reference is found where one component of the
 prediction overlaps it by at least half, that is, with an intersection over union of 0.5 or more: the
-"detection at 50% overlap" of the LiTS benchmark (Bilic et al. 2019). Matching is one to one, so a
-component that covers two tumours finds one at most, and a tumour covered by two components leaves one of
-them false. Of all matchings of pairs that overlap enough, one with the most pairs is taken; above one
-half no tumour has two candidates and there is no choice.
+"detection at 50% overlap" of the LiTS benchmark (Bilic et al. 2019). So a component that covers two
+tumours finds one at most, and a tumour covered by two components leaves one of them false: two that
+overlap one by half or more would make it up between them, touch, and be one.
 """
 
 import dataclasses
@@ -15,8 +14,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int32
-from scipy import ndimage, sparse
-from scipy.sparse import csgraph
+from scipy import ndimage
 
 OVERLAP = 0.5
 """Intersection over union from which on a tumour counts as found."""
@@ -52,13 +50,7 @@ class Detection:
 
 
 def label_components(mask: Bool[np.ndarray, "a b c"]) -> tuple[Int32[np.ndarray, "a b c"], int]:
-    """Number the connected components of a mask.
-
-    Args:
-      mask: axes in any order.
-
-    Returns:
-      An array with 0 outside and 1 to n inside, and n.
+    """Number the connected components of a mask: 0 outside and 1 to n inside; and n.
 
     Raises:
       ValueError: the mask is not bool or has not three axes.
@@ -69,27 +61,14 @@ def label_components(mask: Bool[np.ndarray, "a b c"]) -> tuple[Int32[np.ndarray,
     return labels, int(count)
 
 
-def detect(
-    predicted: Bool[np.ndarray, "a b c"],
-    reference: Bool[np.ndarray, "a b c"],
-    threshold: float = OVERLAP,
-    smallest: int = 1,
-) -> Detection:
-    """Count the tumours of one volume.
-
-    Args:
-      predicted: axes in any order.
-      reference: axes in the same order.
-      threshold: intersection over union from which on a tumour counts as found, above 0 and at most 1.
-      smallest: components of fewer voxels are left out of both masks; 1 leaves out none.
+def detect(predicted: Bool[np.ndarray, "a b c"], reference: Bool[np.ndarray, "a b c"]) -> Detection:
+    """Count the tumours of one volume, with the axes of both masks in any order.
 
     Raises:
-      ValueError: the masks differ in shape or are not bool, or the threshold is out of range.
+      ValueError: the masks differ in shape or are not bool.
     """
     if predicted.shape != reference.shape:
         raise ValueError(f"the masks differ in shape: {predicted.shape} and {reference.shape}")
-    if not 0 < threshold <= 1:
-        raise ValueError(f"an overlap of {threshold} is not usable")
     ours, n_ours = label_components(predicted)
     theirs, n_theirs = label_components(reference)
     size_ours = np.bincount(ours.ravel(), minlength=n_ours + 1)
@@ -97,15 +76,8 @@ def detect(
     inside = (ours > 0) & (theirs > 0)
     pairs, both = np.unique(np.stack([theirs[inside], ours[inside]]), axis=1, return_counts=True)
     t, p = pairs
-    enough = both >= threshold * (size_theirs[t] + size_ours[p] - both)
-    enough &= (size_theirs[t] >= smallest) & (size_ours[p] >= smallest)
-    found = 0
-    if enough.any():
-        graph = sparse.csr_array((np.ones(enough.sum(), np.int8), (t[enough], p[enough])), (n_theirs + 1, n_ours + 1))
-        found = int(np.count_nonzero(csgraph.maximum_bipartite_matching(graph) >= 0))
-    tumours = int(np.count_nonzero(size_theirs[1:] >= smallest))
-    components = int(np.count_nonzero(size_ours[1:] >= smallest))
-    return Detection(found, tumours - found, components - found)
+    found = int(np.count_nonzero(both >= OVERLAP * (size_theirs[t] + size_ours[p] - both)))
+    return Detection(found, n_theirs - found, n_ours - found)
 
 
 def pool(detections: Iterable[Detection]) -> Detection:

@@ -37,7 +37,6 @@ class PredictedVolume:
     """One volume as a network sees it, arrays (planes, x, y).
 
     Attributes:
-      subject: its name.
       probability: of the structure.
       image: as prepared.
       spacing: voxel sides on x, y, z in mm.
@@ -66,8 +65,7 @@ class Forest:
       classifier: of the columns of `FEATURES`; its classes are False and True.
       liver: whether distances are measured to the predicted liver, else to the body.
       subjects: the volumes that it learnt from.
-      true_components: how many it learnt from.
-      false_components: how many it learnt from.
+      true_components, false_components: how many it learnt from.
     """
 
     classifier: "RandomForestClassifier"
@@ -90,17 +88,7 @@ class Forest:
         spacing: Spacing3,
         liver: Mask | None = None,
     ) -> Mask:
-        """The mask without the components that are rather false than true.
-
-        Args:
-          probability: see `component_features`, as are the others.
-          mask: the prediction to clean.
-          image: as prepared for the network.
-          spacing: on x, y, z in mm.
-          liver: the predicted liver, where the forest was trained with one.
-
-        Returns:
-          (planes, x, y) bool.
+        """The mask (planes, x, y) without the components that are rather false than true; see `component_features`.
 
         Raises:
           ValueError: the arrays differ in shape, or a liver is given to a forest without or lacks for one with.
@@ -113,12 +101,7 @@ class Forest:
 
 
 def true_components(labels: NDArray[np.int32], reference: Mask) -> NDArray[np.bool_]:
-    """(components,) whether at least half of each component's voxels lie in the reference.
-
-    Args:
-      labels: 0 outside and 1 to n in the components.
-      reference: of the same shape.
-    """
+    """(components,) whether at least half of each component's voxels, numbered from 1, lie in the reference."""
     count = int(labels.max(initial=0)) + 1
     size = np.bincount(labels.ravel(), minlength=count)
     inside = np.bincount(labels[reference], minlength=count)
@@ -127,11 +110,6 @@ def true_components(labels: NDArray[np.int32], reference: Mask) -> NDArray[np.bo
 
 def train_forest(volumes: Iterable[PredictedVolume], *, trees: int = TREES, seed: int = 0) -> Forest:
     """Train a forest on the components of training volumes; they are read once, one at a time.
-
-    Args:
-      volumes: training volumes with predictions, all with a predicted liver or all without.
-      trees: of the forest.
-      seed: of the forest.
 
     Raises:
       InputError: the components are not of both kinds, so there is nothing to learn.

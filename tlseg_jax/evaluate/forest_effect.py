@@ -69,9 +69,7 @@ def predicted_volumes(
     Args:
       store: the prepared data set.
       subjects: which volumes; their samples must be consecutive slices.
-      predictor: the network.
-      outputs: names of its outputs, in order.
-      channels: of its input.
+      predictor, outputs, channels: the network, and the names of its outputs, in order.
       structure: what is to be cleaned, one of the outputs and of the store's structures.
       progress: show a bar on stderr.
 
@@ -143,12 +141,7 @@ def total(agreements: Sequence[Agreement]) -> dict[str, Any]:
 
 
 def save_effect(folder: Path, effects: Sequence[ForestEffect], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Write effect.csv and effect.json.
-
-    Args:
-      folder: exists.
-      effects: one or more test volumes.
-      extra: plain values to keep with the totals, such as the store.
+    """Write effect.csv and effect.json into a folder that exists.
 
     Returns:
       What effect.json holds: `extra`, the number of volumes "n", and the totals "before" and "after".

@@ -31,12 +31,7 @@ Scikit-learn follows a tree's node numbers without looking whether they exist, s
 
 
 def save_forest(folder: Path, forest: Forest) -> None:
-    """Write both files, each whole or not at all.
-
-    Args:
-      folder: made if it is missing.
-      forest: what to save.
-    """
+    """Write both files, each whole or not at all, into a folder that is made if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     data = skops.io.dumps(forest.classifier, compression=zipfile.ZIP_DEFLATED)
     with replacing(folder / "forest.skops", "wb") as f:
@@ -79,7 +74,9 @@ def load_forest(folder: Path) -> Forest:
         raise InputError(f"{path} is not the file that forest.json beside it describes: {remedy}")
     if about.get("format") != FORMAT or about.get("features") != list(FEATURES) or about.get("threshold") != KEEP:
         raise InputError(f"The forest in {folder} was written by another version of this project: {remedy}")
-    theirs, ours = str(_versions(about).get("scikit-learn")), importlib.metadata.version("scikit-learn")
+    versions = about.get("versions")
+    theirs = str(versions.get("scikit-learn") if isinstance(versions, dict) else None)
+    ours = importlib.metadata.version("scikit-learn")
     if theirs.split(".")[:2] != ours.split(".")[:2]:
         raise InputError(f"{path} was written by scikit-learn {theirs} and this is {ours}: {remedy}")
     try:
@@ -101,24 +98,10 @@ def load_forest(folder: Path) -> Forest:
 
 
 _FAULTS = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    ImportError,
-    RuntimeError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError),
 )
 """What a reader may meet in a file that is not what it says it is."""
-
-
-def _versions(about: dict[str, Any]) -> dict[str, Any]:
-    versions = about.get("versions")
-    return versions if isinstance(versions, dict) else {}
 
 
 def _check_forest(classifier: Any) -> None:

@@ -44,7 +44,6 @@ def predict_volume(
       image: normalised.
       spec: the data set that the network was trained on.
       box: the fixed patch; not used for tiles.
-      predictor: the network.
       tiles: "gaussian" overlaps by half and blends, "paper" sets tiles side by side.
       batch: tiles a call.
 
@@ -76,10 +75,7 @@ def predict_box(
 ) -> Float32[np.ndarray, "x y z structures"]:
     """Probabilities in one box; zero outside it.
 
-    Args:
-      image: where the box reaches outside, the border is repeated.
-      box: the patch.
-      predictor: the network, called once with (1, *box.size).
+    The network is called once with (1, *box.size); where the box reaches outside the image, the border is repeated.
 
     Raises:
       InputError: the box lies wholly outside the volume, or the values are not finite.
@@ -158,11 +154,7 @@ def _call(predictor: Predictor, patches: NDArray[np.float32]) -> NDArray[np.floa
 
 
 def check_probability(probability: Float[np.ndarray, "..."]) -> None:
-    """Check what a network gave.
-
-    Raises:
-      InputError: a value is not finite.
-    """
+    """Check what a network gave. Raises InputError: a value is not finite."""
     if not np.isfinite(probability).all():
         raise InputError(
             "The network's output is not a number in some voxels: the training diverged or the checkpoint "

@@ -33,17 +33,8 @@ SAME = (
 """Ending of a scan -> that of a label map of its format, or NIfTI where it is a pair's or DICOM's."""
 
 _GEOMETRY = (
-    "qform_code",
-    "sform_code",
-    "quatern_b",
-    "quatern_c",
-    "quatern_d",
-    "qoffset_x",
-    "qoffset_y",
-    "qoffset_z",
-    "srow_x",
-    "srow_y",
-    "srow_z",
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z"),
     "xyzt_units",
 )
 _SCANNER = 1
@@ -93,13 +84,8 @@ def save_label_map(
       InputError: see `check_output`, or the folder cannot be made or written to.
     """
     largest = int(label.max(initial=0))
-    _save(
-        label.astype(np.uint8 if largest < 256 else np.int16 if largest < 32768 else np.int32),
-        affine,
-        files,
-        path,
-        before,
-    )
+    kind = np.uint8 if largest < 256 else np.int16 if largest < 32768 else np.int32
+    _save(label.astype(kind), affine, files, path, before)
 
 
 def probabilities_path(path: Path) -> Path:

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from tlseg_jax.datasets.structures import LabelValues
 from tlseg_jax.evaluate.false_positives import Forest
 from tlseg_jax.evaluate.forest_effect import ORGAN
 from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_volume
-from tlseg_jax.evaluate.label_map import save_label_map
 from tlseg_jax.evaluate.slice_inference import BATCH as SLICES
 from tlseg_jax.evaluate.slice_inference import predict_stack
 from tlseg_jax.evaluate.specks import without_specks
@@ -188,19 +186,14 @@ def _of_volume(
     def ask(network: Predictor) -> NDArray[np.float32]:
         return predict_volume(image, spec, box, network, tiles, batch)
 
-    passed, statistics, doubted = None, {}, None
-    if trust is None:
-        probability = ask(predictor)
-    else:
-        passed = trust.ask(ask, spec)
-        probability = passed.mean
+    passed = trust.ask(ask, spec) if trust else None
+    probability = passed.mean if passed else ask(predictor)
     inferred = time.perf_counter()
     way = (prepared.grid, prepared.space_to_world, scan.image.shape, scan.affine)
     codes = codes_to_scan(probability, *way, spec.exclusive)
-    if passed is not None:
-        statistics = statistics_of(image, spec, box, prepared.details)
-        unsure = doubt(passed.codes, decide(probability, spec.exclusive))
-        doubted = to_scan(unsure, *way)
+    decided = decide(probability, spec.exclusive)
+    statistics = statistics_of(image, spec, box, prepared.details) if passed else {}
+    doubted = to_scan(doubt(passed.codes, decided), *way) if passed else None
     geometry = no_geometry(files.image, scan.affine, scan.image.shape)
     return _Found(
         codes,
@@ -210,7 +203,7 @@ def _of_volume(
         inferred,
         dict(prepared.details),
         (*scan.warnings, *filter(None, [geometry])),
-        _warnings(spec, decide(probability, spec.exclusive), None if spec.volumes.random_patch else box),
+        _warnings(spec, decided, None if spec.volumes.random_patch else box),
         passed,
         statistics,
         doubted,
@@ -242,13 +235,9 @@ def _of_planes(
     def ask(network: Predictor) -> NDArray[np.float32]:
         return predict_stack(image, channels, volume.z, network, batch)
 
-    passed, doubted = None, None
-    if trust is None:
-        probability = ask(predictor)
-    else:
-        passed = trust.ask(ask, spec)
-        probability = passed.mean
-        doubted = planes_to_scan(doubt(passed.codes, decide(probability, spec.exclusive)), volume)
+    passed = trust.ask(ask, spec) if trust else None
+    probability = passed.mean if passed else ask(predictor)
+    doubted = planes_to_scan(doubt(passed.codes, decide(probability, spec.exclusive)), volume) if passed else None
     if forest is not None:
         at = spec.structures.index(cleaned)
         liver = probability[..., spec.structures.index(ORGAN)] > THRESHOLD if forest.liver else None
@@ -345,12 +334,3 @@ def _faces(found: NDArray[np.bool_], box: Box) -> list[str]:
             if 0 <= voxel < found.shape[axis] and found.take(voxel, axis).any():
                 faces.append(name)
     return faces
-
-
-def write_label_map(prediction: Prediction, path: Path, before: Callable[[Path], None] = lambda _: None) -> None:
-    """Write a prediction as its name says, with the scan's own shape, affine, codes and units.
-
-    Raises:
-      InputError: see `label_map.save_label_map`.
-    """
-    save_label_map(prediction.label, prediction.affine, prediction.files, path, before)

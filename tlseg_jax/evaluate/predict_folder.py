@@ -35,8 +35,7 @@ class Outcome:
     """What became of one scan.
 
     Attributes:
-      subject: name of the scan.
-      input: its file.
+      input: the scan's file.
       output: the label map; None where it failed.
       volumes_ml: structure -> its volume in ml; empty where it failed.
       seconds: in all.

@@ -18,7 +18,7 @@ from tlseg_jax.evaluate.label_map import (
     save_probabilities,
     structure_path,
 )
-from tlseg_jax.evaluate.predict import Prediction, write_label_map
+from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.table import write_table
 from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.preprocess.reading.scan import ScanFiles
@@ -113,22 +113,25 @@ class Once:
             known["verdict"] = prediction.verdict.to_dict()
         if path.exists() and self._known(path).get("of") not in (None, known["of"]):
             made = dataclasses.replace(made, warnings=(*made.warnings, REPLACED))
+        affine = prediction.affine
+
+        def claiming(at: Path, **of: Any) -> Callable[[Path], None]:
+            return functools.partial(self._claim, at, **of)
+
         if self._probabilities:
             beside = probabilities_path(path)
-            save_probabilities(
-                prediction.probability, prediction.affine, files, beside, lambda made: self._claim(beside, made)
-            )
+            save_probabilities(prediction.probability, affine, files, beside, claiming(beside))
         if prediction.doubt is not None:
             beside = doubt_path(path)
             percent = np.rint(100 * prediction.doubt).astype(np.uint8)
-            save_label_map(percent, prediction.affine, files, beside, functools.partial(self._claim, beside))
+            save_label_map(percent, affine, files, beside, claiming(beside))
         for structure in self._known(path).get("apart", ()):
             if structure not in prediction.apart:  # it is of another scan or model
                 structure_path(path, structure).unlink(missing_ok=True)
         for structure, mask in prediction.apart.items():
             beside = structure_path(path, structure)
-            save_label_map(mask, prediction.affine, files, beside, functools.partial(self._claim, beside))
-        write_label_map(prediction, path, lambda beside: self._claim(path, beside, seconds=made.seconds, **known))
+            save_label_map(mask, affine, files, beside, claiming(beside))
+        save_label_map(prediction.label, affine, files, path, claiming(path, seconds=made.seconds, **known))
         return made
 
     def write_table(self, path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:

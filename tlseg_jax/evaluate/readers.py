@@ -78,10 +78,6 @@ class VolumeReader:
         """Of a voxel of the scan's own file, in ml."""
         return self.store.scan_grid(subject).voxel_ml
 
-    def label_ml(self, subject: str, structure: str) -> float | None:
-        """A structure's ml in what is scored, counted in the label file; None where the store lacks it."""
-        return self.store.label_ml(subject, structure)
-
     def why_no_components(self, subjects: Sequence[str]) -> str | None:
         """Why tumours cannot be counted in these scans, in a sentence; "" where they can; None: nobody counts."""
         return None
@@ -136,10 +132,6 @@ class PlaneReader:
         """See `VolumeReader`."""
         return self.store.scan_voxel_ml(subject)
 
-    def label_ml(self, subject: str, structure: str) -> float | None:
-        """See `VolumeReader`."""
-        return self.store.label_ml(subject, structure)
-
     def why_no_components(self, subjects: Sequence[str]) -> str:
         """See `VolumeReader`."""
         return self.store.scattered(subjects)
@@ -158,7 +150,7 @@ def reader_of(
     tiles: Tiles = "gaussian",
     batch: int | None = None,
 ) -> Reader:
-    """The reader of a store; for the arguments see `VolumeReader` and `PlaneReader`."""
+    """The reader of a store; for the arguments see `VolumeReader` and `PlaneReader`; `batch` None takes the usual."""
     how = {} if batch is None else {"batch": batch}
     if isinstance(store, SliceStore):
         return PlaneReader(store, spec.exclusive, predictor, channels, **how)

@@ -43,15 +43,7 @@ a template's grid, has the template's."""
 
 @dataclasses.dataclass(frozen=True)
 class SubjectRow:
-    """One structure of one subject of one test set.
-
-    Attributes:
-      test_set: name of the test set, see `result_name`.
-      structure: which one.
-      subject: name of the scan.
-      person: who was scanned.
-      score: the agreement.
-    """
+    """The score of one structure of one subject, which is a scan's name, of one test set (`result_name`)."""
 
     test_set: str
     structure: str
@@ -202,15 +194,11 @@ def evaluate_store(
       store: the prepared data set, which may be another than the run's.
       split: "train" or "test".
       spec_of_run: what the network was trained on: structures, fixed patch or tiles, and their size.
-      box: the patch in the voxels of `store` (see `box_for`); None for tiles and for slices.
-      predictor: the network.
-      channels: slices that it sees at once.
+      box, predictor, channels, tiles, batch: see `reader_of`.
       distances: also compute HD95 and ASD; of slices where they are consecutive.
       smallest: by which specks are dropped (`specks.without_specks`); None keeps them.
-      tiles: see `predict_volume`.
       space: "scan" takes the probability to the scan's own voxels, as `predict` does, and compares it with the label
         file that was prepared.
-      batch: tiles or slices a call; None: the usual.
       keep: called with each row and predicted mask, in the process that predicted it.
       progress: show a bar on stderr.
 
@@ -259,7 +247,7 @@ def evaluate_store(
                     ours, theirs = ours & known, theirs & known
                 found = score(ours, theirs, voxel, distances=distances)
                 # Coarser voxels round thin structures off: ml are counted where the label was drawn, as `predict` does.
-                reference_ml = reader.label_ml(subject, structure)
+                reference_ml = store.label_ml(subject, structure)
                 if reference_ml is not None:
                     predicted_ml = int(np.count_nonzero(mask_of(on_scan, place, spec_of_run.exclusive))) * voxel_ml
                     found = dataclasses.replace(found, reference_ml=reference_ml, predicted_ml=predicted_ml)
@@ -294,10 +282,7 @@ def box_for(store: AnyStore, spec_of_run: DatasetSpec, run_box: Box) -> Box:
     which nobody knows of a new scan, and would hide the failure that a generalisation test looks
     for: a structure that is not where the training data had it.
 
-    Args:
-      store: the data set to be tested.
-      spec_of_run: the spec of the data set that the network was trained on, as prepared.
-      run_box: the run's patch, in voxels of that spec's grid.
+    `run_box` is in voxels of the grid of `spec_of_run`, the data set that the network was trained on, as prepared.
     """
     here, there = store.spec.volumes, spec_of_run.volumes
     if (here.space, here.dimensions, here.spacing) == (there.space, there.dimensions, there.spacing):

@@ -20,16 +20,10 @@ Planes = Float[np.ndarray, "planes x y"]
 def predict_planes(
     image: Float[np.ndarray, "planes x y channels"], predictor: SlicePredictor, batch: int = BATCH
 ) -> Float32[np.ndarray, "planes x y outputs"]:
-    """Probability of every structure in planes that have their channels.
+    """Probability, 0 to 1, of every structure in planes that have their channels.
 
-    Args:
-      image: converted one batch at a time.
-      predictor: the network, always called with `batch` planes: the last batch is filled up with its
-        own first plane, so that a compiled network is compiled once.
-      batch: planes a call.
-
-    Returns:
-      0 to 1.
+    The network is always called with `batch` planes: the last batch is filled up with its own first plane, so that a
+    compiled network is compiled once.
 
     Raises:
       InputError: the network gives values that are not finite.
@@ -43,41 +37,23 @@ def predict_planes(
 def predict_stack(
     planes: Planes, channels: int, z: Sequence[int], predictor: SlicePredictor, batch: int = BATCH
 ) -> Float32[np.ndarray, "planes x y outputs"]:
-    """As `predict_planes` of `stack_channels`, and only one batch of stacked planes is held at a time.
+    """As `predict_planes` of planes with their neighbours as channels, of which one batch at a time is held.
+
+    That is 2.5D (Wang & Tang 2020, on the best LiTS entries): the plane itself in the middle, from the feet upwards.
 
     Args:
       planes: as the store has them.
-      channels: see `neighbours_by_z`.
-      z: see `neighbours_by_z`.
-      predictor: see `predict_planes`.
-      batch: see `predict_planes`.
-
-    Returns:
-      0 to 1.
+      channels, z: see `neighbours_by_z`.
+      predictor, batch: see `predict_planes`.
 
     Raises:
       InputError: the network gives values that are not finite.
       ValueError: the planes are none or do not fit `z`, or see `neighbours_by_z`.
     """
-    rows = _rows(planes, channels, z)
+    if planes.ndim != 3 or len(planes) != len(z):
+        raise ValueError(f"expected (planes, x, y) with {len(z)} planes, not {planes.shape}")
+    rows = neighbours_by_z(z, channels)
     return _predict(len(planes), lambda a, b: np.moveaxis(planes[rows[a:b]], 1, -1), predictor, batch)
-
-
-def stack_channels(planes: Planes, channels: int, z: Sequence[int]) -> Float[np.ndarray, "planes x y {channels}"]:
-    """Each plane with its neighbours as channels (2.5D; Wang & Tang 2020, on the best LiTS entries).
-
-    Args:
-      planes: as the store has them.
-      channels: see `neighbours_by_z`.
-      z: see `neighbours_by_z`.
-
-    Returns:
-      The plane itself in the middle, from the feet upwards.
-
-    Raises:
-      ValueError: the planes do not fit `z`, or see `neighbours_by_z`.
-    """
-    return np.moveaxis(planes[_rows(planes, channels, z)], 1, -1)
 
 
 def neighbours_by_z(z: Sequence[int], channels: int) -> Int[np.ndarray, "planes {channels}"]:
@@ -110,12 +86,6 @@ def neighbours_by_z(z: Sequence[int], channels: int) -> Int[np.ndarray, "planes 
         above.append(next_up[above[-1]])
         below.append(next_down[below[-1]])
     return np.stack([*below[:0:-1], *above], 1)
-
-
-def _rows(planes: NDArray[np.floating], channels: int, z: Sequence[int]) -> NDArray[np.intp]:
-    if planes.ndim != 3 or len(planes) != len(z):
-        raise ValueError(f"expected (planes, x, y) with {len(z)} planes, not {planes.shape}")
-    return neighbours_by_z(z, channels)
 
 
 def _predict(

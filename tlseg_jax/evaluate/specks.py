@@ -59,13 +59,7 @@ def _smallest(mask: NDArray[np.bool_]) -> float:
 def without_specks(
     codes: UInt8[np.ndarray, "x y z"], spec: DatasetSpec, smallest: Mapping[str, float]
 ) -> UInt8[np.ndarray, "x y z"]:
-    """Codes of the structures without their specks, which become background.
-
-    Args:
-      codes: see `preprocess.codes`.
-      spec: what they are of.
-      smallest: from `smallest_pieces`.
-    """
+    """Codes (`preprocess.codes`) without the specks by `smallest_pieces`, which become background."""
     out = codes
     boxes = ndimage.find_objects(codes, len(spec.structures)) if spec.exclusive else []
     for i, structure in enumerate(spec.structures):

@@ -9,13 +9,7 @@ from tlseg_jax.runtime.files import replacing
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    """Write a CSV file beside `path`, flush it to the disk and rename it into place.
-
-    Args:
-      path: the file; its folder exists.
-      columns: the header, in order.
-      rows: cells by column; a column that a row lacks is left empty.
-    """
+    """Write a CSV file, whole or not at all, into a folder that exists; a column that a row lacks is left empty."""
     with replacing(path, newline="") as f:
         writer = csv.DictWriter(f, columns, restval="", lineterminator="\n")
         writer.writeheader()

@@ -19,45 +19,16 @@ from tlseg_jax.models.unet import UNetConfig
 NOT_STATED = "not stated"
 
 PASSED_ON = (
-    "network",
-    "spec",
-    "prepare",
-    "synthetic",
-    "pretask",
-    "task",
-    "n",
-    "seed",
-    "seen_images",
-    "seen_voxels",
-    "versions",
-    "patch_box",
-    "smallest_pieces",
+    *("network", "spec", "prepare", "synthetic", "pretask", "task", "n", "seed"),
+    *("seen_images", "seen_voxels", "versions", "patch_box", "smallest_pieces"),
 )
 """What of a checkpoint's description goes with the model: not the persons, whose names may tell who they are."""
 
 SCORES = (
-    "n",
-    "iou_mean",
-    "iou_std",
-    "iou_median",
-    "iou_min",
-    "iou_max",
-    "dice_mean",
-    "dice_std",
-    "reference_ml_mean",
-    "predicted_ml_mean",
-    "volume_error_ml_mean",
-    "volume_error_ml_std",
-    "empty_predictions",
-    "hd95_mm_mean",
-    "hd95_mm_std",
-    "asd_mm_mean",
-    "asd_mm_std",
-    "distances_n",
-    "distances_undefined",
-    "synthetic",
-    "tiles",
-    "mm",
+    *("n", "iou_mean", "iou_std", "iou_median", "iou_min", "iou_max", "dice_mean", "dice_std"),
+    *("reference_ml_mean", "predicted_ml_mean", "volume_error_ml_mean", "volume_error_ml_std", "empty_predictions"),
+    *("hd95_mm_mean", "hd95_mm_std", "asd_mm_mean", "asd_mm_std", "distances_n", "distances_undefined"),
+    *("synthetic", "tiles", "mm"),
 )
 """What of a test set's summary goes with the model."""
 
@@ -78,9 +49,7 @@ def make_card(
     """The card as plain values; the files' checksums are added when they are written.
 
     Args:
-      saved: the model.
-      settings: of the run: its `settings.json`.
-      summary: of the run: its `summary.json`; empty where there is none.
+      settings, summary: of the run, its `settings.json` and `summary.json`; the second is empty where there is none.
       licence: in words, or "".
       program: what the card says of the StableHLO program; empty where there is none.
     """

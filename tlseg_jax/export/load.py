@@ -46,10 +46,7 @@ class AnyModel:
 
 
 def load_any_model(path: Path) -> AnyModel:
-    """The model at a path.
-
-    Args:
-      path: a run folder, a folder that `export_model` made, or the program in it, whose card lies beside it.
+    """The model of a run folder, of a folder that `export_model` made, or of the program in it beside its card.
 
     Raises:
       InputError: there is no model, or it is damaged or of another version.

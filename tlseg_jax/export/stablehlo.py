@@ -65,28 +65,16 @@ def calling_convention(config: UNetConfig) -> dict[str, Any]:
             "dtype": "float32",
             "meaning": f"probability of {', '.join(shown)}, {how}",
         },
-        "sides": _sides(config),
+        "sides": f"multiples of {config.divisor}: fill others up with zeros at their far end, and crop the result "
+        "back; an example does not depend on the others in its batch",
     }
-
-
-def _sides(config: UNetConfig) -> str:
-    return (
-        f"multiples of {config.divisor}: fill others up with zeros at their far end, and crop the result back; "
-        "an example does not depend on the others in its batch"
-    )
 
 
 def export_network(config: UNetConfig, params: Any, batch_stats: Any, platforms: Sequence[str] = PLATFORMS) -> bytes:
     """The network as a serialised program that `load_network` reads.
 
     A CPU gets the convolutions' fast portable form (`planes`), which takes a fifth of the time of XLA's own. The
-    oneDNN call cannot be exported. No path of this machine is in it.
-
-    Args:
-      config: the network.
-      params: its parameters.
-      batch_stats: its running averages.
-      platforms: what it is compiled for later; this machine needs none of them.
+    oneDNN call cannot be exported. No path of this machine is in it, and it needs none of the platforms.
 
     Returns:
       (batch, *sides) or (batch, *sides, channels) float32 -> probabilities, as `calling_convention` says.
@@ -118,7 +106,6 @@ def load_network(program: bytes, divisor: int, where: str) -> Callable[[NDArray[
     """The program as a plain function on NumPy arrays of any sides, compiled once a shape.
 
     Args:
-      program: what `export_network` gave.
       divisor: of the network; sides are filled up with zeros at the far end and the result is cropped, as the
         network itself does.
       where: the file, for messages.

@@ -23,11 +23,14 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from tlseg_jax.figures.png import STYLE, save_png, watermark
+from tlseg_jax.figures.png import STYLE, save_png
 from tlseg_jax.geometry import Affine, Grid
 
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = "#ff2a2a", "#21e321", "#3d8bff"
 """Red, green and blue as in Fig. 4 of Weatheritt et al. 2020, bright enough to be seen on grey."""
+
+YELLOW = "#ffd23f"
+"""Of what is none of the errors: the reference alone, and the frame of the close views."""
 
 FILL = 0.22
 """Opacity of the fill."""
@@ -86,17 +89,10 @@ def pick_cases(scores: Mapping[str, float]) -> dict[str, str]:
 def draw_contours(
     cases: Sequence[ContourCase], path: Path, *, slices: int = 4, heading: str = "", mark: str = ""
 ) -> None:
-    """Draw the cases, one a row, and write a PNG.
+    """Draw the cases, one a row with so many close views, and write a PNG.
 
     Slices are axial, seen from below as radiologists do: the subject's right is on the left. They are
     spread evenly over the area of the reference and the prediction together.
-
-    Args:
-      cases: what to draw.
-      path: the PNG file.
-      slices: close views a row.
-      heading: a line above, such as the test set's name.
-      mark: a watermark, such as "synthetic".
 
     Raises:
       ValueError: there are no cases.
@@ -123,13 +119,14 @@ def draw_contours(
 
             figure.text(gap / width, (y + row_height + 0.06) / height, view.caption(window), va="bottom")
             chosen = view.pick(slices)
-            _draw_whole(axes(gap, whole_width), view, chosen[len(chosen) // 2], window)
+            whole_ax = axes(gap, whole_width)
+            draw_slice(whole_ax, view, chosen[len(chosen) // 2])
+            show_whole(whole_ax, view, window)
             for i, k in enumerate(chosen):
                 x = gap + whole_width + gap + i * (close_width + gap)
                 _draw_close(axes(x, close_width), view, k, window, first=row == 0 and i == 0)
         error_legend(figure)
-        watermark(figure, mark)
-        save_png(figure, path)
+        save_png(figure, path, mark=mark)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -260,9 +257,14 @@ def draw_slice(ax: Axes, view: SliceView, k: int) -> None:
         fill[mask.T] = to_rgba(colour, FILL)
         ax.imshow(fill, origin="lower", extent=(0, w, 0, h), interpolation="nearest", aspect="equal")
         ax.add_collection(LineCollection(list(outline(mask, sides)), colors=colour, linewidths=0.9))
+    bare_axes(ax, "black")
+
+
+def bare_axes(ax: Axes, background: str) -> None:
+    """Without ticks and frame."""
     ax.set_xticks([])
     ax.set_yticks([])
-    ax.set_facecolor("black")
+    ax.set_facecolor(background)
     for spine in ax.spines.values():
         spine.set_visible(False)
 
@@ -285,14 +287,20 @@ def outline(mask: Bool[np.ndarray, "x y"], sides: tuple[float, float]) -> Num[np
     return np.concatenate([across, along]) * np.array(sides)
 
 
-def _draw_close(ax: Axes, view: SliceView, k: int, window: tuple[float, float], first: bool) -> None:
-    draw_slice(ax, view, k)
+def show_close(ax: Axes, view: SliceView, window: tuple[float, float]) -> None:
+    """Let of a drawn slice be seen what lies in the close view of `window` mm."""
     (x0, x1), (y0, y1) = view.frame(window)
     ax.set_xlim(x1, x0)  # the subject's right on the left
     ax.set_ylim(y0, y1)
+
+
+def _draw_close(ax: Axes, view: SliceView, k: int, window: tuple[float, float], first: bool) -> None:
+    draw_slice(ax, view, k)
+    show_close(ax, view, window)
     label_axes(ax, 0.03, 0.03, f"z = {view.z_mm(k):.0f} mm", "left", "bottom")
     if first:
         length = 10.0
+        (x0, x1), (y0, y1) = view.frame(window)
         x, y = x0 + 0.06 * (x1 - x0), y0 + 0.06 * (y1 - y0)
         ax.plot([x, x + length], [y, y], color="white", linewidth=1.4, path_effects=HALO)
         ax.text(
@@ -307,18 +315,13 @@ def _draw_close(ax: Axes, view: SliceView, k: int, window: tuple[float, float], 
         )
 
 
-def _draw_whole(ax: Axes, view: SliceView, k: int, window: tuple[float, float]) -> None:
-    draw_slice(ax, view, k)
-    show_whole(ax, view, window, "#ffd23f")
-
-
-def show_whole(ax: Axes, view: SliceView, window: tuple[float, float], colour: str) -> None:
+def show_whole(ax: Axes, view: SliceView, window: tuple[float, float]) -> None:
     """Let a drawn slice be seen whole, with its sides' letters and a frame around the structure."""
     w, h = view.size_mm
     ax.set_xlim(w, 0)
     ax.set_ylim(0, h)
     (x0, x1), (y0, y1) = view.frame(window)
-    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, linewidth=0.7))
+    ax.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=YELLOW, linewidth=0.7))
     label_axes(ax, 0.03, 0.5, "R", "left", "center")
     label_axes(ax, 0.97, 0.5, "L", "right", "center")
 

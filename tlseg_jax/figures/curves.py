@@ -9,11 +9,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from tlseg_jax.evaluate.run_curves import Curve
-from tlseg_jax.figures.png import STYLE, save_png, watermark
+from tlseg_jax.figures.png import STYLE, save_png
 
 LOSS, VALIDATION = "#1f4e8c", "#b3441e"
 LOG_RANGE = 8.0
@@ -21,14 +21,7 @@ LOG_RANGE = 8.0
 
 
 def draw_learning_curve(
-    losses: Curve,
-    path: Path,
-    *,
-    validation: Curve | None = None,
-    loss_name: str = "training loss",
-    validation_name: str = "validation IoU",
-    heading: str = "",
-    mark: str = "",
+    losses: Curve, path: Path, *, validation: Curve | None = None, heading: str = "", mark: str = ""
 ) -> None:
     """Draw the curve and write a PNG.
 
@@ -39,11 +32,8 @@ def draw_learning_curve(
     Args:
       losses: of the training steps.
       path: the PNG file.
-      validation: scores in 0 to 1, higher is better; the best is marked.
-      loss_name: label of the upper axis.
-      validation_name: label of the lower axis.
-      heading: a line above.
-      mark: a watermark, such as "synthetic".
+      validation: IoUs; the best is marked.
+      heading, mark: see `save_png`.
 
     Raises:
       ValueError: there are no losses.
@@ -54,16 +44,12 @@ def draw_learning_curve(
     with rc_context(STYLE):
         figure = Figure(figsize=(4.6, 1.2 + 1.7 * panels), layout="constrained", facecolor="white")
         axes: NDArray[np.object_] = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-        _draw_losses(axes[0], losses, loss_name)
+        _draw_losses(axes[0], losses)
         if validation:
-            _draw_validation(axes[1], validation, validation_name)
+            _draw_validation(axes[1], validation)
         axes[-1].set_xlabel("step")
-        axes[-1].set_xlim(left=0)
-        axes[-1].xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
-        if heading:
-            figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
-        watermark(figure, mark)
-        save_png(figure, path)
+        step_axis(axes[-1])
+        save_png(figure, path, heading=heading, mark=mark)
 
 
 def _sorted(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -71,10 +57,8 @@ def _sorted(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return table[:, 0], np.where(np.isfinite(table[:, 1]), table[:, 1], np.nan)
 
 
-def _draw_losses(ax: Axes, losses: Curve, name: str) -> None:
+def _draw_losses(ax: Axes, losses: Curve) -> None:
     steps, values = _sorted(losses)
-    known = values[~np.isnan(values)]
-    middle = running_median(values)
     few = len(steps) < 20
     ax.plot(
         steps,
@@ -87,38 +71,47 @@ def _draw_losses(ax: Axes, losses: Curve, name: str) -> None:
         label="each batch",
     )
     if not few:
-        ax.plot(steps, middle, color=LOSS, linewidth=1.4, label="running median")
+        ax.plot(steps, running_median(values), color=LOSS, linewidth=1.4, label="running median")
         ax.legend(loc="upper right", fontsize=7)
-    ax.set_ylabel(name)
+    ax.set_ylabel("training loss")
+    loss_axis(ax, values)
+
+
+def loss_axis(ax: Axes, drawn: ArrayLike, wide: float = math.inf) -> None:
+    """Scale an axis of losses: logarithmic where all are above 0 and span more than `LOG_RANGE`.
+
+    Values that span more than a factor of `wide` have ticks at powers of ten alone.
+    """
     ax.grid(axis="y", linewidth=0.3, alpha=0.5)
-    if known.size and known.min() > 0 and known.max() / known.min() > LOG_RANGE:
+    values = np.asarray(drawn, np.float64)
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() / values.min() > LOG_RANGE:
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_locator(LogLocator(subs=(1,) if values.max() / values.min() > wide else (1, 2, 5)))
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-    elif known.size and known.min() >= 0:
-        ax.set_ylim(0, max(1.06 * known.max(), 1e-12))
+    elif values.size and values.min() >= 0:
+        ax.set_ylim(0, max(1.06 * float(values.max()), 1e-12))
 
 
-def _draw_validation(ax: Axes, validation: Curve, name: str) -> None:
+def step_axis(ax: Axes) -> None:
+    """Whole steps from 0 on."""
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
+
+
+def _draw_validation(ax: Axes, validation: Curve) -> None:
     steps, values = _sorted(validation)
     ax.plot(steps, values, color=VALIDATION, linewidth=1.4, marker="o", markersize=3)
-    ax.set_ylabel(name)
+    ax.set_ylabel("validation IoU")
     ax.set_ylim(0, 1.02)
     ax.grid(axis="y", linewidth=0.3, alpha=0.5)
     if not np.isnan(values).all():
         best = int(np.nanargmax(values))
         text = f"best {values[best]:.3f} at step {steps[best]:.0f}"
         # In a corner: curves of scores rise to the right, so the lower right one is free if any is.
-        ax.text(
-            0.98,
-            0.05 if values[best] > 0.3 else 0.95,
-            text,
-            transform=ax.transAxes,
-            fontsize=7,
-            ha="right",
-            va="bottom" if values[best] > 0.3 else "top",
-        )
+        y, va = (0.05, "bottom") if values[best] > 0.3 else (0.95, "top")
+        ax.text(0.98, y, text, transform=ax.transAxes, fontsize=7, ha="right", va=va)
         ax.plot(steps[best], values[best], marker="o", markersize=5.5, color=VALIDATION, fillstyle="none")
 
 

@@ -8,14 +8,13 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
-from tlseg_jax.evaluate.convergence import smoothed
+from tlseg_jax.evaluate.convergence import Line, finite, smoothed
 from tlseg_jax.evaluate.run_curves import Curve, Epoch, RunCurves
-from tlseg_jax.figures.curves import LOG_RANGE
+from tlseg_jax.figures.curves import loss_axis, step_axis
 from tlseg_jax.figures.method_style import COLOURS, MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.figures.png import STYLE, save_figure
 
 DRAW_COLOUR, WHOLE_COLOUR = "#7f7f7f", "#1a1a1a"
 
@@ -24,6 +23,9 @@ BACKED: Any = {"frameon": True, "framealpha": 0.8, "edgecolor": "none"}
 
 WIDTH = 5.2
 """Inches."""
+
+WIDE = 300.0
+"""Losses that span more than this factor have ticks at powers of ten alone."""
 
 
 def draw_own_curves(
@@ -37,10 +39,9 @@ def draw_own_curves(
 
     Args:
       runs: one a seed.
-      path: the PNG file.
+      path: the PNG file; the SVG is written beside it.
       colour: of the training loss.
-      heading: a line above.
-      mark: a watermark, such as "synthetic".
+      heading, mark: see `save_png`.
 
     Raises:
       ValueError: there are no runs.
@@ -51,7 +52,7 @@ def draw_own_curves(
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained", facecolor="white")
         ax = figure.subplots()
         for t in runs:
-            steps, values = _finite(t.losses)
+            steps, values = finite(t.losses)
             ax.plot(steps, values, color=colour, linewidth=0.5, alpha=max(0.12, 0.35 / len(runs)), zorder=1)
         steps, mean, _, _ = band([smoothed(t.losses) for t in runs])
         ax.plot(
@@ -59,12 +60,12 @@ def draw_own_curves(
             mean,
             color=colour,
             linewidth=1.6,
-            label="training, running median" + _of_seeds(runs),
+            label="training, running median" + (f" (mean of {len(runs)} seeds)" if len(runs) > 1 else ""),
             marker=_dot(steps),
             markersize=3,
             zorder=3,
         )
-        draws = [_finite(t.draw_losses) for t in runs if _some(t.draw_losses)]
+        draws = [finite(t.draw_losses) for t in runs if _some(t.draw_losses)]
         if draws:
             steps, mean, low, high = band(draws)
             ax.fill_between(steps, low, high, color=DRAW_COLOUR, alpha=0.25, linewidth=0, zorder=1.5)
@@ -78,7 +79,7 @@ def draw_own_curves(
                 markersize=3,
                 zorder=2,
             )
-        whole = [_finite(t.test_losses) for t in runs if _some(t.test_losses)]
+        whole = [finite(t.test_losses) for t in runs if _some(t.test_losses)]
         for own in whole:
             ax.plot(*own, color=WHOLE_COLOUR, linestyle="none", marker="o", markersize=1.8, alpha=0.5, zorder=4)
         if whole:
@@ -94,13 +95,12 @@ def draw_own_curves(
                 label="test, whole set at the epoch's end",
                 zorder=4,
             )
-        _finish(ax, [v for line in ax.lines for v in np.asarray(line.get_ydata(), np.float64)], "loss")
+        ax.set_ylabel("loss")
+        loss_axis(ax, [v for line in ax.lines for v in np.asarray(line.get_ydata(), np.float64)], WIDE)
         ax.set_xlabel("step")
         _epoch_axis(ax, _longest(runs), ticks=True)
         ax.legend(loc="upper right", fontsize=7, **BACKED)
-        _heading(figure, heading)
-        watermark(figure, mark)
-        save_figure(figure, path)
+        save_figure(figure, path, heading=heading, mark=mark)
 
 
 def draw_curves_together(
@@ -121,8 +121,7 @@ def draw_curves_together(
       runs: method -> its runs, one a seed.
       styles: how methods look in all figures of a study.
       path: the PNG file; the SVG is written beside it.
-      heading: a line above.
-      mark: a watermark.
+      heading, mark: see `save_png`.
 
     Raises:
       ValueError: there are no runs.
@@ -139,7 +138,7 @@ def draw_curves_together(
         axes[0].set_ylabel("training loss" + ("" if len(every) == len(runs) else ", mean and range of seeds"))
         if panels == 2:
             below = {
-                m: [_finite(c) for t in own if _some(c := t.test_losses if whole else t.draw_losses)]
+                m: [finite(c) for t in own if _some(c := t.test_losses if whole else t.draw_losses)]
                 for m, own in runs.items()
             }
             _draw_bands(axes[1], below, styles, legend=False)
@@ -147,22 +146,13 @@ def draw_curves_together(
         axes[-1].set_xlabel("step")
         for i, ax in enumerate(axes):
             _epoch_axis(ax, _longest(every), ticks=i == 0)
-        _heading(figure, heading)
-        watermark(figure, mark)
-        save_figure(figure, path)
-
-
-Line = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""(steps, values), steps upwards."""
+        save_figure(figure, path, heading=heading, mark=mark)
 
 
 def band(lines: Sequence[Line]) -> tuple[NDArray[np.float64], ...]:
     """Mean, lowest and highest of several lines at every step of any of them.
 
     Between its steps a line is straight; beyond its ends it counts nowhere.
-
-    Args:
-      lines: (steps, values) of each run, finite.
 
     Returns:
       steps, mean, low and high, each (steps,).
@@ -197,31 +187,14 @@ def _draw_bands(
             label=f"{method} ({len(own)})",
         )
         drawn += [*low, *high]
-    _finish(ax, drawn, "")
+    loss_axis(ax, drawn, WIDE)
     if legend:
         ax.legend(loc="upper right", fontsize=7, title="method (runs)", title_fontsize=7, handlelength=3, **BACKED)
 
 
-def _finish(ax: Axes, drawn: Sequence[float], name: str) -> None:
-    """Scale the loss axis: logarithmic where all is above 0 and spans more than `LOG_RANGE`."""
-    ax.set_ylabel(name)
-    ax.grid(axis="y", linewidth=0.3, alpha=0.5)
-    values = np.array(drawn, np.float64)
-    values = values[np.isfinite(values)]
-    if values.size and values.min() > 0 and values.max() / values.min() > LOG_RANGE:
-        ax.set_yscale("log")
-        wide = values.max() / values.min() > 300
-        ax.yaxis.set_major_locator(LogLocator(subs=(1,) if wide else (1, 2, 5)))
-        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
-    elif values.size and values.min() >= 0:
-        ax.set_ylim(0, max(1.06 * float(values.max()), 1e-12))
-
-
 def _epoch_axis(ax: Axes, epochs: Sequence[Epoch], *, ticks: bool) -> None:
     """Thin lines at the ends of epochs and, with `ticks`, their numbers above."""
-    ax.set_xlim(left=0)
-    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
+    step_axis(ax)
     shown = epochs[:: max(1, len(epochs) // 12)] if len(epochs) > 14 else epochs
     for e in shown:
         ax.axvline(e.step, color="0.88", linewidth=0.5, zorder=0)
@@ -237,12 +210,6 @@ def _longest(runs: Sequence[RunCurves]) -> tuple[Epoch, ...]:
     return max((t.epochs for t in runs), key=len)
 
 
-def _finite(curve: Curve) -> Line:
-    table = np.array(sorted(curve), np.float64).reshape(-1, 2)
-    table = table[np.isfinite(table[:, 1])]
-    return table[:, 0], table[:, 1]
-
-
 def _some(curve: Curve) -> bool:
     return any(np.isfinite(v) for _, v in curve)
 
@@ -250,12 +217,3 @@ def _some(curve: Curve) -> bool:
 def _dot(steps: NDArray[np.float64]) -> str | None:
     """A line of one or two points would not be seen."""
     return "o" if len(steps) < 20 else None
-
-
-def _of_seeds(runs: Sequence[RunCurves]) -> str:
-    return "" if len(runs) == 1 else f" (mean of {len(runs)} seeds)"
-
-
-def _heading(figure: Figure, heading: str) -> None:
-    if heading:
-        figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -25,6 +26,12 @@ class MethodStyle:
     marker: str
     hatch: str
     line: str | tuple[int, tuple[float, ...]] = "-"
+
+    @property
+    def dots(self) -> dict[str, Any]:
+        """Of markers in front of lines, as matplotlib takes it."""
+        edge = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+        return {"color": self.colour, "marker": self.marker, "markersize": 4.5, "zorder": 3, **edge}
 
     def handle(self, label: str) -> Line2D:
         """A legend's entry of lines and markers."""

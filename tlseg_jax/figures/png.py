@@ -22,24 +22,29 @@ STYLE: Any = {
 DPI = 200
 
 
-def save_png(figure: Figure, path: Path) -> None:
-    """Write `figure` beside `path`, flush it to the disk and rename it into place; make the folder."""
+def save_png(figure: Figure, path: Path, *, heading: str = "", mark: str = "") -> None:
+    """Write `figure` whole or not at all, and make its folder.
+
+    Args:
+      figure: drawn under `STYLE`.
+      path: the PNG file.
+      heading: a line above.
+      mark: a watermark, large and faint across the figure, such as "synthetic".
+    """
+    if heading:
+        figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
+    if mark:
+        figure.text(
+            0.5, 0.5, mark, fontsize=44, color="0.55", alpha=0.3, rotation=24, ha="center", va="center", zorder=100
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     with rc_context(STYLE), replacing(path, "wb") as f:
         figure.savefig(f, format="png", dpi=DPI)
 
 
-def save_figure(figure: Figure, png: Path) -> None:
+def save_figure(figure: Figure, png: Path, *, heading: str = "", mark: str = "") -> None:
     """As `save_png`, and the same as SVG beside it; the same figure always gives the same bytes."""
-    save_png(figure, png)
+    save_png(figure, png, heading=heading, mark=mark)
     with rc_context(STYLE | {"svg.hashsalt": "tlseg"}), replacing(png.with_suffix(".svg"), "wb") as f:
         figure.savefig(f, format="svg", metadata={"Date": None})
-
-
-def watermark(figure: Figure, text: str) -> None:
-    """Write `text`, such as "synthetic", large and faint across the figure; nothing if it is empty."""
-    if text:
-        figure.text(
-            0.5, 0.5, text, fontsize=44, color="0.55", alpha=0.3, rotation=24, ha="center", va="center", zorder=100
-        )

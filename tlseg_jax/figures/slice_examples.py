@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -17,8 +18,8 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.inference import THRESHOLD
-from tlseg_jax.figures.contours import outline
-from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.figures.contours import bare_axes, label_axes, outline
+from tlseg_jax.figures.png import STYLE, save_figure
 
 MAP = "magma"
 """Even steps of probability look even, and grow lighter in print."""
@@ -62,12 +63,6 @@ def draw_examples(cases: Sequence[ExampleCase], path: Path, *, heading: str = ""
     truth's. The slice's Dice at 0.5 stands below each. Seen from below as radiologists do: the subject's
     right is on the left, the front is up.
 
-    Args:
-      cases: what to draw.
-      path: the PNG file.
-      heading: a line above.
-      mark: a watermark, such as "synthetic".
-
     Raises:
       ValueError: there are no cases.
     """
@@ -98,21 +93,15 @@ def draw_examples(cases: Sequence[ExampleCase], path: Path, *, heading: str = ""
                 if i == 0:
                     _image(ax, case)
                 elif i == 1:
-                    _map(ax, case, case.truth.astype(np.float32))
+                    _show(ax, case, case.truth, 0, 1, MAP)
                 else:
                     p = case.probability[models[i - 2]]
-                    _map(ax, case, p)
+                    _show(ax, case, p, 0, 1, MAP)
                     found = p > THRESHOLD
                     _edge(ax, case, case.truth, TRUTH_LINE, 0.7)
                     _edge(ax, case, found, FOUND_LINE, 0.9)
-                    figure.text(
-                        (x + PANEL / 2) / width,
-                        (y - 0.03) / height,
-                        _dice(found, case.truth),
-                        ha="center",
-                        va="top",
-                        fontsize=7,
-                    )
+                    middle, below = (x + PANEL / 2) / width, (y - 0.03) / height
+                    figure.text(middle, below, _dice(found, case.truth), ha="center", va="top", fontsize=7)
             y -= dice
         # As tall as the first row: a scale is read as well on a short bar as on a long one.
         below = height - top - name - heights[0]
@@ -121,15 +110,14 @@ def draw_examples(cases: Sequence[ExampleCase], path: Path, *, heading: str = ""
         bar.tick_params(labelsize=7, length=2)
         bar.set_title("prob.", fontsize=7)
         _legend(figure)
-        watermark(figure, mark)
-        save_figure(figure, path)
+        save_figure(figure, path, mark=mark)
 
 
 def _mm(case: ExampleCase) -> tuple[float, float]:
     return (case.image.shape[0] * case.spacing[0], case.image.shape[1] * case.spacing[1])
 
 
-def _show(ax: Axes, case: ExampleCase, values: NDArray[np.floating], low: float, high: float, colours: str) -> None:
+def _show(ax: Axes, case: ExampleCase, values: NDArray[Any], low: float, high: float, colours: str) -> None:
     w, h = _mm(case)
     ax.imshow(
         values.T.astype(np.float32),
@@ -143,34 +131,15 @@ def _show(ax: Axes, case: ExampleCase, values: NDArray[np.floating], low: float,
     )
     ax.set_xlim(w, 0)  # the subject's right on the left
     ax.set_ylim(0, h)
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.set_facecolor("0.8")  # where a value is NaN
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    bare_axes(ax, "0.8")  # which is seen where a value is NaN
 
 
 def _image(ax: Axes, case: ExampleCase) -> None:
     known = case.image[np.isfinite(case.image)].astype(np.float64)
     low, high = np.percentile(known, (1, 99.5)) if known.size else (0.0, 1.0)
     _show(ax, case, case.image, float(low), float(max(high, low + 1e-6)), "gray")
-    halo = [withStroke(linewidth=1.6, foreground="black")]
-    for x, side in ((0.04, "R"), (0.96, "L")):
-        ax.text(
-            x,
-            0.5,
-            side,
-            transform=ax.transAxes,
-            color="white",
-            fontsize=7,
-            va="center",
-            ha="left" if side == "R" else "right",
-            path_effects=halo,
-        )
-
-
-def _map(ax: Axes, case: ExampleCase, probability: NDArray[np.floating]) -> None:
-    _show(ax, case, probability, 0, 1, MAP)
+    label_axes(ax, 0.04, 0.5, "R", "left", "center")
+    label_axes(ax, 0.96, 0.5, "L", "right", "center")
 
 
 def _edge(ax: Axes, case: ExampleCase, mask: NDArray[np.bool_], colour: str, width: float) -> None:

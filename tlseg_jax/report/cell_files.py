@@ -19,13 +19,10 @@ ByRun = Mapping[int, Mapping[str, Mapping[int, T]]]
 def read_cells(
     results: Results, study: StudyInfo, read: Callable[[ResultRow], T], methods: Sequence[str] | None = None
 ) -> tuple[ByRun[T], tuple[str, ...]]:
-    """Something of every run that has scores.
+    """Something of every run that has scores, of some methods or of all.
 
     Args:
-      results: of the study.
-      study: it, for the order of the methods.
       read: what to take of the run that a row is of; raises InputError where it is gone or damaged.
-      methods: of these methods; None: of all.
 
     Returns:
       What was read, without empty parts, and a sentence on the runs that cannot be read, if there are any.
@@ -55,8 +52,7 @@ def read_losses(
 def in_common(runs: ByRun[T]) -> tuple[ByRun[T], tuple[str, ...]]:
     """The runs of those seeds that every method of an n has, so that a difference is none of seeds.
 
-    Returns:
-      Them, and a sentence on those that were left out, if there are any.
+    With a sentence on those that were left out, if there are any.
     """
     out = {}
     left = 0

@@ -91,8 +91,6 @@ def make_sections(results: Results, study: StudyInfo, scans: Section | None = No
     then what is of the runs.
 
     Args:
-      results: of the study.
-      study: it.
       scans: a section that belongs behind what the page opens with, and before what is of the runs.
 
     Raises:

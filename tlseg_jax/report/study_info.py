@@ -36,22 +36,6 @@ class StudyMethod:
 
 
 @dataclasses.dataclass(frozen=True)
-class LeftOut:
-    """A scan that was left out of a data set, and why."""
-
-    subject: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
-class FailedCell:
-    """A cell that could not be finished, and why."""
-
-    cell: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True)
 class StudyInfo:
     """A study as its sweep wrote it down.
 
@@ -67,8 +51,8 @@ class StudyInfo:
       synthetic: whether the scans are drawn.
       settings: what the report lists, in words.
       stores: test set -> folder of the prepared data set.
-      exclusions: data set -> scans that were left out.
-      failed: cells that failed.
+      exclusions: data set -> scans that were left out, each with the reason.
+      failed: cells that failed, each with the reason.
       missing: names of cells not done yet.
       seconds: wall-clock time so far.
       sections: of the report, by name and in order; empty: the usual ones.
@@ -91,8 +75,8 @@ class StudyInfo:
     synthetic: bool
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     stores: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
-    exclusions: Mapping[str, tuple[LeftOut, ...]] = dataclasses.field(default_factory=dict, hash=False)
-    failed: tuple[FailedCell, ...] = ()
+    exclusions: Mapping[str, tuple[tuple[str, str], ...]] = dataclasses.field(default_factory=dict, hash=False)
+    failed: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
     seconds: float = 0.0
     sections: tuple[str, ...] = ()
@@ -175,12 +159,12 @@ def read_study(path: Path) -> StudyInfo:
         stores=file.texts("stores"),
         exclusions={
             name: tuple(
-                LeftOut(e.text("subject"), e.text("reason"))
+                (e.text("subject"), e.text("reason"))
                 for e in _Fields(path, "exclusions.", file.get("exclusions", dict, {})).each(name)
             )
             for name in file.get("exclusions", dict, {})
         },
-        failed=tuple(FailedCell(f.text("cell"), f.text("reason")) for f in file.each("failed")),
+        failed=tuple((f.text("cell"), f.text("reason")) for f in file.each("failed")),
         missing=file.list_of("missing", str),
         seconds=file.seconds("seconds"),
         sections=file.list_of("sections", str),

@@ -1,9 +1,8 @@
 """The tables of a sweep's scores; each is shown on the page and kept as CSV."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from tlseg_jax.report.page.sections import ReportTable, TableCell
-from tlseg_jax.report.stats.agreement import Estimate
+from tlseg_jax.report.page.sections import ReportTable, TableCell, rounded, significant, table_of
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, spread_caption, values_text
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve
 from tlseg_jax.report.stats.method_tests import MethodTest
@@ -20,21 +19,30 @@ PAPER_TABLE_2 = {"hdt_v": "0.983 (0.0149)", "hdt_wb": "0.940 (0.0010)", "mal_c":
 """Mean (standard deviation) of Table 2, Weatheritt et al. 2020, by the data set's name here."""
 
 
+_SPREAD: Mapping[str, Callable[[Score], TableCell]] = {
+    "low": lambda s: rounded(s.interval.low),
+    "high": lambda s: rounded(s.interval.high),
+    "each": lambda s: values_text(s.interval) or None,
+}
+
+
 def table_2(scores: Sequence[Score]) -> ReportTable:
     """IoU of the pre-trained models on their own test sets."""
-    paper = any(s.test_set.name in PAPER_TABLE_2 for s in scores)
-    columns: tuple[str, ...] = ("pre-task", "test set", "persons", "IoU mean", "IoU std", "low", "high", "each")
-    rows: list[tuple[TableCell, ...]] = [
-        (s.method, s.test_set.name, s.interval.n, _short(s.mean), _short(s.std), *_interval(s)) for s in scores
-    ]
+    columns: dict[str, Callable[[Score], TableCell]] = {
+        "pre-task": lambda s: s.method,
+        "test set": lambda s: s.test_set.name,
+        "persons": lambda s: s.interval.n,
+        "IoU mean": lambda s: rounded(s.mean),
+        "IoU std": lambda s: rounded(s.std),
+        **_SPREAD,
+    }
+    if any(s.test_set.name in PAPER_TABLE_2 for s in scores):
+        columns["paper, other scans"] = lambda s: PAPER_TABLE_2.get(s.test_set.name)
     caption = (
         "Mean and standard deviation of the IoU between persons on the pre-training tasks' own test sets "
         f"({persons_of(scores)}), with the mean's {spread_of(scores)}."
     )
-    if paper:
-        columns = (*columns, "paper, other scans")
-        rows = [(*row, PAPER_TABLE_2.get(s.test_set.name)) for row, s in zip(rows, scores, strict=True)]
-    return ReportTable("pretask_scores", caption, columns, tuple(rows))
+    return table_of("pretask_scores", caption, scores, columns)
 
 
 _MEASURES: Mapping[Measure, str] = {"dice": "Dice", "hd95_mm": "HD95 [mm]", "asd_mm": "ASD [mm]"}
@@ -43,81 +51,50 @@ _MEASURES: Mapping[Measure, str] = {"dice": "Dice", "hd95_mm": "HD95 [mm]", "asd
 def scores_table(
     name: str, results: Results, study: StudyInfo, scores: Sequence[Score], sets: Sequence[ScoredSet]
 ) -> ReportTable:
-    """Means by method and n on some test sets, with other measures where they were taken."""
+    """Means by method and n on some test sets, with other measures where they were taken, and others below them."""
     shown = [s for s in scores if s.test_set in sets]
-    other = {m: {_key(s): s for s in mean_scores(results, study, m)} for m in _MEASURES}
-    there = [m for m in _MEASURES if any(_key(s) in other[m] for s in shown)]
-    distances = "hd95_mm" in there
-    beside = [(o, o.score) for o in other_scores(results) if o.test_set in sets and o.score]
-    dice = {(o.test_set, o.name): o.score for o in other_scores(results, "dice") if o.score}
-    columns = (
-        "test set",
-        "method",
-        "n",
-        "persons",
-        "seeds",
-        "IoU mean",
-        "low",
-        "high",
-        "each",
-        "IoU std",
-        *(_MEASURES[m] for m in there),
-        *(["without a distance"] if distances else []),
-        *(["lowest", "lowest person", "note"] if beside else []),
-    )
-    rows: list[tuple[TableCell, ...]] = []
-    for s in shown:
-        means = [other[m].get(_key(s)) for m in there]
-        rows.append(
-            (
-                s.test_set.name,
-                s.method,
-                s.n,
-                s.interval.n,
-                s.seeds,
-                _short(s.mean),
-                *_interval(s),
-                _short(s.std),
-                *(_short(None if m is None else m.mean) for m in means),
-                *([_without_distance(results, s)] if distances else []),
-                *((*_lowest(s), None) if beside else []),
-            )
-        )
-    for o, s in beside:
-        of_other = {"dice": dice[o.test_set, o.name].mean}
-        rows.append(
-            (
-                s.test_set.name,
-                o.name,
-                None,
-                s.interval.n,
-                None,
-                _short(s.mean),
-                *_interval(s),
-                _short(s.std),
-                *(_short(of_other.get(m)) for m in there),
-                *([None] if distances else []),
-                *_lowest(s),
-                f"no n; {o.partly}" if o.partly else "no n",
-            )
-        )
+    others = [o for o in other_scores(results) if o.test_set in sets]
+    partly = {_key(o.score): o.partly for o in others if o.score}
+    measured = {m: {_key(s): s.mean for s in mean_scores(results, study, m)} for m in _MEASURES}
+    there = [m for m in _MEASURES if any(_key(s) in measured[m] for s in shown)]
+    measured["dice"] |= {_key(o.score): o.score.mean for o in other_scores(results, "dice") if o.score}
+
+    def mean_of(measure: Measure) -> Callable[[Score], TableCell]:
+        return lambda s: rounded(measured[measure].get(_key(s)))
+
+    def note(s: Score) -> str | None:
+        said = partly.get(_key(s))
+        return None if said is None else f"no n; {said}" if said else "no n"
+
+    columns: dict[str, Callable[[Score], TableCell]] = {
+        "test set": lambda s: s.test_set.name,
+        "method": lambda s: s.method,
+        "n": lambda s: s.n or None,
+        "persons": lambda s: s.interval.n,
+        "seeds": lambda s: s.seeds or None,
+        "IoU mean": lambda s: rounded(s.mean),
+        **_SPREAD,
+        "IoU std": lambda s: rounded(s.std),
+        **{_MEASURES[m]: mean_of(m) for m in there},
+    }
     caption = (
         f"Mean IoU over {persons_of(shown)} with its {spread_of(shown)} and the standard deviation between persons"
-        + (f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else ".")
-        + (
+    )
+    caption += f"; means of {', '.join(_MEASURES[m] for m in there)}." if there else "."
+    if "hd95_mm" in there:
+        columns["without a distance"] = lambda s: _without_distance(results, s)
+        caption += (
             " Distances are means over the persons where they exist; the last column counts the predictions that have "
             "none, as they or their reference are empty."
-            if distances
-            else ""
         )
-    )
-    return ReportTable(name, caption, columns, tuple(rows))
+    if partly:
+        columns |= {"lowest": lambda s: rounded(s.persons[_lowest(s)]), "lowest person": _lowest, "note": note}
+    return table_of(name, caption, [*shown, *(o.score for o in others if o.score)], columns)
 
 
-def _lowest(s: Score) -> tuple[float | None, str]:
-    """The lowest IoU of a person, and who that is."""
-    person = min(s.persons, key=lambda p: s.persons[p])
-    return _short(s.persons[person]), person
+def _lowest(s: Score) -> str:
+    """The person with the lowest IoU."""
+    return min(s.persons, key=lambda p: s.persons[p])
 
 
 def _without_distance(results: Results, s: Score) -> int | None:
@@ -132,56 +109,40 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
     """Paired tests: the second method minus the first; of scores, or of runs where the units are seeds."""
     over_seeds = tests[0].unit == "seed"
     unit = tests[0].unit + "s"
-    columns = (
-        "measure",
-        "test set",
-        "n",
-        "first",
-        "second",
-        unit,
-        "difference",
-        "low",
-        "high",
-        "each",
-        "Wilcoxon p",
-        "adjusted p",
-        "comparisons",
-        "t-test p",
-        "d_z",
-        "rank-biserial r",
-        *(() if over_seeds else ("seeds", "seeds low", "seeds high")),
-        "finding",
-        "note",
-    )
-    rows = []
-    for t in tests:
-        low, high = t.seed_interval or (None, None)
-        notes = [t.test.note] if t.test.note else []
-        if t.left_out:
-            notes.append(f"{counted(t.left_out, 'person')} scored with one of the two only")
-        rows.append(
-            (
-                t.measure,
-                t.test_set.name,
-                t.n,
-                t.first,
-                t.second,
-                t.test.n,
-                _short(t.test.mean_difference),
-                _short(t.test.low),
-                _short(t.test.high),
-                values_text(t.test) or None,
-                _p(t.test.wilcoxon_p),
-                _p(t.p),
-                t.family,
-                _p(t.test.t_p),
-                _short(t.test.effect, 2),
-                _short(t.test.rank_biserial, 2),
-                *(() if over_seeds else (len(t.by_seed), _short(low), _short(high))),
-                t.verdict,
-                "; ".join(notes) or None,
-            )
-        )
+
+    def seeds_end(end: int) -> Callable[[MethodTest], TableCell]:
+        return lambda t: rounded(t.seed_interval[end]) if t.seed_interval else None
+
+    def note(t: MethodTest) -> str | None:
+        alone = f"{counted(t.left_out, 'person')} scored with one of the two only" if t.left_out else ""
+        return "; ".join(filter(None, (t.test.note, alone))) or None
+
+    by_seed: dict[str, Callable[[MethodTest], TableCell]] = {
+        "seeds": lambda t: len(t.by_seed),
+        "seeds low": seeds_end(0),
+        "seeds high": seeds_end(1),
+    }
+    columns: dict[str, Callable[[MethodTest], TableCell]] = {
+        "measure": lambda t: t.measure,
+        "test set": lambda t: t.test_set.name,
+        "n": lambda t: t.n,
+        "first": lambda t: t.first,
+        "second": lambda t: t.second,
+        unit: lambda t: t.test.n,
+        "difference": lambda t: rounded(t.test.mean_difference),
+        "low": lambda t: rounded(t.test.low),
+        "high": lambda t: rounded(t.test.high),
+        "each": lambda t: values_text(t.test) or None,
+        "Wilcoxon p": lambda t: significant(t.test.wilcoxon_p),
+        "adjusted p": lambda t: significant(t.p),
+        "comparisons": lambda t: t.family,
+        "t-test p": lambda t: significant(t.test.t_p),
+        "d_z": lambda t: rounded(t.test.effect, 2),
+        "rank-biserial r": lambda t: rounded(t.test.rank_biserial, 2),
+        **({} if over_seeds else by_seed),
+        "finding": lambda t: t.verdict,
+        "note": note,
+    }
     units = sorted({t.test.n for t in tests})
     over = f"{units[0]} {unit}" if len(units) == 1 else f"{units[0]} to {units[-1]} {unit}"
     caption = (
@@ -190,48 +151,39 @@ def tests_table(name: str, tests: Sequence[MethodTest], what: str) -> ReportTabl
         "comparisons of a measure and test set; paired t-test; d_z is Cohen's, r the matched-pairs rank-biserial "
         "correlation" + ("." if over_seeds else "; the 95% t-interval over the seeds' own differences.")
     )
-    return ReportTable(name, caption, columns, tuple(rows))
+    return table_of(name, caption, tests, columns)
 
 
 def power_table(name: str, tests: Sequence[MethodTest]) -> ReportTable:
     """The least differences that the comparisons of each test set and n could have seen."""
-    columns = (
-        "test set",
-        "n",
-        "persons",
-        "comparisons",
-        "least adjusted p",
-        "persons needed",
-        "std of persons",
-        "seen over persons",
-        "seeds",
-        "seen over seeds",
-        "least difference",
-    )
-    rows = []
-    for where in dict.fromkeys(t.test_set for t in tests):
-        for n, own in by_n([t for t in tests if t.test_set == where]).items():
-            most = max(own, key=lambda t: t.test.n)
-            rows.append(
-                (
-                    where.name,
-                    n,
-                    most.test.n,
-                    most.family,
-                    _p(most.least_p),
-                    persons_needed(most.family),
-                    _short(median_of(t.test.std for t in own)),
-                    _short(median_of(map(over_persons, own))),
-                    len(most.by_seed),
-                    _short(median_of(map(over_seeds, own))),
-                    _short(median_of(map(least_difference, own))),
-                )
-            )
+    sets = dict.fromkeys(t.test_set for t in tests)
+    alike = [own for where in sets for own in by_n([t for t in tests if t.test_set == where]).values()]
+
+    def most(own: Sequence[MethodTest]) -> MethodTest:
+        return max(own, key=lambda t: t.test.n)
+
     caption = (
         f"What could be seen. {HOW} Each is a median over the comparisons at one n; there is none where the least p "
         "that so many persons can give is not below 0.05 after the adjustment."
     )
-    return ReportTable(name, caption, columns, tuple(rows))
+    return table_of(
+        name,
+        caption,
+        alike,
+        {
+            "test set": lambda own: own[0].test_set.name,
+            "n": lambda own: own[0].n,
+            "persons": lambda own: most(own).test.n,
+            "comparisons": lambda own: most(own).family,
+            "least adjusted p": lambda own: significant(most(own).least_p),
+            "persons needed": lambda own: persons_needed(most(own).family),
+            "std of persons": lambda own: rounded(median_of(t.test.std for t in own)),
+            "seen over persons": lambda own: rounded(median_of(map(over_persons, own))),
+            "seeds": lambda own: len(most(own).by_seed),
+            "seen over seeds": lambda own: rounded(median_of(map(over_seeds, own))),
+            "least difference": lambda own: rounded(median_of(map(least_difference, own))),
+        },
+    )
 
 
 def curves_table(fits: Mapping[tuple[ScoredSet, str], LearningCurve | NoCurve]) -> ReportTable:
@@ -245,9 +197,9 @@ def curves_table(fits: Mapping[tuple[ScoredSet, str], LearningCurve | NoCurve]) 
         tried = ", ".join(map(str, fit.n))
         bound = fit.a >= 1
         note = "a is at its bound of 1: the scores do not level off, the plateau is not known" if bound else None
-        low, high = (None, None) if bound else (_short(a.low), _short(a.high))
+        low, high = (None, None) if bound else (rounded(a.low), rounded(a.high))
         rows.append(
-            (where.name, method, fit.persons, tried, _short(a.value), low, high, _short(fit.b), _short(fit.c), note)
+            (where.name, method, fit.persons, tried, rounded(a.value), low, high, rounded(fit.b), rounded(fit.c), note)
         )
     persons = persons_words(fit.persons for fit in fits.values() if isinstance(fit, LearningCurve))
     return ReportTable(
@@ -277,80 +229,46 @@ def labels_table(found: Sequence[tuple[ScoredSet, str, LearningCurve, LabelsNeed
 
 def volumes_table(found: Sequence[VolumeAgreement]) -> ReportTable:
     """Bias, limits of agreement and intraclass correlations of the volumes."""
-    columns = (
-        "test set",
-        "method",
-        "n",
-        "persons",
-        "predictions",
-        "bias [ml]",
-        "bias low",
-        "bias high",
-        "lower limit [ml]",
-        "lower low",
-        "lower high",
-        "upper limit [ml]",
-        "upper low",
-        "upper high",
-        "ICC(A,1)",
-        "A low",
-        "A high",
-        "ICC(C,1)",
-        "C low",
-        "C high",
-    )
+    estimates = {"bias [ml]": "bias", "lower limit [ml]": "lower", "upper limit [ml]": "upper"}
+    estimates |= {"ICC(A,1)": "A", "ICC(C,1)": "C"}
+    ends = (column for name, short in estimates.items() for column in (name, f"{short} low", f"{short} high"))
     rows = []
     for v in found:
         b, i = v.limits, v.icc
-        estimates = [
+        each = [
             *((b.bias, b.lower, b.upper) if b else (None,) * 3),
             *((i.agreement, i.consistency) if i else (None,) * 2),
         ]
-        cells = [cell for e in estimates for cell in _estimate(e)]
+        cells = (rounded(x, 3) for e in each for x in ((e.value, e.low, e.high) if e else (None,) * 3))
         rows.append((v.test_set.name, v.method, v.n, len(v.points), b.measurements if b else None, *cells))
-    persons = persons_words(len(v.points) for v in found)
     caption = (
-        f"Predicted against reference volumes at each method's largest n ({persons}): "
+        f"Predicted against reference volumes at each method's largest n "
+        f"({persons_words(len(v.points) for v in found)}): "
         "limits of agreement of a single prediction; intraclass correlations of the volumes averaged over seeds."
     )
+    columns = ("test set", "method", "n", "persons", "predictions", *ends)
     return ReportTable("volume_agreement", caption, columns, tuple(rows))
 
 
 def worst_table(rows: Sequence[ResultRow], who: str) -> ReportTable:
     """The lowest single predictions, and of which method they are."""
-    columns = (
-        "test set",
-        "person",
-        "subject",
-        "method",
-        "n",
-        "seed",
-        "IoU",
-        "Dice",
-        "reference [ml]",
-        "predicted [ml]",
-        "cell",
-    )
-    return ReportTable(
+    return table_of(
         "worst_cases",
         f"The {counted(len(rows), 'single prediction')} of {who} with the lowest IoU, by test set.",
-        columns,
-        tuple(
-            (
-                r.test_set,
-                r.person,
-                r.subject,
-                r.method,
-                r.n,
-                r.seed,
-                _short(r.iou),
-                _short(r.dice),
-                _short(r.reference_ml, 2),
-                _short(r.predicted_ml, 2),
-                r.cell,
-            )
-            for r in rows
-        ),
+        rows,
+        {
+            "test set": lambda r: r.test_set,
+            "person": lambda r: r.person,
+            "subject": lambda r: r.subject,
+            "method": lambda r: r.method,
+            "n": lambda r: r.n,
+            "seed": lambda r: r.seed,
+            "IoU": lambda r: rounded(r.iou),
+            "Dice": lambda r: rounded(r.dice),
+            "reference [ml]": lambda r: rounded(r.reference_ml, 2),
+            "predicted [ml]": lambda r: rounded(r.predicted_ml, 2),
+            "cell": lambda r: r.cell,
+        },
     )
 
 
@@ -371,19 +289,3 @@ def failures_table(failures: Sequence[FailureCount]) -> ReportTable:
 
 def _key(s: Score) -> tuple[ScoredSet, str, int]:
     return s.test_set, s.method, s.n
-
-
-def _interval(s: Score) -> tuple[TableCell, TableCell, TableCell]:
-    return _short(s.interval.low), _short(s.interval.high), values_text(s.interval) or None
-
-
-def _estimate(e: Estimate | None) -> tuple[TableCell, TableCell, TableCell]:
-    return (None, None, None) if e is None else (_short(e.value, 3), _short(e.low, 3), _short(e.high, 3))
-
-
-def _short(value: float | None, digits: int = 4) -> float | None:
-    return None if value is None else round(value, digits)
-
-
-def _p(p: float | None) -> float | None:
-    return None if p is None else float(f"{p:.3g}")

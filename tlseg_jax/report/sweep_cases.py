@@ -25,11 +25,7 @@ class FailureCount:
     """How often a method missed the structure at one n on one test set.
 
     Attributes:
-      test_set: where.
-      method: whose.
-      n: labelled scans.
-      failures: scans of runs with an IoU below 0.1.
-      empty: of them, those where nothing was predicted.
+      failures: scans of runs with an IoU below 0.1; `empty` of them where nothing was predicted.
       predictions: scans of runs in all.
       persons: who was missed at least once.
     """
@@ -56,14 +52,11 @@ def count_failures(results: Results, study: StudyInfo) -> tuple[FailureCount, ..
 
 @dataclasses.dataclass(frozen=True)
 class HardPerson:
-    """Someone that the methods do badly on together.
+    """Someone that the methods do badly on together, of so many persons.
 
     Attributes:
-      test_set: where.
-      person: who.
       iou: mean over methods and n.
       others: the same of the other persons.
-      persons: number of all.
     """
 
     test_set: ScoredSet

@@ -91,13 +91,10 @@ def _synthetic(results: Results, study: StudyInfo) -> bool:
     return study.synthetic or results.synthetic
 
 
-def _done(results: Results) -> int:
-    return len({r.cell for r in results if r.role != "pretask"})
-
-
 def _facts(results: Results, study: StudyInfo) -> dict[str, str]:
     several = len(results.structures) > 1
-    done, missing, failed = _done(results), len(study.missing), len(study.failed)
+    done = len({r.cell for r in results if r.role != "pretask"})
+    missing, failed = len(study.missing), len(study.failed)
     runs = f"{done} done" + (f", {missing} missing" if missing else "") + (f", {failed} failed" if failed else "")
 
     def scored(role: Role) -> str:
@@ -160,6 +157,6 @@ def _unfinished(study: StudyInfo) -> tuple[Section, ...]:
         tables.append(ReportTable("missing", f"Runs that are missing, {len(rows)}.", ("run",), rows))
     if study.failed:
         lines.append("The scores are without the runs that failed.")
-        failed = tuple((f.cell, f.reason) for f in study.failed)
-        tables.append(ReportTable("failed", f"Runs that failed, {len(failed)}.", ("run", "reason"), failed))
+        caption = f"Runs that failed, {len(study.failed)}."
+        tables.append(ReportTable("failed", caption, ("run", "reason"), study.failed))
     return (Section("What is missing", tuple(lines), tables=tuple(tables)),)

@@ -67,15 +67,12 @@ def write_trust_page(
     """Write the page.
 
     Args:
-      path: the HTML file.
+      path: the HTML file, which is returned.
       outcomes: of all scans of the folder.
       scans: subject -> its files.
       calibration: that the verdicts are by; None: they tell agreement alone.
-      facts: name -> value, listed at the top.
+      facts: name -> value, listed at the end.
       synthetic: whether the model has only seen drawn scans.
-
-    Returns:
-      `path`.
     """
     order = worst_first(outcomes)
     shown = order[:SHOWN]
@@ -203,15 +200,7 @@ def _viewer(o: Outcome, scan: Scan, label: NDArray[np.int64], doubt: NDArray[np.
     unlike = [f"unlike the known scans: {', '.join(v.unlike[:4])} (standard deviations)"] if v.unlike else []
     why = "; ".join([*v.reasons, *unlike]) or "Nothing stands out"
     classes = np.select([marked & ~doubted, marked & doubted, doubted], [1, 2, 3], 0).astype(np.uint8)
-    return make_viewer(
-        ViewerCase(
-            _title(o),
-            o.subject,
-            np.asarray(scan.image, np.float32),
-            scan.affine,
-            (Layer("all", f"{why}.", classes),),
-            meaning=MEANING,
-            switches=SWITCHES,
-            note="the predicted Dice is of the scan's own voxels",
-        )
-    )
+    image, layers = np.asarray(scan.image, np.float32), (Layer("all", f"{why}.", classes),)
+    note = "the predicted Dice is of the scan's own voxels"
+    case = ViewerCase(_title(o), o.subject, image, scan.affine, layers, meaning=MEANING, switches=SWITCHES, note=note)
+    return make_viewer(case)

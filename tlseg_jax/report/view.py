@@ -83,6 +83,10 @@ class View:
         """The same as lines of a figure."""
         return [OtherLine(o.name, o.score.mean, o.place) for o in self.others_on([where]) if o.score]
 
+    def people_on(self, sets: Sequence[ScoredSet]) -> str:
+        """ "hdt_c: 12 persons; oas_c: 8 persons", of the scores on these test sets."""
+        return "; ".join(f"{w.name}: {persons_of(self.scores_on(w))}" for w in sets)
+
     def png(self, stem: str) -> Path:
         """Where a figure goes."""
         return self.study.figures / f"{stem}.png"

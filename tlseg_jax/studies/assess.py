@@ -77,8 +77,6 @@ def is_scored(
     """Whether a finished run has scores of its model on a store's test subjects as they are now.
 
     Args:
-      run: the run folder.
-      store: the test set.
       distances: whether HD95 and the average surface distance must be there.
       clean: whether specks must have been dropped.
       tiles: how volumes of a random patch must have been predicted; None: in any way.
@@ -140,17 +138,12 @@ def assess(
     The processes of a run divide the subjects, and the chief writes.
 
     Args:
-      run: the run folder.
-      saved: its model.
-      store: the data set to test on.
       split: "test" or "train".
       distances: also HD95 and the average surface distance, in mm.
       clean: drop specks (`specks.without_specks`), as the run's recipe has it.
       tiles: see `predict_volume`.
       adabn: see `make_predictor`; kept with the scores.
       space: see `evaluate_store`; the figure of slices is in any case of the prepared ones.
-      progress: whether to draw a bar.
-      figures: whether to draw the figure.
       allow_seen: score test subjects that the model was trained on, too.
       named: the model in messages, where `run` only keeps its results; "" for the run's own.
 
@@ -252,9 +245,6 @@ def example_slice(
     """The slice of a volume that shows most of a structure, with what models make of it.
 
     Args:
-      store: the data set.
-      subject: the volume.
-      structure: which structure.
       title: of the row; the slice's number is added.
       models: name -> 2D model that segments the structure.
       share: 1 takes the slice with most of the structure, less the one nearest to that share of it.
@@ -282,17 +272,9 @@ def _case(store: Store, title: str, row: SubjectRow, predicted: Mask, space: Sco
         assert scan.label is not None
         truth = mask_of(scan.label, store.spec.structures.index(row.structure), store.spec.exclusive)
         return ContourCase(title, subject, iou, scan.image, predicted, truth, scan.affine, None, ml)
-    return ContourCase(
-        title,
-        subject,
-        iou,
-        store.image(subject),
-        predicted,
-        store.mask(subject, row.structure),
-        store.grid(subject).affine,
-        store.person_grid(subject).voxel_ml,
-        ml,
-    )
+    image, truth = store.image(subject), store.mask(subject, row.structure)
+    affine, voxel_ml = store.grid(subject).affine, store.person_grid(subject).voxel_ml
+    return ContourCase(title, subject, iou, image, predicted, truth, affine, voxel_ml, ml)
 
 
 def _mm(spacing: tuple[float, float, float]) -> str:

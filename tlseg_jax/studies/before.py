@@ -31,11 +31,7 @@ Summaries = Mapping[str, Mapping[str, Any]]
 def assess_start(run: Path, start: Pretrained, tests: Sequence[AnyStore], place: Workplace) -> dict[str, Any]:
     """Score a run's start on the run's test sets, where it segments their structures; what is scored already stays.
 
-    Args:
-      run: the run folder, which is held.
-      start: the pre-trained model.
-      tests: test sets, which the start has not seen.
-      place: how to score.
+    The run folder is held, and the start has not seen the tests.
 
     Returns:
       Test set -> its means; empty where the start segments other structures than they show.
@@ -44,10 +40,9 @@ def assess_start(run: Path, start: Pretrained, tests: Sequence[AnyStore], place:
     if not able:
         return {}
     processes.chief(lambda: _begin(home, start))
-    how: dict[str, Any] = {name: getattr(place, name) for name in ("distances", "clean", "tiles", "adabn")}
     for test in able:
-        if not processes.chief(functools.partial(is_scored, home, test, **how)):
-            assess(home, start.saved, test, **how, progress=place.progress, figures=False)
+        if not processes.chief(functools.partial(is_scored, home, test, **place.scoring)):
+            assess(home, start.saved, test, **place.scoring, progress=place.progress, figures=False)
     names = {name for test in able for name in scored_names(test)}
     found = processes.chief(lambda: read_json(home / "summary.json")["test_sets"])
     return {name: entry for name, entry in found.items() if name in names}

@@ -44,7 +44,6 @@ class Passing:
     """A scan that went through the passes.
 
     Attributes:
-      subject: its name.
       row: what trust is calibrated on.
       plain: probabilities of classes by the first network alone, of some voxels near the structures.
       mean: the same by the mean of all passes.
@@ -60,13 +59,9 @@ class Passing:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Members:
-    """Networks that predict together.
+    """Networks that predict together, what they were trained on, and their folders, for messages.
 
-    Attributes:
-      saved: the models.
-      spec: what they were trained on.
-      box: their patch; None for tiles and slices.
-      where: their folders, for messages.
+    The box is their patch; None for tiles and slices.
     """
 
     saved: Sequence[SavedModel]
@@ -149,7 +144,7 @@ def pass_store(
             there = mask_of(reference, store.spec.structures.index(theirs), store.spec.exclusive) & known
             found = score(mask_of(codes, i, spec.exclusive) & known, there, at.voxel(subject, space))
             dice[ours] = found.dice
-            own = at.label_ml(subject, theirs)
+            own = store.label_ml(subject, theirs)
             truth[ours] = found.reference_ml if own is None else own
         statistics = _statistics(store, subject, spec, box)
         row = HeldOut(store.persons[subject], passed_structures(passed, spec, ml), dice, truth, statistics)
@@ -203,18 +198,13 @@ def calibrate_trust(
     allow_seen: bool = False,
     progress: bool = True,
 ) -> tuple[Calibration, list[Passing]]:
-    """Calibrate trust in some models together.
+    """Calibrate trust in some models together, on prepared data sets with scans that they have not seen.
 
     Args:
-      members: the models.
-      stores: prepared data sets with scans that they have not seen.
       passes: of each network.
-      split: of each store.
       space: which voxels Dice is to be predicted of: "scan", as `predict` writes them, or the prepared ones.
       clean: whether specks are dropped, as in `predict`.
-      tiles: see `predict_volume`.
       allow_seen: also of test scans that a model was trained on.
-      progress: show a bar on stderr.
 
     Returns:
       The calibration, with figures of how it does on each person by the others, and the scans that it is from.

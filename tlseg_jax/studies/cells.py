@@ -77,14 +77,7 @@ def pretraining_of(cell: Cell) -> PretrainCell | None:
 def cell_job(
     study: Study, cell: Cell | PretrainCell, place: Workplace, spec: DatasetSpec, precision: Precision
 ) -> JobSettings:
-    """The settings of a cell or of a pre-training, by the one builder of runs (`jobs`).
-
-    Args:
-      study: of the cell.
-      cell: which.
-      place: where the study works.
-      spec: of the data that it trains on.
-      precision: of the activations.
+    """The settings of a cell or of a pre-training on data of a spec, by the one builder of runs (`jobs`).
 
     Raises:
       InputError: see `make_job`.

@@ -50,11 +50,7 @@ BUILT_IN = Path(__file__).parent / "files"
 
 
 def choose_study(asked: Sweeping, changes: Mapping[str, Any]) -> Study:
-    """The study that is asked for.
-
-    Args:
-      asked: which.
-      changes: field of `Study` -> value in place of the study's.
+    """The study that is asked for; `changes` are field of `Study` -> value in place of the study's.
 
     Raises:
       InputError: there is no such study, or it has no such method.

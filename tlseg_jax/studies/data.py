@@ -6,14 +6,13 @@ from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.preprocess.folds import take_fold
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
-from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.studies.assess import scored_names
 from tlseg_jax.studies.cells import Cell, PretrainCell, pretraining_of
 from tlseg_jax.studies.results_table import Role
 from tlseg_jax.studies.study import Study
-from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
+from tlseg_jax.studies.workplace import Workplace, lacks_unseen, named_spec, open_store
 from tlseg_jax.train.seen import refuse_seen, seen_of
 
 FEW = 2
@@ -106,11 +105,7 @@ def open_data(place: Workplace, study: Study) -> StudyData:
         pretasks[name] = store
     unseen = []
     for name in study.unseen:
-        if place.store is not None and not is_prepared(place.store / name):
-            log.info(
-                f"{name}: not in {place.store_name}, so generalisation to unseen data is not measured "
-                "(prepare scans of another source under that name to have it)."
-            )
+        if lacks_unseen(place, name):
             continue
         store = open_store(place, named_spec(place, name))
         if not store.subjects("test"):

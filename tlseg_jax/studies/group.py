@@ -36,11 +36,8 @@ GAIN = 0.95
 """A larger group is taken where a cell then takes less than this of its time."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Group:
-    """Cells that train at once; most often one."""
-
-    cells: tuple[Cell | PretrainCell, ...]
+Group = tuple[Cell | PretrainCell, ...]
+"""Cells that train at once; most often one."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,10 +72,10 @@ class Jobs(Protocol):
 
 def group_cells(
     cells: Sequence[Cell], sweep: Jobs, together: int | None, device: Any, execution: Execution
-) -> list[Group]:
+) -> list[tuple[Cell, ...]]:
     """Cells in groups of up to `together`, in their order; None measures how many are fastest."""
     if together == 1:
-        return [Group((c,)) for c in cells]
+        return [(c,) for c in cells]
     alike: dict[Any, list[Cell]] = {}
     for cell in cells:
         alike.setdefault(_shape(sweep, cell), []).append(cell)
@@ -96,13 +93,11 @@ def group_cells(
             sizes[shape] = 1
         else:
             sizes[shape] = _fastest(sweep, own, device, execution)
-    groups = [
-        Group(tuple(own[i : i + sizes[shape]]))
-        for shape, own in alike.items()
-        for i in range(0, len(own), sizes[shape])
+    groups: list[tuple[Cell, ...]] = [
+        tuple(own[i : i + sizes[shape]]) for shape, own in alike.items() for i in range(0, len(own), sizes[shape])
     ]
     place = {c: i for i, c in enumerate(cells)}
-    return sorted(groups, key=lambda g: place[g.cells[0]])  # type: ignore[index]
+    return sorted(groups, key=lambda g: place[g[0]])
 
 
 def train_group(

@@ -75,11 +75,7 @@ def make_pretrain_job(place: Workplace, spec: DatasetSpec, training: Training, m
     It trains on all scans, and without what is asked for on the target's: validation and remedies. Of slices,
     learning rate, batch size and epochs of `training` are the target's: the report trains the pre-task otherwise.
 
-    Args:
-      place: where.
-      spec: of the pre-task.
-      training: of the run that starts from it.
-      missing: in what it is otherwise.
+    It is `missing` that says in what it is otherwise.
 
     Raises:
       InputError: see `make_job`.
@@ -144,8 +140,6 @@ def run_name(
     """A run folder's name; what is not the default and makes another model is in it.
 
     Args:
-      spec: of the data.
-      training: how it is trained.
       parts: that it begins with.
       ending: in place of the seed.
       remedies: whether the remedies (`train.remedies`) of `training` are for this run.

@@ -70,11 +70,7 @@ def named_files(texts: Sequence[str]) -> dict[str, Path]:
 
 
 def with_others(results: Results, files: Mapping[str, Path]) -> Results:
-    """The study's results with those of others beside them.
-
-    Args:
-      results: all that the study has.
-      files: name -> the file of scores.
+    """The study's results with those of others, each by name from a file of scores, beside them.
 
     Raises:
       InputError: a file cannot be read, holds what is no score or one twice, or has no scan that the study tested; or a
@@ -89,11 +85,9 @@ def with_others(results: Results, files: Mapping[str, Path]) -> Results:
 def whole_persons(
     rows: Iterable[ResultRow], ours: Iterable[ResultRow], place: Callable[[ResultRow], str]
 ) -> tuple[ResultRow, ...]:
-    """The rows of persons of whom nothing lacks that the study has.
+    """The rows of persons of whom nothing lacks that the study has (`ours`).
 
     Args:
-      rows: of another.
-      ours: the study's.
       place: what a person is scored on as a whole: a test set, or all structures of a data set.
     """
 
@@ -202,11 +196,7 @@ def _nothing(path: Path, scores: _Scores, scans: Sequence[ResultRow]) -> str:
 
 
 def _read(path: Path, structures: Sequence[str]) -> _Scores:
-    """The file's scores.
-
-    Raises:
-      InputError: it cannot be read, or a line is not possible.
-    """
+    """The file's scores. Raises InputError: it cannot be read, or a line is not possible."""
     try:
         lines = list(_cases(path, structures) if path.suffix.lower() == ".json" else _rows(path, structures))
     except FileNotFoundError:

@@ -29,12 +29,7 @@ class _Measured:
 
 
 def plan_sweep(sweep: Sweep, execution: Execution, devices: int) -> None:
-    """Tell every cell, whether it is done, and the time and memory that the rest takes; trains nothing.
-
-    Args:
-      sweep: the study.
-      execution: how each run would be executed.
-      devices: on how many devices.
+    """Tell every cell, whether it is done, and the time and memory of the rest on so many devices; trains nothing.
 
     Raises:
       InputError: settings that no run could be made of.
@@ -44,22 +39,18 @@ def plan_sweep(sweep: Sweep, execution: Execution, devices: int) -> None:
     todo = 0
     for cell in sweep.runs:
         if sweep.is_done(cell):
-            took = read_json(folder_of(sweep.folder, cell) / "summary.json").get("train_seconds", 0.0)
-            rows.append((cell.name, "done", f"took {format_duration(took).removeprefix('about ')}", ""))
+            seconds_taken = read_json(folder_of(sweep.folder, cell) / "summary.json").get("train_seconds", 0.0)
+            took = format_duration(seconds_taken).removeprefix("about ")
+            rows.append((cell.name, "done", f"took {took}", ""))
             continue
         found = _measure(sweep, cell, execution, programs, measured)
         todo += 1
         seconds += found.seconds * found.steps
         memory = max(memory, found.memory)
         begun = (folder_of(sweep.folder, cell) / "checkpoints").exists()
-        rows.append(
-            (
-                cell.name,
-                "begun" if begun else "to do",
-                format_duration(found.seconds * found.steps),
-                f"{found.steps} steps of {found.seconds:.3g} s, {format_bytes(found.memory)}",
-            )
-        )
+        length = f"{found.steps} steps of {found.seconds:.3g} s, {format_bytes(found.memory)}"
+        took = format_duration(found.seconds * found.steps)
+        rows.append((cell.name, "begun" if begun else "to do", took, length))
     widths = [max(len(r[i]) for r in rows) for i in range(3)]
     for row in rows:
         log.info("  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip())

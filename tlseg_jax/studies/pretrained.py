@@ -22,15 +22,8 @@ def pretrained_run(
 ) -> Path | None:
     """The run folder of the pre-task's model: that of these settings and data if it has finished, else trained now.
 
-    One of other settings stays where it is, and is not used.
-
-    Args:
-      place: where.
-      pretask: as the user named it.
-      spec: its data set.
-      training: of the run that starts from it.
-      missing: in what the pre-training is otherwise.
-      execution: how a missing one is trained; a dry run only says that it would be.
+    One of other settings stays where it is, and is not used. For the arguments see `jobs.make_pretrain_job`; `pretask`
+    is as the user named it.
 
     Returns:
       The folder; None where a dry run found none.
@@ -72,15 +65,9 @@ def kept_pretraining(place: Workplace, spec: DatasetSpec, job: JobSettings, fold
 
     Its data cannot be compared then; only drawn heads are told from scans.
 
-    Args:
-      place: where.
-      spec: the pre-task.
-      job: the settings.
-      folder: where it would be, or beside that.
-
     Returns:
-      The run folder; None where the store holds the pre-task, so that its data can be compared, or where there is
-      no such run.
+      The run folder, which is `folder` or beside it; None where the store holds the pre-task, so that its data can be
+      compared, or where there is no such run.
 
     Raises:
       InputError: there are several.

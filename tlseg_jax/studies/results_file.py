@@ -1,31 +1,26 @@
-"""results.csv and study.json of a sweep, written from its finished cells.
+"""results.csv of a sweep, written from its finished cells.
 
 results.csv has one row a cell, structure and subject, in the columns of `studies.results_table.COLUMNS` (and
 `FACTOR_COLUMNS`).
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.evaluate.results import COLUMNS as SCORES
 from tlseg_jax.evaluate.table import read_table, write_table
-from tlseg_jax.runtime.files import write_json
 from tlseg_jax.studies.cells import Cell, PretrainCell
 from tlseg_jax.studies.results_table import ALL, COLUMNS, FACTOR_COLUMNS, Role
 
 
 @dataclasses.dataclass(frozen=True)
 class DoneCell:
-    """A finished cell or pre-training.
+    """A finished cell or pre-training in its run folder.
 
     Attributes:
-      cell: which.
-      folder: its run folder.
       n: how many scans it was trained on.
-      freeze: its freezing.
       roles: test set -> what it is to the model.
     """
 
@@ -53,15 +48,14 @@ def rows_of(study: str, done: DoneCell) -> list[dict[str, str]]:
         m = cell.method
         own = {"method": m.name, "baseline": m.baseline, "remedy": m.remedy, "pretask": m.pretask}
         own |= {f"factor_{k}": v for k, v in m.factors.items()}
-        seed = cell.seed
     else:
-        own, seed = {"method": "", "baseline": "", "remedy": "", "pretask": cell.pretask}, cell.seed
+        own = {"method": "", "baseline": "", "remedy": "", "pretask": cell.pretask}
     own |= {
         "study": study,
         "freeze": done.freeze,
         "n": done.label,
         "scans": str(done.n),
-        "seed": str(seed),
+        "seed": str(cell.seed),
         "fold": "" if cell.fold is None else str(cell.fold),
         "steps": str(summary["steps"]),
         "train_seconds": f"{summary.get('train_seconds', 0):.3f}",
@@ -81,13 +75,3 @@ def write_results(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Write results.csv, whole or not at all."""
     columns = COLUMNS + (FACTOR_COLUMNS if any("factor_structure" in r for r in rows) else ())
     write_table(path, columns, [{c: r.get(c, "") for c in columns} for r in rows])
-
-
-def write_study(path: Path, values: Mapping[str, Any]) -> None:
-    """Write study.json (read by `report.study_info.read_study`), whole or not at all."""
-    write_json(path, dict(values))
-
-
-def results_of(study: str, done: Iterable[DoneCell]) -> list[dict[str, str]]:
-    """The rows of all finished cells."""
-    return [row for d in done for row in rows_of(study, d)]

@@ -22,31 +22,10 @@ The last is of the pre-trained models themselves, whose rows have no method, and
 Measure = Literal["iou", "dice", "reference_ml", "predicted_ml", "volume_error_ml", "hd95_mm", "asd_mm"]
 
 COLUMNS = (
-    "study",
-    "method",
-    "baseline",
-    "remedy",
-    "pretask",
-    "freeze",
-    "n",
-    "scans",
-    "seed",
-    "fold",
-    "role",
-    "test_set",
-    "structure",
-    "subject",
-    "person",
-    "iou",
-    "dice",
-    "reference_ml",
-    "predicted_ml",
-    "hd95_mm",
-    "asd_mm",
-    "synthetic",
-    "steps",
-    "train_seconds",
-    "cell",
+    *("study", "method", "baseline", "remedy", "pretask", "freeze", "n", "scans", "seed", "fold"),
+    *("role", "test_set", "structure", "subject", "person"),
+    *("iou", "dice", "reference_ml", "predicted_ml", "hd95_mm", "asd_mm"),
+    *("synthetic", "steps", "train_seconds", "cell"),
 )
 """Columns of every results.csv, in order; earlier ones lack "structure"."""
 
@@ -95,7 +74,6 @@ class ResultRow:
     """One subject scored by one cell's model.
 
     Attributes:
-      study: name of the study.
       method: name as in the paper, such as "HDT-V-FT"; "" of the pre-trained models themselves.
       baseline: method that a remedy is compared with; "" for none.
       remedy: "" for the paper's way, or what was done against fragility.
@@ -105,18 +83,11 @@ class ResultRow:
       seed: of the run.
       fold: part of the persons that was held out; None without folds.
       role: what the test set is to the model.
-      test_set: its name.
       subject: name of the scan.
-      person: who was scanned.
-      iou: 0 to 1.
-      dice: 0 to 1.
-      reference_ml: volume of the reference in ml.
-      predicted_ml: volume of the prediction in ml.
-      hd95_mm: None where not measured or not defined.
-      asd_mm: None where not measured or not defined.
+      iou, dice: 0 to 1.
+      reference_ml, predicted_ml: volumes in ml.
+      hd95_mm, asd_mm: None where not measured or not defined.
       synthetic: whether the scan is drawn.
-      steps: training steps.
-      train_seconds: of the training.
       cell: name of the cell's folder.
       structure: what was segmented; "" where that was not written down.
       factors: factor -> level; empty outside a factor study.
@@ -228,11 +199,6 @@ class Results:
         return tuple(sorted({r.n for r in self.rows if r.role != "pretask"}))
 
     @property
-    def test_sets(self) -> tuple[str, ...]:
-        """Names in order of appearance."""
-        return tuple(dict.fromkeys(r.test_set for r in self.rows))
-
-    @property
     def structures(self) -> tuple[str, ...]:
         """What the models were to find on the target, in order of appearance."""
         return tuple(dict.fromkeys(r.structure for r in self.rows if r.role == "target"))
@@ -254,12 +220,7 @@ class Results:
 
 
 def by_person(rows: Iterable[ResultRow], measure: Measure = "iou") -> dict[str, float]:
-    """Each person's mean over the rows' seeds and scans; persons without any value are left out.
-
-    Args:
-      rows: of one method and n, or whatever is to be averaged.
-      measure: which score.
-    """
+    """Each person's mean over the rows' seeds and scans; persons without any value are left out."""
     return by_unit(rows, lambda r: r.person, measure)
 
 

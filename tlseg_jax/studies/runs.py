@@ -15,14 +15,13 @@ from tlseg_jax.figures.curves import draw_learning_curve
 from tlseg_jax.figures.loss_curves import draw_own_curves
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.store.any_store import AnyStore
-from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import elsewhere, processes
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_names, title_of
 from tlseg_jax.studies.before import assess_start, compared
-from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
+from tlseg_jax.studies.workplace import Workplace, lacks_unseen, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import forget_test_losses, format_epochs
 from tlseg_jax.train.job import check_tests, train_job
@@ -49,21 +48,23 @@ def pretrain(
     """Train a pre-task end to end (Fig. 2) and score it on its own test set (Table 2).
 
     Args:
-      place: where.
       pretask: its name or TOML file.
-      job: the settings.
       folder: the run folder to make.
-      execution: what changes the run's speed and memory, or has it told only.
       store: its data, where they are open already.
 
     Returns:
       The run folder; of a dry run, where it would be.
     """
     store = store or open_store(place, named_spec(place, pretask))
-    tests = [store] if store.subjects("test") else []
-    if not tests:
-        log.info(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
-    return train_and_assess(place, store, job, folder, None, tests, execution)
+    return train_and_assess(place, store, job, folder, None, _own_tests(store), execution)
+
+
+def _own_tests(store: AnyStore) -> list[AnyStore]:
+    """The data set itself, where it has a test split."""
+    if store.subjects("test"):
+        return [store]
+    log.info(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
+    return []
 
 
 def finetune(
@@ -82,13 +83,10 @@ def finetune(
     The test sets are the task's own and, for the generalisation of caudates, OAS-C (section 2.3).
 
     Args:
-      place: where.
       pretrained: a run folder; None trains end to end.
       task: name or TOML file of the target.
-      job: the settings.
       folder: the run folder to make.
       store: the target's data, where they are open already.
-      execution: what changes the run's speed and memory, or has it told only.
       beside: whether a run goes beside `folder` where that holds another one (`own_folder`), or is refused.
 
     Returns:
@@ -101,9 +99,7 @@ def finetune(
     if start:  # before any data are made
         check_dimensions(start.saved, job.network, str(start.run))
     store = store or open_store(place, named_spec(place, task))
-    tests = [store] if store.subjects("test") else []
-    if not tests:
-        log.info(f"{store.spec.name}: no test subjects, so nothing is scored on it.")
+    tests = _own_tests(store)
     if beside:
         folder = own_folder(folder, run_settings(store, job, start.record if start else None))
     unseen = [] if execution.dry_run else _unseen(place, store)
@@ -116,11 +112,7 @@ def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
     ours = store.spec
     if ours.name == UNSEEN or (ours.kind, ours.structures) != (spec.kind, spec.structures):
         return []
-    if place.store is not None and not is_prepared(place.store / UNSEEN):
-        log.info(
-            f"{UNSEEN}: not in {place.store_name}, so generalisation to unseen data is not measured "
-            "(prepare scans of another source under that name to have it)."
-        )
+    if lacks_unseen(place, UNSEEN):
         return []
     other = open_store(place, spec)
     if not other.subjects("test"):
@@ -146,9 +138,6 @@ def train_and_assess(
     """Train one model into `folder`, or go on from what is there, and score it on each of `tests`.
 
     Args:
-      place: how to score.
-      store: the data.
-      job: the settings.
       folder: the run folder, which is held meanwhile; of several processes the chief alone reads and writes it.
       start: the pre-trained model; None trains end to end.
       tests: prepared data sets whose test subjects are scored.
@@ -207,17 +196,7 @@ def train_and_assess(
         }
         processes.chief(lambda: write_json(folder / "summary.json", summary))
         for test in tests:
-            assess(
-                folder,
-                saved,
-                test,
-                distances=place.distances,
-                clean=place.clean,
-                tiles=place.tiles,
-                adabn=place.adabn,
-                progress=place.progress,
-                figures=figures,
-            )
+            assess(folder, saved, test, **place.scoring, progress=place.progress, figures=figures)
         before = assess_start(folder, start, tests, place) if start and start_too else {}
         if figures and processes.is_chief():
             _draw_curve(folder, result, d)
@@ -297,18 +276,11 @@ def is_finished(run: Path, steps: int) -> bool:
 
 
 def is_done(place: Workplace, folder: Path, settings: Mapping[str, Any], tests: Sequence[AnyStore]) -> bool:
-    """Whether a folder holds this very run, finished, with scores on all of `tests` as they are now.
-
-    Args:
-      place: how it is to have been scored.
-      folder: the run folder.
-      settings: what the run is, of `run_settings`.
-      tests: test sets.
+    """Whether a folder holds this very run (`run_settings`), finished, with scores on all of `tests` as they are now.
 
     Raises:
       InputError: a file there is damaged.
     """
     if not is_finished(folder, 1) or not holds(folder, settings):
         return False
-    how: dict[str, Any] = {name: getattr(place, name) for name in ("distances", "clean", "tiles", "adabn")}
-    return all(is_scored(folder, t, **how) for t in tests)
+    return all(is_scored(folder, t, **place.scoring) for t in tests)

@@ -22,10 +22,7 @@ def pretrain_task(place: Workplace, pretask: str, training: Training, execution:
     """Pre-train a task with plenty of labels, and score it.
 
     Args:
-      place: where.
       pretask: name of a data set, one of the store, or a TOML file.
-      training: how.
-      execution: what changes the run's speed and memory, or has it told only.
 
     Returns:
       The run folder; of a dry run, where it would be.
@@ -46,14 +43,6 @@ def finetune_task(
     place: Workplace, what: Finetuning, training: Training, start: Start, missing: Missing, execution: Execution
 ) -> Path:
     """Fine-tune on the target's labelled scans, and score it; a pre-trained model that is missing is made first.
-
-    Args:
-      place: where.
-      what: from where to where.
-      training: how.
-      start: what becomes of the pre-trained start.
-      missing: in what a pre-training that is missing is otherwise.
-      execution: what changes the run's speed and memory, or has it told only.
 
     Returns:
       The run folder; of a dry run, where it would be.

@@ -226,11 +226,7 @@ _METHOD_KINDS: Mapping[str, type] = {
 
 
 def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
-    """A study from plain values.
-
-    Args:
-      d: as a TOML file holds them.
-      where: their source, for messages.
+    """A study from plain values, as a TOML file holds them; `where` is their source, for messages.
 
     Raises:
       InputError: a field is missing, unknown or of the wrong kind; it is named.

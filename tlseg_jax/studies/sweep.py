@@ -18,14 +18,14 @@ from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.messages import log, quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import scored_names, sets_of
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretraining_of
 from tlseg_jax.studies.data import StudyData, open_data
 from tlseg_jax.studies.group import Group, Member, group_cells, train_group
-from tlseg_jax.studies.results_file import DoneCell, results_of, write_results, write_study
+from tlseg_jax.studies.results_file import DoneCell, rows_of, write_results
 from tlseg_jax.studies.results_table import ALL, PRETRAINING_DATA, Role
 from tlseg_jax.studies.runs import is_done, is_finished, train_and_assess
 from tlseg_jax.studies.settings import Precision
@@ -139,13 +139,8 @@ class Sweep:
     def member(self, cell: Cell | PretrainCell) -> Member:
         """A cell with all that its training needs."""
         start = self.start(cell)
-        return Member(
-            cell,
-            self.store(cell),
-            self.job(cell),
-            folder_of(self.folder, cell),
-            Pretrained.load(start) if start else None,
-        )
+        model = Pretrained.load(start) if start else None
+        return Member(cell, self.store(cell), self.job(cell), folder_of(self.folder, cell), model)
 
     def done_cell(self, cell: Cell | PretrainCell) -> DoneCell:
         """A finished cell as results.csv needs it."""
@@ -197,7 +192,7 @@ class _Runner:
         if self.done:
             log.info(f"{s.study.name}: {len(self.done)} of {len(s.runs)} runs are done already.")
         self._write()
-        first = [Group((p,)) for p in todo if isinstance(p, PretrainCell)]
+        first: list[Group] = [(p,) for p in todo if isinstance(p, PretrainCell)]
         bar = tqdm(total=len(todo), desc=s.study.name, unit="cell", disable=not s.place.progress, smoothing=0.1)
         with bar:
             self._all(first, bar)
@@ -220,7 +215,7 @@ class _Runner:
             with self._device(free) as device:
                 self._group(group, device)
             with self.lock:
-                bar.update(len(group.cells))
+                bar.update(len(group))
 
         if len(self.devices) == 1:  # here, where an interruption reaches it at once
             for group in groups:
@@ -259,11 +254,11 @@ class _Runner:
         progress = s.place.progress and len(self.devices) == 1
         before = time.perf_counter()
         shares: dict[Any, float] = {}
-        if len(group.cells) > 1:
-            faults, shares = train_group([s.member(c) for c in group.cells], self.execution, programs)
+        if len(group) > 1:
+            faults, shares = train_group([s.member(c) for c in group], self.execution, programs)
             for cell, fault in faults.items():
                 self._fail(cell, fault)
-        for cell in group.cells:
+        for cell in group:
             if cell.name in self.failed:
                 continue
             try:
@@ -300,14 +295,15 @@ class _Runner:
     def _write(self) -> None:
         s = self.sweep
         order = [c for c in s.runs if c in self.done]
-        write_results(s.folder / "results.csv", results_of(s.study.name, [self.done[c] for c in order]))
+        rows = [row for c in order for row in rows_of(s.study.name, self.done[c])]
+        write_results(s.folder / "results.csv", rows)
         missing = [c.name for c in s.runs if c not in self.done and c.name not in self.failed]
         seconds = self.before + time.perf_counter() - self.began
-        write_study(s.folder / "study.json", describe_study(s, self.failed, missing, seconds))
+        write_json(s.folder / "study.json", describe_study(s, self.failed, missing, seconds))
 
 
 def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], seconds: float) -> dict[str, Any]:
-    """study.json."""
+    """study.json, which `report.study_info.read_study` reads."""
     data, study = s.data, s.study
     stores = [data.target, *data.unseen, *data.pretasks.values()]
     job = s.job(s.cells[0])

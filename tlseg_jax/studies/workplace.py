@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.datasets.lookup import get_spec
@@ -66,9 +66,25 @@ class Workplace:
     label_maps: Path | None = None
 
     @property
+    def scoring(self) -> dict[str, Any]:
+        """How runs are scored, as `assess` and `is_scored` take it."""
+        return {name: getattr(self, name) for name in ("distances", "clean", "tiles", "adabn")}
+
+    @property
     def store_name(self) -> str:
         """The user's prepared data sets, in messages."""
         return elsewhere.current().name(self.store) if self.store else "the built-in cohort"
+
+
+def lacks_unseen(place: Workplace, name: str) -> bool:
+    """Whether the user's store has no test set of that name, which is then said."""
+    if place.store is None or is_prepared(place.store / name):
+        return False
+    log.info(
+        f"{name}: not in {place.store_name}, so generalisation to unseen data is not measured "
+        "(prepare scans of another source under that name to have it)."
+    )
+    return True
 
 
 def named_spec(place: Workplace, name: str) -> DatasetSpec:

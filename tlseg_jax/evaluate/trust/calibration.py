@@ -79,12 +79,11 @@ class StructureMap:
     """Of one structure; logarithms of odds for `agreement` and `dice`, natural ones of ml for the misses.
 
     Attributes:
-      agreement: mean over the held-out scans.
-      dice: mean over the held-out scans.
+      agreement, dice: means over the held-out scans.
       usual: mean Dice predicted for the held-out scans, each by the others.
       floor: predicted Dice below which the structure is flagged.
-      below: to take from the logarithm of the least volume; None: no held-out scan has a volume to learn it from.
-      above: to add to that of the largest.
+      below, above: to take from the logarithm of the least volume, and to add to that of the largest; None: no held-out
+        scan has a volume to learn it from.
       present: whether every held-out scan has it.
       n: held-out scans.
     """
@@ -108,10 +107,8 @@ class Calibration:
       structures: name -> its own part.
       usual: statistic -> its reference (`unlike`).
       temperature: of the mean probability (`temperature`).
-      scans: held out.
-      persons: of these.
-      passes: of each network.
-      seed: of the passes.
+      scans, persons: held out.
+      passes, seed: of each network, and what they are drawn from.
       space: which voxels Dice is of: "data" or "scan".
       measured: figures of how well it does on the held-out scans, each by the others; for people.
     """
@@ -188,10 +185,7 @@ def calibrate(
 
     Args:
       rows: the held-out scans.
-      passes: of each network.
-      seed: of the passes.
-      space: which voxels Dice is of.
-      temperature: of the mean probability.
+      passes, seed, space, temperature: see `Calibration`.
       known: statistics of the images and registrations of scans that the network was trained on; the held-out scans
         stand in where there are fewer than `unlike.LEAST`. Volumes go by those that are predicted for the held-out
         scans: label maps of another protocol may have others.
@@ -208,7 +202,7 @@ def calibrate(
     whole = _fit(rows, passes, seed, space, temperature)
     if not whole.structures:
         raise InputError(f"No structure is marked in {LEAST} or more of the held-out scans: give a data set with more.")
-    others = leave_one_person_out(rows, passes, seed, space)
+    others = leave_one_person_out(rows)
     floors = {}
     for s, fitted in whole.structures.items():
         said = [c.dice(s, r.found[s]) for r, c in zip(rows, others, strict=True) if s in r.dice]
@@ -219,11 +213,9 @@ def calibrate(
     return dataclasses.replace(whole, structures=floors, usual={**whole.usual, **usual_of(known)})
 
 
-def leave_one_person_out(
-    rows: Sequence[HeldOut], passes: int = 0, seed: int = 0, space: str = "data"
-) -> list[Calibration]:
-    """For each row the calibration by the rows of other persons, without floors."""
-    of = {p: _fit([r for r in rows if r.person != p], passes, seed, space, 1.0) for p in {r.person for r in rows}}
+def leave_one_person_out(rows: Sequence[HeldOut]) -> list[Calibration]:
+    """For each row the map and the intervals by the rows of other persons, without floors."""
+    of = {p: _fit([r for r in rows if r.person != p], 0, 0, "data", 1.0) for p in {r.person for r in rows}}
     return [of[r.person] for r in rows]
 
 

@@ -9,11 +9,7 @@ from scipy.stats import spearmanr
 def risk_coverage(sure: ArrayLike, risk: ArrayLike) -> Float64[np.ndarray, " cases"]:
     """Mean risk (1 - Dice) of the k most trusted cases, for k = 1 to all (Geifman and El-Yaniv 2017).
 
-    Cases that are trusted alike count together, as their order is chance.
-
-    Args:
-      sure: of each case, higher is more trusted.
-      risk: of each case.
+    Higher `sure` is more trusted; cases that are trusted alike count together, as their order is chance.
     """
     s, r = np.asarray(sure, np.float64), np.asarray(risk, np.float64)
     order = np.argsort(-s, kind="stable")

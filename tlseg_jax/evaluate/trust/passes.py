@@ -57,10 +57,7 @@ class Pass:
 def make_passes(count: int, seed: int, mirror: bool) -> tuple[Pass, ...]:
     """The passes of a seed: the scan as it is, its mirror image, then all changes together.
 
-    Args:
-      count: how many; more add to those of fewer.
-      seed: of all that is drawn.
-      mirror: whether every other one is mirrored.
+    More passes add to those of fewer; with `mirror` every other one is mirrored.
 
     Raises:
       InputError: fewer than two, of which nothing could agree.
@@ -164,14 +161,11 @@ def run_passes(
     spec: DatasetSpec,
     progress: bool = False,
 ) -> Passed:
-    """Run all passes through all networks.
+    """Run all passes, of which the first leaves the scan as it is, through all networks.
 
     Args:
       predict: of a whole scan by a network: (*sides, structures).
-      predictors: the networks, of the same structures and grid.
-      passes: see `make_passes`, of which the first leaves the scan as it is.
-      spec: what the networks were trained on.
-      progress: show a bar on stderr.
+      predictors: the networks, of the same structures and grid, which were trained on `spec`.
     """
     first = total = None
     codes = []

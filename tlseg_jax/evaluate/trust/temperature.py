@@ -44,11 +44,7 @@ def sampled(
 ) -> tuple[list[Float32[np.ndarray, "rows classes"]], Int[np.ndarray, " rows"]]:
     """Of voxels near the structures the classes' probabilities, by each of several maps, and the true class.
 
-    Args:
-      probabilities: maps of one scan.
-      reference: its codes; what nobody looked at is left out.
-      exclusive: whether a voxel shows one structure at most.
-      seed: of the draw.
+    What nobody looked at, by the codes of the reference, is left out; `seed` is of the draw.
     """
     there = anywhere(reference) | anywhere(decide(probabilities[0], exclusive))
     near = ndimage.binary_dilation(there, iterations=NEAR)

@@ -21,11 +21,7 @@ class Member(Protocol):
 
 
 def check_alike(models: Sequence[Member], where: Sequence[Path]) -> None:
-    """Check that models can be averaged: they see the same voxels and answer for the same structures.
-
-    Args:
-      models: one or more.
-      where: each one's folder, for messages.
+    """Check that models, each of a folder, can be averaged: the same voxels in, the same structures out.
 
     Raises:
       InputError: they do not; what differs is named.

@@ -39,11 +39,6 @@ def passed_structures(passed: Passed, spec: DatasetSpec, volumes_ml: Mapping[str
 
     A pass's volume is that of the label map times the ratio of its voxels to the mean's, both where the network sees
     them: to take each pass to the scan's own voxels would cost more than the passes.
-
-    Args:
-      passed: of one scan.
-      spec: its structures.
-      volumes_ml: structure -> ml in the label map.
     """
     agreement = pairwise_dice(passed.codes, len(spec.structures), spec.exclusive)
     counted = volumes(passed.codes, len(spec.structures), spec.exclusive)

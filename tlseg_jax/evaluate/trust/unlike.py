@@ -58,13 +58,7 @@ def volume_statistics(volumes_ml: Mapping[str, float]) -> dict[str, float]:
 
 @dataclasses.dataclass(frozen=True)
 class Usual:
-    """A statistic over the reference scans.
-
-    Attributes:
-      mean: of it.
-      deviation: the sample's standard deviation.
-      n: scans.
-    """
+    """A statistic over n reference scans, with the sample's standard deviation."""
 
     mean: float
     deviation: float

@@ -15,8 +15,7 @@ class StructureVerdict:
     Attributes:
       agreement: mean Dice of all pairs of passes.
       predicted: the Dice to expect; None where nothing calibrates it.
-      low_ml: of its volume; without a calibration the least of the passes.
-      high_ml: of its volume; without a calibration the most of the passes.
+      low_ml, high_ml: of its volume; without a calibration the least and the most of the passes.
       flagged: whether to look at it.
     """
 

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.figures.png import STYLE, save_figure
 from tlseg_jax.report.stats.sweep_stats import VolumeAgreement
+from tlseg_jax.report.words.study_words import counted
 
 COLUMNS = 4
 
@@ -26,12 +27,7 @@ def draw_agreement(
 ) -> None:
     """Draw each method's persons, the bias and the limits of agreement with their 95% intervals as bands.
 
-    Args:
-      found: a method each, drawn in this order on common axes.
-      styles: of all methods of the study.
-      path: the PNG file; the SVG is written beside it.
-      heading: a line above.
-      mark: a watermark.
+    The methods are drawn in this order on common axes; the SVG is written beside the PNG.
 
     Raises:
       ValueError: there is nothing to draw.
@@ -53,26 +49,13 @@ def draw_agreement(
             last = max(r for r in range(rows) if r * columns + i < len(found))
             grid[last, i].set_xlabel("mean of both [ml]")
             grid[last, i].tick_params(labelbottom=True)
-        if heading:
-            figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
-        watermark(figure, mark)
-        save_figure(figure, path)
+        save_figure(figure, path, heading=heading, mark=mark)
 
 
 def _panel(ax: Axes, one: VolumeAgreement, style: MethodStyle) -> None:
     both = np.array(list(one.points.values()))
     ax.axhline(0, color="0.5", linewidth=0.6, zorder=0)
-    ax.plot(
-        both.mean(1),
-        both[:, 1] - both[:, 0],
-        linestyle="none",
-        marker=style.marker,
-        color=style.colour,
-        markersize=4,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
-        zorder=3,
-    )
+    ax.plot(both.mean(1), both[:, 1] - both[:, 0], linestyle="none", **style.dots | {"markersize": 4})
     if one.limits is not None:
         # The three lines may lie close together, so their numbers stand apart: beside, below and above.
         places = (
@@ -92,5 +75,4 @@ def _panel(ax: Axes, one: VolumeAgreement, style: MethodStyle) -> None:
                 ha="right" if x else "left",
                 va=below,
             )
-    people = f"{len(both)} person" + ("" if len(both) == 1 else "s")
-    ax.set_title(f"{one.method}, n = {one.n}\n{people}", fontsize=7.5)
+    ax.set_title(f"{one.method}, n = {one.n}\n{counted(len(both), 'person')}", fontsize=7.5)

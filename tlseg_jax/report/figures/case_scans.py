@@ -39,12 +39,7 @@ class CaseScan:
 
 
 def load_scan(study: StudyInfo, test_set: str, subject: str) -> CaseScan:
-    """A test scan as it was prepared.
-
-    Args:
-      study: which names the prepared data sets.
-      test_set: as in results.csv.
-      subject: name of the scan.
+    """A test scan as it was prepared, of a test set as in results.csv.
 
     Raises:
       InputError: the data set is not there any more, is damaged, or lacks the scan.
@@ -58,18 +53,14 @@ def load_scan(study: StudyInfo, test_set: str, subject: str) -> CaseScan:
         raise InputError(
             f"{store.where} holds no scan {subject} any more: it was prepared anew; run the sweep again to score it."
         )
-    return (
-        _of_slices(store, test_set, subject) if isinstance(store, SliceStore) else _of_volume(store, test_set, subject)
-    )
+    if isinstance(store, SliceStore):
+        return _of_slices(store, test_set, subject)
+    return _of_volume(store, test_set, subject)
 
 
 def _of_volume(store: Store, test_set: str, subject: str) -> CaseScan:
-    return CaseScan(
-        store.image(subject).astype(np.float32),
-        store.mask(subject, _structure_of(store, test_set)),
-        store.grid(subject).affine,
-        voxel_ml=store.person_grid(subject).voxel_ml,
-    )
+    image, truth = store.image(subject).astype(np.float32), store.mask(subject, _structure_of(store, test_set))
+    return CaseScan(image, truth, store.grid(subject).affine, voxel_ml=store.person_grid(subject).voxel_ml)
 
 
 def _structure_of(store: Store | SliceStore, test_set: str) -> str:

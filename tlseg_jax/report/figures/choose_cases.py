@@ -15,14 +15,7 @@ TITLES = ("worst", "median", "best", "only subject")
 
 @dataclasses.dataclass(frozen=True)
 class ChosenCase:
-    """A scan and the run that it is shown of.
-
-    Attributes:
-      title: what it is, such as "worst".
-      row: its score by that run.
-      mean: its mean IoU over the runs of the method and n.
-      runs: how many those are.
-    """
+    """A scan, such as the "worst", by one run; `mean` is its IoU over all `runs` of the method and n."""
 
     title: str
     row: ResultRow
@@ -45,18 +38,13 @@ def best_method(results: Results) -> tuple[str, int] | None:
 
 
 def choose_cases(results: Results, best: tuple[str, int] | None, count: int = 6) -> tuple[ChosenCase, ...]:
-    """Scans of one method at one n, on the target's test set and on each unseen one.
+    """Scans of the recommended method and n (None: of all), on the target's test set and on each unseen one.
 
     A scan's place is that of its mean over the runs; shown is the run whose score is nearest to it, so that
     neither a lucky nor an unlucky seed is on display. Where there is room for few, the worst come first.
 
-    Args:
-      results: of a study.
-      best: the method and n that the page recommends; None: of all.
-      count: at most this many.
-
     Returns:
-      By data set, the target first; of each the worst, the median and the best, of all its structures.
+      By data set, the target first; of each the worst, the median and the best, of all its structures; at most `count`.
     """
     own = of_best(results, best)
     order: tuple[Role, ...] = ("target", "unseen")

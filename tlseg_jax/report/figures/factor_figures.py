@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.figures.png import STYLE, save_figure
 from tlseg_jax.report.stats.compare_stats import PairedTest
 from tlseg_jax.report.stats.factor_analysis import FactorAnalysis
 from tlseg_jax.report.stats.factor_scores import POINTS
@@ -18,14 +18,7 @@ LINE_INCHES = 0.22
 
 
 def draw_forest(analyses: Sequence[FactorAnalysis], path: Path, kind: str, mark: str) -> Path:
-    """Effects of one kind, a panel a measure; a filled marker where the 95% interval leaves out 0.
-
-    Args:
-      analyses: of the same data sets.
-      path: of the PNG.
-      kind: "main" or "interaction".
-      mark: watermark; may be empty.
-    """
+    """Effects of one kind ("main" or "interaction"), a panel a measure; filled where the 95% interval leaves out 0."""
 
     def of(analysis: FactorAnalysis) -> tuple[Effect, ...]:
         return analysis.main_effects if kind == "main" else analysis.interactions
@@ -42,8 +35,7 @@ def draw_forest(analyses: Sequence[FactorAnalysis], path: Path, kind: str, mark:
             axes.set_xlabel("difference in IoU points, 95% interval")
         panels[0].set_yticks(list(place.values()), [_label(row, rows) for row in rows])
         panels[0].set_ylim(-0.7, len(rows) - 0.3)
-        watermark(figure, mark)
-        save_figure(figure, path)
+        save_figure(figure, path, mark=mark)
     return path
 
 
@@ -100,6 +92,5 @@ def draw_pair(tests: Mapping[str, Mapping[int, PairedTest]], path: Path, ylabel:
         axes.set_xlabel("labelled scans, n")
         axes.set_ylabel(ylabel)
         axes.legend()
-        watermark(figure, mark)
-        save_figure(figure, path)
+        save_figure(figure, path, mark=mark)
     return path

@@ -1,5 +1,6 @@
 """Fig. 4: one slice of one subject as every method segments it with every number of labelled scans."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,12 +12,20 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.metrics import Mask, score
-from tlseg_jax.figures.contours import ContourCase, SliceView, draw_slice, error_legend, label_axes, outline, show_whole
-from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.figures.contours import (
+    YELLOW,
+    ContourCase,
+    SliceView,
+    bare_axes,
+    draw_slice,
+    error_legend,
+    label_axes,
+    outline,
+    show_close,
+    show_whole,
+)
+from tlseg_jax.figures.png import STYLE, save_figure
 from tlseg_jax.geometry import Affine
-
-REFERENCE = "#ffd23f"
-"""The reference alone, in a colour that is none of the errors'."""
 
 PANEL = 1.25
 """Width of a panel in inches."""
@@ -46,15 +55,10 @@ def draw_method_grid(
 
     Args:
       masks: (method, n) -> predicted mask (x, y, z) bool.
-      image: (x, y, z), any intensity.
-      reference: (x, y, z) bool.
-      affine: (4, 4) voxel -> RAS mm; any orientation.
+      image, reference, affine, subject, voxel_ml: see `ContourCase`.
       path: the PNG file; the SVG is written beside it.
-      subject: name of the scan.
-      voxel_ml: see `ContourCase`.
       methods: from top to bottom; by default in the order of `masks`.
-      heading: a line above.
-      mark: a watermark, such as "synthetic".
+      heading, mark: see `save_png`.
 
     Raises:
       ValueError: there are no masks, or one is not of the image's shape.
@@ -85,19 +89,13 @@ def draw_method_grid(
             return figure.add_axes((x / width, y / height, PANEL / width, side / height))
 
         _reference(axes(0, 0), first, k, window)
-        _whole(axes(1, 0), first, k, window)
+        whole = axes(1, 0)
+        _bare(whole, first, k)
+        show_whole(whole, first, window)  # which is not stretched to the panels' shape
         for row, method in enumerate(names):
             y = height - top - row * (side + gap) - side / 2
-            figure.text(
-                left / 2 / width,
-                y / height,
-                method,
-                rotation=90,
-                fontsize=7,
-                fontweight="bold",
-                ha="center",
-                va="center",
-            )
+            beside = (left / 2 / width, y / height)
+            figure.text(*beside, method, rotation=90, fontsize=7, fontweight="bold", ha="center", va="center")
             for i, n in enumerate(numbers):
                 ax = axes(row, i + 1)
                 if row == 0:
@@ -106,8 +104,7 @@ def draw_method_grid(
         if heading:
             figure.text(0.04 / width, 1 - 0.06 / height, heading, fontsize=9, fontweight="bold", va="top")
         error_legend(figure)
-        watermark(figure, mark)
-        save_figure(figure, path)
+        save_figure(figure, path, mark=mark)
 
 
 def _window(view: SliceView) -> tuple[float, float]:
@@ -118,15 +115,11 @@ def _window(view: SliceView) -> tuple[float, float]:
 
 def _panel(ax: Axes, view: SliceView | None, k: int, window: tuple[float, float]) -> None:
     if view is None:
-        ax.set_xticks([])
-        ax.set_yticks([])
-        for spine in ax.spines.values():
-            spine.set_visible(False)
-        ax.set_facecolor("0.93")
+        bare_axes(ax, "0.93")
         ax.text(0.5, 0.5, "not there", transform=ax.transAxes, fontsize=6.5, color="0.35", ha="center", va="center")
         return
     draw_slice(ax, view, k)
-    _frame(ax, view, window)
+    show_close(ax, view, window)
     found = score(view.predicted, view.reference, view.spacing)
     label_axes(ax, 0.03, 0.97, f"IoU {found.iou:.2f}", "left", "top")
     beyond = view.beyond_ml(window)
@@ -138,25 +131,13 @@ def _panel(ax: Axes, view: SliceView | None, k: int, window: tuple[float, float]
 def _reference(ax: Axes, view: SliceView, k: int, window: tuple[float, float]) -> None:
     _bare(ax, view, k)
     edges = outline(view.reference[:, :, k], (view.spacing[0], view.spacing[1]))
-    ax.add_collection(LineCollection(list(edges), colors=REFERENCE, linewidths=1.0))
-    _frame(ax, view, window)
+    ax.add_collection(LineCollection(list(edges), colors=YELLOW, linewidths=1.0))
+    show_close(ax, view, window)
     ax.set_title("GT", fontsize=8, pad=3)
     label_axes(ax, 0.03, 0.03, f"z = {view.z_mm(k):.0f} mm", "left", "bottom")
-
-
-def _whole(ax: Axes, view: SliceView, k: int, window: tuple[float, float]) -> None:
-    """The whole slice, with a frame where the panels are; not stretched to their shape."""
-    _bare(ax, view, k)
-    show_whole(ax, view, window, REFERENCE)
 
 
 def _bare(ax: Axes, view: SliceView, k: int) -> None:
     """The slice without any mask."""
     nothing = np.zeros_like(view.reference)
-    draw_slice(ax, SliceView(view.case, view.image, nothing, nothing, view.affine, view.spacing), k)
-
-
-def _frame(ax: Axes, view: SliceView, window: tuple[float, float]) -> None:
-    (x0, x1), (y0, y1) = view.frame(window)
-    ax.set_xlim(x1, x0)  # the subject's right on the left
-    ax.set_ylim(y0, y1)
+    draw_slice(ax, dataclasses.replace(view, predicted=nothing, reference=nothing), k)

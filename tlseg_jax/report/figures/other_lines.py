@@ -14,13 +14,7 @@ GREYS = ("0.15", "0.55")
 
 @dataclasses.dataclass(frozen=True)
 class OtherLine:
-    """The mean of one other on one test set.
-
-    Attributes:
-      name: whose.
-      mean: IoU.
-      place: which of the others it is, from 0, so that it looks the same in every figure.
-    """
+    """The mean IoU of one other on one test set; by its place among them, from 0, it looks the same in every figure."""
 
     name: str
     mean: float

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.figures.png import STYLE, save_figure
 from tlseg_jax.report.stats.method_tests import MethodTest
 
 
@@ -29,8 +29,7 @@ def draw_remedies(
       panels: title -> tests of one test set (`second` is the remedy).
       styles: of all methods of the study.
       path: the PNG file; the SVG is written beside it.
-      heading: a line above.
-      mark: a watermark.
+      heading, mark: see `save_png`.
 
     Raises:
       ValueError: there are no tests.
@@ -74,10 +73,7 @@ def draw_remedies(
                         transform=ax.get_yaxis_transform(),
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
                     )
-        if heading:
-            figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
-        watermark(figure, mark)
-        save_figure(figure, path)
+        save_figure(figure, path, heading=heading, mark=mark)
 
 
 def _panel(
@@ -96,27 +92,11 @@ def _panel(
         if over is not None:
             ax.plot(over, [y, y], color=style.colour, linewidth=0.6, alpha=0.8, marker="|", markersize=3, zorder=1)
         if t.test.low is not None and t.test.high is not None:
-            ax.plot(
-                [t.test.low, t.test.high],
-                [y, y],
-                color=style.colour,
-                linewidth=3,
-                alpha=0.45,
-                solid_capstyle="butt",
-                zorder=2,
-            )
+            span = [t.test.low, t.test.high]
+            ax.plot(span, [y, y], color=style.colour, linewidth=3, alpha=0.45, solid_capstyle="butt", zorder=2)
         each = t.test.values
         ax.plot(each, [y] * len(each), color=style.colour, marker="|", markersize=6, linestyle="none", alpha=0.45)
-        ax.plot(
-            t.test.mean_difference,
-            y,
-            color=style.colour,
-            marker=style.marker,
-            markersize=4.5,
-            markeredgecolor="white",
-            markeredgewidth=0.4,
-            zorder=3,
-        )
+        ax.plot(t.test.mean_difference, y, **style.dots)
 
 
 def _range(tests: Sequence[MethodTest]) -> tuple[float, float]:

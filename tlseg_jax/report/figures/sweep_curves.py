@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.figures.png import STYLE, save_figure
 from tlseg_jax.report.figures.other_lines import OtherLine, draw_lines, line_handles
 from tlseg_jax.report.figures.sweep_figures import legend_below, number_axis
 from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve
@@ -35,12 +35,8 @@ def draw_learning_curves(
 
     Args:
       panels: title -> scores of one test set and the fits by method.
-      styles: of all methods of the study.
-      path: the PNG file; the SVG is written beside it.
       levels: values of IoU to mark.
-      others: title -> means to be drawn as lines.
-      heading: a line above.
-      mark: a watermark.
+      styles, path, others, heading, mark: see `sweep_figures.draw_means`.
 
     Raises:
       ValueError: there are no scores.
@@ -68,12 +64,8 @@ def draw_learning_curves(
         low = min([*(v for s in every for v in (s.mean, *s.interval.values)), *(o.mean for o in lines)])
         row[0].set_ylim(max(-0.02, np.floor((low - 0.05) * 10) / 10), 1.02)
         row[0].set_ylabel("mean IoU of persons")
-        handles = [*(styles[m].handle(m) for m in methods), *line_handles(lines)]
-        legend_below(figure, handles)
-        if heading:
-            figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
-        watermark(figure, mark)
-        save_figure(figure, path)
+        legend_below(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)])
+        save_figure(figure, path, heading=heading, mark=mark)
 
 
 def _curve(ax: Axes, scores: Sequence[Score], fit: LearningCurve | NoCurve | None, style: MethodStyle) -> None:
@@ -86,14 +78,4 @@ def _curve(ax: Axes, scores: Sequence[Score], fit: LearningCurve | NoCurve | Non
     for s in scores:
         each = s.interval.values
         ax.plot([s.n] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.4)
-    ax.plot(
-        [s.n for s in scores],
-        [s.mean for s in scores],
-        color=style.colour,
-        marker=style.marker,
-        markersize=4.5,
-        linestyle="none",
-        markeredgecolor="white",
-        markeredgewidth=0.4,
-        zorder=3,
-    )
+    ax.plot([s.n for s in scores], [s.mean for s in scores], linestyle="none", **style.dots)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure, watermark
+from tlseg_jax.figures.png import STYLE, save_figure
 from tlseg_jax.report.figures.other_lines import OtherLine, draw_lines, line_handles
 from tlseg_jax.report.stats.sweep_stats import Score
 
@@ -37,8 +37,7 @@ def draw_boxes(
       styles: of all methods of the study; those without scores leave no gap.
       path: the PNG file; the SVG is written beside it.
       others: means to be drawn as lines.
-      heading: a line above.
-      mark: a watermark, such as "synthetic".
+      heading, mark: see `save_png`.
 
     Raises:
       ValueError: there are no scores.
@@ -63,8 +62,8 @@ def draw_boxes(
         draw_lines(ax, others)
         _iou_axis(ax, [*(v for s in scores for v in s.persons.values()), *(o.mean for o in others)])
         ax.set_ylabel("IoU of a person")
-        _finish(figure, [*(styles[m].patch(m) for m in methods), *line_handles(others)], heading, mark)
-        save_figure(figure, path)
+        legend_below(figure, [*(styles[m].patch(m) for m in methods), *line_handles(others)])
+        save_figure(figure, path, heading=heading, mark=mark)
 
 
 def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodStyle) -> None:
@@ -89,17 +88,8 @@ def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodSty
         # Side by side by rank, so that equal ones do not hide one another: the same picture each time.
         order = np.argsort(np.argsort(values, kind="stable"), kind="stable")
         x = at + width * 0.32 * ((order * 0.618) % 1 * 2 - 1)
-        ax.plot(
-            x,
-            values,
-            linestyle="none",
-            marker=style.marker,
-            markersize=2.6,
-            markerfacecolor=style.colour,
-            markeredgecolor="white",
-            markeredgewidth=0.3,
-            zorder=4,
-        )
+        small = {"markersize": 2.6, "markeredgewidth": 0.3, "zorder": 4}
+        ax.plot(x, values, linestyle="none", **style.dots | small)
 
 
 def draw_means(
@@ -115,11 +105,8 @@ def draw_means(
 
     Args:
       panels: title -> scores of one test set.
-      styles: of all methods of the study.
-      path: the PNG file; the SVG is written beside it.
       others: title -> means to be drawn as lines.
-      heading: a line above.
-      mark: a watermark.
+      styles, path, heading, mark: see `draw_boxes`.
 
     Raises:
       ValueError: there are no scores.
@@ -130,7 +117,8 @@ def draw_means(
     lines = [o for of_panel in (others or {}).values() for o in of_panel]
     with rc_context(STYLE):
         figure = Figure(figsize=(max(4.4, 3.4 * len(panels) + 0.6), 3.2), layout="constrained", facecolor="white")
-        for ax, (title, scores) in zip(_row(figure, len(panels)), panels.items(), strict=True):
+        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (title, scores) in zip(row, panels.items(), strict=True):
             for i, m in enumerate(methods):
                 own = sorted((s for s in scores if s.method == m), key=lambda s: s.n)
                 # Side by side, or intervals at the same n would hide one another.
@@ -142,23 +130,12 @@ def draw_means(
         shown = [v for s in every for v in (s.mean, s.interval.low, *s.interval.values) if v is not None]
         _iou_axis(figure.axes[0], [*shown, *(o.mean for o in lines)])
         figure.axes[0].set_ylabel("mean IoU of persons")
-        _finish(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)], heading, mark)
-        save_figure(figure, path)
+        legend_below(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)])
+        save_figure(figure, path, heading=heading, mark=mark)
 
 
 def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle) -> None:
-    mean = [s.mean for s in scores]
-    ax.plot(
-        x,
-        mean,
-        color=style.colour,
-        marker=style.marker,
-        markersize=4.5,
-        linewidth=1.1,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
-        zorder=3,
-    )
+    ax.plot(x, [s.mean for s in scores], linewidth=1.1, **style.dots)
     for at, s in zip(x, scores, strict=True):
         if s.interval.low is not None and s.interval.high is not None:
             span = [s.interval.low, s.interval.high]
@@ -178,13 +155,7 @@ def draw_many(
 ) -> None:
     """Mean IoU with its interval of more methods than colours tell apart: a line a method, a panel for each n.
 
-    Args:
-      scores: of one test set.
-      methods: from top to bottom.
-      path: the PNG file; the SVG is written beside it.
-      others: means to be drawn as lines.
-      heading: a line above.
-      mark: a watermark.
+    The methods are drawn from top to bottom; for the other arguments see `draw_boxes`.
 
     Raises:
       ValueError: there are no scores.
@@ -215,8 +186,8 @@ def draw_many(
             ax.set_ylim(len(there) - 0.5, -0.5)
             ax.set_yticks(range(len(there)), there, fontsize=6.5)
             ax.set_xlabel("mean IoU")
-        _finish(figure, line_handles(others), heading, mark)
-        save_figure(figure, path)
+        legend_below(figure, line_handles(others))
+        save_figure(figure, path, heading=heading, mark=mark)
 
 
 def number_axis(ax: Axes, numbers: Sequence[int]) -> None:
@@ -230,27 +201,14 @@ def number_axis(ax: Axes, numbers: Sequence[int]) -> None:
     ax.set_axisbelow(True)
 
 
-def _row(figure: Figure, count: int) -> list[Axes]:
-    return list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
-
-
 def _iou_axis(ax: Axes, values: Sequence[float]) -> None:
-    low = min(values)
-    ax.set_ylim(max(-0.02, np.floor((low - 0.03) * 10) / 10), 1.02)
+    ax.set_ylim(max(-0.02, np.floor((min(values) - 0.03) * 10) / 10), 1.02)
     ax.grid(axis="y", linewidth=0.3, alpha=0.5)
     ax.set_axisbelow(True)
 
 
-def _finish(figure: Figure, handles: list, heading: str, mark: str) -> None:  # type: ignore[type-arg]
-    if handles:
-        legend_below(figure, handles)
-    if heading:
-        figure.suptitle(heading, fontsize=9, fontweight="bold", x=0.01, ha="left")
-    watermark(figure, mark)
-
-
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
-    """A legend in four columns, or as many fewer as the figure has room for."""
+    """A legend in four columns, or as many fewer as the figure has room for; none without handles."""
     for columns in range(min(len(handles), 4), 0, -1):
         legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=7)
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:

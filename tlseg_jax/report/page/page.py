@@ -89,7 +89,11 @@ def write_page(
     anchors = iter(_anchors(headings))
     body, listed_parts = [], []
     for part in parts:
-        drawn, entry = _tabs(part, anchors) if isinstance(part, Tabs) else _listed(part, next(anchors))
+        if isinstance(part, Tabs):
+            drawn, entry = _tabs(part, anchors)
+        else:
+            anchor = next(anchors)
+            drawn, entry = _section(part, anchor), _entry(part.title, anchor)
         body.append(drawn)
         listed_parts.append(entry)
     if facts:
@@ -182,11 +186,6 @@ def _entry(title: str, anchor: str, below: str = "") -> str:
     return f'<li><a href="#{anchor}">{_text(title)}</a>{f"<ul>{below}</ul>" if below else ""}</li>'
 
 
-def _listed(section: Section, anchor: str) -> tuple[str, str]:
-    """A section and its line in the contents."""
-    return _section(section, anchor), _entry(section.title, anchor)
-
-
 def _tabs(tabs: Tabs, anchors: Iterator[str]) -> tuple[str, str]:
     """The panels below links to each, which the script makes tabs of; and their lines in the contents."""
     links, panels, entries = [], [], []
@@ -261,8 +260,7 @@ def _uri(kind: str, content: bytes) -> str:
 
 
 def _table(table: ReportTable, prefix: str) -> str:
-    if any(len(row) != len(table.columns) for row in table.rows):
-        raise ValueError(f"a row of the table {table.name} has another length than its columns")
+    link = _uri("text/csv;charset=utf-8", _csv(table).encode())
     numeric = [
         any(row[i] is not None for row in table.rows)
         and all(row[i] is None or isinstance(row[i], int | float) for row in table.rows)
@@ -277,7 +275,6 @@ def _table(table: ReportTable, prefix: str) -> str:
         "<tr>" + "".join(_cell(v, n, d) for v, n, d in zip(row, numeric, digits, strict=True)) + "</tr>"
         for row in table.rows
     )
-    link = _uri("text/csv;charset=utf-8", _csv(table).encode())
     name = f"{prefix}{table.name}.csv"
     return (
         f'<div class="table"><div class="scroll" tabindex="0" role="group" aria-label="{_text(table.caption)}">'

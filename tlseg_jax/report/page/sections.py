@@ -1,9 +1,13 @@
 """What a report is made of, whatever it is shown as: sections of text, figures and tables."""
 
 import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from tlseg_jax.report.page.viewer import Viewer
+
+T = TypeVar("T")
 
 TableCell = str | int | float | None
 
@@ -23,6 +27,23 @@ class ReportTable:
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[TableCell, ...], ...]
+
+
+def table_of(
+    name: str, caption: str, items: Iterable[T], columns: Mapping[str, Callable[[T], TableCell]]
+) -> ReportTable:
+    """A table with a row an item; `columns` are heading -> what to show of one."""
+    return ReportTable(name, caption, tuple(columns), tuple(tuple(f(x) for f in columns.values()) for x in items))
+
+
+def rounded(value: float | None, decimals: int = 4) -> float | None:
+    """As tables have it, None where there is none."""
+    return None if value is None else round(value, decimals)
+
+
+def significant(value: float | None, digits: int = 3) -> float | None:
+    """The same with so many significant digits."""
+    return None if value is None else float(f"{value:.{digits}g}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +82,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Tab:
-    """Sections that are shown in place of others.
-
-    Attributes:
-      title: its heading.
-      name: of the folder of its tables, unlike the others'.
-      sections: in order.
-    """
+    """Sections that are shown in place of others; `name` is the folder of its tables, unlike the others'."""
 
     title: str
     name: str
@@ -76,12 +91,7 @@ class Tab:
 
 @dataclasses.dataclass(frozen=True)
 class Tabs:
-    """Parts of the report that a reader chooses from.
-
-    Attributes:
-      label: what is chosen.
-      tabs: the first is shown first.
-    """
+    """Parts of the report that a reader chooses from; the first is shown first."""
 
     label: str
     tabs: tuple[Tab, ...]

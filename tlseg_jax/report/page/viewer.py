@@ -102,11 +102,9 @@ class ViewerCase:
 
 @dataclasses.dataclass(frozen=True)
 class ShownLayer:
-    """A layer of a `Viewer`.
+    """A `Layer` of a `Viewer`.
 
     Attributes:
-      name: of the structure.
-      caption: plain sentences.
       file: the classes as a gzipped NIfTI file, as text (base64).
       start: voxel through which the planes lie first.
     """
@@ -119,19 +117,14 @@ class ShownLayer:
 
 @dataclasses.dataclass(frozen=True)
 class Viewer:
-    """A viewer for a section of the page.
+    """A viewer for a section of the page; what is not said here is as in `ViewerCase`.
 
     Attributes:
-      title: of its heading.
-      subject: name of the scan.
       note: a sentence on how the voxels are shown; "" where there is nothing to say.
       file: the scan as a gzipped NIfTI file, as text (base64), its axes turned to RAS.
-      layers: the structures.
       places: for each voxel along x, y and z what its plane is called, such as "z = 12 mm (3 of 40)".
       still: the planes through the first layer's start, as a PNG; of a stack the axial one alone.
-      stack: whether only the axial plane is a picture.
       key: meaning and colour of the overlay's values.
-      switches: what can be switched on and off, with the values that it has.
     """
 
     title: str
@@ -166,9 +159,6 @@ def make_viewer(case: ViewerCase) -> Viewer:
 
     The voxels are shown at their own size where that fits `MAX_BYTES`; else the view comes closer to the overlays,
     then the voxels grow. The note says so.
-
-    Args:
-      case: what to show.
 
     Raises:
       ValueError: the affine is singular, or the slices of a stack do not lie along z, upwards.

@@ -20,12 +20,7 @@ def library_box() -> str:
 
 
 def viewer_box(viewer: Viewer, name: str) -> str:
-    """The HTML of a viewer.
-
-    Args:
-      viewer: it.
-      name: that its elements' ids begin with, unlike the page's others.
-    """
+    """The HTML of a viewer, whose elements' ids begin with `name`, unlike the page's others."""
     said = html.escape(viewer.subject, quote=True)
     still = base64.b64encode(viewer.still).decode("ascii")
     layers = [{"caption": x.caption, "file": x.file, "start": x.start} for x in viewer.layers]

@@ -6,7 +6,7 @@ from tlseg_jax.report.sections.structures import of_best_table
 from tlseg_jax.report.stats.method_tests import compare_labels, compare_methods
 from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.view import View, persons_of, spread_of, titled
+from tlseg_jax.report.view import View, spread_of, titled
 from tlseg_jax.report.words.answer import elsewhere_words, enough_words, start_words
 from tlseg_jax.report.words.others import lines_caption
 from tlseg_jax.studies.results_table import Results
@@ -45,9 +45,8 @@ def answer(results: Results, study: StudyInfo) -> Section | None:
         panels = {titled(w): v.scores_on(w) for w in shown}
         by_panel = {titled(w): v.lines_on(w) for w in shown}
         draw_means(panels, v.styles, path, others=by_panel, heading=heading, mark=v.mark)
-    people = "; ".join(f"{w.name}: {persons_of(v.scores_on(w))}" for w in shown)
     spread = spread_of([s for w in shown for s in v.scores_on(w)])
-    caption = f"Mean IoU by method and number of labelled scans with its {spread} ({people})."
+    caption = f"Mean IoU by method and number of labelled scans with its {spread} ({v.people_on(shown)})."
     caption += lines_caption(v.others_on(shown)) + READ
     figure = v.figure("answer", caption, "mean IoU by number of labelled scans and method")
     tables = (of_best_table(each, study, v.best),) if count > 1 else ()

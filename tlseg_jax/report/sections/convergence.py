@@ -2,7 +2,7 @@
 
 from tlseg_jax.evaluate.convergence import FRACTIONS
 from tlseg_jax.report.cell_files import in_common, read_losses
-from tlseg_jax.report.page.sections import ReportTable, Section, TableCell
+from tlseg_jax.report.page.sections import ReportTable, Section, TableCell, significant
 from tlseg_jax.report.sections.losses import draw_together
 from tlseg_jax.report.stats.speed import AREA, STEPS, Speed, compare_speed
 from tlseg_jax.report.study_info import StudyInfo
@@ -52,8 +52,8 @@ def _runs(speed: Speed) -> ReportTable:
     for n, at in speed.runs.items():
         for method, own in at.items():
             for seed, c in own.items():
-                ends = (float(f"{c.first_loss:.4g}"), float(f"{c.last_loss:.4g}"))
-                to = (*(c.steps_to[f] for f in FRACTIONS), float(f"{speed.levels[n].end:.4g}"), c.steps_to_end)
-                rows.append((method, n, seed, *ends, *to, float(f"{c.area:.4g}")))
+                ends = (significant(c.first_loss, 4), significant(c.last_loss, 4))
+                to = (*(c.steps_to[f] for f in FRACTIONS), significant(speed.levels[n].end, 4), c.steps_to_end)
+                rows.append((method, n, seed, *ends, *to, significant(c.area, 4)))
     caption = "Steps of each run to common levels of the training loss, and the area under it; a dash: never."
     return ReportTable("convergence", caption, columns, tuple(rows))

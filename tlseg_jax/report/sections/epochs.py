@@ -3,7 +3,7 @@
 import statistics
 
 from tlseg_jax.report.cell_files import read_losses
-from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.page.sections import ReportTable, Section, significant
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.studies.results_table import Results
 
@@ -22,7 +22,7 @@ def epochs(results: Results, study: StudyInfo) -> Section | None:
         for method, own in at.items():
             seconds = [[c.epochs[i].seconds for c in own.values() if i < len(c.epochs)] for i in range(most)]
             each = [statistics.fmean(s) if s else None for s in [*seconds, [c.seconds for c in own.values()]]]
-            rows.append((method, n, len(own), *(None if s is None else float(f"{s / 60:.4g}") for s in each)))
+            rows.append((method, n, len(own), *(significant(None if s is None else s / 60, 4) for s in each)))
     line = "Training alone, mean over the seeds. Runs that shared a machine with others take longer than alone."
     columns = ("method", "n", "seeds", *(f"epoch {i + 1}" for i in range(most)), "total")
     table = ReportTable("epoch_times", "Minutes of training an epoch.", columns, tuple(rows))

@@ -24,13 +24,12 @@ def examples(results: Results, study: StudyInfo) -> Section | None:
     The models are those of the largest n and its lowest seed. Where one or the data set is gone, a sentence says so.
     """
     v = View(results, study)
-    rows = list(results.where(role="target"))
-    if not rows:
+    target = results.where(role="target")
+    if not target:
         return None
-    most = max(r.n for r in rows)
-    rows = [r for r in rows if r.n == most]
-    seed = min(r.seed for r in rows)
-    rows = [r for r in rows if r.seed == seed]
+    most = target.numbers[-1]
+    seed = target.where(n=most).seeds[0]
+    rows = target.where(n=most, seed=seed).rows
     subjects = list(dict.fromkeys(r.subject for r in rows))[:EXAMPLES]
     name = rows[0].test_set
     try:

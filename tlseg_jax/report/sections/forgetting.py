@@ -1,6 +1,6 @@
 """Section: what fine-tuned models kept of their pre-task (Wang & Tang 2020, section 4.2)."""
 
-from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.page.sections import ReportTable, Section, rounded, table_of
 from tlseg_jax.report.stats.compare_stats import spread_caption, values_text
 from tlseg_jax.report.stats.forgotten import Forgotten, forgotten_by_method
 from tlseg_jax.report.stats.method_tests import compare_kept
@@ -27,46 +27,32 @@ def forgetting(results: Results, study: StudyInfo) -> Section | None:
 
 
 def _means(found: tuple[Forgotten, ...]) -> ReportTable:
-    columns = (
-        "test set",
-        "method",
-        "n",
-        "seeds",
-        "persons",
-        "before",
-        "after",
-        "change",
-        "low",
-        "high",
-        "each",
-        "kept",
-        "Wilcoxon p",
-        "note",
-    )
-    rows = tuple(
-        (
-            f.test_set,
-            f.method,
-            f.n,
-            f.seeds,
-            f.change.n,
-            *(
-                None if x is None else round(x, 4)
-                for x in (f.before.mean, f.after.mean, f.change.mean_difference, f.change.low, f.change.high)
-            ),
-            values_text(f.change) or None,
-            None if f.kept is None else round(f.kept, 4),
-            f.change.wilcoxon_p,
-            f.change.note or None,
-        )
-        for f in found
-    )
     caption = (
         "Dice on the pre-task's test set before and after the transfer, means over "
         f"{persons_words(f.change.n for f in found)}; the change with its "
         f"{spread_caption(f.change.n for f in found)} and Wilcoxon's p, not adjusted."
     )
-    return ReportTable("forgetting", caption, columns, rows)
+    return table_of(
+        "forgetting",
+        caption,
+        found,
+        {
+            "test set": lambda f: f.test_set,
+            "method": lambda f: f.method,
+            "n": lambda f: f.n,
+            "seeds": lambda f: f.seeds,
+            "persons": lambda f: f.change.n,
+            "before": lambda f: rounded(f.before.mean),
+            "after": lambda f: rounded(f.after.mean),
+            "change": lambda f: rounded(f.change.mean_difference),
+            "low": lambda f: rounded(f.change.low),
+            "high": lambda f: rounded(f.change.high),
+            "each": lambda f: values_text(f.change) or None,
+            "kept": lambda f: rounded(f.kept),
+            "Wilcoxon p": lambda f: f.change.wilcoxon_p,
+            "note": lambda f: f.change.note or None,
+        },
+    )
 
 
 def _persons(found: tuple[Forgotten, ...]) -> ReportTable:

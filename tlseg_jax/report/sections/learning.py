@@ -10,7 +10,7 @@ from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve, labels_needed
 from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, learning_curves
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.view import View, persons_of, titled
+from tlseg_jax.report.view import View, titled
 from tlseg_jax.report.words import study_words as words
 from tlseg_jax.report.words.others import lines_caption
 from tlseg_jax.studies.results_table import Results
@@ -49,10 +49,9 @@ def learning(results: Results, study: StudyInfo) -> Section | None:
         beside = {titled(w): v.lines_on(w) for w in v.sets}
         path = v.png("learning_curves")
         draw_learning_curves(panels, v.styles, path, others=beside, heading="Learning curves", mark=v.mark)
-        people = "; ".join(f"{w.name}: {persons_of(v.scores_on(w))}" for w in v.sets)
         caption = (
-            f"Mean IoU over persons ({people}), the fitted curves and their pointwise 95% intervals, where there "
-            f"are {LEAST_UNITS} persons or more."
+            f"Mean IoU over persons ({v.people_on(v.sets)}), the fitted curves and their pointwise 95% intervals, "
+            f"where there are {LEAST_UNITS} persons or more."
         ) + lines_caption(v.others_on(v.sets))
         figures.append(v.figure("learning_curves", caption, "fitted mean IoU over n by method"))
     shown = (tables.curves_table(fits), *((tables.labels_table(needed),) if needed else ()))

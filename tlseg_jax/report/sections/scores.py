@@ -73,10 +73,9 @@ def unseen(results: Results, study: StudyInfo) -> Section | None:
         beside = {w.name: v.lines_on(w) for w in sets}
         heading = "Mean IoU on unseen data"
         draw_means(panels, v.styles, v.png("unseen_by_n"), others=beside, heading=heading, mark=v.mark)
-        people = "; ".join(f"{name}: {persons_of(scores)}" for name, scores in panels.items())
         caption = (
             "Mean IoU on data of a source that no model was trained on, with its "
-            f"{spread_of([s for scores in panels.values() for s in scores])} ({people}). Methods "
+            f"{spread_of([s for scores in panels.values() for s in scores])} ({v.people_on(sets)}). Methods "
             "are drawn side by side at each n."
         ) + lines_caption(v.others_on(sets))
         figures.append(v.figure("unseen_by_n", caption, "mean IoU on unseen data by method and n"))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tlseg_jax.report import study_tables as tables
 from tlseg_jax.report.figures.choose_cases import of_best
-from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.page.sections import ReportTable, Section, rounded, significant, table_of
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
 from tlseg_jax.report.stats.groups import Group, compare_groups
 from tlseg_jax.report.study_info import StudyInfo
@@ -39,47 +39,32 @@ def worst(results: Results, study: StudyInfo) -> Section | None:
 
 def _groups(found: Sequence[Group], method: str, n: int) -> ReportTable:
     """Persons by source, size of the structure and what is known of them, each group against the others."""
-    columns = (
-        "test set",
-        "by",
-        "group",
-        "persons",
-        "others",
-        "seeds",
-        "IoU mean",
-        "low",
-        "high",
-        "difference",
-        "difference low",
-        "difference high",
-        "seeds low",
-        "seeds high",
-        "adjusted p",
-        "shown",
-    )
-    rows = []
-    for g in found:
-        i, over = g.interval, g.over_seeds or (None, None)
-        mean = (i.n, g.others, g.seeds, *map(_short, (i.mean, i.low, i.high)))
-        rows.append(
-            (
-                g.place,
-                g.kind,
-                g.name,
-                *mean,
-                *map(_short, (g.difference, g.low, g.high, *over)),
-                float(f"{g.p:.3g}"),
-                g.verdict,
-            )
-        )
     caption = (
         f"{method} with n = {n}: persons by group against the others "
         f"({words.persons_words(g.interval.n for g in found)} a group). The p is of Wilcoxon's rank-sum test, adjusted "
         f"(Holm) over all groups; intervals of the difference are over persons, from {LEAST_UNITS} in both on, and "
         "over seeds."
     )
-    return ReportTable("groups", caption, columns, tuple(rows))
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+    return table_of(
+        "groups",
+        caption,
+        found,
+        {
+            "test set": lambda g: g.place,
+            "by": lambda g: g.kind,
+            "group": lambda g: g.name,
+            "persons": lambda g: g.interval.n,
+            "others": lambda g: g.others,
+            "seeds": lambda g: g.seeds,
+            "IoU mean": lambda g: rounded(g.interval.mean),
+            "low": lambda g: rounded(g.interval.low),
+            "high": lambda g: rounded(g.interval.high),
+            "difference": lambda g: rounded(g.difference),
+            "difference low": lambda g: rounded(g.low),
+            "difference high": lambda g: rounded(g.high),
+            "seeds low": lambda g: rounded(g.over_seeds[0]) if g.over_seeds else None,
+            "seeds high": lambda g: rounded(g.over_seeds[1]) if g.over_seeds else None,
+            "adjusted p": lambda g: significant(g.p),
+            "shown": lambda g: g.verdict,
+        },
+    )

@@ -32,8 +32,7 @@ class BlandAltman:
       n: persons.
       measurements: differences; more than n where persons were measured several times.
       bias: mean difference.
-      lower: limit below which 2.5% of the differences of single measurements are expected.
-      upper: limit above which 2.5% are expected.
+      lower, upper: beyond each of which 2.5% of the differences of single measurements are expected.
       std: standard deviation of the difference of a single measurement.
     """
 

@@ -6,6 +6,7 @@ on the same persons, so counting each (person, seed) as a sample would make the 
 
 import dataclasses
 import math
+import statistics
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
@@ -65,8 +66,7 @@ class PairedTest:
     Attributes:
       n: units with a score in both.
       mean_difference: None where n is 0.
-      low: of the 95% bootstrap interval; None where n < `LEAST_UNITS`.
-      high: of the same.
+      low, high: of the 95% bootstrap interval; None where n < `LEAST_UNITS`.
       wilcoxon_p: two-sided Wilcoxon signed-rank test; None where n < 2.
       smallest_p: the least that this test can give with n units, 2 / 2**n; None where n is 0.
       t_p: two-sided paired t-test; None where it is not defined.
@@ -123,6 +123,14 @@ def mean_interval(values: Sequence[float]) -> Interval:
     return Interval(v.size, mean, low, high)
 
 
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """95% t-interval of the mean, as over seeds; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values) - half, statistics.fmean(values) + half
+
+
 def spread_words(found: Interval | PairedTest, form: str = ".3f") -> str:
     """ "95% interval 0.700 to 0.800", "each 0.700, 0.750, 0.800" of too few units, "" of one or none."""
     if found.low is not None and found.high is not None:
@@ -154,14 +162,10 @@ def _bootstrap(values: NDArray[np.float64], method: str) -> tuple[float, float]:
 
 
 def paired_test(a: Mapping[str, float], b: Mapping[str, float]) -> PairedTest:
-    """Test whether the second score differs from the first.
+    """Test whether the second score differs from the first; differences are b - a.
 
     Args:
-      a: unit -> first score, as person -> IoU averaged over seeds; not finite where there is none.
-      b: unit -> second score.
-
-    Returns:
-      Differences are b - a.
+      a, b: unit -> score, as person -> IoU averaged over seeds; not finite where there is none.
 
     Raises:
       InputError: the units differ.
@@ -255,14 +259,10 @@ Conclusion = Literal["higher", "lower", "leans higher", "leans lower", "cannot t
 
 
 def conclude(test: PairedTest, p: float | None) -> Conclusion:
-    """What may be said of the second score against the first.
+    """What may be said of the second score against the first, by the adjusted p-value or the test's own.
 
     "higher" and "lower" need all of: units enough for Wilcoxon's test to reach 0.05, p below 0.05, and, where there is
     one, an interval without 0. "leans" needs two units or more whose differences all have one sign.
-
-    Args:
-      test: the comparison.
-      p: the adjusted p-value, or the test's own.
     """
     if test.mean_difference is None or test.n < 2:
         return "cannot tell"

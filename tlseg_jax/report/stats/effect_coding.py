@@ -22,14 +22,7 @@ where a regular fraction confounds two terms, and little more where a single poi
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FactorContrast:
-    """A difference between levels as weights on the columns.
-
-    Attributes:
-      kind: "main" or "interaction".
-      name: such as "disease x space".
-      contrast: such as "AD - HD".
-      weights: (columns,)
-    """
+    """A difference between levels as weights (columns,) on the columns; for the others see `mixed_model.Effect`."""
 
     kind: str
     name: str

@@ -1,26 +1,21 @@
 """Scores of a factor study, made ready for the mixed model: IoU points of persons, and the loss on unseen data."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from tlseg_jax.datasets.factors import FACTORS
 from tlseg_jax.report.stats.mixed_model import Observation
+from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.studies.results_table import ResultRow, Role, by_person
 
 POINTS = 100.0
 """IoU points in an IoU of 1."""
 
-Runs = Mapping[tuple[str, int], list[ResultRow]]
-"""(pre-training data set, n) -> rows of all seeds."""
-
 
 def runs_of(rows: Iterable[ResultRow], role: Role) -> dict[tuple[str, int], list[ResultRow]]:
-    """The rows of models fine-tuned in the paper's way from a data set with all six factors."""
-    out: dict[tuple[str, int], list[ResultRow]] = {}
-    for r in rows:
-        if r.role == role and not r.remedy and all(f in r.factors for f in FACTORS):
-            out.setdefault((r.pretask, r.n), []).append(r)
-    return out
+    """(pre-training data set, n) -> rows of models fine-tuned in the paper's way, of data sets with all six factors."""
+    own = (r for r in rows if r.role == role and not r.remedy and all(f in r.factors for f in FACTORS))
+    return grouped(own, lambda r: (r.pretask, r.n))
 
 
 def target_scores(rows: Iterable[ResultRow]) -> list[Observation]:

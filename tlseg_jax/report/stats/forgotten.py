@@ -11,16 +11,11 @@ from tlseg_jax.studies.results_table import Results, by_person
 
 @dataclasses.dataclass(frozen=True)
 class Forgotten:
-    """One method at one n.
+    """One method at one n on the pre-task's own test set.
 
     Attributes:
-      test_set: the pre-task's own.
-      method: which.
-      n: labelled scans of the target.
-      seeds: runs.
       persons: person -> Dice before and after the transfer, means over seeds and scans.
-      before: mean over persons.
-      after: mean over persons.
+      before, after: means over persons.
       change: after - before, paired by person.
     """
 

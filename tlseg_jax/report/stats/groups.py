@@ -15,7 +15,15 @@ import numpy as np
 from scipy import stats
 
 from tlseg_jax.report.participants import People
-from tlseg_jax.report.stats.compare_stats import LEAST_UNITS, LEVEL, RESAMPLES, Interval, holm, mean_interval
+from tlseg_jax.report.stats.compare_stats import (
+    LEAST_UNITS,
+    LEVEL,
+    RESAMPLES,
+    Interval,
+    holm,
+    mean_interval,
+    t_interval,
+)
 from tlseg_jax.report.stats.sweep_stats import grouped
 from tlseg_jax.studies.results_table import ResultRow, Results, by_person
 
@@ -34,9 +42,7 @@ class Group:
       interval: mean IoU over them with its 95% interval.
       others: persons that they are compared with.
       difference: mean IoU minus the others'.
-      low: of its 95% bootstrap interval; None where either has fewer than `LEAST_UNITS` persons.
-      high: of the same.
-      seeds: runs.
+      low, high: of its 95% bootstrap interval; None where either has fewer than `LEAST_UNITS` persons.
       over_seeds: 95% t-interval of the difference over the seeds; None for fewer than two.
       p: of the test, two-sided, adjusted.
       least_p: the least that so many persons and groups can give.
@@ -71,11 +77,7 @@ class Group:
 def compare_groups(results: Results, method: str, n: int, people: People) -> tuple[Group, ...]:
     """Each group of one method at one n: by source, then within each test set; a kind of one group is left out.
 
-    Args:
-      results: of a study of one structure.
-      method: whose scores.
-      n: labelled scans.
-      people: what is known of the persons.
+    The results are of one structure.
     """
     rows = [r for r in results if r.method == method and r.n == n and r.role != "pretask"]
     sets = grouped(rows, lambda r: r.test_set)
@@ -105,13 +107,22 @@ def _of_kind(place: str, kind: str, rows: Sequence[ResultRow], of: Mapping[str, 
         own, rest = ([v for p, v in iou.items() if (of[p] == name) == mine] for mine in (True, False))
         low, high = _difference_interval(own, rest)
         each = [d for s in seeds if (d := _at_seed([r for r in rows if r.seed == s], of, name)) is not None]
-        p = float(stats.mannwhitneyu(own, rest).pvalue)
-        least = min(1.0, 2 / math.comb(len(iou), len(own)))
-        difference = statistics.fmean(own) - statistics.fmean(rest)
-        found = mean_interval(own)
-        twin = len(names) == 2
         out.append(
-            Group(place, kind, name, found, len(rest), difference, low, high, len(seeds), _over(each), p, least, twin)
+            Group(
+                place,
+                kind,
+                name,
+                interval=mean_interval(own),
+                others=len(rest),
+                difference=statistics.fmean(own) - statistics.fmean(rest),
+                low=low,
+                high=high,
+                seeds=len(seeds),
+                over_seeds=t_interval(each),
+                p=float(stats.mannwhitneyu(own, rest).pvalue),
+                least_p=min(1.0, 2 / math.comb(len(iou), len(own))),
+                twin=len(names) == 2,
+            )
         )
     return out
 
@@ -120,13 +131,6 @@ def _at_seed(rows: Sequence[ResultRow], of: Mapping[str, str], name: str) -> flo
     iou = by_person(rows)
     own, rest = ([v for p, v in iou.items() if (of[p] == name) == mine] for mine in (True, False))
     return statistics.fmean(own) - statistics.fmean(rest) if own and rest else None
-
-
-def _over(each: Sequence[float]) -> tuple[float, float] | None:
-    if len(each) < 2:
-        return None
-    half = float(stats.t.ppf(0.975, len(each) - 1)) * statistics.stdev(each) / math.sqrt(len(each))
-    return statistics.fmean(each) - half, statistics.fmean(each) + half
 
 
 def _difference_interval(own: Sequence[float], rest: Sequence[float]) -> tuple[float | None, float | None]:

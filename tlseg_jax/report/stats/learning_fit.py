@@ -145,10 +145,9 @@ class LabelsNeeded:
         only with more than the largest number tried, if the curve goes on as fitted; "not reached": the curve's
         plateau is not above it.
       n: scans; the least or largest number tried where `reach` says so; None where it is not reached.
-      low: of the 95% interval over persons; None for fewer than `LEAST_UNITS` persons.
-      high: of the same; infinite where more than 2.5% of the resamples never reach the level.
-      least: fewest scans tried.
-      most: most scans tried.
+      low, high: of the 95% interval over persons, None for fewer than `LEAST_UNITS` persons; `high` is infinite where
+        more than 2.5% of the resamples never reach the level.
+      least, most: scans tried.
     """
 
     level: float
@@ -200,13 +199,13 @@ def labels_needed(curve: LearningCurve, level: float) -> LabelsNeeded:
         each = _reached(curve.resampled, level)
         # Order statistics, as an infinite number has no mean with its neighbour.
         low, high = float(np.percentile(each, 2.5, method="lower")), float(np.percentile(each, 97.5, method="higher"))
+    reach: Reach = "within"
     if math.isinf(n):
-        return LabelsNeeded(level, "not reached", None, low, high, least, most)
-    if n <= least:
-        return LabelsNeeded(level, "at the fewest", float(least), low, high, least, most)
-    if n > most:
-        return LabelsNeeded(level, "beyond the range", float(most), low, high, least, most)
-    return LabelsNeeded(level, "within", float(n), low, high, least, most)
+        reach = "not reached"
+    elif not least < n <= most:
+        reach = "at the fewest" if n <= least else "beyond the range"
+    number = None if reach == "not reached" else float(np.clip(n, least, most))
+    return LabelsNeeded(level, reach, number, low, high, least, most)
 
 
 def _reached(parameters: _Doubles, level: float) -> _Doubles:

@@ -6,14 +6,11 @@ like with like.
 
 import dataclasses
 import itertools
-import math
 import statistics
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from scipy import stats
-
-from tlseg_jax.report.stats.compare_stats import Conclusion, PairedTest, conclude, holm, paired_test
+from tlseg_jax.report.stats.compare_stats import Conclusion, PairedTest, conclude, holm, paired_test, t_interval
 from tlseg_jax.report.stats.sweep_stats import ScoredSet, grouped, is_remedy, method_order, scored_sets
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results, by_person
@@ -27,9 +24,6 @@ class MethodTest:
 
     Attributes:
       test_set: what the models were tested on, or trained on where `unit` is "seed".
-      n: labelled scans.
-      first: a method.
-      second: a method.
       test: over the units that both have.
       p: Holm's adjusted p over all comparisons of this measure on this test set; None without a test.
       family: how many those are.
@@ -56,11 +50,7 @@ class MethodTest:
     @property
     def seed_interval(self) -> tuple[float, float] | None:
         """95% t-interval of the mean over seeds; None for one seed."""
-        each = list(self.by_seed.values())
-        if len(each) < 2:
-            return None
-        half = float(stats.t.ppf(0.975, len(each) - 1)) * statistics.stdev(each) / math.sqrt(len(each))
-        return statistics.fmean(each) - half, statistics.fmean(each) + half
+        return t_interval(list(self.by_seed.values()))
 
     @property
     def least_p(self) -> float | None:

@@ -63,9 +63,7 @@ class Effect:
       name: such as "disease" or "disease x space".
       contrast: such as "AD - HD"; of an interaction, which levels' differences are compared.
       difference: second-named level taken from the first; of an interaction, a difference of differences.
-      low: of the 95% interval.
-      high: of the same.
-      df: degrees of freedom of the interval.
+      low, high: of the 95% interval, which has `df` degrees of freedom.
     """
 
     kind: str
@@ -84,9 +82,7 @@ class MixedFit:
     Attributes:
       effects: main effects, then interactions, then that of n.
       deviations: random part -> standard deviation; "residual" last.
-      rows: scores.
-      models: pre-trained models.
-      cells: fine-tuned models.
+      rows, models, cells: scores, pre-trained and fine-tuned models.
       persons: 0 where the scores belong to whole runs.
       df: degrees of freedom of the factors' intervals.
       notes: what a reader must know: parts that could not be fitted, warnings of the optimiser; may be empty.

@@ -67,12 +67,7 @@ def least_effect(units: int, level: float) -> float | None:
     significant from the shift on that lifts the c-th largest of these above 0, where c is the test's critical value. A
     difference found the wrong way round is not counted.
 
-    Args:
-      units: of the test.
-      level: that its two-sided p must be below.
-
-    Returns:
-      None where no outcome has such a p.
+    None where no outcome has a two-sided p below `level`.
     """
     critical = _critical(units, level)
     if critical is None:

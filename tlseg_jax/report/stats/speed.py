@@ -34,12 +34,7 @@ class Speed:
 
 
 def compare_speed(curves: Curves, task: str) -> Speed:
-    """Measure the runs and compare the methods.
-
-    Args:
-      curves: of the runs; one each at least.
-      task: what they were trained on, for the tests.
-    """
+    """Measure the runs, of which each n and method has one at least, and compare the methods."""
     levels = {n: common_levels([c.losses for own in at.values() for c in own.values()]) for n, at in curves.items()}
     runs = {
         n: {m: {s: measure_convergence(c.losses, levels[n]) for s, c in own.items()} for m, own in at.items()}

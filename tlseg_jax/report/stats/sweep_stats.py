@@ -60,11 +60,7 @@ class Score:
     """A method's mean over persons at one n on one test set.
 
     Attributes:
-      test_set: where.
-      method: whose.
-      n: labelled scans.
       persons: person -> mean over seeds and scans.
-      seeds: runs.
       interval: mean over the persons with its 95% interval.
       std: standard deviation between persons; None for one.
     """
@@ -108,9 +104,7 @@ class OtherScore:
     """The mean of another program, or of a model without n, on one test set.
 
     Attributes:
-      name: whose.
       place: which of the others it is, from 0.
-      test_set: where.
       score: over the persons that it has all of, with n = 0 and no seeds; None where it has none.
       of: persons of the study there.
     """
@@ -173,9 +167,6 @@ class VolumeAgreement:
     """Predicted against reference volumes of one method at one n on one test set.
 
     Attributes:
-      test_set: where.
-      method: whose.
-      n: labelled scans.
       points: person -> (reference, predicted) in ml, means over seeds and scans.
       limits: bias and limits of agreement of single predictions in ml; None for fewer than two persons.
       icc: of the persons' mean volumes; None where it is not defined.
@@ -189,24 +180,18 @@ class VolumeAgreement:
     icc: IntraclassCorrelation | None
 
 
-def volume_agreement(results: Results, study: StudyInfo, n: int | None = None) -> tuple[VolumeAgreement, ...]:
-    """Agreement of volumes on the target by method.
-
-    Args:
-      results: the sweep's.
-      study: gives the order.
-      n: labelled scans; each method's largest by default.
-    """
+def volume_agreement(results: Results, study: StudyInfo) -> tuple[VolumeAgreement, ...]:
+    """Agreement of volumes on the target by method, each at its largest n."""
     out = []
     for where in scored_sets(results):
         if where.role != "target":
             continue
         for method in method_order(results, study):
             own = results.where(role=where.role, test_set=where.name, method=method)
-            number = n if n is not None else max((r.n for r in own), default=0)
-            rows = own.where(n=number).rows
-            if not rows:
+            if not own:
                 continue
+            number = max(r.n for r in own)
+            rows = own.where(n=number).rows
             reference, predicted = by_person(rows, "reference_ml"), by_person(rows, "predicted_ml")
             points = {p: (reference[p], predicted[p]) for p in reference}
             by_name = grouped(rows, lambda r: r.person)

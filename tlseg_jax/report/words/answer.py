@@ -16,10 +16,8 @@ def start_words(scores: Sequence[Score], tests: Sequence[MethodTest], study: Stu
     """What to start from with the most and with the fewest labelled scans that were tried on a test set.
 
     Args:
-      scores: of the test set.
+      scores: of the test set, means over so many structures.
       tests: of `compare_methods`.
-      study: for what the methods were pre-trained on.
-      structures: that the scores are means over.
     """
     tried = sorted({s.n for s in scores})
     most, few = (max((s for s in scores if s.n == n), key=lambda s: s.mean) for n in (tried[-1], tried[0]))
@@ -74,7 +72,6 @@ def enough_words(method: str, tests: Sequence[MethodTest], scores: Sequence[Scor
     """From which number of labelled scans on more gained no more than could be seen, of one method.
 
     Args:
-      method: whose.
       tests: of `compare_labels`, each smaller n against the largest, rising.
       scores: the method's on the same test set, at every n.
     """
