@@ -191,6 +191,7 @@ def test_a_run_mixes_alike_wherever_its_data_lie_and_goes_on_to_the_same_bits(
     assert {"maps:seg_0", "maps:person-0"} <= set(seen) and "maps:person-4" not in seen
 
 
+@pytest.mark.slow
 def test_runs_at_once_mix_as_alone(scans: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
     programs, asked = Programs(), job(tiny(), RECIPE.override(mix_synthetic=0.6))

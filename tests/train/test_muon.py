@@ -83,7 +83,7 @@ def one_by_one(momentum: float) -> optax.GradientTransformation:
 def odd_shapes(seed: int) -> list[tuple[int, ...]]:
     """Kernels of volumes and slices, tall and wide, most of them of a shape that another nearly has."""
     rng = np.random.default_rng(seed)
-    taps = rng.choice([1, 2, 3], size=12)
+    taps = rng.choice([1, 2, 3], size=6)
     shapes = [(*(t,) * rng.integers(2, 4), *rng.integers(1, 24, size=2)) for t in taps]
     return [tuple(map(int, s)) for s in [*shapes, shapes[0], (1, 1, 1, 1, 1), (1, 1, 4, 36), (1, 3, 3, 4, 4)]]
 
@@ -108,7 +108,7 @@ def assert_near(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * max(float(jnp.abs(b).max()), 1e-30))
 
 
-@pytest.mark.parametrize(("seed", "padding"), [(0, 0.0), (1, PADDING), (0, float("inf"))])
+@pytest.mark.parametrize(("seed", "padding"), [(1, PADDING), (0, float("inf"))])
 def test_in_groups_it_is_optaxs(seed: int, padding: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "PADDING", padding)
     like = {str(i): jax.ShapeDtypeStruct(s, jnp.float32) for i, s in enumerate(odd_shapes(seed))}
