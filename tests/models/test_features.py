@@ -62,8 +62,8 @@ def split(variables: dict[str, Any], config: UNetConfig, levels: int) -> tuple[d
     [
         ("switch32", "float32", (1, 4)),
         ("switch8x2", "float32", (3,)),
-        ("switch8x2", "bfloat16", (4,)),
-        ("unet_fast", "float32", (1, 3)),
+        pytest.param("switch8x2", "bfloat16", (4,), marks=pytest.mark.slow),
+        pytest.param("unet_fast", "float32", (1, 3), marks=pytest.mark.slow),
         pytest.param("unet3d256", "float32", (1, 3), marks=pytest.mark.slow),
         ("unet2d", "float32", (2, 4)),
         ("unet2d", "bfloat16", (2,)),
@@ -116,7 +116,7 @@ def trained(
     [
         ("switch32", "encoder", 4, "none"),
         ("switch8x2", "encoder_without_bottleneck", 3, "full"),
-        ("unet_fast", "encoder", 3, "block"),
+        pytest.param("unet_fast", "encoder", 3, "block", marks=pytest.mark.slow),
         pytest.param("unet3d256", "encoder", 3, "block", marks=pytest.mark.slow),
         pytest.param("unet2d", "first_two", 2, "full", marks=pytest.mark.slow),  # with dropout
     ],

@@ -85,6 +85,7 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
     assert make_sweep(n=[2], seeds=1).left_out() == ["E2E-n3-seed0", "FT-n3-seed0"]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_several_structures_has_a_row_and_a_tab_for_each(
     make_sweep: MakeSweep, tmp_path: Path, said: list[str]
 ) -> None:
