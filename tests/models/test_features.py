@@ -66,7 +66,7 @@ def split(variables: dict[str, Any], config: UNetConfig, levels: int) -> tuple[d
         pytest.param("unet_fast", "float32", (1, 3), marks=pytest.mark.slow),
         pytest.param("unet3d256", "float32", (1, 3), marks=pytest.mark.slow),
         ("unet2d", "float32", (2, 4)),
-        ("unet2d", "bfloat16", (2,)),
+        pytest.param("unet2d", "bfloat16", (2,), marks=pytest.mark.slow),
     ],
 )
 def test_the_parts_give_what_the_whole_gives(name: str, dtype: str, numbers: tuple[int, ...]) -> None:
@@ -115,7 +115,7 @@ def trained(
     ("name", "freeze", "levels", "remat"),
     [
         ("switch32", "encoder", 4, "none"),
-        ("switch8x2", "encoder_without_bottleneck", 3, "full"),
+        pytest.param("switch8x2", "encoder_without_bottleneck", 3, "full", marks=pytest.mark.slow),
         pytest.param("unet_fast", "encoder", 3, "block", marks=pytest.mark.slow),
         pytest.param("unet3d256", "encoder", 3, "block", marks=pytest.mark.slow),
         pytest.param("unet2d", "first_two", 2, "full", marks=pytest.mark.slow),  # with dropout

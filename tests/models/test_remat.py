@@ -46,7 +46,9 @@ def test_the_policies_agree_bit_for_bit_or_nearly(name: str) -> None:
             np.testing.assert_allclose(b, a, atol=1e-5 * max(float(jnp.abs(a).max()), 1e-3))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", ["switch32", *(pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS if n != "switch32")]
+)
 def test_each_policy_keeps_less_than_the_one_before(name: str) -> None:
     config = get_network(name)
     variables = he_variables(config)

@@ -67,6 +67,7 @@ def test_cross_entropy_is_that_of_the_large_batch(tiny_network: UNetConfig) -> N
     assert_close(ends[0], ends[1])
 
 
+@pytest.mark.slow
 def test_dropout_is_that_of_the_large_batch() -> None:
     """A sample keeps its random numbers in whichever micro-batch it is."""
     config = UNetConfig.residual("tiny2d", (4, 8), dropout=0.5)

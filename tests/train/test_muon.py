@@ -178,7 +178,9 @@ def test_groups_hold_every_matrix_once_and_add_little() -> None:
     assert group_shapes([]) == []
 
 
-@pytest.mark.parametrize(("network", "kernels", "loops"), [("switch8x2", 14, 7), ("unet_fast", 11, 5)])
+@pytest.mark.parametrize(
+    ("network", "kernels", "loops"), [("switch8x2", 14, 7), pytest.param("unet_fast", 11, 5, marks=pytest.mark.slow)]
+)
 def test_the_compiled_update_has_a_loop_a_group(network: str, kernels: int, loops: int) -> None:
     like = variable_shapes(get_network(network))["params"]
 
