@@ -22,6 +22,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -103,6 +105,7 @@ def _end(code: int) -> None:
 def serve() -> None:
     """Make a copy for each line of the input, and tell its exit code."""
     _import_all()
+    jax.config.update("jax_disable_most_optimizations", True)  # of two steps compiling takes most
     for line in sys.stdin:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # JAX's about copies: this process computes nothing

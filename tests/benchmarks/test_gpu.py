@@ -77,6 +77,7 @@ def test_wheels_name_what_is_brought_and_nothing_that_is_there() -> None:
     assert not {"jax", "numpy", "torch", "scipy"} & names
 
 
+@pytest.mark.slow
 def test_every_parts_flags_are_its_benchmarks_own() -> None:
     """Only a real parse tells: a flag that a benchmark does not have would end the part on the GPU."""
     for module in {p.module for p in gpu.PARTS}:

@@ -32,7 +32,8 @@ def torch_side():
 SMALL = Size("switch8x2", 1, (16, 16, 16), "noise")
 
 
-@pytest.mark.parametrize("size", [SMALL, *(pytest.param(get_size(n), marks=pytest.mark.slow, id=n) for n in NETWORKS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [SMALL, *(pytest.param(get_size(n), id=n) for n in NETWORKS)])
 def test_the_pytorch_network_has_our_outputs_loss_and_gradients(size, torch_side):
     from benchmarks.compare import TOLERANCES, checked
     from benchmarks.peers.ours import Ours
@@ -42,6 +43,7 @@ def test_the_pytorch_network_has_our_outputs_loss_and_gradients(size, torch_side
     assert set(found) == {*TOLERANCES["float32"], "draw"}
 
 
+@pytest.mark.slow
 def test_another_network_is_found_out(torch_side, monkeypatch):
     from benchmarks import compare
     from benchmarks.peers import torch_networks
@@ -55,6 +57,7 @@ def test_another_network_is_found_out(torch_side, monkeypatch):
         compare.checked(caller(Ours(case)), caller(torch_side.Pytorch(case)), "float32")
 
 
+@pytest.mark.slow
 def test_our_side_is_timed_with_adam_as_pytorchs_is():
     from benchmarks.peers.ours import Ours
 

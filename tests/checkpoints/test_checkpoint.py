@@ -210,6 +210,15 @@ def test_where_none_is_whole_nothing_is_moved(tmp_path: Path, description: dict[
     assert contents(tmp_path) == before
 
 
+@pytest.mark.parametrize("name", ["_METADATA", "manifest.ocdbt"])
+def test_what_orbax_keeps_beside_the_arrays_is_missed(tmp_path: Path, description: dict[str, Any], name: str) -> None:
+    save(tmp_path, description, [1])
+    cut(tmp_path / "checkpoints" / "1" / "state" / name)
+    for use in (restore, load_model):
+        with pytest.raises(InputError, match=r"1.*damaged|damaged.*1"):
+            use(tmp_path)
+
+
 def test_a_model_is_read_from_the_next_best(tmp_path: Path, description: dict[str, Any], said: list[str]) -> None:
     save(tmp_path, description, range(1, 5), keep=4, s1=0.1, s2=0.9, s3=0.5)
     before = steps_in(tmp_path / "checkpoints")
@@ -260,15 +269,15 @@ def test_a_name_that_is_no_step(tmp_path: Path, description: dict[str, Any]) -> 
     assert steps_in(tmp_path / "nowhere") == []
 
 
-@pytest.mark.parametrize("name", ["a[1]b", "a*b?", "a\\b", "50% of #1 ä"])
+@pytest.mark.parametrize("name", ["a[1]b", "a*b?", "a\\b 50% of #1 ä"])
 def test_the_folder_may_have_any_name(tmp_path: Path, description: dict[str, Any], name: str) -> None:
     (tmp_path / "a-b-").mkdir()  # which "a*b?" would match
     for run in (tmp_path / name, tmp_path / "a-b-"):
-        save(run, description, [1, 2, 3, 4, 5])
+        save(run, description, [1, 2, 3], keep=2)
     state, position, said = restore(tmp_path / name)
-    assert_same_bits(state, state_of(5))
-    assert (position.at, said) == (50, []) and steps_in(tmp_path / name / "checkpoints") == [3, 4, 5]
-    assert_same_bits(load_model(tmp_path / name).params, state_of(5).params)
+    assert_same_bits(state, state_of(3))
+    assert (position.at, said) == (30, []) and steps_in(tmp_path / name / "checkpoints") == [2, 3]
+    assert_same_bits(load_model(tmp_path / name).params, state_of(3).params)
     there = {p.relative_to(tmp_path).parts[0] for p in tmp_path.rglob("*")}
     assert there == {name, "a-b-"}  # nothing is written elsewhere
 

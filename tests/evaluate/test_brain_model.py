@@ -31,12 +31,13 @@ def segmented(scan: Path, out: Path) -> tuple[NDArray[Any], str]:
     return np.asarray(found.dataobj), done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="real scans are not on this machine")
 @pytest.mark.parametrize(
     ("scan", "label", "values"),
     [
         (OLD / "sub-1122_T1w.nii.gz", OLD / "sub-1122_labels.nii.gz", MANUAL),
-        pytest.param(SKULL / "orig.mgz", SKULL / "aparc+aseg.mgz", FREESURFER, marks=pytest.mark.slow),
+        (SKULL / "orig.mgz", SKULL / "aparc+aseg.mgz", FREESURFER),
     ],
     ids=["wide ventricles", "with skull"],
 )

@@ -86,9 +86,9 @@ def test_the_label_lies_where_the_image_shows_the_structure(maps: Path) -> None:
     assert inside.brain[around.label == 1].mean() > 0.9
 
 
-@pytest.mark.parametrize("space", ["MNI305", "native"])
+@pytest.mark.parametrize("space", [pytest.param("MNI305", marks=pytest.mark.slow), "native"])
 def test_disease_acts_on_every_person(maps: Path, space: str) -> None:
-    for person in range(3):
+    for person in range(2):
 
         def ml(levels: Levels, disease: str, person: int = person) -> float:
             scan = drawn(maps, changed(levels, space=space, disease=disease), person)
@@ -159,6 +159,7 @@ def test_what_the_maps_cannot_show_is_said(maps: Path, tmp_path: Path, monkeypat
         map_persons(maps, spec, 0, 1).draw(0)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not MAPS.exists(), reason="the label maps of SynthSeg are not here")
 def test_a_real_head_has_its_structures_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persons, "register_map", register_map)

@@ -160,6 +160,7 @@ def test_a_program_with_it_is_kept(tmp_path: Path) -> None:
     assert first == second and int(before) < int(after)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -258,6 +259,7 @@ def test_the_cases_are_those_that_it_tells_apart() -> None:
     assert any(w > 14 and w % 14 for w in widths)
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_the_c_file_has_no_warnings(tmp_path: Path) -> None:
     source = Path(direct.__file__).with_name("direct.c")

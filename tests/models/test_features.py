@@ -62,11 +62,11 @@ def split(variables: dict[str, Any], config: UNetConfig, levels: int) -> tuple[d
     [
         ("switch32", "float32", (1, 4)),
         ("switch8x2", "float32", (3,)),
-        ("switch8x2", "bfloat16", (4,)),
-        ("unet_fast", "float32", (1, 3)),
+        pytest.param("switch8x2", "bfloat16", (4,), marks=pytest.mark.slow),
+        pytest.param("unet_fast", "float32", (1, 3), marks=pytest.mark.slow),
         pytest.param("unet3d256", "float32", (1, 3), marks=pytest.mark.slow),
         ("unet2d", "float32", (2, 4)),
-        ("unet2d", "bfloat16", (2,)),
+        pytest.param("unet2d", "bfloat16", (2,), marks=pytest.mark.slow),
     ],
 )
 def test_the_parts_give_what_the_whole_gives(name: str, dtype: str, numbers: tuple[int, ...]) -> None:
@@ -115,8 +115,8 @@ def trained(
     ("name", "freeze", "levels", "remat"),
     [
         ("switch32", "encoder", 4, "none"),
-        ("switch8x2", "encoder_without_bottleneck", 3, "full"),
-        ("unet_fast", "encoder", 3, "block"),
+        pytest.param("switch8x2", "encoder_without_bottleneck", 3, "full", marks=pytest.mark.slow),
+        pytest.param("unet_fast", "encoder", 3, "block", marks=pytest.mark.slow),
         pytest.param("unet3d256", "encoder", 3, "block", marks=pytest.mark.slow),
         pytest.param("unet2d", "first_two", 2, "full", marks=pytest.mark.slow),  # with dropout
     ],

@@ -84,6 +84,7 @@ def same_step(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_a_networks_step_is_the_same() -> None:
     image = noise((3, *SIDES, 1))
     expected = jax.jit(step("native"))(image)

@@ -218,6 +218,7 @@ def test_cached_maps_are_those_of_the_stream(box: Box | None, drawn: Store) -> N
     assert_same_stream(cache, *streams, count=4)
 
 
+@pytest.mark.slow
 def test_a_network_trains_on_drawn_images_alike_wherever_the_maps_lie(
     drawn: Store, tmp_path: Path, tiny_network: UNetConfig
 ) -> None:

@@ -28,8 +28,8 @@ def trials(kills: int, seed: int, modes: tuple[str, ...]) -> dict[str, Any]:
 
 
 def test_killed_at_random_moments_it_goes_on_to_the_same_store() -> None:
-    tally = trials(3, 0, ("one", "redo", "shards"))
-    assert tally["kills"] == tally["identical"] == 3
+    tally = trials(2, 0, ("one", "shards"))
+    assert tally["kills"] == tally["identical"] == 2
 
 
 @pytest.mark.slow

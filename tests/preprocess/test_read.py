@@ -424,7 +424,7 @@ def test_a_header_overwritten_at_random_is_read_or_refused(name: str, tmp_path: 
     good = gzip.decompress(path.read_bytes()) if zipped else path.read_bytes()
     rng = np.random.default_rng(1)
     refused = 0
-    for _ in range(150):
+    for _ in range(40):
         content = bytearray(good)
         for at in rng.integers(0, 352 if kind is nib.Nifti1Image else 90, rng.integers(1, 6)):
             content[at] = rng.integers(256)
@@ -436,4 +436,4 @@ def test_a_header_overwritten_at_random_is_read_or_refused(name: str, tmp_path: 
             assert "\n" not in str(e)
         else:
             assert np.isfinite(scan.image).all() and scan.image.ndim == 3
-    assert 0 < refused < 150
+    assert 0 < refused < 40

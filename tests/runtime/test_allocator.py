@@ -78,6 +78,7 @@ print(statistics.median(faults() for _ in range(11)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(allocator._mallopt() is None, reason="not glibc")
 def test_most_steps_of_a_program_cost_no_page_fault() -> None:
     """Of 64 MB a buffer; JAX's own threads would fault for each 4 KiB of them at each step.

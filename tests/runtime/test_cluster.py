@@ -238,7 +238,8 @@ def check_same(one: Path, several: Path) -> None:
     assert s == t
 
 
-@pytest.mark.parametrize("mesh", [(), pytest.param(("data:2,space:2",), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [(), ("data:2,space:2",)])
 def test_two_processes_of_two_devices_step_as_one(mesh: tuple[str, ...], tmp_path: Path) -> None:
     write_store(tmp_path / "tiny", train=7, test=0)
     done = run(("tests.train.cluster_steps", str(tmp_path / "tiny"), "20", *mesh), hosts=2, devices=2)

@@ -24,9 +24,15 @@ def summary(folder: Path) -> dict[str, Any]:
     return found
 
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
 @pytest.fixture(scope="module")
 def job(tiny_network: UNetConfig) -> JobSettings:
-    return JobSettings(tiny_network, dataclasses.replace(get_recipe("default"), batch_size=2), 2)
+    recipe = get_recipe("default").override(
+        batch_size=2, intensity_augmentation=False, affine_augmentation=False, elastic_augmentation=0.0
+    )
+    return JobSettings(tiny_network, recipe, 2)
 
 
 @pytest.fixture(scope="module")

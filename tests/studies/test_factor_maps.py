@@ -43,6 +43,7 @@ def maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_heads(tmp_path / "heads", 4, mm=3.0)
 
 
+@pytest.mark.slow
 def test_a_study_of_two_data_sets_runs_and_says_what_they_are(make_sweep: MakeSweep, maps: Path) -> None:
     sweep = make_sweep(**STUDY, label_maps=str(maps))
     stores = sweep.data.pretasks

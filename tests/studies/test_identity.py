@@ -26,6 +26,7 @@ def start_of(sweep: Sweep, cell: str) -> dict[str, Any]:
     return read_json(sweep.folder / "cells" / cell / "settings.json")["pretrained"]  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_each_seed_has_a_start_of_its_own_and_what_changed_is_scored_again_without_training(
     make_sweep: MakeSweep, small_stores: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from tlseg_jax.checkpoints.checkpoint import SavedModel
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.pretrained import Pretrained
@@ -74,7 +75,10 @@ def pretrained(network: UNetConfig = NETWORK, seed: int = 5) -> Pretrained:
     return Pretrained(Path("before"), SavedModel(network, v["params"], v["batch_stats"], description, 3))
 
 
+PROGRAMS = Programs()
+
+
 def train(store: SliceStore, job: JobSettings, folder: Path, before: Pretrained | None = None) -> Fit:
     """Train without a word."""
     with lock_folder(folder):
-        return train_job(store, job, folder, before, progress=False)
+        return train_job(store, job, folder, before, programs=PROGRAMS, progress=False)

@@ -59,15 +59,15 @@ def test_cross_entropy_is_that_of_the_large_batch(tiny_network: UNetConfig) -> N
     variables = he_variables(tiny_network)
     labels = no_batch_statistics(variables["params"])
     ends = []
-    for accumulate in (1, 2, 4):
+    for accumulate in (1, 4):
         step, state = descend(tiny_network, variables, labels, label_loss("cross_entropy"), accumulate)
         state, metrics = step(state, volumes())
         ends.append((state.params, metrics))
     assert float(np.abs(ends[0][0]["head"]["kernel"] - variables["params"]["head"]["kernel"]).max()) > 1e-3
     assert_close(ends[0], ends[1])
-    assert_close(ends[0], ends[2])
 
 
+@pytest.mark.slow
 def test_dropout_is_that_of_the_large_batch() -> None:
     """A sample keeps its random numbers in whichever micro-batch it is."""
     config = UNetConfig.residual("tiny2d", (4, 8), dropout=0.5)
@@ -113,6 +113,7 @@ def test_batch_norms_and_dice_see_micro_batches(tiny_network: UNetConfig) -> Non
     assert abs(float(whole(first, batch)[1]["loss"]) - np.mean(losses)) > 1e-5
 
 
+@pytest.mark.slow
 def test_freezing_saves_as_much_and_micro_batches_save_memory(tiny_network: UNetConfig) -> None:
     """FLOPs by the cost analysis, which counts a loop's body once; temporary bytes by the compiler."""
     variables = he_variables(tiny_network)

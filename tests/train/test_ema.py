@@ -122,6 +122,7 @@ def test_validation_is_of_the_average(
     equal(seen, [other])
 
 
+@pytest.mark.slow
 def test_runs_at_once_save_their_averages(tiny_store: Store, job: JobSettings, tmp_path: Path) -> None:
     programs = Programs()
     jobs = [dataclasses.replace(job, seed=seed) for seed in (0, 1)]

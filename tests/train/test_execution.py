@@ -134,6 +134,7 @@ def test_a_run_keeps_its_form_of_convolution(
     assert prepared("another").maker.lowering == usual_lowering()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_under_another_execution(
     tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

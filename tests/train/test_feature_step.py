@@ -75,7 +75,8 @@ def assert_same_training(found: tuple[Any, list[float]], expected: tuple[Any, li
     assert max(change) > 1e-4
 
 
-@pytest.mark.parametrize("freeze", [pytest.param("encoder", marks=pytest.mark.slow), "encoder_without_bottleneck"])
+@pytest.mark.slow
+@pytest.mark.parametrize("freeze", ["encoder", "encoder_without_bottleneck"])
 def test_patches(freeze: str, tiny_store: Store, tiny_network: UNetConfig) -> None:
     mirrored = Augmentation(flip_left_right=True)
     training = Training(tiny_network, freeze, get_recipe("paper"), LOSS, batch_inputs(mirrored))

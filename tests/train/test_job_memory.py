@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def _job(network: UNetConfig) -> JobSettings:
-    return JobSettings(network, get_recipe("default"), 2, n=2)
+    return JobSettings(network, get_recipe("paper"), 2, n=2)
 
 
 def test_a_dry_run_tells_and_writes_nothing(

@@ -28,7 +28,7 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train import run as run_module
-from tlseg_jax.train.execution import Cache, Execution
+from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
@@ -167,22 +167,18 @@ def test_each_sample_is_what_it_would_be_alone(mixed: Mixed) -> None:
     np.testing.assert_array_equal(target["marked"][:, 0], batch["drawn"])
 
 
-def test_a_run_mixes_alike_wherever_its_data_lie_and_goes_on_to_the_same_bits(
+@pytest.mark.slow
+def test_a_run_that_mixes_goes_on_to_the_same_bits(
     scans: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
     programs, asked = Programs(), job(tiny(), RECIPE.override(mix_synthetic=0.6))
 
-    def train(name: str, cache: Cache = "none") -> Any:
+    def train(name: str) -> Any:
         with lock_folder(tmp_path / name):
-            return train_job(
-                scans, asked, tmp_path / name, execution=Execution(cache=cache), programs=programs, progress=False
-            )
+            return train_job(scans, asked, tmp_path / name, programs=programs, progress=False)
 
     whole = train("whole").state
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(train("cached", "device").state), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
-
     with power_cut(2, monkeypatch):
         train("cut")
     assert load_model(tmp_path / "cut").step == 2
@@ -191,6 +187,7 @@ def test_a_run_mixes_alike_wherever_its_data_lie_and_goes_on_to_the_same_bits(
     assert {"maps:seg_0", "maps:person-0"} <= set(seen) and "maps:person-4" not in seen
 
 
+@pytest.mark.slow
 def test_runs_at_once_mix_as_alone(scans: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
     programs, asked = Programs(), job(tiny(), RECIPE.override(mix_synthetic=0.6))

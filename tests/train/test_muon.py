@@ -83,7 +83,7 @@ def one_by_one(momentum: float) -> optax.GradientTransformation:
 def odd_shapes(seed: int) -> list[tuple[int, ...]]:
     """Kernels of volumes and slices, tall and wide, most of them of a shape that another nearly has."""
     rng = np.random.default_rng(seed)
-    taps = rng.choice([1, 2, 3], size=12)
+    taps = rng.choice([1, 2, 3], size=6)
     shapes = [(*(t,) * rng.integers(2, 4), *rng.integers(1, 24, size=2)) for t in taps]
     return [tuple(map(int, s)) for s in [*shapes, shapes[0], (1, 1, 1, 1, 1), (1, 1, 4, 36), (1, 3, 3, 4, 4)]]
 
@@ -108,7 +108,7 @@ def assert_near(found: Any, expected: Any) -> None:
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * max(float(jnp.abs(b).max()), 1e-30))
 
 
-@pytest.mark.parametrize(("seed", "padding"), [(0, 0.0), (1, PADDING), (0, float("inf"))])
+@pytest.mark.parametrize(("seed", "padding"), [(1, PADDING), pytest.param(0, float("inf"), marks=pytest.mark.slow)])
 def test_in_groups_it_is_optaxs(seed: int, padding: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(muon, "PADDING", padding)
     like = {str(i): jax.ShapeDtypeStruct(s, jnp.float32) for i, s in enumerate(odd_shapes(seed))}
@@ -127,14 +127,11 @@ def test_in_groups_it_is_optaxs(seed: int, padding: float, monkeypatch: pytest.M
         assert_near(state, by_one)
 
 
-ALONE: list[dict[str, Any]] = [{}, {"freeze": "encoder"}]
-TOGETHER: list[dict[str, Any]] = [
-    {"freeze": "encoder", "layer_decay": 0.7, "l2sp": 0.1},
-    {"unfreezing": "warmup_all", "layer_decay": 0.9},
-]
+ALONE: list[dict[str, Any]] = [{}, {"freeze": "encoder"}, {"unfreezing": "warmup_all", "layer_decay": 0.9}]
+TOGETHER: dict[str, Any] = {"freeze": "encoder", "layer_decay": 0.7, "l2sp": 0.1}
 
 
-@pytest.mark.parametrize("given", [*(pytest.param(g, marks=pytest.mark.slow) for g in ALONE), *TOGETHER], ids=str)
+@pytest.mark.parametrize("given", [*(pytest.param(g, marks=pytest.mark.slow) for g in ALONE), TOGETHER], ids=str)
 def test_with_every_remedy_several_runs_train_as_they_did(
     given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +178,9 @@ def test_groups_hold_every_matrix_once_and_add_little() -> None:
     assert group_shapes([]) == []
 
 
-@pytest.mark.parametrize(("network", "kernels", "loops"), [("switch8x2", 14, 7), ("unet_fast", 11, 5)])
+@pytest.mark.parametrize(
+    ("network", "kernels", "loops"), [("switch8x2", 14, 7), pytest.param("unet_fast", 11, 5, marks=pytest.mark.slow)]
+)
 def test_the_compiled_update_has_a_loop_a_group(network: str, kernels: int, loops: int) -> None:
     like = variable_shapes(get_network(network))["params"]
 

@@ -17,6 +17,7 @@ from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
+from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.train.job import train_job
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.recipes import get_recipe
@@ -33,10 +34,13 @@ def settings(tiny_network: UNetConfig) -> JobSettings:
     return JobSettings(tiny_network, recipe, 6, checkpoint_every=1)
 
 
+PROGRAMS = Programs()
+
+
 def train(store: Store, job: JobSettings, folder: Path) -> Fit:
     with lock_folder(folder):
         # A store of its own: what another has read it need not read again.
-        return train_job(Store(store.folder), job, folder, None, progress=False)
+        return train_job(Store(store.folder), job, folder, None, programs=PROGRAMS, progress=False)
 
 
 @pytest.fixture(scope="module")

@@ -189,6 +189,7 @@ def test_frozen_blocks_stay_and_have_no_moments() -> None:
     assert sum(x.size for x in jax.tree.leaves(state) if x.dtype == np.float32) == 2 * 2 * 4
 
 
+@pytest.mark.slow
 def test_a_network_trains_stage_by_stage_with_one_state(tiny_network: UNetConfig) -> None:
     variables = he_variables(tiny_network)
     recipe = get_recipe("default").override(unfreezing="staged", l2sp=0.01)
