@@ -19,7 +19,7 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"^(?:\S*python -m experiments\.|tlseg )(\w+) (?=-)")
 
 CANNOT_RUN = {
-    "--coordinator=": "needs several machines; tests/train/test_cluster.py runs several processes",
+    "--coordinator=": "needs several machines; tests/runtime/test_cluster.py runs several processes",
     "s3://BUCKET": "needs a bucket; tests/remote/ runs these commands on a server of this machine",
     "postprocess --run=RUN": "needs a network that has learnt; tests/experiments/test_postprocess.py has one",
 }

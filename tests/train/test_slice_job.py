@@ -84,7 +84,7 @@ def test_an_epoch_ends_with_the_step_that_shows_its_last_slice(batch: int, store
     got = data.sampler.length(store.subjects("train"))
     assert got.epoch_ends == tuple(ends[:5])
     assert got.steps == ends[4]
-    by_steps = TaskData(store, small_job(batch=batch, steps=9, epochs=0), None).length(store.subjects("train"))
+    by_steps = TaskData(store, small_job(batch=batch, steps=9, epochs=0), None).sampler.length(store.subjects("train"))
     assert by_steps.steps == 9
     assert by_steps.epoch_ends == tuple(e for e in ends if e <= 9)
 
