@@ -15,7 +15,7 @@ from tests.preprocess.slice_volumes import AFFINE, anatomy, write_pair
 from tests.processes import python
 from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.phantoms.cohort import COHORT_FILE
+from tlseg_jax.phantoms.cohort_folder import COHORT_FILE
 from tlseg_jax.preprocess import slice_subject
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.slice_summary import slice_summary

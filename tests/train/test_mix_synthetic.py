@@ -134,7 +134,7 @@ def test_the_cache_gathers_what_the_stream_reads(scans: Store, mixed: Mixed) -> 
     )
     assert_same_stream(cache, picks, batches, count=4)
     assert cache.arrays["map_classes"].nbytes == mixed.nbytes
-    assert TaskData(scans, job(tiny(), RECIPE)).cache_bytes(subjects) >= mixed.nbytes
+    assert TaskData(scans, job(tiny(), RECIPE)).sampler.cache_bytes(subjects) >= mixed.nbytes
 
 
 def tiny() -> UNetConfig:

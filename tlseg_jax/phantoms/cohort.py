@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, Space
 from tlseg_jax.geometry import Affine
-from tlseg_jax.phantoms.cohort_folder import COHORT_FILE as COHORT_FILE
 from tlseg_jax.phantoms.cohort_folder import drawn, filling_cohort, flush_file, holds_cohort, write_nifti
 from tlseg_jax.phantoms.phantom import draw_person, grid_for, settings_for
 from tlseg_jax.runtime.errors import InputError

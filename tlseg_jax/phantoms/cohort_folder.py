@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import nibabel as nib
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -96,6 +95,8 @@ def drawn(draw: Callable[[int], T], numbers: range, workers: int, title: str, un
 
 def write_nifti(path: Path, volume: NDArray[Any], affine: Affine, code: Literal["scanner", "aligned"]) -> None:
     """One NIfTI-1 file: fast compression, no time stamp, flushed to the disk."""
+    import nibabel as nib  # training reads this module, and needs none
+
     image = nib.Nifti1Image(volume, affine)
     image.set_sform(affine, code)
     image.set_qform(affine, code)

@@ -121,7 +121,7 @@ def predict(program: Traceable, plan: StepPlan, state: Any, batch: Any, limit: i
     """
     traced = program.trace(_shapes(state), resized(batch, plan.batch_size))
     arguments, foot = count_bytes(traced.jaxpr)
-    on_cpu = jax.default_backend() == "cpu"
+    on_cpu = _on_cpu()
     found = StepMemory(plan, arguments, foot.residuals, foot.compiled if on_cpu else foot.peak)
     honest = not on_cpu or plan.precision == "float32"  # XLA:CPU widens bfloat16
     if (found.total <= AMPLE * limit and honest) or found.total > HOPELESS * limit:
@@ -137,6 +137,10 @@ def predict(program: Traceable, plan: StepPlan, state: Any, batch: Any, limit: i
     # What is given away is written over: only new memory counts.
     new = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return dataclasses.replace(found, compiled=analysis.temp_size_in_bytes + max(new, 0))
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
 
 
 def fit_memory(

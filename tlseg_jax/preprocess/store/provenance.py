@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.phantoms.cohort import COHORT_FILE
+from tlseg_jax.phantoms.cohort_folder import COHORT_FILE
 from tlseg_jax.preprocess.reading.formats import parts_of
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.store.store import FORMAT
