@@ -38,7 +38,6 @@ ORDER = (
     "parallel",
     "device_cache",
     "startup",
-    "precision",
 )
 """Of the parts; the others follow by name."""
 

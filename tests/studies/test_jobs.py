@@ -11,7 +11,7 @@ from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job
-from tlseg_jax.studies.jobs import Phase, make_job, make_pretrain_job, run_name
+from tlseg_jax.studies.jobs import Phase, check_precision, make_job, make_pretrain_job, run_name
 from tlseg_jax.studies.settings import Missing, Start, Training
 from tlseg_jax.studies.study import Method, Study
 from tlseg_jax.studies.workplace import Workplace
@@ -105,12 +105,13 @@ def test_what_would_do_nothing_is_refused(spec: DatasetSpec, training: Training,
 
 
 def test_bfloat16_is_for_other_devices_than_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    half = Training(precision="bfloat16")
+    half = make_job(DRAWN, HEADS, "finetune", Training(precision="bfloat16"))
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert make_job(DRAWN, HEADS, "finetune", half).network.dtype == "bfloat16"
+    check_precision(half)
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    check_precision(make_job(DRAWN, HEADS, "finetune", Training()))
     with pytest.raises(InputError, match=r"^`precision=bfloat16` is slower on a CPU and saves no memory there: leave"):
-        make_job(DRAWN, HEADS, "finetune", half)
+        check_precision(half)
 
 
 def test_tiles_are_refused_of_slices() -> None:

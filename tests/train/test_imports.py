@@ -9,7 +9,7 @@ for name in ("grain", "nibabel", "SimpleITK", "tensorboardX", "nilearn", "matplo
 for package in ("tlseg_jax.models", "tlseg_jax.train", "benchmarks"):
     found = importlib.import_module(package)
     for module in pkgutil.iter_modules(found.__path__):
-        if module.name in ("loader", "device_cache", "precision", "startup", "trust", "zero_labels", "forgetting"):
+        if module.name in ("loader", "device_cache", "startup", "trust", "zero_labels", "forgetting"):
             continue  # benchmarks of files and of the way from them to the step
         importlib.import_module(f"{package}.{module.name}")
         print(package, module.name)

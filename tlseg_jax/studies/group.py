@@ -16,6 +16,7 @@ from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.messages import log, quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.cells import Cell, PretrainCell, folder_of
+from tlseg_jax.studies.jobs import check_precision
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.memory import out_of_memory
@@ -114,6 +115,7 @@ def train_group(
     runs: list[tuple[Any, Run]] = []
     for m in members:
         try:
+            check_precision(m.job)
             run = m.run(execution, programs)
         except InputError as e:
             failed[m.cell] = str(e)

@@ -167,6 +167,16 @@ def labelled_name(n: int | None) -> str:
     return "all" if n is None else f"n{n}"
 
 
+def check_precision(job: JobSettings) -> None:
+    """Refuse to train in bfloat16 on a CPU, where it gains nothing; what another device trained may be scored there.
+
+    Raises:
+      InputError: it would be trained so.
+    """
+    if job.network.dtype == "bfloat16" and jax.default_backend() == "cpu":
+        raise InputError("`precision=bfloat16` is slower on a CPU and saves no memory there: leave it out.")
+
+
 def _usual_steps(place: Workplace, phase: Phase, recipe: Recipe) -> int:
     if place.store is None and recipe.name == "default":
         return COHORT_STEPS[phase]
@@ -174,9 +184,7 @@ def _usual_steps(place: Workplace, phase: Phase, recipe: Recipe) -> int:
 
 
 def _refuse_idle(place: Workplace, spec: DatasetSpec, training: Training) -> None:
-    """Refuse what was given and would do nothing good with this kind of data or on this device."""
-    if training.precision == "bfloat16" and jax.default_backend() == "cpu":
-        raise InputError("`precision=bfloat16` is slower on a CPU and saves no memory there: leave it out.")
+    """Refuse what was given and would do nothing with this kind of data."""
     if spec.kind == "slices":
         idle = ["tiles"] if place.tiles != "gaussian" else []
     else:

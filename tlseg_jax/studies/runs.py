@@ -21,6 +21,7 @@ from tlseg_jax.runtime.messages import log
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_names, title_of
 from tlseg_jax.studies.before import assess_start, compared
+from tlseg_jax.studies.jobs import check_precision
 from tlseg_jax.studies.workplace import Workplace, lacks_unseen, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import forget_test_losses, format_epochs
@@ -154,6 +155,8 @@ def train_and_assess(
       InputError: see `train_job`; or a test set cannot be scored, or holds scans that the model will have seen.
     """
     check_tests(store, job, start, tests)
+    if not execution.dry_run and not is_finished(folder, 1):
+        check_precision(job)
     # A dry run leaves no folder behind.
     with contextlib.nullcontext() if execution.dry_run else hold_run(folder):
         if job.epochs and not execution.dry_run:
