@@ -178,7 +178,7 @@ def test_what_fails_is_named_and_the_rest_goes_on(make_sweep: MakeSweep) -> None
         "E2E-n2-seed0",
     }
     study = read_study(swept.folder / "study.json")
-    assert [f.cell for f in study.failed] == ["E2E-n2-seed1"]
+    assert [cell for cell, _ in study.failed] == ["E2E-n2-seed1"]
     shutil.rmtree(taken)
     mended = make_sweep(n=[2], seeds=2).run(AUTO)
     assert not mended.failed and len(mended.done) == 6
