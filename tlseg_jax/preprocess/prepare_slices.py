@@ -145,7 +145,7 @@ class Slices(Whole):
                     break
                 count = volumes_for(most - have, have, len(records), self.spec, workers)
             plan = self.plan(scans[at : at + count])
-            done, no = run_jobs(plan.jobs, prepare_slices_of, workers, progress, self.spec.name, keep_exclusion)
+            done, no = run_jobs(plan.jobs, self.work, workers, progress, self.spec.name, keep_exclusion)
             records |= {**plan.reused, **done}
             failed |= no
             reused |= set(plan.reused)
