@@ -159,5 +159,3 @@ def test_what_cannot_be_predicted_is_said_in_one_sentence() -> None:
         predict_box(image, Box((0, 0, 0), (8, 8, 8)), lambda p: p[..., None] * np.float32(np.nan))
     with pytest.raises(ValueError, match="the predictor returned"):
         predict_box(image, Box((0, 0, 0), (8, 8, 8)), lambda p: p[..., 0])
-    with pytest.raises(ValueError, match="overlap"):
-        predict_tiles(image, (8, 8, 8), pointwise, overlap=1)

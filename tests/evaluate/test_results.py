@@ -145,11 +145,6 @@ def test_a_damaged_results_file_is_named_and_kept(tmp_path: Path, name: str, tex
     assert (tmp_path / name).read_text() == text
 
 
-def test_rows_of_two_test_sets_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one test set"):
-        save_results(tmp_path, [row("a", "s", 0), row("b", "s", 0)])
-
-
 def place(store: Store, spec: Any, patch_box: Box | None) -> Store:
     """The store as if prepared with another spec and box."""
     store.spec, store.patch_box = spec, patch_box

@@ -42,11 +42,6 @@ def test_the_order_of_the_steps_does_not_matter(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_no_losses_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no losses"):
-        draw_learning_curve([], tmp_path / "c.png")
-
-
 def test_the_running_median_equals_numpy_and_skips_what_is_missing() -> None:
     values = np.random.default_rng(0).random(200)
     found = running_median(values)  # a window of 200 // 20 | 1 = 11 steps

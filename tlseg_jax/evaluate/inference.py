@@ -123,11 +123,8 @@ def predict_tiles(
       batch: tiles a call.
 
     Raises:
-      ValueError: an overlap, batch or weights out of range.
       InputError: the network gives values that are not finite.
     """
-    if not 0 <= overlap < 1 or batch < 1 or weights not in ("gaussian", "uniform"):
-        raise ValueError(f"overlap={overlap}, batch={batch}, weights={weights} is not usable")
     axes = [_axis_weights(_tile_starts(n, t, overlap), n, t, weights) for n, t in zip(image.shape, tile, strict=True)]
     out: NDArray[np.float32] | None = None
     for chosen in _groups(itertools.product(*axes), batch):

@@ -93,12 +93,7 @@ def draw_contours(
 
     Slices are axial, seen from below as radiologists do: the subject's right is on the left. They are
     spread evenly over the area of the reference and the prediction together.
-
-    Raises:
-      ValueError: there are no cases.
     """
-    if not cases:
-        raise ValueError("there are no cases to draw")
     views = [SliceView.of(case) for case in cases]
     window = (max(v.extent_mm[0] for v in views), max(v.extent_mm[1] for v in views))
     close_width, row_height = 1.62, 1.62 * window[1] / window[0]

@@ -34,12 +34,7 @@ def draw_learning_curve(
       path: the PNG file.
       validation: IoUs; the best is marked.
       heading, mark: see `save_png`.
-
-    Raises:
-      ValueError: there are no losses.
     """
-    if not losses:
-        raise ValueError("there are no losses to draw")
     panels = 2 if validation else 1
     with rc_context(STYLE):
         figure = Figure(figsize=(4.6, 1.2 + 1.7 * panels), layout="constrained", facecolor="white")

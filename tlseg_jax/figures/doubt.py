@@ -44,13 +44,7 @@ class DoubtCase:
 
 
 def draw_doubt(cases: Sequence[DoubtCase], path: Path) -> None:
-    """Draw the cases, one a row, axial, coronal and sagittal, and write a PNG; the subject's right is on the left.
-
-    Raises:
-      ValueError: there are no cases.
-    """
-    if not cases:
-        raise ValueError("there are no cases to draw")
+    """Draw the cases, one a row, axial, coronal and sagittal, and write a PNG; the subject's right is on the left."""
     width, name, bottom = 3 * ROW_INCHES, 0.24, 0.3
     height = len(cases) * (ROW_INCHES + name) + bottom
     with rc_context(STYLE):

@@ -42,12 +42,7 @@ def draw_own_curves(
       path: the PNG file; the SVG is written beside it.
       colour: of the training loss.
       heading, mark: see `save_png`.
-
-    Raises:
-      ValueError: there are no runs.
     """
-    if not runs:
-        raise ValueError("there are no runs to draw")
     with rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained", facecolor="white")
         ax = figure.subplots()
@@ -122,13 +117,8 @@ def draw_curves_together(
       styles: how methods look in all figures of a study.
       path: the PNG file; the SVG is written beside it.
       heading, mark: see `save_png`.
-
-    Raises:
-      ValueError: there are no runs.
     """
     every = [t for own in runs.values() for t in own]
-    if not every:
-        raise ValueError("there are no runs to draw")
     whole = any(_some(t.test_losses) for t in every)
     panels = 2 if whole or any(_some(t.draw_losses) for t in every) else 1
     with rc_context(STYLE):

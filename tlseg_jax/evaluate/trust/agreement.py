@@ -11,13 +11,7 @@ from tlseg_jax.preprocess.codes import mask_of
 
 
 def pairwise_dice(codes: UInt8[np.ndarray, "passes ..."], structures: int, exclusive: bool) -> list[float]:
-    """Of each structure the mean Dice over all pairs of passes; two empty masks agree (1).
-
-    Raises:
-      ValueError: there are fewer than two passes.
-    """
-    if len(codes) < 2:
-        raise ValueError("one pass has nothing to agree with")
+    """Of each structure the mean Dice over all pairs of passes, of which there are two or more; empty masks agree."""
     flat = codes.reshape(len(codes), -1)
     flat = flat[:, (flat != 0).any(0)]
     pairs = np.triu_indices(len(codes), 1)

@@ -97,8 +97,6 @@ def through(predictor: AnyPredictor, one: Pass, spec: DatasetSpec) -> AnyPredict
     if one == Pass():
         return predictor
     partners = spec.mirrored if one.mirrored else None
-    if one.mirrored and partners is None:
-        raise ValueError(f"a structure of {spec.name} has no partner of the other side")
     shift = one.shift[: 2 if spec.kind == "slices" else 3]
 
     def predict(patches: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -28,12 +28,7 @@ def draw_agreement(
     """Draw each method's persons, the bias and the limits of agreement with their 95% intervals as bands.
 
     The methods are drawn in this order on common axes; the SVG is written beside the PNG.
-
-    Raises:
-      ValueError: there is nothing to draw.
     """
-    if not found:
-        raise ValueError("there are no volumes to draw")
     columns = min(COLUMNS, len(found))
     rows = math.ceil(len(found) / columns)
     with rc_context(STYLE):

@@ -24,7 +24,6 @@ def draw_learning_curves(
     styles: Mapping[str, MethodStyle],
     path: Path,
     *,
-    levels: Sequence[float] = (),
     others: Mapping[str, Sequence[OtherLine]] | None = None,
     heading: str = "",
     mark: str = "",
@@ -35,15 +34,9 @@ def draw_learning_curves(
 
     Args:
       panels: title -> scores of one test set and the fits by method.
-      levels: values of IoU to mark.
       styles, path, others, heading, mark: see `sweep_figures.draw_means`.
-
-    Raises:
-      ValueError: there are no scores.
     """
     every = [s for scores, _ in panels.values() for s in scores]
-    if not every:
-        raise ValueError("there are no scores to draw")
     methods = [m for m in styles if any(s.method == m for s in every)]
     lines = [o for of_panel in (others or {}).values() for o in of_panel]
     with rc_context(STYLE):
@@ -51,9 +44,6 @@ def draw_learning_curves(
         row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
         for ax, (title, (scores, fits)) in zip(row, panels.items(), strict=True):
             numbers = sorted({s.n for s in scores})
-            for level in levels:
-                ax.axhline(level, color="0.6", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
-                ax.text(max(numbers) * 1.33, level, f"{level:g}", fontsize=6, color="0.4", ha="right", va="bottom")
             for m in methods:
                 own = [s for s in scores if s.method == m]
                 if own:

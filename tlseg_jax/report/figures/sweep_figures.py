@@ -38,11 +38,7 @@ def draw_boxes(
       path: the PNG file; the SVG is written beside it.
       others: means to be drawn as lines.
       heading, mark: see `save_png`.
-
-    Raises:
-      ValueError: there are no scores.
     """
-    _check(scores)
     methods = [m for m in styles if any(s.method == m for s in scores)]
     numbers = sorted({s.n for s in scores})
     step = 1 / (len(methods) + 1)
@@ -107,12 +103,8 @@ def draw_means(
       panels: title -> scores of one test set.
       others: title -> means to be drawn as lines.
       styles, path, heading, mark: see `draw_boxes`.
-
-    Raises:
-      ValueError: there are no scores.
     """
     every = [s for scores in panels.values() for s in scores]
-    _check(every)
     methods = [m for m in styles if any(s.method == m for s in every)]
     lines = [o for of_panel in (others or {}).values() for o in of_panel]
     with rc_context(STYLE):
@@ -156,11 +148,7 @@ def draw_many(
     """Mean IoU with its interval of more methods than colours tell apart: a line a method, a panel for each n.
 
     The methods are drawn from top to bottom; for the other arguments see `draw_boxes`.
-
-    Raises:
-      ValueError: there are no scores.
     """
-    _check(scores)
     there = [m for m in methods if any(s.method == m for s in scores)]
     numbers = sorted({s.n for s in scores})
     with rc_context(STYLE):
@@ -214,8 +202,3 @@ def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
-
-
-def _check(scores: Sequence[Score]) -> None:
-    if not scores:
-        raise ValueError("there are no scores to draw")
