@@ -63,11 +63,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ("history.csv", "step,los\n1,2\n", "lacks the column 'loss'"),
         ("history.csv", "step,loss\n1,2,3\n", "has a row of another length"),
-        ("history.csv", "step,loss\n1,low\n", "line 2: loss = 'low' is not a number"),
-        ("history.csv", "step,loss\n1.5,2\n", "step is not a whole number"),
+        ("history.csv", "step,loss\n1,low\n", "line 2: 'loss' is 'low', not a number"),
+        ("history.csv", "step,loss\n1.5,2\n", "'step' is '1.5', not a whole number"),
         ("history.csv", "step,loss\n1,nan\n", "no finite training loss"),
         ("history.csv", "step,loss\n", "no finite training loss"),
-        ("epochs.csv", "epoch,step,seconds,train_loss,test_loss\n1,2,,,\n", "seconds is empty"),
+        ("epochs.csv", "epoch,step,seconds,train_loss,test_loss\n1,2,,,\n", "'seconds' is empty"),
         ("epochs.csv", b"\xff\xfe\x00\x80", "cannot be read"),
     ],
 )

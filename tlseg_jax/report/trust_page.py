@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.label_map import doubt_path
-from tlseg_jax.evaluate.predict_folder import Outcome
+from tlseg_jax.evaluate.predict_once import Outcome
 from tlseg_jax.evaluate.trust.calibration import LEVEL, Calibration
 from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.figures.doubt import DoubtCase, draw_doubt
