@@ -9,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from tests.processes import python
-from tlseg_jax.commands import execution_flags, place_flags, training_flags
+from tlseg_jax.commands import place_flags, training_flags
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.settings import Training
 from tlseg_jax.train.execution import Execution
@@ -40,7 +40,7 @@ def given(*arguments: str) -> None:
 
 def test_none_given_is_the_plain_execution() -> None:
     given()
-    assert execution_flags.EXECUTION.settings() == Execution(parallel=None)  # which a command chooses by what there is
+    assert training_flags.EXECUTION.settings() == Execution(parallel=None)  # which a command chooses by what there is
 
 
 def test_all_given() -> None:
@@ -53,7 +53,7 @@ def test_all_given() -> None:
         "--lowering=planes",
     )
     asked = Execution("block", 11 * 10**9, "device", 8, Path("traces"), parallel=None, lowering="planes")
-    assert execution_flags.EXECUTION.settings() == asked
+    assert training_flags.EXECUTION.settings() == asked
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_all_given() -> None:
 )
 def test_a_few_given(arguments: tuple[str, ...], asked: Execution) -> None:
     given(*arguments)
-    assert execution_flags.EXECUTION.settings() == asked
+    assert training_flags.EXECUTION.settings() == asked
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_few_given(arguments: tuple[str, ...], asked: Execution) -> None:
 def test_what_cannot_be_meant_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:
     given(*arguments)
     with pytest.raises(InputError, match=says) as caught:
-        execution_flags.EXECUTION.settings()
+        training_flags.EXECUTION.settings()
     assert "\n" not in str(caught.value)
 
 

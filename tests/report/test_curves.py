@@ -1,4 +1,4 @@
-"""The learning curve is drawn for any losses, and its running median is NumPy's."""
+"""The learning curve is drawn for any losses."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from tlseg_jax.figures.curves import draw_learning_curve, running_median
+from tlseg_jax.figures.curves import draw_learning_curve
 
 FALLING = [(i, float(np.exp(-i / 60))) for i in range(1, 301)]
 
@@ -40,14 +40,3 @@ def test_the_order_of_the_steps_does_not_matter(tmp_path: Path) -> None:
     draw_learning_curve(FALLING, tmp_path / "a.png")
     draw_learning_curve(FALLING[::-1], tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_the_running_median_equals_numpy_and_skips_what_is_missing() -> None:
-    values = np.random.default_rng(0).random(200)
-    found = running_median(values)  # a window of 200 // 20 | 1 = 11 steps
-    for i in range(5, 195):
-        assert found[i] == np.median(values[i - 5 : i + 6])
-    gaps = values.copy()
-    gaps[50] = np.nan
-    found = running_median(gaps)
-    assert np.isnan(found[50]) and np.isfinite(np.delete(found, 50)).all()

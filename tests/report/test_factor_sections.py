@@ -12,10 +12,14 @@ from matplotlib.figure import Figure
 from tests.report.sweep_results import BRAIN, Truth, write_results, write_study
 from tlseg_jax.datasets.factors import EXTRA_POINTS, Levels, design
 from tlseg_jax.report.page.sections import ReportTable, Section
-from tlseg_jax.report.sections.factor_pair import compare_pair, pair_section
-from tlseg_jax.report.sections.factors import factor_effects, factor_interactions, factor_pair
-from tlseg_jax.report.stats.factor_analysis import analyse
-from tlseg_jax.report.stats.factor_scores import shift_losses, target_scores
+from tlseg_jax.report.sections.factors import (
+    compare_pair,
+    factor_effects,
+    factor_interactions,
+    factor_pair,
+    pair_section,
+)
+from tlseg_jax.report.stats.factor_analysis import analyse, shift_losses, target_scores
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.studies.results_table import ResultRow, Results, by_person, read_results
 

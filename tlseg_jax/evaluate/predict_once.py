@@ -150,8 +150,8 @@ class Once:
         said = prediction.warnings
         if prediction.apart:
             said = (*said, f"{' and '.join(prediction.apart)} overlap where no label value says so: each has a file")
-        known = {"of": self._of(files), "volumes_ml": dict(prediction.volumes_ml), "warnings": list(said)}
-        known |= {"apart": list(prediction.apart), "seconds": time.perf_counter() - start}
+        known: dict[str, Any] = {"of": self._of(files), "volumes_ml": dict(prediction.volumes_ml)}
+        known |= {"warnings": list(said), "apart": list(prediction.apart), "seconds": time.perf_counter() - start}
         if prediction.verdict is not None:
             known["verdict"] = prediction.verdict.to_dict()
         made = self._outcome(files, path, known)

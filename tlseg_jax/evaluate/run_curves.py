@@ -68,12 +68,12 @@ def read_curves(folder: Path) -> RunCurves:
     if not path.is_file():
         raise InputError(f"{path} does not exist: give the folder of a run that has trained, or train it again.")
     history = _lines(path, ("step", "loss"))
-    losses = [(r.whole("step"), v) for r in history if (v := r.number("loss")) is not None]
+    losses = [(r.whole("step"), v) for r in history if (v := r.any_number("loss")) is not None]
     if not any(math.isfinite(v) for _, v in losses):
         raise InputError(f"{path} holds no finite training loss: train the run again.")
-    draws = [(r.whole("step"), v) for r in history if (v := r.number("test_loss")) is not None]
+    draws = [(r.whole("step"), v) for r in history if (v := r.any_number("test_loss")) is not None]
     epochs = [
-        Epoch(r.whole("epoch"), r.whole("step"), r.number_of("seconds"), r.number("test_loss"))
+        Epoch(r.whole("epoch"), r.whole("step"), r.number_of("seconds"), r.any_number("test_loss"))
         for r in _lines(folder / "epochs.csv", ("epoch", "step", "seconds"))
     ]
     return RunCurves(sorted(losses), sorted(draws), tuple(sorted(epochs, key=lambda e: e.epoch)))

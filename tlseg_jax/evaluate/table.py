@@ -76,7 +76,7 @@ class TableLine:
             raise self.fault(f"'{column}' is '{value}', not a whole number of 0 or more")
         return int(value)
 
-    def number(self, column: str) -> float | None:
+    def any_number(self, column: str) -> float | None:
         """A number, also below 0 or not finite, or None where the cell is missing or empty. Raises InputError."""
         value = (self.cells.get(column) or "").strip()
         try:

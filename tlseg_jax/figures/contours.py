@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Num
+from jaxtyping import Bool, Float, Float32, Num, Shaped
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -264,11 +264,11 @@ def bare_axes(ax: Axes, background: str) -> None:
         spine.set_visible(False)
 
 
-def outline(mask: Bool[np.ndarray, "x y"], sides: tuple[float, float]) -> Num[np.ndarray, "edges 2 2"]:
-    """Every voxel edge between inside and outside.
+def outline(mask: Shaped[np.ndarray, "x y"], sides: tuple[float, float]) -> Num[np.ndarray, "edges 2 2"]:
+    """Every voxel edge between inside and outside, or between two values of a label map.
 
     Args:
-      mask: of one slice.
+      mask: of one slice, or its label map.
       sides: voxel sides on x and y in mm.
 
     Returns:

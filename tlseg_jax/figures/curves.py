@@ -4,14 +4,13 @@ import math
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
+from tlseg_jax.evaluate.convergence import smoothed
 from tlseg_jax.evaluate.run_curves import Curve
 from tlseg_jax.figures.png import STYLE, save_png
 
@@ -54,7 +53,7 @@ def _sorted(curve: Curve) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _draw_losses(ax: Axes, losses: Curve) -> None:
     steps, values = _sorted(losses)
-    few = len(steps) < 20
+    few = np.isfinite(values).sum() < 20
     ax.plot(
         steps,
         values,
@@ -66,7 +65,7 @@ def _draw_losses(ax: Axes, losses: Curve) -> None:
         label="each batch",
     )
     if not few:
-        ax.plot(steps, running_median(values), color=LOSS, linewidth=1.4, label="running median")
+        ax.plot(*smoothed(losses), color=LOSS, linewidth=1.4, label="running median")
         ax.legend(loc="upper right", fontsize=7)
     ax.set_ylabel("training loss")
     loss_axis(ax, values)
@@ -108,17 +107,3 @@ def _draw_validation(ax: Axes, validation: Curve) -> None:
         y, va = (0.05, "bottom") if values[best] > 0.3 else (0.95, "top")
         ax.text(0.98, y, text, transform=ax.transAxes, fontsize=7, ha="right", va=va)
         ax.plot(steps[best], values[best], marker="o", markersize=5.5, color=VALIDATION, fillstyle="none")
-
-
-def running_median(values: Float64[np.ndarray, " steps"]) -> Float64[np.ndarray, " steps"]:
-    """Median of about a twentieth of the steps around each; NaN stays NaN and counts nowhere else.
-
-    Args:
-      values: NaN where there is none.
-    """
-    out = np.full(values.shape, math.nan)
-    known = ~np.isnan(values)
-    width = max(3, len(values) // 20) | 1  # odd, so that it is centred
-    if known.any():
-        out[known] = ndimage.median_filter(values[known], size=width, mode="nearest")
-    return out

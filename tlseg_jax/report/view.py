@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tlseg_jax.figures.method_style import MANY, MethodStyle, style_methods
 from tlseg_jax.report.figures.choose_cases import best_method
-from tlseg_jax.report.figures.other_lines import OtherLine
+from tlseg_jax.report.figures.sweep_figures import OtherLine
 from tlseg_jax.report.page.sections import ReportFigure
 from tlseg_jax.report.stats.compare_stats import spread_caption
 from tlseg_jax.report.stats.method_tests import main_methods

@@ -219,25 +219,17 @@ def place_in(store: AnyStore, spec: DatasetSpec, named: str, box: dict[str, Any]
 
 
 def example_slice(
-    store: SliceStore,
-    subject: str,
-    structure: str,
-    title: str,
-    models: dict[str, SavedModel],
-    share: float = 1.0,
-    adabn: float = 0.0,
+    store: SliceStore, subject: str, structure: str, title: str, models: dict[str, SavedModel], adabn: float = 0.0
 ) -> ExampleCase:
     """The slice of a volume that shows most of a structure, with what models make of it.
 
     Args:
       title: of the row; the slice's number is added.
       models: name -> 2D model that segments the structure.
-      share: 1 takes the slice with most of the structure, less the one nearest to that share of it.
       adabn: see `make_predictor`.
     """
     truth = store.mask(subject, structure)
-    area = truth.sum((1, 2))
-    at = int(np.argmin(np.abs(area - share * area.max())))
+    at = int(np.argmax(truth.sum((1, 2))))
     probability = {}
     for name, saved in models.items():
         image = store.volume_image(subject, saved.config.channels)

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from tlseg_jax.figures.png import STYLE, save_figure
 from tlseg_jax.report.stats.compare_stats import PairedTest
-from tlseg_jax.report.stats.factor_analysis import FactorAnalysis
-from tlseg_jax.report.stats.factor_scores import POINTS
+from tlseg_jax.report.stats.factor_analysis import POINTS, FactorAnalysis
 from tlseg_jax.report.stats.mixed_model import Effect
 
 BLUE, VERMILLION = "#0072B2", "#D55E00"

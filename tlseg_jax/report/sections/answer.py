@@ -8,7 +8,7 @@ from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, spread_of, titled
 from tlseg_jax.report.words.answer import elsewhere_words, enough_words, start_words
-from tlseg_jax.report.words.others import lines_caption
+from tlseg_jax.report.words.study_words import lines_caption
 from tlseg_jax.studies.results_table import Results
 
 READ = (

@@ -7,8 +7,7 @@ from tlseg_jax.report.stats.compare_stats import spread_caption
 from tlseg_jax.report.stats.method_tests import compare_remedies
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, titled
-from tlseg_jax.report.words.difference import difference, shown_words
-from tlseg_jax.report.words.power import seen_words
+from tlseg_jax.report.words.difference import difference, seen_words, shown_words
 from tlseg_jax.report.words.study_words import persons_words
 from tlseg_jax.studies.results_table import Results
 
@@ -16,8 +15,6 @@ from tlseg_jax.studies.results_table import Results
 def remedies(results: Results, study: StudyInfo) -> Section | None:
     """Each remedy against the method that it changes."""
     v = View(results, study)
-    if not v.sets:
-        return None
     tests = compare_remedies(results, study)
     remedies = [m for m in study.methods if m.baseline]
     if not remedies:

@@ -11,15 +11,13 @@ from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, persons_of, spread_of
 from tlseg_jax.report.words import study_words as words
 from tlseg_jax.report.words.difference import difference, shown_words
-from tlseg_jax.report.words.others import lines_caption, missing_words
+from tlseg_jax.report.words.study_words import lines_caption, missing_words
 from tlseg_jax.studies.results_table import Results
 
 
-def target(results: Results, study: StudyInfo) -> Section | None:
+def target(results: Results, study: StudyInfo) -> Section:
     """Scores by method and n on the target's test set (Fig. 5 of Weatheritt et al. 2020)."""
     v = View(results, study)
-    if not v.sets:
-        return None
     sets = v.of_role("target")
     title = "Target data by number of labelled scans"
     if not sets:
@@ -49,11 +47,9 @@ def target(results: Results, study: StudyInfo) -> Section | None:
     return Section(title, (*lines, *said), tuple(figures), (table, *compared))
 
 
-def unseen(results: Results, study: StudyInfo) -> Section | None:
+def unseen(results: Results, study: StudyInfo) -> Section:
     """The same on data of sources that no model was trained on (Fig. 6)."""
     v = View(results, study)
-    if not v.sets:
-        return None
     sets = v.of_role("unseen")
     title = "Unseen data"
     if not sets:

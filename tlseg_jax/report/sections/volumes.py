@@ -13,8 +13,6 @@ from tlseg_jax.studies.results_table import Results
 def volumes(results: Results, study: StudyInfo) -> Section | None:
     """Bias, limits of agreement and intraclass correlations on the target."""
     v = View(results, study)
-    if not v.sets:
-        return None
     found = volume_agreement(results, study)
     if not found:
         return None
