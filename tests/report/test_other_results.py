@@ -14,7 +14,7 @@ import tlseg_jax as tl
 from tests.report.sweep_folder import write_sweep
 from tests.report.sweep_results import BRAIN, Truth, make_rows, write_rows, write_study
 from tests.report.test_page import Parsed
-from tlseg_jax.report.figures import sweep_figures
+from tlseg_jax.report import view
 from tlseg_jax.report.stats.method_tests import compare_others
 from tlseg_jax.report.stats.over_structures import over_structures
 from tlseg_jax.report.stats.sweep_stats import OtherScore, other_scores
@@ -272,13 +272,13 @@ def test_names_and_files() -> None:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
     """Each figure that is saved, by its name."""
     out: dict[str, Figure] = {}
-    save = sweep_figures.save_figure
+    save = view.save_figure
 
     def keep(figure: Figure, path: Path, **given: str) -> None:
         out[f"{path.parent.name}/{path.stem}"] = figure
         save(figure, path, **given)
 
-    monkeypatch.setattr(sweep_figures, "save_figure", keep)
+    monkeypatch.setattr(view, "save_figure", keep)
     return out
 
 

@@ -16,6 +16,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "hatch.linewidth": 0.4,
 }
 """Matplotlib settings to draw under: `with rc_context(STYLE): ...`."""
 

@@ -5,7 +5,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from tlseg_jax.figures.method_style import MANY, MethodStyle, style_methods
+from tlseg_jax.figures.png import save_figure
 from tlseg_jax.report.figures.choose_cases import best_method
 from tlseg_jax.report.figures.sweep_figures import OtherLine
 from tlseg_jax.report.page.sections import ReportFigure
@@ -90,6 +93,11 @@ class View:
     def png(self, stem: str) -> Path:
         """Where a figure goes."""
         return self.study.figures / f"{stem}.png"
+
+    def save(self, figure: Figure, stem: str, caption: str, alt: str, heading: str = "") -> ReportFigure:
+        """A figure that is to stand there, with its SVG beside it; for the heading see `save_png`."""
+        save_figure(figure, self.png(stem), heading=heading, mark=self.mark)
+        return self.figure(stem, caption, alt)
 
     def figure(self, stem: str, caption: str, alt: str) -> ReportFigure:
         """A figure that was drawn there."""

@@ -1,13 +1,12 @@
 """Figures of a factor study: effects with their intervals as a forest plot, and one pair of data sets by n."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.png import STYLE
 from tlseg_jax.report.stats.compare_stats import PairedTest
 from tlseg_jax.report.stats.factor_analysis import POINTS, FactorAnalysis
 from tlseg_jax.report.stats.mixed_model import Effect
@@ -16,7 +15,7 @@ BLUE, VERMILLION = "#0072B2", "#D55E00"
 LINE_INCHES = 0.22
 
 
-def draw_forest(analyses: Sequence[FactorAnalysis], path: Path, kind: str, mark: str) -> Path:
+def draw_forest(analyses: Sequence[FactorAnalysis], kind: str) -> Figure:
     """Effects of one kind ("main" or "interaction"), a panel a measure; filled where the 95% interval leaves out 0."""
 
     def of(analysis: FactorAnalysis) -> tuple[Effect, ...]:
@@ -34,8 +33,7 @@ def draw_forest(analyses: Sequence[FactorAnalysis], path: Path, kind: str, mark:
             axes.set_xlabel("difference in IoU points, 95% interval")
         panels[0].set_yticks(list(place.values()), [_label(row, rows) for row in rows])
         panels[0].set_ylim(-0.7, len(rows) - 0.3)
-        save_figure(figure, path, mark=mark)
-    return path
+    return figure
 
 
 def _label(row: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
@@ -60,7 +58,7 @@ def _draw_effects(axes: Axes, effects: Sequence[Effect], place: Mapping[tuple[st
     axes.tick_params(axis="y", length=0)
 
 
-def draw_pair(tests: Mapping[str, Mapping[int, PairedTest]], path: Path, ylabel: str, mark: str) -> Path:
+def draw_pair(tests: Mapping[str, Mapping[int, PairedTest]], ylabel: str) -> Figure:
     """Mean difference of a pair by n with its 95% interval or the persons' own, by test set ("target", "unseen")."""
     look = {"target": (BLUE, "o", "-", 0.97), "unseen": (VERMILLION, "s", "--", 1.03)}
     with rc_context(STYLE):
@@ -91,5 +89,4 @@ def draw_pair(tests: Mapping[str, Mapping[int, PairedTest]], path: Path, ylabel:
         axes.set_xlabel("labelled scans, n")
         axes.set_ylabel(ylabel)
         axes.legend()
-        save_figure(figure, path, mark=mark)
-    return path
+    return figure

@@ -1,25 +1,17 @@
 """What each remedy against fragility changes: its difference to the baseline at each n, with intervals."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.png import STYLE
 from tlseg_jax.report.stats.method_tests import MethodTest
 
 
-def draw_remedies(
-    panels: Mapping[str, Sequence[MethodTest]],
-    styles: Mapping[str, MethodStyle],
-    path: Path,
-    *,
-    heading: str = "",
-    mark: str = "",
-) -> None:
+def draw_remedies(panels: Mapping[str, Sequence[MethodTest]], styles: Mapping[str, MethodStyle]) -> Figure:
     """A forest plot: a line for each remedy and n, a panel a test set, with the mean difference.
 
     Thick lines are 95% intervals over persons, thin ones over seeds (none for one seed). A thin line that is far
@@ -28,8 +20,6 @@ def draw_remedies(
     Args:
       panels: title -> tests of one test set (`second` is the remedy).
       styles: of all methods of the study.
-      path: the PNG file; the SVG is written beside it.
-      heading, mark: see `save_png`.
     """
     every = [t for tests in panels.values() for t in tests]
     lines = list(dict.fromkeys((t.second, t.first, t.n) for t in every))
@@ -68,7 +58,7 @@ def draw_remedies(
                         transform=ax.get_yaxis_transform(),
                         bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
                     )
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def _panel(

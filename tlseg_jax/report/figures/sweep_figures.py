@@ -5,7 +5,6 @@ The means of others are dashed lines behind what is ours, told apart without col
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.png import STYLE
 from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve
 from tlseg_jax.report.stats.sweep_stats import Score
 
@@ -57,14 +56,8 @@ def line_handles(lines: Iterable[OtherLine]) -> list[Line2D]:
 
 
 def draw_boxes(
-    scores: Sequence[Score],
-    styles: Mapping[str, MethodStyle],
-    path: Path,
-    *,
-    others: Sequence[OtherLine] = (),
-    heading: str = "",
-    mark: str = "",
-) -> None:
+    scores: Sequence[Score], styles: Mapping[str, MethodStyle], *, others: Sequence[OtherLine] = ()
+) -> Figure:
     """Fig. 5: box plots of the persons' IoU, grouped by n, methods in the order of `styles`.
 
     A box holds the middle half of the persons, its line is the median, the whiskers reach the last person within
@@ -73,14 +66,12 @@ def draw_boxes(
     Args:
       scores: of one test set.
       styles: of all methods of the study; those without scores leave no gap.
-      path: the PNG file; the SVG is written beside it.
       others: means to be drawn as lines.
-      heading, mark: see `save_png`.
     """
     methods = [m for m in styles if any(s.method == m for s in scores)]
     numbers = sorted({s.n for s in scores})
     step = 1 / (len(methods) + 1)
-    with rc_context(STYLE | {"hatch.linewidth": 0.4}):
+    with rc_context(STYLE):
         width = float(np.clip(1.0 + 0.24 * len(numbers) * (len(methods) + 1), 3.4, 11))
         figure = Figure(figsize=(width, 3.2), layout="constrained", facecolor="white")
         ax = figure.subplots()
@@ -97,7 +88,7 @@ def draw_boxes(
         _iou_axis(ax, [*(v for s in scores for v in s.persons.values()), *(o.mean for o in others)])
         ax.set_ylabel("IoU of a person")
         legend_below(figure, [*(styles[m].patch(m) for m in methods), *line_handles(others)])
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodStyle) -> None:
@@ -129,18 +120,15 @@ def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodSty
 def draw_means(
     panels: Mapping[str, Sequence[Score]],
     styles: Mapping[str, MethodStyle],
-    path: Path,
     *,
     others: Mapping[str, Sequence[OtherLine]] | None = None,
-    heading: str = "",
-    mark: str = "",
-) -> None:
+) -> Figure:
     """Fig. 6: mean IoU over persons by n with its 95% interval or the persons' own, a panel a test set.
 
     Args:
       panels: title -> scores of one test set.
       others: title -> means to be drawn as lines.
-      styles, path, heading, mark: see `draw_boxes`.
+      styles: see `draw_boxes`.
     """
     every = [s for scores in panels.values() for s in scores]
     methods = [m for m in styles if any(s.method == m for s in every)]
@@ -161,7 +149,7 @@ def draw_means(
         _iou_axis(figure.axes[0], [*shown, *(o.mean for o in lines)])
         figure.axes[0].set_ylabel("mean IoU of persons")
         legend_below(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)])
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle) -> None:
@@ -174,15 +162,7 @@ def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle)
         ax.plot([at] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.6)
 
 
-def draw_many(
-    scores: Sequence[Score],
-    methods: Sequence[str],
-    path: Path,
-    *,
-    others: Sequence[OtherLine] = (),
-    heading: str = "",
-    mark: str = "",
-) -> None:
+def draw_many(scores: Sequence[Score], methods: Sequence[str], *, others: Sequence[OtherLine] = ()) -> Figure:
     """Mean IoU with its interval of more methods than colours tell apart: a line a method, a panel for each n.
 
     The methods are drawn from top to bottom; for the other arguments see `draw_boxes`.
@@ -213,7 +193,7 @@ def draw_many(
             ax.set_yticks(range(len(there)), there, fontsize=6.5)
             ax.set_xlabel("mean IoU")
         legend_below(figure, line_handles(others))
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def number_axis(ax: Axes, numbers: Sequence[int]) -> None:
@@ -249,19 +229,16 @@ Fits = Mapping[str, LearningCurve | NoCurve]
 def draw_learning_curves(
     panels: Mapping[str, tuple[Sequence[Score], Fits]],
     styles: Mapping[str, MethodStyle],
-    path: Path,
     *,
     others: Mapping[str, Sequence[OtherLine]] | None = None,
-    heading: str = "",
-    mark: str = "",
-) -> None:
+) -> Figure:
     """Draw mean IoU over n with the fitted curves and their pointwise 95% intervals, a panel a test set.
 
     A method without a fit has its points alone. Curves end where the numbers tried do.
 
     Args:
       panels: title -> scores of one test set and the fits by method.
-      styles, path, others, heading, mark: see `sweep_figures.draw_means`.
+      styles, others: see `sweep_figures.draw_means`.
     """
     every = [s for scores, _ in panels.values() for s in scores]
     methods = [m for m in styles if any(s.method == m for s in every)]
@@ -282,7 +259,7 @@ def draw_learning_curves(
         row[0].set_ylim(max(-0.02, np.floor((low - 0.05) * 10) / 10), 1.02)
         row[0].set_ylabel("mean IoU of persons")
         legend_below(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)])
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def _curve(ax: Axes, scores: Sequence[Score], fit: LearningCurve | NoCurve | None, style: MethodStyle) -> None:

@@ -2,11 +2,10 @@
 
 import functools
 from collections.abc import Iterable
-from pathlib import Path
 
 from tlseg_jax.datasets.factors import EXTRA_POINTS, FACTORS, Levels
 from tlseg_jax.report.figures.factor_figures import draw_forest, draw_pair
-from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section
+from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.stats.compare_stats import FEWER, PairedTest, paired_test, spread_caption
 from tlseg_jax.report.stats.effect_coding import name_of
 from tlseg_jax.report.stats.factor_analysis import POINTS, FactorAnalysis, analyse, runs_of, shift_losses, target_scores
@@ -14,7 +13,6 @@ from tlseg_jax.report.stats.mixed_model import Effect
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies.assess import mark_of
 from tlseg_jax.studies.results_table import ResultRow, Results, Role, by_person
 
 TARGET, LOSS = "IoU on the target", "loss on unseen data"
@@ -61,14 +59,10 @@ def factor_effects(results: Results, study: StudyInfo) -> Section | None:
     for a in found:
         paragraphs += _sentences(a)
     paragraphs += said
-    png = draw_forest(found, v.png("factor_effects"), "main", v.mark)
     caption = f"Main effects of the pre-training data's factors with 95% intervals ({_counts(found[0])})."
     loss = any(a.measure == LOSS for a in found)
-    figure = ReportFigure(
-        png,
-        caption + (" A positive effect on the loss means less robust to unseen data." if loss else ""),
-        "Forest plot of main effects",
-    )
+    caption += " A positive effect on the loss means less robust to unseen data." if loss else ""
+    figure = v.save(draw_forest(found, "main"), "factor_effects", caption, "Forest plot of main effects")
     effects = ReportTable(
         "factor_main_effects",
         f"Main effects in IoU points ({_counts(found[0])}).",
@@ -112,10 +106,9 @@ def factor_interactions(results: Results, study: StudyInfo) -> Section | None:
             f"On the {a.measure}, {len(apart)} of {len(a.interactions)} intervals leave out 0 ({_counts(a)}; "
             f"{df} degrees of freedom)" + (f": {'; '.join(_said(e) for e in apart)}." if apart else ".")
         )
-    png = draw_forest(found, v.png("factor_interactions"), "interaction", v.mark)
-    figure = ReportFigure(
-        png, f"Two-way interactions with 95% intervals ({_counts(found[0])}).", "Forest plot of interactions"
-    )
+    caption = f"Two-way interactions with 95% intervals ({_counts(found[0])})."
+    drawn = draw_forest(found, "interaction")
+    figure = v.save(drawn, "factor_interactions", caption, "Forest plot of interactions")
     table = ReportTable(
         "factor_interactions",
         f"Two-way interactions in IoU points ({_counts(found[0])}).",
@@ -123,12 +116,6 @@ def factor_interactions(results: Results, study: StudyInfo) -> Section | None:
         tuple(_row(a.measure, e) for a in found for e in a.interactions),
     )
     return Section("Whether factors depend on each other", tuple(paragraphs), (figure,), (table,))
-
-
-def factor_pair(results: Results, study: StudyInfo) -> Section | None:
-    """The paper's MAL-C against its twin in MNI305 space, by n."""
-    png, mark = study.figures / "factor_pair.png", mark_of(study.synthetic)
-    return pair_section(results.rows, EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"], png, mark)
 
 
 _HEADINGS = ("measure", "effect", "contrast", "difference", "low", "high", "degrees of freedom")
@@ -189,11 +176,11 @@ def compare_pair(rows: Iterable[ResultRow], first: Levels, second: Levels, role:
     return out
 
 
-def pair_section(rows: Iterable[ResultRow], first: Levels, second: Levels, png: Path, mark: str) -> Section | None:
-    """What the one factor in which two data sets differ does, by n; None where the study lacks one of them."""
-    rows = list(rows)
+def factor_pair(results: Results, study: StudyInfo) -> Section | None:
+    """The paper's MAL-C against its twin in MNI305 space, by n; None where the study lacks one of them."""
+    first, second = EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"]
     tests: dict[str, dict[int, PairedTest]] = {
-        role: found for role in ROLES if (found := compare_pair(rows, first, second, role))
+        role: found for role in ROLES if (found := compare_pair(results, first, second, role))
     }
     if not tests:
         return None
@@ -212,11 +199,11 @@ def pair_section(rows: Iterable[ResultRow], first: Levels, second: Levels, png: 
             points = (None if v is None else round(POINTS * v, 3) for v in (t.mean_difference, t.low, t.high))
             each = ", ".join(f"{POINTS * v:.3f}" for v in t.values) or None
             lines.append((role, n, t.n, *points, each, t.wilcoxon_p, t.note))
-    draw_pair(tests, png, f"{now} \N{MINUS SIGN} {was}, IoU points", mark)
     persons = max(t.n for by_n in tests.values() for t in by_n.values())
     spread = spread_caption(t.n for by_n in tests.values() for t in by_n.values())
-    figure = ReportFigure(
-        png,
+    figure = View(results, study).save(
+        draw_pair(tests, f"{now} \N{MINUS SIGN} {was}, IoU points"),
+        "factor_pair",
         f"{now} minus {was} in IoU points by n, means over up to {persons} persons with {spread}. {FEWER}",
         "Difference of the pair by number of labelled scans",
     )

@@ -45,13 +45,13 @@ def learning(results: Results, study: StudyInfo) -> Section:
     if not v.many:
         panels = {titled(w): (v.scores_on(w), {m: f for (s, m), f in fits.items() if s == w}) for w in v.sets}
         beside = {titled(w): v.lines_on(w) for w in v.sets}
-        path = v.png("learning_curves")
-        draw_learning_curves(panels, v.styles, path, others=beside, heading="Learning curves", mark=v.mark)
+        drawn = draw_learning_curves(panels, v.styles, others=beside)
         caption = (
             f"Mean IoU over persons ({v.people_on(v.sets)}), the fitted curves and their pointwise 95% intervals, "
             f"where there are {LEAST_UNITS} persons or more."
         ) + lines_caption(v.others_on(v.sets))
-        figures.append(v.figure("learning_curves", caption, "fitted mean IoU over n by method"))
+        alt, heading = "fitted mean IoU over n by method", "Learning curves"
+        figures.append(v.save(drawn, "learning_curves", caption, alt, heading))
     shown = (tables.curves_table(fits), *((tables.labels_table(needed),) if needed else ()))
     return Section(title, tuple(lines), tuple(figures), shown)
 

@@ -33,14 +33,13 @@ def remedies(results: Results, study: StudyInfo) -> Section | None:
             lines += [difference(t) for t in own if t.n in (own[0].n, max(t.n for t in own))]
     panels = {titled(w): [t for t in tests if t.test_set == w] for w in v.sets}
     panels = {k: v for k, v in panels.items() if v}
-    path = v.png("remedies")
-    draw_remedies(panels, v.styles, path, heading="Remedies against their baseline", mark=v.mark)
     people = "; ".join(f"{k}, {persons_words(t.test.n for t in v)}" for k, v in panels.items())
     caption = (
         "Difference in mean IoU of each remedy to its baseline with its "
         f"{spread_caption(t.test.n for t in tests)} over persons ({people}; thick, or a stroke each) "
         "and 95% intervals over seeds (thin, cut at the edge)."
     )
-    figure = v.figure("remedies", caption, "difference of each remedy to its baseline by n and test set")
+    alt, heading = "difference of each remedy to its baseline by n and test set", "Remedies against their baseline"
+    figure = v.save(draw_remedies(panels, v.styles), "remedies", caption, alt, heading)
     table = tables.tests_table("remedy_tests", tests, "Each remedy against its baseline at every n")
     return Section(title, tuple(lines), (figure,), (tables.power_table("remedy_power", tests), table))

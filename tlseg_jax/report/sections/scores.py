@@ -26,14 +26,12 @@ def target(results: Results, study: StudyInfo) -> Section:
     for where in sets:
         scores = v.scores_on(where)
         lines += words.best_words(scores)
-        stem = f"iou_by_n_{where.name}"
-        path, heading = v.png(stem), f"IoU on {where.name}"
         persons = persons_of(scores)
         if v.many:
-            draw_many(scores, v.main, path, others=v.lines_on(where), heading=heading, mark=v.mark)
+            drawn = draw_many(scores, v.main, others=v.lines_on(where))
             caption = f"Mean IoU on {where.name} with its {spread_of(scores)} by method and n ({persons})."
         else:
-            draw_boxes(scores, v.styles, path, others=v.lines_on(where), heading=heading, mark=v.mark)
+            drawn = draw_boxes(scores, v.styles, others=v.lines_on(where))
             caption = (
                 f"IoU of {persons} on {where.name}, averaged over seeds, by number of labelled scans; boxes in the "
                 f"order {', '.join(m for m in v.main if any(s.method == m for s in scores))}. A box holds the "
@@ -41,7 +39,8 @@ def target(results: Results, study: StudyInfo) -> Section:
                 "box heights."
             )
         caption += lines_caption(v.others_on([where]))
-        figures.append(v.figure(stem, caption, f"IoU on {where.name} by method and n"))
+        heading = f"IoU on {where.name}"
+        figures.append(v.save(drawn, f"iou_by_n_{where.name}", caption, f"{heading} by method and n", heading))
     table = tables.scores_table("target_scores", results, study, v.scores, sets)
     said, compared = _beside_others(v, sets, "target_others")
     return Section(title, (*lines, *said), tuple(figures), (table, *compared))
@@ -58,23 +57,22 @@ def unseen(results: Results, study: StudyInfo) -> Section:
     figures = []
     if v.many:
         for where in sets:
-            stem = f"unseen_by_n_{where.name}"
             scores, heading = v.scores_on(where), f"IoU on {where.name}"
-            draw_many(scores, v.main, v.png(stem), others=v.lines_on(where), heading=heading, mark=v.mark)
+            drawn = draw_many(scores, v.main, others=v.lines_on(where))
             caption = f"Mean IoU on {where.name} with its {spread_of(scores)} ({persons_of(scores)})."
             caption += lines_caption(v.others_on([where]))
-            figures.append(v.figure(stem, caption, f"mean IoU on {where.name} by method and n"))
+            alt = f"mean {heading} by method and n"
+            figures.append(v.save(drawn, f"unseen_by_n_{where.name}", caption, alt, heading))
     else:
         panels = {w.name: v.scores_on(w) for w in sets}
-        beside = {w.name: v.lines_on(w) for w in sets}
+        drawn = draw_means(panels, v.styles, others={w.name: v.lines_on(w) for w in sets})
         heading = "Mean IoU on unseen data"
-        draw_means(panels, v.styles, v.png("unseen_by_n"), others=beside, heading=heading, mark=v.mark)
         caption = (
             "Mean IoU on data of a source that no model was trained on, with its "
             f"{spread_of([s for scores in panels.values() for s in scores])} ({v.people_on(sets)}). Methods "
             "are drawn side by side at each n."
         ) + lines_caption(v.others_on(sets))
-        figures.append(v.figure("unseen_by_n", caption, "mean IoU on unseen data by method and n"))
+        figures.append(v.save(drawn, "unseen_by_n", caption, f"m{heading[1:]} by method and n", heading))
     table = tables.scores_table("unseen_scores", results, study, v.scores, sets)
     said, compared = _beside_others(v, sets, "unseen_others")
     return Section(title, (*lines, *said), tuple(figures), (table, *compared))

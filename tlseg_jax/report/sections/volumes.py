@@ -24,13 +24,12 @@ def volumes(results: Results, study: StudyInfo) -> Section | None:
     figures = []
     if not v.many:
         lines += [words.volume_words(v) for v in found]
-        path = v.png("volume_agreement")
         heading = "Agreement of volumes" + (f", {study.structure}" if study.structure else "")
-        draw_agreement(found, v.styles, path, heading=heading, mark=v.mark)
+        drawn = draw_agreement(found, v.styles)
         caption = (
             "Error of the predicted volume against the mean of both volumes, a point a person "
             f"({words.persons_words(len(v.points) for v in found)}, means over seeds), with bias and limits of "
             "agreement and their 95% intervals as bands; each method at its largest n."
         )
-        figures.append(v.figure("volume_agreement", caption, "Bland-Altman panel of each method"))
+        figures.append(v.save(drawn, "volume_agreement", caption, "Bland-Altman panel of each method", heading))
     return Section("Volume agreement", tuple(lines), tuple(figures), (tables.volumes_table(found),))
