@@ -16,8 +16,7 @@ from tests.report.sweep_results import BRAIN, Truth, make_rows, write_rows, writ
 from tests.report.test_page import Parsed
 from tlseg_jax.report import view
 from tlseg_jax.report.stats.method_tests import compare_others
-from tlseg_jax.report.stats.over_structures import over_structures
-from tlseg_jax.report.stats.sweep_stats import OtherScore, other_scores
+from tlseg_jax.report.stats.sweep_stats import OtherScore, other_scores, over_structures
 from tlseg_jax.report.study_info import read_study
 from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.runtime.errors import InputError

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.report.page.niivue import niivue, with_class
 from tlseg_jax.report.page.viewer import MAX_BYTES, Layer, Viewer, ViewerCase, compared, make_viewer
+from tlseg_jax.report.page.viewer_box import niivue, with_class
 from tlseg_jax.runtime.errors import InputError
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"

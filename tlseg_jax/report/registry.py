@@ -25,8 +25,7 @@ from tlseg_jax.report.sections.scores import target, unseen
 from tlseg_jax.report.sections.structures import structures
 from tlseg_jax.report.sections.volumes import volumes
 from tlseg_jax.report.sections.worst import worst
-from tlseg_jax.report.stats.over_structures import over_structures
-from tlseg_jax.report.stats.sweep_stats import scored_sets
+from tlseg_jax.report.stats.sweep_stats import over_structures, scored_sets
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
 from tlseg_jax.runtime.choose import choose

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from tlseg_jax.figures.method_style import MANY, MethodStyle, style_methods
 from tlseg_jax.figures.png import save_figure
-from tlseg_jax.report.figures.choose_cases import best_method
 from tlseg_jax.report.figures.sweep_figures import OtherLine
 from tlseg_jax.report.page.sections import ReportFigure
 from tlseg_jax.report.stats.compare_stats import spread_caption
@@ -24,6 +23,7 @@ from tlseg_jax.report.stats.sweep_stats import (
     scored_sets,
 )
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.sweep_cases import best_method
 from tlseg_jax.report.words.study_words import persons_words
 from tlseg_jax.studies.assess import mark_of
 from tlseg_jax.studies.results_table import Results, Role

@@ -4,7 +4,7 @@ from tlseg_jax.report.figures.sweep_figures import draw_many, draw_means
 from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.sections.structures import of_best_table
 from tlseg_jax.report.stats.method_tests import compare_labels, compare_methods
-from tlseg_jax.report.stats.over_structures import over_structures
+from tlseg_jax.report.stats.sweep_stats import over_structures
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, spread_of, titled
 from tlseg_jax.report.words.answer import elsewhere_words, enough_words, start_words

@@ -3,13 +3,19 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from tlseg_jax.report.figures.choose_cases import best_method
 from tlseg_jax.report.page.sections import ReportTable, Section, TableCell
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
-from tlseg_jax.report.stats.over_structures import mean_name, over_structures
-from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, grouped, mean_scores, other_scores
+from tlseg_jax.report.stats.sweep_stats import (
+    Score,
+    ScoredSet,
+    grouped,
+    mean_name,
+    mean_scores,
+    other_scores,
+    over_structures,
+)
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.sweep_cases import FAILURE, count_failures
+from tlseg_jax.report.sweep_cases import FAILURE, best_method, count_failures
 from tlseg_jax.report.view import View
 from tlseg_jax.report.words.study_words import counted, missing_words
 from tlseg_jax.studies.results_table import Results

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from tlseg_jax.report import study_tables as tables
-from tlseg_jax.report.figures.choose_cases import of_best
 from tlseg_jax.report.page.sections import ReportTable, Section, rounded, significant, table_of
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
 from tlseg_jax.report.stats.groups import Group, compare_groups
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, worst_cases
+from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, of_best, worst_cases
 from tlseg_jax.report.view import View
 from tlseg_jax.report.words import study_words as words
 from tlseg_jax.report.words.study_words import group_words
