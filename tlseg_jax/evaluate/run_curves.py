@@ -41,11 +41,13 @@ class RunCurves:
       losses: (step, training loss of one batch), of which one at least is finite.
       draw_losses: (step, loss on the fixed draw of test slices); may be empty.
       epochs: in order; may be empty.
+      validation: (step, IoU of the scans that validate); may be empty.
     """
 
     losses: Curve
     draw_losses: Curve
     epochs: tuple[Epoch, ...]
+    validation: Curve = ()
 
     @property
     def test_losses(self) -> Curve:
@@ -71,12 +73,15 @@ def read_curves(folder: Path) -> RunCurves:
     losses = [(r.whole("step"), v) for r in history if (v := r.any_number("loss")) is not None]
     if not any(math.isfinite(v) for _, v in losses):
         raise InputError(f"{path} holds no finite training loss: train the run again.")
-    draws = [(r.whole("step"), v) for r in history if (v := r.any_number("test_loss")) is not None]
+    draws, validation = (
+        sorted((r.whole("step"), v) for r in history if (v := r.any_number(column)) is not None)
+        for column in ("test_loss", "validation_iou")
+    )
     epochs = [
         Epoch(r.whole("epoch"), r.whole("step"), r.number_of("seconds"), r.any_number("test_loss"))
         for r in _lines(folder / "epochs.csv", ("epoch", "step", "seconds"))
     ]
-    return RunCurves(sorted(losses), sorted(draws), tuple(sorted(epochs, key=lambda e: e.epoch)))
+    return RunCurves(sorted(losses), draws, tuple(sorted(epochs, key=lambda e: e.epoch)), validation)
 
 
 def _lines(path: Path, columns: Sequence[str]) -> list[TableLine]:

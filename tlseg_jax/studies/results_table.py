@@ -209,11 +209,6 @@ class Results:
         return tuple(sorted({r.seed for r in self.rows}))
 
     @property
-    def persons(self) -> tuple[str, ...]:
-        """Who was scored, by name."""
-        return tuple(sorted({r.person for r in self.rows}))
-
-    @property
     def synthetic(self) -> bool:
         """Whether any scan is drawn; pre-trained models' own test scans aside."""
         return any(r.synthetic for r in self.rows if r.role != "pretask")

@@ -165,16 +165,6 @@ class Study:
         """What has to be pre-trained, in order."""
         return tuple(dict.fromkeys(m.pretask for m in self.methods if m.pretask != "none" and not m.pretrained))
 
-    def with_methods(self, names: Sequence[str]) -> "Study":
-        """The study with these of its methods only.
-
-        Raises:
-          InputError: it has no method of such a name.
-        """
-        known = {m.name: m for m in self.methods}
-        chosen = {choose("method of this study", n, known).name for n in names}
-        return dataclasses.replace(self, methods=tuple(m for m in self.methods if m.name in chosen))
-
 
 def read_study_file(path: Path) -> Study:
     """A study from a TOML file (see the head of this module).

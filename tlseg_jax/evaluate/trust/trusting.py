@@ -28,17 +28,15 @@ class Trust:
       predictors: networks of the same structures and grid.
       passes: of each.
       calibration: of these networks and passes; None: agreement is all that is told.
-      progress: show a bar of the passes on stderr.
     """
 
     predictors: Sequence[AnyPredictor]
     passes: Sequence[Pass]
     calibration: Calibration | None = None
-    progress: bool = False
 
     def ask(self, predict: Callable[[AnyPredictor], NDArray[np.float32]], spec: DatasetSpec) -> Passed:
         """See `run_passes`."""
-        return run_passes(predict, self.predictors, self.passes, spec, self.progress)
+        return run_passes(predict, self.predictors, self.passes, spec)
 
 
 def passed_structures(passed: Passed, spec: DatasetSpec, volumes_ml: Mapping[str, float]) -> dict[str, PassedStructure]:

@@ -20,7 +20,7 @@ from tlseg_jax.report.stats.compare_stats import (
     paired_test,
     t_interval,
 )
-from tlseg_jax.report.stats.sweep_stats import ScoredSet, grouped, is_remedy, method_order, scored_sets
+from tlseg_jax.report.stats.sweep_stats import ScoredSet, grouped, method_order, scored_sets
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results, by_person
 
@@ -108,7 +108,8 @@ def adjusted(tests: Iterable[MethodTest]) -> tuple[MethodTest, ...]:
 
 def compare_methods(results: Results, study: StudyInfo) -> tuple[MethodTest, ...]:
     """Every pair of methods at every n, remedies and points of a factorial design left out."""
-    methods = [m for m in main_methods(results, study) if not _factors(m, study)]
+    designed = {m.name for m in study.methods if m.factors}
+    methods = [m for m in main_methods(results, study) if m not in designed]
     pairs = list(itertools.combinations(methods, 2))
     return _compare(results, [(w, n, a, b) for w in scored_sets(results) for n in results.numbers for a, b in pairs])
 
@@ -164,12 +165,8 @@ def compare_kept(results: Results, study: StudyInfo) -> tuple[MethodTest, ...]:
 
 def main_methods(results: Results, study: StudyInfo) -> tuple[str, ...]:
     """Methods that have scores, in the study's order, without remedies."""
-    return tuple(m for m in method_order(results, study) if not is_remedy(m, study))
-
-
-def _factors(name: str, study: StudyInfo) -> bool:
-    method = study.method(name)
-    return method is not None and bool(method.factors)
+    remedies = {m.name for m in study.methods if m.baseline}
+    return tuple(m for m in method_order(results, study) if m not in remedies)
 
 
 def _compare(

@@ -42,12 +42,6 @@ def method_order(results: Results, study: StudyInfo) -> tuple[str, ...]:
     return (*known, *(m for m in there if m not in known))
 
 
-def is_remedy(name: str, study: StudyInfo) -> bool:
-    """Whether a method is a remedy that is compared with a baseline."""
-    method = study.method(name)
-    return method is not None and bool(method.baseline)
-
-
 def grouped(rows: Iterable[ResultRow], key: Callable[[ResultRow], K]) -> dict[K, list[ResultRow]]:
     """The rows by a key of theirs, in order of appearance."""
     out: dict[K, list[ResultRow]] = {}
