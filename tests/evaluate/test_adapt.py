@@ -14,8 +14,7 @@ from scipy.ndimage import correlate
 from tests.conftest import blob, he_variables
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
-from tlseg_jax.evaluate.inference import predict_tiles, predict_volume
+from tlseg_jax.evaluate.inference import AdaptingPredictor, predict_tiles, predict_volume
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.models.adabn import pooled
 from tlseg_jax.models.layers import Conv

@@ -1,19 +1,20 @@
 """From a volume to a probability for every voxel: one fixed patch, or tiles over the whole volume.
 
-The network is a plain function, so nothing here depends on how it was built or trained.
+The network is a plain function, so nothing here depends on how it was built or trained. One that adapts to each scan
+may see it in many calls: tiles of a volume, slices of a stack.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, Shape3
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
 from tlseg_jax.geometry import Box, crop_or_pad, paste
 from tlseg_jax.runtime.errors import InputError
 
@@ -25,6 +26,54 @@ Tiles = Literal["gaussian", "paper"]
 
 THRESHOLD = 0.5
 """A voxel belongs to a structure above this probability, where there is one or they do not exclude each other."""
+
+
+Call = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AdaptingPredictor:
+    """A predictor that normalises by statistics of the scan that it sees.
+
+    Attributes:
+      see: (rows, weights) -> their probabilities, by the rows' own statistics, and these.
+      fixed: [statistics], [weight of each] -> the predictor by those of all of them together.
+    """
+
+    see: Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.float32], Any]]
+    fixed: Callable[[list[Any], list[float]], Call]
+
+    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of rows that are the whole of a scan."""
+        return self.see(rows, _weights(rows))[0]
+
+    def over_scan(self, predict: Callable[[Call], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """What `predict` gives of one scan, all of whose calls go by the statistics of the whole scan.
+
+        They are taken in a pass of their own, in which each call goes by its own; a scan of one call needs no second.
+        """
+        parts: list[Any] = []
+        weights: list[float] = []
+
+        def collect(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+            counts = _weights(rows)
+            found, own = self.see(rows, counts)
+            parts.append(own)
+            weights.append(float(counts.sum()))
+            return found
+
+        found = predict(collect)
+        return found if len(parts) == 1 else predict(self.fixed(parts, weights))
+
+
+def _weights(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 for each row, and 0 for those at the end that only fill a batch up, which are its first row again."""
+    weights = np.ones(len(rows), np.float32)
+    for i in range(len(rows) - 1, 0, -1):
+        if not np.array_equal(rows[i], rows[0]):
+            break
+        weights[i] = 0
+    return weights
 
 
 def predict_volume(

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
-from tlseg_jax.evaluate.inference import check_probability
+from tlseg_jax.evaluate.inference import AdaptingPredictor, check_probability
 
 SlicePredictor = Callable[[Float32[np.ndarray, "batch x y channels"]], Float32[np.ndarray, "batch x y outputs"]]
 """Planes -> probability of each structure."""

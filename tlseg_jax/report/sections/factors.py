@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterable
 
 from tlseg_jax.datasets.factors import EXTRA_POINTS, FACTORS, Levels
-from tlseg_jax.report.figures.factor_figures import draw_forest, draw_pair
+from tlseg_jax.report.figures.effect_figures import draw_forest, draw_pair
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.stats.compare_stats import FEWER, PairedTest, paired_test, spread_caption
 from tlseg_jax.report.stats.effect_coding import name_of

@@ -1,7 +1,7 @@
 """Section: what remedies against fragility on unseen data do."""
 
 from tlseg_jax.report import study_tables as tables
-from tlseg_jax.report.figures.remedy_figure import draw_remedies
+from tlseg_jax.report.figures.effect_figures import draw_remedies
 from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.stats.compare_stats import spread_caption
 from tlseg_jax.report.stats.method_tests import compare_remedies
