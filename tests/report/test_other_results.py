@@ -269,12 +269,13 @@ def test_names_and_files() -> None:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """Each figure that is saved, by its name."""
+    """Each figure with a legend that is saved, by its name."""
     out: dict[str, Figure] = {}
     save = view.save_figure
 
     def keep(figure: Figure, path: Path, **given: str) -> None:
-        out[f"{path.parent.name}/{path.stem}"] = figure
+        if figure.legends:
+            out[f"{path.parent.name}/{path.stem}"] = figure
         save(figure, path, **given)
 
     monkeypatch.setattr(view, "save_figure", keep)
