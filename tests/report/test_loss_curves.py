@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from tests.report.test_run_curves import write_run
 from tlseg_jax.evaluate.run_curves import RunCurves, read_curves
 from tlseg_jax.figures.loss_curves import band, draw_curves_together, draw_own_curves
-from tlseg_jax.figures.method_style import style_methods
+from tlseg_jax.figures.style import style_methods
 
 NAN = float("nan")
 FALLING = [float(np.exp(-i / 40)) for i in range(200)]

@@ -7,8 +7,8 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from tlseg_jax.figures.png import DPI
 from tlseg_jax.figures.slice_examples import PANEL, ExampleCase, draw_examples
+from tlseg_jax.figures.style import DPI
 
 SHAPE = (40, 30)
 

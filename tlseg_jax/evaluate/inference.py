@@ -108,9 +108,8 @@ def predict_volume(
     if tiles not in get_args(Tiles):
         raise InputError(f"There are no tiles called '{tiles}': choose {' or '.join(get_args(Tiles))}.")
     if spec.volumes.random_patch:
-        if tiles == "paper":
-            return predict_tiles(image, spec.volumes.patch_size, predictor, overlap=0, weights="uniform", batch=batch)
-        return predict_tiles(image, spec.volumes.patch_size, predictor, batch=batch)
+        overlap = 0.0 if tiles == "paper" else 0.5
+        return predict_tiles(image, spec.volumes.patch_size, predictor, overlap=overlap, batch=batch)
     if box is None:
         raise InputError(
             f"The data set {spec.name} is predicted in one fixed patch and there is none: "
@@ -142,13 +141,7 @@ def predict_box(
 
 
 def predict_tiles(
-    image: Float[np.ndarray, "x y z"],
-    tile: Shape3,
-    predictor: Predictor,
-    *,
-    overlap: float = 0.5,
-    weights: Literal["gaussian", "uniform"] = "gaussian",
-    batch: int = 2,
+    image: Float[np.ndarray, "x y z"], tile: Shape3, predictor: Predictor, *, overlap: float = 0.5, batch: int = 2
 ) -> Float32[np.ndarray, "x y z structures"]:
     """Probabilities over the whole volume from tiles.
 
@@ -156,7 +149,8 @@ def predict_tiles(
     when predicting); a last tile that reaches past the end sees the border repeated, and no voxel is
     predicted twice. With an overlap the first and last tiles are flush with the volume's ends and the
     others evenly spaced, at most `tile * (1 - overlap)` apart. A side shorter than the tile gets one
-    tile, centred.
+    tile, centred. Where tiles overlap their middles count most, as the network sees context on all sides there: the
+    weights are Gaussian, with a standard deviation of an eighth of the side.
 
     The tile positions are a product of three lists, so the blending weights are too: they are
     normalised by axis beforehand, and one float32 volume (the result) is all that is accumulated.
@@ -167,14 +161,12 @@ def predict_tiles(
       predictor: the network, always called with (batch, *tile): the last batch is filled up with
         its own first tile, so that a compiled network is compiled once.
       overlap: share of a tile's side, 0 or more and below 1.
-      weights: "gaussian" (standard deviation an eighth of the side) trusts a tile's middle, where the
-        network sees context on all sides; "uniform" takes the plain mean.
       batch: tiles a call.
 
     Raises:
       InputError: the network gives values that are not finite.
     """
-    axes = [_axis_weights(_tile_starts(n, t, overlap), n, t, weights) for n, t in zip(image.shape, tile, strict=True)]
+    axes = [_axis_weights(_tile_starts(n, t, overlap), n, t) for n, t in zip(image.shape, tile, strict=True)]
     out: NDArray[np.float32] | None = None
     for chosen in _groups(itertools.product(*axes), batch):
         boxes = [Box((x[0], y[0], z[0]), tile) for x, y, z in chosen]
@@ -222,11 +214,9 @@ AxisTile = tuple[int, NDArray[np.float32]]
 """Where a tile starts on one axis, and the weights (tile,) of its voxels there."""
 
 
-def _axis_weights(starts: tuple[int, ...], length: int, tile: int, kind: str) -> list[AxisTile]:
+def _axis_weights(starts: tuple[int, ...], length: int, tile: int) -> list[AxisTile]:
     """Weights that add up to 1 in each voxel of the axis, over the tiles that cover it."""
-    profile = np.ones(tile)
-    if kind == "gaussian":
-        profile = np.exp(-0.5 * ((np.arange(tile) - (tile - 1) / 2) / (tile / 8)) ** 2)
+    profile = np.exp(-0.5 * ((np.arange(tile) - (tile - 1) / 2) / (tile / 8)) ** 2)
     # Padding on both sides leaves room for tiles that reach outside.
     total = np.zeros(length + 2 * tile)
     for start in starts:

@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from tlseg_jax.figures.png import STYLE, save_png
+from tlseg_jax.figures.style import STYLE, save_png
 from tlseg_jax.geometry import Affine, Grid
 
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = "#ff2a2a", "#21e321", "#3d8bff"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tlseg_jax.figures.contours import outline
-from tlseg_jax.figures.png import STYLE, save_png
+from tlseg_jax.figures.style import STYLE, save_png
 from tlseg_jax.geometry import Affine, Grid
 
 FAINTEST = 0.05

@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tlseg_jax.evaluate.convergence import Line, finite, smoothed
 from tlseg_jax.evaluate.run_curves import Curve, Epoch, RunCurves
-from tlseg_jax.figures.method_style import COLOURS, MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.style import COLOURS, STYLE, MethodStyle, save_figure
 
 DRAW_COLOUR, WHOLE_COLOUR, VALIDATION = "#7f7f7f", "#1a1a1a", "#b3441e"
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.figures.contours import bare_axes, label_axes, outline
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.style import STYLE, save_figure
 
 MAP = "magma"
 """Even steps of probability look even, and grow lighter in print."""

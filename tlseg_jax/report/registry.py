@@ -21,9 +21,8 @@ from tlseg_jax.report.sections.losses import epochs, losses, losses_by_method
 from tlseg_jax.report.sections.method_tests import method_tests
 from tlseg_jax.report.sections.methods import methods, pretasks
 from tlseg_jax.report.sections.remedies import remedies
-from tlseg_jax.report.sections.scores import target, unseen
+from tlseg_jax.report.sections.scores import target, unseen, volumes
 from tlseg_jax.report.sections.structures import structures
-from tlseg_jax.report.sections.volumes import volumes
 from tlseg_jax.report.sections.worst import worst
 from tlseg_jax.report.stats.sweep_stats import over_structures, scored_sets
 from tlseg_jax.report.study_info import StudyInfo

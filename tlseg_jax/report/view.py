@@ -7,8 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from tlseg_jax.figures.method_style import MANY, MethodStyle, style_methods
-from tlseg_jax.figures.png import save_figure
+from tlseg_jax.figures.style import MANY, MethodStyle, save_figure, style_methods
 from tlseg_jax.report.figures.sweep_figures import OtherLine
 from tlseg_jax.report.page.sections import ReportFigure
 from tlseg_jax.report.stats.compare_stats import spread_caption

@@ -8,8 +8,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE
+from tlseg_jax.figures.style import STYLE, MethodStyle
 from tlseg_jax.report.stats.sweep_stats import VolumeAgreement
 from tlseg_jax.report.words.study_words import counted
 

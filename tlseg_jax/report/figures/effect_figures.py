@@ -6,8 +6,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE
+from tlseg_jax.figures.style import STYLE, MethodStyle
 from tlseg_jax.report.stats.compare_stats import PairedTest
 from tlseg_jax.report.stats.factor_analysis import POINTS, FactorAnalysis
 from tlseg_jax.report.stats.method_tests import MethodTest

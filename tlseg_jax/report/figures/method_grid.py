@@ -24,7 +24,7 @@ from tlseg_jax.figures.contours import (
     show_close,
     show_whole,
 )
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.style import STYLE, save_figure
 from tlseg_jax.geometry import Affine
 
 PANEL = 1.25

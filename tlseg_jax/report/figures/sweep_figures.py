@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE
+from tlseg_jax.figures.style import STYLE, MethodStyle
 from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve
 from tlseg_jax.report.stats.sweep_stats import Score
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tlseg_jax.figures.png import DPI
+from tlseg_jax.figures.style import DPI
 from tlseg_jax.report.page.page_script import JS, TABS_JS
 from tlseg_jax.report.page.page_style import CSS, TABS_CSS
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, Tab, TableCell, Tabs

@@ -1,7 +1,7 @@
 """Section: one scan by method and n (Fig. 4); and scans to scroll through."""
 
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.figures.method_style import MANY
+from tlseg_jax.figures.style import MANY
 from tlseg_jax.report.figures.case_scans import CaseScan, check_alike, load_prediction, load_scan
 from tlseg_jax.report.figures.method_grid import draw_method_grid
 from tlseg_jax.report.page.sections import Section

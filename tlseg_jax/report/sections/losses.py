@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from tlseg_jax.evaluate.run_curves import RunCurves
 from tlseg_jax.figures.loss_curves import draw_curves_together, draw_own_curves
-from tlseg_jax.figures.method_style import MANY
+from tlseg_jax.figures.style import MANY
 from tlseg_jax.report.cell_files import read_losses
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, significant
 from tlseg_jax.report.study_info import StudyInfo

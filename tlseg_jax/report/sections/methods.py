@@ -1,6 +1,6 @@
 """Sections: what was done (methods, settings, scans left out), and the pre-trained models on their own test sets."""
 
-from tlseg_jax.figures.method_style import MANY
+from tlseg_jax.figures.style import MANY
 from tlseg_jax.report import study_tables as tables
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.stats.sweep_stats import pretask_scores

@@ -1,12 +1,13 @@
-"""Sections: scores by method and number of labelled scans, on the target's test set and on unseen data."""
+"""Sections: scores by method and number of labelled scans, on the target and on unseen data, and how volumes agree."""
 
 from collections.abc import Sequence
 
 from tlseg_jax.report import study_tables as tables
+from tlseg_jax.report.figures.agreement_figure import draw_agreement
 from tlseg_jax.report.figures.sweep_figures import draw_boxes, draw_many, draw_means
 from tlseg_jax.report.page.sections import ReportTable, Section
 from tlseg_jax.report.stats.method_tests import compare_others
-from tlseg_jax.report.stats.sweep_stats import ScoredSet
+from tlseg_jax.report.stats.sweep_stats import ScoredSet, volume_agreement
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, persons_of, spread_of
 from tlseg_jax.report.words import study_words as words
@@ -89,3 +90,28 @@ def _beside_others(v: View, sets: Sequence[ScoredSet], name: str) -> tuple[list[
             lines.append(f"Methods against others. {shown_words(own)}")
             lines += [difference(t) for t in own if t.n == best[t.second] and not v.many]
     return lines, (tables.tests_table(name, tests, "Each method at every n against others"),) if tests else ()
+
+
+def volumes(results: Results, study: StudyInfo) -> Section | None:
+    """Bias, limits of agreement and intraclass correlations on the target."""
+    v = View(results, study)
+    found = volume_agreement(results, study)
+    if not found:
+        return None
+    lines = [
+        "Volumes are what a trial measures. Limits of agreement (Bland & Altman 1999) hold 95% of the errors of "
+        "single predictions; ICC(A,1) is the intraclass correlation of absolute agreement (McGraw & Wong 1996) of "
+        "the persons' volumes, predicted ones averaged over the seeds."
+    ]
+    figures = []
+    if not v.many:
+        lines += [words.volume_words(v) for v in found]
+        heading = "Agreement of volumes" + (f", {study.structure}" if study.structure else "")
+        drawn = draw_agreement(found, v.styles)
+        caption = (
+            "Error of the predicted volume against the mean of both volumes, a point a person "
+            f"({words.persons_words(len(v.points) for v in found)}, means over seeds), with bias and limits of "
+            "agreement and their 95% intervals as bands; each method at its largest n."
+        )
+        figures.append(v.save(drawn, "volume_agreement", caption, "Bland-Altman panel of each method", heading))
+    return Section("Volume agreement", tuple(lines), tuple(figures), (tables.volumes_table(found),))
