@@ -16,6 +16,7 @@ from tlseg_jax.actions.evaluate import Scoring, evaluate
 from tlseg_jax.actions.places import Named
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.evaluate.predict import predict_scan
+from tlseg_jax.evaluate.tta import averaged
 from tlseg_jax.export.load import load_any_model
 from tlseg_jax.geometry import Box
 from tlseg_jax.models.unet import UNetConfig
@@ -64,12 +65,13 @@ def expected(run: Path, scan: Path) -> np.ndarray:
     """What the library makes of the run and the scan, in this process."""
     model = load_any_model(run)
     d = model.description
+    spec = spec_from_dict(d["spec"], "here")
     found = predict_scan(
         ScanFiles("blob", scan),
-        spec_from_dict(d["spec"], "here"),
+        spec,
         Box.from_dict(d["patch_box"]),
         PrepareSettings.from_dict(d["prepare"]),
-        model.predictor(),
+        averaged(model.predictor(), spec),
         smallest=d["smallest_pieces"],
     )
     assert 0 < found.label.sum() < SIDE**3

@@ -341,6 +341,8 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         else "the prepared test set",
         "target": data.target.where,
     }
+    if s.place.tta and data.target.spec.kind == "volumes" and study.recipe != "paper":
+        settings["scored"] = "the mean over each scan as it is, mirrored, and both moved by a voxel"
     if len(data.target.spec.structures) > 1:
         settings["structures"] = data.target.spec.shown
     every = sorted({len(s.store(c).subjects("train")) for c in s.cells if c.n is None})
