@@ -20,9 +20,8 @@ SIDES = (6, 5, 4)
 @pytest.fixture
 def two_sides() -> DatasetSpec:
     """Left and right of a structure, mirrored in training."""
-    return get_spec("hdt_c").changed(
-        structures=("part_left", "part_right"), mirror_pairs=(("part_left", "part_right"),)
-    )
+    names = ("part_left", "part_right")
+    return get_spec("hdt_c").changed(structures=names, mirror_pairs=(names,))
 
 
 def network(patches: NDArray[np.float32]) -> NDArray[np.float32]:
