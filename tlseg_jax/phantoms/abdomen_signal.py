@@ -1,11 +1,41 @@
-"""What each tissue of a procedural abdomen measures in CT and in arterial-phase MRI."""
+"""The tissues of a procedural abdomen, and what each measures in CT and in arterial-phase MRI."""
 
 import dataclasses
+import enum
 from typing import Literal
 
 import numpy as np
 
-from tlseg_jax.phantoms.abdomen_canvas import Organ
+
+class Organ(enum.IntEnum):
+    """What a voxel is mostly made of."""
+
+    AIR = 0
+    COUCH = 1
+    FAT = 2
+    MUSCLE = 3
+    BONE = 4
+    MARROW = 5
+    DISC = 6
+    CANAL = 7
+    LUNG = 8
+    HEART = 9
+    BOWEL = 10
+    FLUID = 11
+    GAS = 12
+    STOMACH = 13
+    PANCREAS = 14
+    SPLEEN = 15
+    SPLEEN_DARK = 16
+    CORTEX = 17
+    MEDULLA = 18
+    AORTA = 19
+    CAVA = 20
+    LIVER = 21
+    HEPATIC_VEIN = 22
+    PORTAL_VEIN = 23
+    BILE = 24
+
 
 _SIGNAL: dict[Organ, tuple[float, float, float]] = {
     Organ.AIR: (-1000, -1000, 0),
@@ -35,8 +65,8 @@ _SIGNAL: dict[Organ, tuple[float, float, float]] = {
     Organ.BILE: (8, 8, 24),
 }
 """HU by phase after contrast, portal venous, as most CTs of LiTS, and late arterial; T1-weighted signal with fat
-saturation in the arterial phase, the liver near 70: arteries, kidney cortex and spleen are bright, the veins of the liver
-not yet."""
+saturation in the arterial phase, the liver near 70: arteries, kidney cortex and spleen are bright, the veins of the
+liver not yet."""
 
 ARTERIAL_SHARE = 0.3
 """Share of CTs in the late arterial phase."""
