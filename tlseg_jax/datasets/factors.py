@@ -145,7 +145,7 @@ TWO_LEVEL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "quarter": {"scanner": ("structure", "space", "skull"), "labels": ("structure", "disease", "skull")},
 }
 """Regular two-level designs in the six factors (Box, Hunter & Hunter 2005, chapter 6), by their generators: factor ->
-the factors whose product its column is; the others are varied in full. 2^6 of 64 data sets; 2^(6-1) of 32, of resolution
+the factors whose product its column is; the others are varied in full. 2^6 of 64 data sets; 2^(6-1) of 32, resolution
 VI, where no two-way interaction is confounded with another or with a main effect; and 2^(6-2) of 16, of resolution IV,
 where some are with one another. All hold the target's own levels and MAL-C's."""
 
