@@ -91,7 +91,7 @@ def test_only_as_many_volumes_are_read_as_the_cap_needs(source: Path, tmp_path: 
     store, lines = run(source, tmp_path / "store", spec)
     assert [len(store.samples([s])) for s in ("0", "1", "2")] == [6, 6, 3]
     assert store.manifest["unused"] == ["10"] and store.manifest["exclusions"] == []
-    assert lines[-1].endswith("1 not needed.")
+    assert lines[-1].endswith("1 not needed as 15 slices were asked for.")
     # The last 4 of 15 slices are volume 2's three and one of volume 1's.
     assert store.subjects("train") == ("0",) and store.subjects("test") == ("1", "2")
     (warning,) = store.manifest["warnings"]

@@ -36,7 +36,7 @@ def plan_volumes(
     log.info(format_rows(check_source(found, tuple(v for of in spec.label_values for v in of))))
     check_named(found.scans, spec)
     whole = Volumes(spec, source, root, settings)
-    plan = whole.plan(found.scans)
+    reused, to_do = whole.plan(found.scans)
     placed = f"{'x'.join(map(str, grid.dimensions))} voxels ({grid.space})"
     registered = grid.space == "MNI305" and settings.registration == "auto"
     steps = [
@@ -49,7 +49,7 @@ def plan_volumes(
     if settings.from_labels:
         steps = ["affine by centres of structures" if registered else "", f"label maps on {placed}"]
     log.info("Steps: " + ", ".join(s for s in steps if s) + ".")
-    _tell(whole.folder, len(plan.reused), str(len(plan.jobs)), "" if overwrite else whole.differs())
+    _tell(whole.folder, len(reused), str(len(to_do)), "" if overwrite else whole.differs())
 
 
 def plan_slice_set(
@@ -72,9 +72,9 @@ def plan_slice_set(
         + (f"window {planes.window[0]:g} to {planes.window[1]:g}." if planes.window else "z-score by volume.")
     )
     whole = Slices(spec, source, root)
-    plan = whole.plan(found.scans)
-    jobs = f"at most {len(plan.jobs)}" if planes.max_slices else str(len(plan.jobs))
-    _tell(whole.folder, len(plan.reused), jobs, "" if overwrite else whole.differs())
+    reused, to_do = whole.plan(found.scans)
+    jobs = f"at most {len(to_do)}" if planes.max_slices else str(len(to_do))
+    _tell(whole.folder, len(reused), jobs, "" if overwrite else whole.differs())
 
 
 def _tell(folder: Path, reused: int, jobs: str, differ: str) -> None:

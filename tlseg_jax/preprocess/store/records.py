@@ -13,13 +13,14 @@ import errno
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.reading.formats import parts_of
-from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.store.provenance import checksums_of
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
@@ -42,6 +43,7 @@ class Job:
       files: where the subject's files are.
       source: size, time and SHA-256 of the files, by "image", "label" and "mask" (see `source_of`).
       fingerprint: of the checksums and of all settings; a record with the same one is up to date.
+      settings: what may be chosen besides the spec; None where nothing may.
     """
 
     files: ScanFiles
@@ -49,6 +51,7 @@ class Job:
     source: Mapping[str, Mapping[str, Any]]
     fingerprint: str
     folder: Path
+    settings: Any = None
 
 
 def origin(files: ScanFiles, *, mask: bool = True) -> dict[str, Any]:
@@ -122,12 +125,6 @@ def kept_record(folder: Path, subject: str, fingerprint: str) -> dict[str, Any] 
     return {k: v for k, v in record.items() if k != _SOURCE}
 
 
-def keep_record(job: Job, record: dict[str, Any]) -> dict[str, Any]:
-    """Write the record of arrays that have just been written, and return it."""
-    write_json(_record(job.folder, job.files.subject), record | {_SOURCE: job.source})
-    return record
-
-
 def keep_exclusion(job: Job, reason: str) -> str:
     """Write why a subject is excluded, for whoever merges, and return it."""
     check_there(job.folder)
@@ -145,6 +142,34 @@ def before_arrays(job: Job) -> None:
     check_there(job.folder)
     for path in (_record(job.folder, job.files.subject), _excluded(job.folder, job.files.subject)):
         path.unlink(missing_ok=True)
+
+
+def keep(job: Job, read: Callable[[Job], tuple[dict[str, Any], Callable[[Path], None]]]) -> dict[str, Any] | str:
+    """Read one subject, write its arrays and keep its record.
+
+    Args:
+      read: gives the record, and what writes the arrays to a path.
+
+    Returns:
+      The record, or one sentence that says why the subject is excluded.
+
+    Raises:
+      OSError: or what the libraries make of it: the result cannot be written, as on a full disk.
+    """
+    try:
+        record, write = read(job)
+    except ExclusionError as e:
+        return keep_exclusion(job, str(e))
+    except Exception as e:  # one scan that trips a library must not end the others' work
+        return keep_exclusion(
+            job, f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
+        )
+    start = time.perf_counter()
+    before_arrays(job)
+    write(_group(job.folder, job.files.subject).parent)
+    record["seconds"]["write"] = round(time.perf_counter() - start, 3)
+    write_json(_record(job.folder, job.files.subject), record | {_SOURCE: job.source})
+    return record
 
 
 def check_there(folder: Path) -> None:
