@@ -152,7 +152,7 @@ def _collect(path: Path, records: list[tuple[int, dict[str, str]]], need_label: 
         if not reason and used[files["image"].resolve()] > 1:
             reason = f"{where}: {files['image']} is listed for several subjects: keep one."
         if reason:
-            exclusions.append(Exclusion(subject or f"line {line}", reason, tuple(map(str, files.values()))))
+            exclusions.append(Exclusion(subject or f"line {line}", reason))
             continue
         candidates[subject] = Candidates(
             images=[files["image"]],
