@@ -7,7 +7,7 @@ from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
-from tlseg_jax.preprocess.slice_cap import cap, volumes_for
+from tlseg_jax.preprocess.slice_choice import cap, volumes_for
 from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_subject import natural_order, prepare_slices_of
 from tlseg_jax.preprocess.split_map import earlier_sides, unite_scans
@@ -73,7 +73,7 @@ class Slices(Whole):
 
     def finish(self, found: Found, records: Records, failed: Mapping[str, str]) -> tuple[list[str], str]:
         spec, folder = self.spec, self.folder
-        order, unused, excluded = cap(found.scans, records, failed, spec.planes.max_slices)
+        order, unused, excluded = cap([f.subject for f in found.scans], records, failed, spec.planes.max_slices)
         exclusions = found.excluded
         exclusions += [{"subject": s, "reason": excluded[s]} for s in sorted(excluded, key=natural_order)]
         check_any(len(order), exclusions, self.source)

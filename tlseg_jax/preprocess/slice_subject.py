@@ -1,5 +1,6 @@
 """One volume from its files to the store of slices, with its record; what a worker process does."""
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable
@@ -50,23 +51,11 @@ def _record(job: Job, volume: SliceVolume, planes: NDArray[np.uint8]) -> dict[st
         "label_voxels": volume.label_voxels,
         "seconds": dict(volume.seconds),
         "details": {
-            "scaling": volume.scaling.to_dict(),
+            "scaling": dataclasses.asdict(volume.scaling),
             "label_pixels": {s: [n[s] for n in counts] for s in job.spec.structures},
             "warnings": list(volume.warnings),
             "doubts": volume.doubts,
         },
-    }
-
-
-def first_samples(record: dict[str, Any], count: int) -> dict[str, Any]:
-    """The record with its first `count` samples alone; the arrays keep what they hold."""
-    pixels = {s: n[:count] for s, n in record["details"]["label_pixels"].items()}
-    voxels = {s: n[:count] for s, n in record.get("label_voxels", {}).items()}
-    return record | {
-        "samples": record["samples"][:count],
-        "bits": record["bits"][:count],
-        **({"label_voxels": voxels} if voxels else {}),
-        "details": record["details"] | {"label_pixels": pixels},
     }
 
 

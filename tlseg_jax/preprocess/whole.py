@@ -9,16 +9,17 @@ from typing import Any, ClassVar
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.layouts.found import Found
 from tlseg_jax.preprocess.reading.scan import ScanFiles
-from tlseg_jax.preprocess.store.kept import check_kept, settings_that_differ_from
 from tlseg_jax.preprocess.store.provenance import checksums_of
 from tlseg_jax.preprocess.store.records import (
     Job,
     Records,
+    check_kept,
     clear_leftovers,
     json_key,
     keep_exclusion,
     kept_record,
     origin,
+    settings_that_differ_from,
     source_of,
     stamps_of,
     writing,

@@ -15,7 +15,7 @@ from tlseg_jax.preprocess.codes import anywhere
 from tlseg_jax.preprocess.reading.header import Header, named_values, places_of, read_header
 from tlseg_jax.preprocess.reading.label_codes import read_label_codes
 from tlseg_jax.preprocess.reading.planes import check_finite, rounding_of, scaled, stream_planes
-from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
+from tlseg_jax.preprocess.reading.same_grid import read_others, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import Scan, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.reading.scan_file import fault
 
@@ -39,12 +39,7 @@ def read_scan(files: ScanFiles, labels: Labels = ANY_VALUE) -> Scan:
         none is named.
     """
     header = read_header(files.image)
-    others: dict[Path, Header] = {}
-    warnings = [header.warning]
-    for path in (files.label, files.mask):
-        if path is not None:
-            others[path] = read_header(path)
-            warnings += [others[path].warning, check_same_grid(files.image, header, path, others[path])]
+    others, warnings = read_others(files, header)
     label, mask, values = None, None, labels.values
     if files.label is not None:
         label, values, absent = _read_label(files.label, others[files.label], labels, files.marked)

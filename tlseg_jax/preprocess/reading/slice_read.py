@@ -17,19 +17,18 @@ from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.geometry import Affine
+from tlseg_jax.geometry import Affine, Grid, canonical_grid
 from tlseg_jax.preprocess.codes import anywhere, looked, shown, voxels_of
 from tlseg_jax.preprocess.reading.grey_values import GreyValues
 from tlseg_jax.preprocess.reading.header import Header, no_geometry, read_header
 from tlseg_jax.preprocess.reading.label_codes import check_no_others, read_label_codes
 from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
-from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
+from tlseg_jax.preprocess.reading.same_grid import read_others, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
 from tlseg_jax.preprocess.reading.slice_scale import SliceScale, Statistics, not_hounsfield, scaling_of
-from tlseg_jax.preprocess.slice_back import canonical_affine, canonical_shape, planes_on_scan
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
-from tlseg_jax.preprocess.slice_resize import Resizer, plan_axes, resized_affine
+from tlseg_jax.preprocess.slice_resize import Resizer, plan_axes, planes_on_scan, resized_affine
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,17 +82,16 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     """
     begin, clock = time.perf_counter(), Clock()
     header = read_header(files.image, single_slice=True)
-    notes = [header.warning]
+    others, notes = read_others(dataclasses.replace(files, mask=None), header, single_slice=True)
     orientation = io_orientation(header.affine)
-    sides = canonical_shape(header.affine, header.shape)
+    canonical = canonical_grid(header.grid)
+    sides = canonical.shape
     if min(sides[:2]) < 2:
         text = "x".join(map(str, sides))
         raise fault(files.image, f"is a single line of pixels in each axial slice ({text})", "give an axial volume")
     label, shows = None, np.zeros((sides[2], len(spec.structures)), bool)
     if files.label is not None:
-        label_header = read_header(files.label, single_slice=True)
-        off_grid = check_same_grid(files.image, header, files.label, label_header)
-        notes += [label_header.warning, off_grid]
+        label_header = others[files.label]
         found = read_label_codes(files.label, label_header, spec.labels, clock)
         if spec.planes.other_values == "refuse":
             check_no_others(files.label, label_header, spec.labels, found, spec.name)
@@ -110,9 +108,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     chosen = choose_slices(shows_any, wanted, spec.planes.without_structure)
     z = chosen if every_slice else with_neighbours(chosen, sides[2], spec.planes.neighbours)
 
-    canonical = canonical_affine(header.affine, header.shape)
-    mm = np.linalg.norm(canonical[:3, :3], axis=0)
-    axes = plan_axes(sides[:2], (float(mm[0]), float(mm[1])), spec)
+    axes = plan_axes(sides[:2], canonical.spacing[:2], spec)
     resizer = Resizer(axes)
     codes = None
     label_ml: dict[str, float] = {}
@@ -147,7 +143,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
         codes,
         z,
         tuple(z.index(c) for c in chosen),
-        resized_affine(canonical, axes),
+        resized_affine(canonical.affine, axes),
         header.shape,
         header.affine,
         scaling,
@@ -172,7 +168,7 @@ def planes_to_scan(planes: Float32[np.ndarray, "planes x y"], volume: SliceVolum
     """
     out = np.zeros(volume.scan_shape, np.float32)
     view = apply_orientation(out, io_orientation(volume.scan_affine))  # writes to it reach `out`
-    back = planes_on_scan(planes, volume.affine, volume.scan_shape, volume.scan_affine)
+    back = planes_on_scan(planes, volume.affine, Grid(volume.scan_shape, volume.scan_affine))
     for plane, z in zip(back, volume.z, strict=True):
         view[:, :, z] = plane
     return out

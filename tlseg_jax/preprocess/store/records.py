@@ -98,17 +98,45 @@ def read_json_if_any(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def settings_that_differ_from(folder: Path, ours: Mapping[str, Any]) -> str:
+    """In which settings what is prepared in `folder` differs from `ours`, in words; empty if in none."""
+    theirs = read_json_if_any(folder / "settings.json")
+    if theirs is None:
+        return ""
+    return "; ".join(
+        f"{k} was {theirs.get(k)!r} and is now {ours.get(k)!r}"
+        for k in sorted(ours.keys() | theirs.keys())
+        if ours.get(k) != theirs.get(k)
+    )
+
+
+def check_kept(folder: Path, ours: Mapping[str, Any], overwrite: bool) -> None:
+    """Note our settings, before the first subject is written.
+
+    Raises:
+      InputError: the folder was prepared with others, and is not to be overwritten.
+    """
+    differ = settings_that_differ_from(folder, ours)
+    if differ and not overwrite:
+        raise InputError(
+            f"{folder} was prepared with other settings ({differ}): choose another `store` or `name`, or "
+            "prepare it anew with `overwrite`."
+        )
+    if differ:  # it would describe volumes that are about to be replaced
+        (folder / "manifest.json").unlink(missing_ok=True)
+    write_json(folder / "settings.json", dict(ours))
+
+
 def stamps_of(files: ScanFiles) -> dict[str, dict[str, int]]:
     """Size in bytes and time of change of a subject's files, by "image", "label" and "mask".
 
     Where neither has changed, the checksum is taken to be what it was; a file that cannot be looked at has no stamp.
     """
     stamps = {}
-    for name, path in (("image", files.image), ("label", files.label), ("mask", files.mask)):
+    for name, path in files.paths.items():
         with contextlib.suppress(OSError):
-            if path is not None:
-                seen = [part.stat() for part in parts_of(path)]
-                stamps[name] = {"bytes": sum(s.st_size for s in seen), "changed_ns": max(s.st_mtime_ns for s in seen)}
+            seen = [part.stat() for part in parts_of(path)]
+            stamps[name] = {"bytes": sum(s.st_size for s in seen), "changed_ns": max(s.st_mtime_ns for s in seen)}
     return stamps
 
 
