@@ -225,7 +225,7 @@ def test_a_merge_on_another_machine_is_waited_for(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Elsewhere, "hold", held)
     monkeypatch.setattr(shards.time, "sleep", lambda _: None)
-    shards._make(tmp_path)
+    (tmp_path / ".shards").mkdir(parents=True)
     with merging(tmp_path) as alone:
         assert alone and len(tries) == 3
     monkeypatch.setattr(shards, "MERGE_SECONDS", -1.0)

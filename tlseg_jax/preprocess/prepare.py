@@ -12,7 +12,7 @@ from tlseg_jax.preprocess.layouts.maps import find_maps
 from tlseg_jax.preprocess.map_pipeline import map_factor
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import box_of_labels, check_one_value, split_subjects, without_mirroring
-from tlseg_jax.preprocess.prepare_subject import prepare_one
+from tlseg_jax.preprocess.prepare_subject import read_subject
 from tlseg_jax.preprocess.reading.read import check_values_named
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.steps import register
@@ -64,7 +64,7 @@ class Volumes(Whole):
     split_seed: int = 0
     mirror: bool | None = None
 
-    work = staticmethod(prepare_one)
+    read = staticmethod(read_subject)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -9,7 +9,7 @@ from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
 from tlseg_jax.preprocess.slice_choice import cap, volumes_for
 from tlseg_jax.preprocess.slice_split import split_volumes
-from tlseg_jax.preprocess.slice_subject import natural_order, prepare_slices_of
+from tlseg_jax.preprocess.slice_subject import natural_order, read_slices
 from tlseg_jax.preprocess.split_map import earlier_sides, unite_scans
 from tlseg_jax.preprocess.store.provenance import check_any, is_synthetic, write_manifest
 from tlseg_jax.preprocess.store.records import Records, doubts_of
@@ -47,7 +47,7 @@ class Slices(Whole):
     the first of them all. A test fraction is of the volumes, the last ones.
     """
 
-    work = staticmethod(prepare_slices_of)
+    read = staticmethod(read_slices)
     masks = False
 
     @property

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from tlseg_jax.preprocess.reading.planes import digest_of
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan
 from tlseg_jax.preprocess.steps import crop, register
-from tlseg_jax.preprocess.store.records import Job, json_key, keep, origin, read_json_if_any
+from tlseg_jax.preprocess.store.records import Job, Reading, json_key, origin, read_json_if_any
 from tlseg_jax.preprocess.store.store import write_map, write_subject
 from tlseg_jax.runtime.files import write_json
 
@@ -28,12 +27,8 @@ REGISTRATIONS = ".registrations"
 """Folder of the store's root where registrations are kept: data sets of the same scans share them."""
 
 
-def prepare_one(job: Job) -> dict[str, Any] | str:
-    """Read one subject, preprocess it and write it to the store; see `records.keep`."""
-    return keep(job, _read)
-
-
-def _read(job: Job) -> tuple[dict[str, Any], Callable[[Path], None]]:
+def read_subject(job: Job) -> Reading:
+    """Read one subject and preprocess it; see `records.Reading`."""
     start = time.perf_counter()
     scan = read_scan(job.files, job.spec.labels)
     read = round(time.perf_counter() - start, 3)

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +10,12 @@ from numpy.typing import NDArray
 
 from tlseg_jax.preprocess.codes import looked, shown, voxels_of
 from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
-from tlseg_jax.preprocess.store.records import Job, keep, origin
+from tlseg_jax.preprocess.store.records import Job, Reading, origin
 from tlseg_jax.preprocess.store.slice_store import write_slices
 
 
-def prepare_slices_of(job: Job) -> dict[str, Any] | str:
-    """Read one volume, take its slices and write them to the store; see `records.keep`."""
-    return keep(job, _read)
-
-
-def _read(job: Job) -> tuple[dict[str, Any], Callable[[Path], None]]:
+def read_slices(job: Job) -> Reading:
+    """Read one volume and take its slices; see `records.Reading`."""
     volume = read_volume(job.files, job.spec)
     assert volume.label is not None
     return _record(job, volume, volume.label), functools.partial(write_slices, image=volume.image, label=volume.label)

@@ -47,6 +47,8 @@ def _of_volumes(store: Store) -> list[str]:
 
 def _of_slices(store: SliceStore) -> list[str]:
     m, spec = store.manifest, store.spec
+    window = spec.planes.window if spec.planes.scaling == "window" else None
+    scaled = f"window {window[0]:g} to {window[1]:g}" if window else "z-scored by volume"
     counts = []
     for split in ("train", "test"):
         names = store.subjects(split)
@@ -54,7 +56,7 @@ def _of_slices(store: SliceStore) -> list[str]:
     samples = store.samples(store.subjects())
     lines = [
         f"{spec.name}: " + ", ".join(counts).replace("for train,", "for training,"),
-        f"slices: {spec.planes.pixels[0]}x{spec.planes.pixels[1]} pixels, {_scaling(store)}, "
+        f"slices: {spec.planes.pixels[0]}x{spec.planes.pixels[1]} pixels, {scaled}, "
         f"{spec.planes.neighbours} neighbour(s) on each side",
     ]
     total = len(samples) * spec.planes.pixels[0] * spec.planes.pixels[1]
@@ -66,10 +68,3 @@ def _of_slices(store: SliceStore) -> list[str]:
             f"{pixels / total:.2%} of all pixels"
         )
     return lines
-
-
-def _scaling(store: SliceStore) -> str:
-    spec = store.spec
-    if spec.planes.scaling == "window" and spec.planes.window:
-        return f"window {spec.planes.window[0]:g} to {spec.planes.window[1]:g}"
-    return "z-scored by volume"

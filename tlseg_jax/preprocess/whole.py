@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,10 +13,12 @@ from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.store.provenance import checksums_of
 from tlseg_jax.preprocess.store.records import (
     Job,
+    Reading,
     Records,
     check_kept,
     clear_leftovers,
     json_key,
+    keep,
     keep_exclusion,
     kept_record,
     origin,
@@ -27,7 +30,7 @@ from tlseg_jax.preprocess.store.records import (
 from tlseg_jax.preprocess.store.shards import Shard, at_work, collect, left_out, merging
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.runtime.jobs import Result, run_jobs
+from tlseg_jax.runtime.jobs import run_jobs
 from tlseg_jax.runtime.messages import log
 
 
@@ -67,8 +70,8 @@ class Whole(abc.ABC):
 
     @staticmethod
     @abc.abstractmethod
-    def work(job: Any) -> Result:
-        """What a worker process does with a job."""
+    def read(job: Job) -> Reading:
+        """What a worker process reads of a subject; see `records.keep`."""
 
     @abc.abstractmethod
     def find(self, layout: str, desc: str) -> Found:
@@ -158,7 +161,7 @@ class Whole(abc.ABC):
                 reused, jobs = self.plan(found.scans[at : at + count])
                 if reused:
                     log.info(f"{name}: {len(reused)} scan(s) are prepared already and are reused.")
-                done, no = run_jobs(jobs, self.work, workers, progress, name, keep_exclusion)
+                done, no = self._run(jobs, workers, progress, name)
                 records |= {**reused, **done}
                 failed |= no
                 ours |= set(reused)
@@ -166,6 +169,9 @@ class Whole(abc.ABC):
             used, others = self.finish(found, records, failed)
         log.info(f"{name}: {len(ours & set(used))} reused, {len(set(used) - ours)} prepared, {others}.")
         return True
+
+    def _run(self, jobs: Sequence[Job], workers: int, progress: bool, title: str) -> tuple[Records, dict[str, str]]:
+        return run_jobs(jobs, functools.partial(keep, read=self.read), workers, progress, title, keep_exclusion)
 
     def _prepare_shard(self, shard: Shard, found: Found, workers: int, overwrite: bool, progress: bool) -> bool:
         """Prepare one shard of the scans, and merge if no other scan is out: whether that was done.
@@ -179,7 +185,7 @@ class Whole(abc.ABC):
         with writing(self.folder):
             with at_work(self.folder, shard, lambda: self.begin(part, overwrite)):
                 reused, jobs = self.plan(part.scans)
-                done, failed = run_jobs(jobs, self.work, workers, progress, f"{name} {shard}", keep_exclusion)
+                done, failed = self._run(jobs, workers, progress, f"{name} {shard}")
                 counts = f"{len(reused)} reused, {len(done)} prepared, {len(failed)} excluded."
                 log.info(f"{name}, shard {shard}: {counts}")
             with merging(self.folder) as alone:

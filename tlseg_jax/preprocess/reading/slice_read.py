@@ -203,7 +203,7 @@ def _wanted_planes(
     kept: dict[int, NDArray[Any]] = {}
     grey = GreyValues()
     block: NDArray[Any] | None = None  # (planes of the file, slices wanted, pixels), where each plane crosses them all
-    turn = _plane_orientation(orientation, depth_axis)
+    turn = np.delete(orientation, depth_axis, axis=0)  # of a plane across that axis: (left to right, back to front)
     for k, stored in enumerate(stream_planes(path, header, clock)):
         plane = _values(path, header, stored)
         statistics.add(plane)
@@ -220,11 +220,6 @@ def _wanted_planes(
     if block is not None:
         kept = {c: apply_orientation(block[:, n].T, turn) for n, c in enumerate(at.values())}
     return [kept[k] for k in z]
-
-
-def _plane_orientation(orientation: NDArray[Any], depth_axis: int) -> NDArray[Any]:
-    """How a plane across the file's axis `depth_axis` is turned to be (left to right, back to front)."""
-    return np.delete(orientation, depth_axis, axis=0)
 
 
 def _values(path: Path, header: Header, stored: NDArray[Any]) -> NDArray[Any]:

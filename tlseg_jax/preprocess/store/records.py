@@ -54,6 +54,10 @@ class Job:
     settings: Any = None
 
 
+Reading = tuple[dict[str, Any], Callable[[Path], None]]
+"""A subject's record, and what writes its arrays to a path."""
+
+
 def origin(files: ScanFiles, *, mask: bool = True) -> dict[str, Any]:
     """Whose scan it is, where its files are, and what its label map marks where that is not all."""
     return {
@@ -155,28 +159,14 @@ def kept_record(folder: Path, subject: str, fingerprint: str) -> dict[str, Any] 
 
 def keep_exclusion(job: Job, reason: str) -> str:
     """Write why a subject is excluded, for whoever merges, and return it."""
-    check_there(job.folder)
+    _check_there(job.folder)
     kept = {"subject": job.files.subject, "reason": reason, "fingerprint": job.fingerprint, _SOURCE: job.source}
     write_json(_excluded(job.folder, job.files.subject), kept)
     return reason
 
 
-def before_arrays(job: Job) -> None:
-    """Take away what is kept of a subject, as its arrays are about to be replaced.
-
-    Raises:
-      FileNotFoundError: the store has disappeared; it is not made anew under what may be an empty mount point.
-    """
-    check_there(job.folder)
-    for path in (_record(job.folder, job.files.subject), _excluded(job.folder, job.files.subject)):
-        path.unlink(missing_ok=True)
-
-
-def keep(job: Job, read: Callable[[Job], tuple[dict[str, Any], Callable[[Path], None]]]) -> dict[str, Any] | str:
+def keep(job: Job, read: Callable[[Job], Reading]) -> dict[str, Any] | str:
     """Read one subject, write its arrays and keep its record.
-
-    Args:
-      read: gives the record, and what writes the arrays to a path.
 
     Returns:
       The record, or one sentence that says why the subject is excluded.
@@ -193,15 +183,17 @@ def keep(job: Job, read: Callable[[Job], tuple[dict[str, Any], Callable[[Path], 
             job, f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
         )
     start = time.perf_counter()
-    before_arrays(job)
+    _check_there(job.folder)
+    for path in (_record(job.folder, job.files.subject), _excluded(job.folder, job.files.subject)):
+        path.unlink(missing_ok=True)  # what is kept of arrays that are about to be replaced
     write(_group(job.folder, job.files.subject).parent)
     record["seconds"]["write"] = round(time.perf_counter() - start, 3)
     write_json(_record(job.folder, job.files.subject), record | {_SOURCE: job.source})
     return record
 
 
-def check_there(folder: Path) -> None:
-    """Raise FileNotFoundError where the data set's folder has disappeared."""
+def _check_there(folder: Path) -> None:
+    """Raise FileNotFoundError where the folder has disappeared: none is made anew under an empty mount point."""
     if not (folder / "subjects").is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder any more", str(folder / "subjects"))
 
