@@ -115,7 +115,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     label_voxels: dict[str, list[int]] = {}
     statistics, labelled = Statistics(header.shape), None
     if label is not None:
-        label_ml = {s: n * header.grid.voxel_ml for s, n in voxels_of(label, spec.labels).items()}
+        label_ml = {s: n * header.grid.voxel_ml for s, n in voxels_of(found.codes, spec.labels).items()}
         labelled = anywhere(statistics.sampled(label))
         whole = apply_orientation(label, orientation)
         codes = np.empty((len(z), *spec.planes.pixels), np.uint8)
