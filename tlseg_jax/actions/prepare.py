@@ -1,26 +1,24 @@
 """Prepare a data set: scans and labels to the arrays that training reads; or join several, or only plan."""
 
 import dataclasses
-import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tlseg_jax.actions import places
-from tlseg_jax.actions.prepare_plan import plan_slice_set, plan_volumes
+from tlseg_jax.actions.prepare_plan import plan
 from tlseg_jax.datasets.fields import check_folder_name, label_from
 from tlseg_jax.datasets.lookup import changed_spec, check_spec, get_spec
 from tlseg_jax.datasets.spec import DatasetSpec, Kind
 from tlseg_jax.preprocess.join import join_stores
 from tlseg_jax.preprocess.layouts.layouts import Layout
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare import effective_spec, prepare_dataset, prepare_shard
-from tlseg_jax.preprocess.prepare_slices import prepare_slices, prepare_slices_shard
-from tlseg_jax.preprocess.slice_summary import slice_summary
-from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.prepare import Volumes, effective_spec
+from tlseg_jax.preprocess.prepare_slices import Slices
+from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.shards import Shard, parse_shard
-from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.preprocess.volume_summary import volume_summary
+from tlseg_jax.preprocess.summary import summary
+from tlseg_jax.preprocess.whole import Whole
 from tlseg_jax.runtime.bounds import Bound, Positive
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
@@ -137,25 +135,20 @@ def prepare(
     root = places.workdir(_needed(asked.store, "store"), spec.name if asked.dry_run else None)
     shard = part if asked.shard is None else parse_shard(asked.shard)
     how: dict[str, Any] = {"layout": asked.layout, "desc": asked.desc, "overwrite": asked.overwrite}
-    store: AnyStore | None
     if spec.kind == "slices":
         if asked.from_labels:
             raise InputError(f"`from_labels` is of volumes, and {spec.name} is a data set of slices: leave it out.")
-        if asked.dry_run:
-            plan_slice_set(spec, source, root, shard, **how)
-            return None
-        of_slices = prepare_slices if shard is None else functools.partial(prepare_slices_shard, shard)
-        store = of_slices(spec, source, root, **how, workers=asked.workers, test_fraction=asked.test_fraction)
+        whole: Whole = Slices(spec, source, root, test_fraction=asked.test_fraction)
     else:
         settings = PrepareSettings(asked.registration, asked.bias_correction, asked.order, asked.from_labels)
-        if asked.dry_run:
-            plan_volumes(spec, source, root, settings, shard, **how)
-            return None
-        how |= {"workers": asked.workers, "test_fraction": asked.test_fraction, "split_seed": asked.split_seed}
-        of_volumes = prepare_dataset if shard is None else functools.partial(prepare_shard, shard)
-        store = of_volumes(spec, source, root, settings, **how, mirror=asked.mirror)
-    if store is not None:
-        log.info(_summary(store))
+        whole = Volumes(spec, source, root, settings, asked.test_fraction, asked.split_seed, asked.mirror)
+    if asked.dry_run:
+        plan(whole, shard, **how)
+        return None
+    if not whole.prepare(**how, shard=shard, workers=asked.workers):
+        return None
+    store = open_any_store(whole.folder)
+    log.info(summary(store))
     return store
 
 
@@ -168,7 +161,7 @@ def _join(asked: Preparing, given: Collection[str]) -> AnyStore:
     check_folder_name(name, f"`name={name}`")
     root = places.workdir(_needed(asked.store, "store"), name)
     store = join_stores(asked.join, name, root, overwrite=asked.overwrite)
-    log.info(_summary(store))
+    log.info(summary(store))
     return store
 
 
@@ -202,7 +195,3 @@ def _needed(value: str | None, name: str) -> str:
     if not value:
         raise InputError(f"`{name}` is missing: give it, or see `help`.")
     return value
-
-
-def _summary(store: AnyStore) -> str:
-    return volume_summary(store) if isinstance(store, Store) else slice_summary(store)
