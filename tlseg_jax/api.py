@@ -237,7 +237,7 @@ def evaluate(
     given = {"run": _joined(run), "dataset": dataset, "store": store, "trust": trust}
     with _calling("evaluate", given | settings) as keywords:
         named, scoring = keywords.settings(Named), keywords.settings(Scoring)
-        measured = keywords.given(Workplace, only=("distances", "clean", "tiles", "adabn"))
+        measured = keywords.given(Workplace, only=("distances", "clean", "tiles", "tta", "adabn"))
         keywords.check()
         if trust:
             return dict(_calibrate(named, scoring, **measured).measured)
@@ -259,7 +259,7 @@ def load(run: AnyPath | Sequence[AnyPath], **settings: Any) -> Model:
 
     Args:
       run: which; of several the mean probability counts.
-      settings: fields of `actions.model.Inferring`: trust, passes, registration, clean, tiles, adabn, postprocess.
+      settings: fields of `actions.model.Inferring`: trust, passes, registration, clean, tiles, tta, adabn, postprocess.
 
     Returns:
       Called with a file, a nibabel image, or an array and its affine, it gives a `Prediction` on that scan's voxels.

@@ -74,6 +74,28 @@ class Grid:
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
 
 
+def turned_grid(grid: Grid, turn: NDArray[np.float64]) -> Grid:
+    """The same voxels with their axes reordered and reversed.
+
+    Args:
+      turn: (3, 2), for each axis the one that it becomes, and -1 where it is reversed (nibabel's orientations).
+    """
+    from nibabel.orientations import inv_ornt_aff  # here and not above: a machine that only trains may not have it
+
+    sides = [0, 0, 0]
+    for (axis, _), n in zip(turn, grid.shape, strict=True):
+        sides[int(axis)] = int(n)
+    affine = np.asarray(grid.affine @ inv_ornt_aff(turn, grid.shape), np.float64)
+    return Grid((sides[0], sides[1], sides[2]), affine)
+
+
+def canonical_grid(grid: Grid) -> Grid:
+    """The same voxels on the RAS axes nearest to their own."""
+    from nibabel.orientations import io_orientation
+
+    return turned_grid(grid, io_orientation(grid.affine))
+
+
 def crop_or_pad(volume: Shaped[np.ndarray, "x y z"], box: Box, mode: str = "edge") -> Shaped[np.ndarray, "i j k"]:
     """The part of `volume` inside `box`, continued outside it.
 

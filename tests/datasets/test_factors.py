@@ -16,7 +16,6 @@ from tlseg_jax.datasets.factors import (
     Levels,
     design,
     factor_spec,
-    full_factorial,
     parse_name,
     signs,
 )
@@ -107,18 +106,18 @@ def columns(name: str) -> dict[tuple[str, ...], np.ndarray]:
     }
 
 
-@pytest.mark.parametrize(("name", "runs"), [("full", 64), ("half", 32), ("quarter", 16)])
-def test_designs_are_balanced_orthogonal_and_of_the_resolution_stated(name: str, runs: int) -> None:
+@pytest.mark.parametrize(("name", "runs", "resolution"), [("full", 64, 0), ("half", 32, 6), ("quarter", 16, 4)])
+def test_designs_are_balanced_orthogonal_and_of_the_resolution_stated(name: str, runs: int, resolution: int) -> None:
     of = columns(name)
-    assert len(set(design(name))) == len(signs(name)) == runs == TWO_LEVEL[name].runs
+    assert len(set(design(name))) == len(signs(name)) == runs
     for factor in FACTORS:
         levels = [x.to_dict()[factor] for x in design(name)]
         assert levels.count(LOW[factor]) == levels.count(HIGH[factor]) == runs // 2
     # The resolution is the length of the shortest product of columns that never changes sign.
     constant = [len(word) for word, column in of.items() if abs(column.sum()) == runs]
-    assert min(constant, default=0) == TWO_LEVEL[name].resolution
+    assert min(constant, default=0) == resolution
     mains, pairs = ([w for w in of if len(w) == size] for size in (1, 2))
-    for a, b in itertools.combinations([*mains, *(pairs if TWO_LEVEL[name].resolution != 4 else [])], 2):
+    for a, b in itertools.combinations([*mains, *(pairs if resolution != 4 else [])], 2):
         assert of[a] @ of[b] == 0
     for a, b in itertools.product(mains, pairs):
         assert of[a] @ of[b] == 0
@@ -136,16 +135,8 @@ def test_designs_hold_the_target_s_levels_and_mal_c_s(name: str) -> None:
     twin = EXTRA_POINTS["mal_c_mni305"]
     assert {f for f in FACTORS if twin.to_dict()[f] != MAL_C.to_dict()[f]} == {"space"}
     both = design(name, ("mal_c", "mal_c_mni305"))
-    assert len(both) == TWO_LEVEL[name].runs + (name != "full") and both[: TWO_LEVEL[name].runs] == design(name)
-
-
-def test_chosen_levels_make_a_full_factorial() -> None:
-    runs = full_factorial({"disease": ("HD", "healthy"), "scanner": ("survey", "trial", "registry")})
-    assert len(set(runs)) == 6
-    assert {(r.disease, r.scanner) for r in runs} == set(
-        itertools.product(("HD", "healthy"), ("trial", "registry", "survey"))
-    )
-    assert {(r.structure, r.space, r.skull, r.labels) for r in runs} == {("caudate", "MNI305", "kept", "manual")}
+    runs = len(design(name))
+    assert len(both) == runs + (name != "full") and both[:runs] == design(name)
     assert design("points") == tuple(EXTRA_POINTS.values())
 
 
@@ -162,7 +153,3 @@ def test_faults_are_named() -> None:
         design("half", ("x",))
     with pytest.raises(InputError, match="no two-level design named 'every'"):
         signs("every")
-    with pytest.raises(InputError, match="no factor named 'age'"):
-        full_factorial({"age": ("old",)})
-    with pytest.raises(InputError, match="each once"):
-        full_factorial({"disease": ("HD", "HD")})

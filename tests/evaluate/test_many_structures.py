@@ -132,7 +132,7 @@ def test_real_structures_survive_registration_and_back(tmp_path: Path, nested: b
 def test_a_run_is_scored_where_what_it_segments_is(tmp_path: Path) -> None:
     """Not every structure of a test set need be the network's; of those scored together none may be missing."""
     store = write_halves(tmp_path / "s")
-    entry = {"data": store_digest(store, store.subjects("test")), "weights": "w", **IN_PERSON}
+    entry = {"data": store_digest(store, store.subjects("test")), "weights": "w", "tta": True, **IN_PERSON}
     left, right = (result_name(store.spec, s) for s in HALVES)
 
     def scored(sets: dict[str, object]) -> bool:
@@ -143,3 +143,4 @@ def test_a_run_is_scored_where_what_it_segments_is(tmp_path: Path) -> None:
     both = entry | {"together": [left, right]}
     assert scored({left: both, right: both}) and not scored({left: both})
     assert not scored({left: both, right: both | {"weights": "another's"}})
+    assert not scored({left: both, right: both | {"tta": False}})  # as before passes were averaged

@@ -13,9 +13,11 @@ from tests.conftest import SIDE, blob, he_variables, write_store
 from tests.export.conftest import save_run
 from tests.processes import python
 from tlseg_jax.actions.evaluate import Scoring, evaluate
+from tlseg_jax.actions.model import Inferring, Model
 from tlseg_jax.actions.places import Named
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.evaluate.predict import predict_scan
+from tlseg_jax.evaluate.tta import averaged
 from tlseg_jax.export.load import load_any_model
 from tlseg_jax.geometry import Box
 from tlseg_jax.models.unet import UNetConfig
@@ -55,7 +57,8 @@ def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 def segmented(model: Path, scan: Path, output: Path) -> np.ndarray:
-    said = command("experiments.predict", f"--run={model}", f"--input={scan}", f"--output={output}")
+    # One pass: the mean of several marks nothing of what this run, which hardly trained, is nowhere sure of.
+    said = command("experiments.predict", f"--run={model}", f"--input={scan}", f"--output={output}", "--notta")
     assert f"{output}: blob " in said
     return np.asarray(nib.load(output).dataobj) > 0
 
@@ -74,6 +77,17 @@ def expected(run: Path, scan: Path) -> np.ndarray:
     )
     assert 0 < found.label.sum() < SIDE**3
     return found.label > 0
+
+
+def test_a_model_averages_passes_unless_told_not_to_and_is_another_then(run: Path) -> None:
+    model, patch = load_any_model(run), blob(11)[0].astype(np.float32)[None]
+    usual, once = Model.of([run]), Model.of([run], Inferring(tta=False))
+    np.testing.assert_array_equal(usual.together(patch), averaged(model.predictor(), usual.spec)(patch))
+    np.testing.assert_array_equal(once.together(patch), model.predictor()(patch))
+    assert np.abs(usual.together(patch) - once.together(patch)).max() > 1e-3
+    assert usual.identity == once.identity | {"tta": True}  # so what one segmented is made anew by the other
+    with pytest.raises(InputError, match="`notta` goes without `trust`"):
+        Model.of([run], Inferring(tta=False, trust=True))
 
 
 def test_an_exported_program_segments_as_the_run_does(

@@ -143,7 +143,7 @@ def test_bytes_are_told_before_and_what_does_not_fit_is_refused_before_it_is_rea
         raise AssertionError("read")
 
     monkeypatch.setattr(Store, "image", read)
-    with pytest.raises(InputError, match=r"^`cache=features` would hold [^\n]* for 4 scans of [^\n]*`n`\)\.$"):
+    with pytest.raises(InputError, match=r"^`cache=features` would hold [^\n]* of 4 scans of [^\n]*`n`\)\.$"):
         cache_features(tiny_store, tiny_store.subjects("train"), BOX, tiny_network, {}, 3, FLIPS, wanted - 1)
 
 

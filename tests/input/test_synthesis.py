@@ -12,10 +12,10 @@ from tests.input.label_heads import CAUDATE, CORTEX, SCALP, VALUES, VENTRICLE, W
 from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.datasets.structures import Labels
 from tlseg_jax.input.augment import augmentation_for, mirrors
-from tlseg_jax.input.synthesis import atrophy, deformation, draw, intensities, scanner
+from tlseg_jax.input.synthesis import atrophy, deformation, draw, scanner
 from tlseg_jax.input.synthesis.classes import ClassTable, class_table, numbered
 from tlseg_jax.input.synthesis.draw import Synthesis
-from tlseg_jax.input.synthesis.ranges import TRAINING, Ranges
+from tlseg_jax.input.synthesis.ranges import TRAINING, Ranges, grey_values
 from tlseg_jax.train.step import batch_inputs
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -255,7 +255,7 @@ def test_a_strip_keeps_the_brain_and_takes_the_scalp() -> None:
 def test_half_of_the_contrasts_are_a_t1_scans() -> None:
     table = class_table(VALUES, ONE)
     place = {v: i for i, v in enumerate(table.values)}
-    means, within = jax.vmap(lambda k: intensities.grey_values(k, table))(jax.random.split(jax.random.key(0), 400))
+    means, within = jax.vmap(lambda k: grey_values(k, table))(jax.random.split(jax.random.key(0), 400))
     white, grey, fluid = (np.asarray(means[:, place[v]]) for v in (WHITE[0], CORTEX[0], VENTRICLE[0]))
     assert 0.5 < np.mean((white > grey) & (grey > fluid)) < 0.75  # and a sixth of the others by chance
     np.testing.assert_array_equal(means[:, place[WHITE[0]]], means[:, place[WHITE[1]]])

@@ -13,10 +13,10 @@ from tlseg_jax.datasets.lookup import check_spec
 from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.geometry import Grid
 from tlseg_jax.phantoms.abdomen import AbdomenScan, cohort_spec, draw_abdomen, drawn_person
-from tlseg_jax.phantoms.abdomen_canvas import Organ
 from tlseg_jax.phantoms.abdomen_organs import LIVER_BOX, cavity, liver
 from tlseg_jax.phantoms.abdomen_person import draw_abdomen_person
 from tlseg_jax.phantoms.abdomen_scanner import ScanSampling, in_file_axes, thick_slices, thin_grid
+from tlseg_jax.phantoms.abdomen_signal import Organ
 from tlseg_jax.phantoms.abdomen_tumours import LARGE_ENOUGH_MM, draw_lesions
 from tlseg_jax.runtime.errors import InputError
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare import prepare_dataset, prepare_shard
+from tlseg_jax.preprocess.prepare import Volumes, prepare_dataset
 from tlseg_jax.preprocess.store.shards import Shard
 
 MODES = ("one", "redo", "shards", "workers")
@@ -52,7 +52,7 @@ def _prepare(settings: PrepareSettings, workers: int = 1) -> Call:
 
 def _shard(index: int) -> Call:
     def call(source: Path, root: Path) -> None:
-        prepare_shard(Shard(index, 2), SPEC, source, root, SETTINGS, workers=1, progress=False)
+        Volumes(SPEC, source, root, SETTINGS).prepare(shard=Shard(index, 2), workers=1, progress=False)
 
     return call
 

@@ -329,7 +329,7 @@ def test_analyze_is_read_as_spm_does_with_a_warning_that_sides_are_by_custom(rea
     content[252] = 2
     (tmp_path / "x.hdr").write_bytes(bytes(content))
     sagittal = read_header(tmp_path / "x.hdr")
-    assert sagittal.axcodes == "ASL" and sagittal.spacing == (1.0, 1.25, 1.5)
+    assert sagittal.axcodes == "ASL" and sagittal.grid.spacing == (1.0, 1.25, 1.5)
     np.testing.assert_allclose(sagittal.affine @ [27.5, 31.5, 23.5, 1], [0, 0, 0, 1], atol=1e-5)
     content[252] = 5
     (tmp_path / "x.hdr").write_bytes(bytes(content))

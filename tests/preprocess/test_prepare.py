@@ -174,7 +174,7 @@ def test_what_cannot_be_used_is_excluded_with_its_reason(
 
 
 def test_a_full_disk_is_not_an_exclusion(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(prepare_subject, "write_subject", full)

@@ -16,10 +16,9 @@ from tests.processes import python
 from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.phantoms.cohort_folder import COHORT_FILE
-from tlseg_jax.preprocess import slice_subject
 from tlseg_jax.preprocess.prepare_slices import prepare_slices
-from tlseg_jax.preprocess.slice_summary import slice_summary
 from tlseg_jax.preprocess.store.slice_store import SliceStore
+from tlseg_jax.preprocess.summary import summary
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import shown
 
@@ -75,15 +74,6 @@ def test_a_folder_as_lits_has_it(source: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(r["scan_affine"], AFFINE, atol=1e-6)
 
 
-def test_processes_give_the_same_as_one(source: Path, tmp_path: Path) -> None:
-    one, _ = run(source, tmp_path / "one")
-    two, _ = run(source, tmp_path / "two", workers=2)
-    assert one.samples(one.subjects()) == two.samples(two.subjects())
-    for s in one.subjects():
-        np.testing.assert_array_equal(one.volume_image(s, 3), two.volume_image(s, 3))
-        np.testing.assert_array_equal(one.codes(s), two.codes(s))
-
-
 def test_only_as_many_volumes_are_read_as_the_cap_needs(source: Path, tmp_path: Path) -> None:
     (source / "segmentation-10.nii.gz").write_bytes(b"never opened")
     (source / "volume-10.nii.gz").write_bytes(b"never opened")
@@ -91,7 +81,7 @@ def test_only_as_many_volumes_are_read_as_the_cap_needs(source: Path, tmp_path: 
     store, lines = run(source, tmp_path / "store", spec)
     assert [len(store.samples([s])) for s in ("0", "1", "2")] == [6, 6, 3]
     assert store.manifest["unused"] == ["10"] and store.manifest["exclusions"] == []
-    assert lines[-1].endswith("1 not needed.")
+    assert lines[-1].endswith("1 not needed as 15 slices were asked for.")
     # The last 4 of 15 slices are volume 2's three and one of volume 1's.
     assert store.subjects("train") == ("0",) and store.subjects("test") == ("1", "2")
     (warning,) = store.manifest["warnings"]
@@ -113,26 +103,8 @@ def test_the_cap_goes_on_past_what_is_excluded_and_short(source: Path, tmp_path:
     assert store.contiguous("1")
 
 
-def test_what_is_done_is_kept_and_only_changes_are_redone(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = slice_subject.read_volume
-
-    def stop_at_third(files: Any, spec: Any) -> Any:
-        if files.subject == "2":
-            raise KeyboardInterrupt
-        return whole(files, spec)
-
-    monkeypatch.setattr(slice_subject, "read_volume", stop_at_third)
-    with pytest.raises(KeyboardInterrupt):
-        run(source, tmp_path / "store")
-    monkeypatch.setattr(slice_subject, "read_volume", whole)
-    first, lines = run(source, tmp_path / "store")
-    assert lines[-1].startswith("few: 2 reused, 2 prepared")
-    write_pair(source, "0", *anatomy(seed=77))
-    second, lines = run(source, tmp_path / "store")
-    assert lines[-1].startswith("few: 3 reused, 1 prepared")
-    assert (second.volume_image("0") != first.volume_image("0")).any()
+def test_only_what_shapes_the_arrays_has_them_redone(source: Path, tmp_path: Path) -> None:
+    run(source, tmp_path / "store")
     # What does not shape the arrays may change.
     third, lines = run(source, tmp_path / "store", SPEC.changed(test_volumes=2, max_slices=20))
     assert lines[-1].startswith("few: 4 reused, 0 prepared") and third.subjects("test") == ("10", "2")
@@ -166,7 +138,7 @@ def test_every_bad_volume_is_named_and_the_others_are_prepared(source: Path, tmp
         assert words in reasons[s] and f"-{s}.nii" in reasons[s] and "\n" not in reasons[s]
     hu, fewer = store.manifest["warnings"]
     assert "volume-25" in hu and "Hounsfield" in hu and "volume-26" in fewer and "2 slice(s) with" in fewer
-    text = slice_summary(store)
+    text = summary(store)
     assert all(r in text for r in reasons.values()) and hu in text
 
 
@@ -250,7 +222,7 @@ def test_real_ct_slices_that_are_not_hu(tmp_path: Path) -> None:
     for kind, i in itertools.product(("volume", "segmentation"), range(1, 9)):
         (some / f"{kind}-{i}.nii.gz").symlink_to(DATA / "abdomen_ct_msd" / f"{kind}-{i}.nii.gz")
     store, _ = run(some, tmp_path / "store", spec.changed(name="msd"))
-    first = slice_summary(store).split("warning: ")[1]  # one line for all, before any other and never behind "more"
+    first = summary(store).split("warning: ")[1]  # one line for all, before any other and never behind "more"
     assert "8 scans seem not to be in Hounsfield units (1, 2, 3, 4, 5, 6, 7, 8)" in first
 
 
@@ -301,7 +273,7 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
         test_volumes=1,
     )
     assert "mine: 3 volumes (9 slices) for training, 1 volumes (1 slices) for test" in done.stdout
-    assert "tumour: in 3 of 10 slices (30.0%)" in done.stdout and "seconds a volume: decompress" in done.stdout
+    assert "tumour: in 3 of 10 slices (30.0%)" in done.stdout and "seconds a scan: decompress" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,11 @@ from tests.preprocess.slice_volumes import anatomy, write_pair
 from tests.preprocess.test_prepare import SETTINGS, SPEC, flags_of, write_scan
 from tests.processes import python
 from tlseg_jax.preprocess import whole as whole_module
-from tlseg_jax.preprocess.prepare import prepare_dataset, prepare_shard
-from tlseg_jax.preprocess.prepare_slices import prepare_slices, prepare_slices_shard
+from tlseg_jax.preprocess.prepare import Volumes, prepare_dataset
+from tlseg_jax.preprocess.prepare_slices import Slices, prepare_slices
 from tlseg_jax.preprocess.store import records, shards
 from tlseg_jax.preprocess.store.shards import Shard, at_work, merging, parse_shard
+from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import BaseStore, Store
 from tlseg_jax.runtime.elsewhere import Elsewhere
 from tlseg_jax.runtime.errors import InputError, InUse
@@ -47,7 +48,8 @@ def whole(source: Path, root: Path) -> Store:
 
 
 def part(text: str, source: Path, root: Path) -> Store | None:
-    return prepare_shard(parse_shard(text), SPEC, source, root, SETTINGS, **QUIET)
+    asked = Volumes(SPEC, source, root, SETTINGS)
+    return Store(asked.folder) if asked.prepare(shard=parse_shard(text), **QUIET) else None
 
 
 def arrays(store: BaseStore) -> dict[str, bytes]:
@@ -117,12 +119,11 @@ def test_a_fault_that_is_mended_is_an_exclusion_no_more(source: Path, tmp_path: 
 
 def test_other_settings_are_refused_in_every_shard(source: Path, tmp_path: Path) -> None:
     part("0/2", source, tmp_path)
-    other = dataclasses.replace(SETTINGS, order=0)
+    other = Volumes(SPEC, source, tmp_path, dataclasses.replace(SETTINGS, order=0))
     with pytest.raises(InputError, match="order was 1 and is now 0"):
-        prepare_shard(Shard(1, 2), SPEC, source, tmp_path, other, **QUIET)
-    for i in (1, 0):
-        store = prepare_shard(Shard(i, 2), SPEC, source, tmp_path, other, overwrite=True, **QUIET)
-    assert store is not None and store.manifest["parameters"]["order"] == 0
+        other.prepare(shard=Shard(1, 2), **QUIET)
+    assert [other.prepare(shard=Shard(i, 2), overwrite=True, **QUIET) for i in (1, 0)] == [False, True]
+    assert Store(other.folder).manifest["parameters"]["order"] == 0
 
 
 def test_who_may_work_beside_whom(tmp_path: Path) -> None:
@@ -174,12 +175,13 @@ def test_shards_of_slices_are_capped_by_the_merge(tmp_path: Path, said: list[str
     one = prepare_slices(spec, folder, tmp_path / "one", **QUIET)
     assert one.manifest["unused"] == ["10", "11"]
     assert [e["subject"] for e in one.manifest["exclusions"]] == ["1"]
-    stores = [prepare_slices_shard(Shard(i, 3), spec, folder, tmp_path / "many", **QUIET) for i in (1, 2, 0)]
-    assert stores[:2] == [None, None] and stores[2] is not None
-    assert without_times(stores[2].manifest) == without_times(one.manifest)
+    many = Slices(spec, folder, tmp_path / "many")
+    assert [many.prepare(shard=Shard(i, 3), **QUIET) for i in (1, 2, 0)] == [False, False, True]
+    merged = SliceStore(many.folder)
+    assert without_times(merged.manifest) == without_times(one.manifest)
     assert said[-1] == "few: merged, 3 prepared, 1 excluded, 2 not needed as 15 slices were asked for."
     for subject in one.subjects():
-        assert (one.volume_image(subject) == stores[2].volume_image(subject)).all()
+        assert (one.volume_image(subject) == merged.volume_image(subject)).all()
 
 
 @pytest.mark.parametrize(
@@ -223,7 +225,7 @@ def test_a_merge_on_another_machine_is_waited_for(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Elsewhere, "hold", held)
     monkeypatch.setattr(shards.time, "sleep", lambda _: None)
-    shards._make(tmp_path)
+    (tmp_path / ".shards").mkdir(parents=True)
     with merging(tmp_path) as alone:
         assert alone and len(tries) == 3
     monkeypatch.setattr(shards, "MERGE_SECONDS", -1.0)

@@ -1,6 +1,5 @@
 """Volumes into slices against nibabel and NumPy: any orientation, any stored type, every kind of bad input."""
 
-import gzip
 import itertools
 from pathlib import Path
 
@@ -224,17 +223,6 @@ def test_a_ct_that_is_not_in_hu_is_a_warning(tmp_path: Path) -> None:
     assert read_volume(files(tmp_path, "byte"), CT.changed(window=(0.0, 255.0))).warnings == ()
 
 
-def test_shape_and_place_of_image_and_label_must_agree(tmp_path: Path) -> None:
-    image, label = anatomy()
-    write_pair(tmp_path, "1", image, label[:, :, 1:])
-    with pytest.raises(ExclusionError, match="has 24x20x15 voxels and its image has 24x20x16"):
-        read_volume(files(tmp_path), CT)
-    write_pair(tmp_path, "1", image, label)
-    nib.Nifti1Image(label, AFFINE + np.eye(4, k=3)).to_filename(tmp_path / "segmentation-1.nii.gz")
-    with pytest.raises(ExclusionError, match="mm away from its image"):
-        read_volume(files(tmp_path), CT)
-
-
 def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     image, label = anatomy()
     for bad in (np.nan, np.inf, 1e300):
@@ -242,12 +230,6 @@ def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         wrong[3, 3, 12] = bad
         write_pair(tmp_path, "1", wrong, label)
         with pytest.raises(ExclusionError, match=r"volume-1\.nii\.gz is NaN or infinite in 1 of"):
-            read_volume(files(tmp_path), CT)
-    for value, words in ((np.nan, "NaN"), (0.4, "not a label map")):
-        marked = label.astype(np.float32)
-        marked[0, 0, 0] = value
-        write_pair(tmp_path, "1", image, marked)
-        with pytest.raises(ExclusionError, match=rf"segmentation-1\.nii\.gz is .*{words}"):
             read_volume(files(tmp_path), CT)
 
 
@@ -268,26 +250,6 @@ def test_nothing_to_scale_is_refused(tmp_path: Path) -> None:
     write_pair(tmp_path, "1", speck, label)
     with pytest.raises(ExclusionError, match="cannot be standardised"):
         read_volume(files(tmp_path), MR)
-
-
-@pytest.mark.parametrize("kind", ["volume", "segmentation"])
-def test_damaged_files_are_one_sentence(kind: str, tmp_path: Path) -> None:
-    image, label = anatomy()
-    write_pair(tmp_path, "1", image, label)
-    path = tmp_path / f"{kind}-1.nii.gz"
-    good = path.read_bytes()
-    plain = gzip.decompress(good)
-    flipped = bytearray(good)
-    flipped[-6] ^= 1  # in gzip's checksum: only who reads to the end sees it
-    for content, words in (
-        (good[: len(good) // 2], "cut short"),
-        (gzip.compress(plain[:-100]), "cut short"),
-        (bytes(flipped), "do not decompress"),
-        (gzip.compress(plain + bytes(3 << 20)), "far more data"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(ExclusionError, match=rf"{kind}-1\.nii\.gz .*{words}"):
-            read_volume(files(tmp_path), CT)
 
 
 def test_a_real_mr_keeps_its_liver_at_every_size() -> None:

@@ -70,7 +70,7 @@ def test_the_sources_split_wins() -> None:
     own = {s: s for s in "abcd"}
     sides, _ = split_volumes(list("abcd"), dict.fromkeys("abcd", 10), own, {"d": "train", "a": "test"}, MRI_2)
     assert sides == {"a": "test", "b": "test", "c": "test", "d": "train"}
-    with pytest.raises(InputError, match="Person p has volumes in both"):
+    with pytest.raises(InputError, match="Person p has scans in both"):
         split_volumes(["a", "b"], {"a": 1, "b": 1}, {"a": "p", "b": "p"}, {"a": "train", "b": "test"}, MRI_2)
 
 

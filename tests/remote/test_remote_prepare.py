@@ -8,7 +8,7 @@ import pytest
 from tests.preprocess.test_prepare import SETTINGS, SPEC, prepared_by, run, write_source
 from tests.remote.bucket import Bucket
 from tests.remote.conftest import on_machine
-from tlseg_jax.preprocess.prepare import prepare_shard
+from tlseg_jax.preprocess.prepare import Volumes
 from tlseg_jax.preprocess.store.any_store import open_any_store
 from tlseg_jax.preprocess.store.shards import Shard
 from tlseg_jax.preprocess.store.store import Store
@@ -63,11 +63,12 @@ def test_shards_on_two_machines_fill_one_bucket(
     bucket: Bucket, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     expected, _ = run(source, tmp_path / "local")
-    stores = []
+    merged = []
     for i in (1, 0):
         on_machine(monkeypatch, tmp_path / f"machine{i}")
-        stores.append(prepare_shard(Shard(i, 2), SPEC, source, root(bucket), SETTINGS, workers=1, progress=False))
-    assert stores[0] is None and stores[1] is not None, said
+        whole = Volumes(SPEC, source, root(bucket), SETTINGS)
+        merged.append(whole.prepare(shard=Shard(i, 2), workers=1, progress=False))
+    assert merged == [False, True], said
     assert_same(from_bucket(bucket), expected)
 
 

@@ -19,6 +19,7 @@ from tlseg_jax.studies import group as group_module
 from tlseg_jax.studies import sweep as run_module
 from tlseg_jax.studies.plan import plan_sweep
 from tlseg_jax.studies.results_table import read_results
+from tlseg_jax.studies.study import ADABN
 from tlseg_jax.studies.sweep import Swept
 from tlseg_jax.train import step_maker as step_maker_module
 from tlseg_jax.train.execution import Execution
@@ -83,6 +84,20 @@ def test_a_sweep_writes_a_row_a_cell_and_subject_and_is_done_once(
     assert len(again.done) == 5 and (swept.folder / "results.csv").read_bytes() == before
     assert sweep.left_out() == []
     assert make_sweep(n=[2], seeds=1).left_out() == ["E2E-n3-seed0", "FT-n3-seed0"]
+
+
+def test_a_remedy_of_the_scoring_takes_its_baselines_training(make_sweep: MakeSweep) -> None:
+    methods = [{"name": "FT", "pretask": "source", "freeze": "none", "remedies": ["adabn", "ema"]}]
+    sweep = make_sweep(n=[2], seeds=1, methods=methods)
+    names = [c.name for c in sweep.cells if sweep.trained_alike(c)]
+    assert names == ["FT-adabn-n2-seed0"]  # "ema" trains otherwise
+    swept = sweep.run(AUTO, together=2)
+    assert not swept.failed
+    own, other = (read_json(swept.folder / "cells" / f"FT{r}-n2-seed0" / "summary.json") for r in ("-adabn", ""))
+    assert own["weights"] == other["weights"] and own["train_seconds"] == other["train_seconds"]
+    assert {e["adabn"] for e in own["test_sets"].values()} == {ADABN}
+    assert all("adabn" not in e for e in other["test_sets"].values())
+    assert len(make_sweep(n=[2], seeds=1, methods=methods).run(AUTO).done) == 4
 
 
 @pytest.mark.slow
@@ -240,10 +255,12 @@ def test_folds_hold_each_person_out_once_and_pretraining_never_sees_them(make_sw
 
 
 def test_the_plan_measures_and_writes_nothing(make_sweep: MakeSweep, said: list[str]) -> None:
-    sweep = make_sweep(n=[2, 50])
+    methods = [STUDY["methods"][0] | {"remedies": ["adabn"]}, STUDY["methods"][1]]
+    sweep = make_sweep(n=[2, 50], methods=methods)
     plan_sweep(sweep, AUTO, 1)
-    assert sum("to do" in line for line in said) == 7  # 2 seeds of source, 2 methods x 2 seeds, and the last line
-    assert "6 to do" in said[-1] and "Nothing was trained" in said[-1]
+    assert sum("to do" in line for line in said) == 9  # 2 seeds of source, 3 methods x 2 seeds, and the last line
+    assert any(line.endswith("by the training of FT-n2-seed1") for line in said)
+    assert "8 to do" in said[-1] and "Nothing was trained" in said[-1]
     assert not sweep.folder.exists()
 
 

@@ -102,7 +102,7 @@ def test_the_built_in_cohort_of_slices_is_made_once(tmp_path: Path, said: list[s
     assert again.manifest["subjects"] == store.manifest["subjects"]
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cohort").rglob("*.nii.gz")} == made
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "store").rglob("zarr.json")} == arrays
-    assert "reusing the built-in cohort" in said[0] and "2 volume(s) were prepared already" in said[1]
+    assert "reusing the built-in cohort" in said[0] and "2 scan(s) are prepared already" in said[1]
 
 
 def test_the_built_in_cohort_of_heads_is_not_registered(tmp_path: Path, said: list[str]) -> None:

@@ -52,7 +52,7 @@ def evaluate(named: Named, scoring: Scoring, **measured: Any) -> dict[str, dict[
     Those of an exported model, or one that comes with the package, are kept in `EVALUATED`: it stays as it was made.
 
     Args:
-      measured: fields of `Workplace` -> values: distances, clean, tiles, adabn.
+      measured: fields of `Workplace` -> values: distances, clean, tiles, tta, adabn.
 
     Returns:
       Test set -> its summary, as in the run's summary.json.
@@ -85,7 +85,7 @@ def calibrate(named: Named, scoring: Scoring, **measured: Any) -> Calibration:
 
     Args:
       named: the run, or several (A,B,C), and the data sets (A,B).
-      measured: see `evaluate`; without distances and adabn.
+      measured: see `evaluate`; without distances, tta and adabn.
 
     Raises:
       InputError: see `calibrate_trust`; or a setting does not go with it.
@@ -96,6 +96,8 @@ def calibrate(named: Named, scoring: Scoring, **measured: Any) -> Calibration:
         raise InputError("`trust` runs in one process: leave out the flags of several.")
     if measured.pop("distances", False):
         raise InputError("`distances` goes with scores, and `trust` makes none: leave one of them out.")
+    if not measured.pop("tta", True):
+        raise InputError("`notta` goes with scores, and `trust` has passes of its own: leave one of them out.")
     if measured.pop("adabn", 0.0):
         raise InputError("`adabn` goes with scores, and trust is calibrated without it: leave one of them out.")
     folders = places.run_folders(named.run)

@@ -19,6 +19,7 @@ from tlseg_jax.evaluate.predict import Prediction, own_values, predict_scan
 from tlseg_jax.evaluate.trust.passes import COUNT, make_passes, may_mirror
 from tlseg_jax.evaluate.trust.trust_file import load_calibration
 from tlseg_jax.evaluate.trust.trusting import Trust, check_alike
+from tlseg_jax.evaluate.tta import averaged, averages
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -39,8 +40,9 @@ class Inferring:
         with an interval, and what to review; of a folder a page, trust.html. 'tlseg evaluate --trust' calibrates it.
       passes: of each network, with trust; not given: those of its calibration, else 8.
       registration: skip: the scans are in the data set's space already; not given: as in the run's preprocessing.
-      clean: see `Workplace`, as for the next two.
+      clean: see `Workplace`, as for the next three.
       tiles: likewise.
+      tta: likewise; with trust its passes are averaged in place of these.
       adabn: likewise.
     """
 
@@ -50,6 +52,7 @@ class Inferring:
     registration: Literal["auto", "skip"] | None = None
     clean: bool = True
     tiles: Tiles = "gaussian"
+    tta: bool = True
     adabn: float = 0.0
 
 
@@ -75,6 +78,8 @@ class Model:
             raise InputError(
                 "`adabn` goes with one model and no `trust`, whose calibration is without it: leave one out."
             )
+        if how.trust and not how.tta:
+            raise InputError("`notta` goes without `trust`, which has passes of its own: leave one of them out.")
         check_alike(self.saved, self.folders)
         if len({m.weights for m in self.saved}) < len(self.saved):
             raise InputError("`run` names one model twice: name each once.")
@@ -135,10 +140,16 @@ class Model:
 
     @functools.cached_property
     def together(self) -> Predictor:
-        """The mean of all."""
-        if len(self.predictors) == 1:
-            return self.predictors[0]
-        return lambda patches: np.asarray(np.mean([p(patches) for p in self.predictors], 0), np.float32)
+        """The mean of all, each averaged over a scan's own passes."""
+        each = [
+            averaged(p, self.spec) if self.how.tta and averages(m.description) else p
+            for p, m in zip(self.predictors, self.saved, strict=True)
+        ]
+        return (
+            each[0]
+            if len(each) == 1
+            else lambda patches: np.asarray(np.mean([p(patches) for p in each], 0), np.float32)
+        )
 
     @functools.cached_property
     def trust(self) -> Trust | None:
@@ -173,6 +184,8 @@ class Model:
         forest = file_digest(self.folders[0] / "postprocess" / "forest.json") if how.postprocess else None
         said: dict[str, Any] = {"digest": digests[0] if len(digests) == 1 else digests, "tiles": how.tiles}
         said |= {"registration": how.registration, "forest": forest, "clean": how.clean}
+        if how.tta and not how.trust:
+            said["tta"] = True
         if how.adabn:
             said["adabn"] = how.adabn
         if self.trust is not None:

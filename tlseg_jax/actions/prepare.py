@@ -1,37 +1,24 @@
-"""Prepare a data set: scans and labels to the arrays that training reads; or join several, or only plan.
-
-A plan is told from the files' headers alone; nothing is written.
-"""
+"""Prepare a data set: scans and labels to the arrays that training reads; or join several, or only plan."""
 
 import dataclasses
-import functools
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tlseg_jax.actions import places
+from tlseg_jax.actions.prepare_plan import plan
 from tlseg_jax.datasets.fields import check_folder_name, label_from
 from tlseg_jax.datasets.lookup import changed_spec, check_spec, get_spec
 from tlseg_jax.datasets.spec import DatasetSpec, Kind
-from tlseg_jax.preprocess.dry_run import check_source, format_rows
 from tlseg_jax.preprocess.join import join_stores
-from tlseg_jax.preprocess.layouts.layouts import Found, Layout
+from tlseg_jax.preprocess.layouts.layouts import Layout
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare import (
-    Volumes,
-    check_named,
-    effective_spec,
-    find_source,
-    prepare_dataset,
-    prepare_shard,
-)
-from tlseg_jax.preprocess.prepare_slices import Slices, prepare_slices, prepare_slices_shard
-from tlseg_jax.preprocess.slice_subject import natural_order
-from tlseg_jax.preprocess.slice_summary import slice_summary
-from tlseg_jax.preprocess.store.any_store import AnyStore
+from tlseg_jax.preprocess.prepare import Volumes, effective_spec
+from tlseg_jax.preprocess.prepare_slices import Slices
+from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
 from tlseg_jax.preprocess.store.shards import Shard, parse_shard
-from tlseg_jax.preprocess.store.store import Store
-from tlseg_jax.preprocess.volume_summary import volume_summary
+from tlseg_jax.preprocess.summary import summary
+from tlseg_jax.preprocess.whole import Whole
 from tlseg_jax.runtime.bounds import Bound, Positive
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
@@ -148,25 +135,20 @@ def prepare(
     root = places.workdir(_needed(asked.store, "store"), spec.name if asked.dry_run else None)
     shard = part if asked.shard is None else parse_shard(asked.shard)
     how: dict[str, Any] = {"layout": asked.layout, "desc": asked.desc, "overwrite": asked.overwrite}
-    store: AnyStore | None
     if spec.kind == "slices":
         if asked.from_labels:
             raise InputError(f"`from_labels` is of volumes, and {spec.name} is a data set of slices: leave it out.")
-        if asked.dry_run:
-            plan_slice_set(spec, source, root, shard, **how)
-            return None
-        of_slices = prepare_slices if shard is None else functools.partial(prepare_slices_shard, shard)
-        store = of_slices(spec, source, root, **how, workers=asked.workers, test_fraction=asked.test_fraction)
+        whole: Whole = Slices(spec, source, root, test_fraction=asked.test_fraction)
     else:
         settings = PrepareSettings(asked.registration, asked.bias_correction, asked.order, asked.from_labels)
-        if asked.dry_run:
-            plan_volumes(spec, source, root, settings, shard, **how)
-            return None
-        how |= {"workers": asked.workers, "test_fraction": asked.test_fraction, "split_seed": asked.split_seed}
-        of_volumes = prepare_dataset if shard is None else functools.partial(prepare_shard, shard)
-        store = of_volumes(spec, source, root, settings, **how, mirror=asked.mirror)
-    if store is not None:
-        log.info(_summary(store))
+        whole = Volumes(spec, source, root, settings, asked.test_fraction, asked.split_seed, asked.mirror)
+    if asked.dry_run:
+        plan(whole, shard, **how)
+        return None
+    if not whole.prepare(**how, shard=shard, workers=asked.workers):
+        return None
+    store = open_any_store(whole.folder)
+    log.info(summary(store))
     return store
 
 
@@ -179,7 +161,7 @@ def _join(asked: Preparing, given: Collection[str]) -> AnyStore:
     check_folder_name(name, f"`name={name}`")
     root = places.workdir(_needed(asked.store, "store"), name)
     store = join_stores(asked.join, name, root, overwrite=asked.overwrite)
-    log.info(_summary(store))
+    log.info(summary(store))
     return store
 
 
@@ -213,77 +195,3 @@ def _needed(value: str | None, name: str) -> str:
     if not value:
         raise InputError(f"`{name}` is missing: give it, or see `help`.")
     return value
-
-
-def _summary(store: AnyStore) -> str:
-    return volume_summary(store) if isinstance(store, Store) else slice_summary(store)
-
-
-def plan_volumes(
-    spec: DatasetSpec,
-    source: Path,
-    root: Path,
-    settings: PrepareSettings,
-    shard: Shard | None,
-    *,
-    layout: Layout,
-    desc: str,
-    overwrite: bool,
-) -> None:
-    """Tell of every scan of volumes, and what is done to it.
-
-    Raises:
-      InputError: the source cannot be used, or lacks what it was asked for.
-    """
-    found, grid = find_source(source, settings, layout, desc), spec.volumes
-    if shard is not None:
-        found = dataclasses.replace(found, scans=shard.of(found.scans))
-    log.info(format_rows(check_source(found, tuple(v for of in spec.label_values for v in of))))
-    check_named(found.scans, spec)
-    whole = Volumes(spec, source, root, settings)
-    plan = whole.plan(found.scans)
-    placed = f"{'x'.join(map(str, grid.dimensions))} voxels ({grid.space})"
-    registered = grid.space == "MNI305" and settings.registration == "auto"
-    steps = [
-        "affine registration" if registered else "",
-        "bias field" if settings.bias_correction else "",
-        f"resampling to {placed}",
-        "skull strip" if grid.skull_strip else "",
-        f"z-score over the {grid.normalise}",
-    ]
-    if settings.from_labels:
-        steps = ["affine by centres of structures" if registered else "", f"label maps on {placed}"]
-    log.info("Steps: " + ", ".join(s for s in steps if s) + ".")
-    _tell(whole.folder, len(plan.reused), str(len(plan.jobs)), "" if overwrite else whole.differs())
-
-
-def plan_slice_set(
-    spec: DatasetSpec, source: Path, root: Path, shard: Shard | None, *, layout: Layout, desc: str, overwrite: bool
-) -> None:
-    """As `plan_volumes`, for a data set of slices."""
-    found: Found = find_source(source, PrepareSettings(), layout, desc)
-    if shard is not None:
-        found = dataclasses.replace(found, scans=shard.of(sorted(found.scans, key=lambda f: natural_order(f.subject))))
-    planes = spec.planes
-    values = () if planes.other_values == "background" else tuple(v for vs in spec.label_values for v in vs)
-    rows = check_source(found, values, single_slice=True)
-    log.info(format_rows(sorted(rows, key=lambda r: natural_order(r.subject))))
-    some = f"{planes.with_structure} slices with {' or '.join(spec.structures)}"
-    log.info(
-        "Steps: "
-        + (f"{some} and the {planes.without_structure} nearest without" if planes.with_structure else "every slice")
-        + (f" of a volume, until there are {planes.max_slices}" if planes.max_slices else " of each volume")
-        + f", {planes.resize} to {planes.pixels[0]}x{planes.pixels[1]} pixels, "
-        + (f"window {planes.window[0]:g} to {planes.window[1]:g}." if planes.window else "z-score by volume.")
-    )
-    whole = Slices(spec, source, root)
-    plan = whole.plan(found.scans)
-    jobs = f"at most {len(plan.jobs)}" if planes.max_slices else str(len(plan.jobs))
-    _tell(whole.folder, len(plan.reused), jobs, "" if overwrite else whole.differs())
-
-
-def _tell(folder: Path, reused: int, jobs: str, differ: str) -> None:
-    log.info(f"{folder}: {reused} subject(s) are prepared already and would be reused, {jobs} to prepare.")
-    if differ:
-        log.info(f"It was prepared with other settings and would be refused without `overwrite`: {differ}.")
-    log.info("Nothing was written.")

@@ -11,7 +11,7 @@ from tlseg_jax.studies.workplace import Workplace
 
 NAMED = flags.define(Named)
 SCORING = flags.define(Scoring)
-MEASURED = flags.define(Workplace, only=("distances", "clean", "tiles", "adabn"))
+MEASURED = flags.define(Workplace, only=("distances", "clean", "tiles", "tta", "adabn"))
 flags.adopt(cluster_flags, compilation_flags)
 
 

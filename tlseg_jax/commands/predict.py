@@ -16,7 +16,7 @@ from tlseg_jax.studies.workplace import Workplace
 WHICH = flags.define(Which)
 WHAT = flags.define(Predicting)
 HOW = flags.define(Inferring, only=("postprocess", "trust", "passes", "registration"))
-MEASURED = flags.define(Workplace, only=("clean", "tiles", "adabn"))
+MEASURED = flags.define(Workplace, only=("clean", "tiles", "tta", "adabn"))
 flags.adopt(compilation_flags)
 
 

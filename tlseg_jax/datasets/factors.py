@@ -139,34 +139,15 @@ HIGH: Mapping[str, str] = MAL_C.to_dict() | {"structure": "lateral ventricle", "
 """The level written as +1: MAL-C's where it differs from the target's."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TwoLevelDesign:
-    """A regular two-level design in the six factors (Box, Hunter & Hunter 2005, chapter 6).
-
-    Attributes:
-      generators: factor -> the factors whose product its column is; the others are varied in full.
-      resolution: length of the shortest word of the defining relation: at V and above no two-way interaction is
-        confounded with another or with a main effect, at IV with another but with no main effect. 0: nothing is
-        confounded.
-    """
-
-    generators: Mapping[str, tuple[str, ...]]
-    resolution: int
-
-    @property
-    def runs(self) -> int:
-        """Data sets in it."""
-        return int(2 ** (len(FACTORS) - len(self.generators)))
-
-
-TWO_LEVEL: Mapping[str, TwoLevelDesign] = {
-    "full": TwoLevelDesign({}, 0),
-    "half": TwoLevelDesign({"labels": ("structure", "disease", "space", "skull", "scanner")}, 6),
-    "quarter": TwoLevelDesign(
-        {"scanner": ("structure", "space", "skull"), "labels": ("structure", "disease", "skull")}, 4
-    ),
+TWO_LEVEL: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "full": {},
+    "half": {"labels": ("structure", "disease", "space", "skull", "scanner")},
+    "quarter": {"scanner": ("structure", "space", "skull"), "labels": ("structure", "disease", "skull")},
 }
-"""2^6 of 64 data sets, 2^(6-1) of 32 and 2^(6-2) of 16. All hold the target's own levels and MAL-C's."""
+"""Regular two-level designs in the six factors (Box, Hunter & Hunter 2005, chapter 6), by their generators: factor ->
+the factors whose product its column is; the others are varied in full. 2^6 of 64 data sets; 2^(6-1) of 32, resolution
+VI, where no two-way interaction is confounded with another or with a main effect; and 2^(6-2) of 16, of resolution IV,
+where some are with one another. All hold the target's own levels and MAL-C's."""
 
 
 def signs(name: str) -> tuple[dict[str, int], ...]:
@@ -175,12 +156,12 @@ def signs(name: str) -> tuple[dict[str, int], ...]:
     Raises:
       InputError: no design has that name.
     """
-    chosen = choose("two-level design", name, TWO_LEVEL)
-    free = [f for f in FACTORS if f not in chosen.generators]
+    generators = choose("two-level design", name, TWO_LEVEL)
+    free = [f for f in FACTORS if f not in generators]
     rows = []
     for combination in itertools.product((-1, 1), repeat=len(free)):
         row = dict(zip(free, combination, strict=True))
-        for factor, of in chosen.generators.items():
+        for factor, of in generators.items():
             # A word's sign makes the row of all -1, the target's own levels, a run of the design.
             row[factor] = (-1) ** (len(of) + 1)
             for other in of:
@@ -207,21 +188,7 @@ def design(name: str, extra: Sequence[str] = ()) -> tuple[Levels, ...]:
     if name == "points":
         runs: tuple[Levels, ...] = tuple(EXTRA_POINTS.values())
     elif name == "every":
-        runs = full_factorial(FACTORS)
+        runs = tuple(Levels(*levels) for levels in itertools.product(*FACTORS.values()))
     else:
         runs = tuple(Levels(**{f: (HIGH if s > 0 else LOW)[f] for f, s in row.items()}) for row in signs(name))
     return tuple(dict.fromkeys((*runs, *points)))
-
-
-def full_factorial(levels: Mapping[str, Sequence[str]]) -> tuple[Levels, ...]:
-    """Every combination of the levels chosen; a factor that is left out keeps the target's level.
-
-    Raises:
-      InputError: an unknown factor or level, or a factor with no level or one twice.
-    """
-    for factor, chosen in levels.items():
-        choose("factor", factor, FACTORS)
-        if not chosen or len(set(chosen)) != len(chosen):
-            raise InputError(f"The factor '{factor}' has the levels {list(chosen)}: give one or more, each once.")
-    axes = [levels.get(f, (LOW[f],)) for f in FACTORS]
-    return tuple(Levels(*combination) for combination in itertools.product(*axes))

@@ -7,84 +7,58 @@ TotalSegmentator: the organs and bones of its task "total", version 2, without t
 
 from collections.abc import Collection, Mapping
 
-_FREESURFER_PAIRS = {
-    "Cerebral White Matter": (2, 41),
-    "Cerebral Cortex": (3, 42),
-    "Lateral Ventricle": (4, 43),
-    "Inf Lat Vent": (5, 44),
-    "Cerebellum White Matter": (7, 46),
-    "Cerebellum Cortex": (8, 47),
-    "Thalamus": (10, 49),
-    "Caudate": (11, 50),
-    "Putamen": (12, 51),
-    "Pallidum": (13, 52),
-    "Hippocampus": (17, 53),
-    "Amygdala": (18, 54),
-    "Lesion": (25, 57),
-    "Accumbens Area": (26, 58),
-    "Ventral DC": (28, 60),
-    "Vessel": (30, 62),
-    "Choroid Plexus": (31, 63),
+_TABLES = ("FreeSurfer", "Neuromorphometrics")
+
+_SIDED: Mapping[str, tuple[tuple[int, int] | None, tuple[int, int] | None]] = {
+    "Cerebral White Matter": ((2, 41), (45, 44)),
+    "Cerebral Cortex": ((3, 42), None),
+    "Lateral Ventricle": ((4, 43), (52, 51)),
+    "Inf Lat Vent": ((5, 44), (50, 49)),
+    "Cerebellum White Matter": ((7, 46), (41, 40)),
+    "Cerebellum Cortex": ((8, 47), None),
+    "Thalamus": ((10, 49), None),
+    "Caudate": ((11, 50), (37, 36)),
+    "Putamen": ((12, 51), (58, 57)),
+    "Pallidum": ((13, 52), (56, 55)),
+    "Hippocampus": ((17, 53), (48, 47)),
+    "Amygdala": ((18, 54), (32, 31)),
+    "Lesion": ((25, 57), (54, 53)),
+    "Accumbens Area": ((26, 58), (30, 23)),
+    "Ventral DC": ((28, 60), (62, 61)),
+    "Vessel": ((30, 62), (64, 63)),
+    "Choroid Plexus": ((31, 63), None),
+    "Cerebellum Exterior": (None, (39, 38)),
+    "Cerebral Exterior": (None, (43, 42)),
+    "Thalamus Proper": (None, (60, 59)),
+    "Basal Forebrain": (None, (75, 76)),
 }
-_NEUROMORPHOMETRICS_PAIRS = {
-    "Accumbens Area": (30, 23),
-    "Amygdala": (32, 31),
-    "Caudate": (37, 36),
-    "Cerebellum Exterior": (39, 38),
-    "Cerebellum White Matter": (41, 40),
-    "Cerebral Exterior": (43, 42),
-    "Cerebral White Matter": (45, 44),
-    "Hippocampus": (48, 47),
-    "Inf Lat Vent": (50, 49),
-    "Lateral Ventricle": (52, 51),
-    "Lesion": (54, 53),
-    "Pallidum": (56, 55),
-    "Putamen": (58, 57),
-    "Thalamus Proper": (60, 59),
-    "Ventral DC": (62, 61),
-    "Vessel": (64, 63),
-    "Basal Forebrain": (75, 76),
+"""Structure -> its values left and right in each of `_TABLES`."""
+
+_SINGLE: Mapping[str, tuple[int | None, int | None]] = {
+    "3rd Ventricle": (14, 4),
+    "4th Ventricle": (15, 11),
+    "Brain Stem": (16, 35),
+    "CSF": (24, 46),
+    "5th Ventricle": (72, 15),
+    "WM Hypointensities": (77, None),
+    "Non-WM Hypointensities": (80, None),
+    "Optic Chiasm": (85, 69),
+    "Cerebellar Vermal Lobules I-V": (None, 71),
+    "Cerebellar Vermal Lobules VI-VII": (None, 72),
+    "Cerebellar Vermal Lobules VIII-X": (None, 73),
 }
 
-
-def _table(pairs: Mapping[str, tuple[int, int]], single: Mapping[int, str]) -> Mapping[int, str]:
-    left = {two[0]: f"Left {name}" for name, two in pairs.items()}
-    right = {two[1]: f"Right {name}" for name, two in pairs.items()}
-    return dict(sorted((left | right | dict(single)).items()))
+_PAIRS = {table: {name: two for name, of in _SIDED.items() if (two := of[i])} for i, table in enumerate(_TABLES)}
 
 
-LABEL_NAMES: Mapping[str, Mapping[int, str]] = {
-    "FreeSurfer": _table(
-        _FREESURFER_PAIRS,
-        {
-            14: "3rd Ventricle",
-            15: "4th Ventricle",
-            16: "Brain Stem",
-            24: "CSF",
-            72: "5th Ventricle",
-            77: "WM Hypointensities",
-            80: "Non-WM Hypointensities",
-            85: "Optic Chiasm",
-        },
-    ),
-    "Neuromorphometrics": _table(
-        _NEUROMORPHOMETRICS_PAIRS,
-        {
-            4: "3rd Ventricle",
-            11: "4th Ventricle",
-            15: "5th Ventricle",
-            35: "Brain Stem",
-            46: "CSF",
-            69: "Optic Chiasm",
-            71: "Cerebellar Vermal Lobules I-V",
-            72: "Cerebellar Vermal Lobules VI-VII",
-            73: "Cerebellar Vermal Lobules VIII-X",
-        },
-    ),
-}
+def _table(i: int) -> Mapping[int, str]:
+    sides = _PAIRS[_TABLES[i]].items()
+    sided = {two[k]: f"{side} {name}" for k, side in enumerate(("Left", "Right")) for name, two in sides}
+    return dict(sorted((sided | {v: name for name, of in _SINGLE.items() if (v := of[i])}).items()))
+
+
+LABEL_NAMES: Mapping[str, Mapping[int, str]] = {table: _table(i) for i, table in enumerate(_TABLES)}
 """Table -> value -> name."""
-
-_PAIRS = {"FreeSurfer": _FREESURFER_PAIRS, "Neuromorphometrics": _NEUROMORPHOMETRICS_PAIRS}
 
 _TOTALSEGMENTATOR = (
     "spleen kidney_right kidney_left gallbladder liver stomach pancreas adrenal_gland_right adrenal_gland_left "

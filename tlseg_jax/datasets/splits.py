@@ -40,23 +40,7 @@ def assign_splits(
     by_person: dict[str, list[str]] = {}
     for subject in sorted(persons):
         by_person.setdefault(persons[subject], []).append(subject)
-    side: dict[str, Split] = {}
-    for person, subjects in by_person.items():
-        sides = {given[s] for s in subjects if given.get(s)}
-        if not sides:
-            continue
-        if len(sides) > 1:
-            raise InputError(
-                f"Person {person} has scans in both train and test ({', '.join(subjects)}): "
-                "put all scans of one person on one side."
-            )
-        (word,) = sides
-        if word == "train":
-            side[person] = "train"
-        elif word == "test":
-            side[person] = "test"
-        else:
-            raise InputError(f"Subject {subjects[0]} has the split '{word}': write train or test.")
+    side = sides_given(persons, given)
     kept = {p: where for p, where in (kept or {}).items() if p in by_person and p not in side}
     side |= kept
     left = sorted((p for p in by_person if p not in side), key=lambda p: _rank(seed, p))
@@ -72,6 +56,29 @@ def assign_splits(
     if both and held_out in (0, scans_left):  # neither side empty: the person with the fewest scans changes over
         side[min(left, key=lambda p: len(by_person[p]))] = "train" if held_out else "test"
     return {s: side[p] for s, p in persons.items()}
+
+
+def sides_given(persons: Mapping[str, str], given: Mapping[str, str]) -> dict[str, Split]:
+    """Person -> side, of those of whom the source says it of a scan.
+
+    Args:
+      persons: subject -> person.
+      given: subject -> "train" or "test" where the source says so.
+
+    Raises:
+      InputError: it puts one person on both sides, or holds another word than train and test.
+    """
+    side: dict[str, Split] = {}
+    for subject in sorted(s for s in persons if given.get(s)):
+        word, person = given[subject], persons[subject]
+        if word not in ("train", "test"):
+            raise InputError(f"Subject {subject} has the split '{word}': write train or test.")
+        if side.setdefault(person, "train" if word == "train" else "test") != word:
+            theirs = ", ".join(sorted(s for s in persons if persons[s] == person))
+            raise InputError(
+                f"Person {person} has scans in both train and test ({theirs}): put all scans of one person on one side."
+            )
+    return side
 
 
 def numbered(persons: Iterable[str], known: Mapping[str, int] | None = None, seed: int = 0) -> dict[str, int]:

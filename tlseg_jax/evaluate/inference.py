@@ -38,10 +38,12 @@ class AdaptingPredictor:
     Attributes:
       see: (rows, weights) -> their probabilities, by the rows' own statistics, and these.
       fixed: [statistics], [weight of each] -> the predictor by those of all of them together.
+      again: whether a scan of one call is asked a second time too, by `fixed`, which does more than `see`.
     """
 
     see: Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.float32], Any]]
     fixed: Callable[[list[Any], list[float]], Call]
+    again: bool = False
 
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of rows that are the whole of a scan."""
@@ -63,7 +65,7 @@ class AdaptingPredictor:
             return found
 
         found = predict(collect)
-        return found if len(parts) == 1 else predict(self.fixed(parts, weights))
+        return found if len(parts) == 1 and not self.again else predict(self.fixed(parts, weights))
 
 
 def _weights(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.inference import Predictor, Tiles, predict_volume
 from tlseg_jax.evaluate.slice_inference import predict_planes
-from tlseg_jax.geometry import Box
+from tlseg_jax.geometry import Box, canonical_grid
 from tlseg_jax.preprocess.codes import decide
-from tlseg_jax.preprocess.slice_back import canonical_affine, planes_on_scan
+from tlseg_jax.preprocess.slice_resize import planes_on_scan
 from tlseg_jax.preprocess.steps.resample import codes_to_scan
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -115,22 +115,20 @@ class PlaneReader:
 
     def on_scan(self, subject: str, probability: NDArray[np.float32]) -> Codes:
         """See `VolumeReader`; plane by plane, as the scan's own pixels of all structures are many."""
-        r = self.store.record(subject)
-        affine, scan_affine = np.array(r["affine"], np.float64), np.array(r["scan_affine"], np.float64)
-        planes = (planes_on_scan(p, affine, r["scan_shape"], scan_affine) for p in np.moveaxis(probability, -1, 0))
+        affine, scan = np.array(self.store.record(subject)["affine"], np.float64), self.store.scan_grid(subject)
+        planes = (planes_on_scan(p, affine, scan) for p in np.moveaxis(probability, -1, 0))
         return np.stack([decide(np.stack(p, -1), self.exclusive) for p in zip(*planes, strict=True)])
 
     def voxel(self, subject: str, space: ScoreSpace) -> Any:
         """See `VolumeReader`."""
-        r = self.store.record(subject)
-        affine = np.array(r["affine"], np.float64)
+        affine = np.array(self.store.record(subject)["affine"], np.float64)
         if space == "scan":
-            affine = canonical_affine(np.array(r["scan_affine"], np.float64), r["scan_shape"])
+            affine = canonical_grid(self.store.scan_grid(subject)).affine
         return affine[:3, [2, 0, 1]]
 
     def scan_voxel_ml(self, subject: str) -> float:
         """See `VolumeReader`."""
-        return self.store.scan_voxel_ml(subject)
+        return self.store.scan_grid(subject).voxel_ml
 
     def why_no_components(self, subjects: Sequence[str]) -> str:
         """See `VolumeReader`."""

@@ -29,7 +29,7 @@ SCORES = (
     *("n", "iou_mean", "iou_std", "iou_median", "iou_min", "iou_max", "dice_mean", "dice_std"),
     *("reference_ml_mean", "predicted_ml_mean", "volume_error_ml_mean", "volume_error_ml_std", "empty_predictions"),
     *("hd95_mm_mean", "hd95_mm_std", "asd_mm_mean", "asd_mm_std", "distances_n", "distances_undefined"),
-    *("synthetic", "tiles", "mm"),
+    *("synthetic", "tiles", "tta", "mm"),
 )
 """What of a test set's summary goes with the model."""
 

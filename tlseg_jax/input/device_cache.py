@@ -83,7 +83,7 @@ def cache_patches(
     size = box.size if box else store.spec.volumes.patch_size
     boxes = [box or _whole(store.grid(s).shape, size) for s in subjects]
     shape: Shape3 = tuple(max(b.size[i] for b in boxes) for i in range(3))  # type: ignore[assignment]
-    _check_room(store, len(subjects), patch_bytes(boxes, maps, mixed), room)
+    check_room(store, len(subjects), patch_bytes(boxes, maps, mixed), room)
     kind, name, read = (np.uint8, "classes", maps.classes) if maps else (np.float16, "image", store.image)
     seen = np.zeros((len(subjects), *(maps.map_box(Box((0, 0, 0), shape)).size if maps else shape)), kind)
     labels = np.zeros((len(subjects), *shape), np.uint8)
@@ -150,16 +150,19 @@ def cache_slices(
       InputError: the device has no room for it, or an array is damaged.
     """
     pixels = len(store.samples(subjects)) * math.prod(store.spec.planes.pixels)
-    _check_room(store, len(subjects), pixels * (2 * channels + 1 + (regions is not None)), room)
-    arrays: dict[str, NDArray[Any]] = {
-        "image": np.concatenate([store.volume_image(s, channels) for s in subjects]),
-        "label": np.concatenate([store.codes(s) for s in subjects]),
-    }
+    check_room(store, len(subjects), pixels * (2 * channels + 1 + (regions is not None)), room)
+    image = np.concatenate([store.volume_image(s, channels) for s in subjects])
+    return DeviceCache({"image": jax.device_put(image)} | slice_labels(store, subjects, regions), _gather_slices)
+
+
+def slice_labels(store: "SliceStore", subjects: Sequence[str], regions: "Regions | None") -> Arrays:
+    """What a loss needs of slices on the device: labels, which structures they mark, and regions."""
+    arrays: dict[str, NDArray[Any]] = {"label": np.concatenate([store.codes(s) for s in subjects])}
     if store.partial:
         arrays["marked"] = np.concatenate([[store.marks(s)] * len(store.samples([s])) for s in subjects])
     if regions is not None:
         arrays["region"] = np.concatenate([regions[s] for s in subjects])
-    return DeviceCache(jax.device_put(arrays), _gather_slices)
+    return jax.device_put(arrays)  # type: ignore[no-any-return]
 
 
 def _gather_slices(arrays: Arrays, picks: Arrays, seed: Any = 0, step: Any = 0, first: Any = 0) -> Arrays:
@@ -182,9 +185,12 @@ def _cut(volumes: jax.Array, index: jax.Array, start: jax.Array, size: Shape3) -
     return jnp.concatenate(parts)
 
 
-def _check_room(store: "AnyStore", scans: int, wanted: int, room: int) -> None:
+def check_room(
+    store: "AnyStore", scans: int, wanted: int, room: int, cache: str = "device", instead: str = "`cache=none`"
+) -> None:
+    """Raise InputError where the device has no room for what a cache would hold, both in bytes."""
     if wanted > room:
         raise InputError(
-            f"`cache=device` would hold {wanted / 1e9:.3g} GB of {scans} scans of {store.where} on the device, which "
-            f"has {max(room, 0) / 1e9:.3g} GB for them: give `cache=none`, or train on fewer scans (`n`)."
+            f"`cache={cache}` would hold {wanted / 1e9:.3g} GB of {scans} scans of {store.where} on the device, which "
+            f"has {max(room, 0) / 1e9:.3g} GB for them: give {instead}, or train on fewer scans (`n`)."
         )

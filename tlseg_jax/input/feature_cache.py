@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 
 from tlseg_jax.geometry import Box
 from tlseg_jax.input.augment import Augmentation, mirrors
-from tlseg_jax.input.device_cache import DeviceCache
+from tlseg_jax.input.device_cache import DeviceCache, check_room, slice_labels
 from tlseg_jax.models.features import Features
 from tlseg_jax.models.networks import variable_shapes
 from tlseg_jax.models.unet import UNetConfig
-from tlseg_jax.runtime.errors import InputError
 
 if TYPE_CHECKING:  # a machine that only measures steps may have no grain
     from tlseg_jax.input.slices import Regions
@@ -39,6 +38,9 @@ Seed = int | jax.Array
 
 SLICES = 8
 """Slices whose features are computed at once, where there are as many."""
+
+_CACHE = ("features", "`cache=device` or none")
+"""What it is called where there is no room for it, and what to take instead."""
 
 
 def why_no_features(
@@ -133,7 +135,7 @@ def cache_features(
     forms = 2 if augmentation.flip_left_right else 1
     table = np.asarray(augmentation.mirror_codes or range(256), np.uint8)
     rows = forms * len(subjects)
-    _check_room(store, len(subjects), feature_bytes(network, levels, box.size, rows), room)
+    check_room(store, len(subjects), feature_bytes(network, levels, box.size, rows), room, *_CACHE)
     labels = np.zeros((rows, *box.size), np.uint8)
 
     def patches() -> Iterable[tuple[int, NDArray[Any]]]:
@@ -164,11 +166,7 @@ def cache_slice_features(
 
     Args:
       subjects: whose slices take part, in the order that "sample" counts.
-      network: the network, of the type that it trains in.
-      variables: its {"params", "batch_stats"}, of which the first levels are frozen.
-      levels: how many, from `frozen_levels`.
-      regions: for a loss that is restricted to a region.
-      room: bytes that the device has for it.
+      regions: for a loss that is restricted to a region. For the others see `cache_features`.
 
     Returns:
       A cache whose picks are {"sample": (batch,) int32}, of `make_slice_batches(..., read=False)`.
@@ -179,7 +177,7 @@ def cache_slice_features(
     pixels, channels = store.spec.planes.pixels, network.example().shape[-1]
     count = len(store.samples(subjects))
     wanted = feature_bytes(network, levels, pixels, count, region=regions is not None)
-    _check_room(store, len(subjects), wanted, room)
+    check_room(store, len(subjects), wanted, room, *_CACHE)
 
     def slices() -> Iterable[tuple[int, NDArray[Any]]]:
         images = np.concatenate([store.volume_image(s, channels) for s in subjects])
@@ -189,28 +187,18 @@ def cache_slice_features(
             first = min(start, count - size)
             yield first, images[first : first + size]
 
-    arrays: Rows = {"features": _compute(network, variables, levels, pixels, count, slices())}
-    arrays["label"] = jax.device_put(np.concatenate([store.codes(s) for s in subjects]))
-    if store.partial:
-        arrays["marked"] = jnp.asarray(np.concatenate([[store.marks(s)] * len(store.samples([s])) for s in subjects]))
-    if regions is not None:
-        arrays["region"] = jax.device_put(np.concatenate([regions[s] for s in subjects]))
-    return DeviceCache(arrays, _gather_slices)
+    features = {"features": _compute(network, variables, levels, pixels, count, slices())}
+    return DeviceCache(features | slice_labels(store, subjects, regions), _gather)
 
 
 def _gather(arrays: Rows, picks: Rows, seed: Seed, step: jax.Array, first: Any = 0) -> Rows:
     del seed, step, first
-    return _rows(arrays, picks["index"])
+    return _rows(arrays, picks["sample" if "sample" in picks else "index"])  # of slices each is a row
 
 
 def _gather_mirrored(arrays: Rows, picks: Rows, seed: Seed, step: jax.Array, first: Any = 0) -> Rows:
     index = picks["index"]
     return _rows(arrays, 2 * index + mirrors(seed, step, index.shape[0], first))
-
-
-def _gather_slices(arrays: Rows, picks: Rows, seed: Seed, step: jax.Array, first: Any = 0) -> Rows:
-    del seed, step, first
-    return _rows(arrays, picks["sample"])
 
 
 @functools.cache
@@ -253,11 +241,3 @@ def _rows(arrays: Rows, chosen: jax.Array) -> Rows:
         return jnp.concatenate([jax.lax.dynamic_slice_in_dim(v, i, 1) for i in chosen])
 
     return jax.tree.map(take, arrays)  # type: ignore[no-any-return]
-
-
-def _check_room(store: "Store | SliceStore", scans: int, wanted: int, room: int) -> None:
-    if wanted > room:
-        raise InputError(
-            f"`cache=features` would hold {wanted / 1e9:.3g} GB for {scans} scans of {store.where} on the device, "
-            f"which has {max(room, 0) / 1e9:.3g} GB for them: give `cache=device` or none, or train on fewer (`n`)."
-        )

@@ -81,12 +81,9 @@ class _ReadPatch(grain.transforms.Map):
             "label": self.store.label(subject, box),
             "index": element["index"],
             **({"marked": self.store.marks(subject)} if self.store.partial else {}),
-            **(self._drawn(element) if self.mixed else {}),
+            **({"drawn": element["drawn"]} if self.mixed else {}),
+            **(self.mixed.sample(int(element["map"]), bool(element["drawn"])) if self.mixed else {}),
         }
-
-    def _drawn(self, element: Any) -> dict[str, Any]:
-        assert self.mixed is not None
-        return {"drawn": element["drawn"], **self.mixed.sample(int(element["map"]), bool(element["drawn"]))}
 
 
 def _shown(store: Store, subjects: Sequence[str], seed: int) -> tuple[NDArray[np.int32], ...]:

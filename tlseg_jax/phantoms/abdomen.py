@@ -45,7 +45,7 @@ class AbdomenScan:
       image: (i, j, k) int16, HU or arbitrary units.
       label: (i, j, k) uint8: CT 1 liver and 2 tumour; MRI 1 tumour.
       liver: (i, j, k) bool, tumours included.
-      tissue: (i, j, k) uint8, an `abdomen_canvas.Tissue` a voxel, for figures and tests.
+      tissue: (i, j, k) uint8, an `abdomen_signal.Organ` a voxel, for figures and tests.
       affine: (4, 4), voxel index -> RAS mm.
     """
 

@@ -9,11 +9,11 @@ import dataclasses
 import numpy as np
 
 from tlseg_jax.phantoms import abdomen_organs as organs
-from tlseg_jax.phantoms.abdomen_canvas import Canvas, Organ
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson, body_points
+from tlseg_jax.phantoms.abdomen_signal import Organ
 from tlseg_jax.phantoms.abdomen_trunk import paint_trunk
 from tlseg_jax.phantoms.abdomen_tumours import Lesion
-from tlseg_jax.phantoms.phantom_shapes import Floats, Layer, Region, Tube, cover, ellipsoid, tube, union
+from tlseg_jax.phantoms.phantom_shapes import Canvas, Floats, Layer, Region, Tube, cover, ellipsoid, tube, union
 
 FAR = 12.0
 """Signed distances are capped here, in mm."""
@@ -119,7 +119,7 @@ def _paint_bowel(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
             (-112.0, 0.0, -8.0, 18.0),
         ]
     )
-    distance = across.distance(p.reshape(3, -1), 30.0)[0].reshape(p.shape[1:])
+    distance, _ = across.distance(p, 30.0)
     _paint_gut(canvas, np.maximum(distance + np.float32(0.3) * wave, inner[where] + 4), y - 52 + wave, where)
 
 
@@ -183,9 +183,7 @@ def _paint_great_vessels(person: AbdomenPerson, canvas: Canvas) -> None:
 def _paint_tube(canvas: Canvas, tissue: Organ, vessel: Tube) -> None:
     low, high = vessel.curve.min(0) - 16, vessel.curve.max(0) + 16
     where = canvas.box(((low[0], high[0]), (low[1], high[1]), (low[2], high[2])))
-    p = canvas.at(where)
-    distance = vessel.distance(p.reshape(3, -1), FAR)[0].reshape(p.shape[1:])
-    canvas.paint(tissue, distance, where)
+    canvas.paint(tissue, vessel.distance(canvas.at(where), FAR)[0], where)
 
 
 def _placed(part: Floats, where: Region, canvas: Canvas) -> Floats:

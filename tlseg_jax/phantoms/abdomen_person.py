@@ -38,22 +38,11 @@ ORGANS = (
 """What has a random place and size of its own."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class BroadField:
-    """A smooth random function over the abdomen, mean 0 and standard deviation 1 unless scaled."""
-
-    field: Field
-
-    def at(self, points: Floats) -> Floats:
-        """Values at `points` (3, ...) in mm."""
-        return self.field.at(points * np.float32(FIELD_SCALE))
-
-
-def broad_field(rng: np.random.Generator, *octaves: tuple[float, float]) -> BroadField:
-    """The sum of Gaussian fields, each of a smoothness and a standard deviation (mm)."""
+def broad_field(rng: np.random.Generator, *octaves: tuple[float, float]) -> Field:
+    """A field over the abdomen: the sum of Gaussian ones, each of a smoothness and a standard deviation (mm)."""
     step = max(min(s for s, _ in octaves) * FIELD_SCALE / 2, 2.5)
     parts = [random_field(rng, s * FIELD_SCALE, step).values * np.float32(sd) for s, sd in octaves]
-    return BroadField(Field(np.sum(parts, axis=0, dtype=np.float32), step))
+    return Field(np.sum(parts, axis=0, dtype=np.float32), step, FIELD_SCALE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,14 +65,14 @@ class AbdomenPerson:
     """
 
     size: Vec
-    warp: tuple[BroadField, ...]
+    warp: tuple[Field, ...]
     fat: float
     wall: float
     left_lobe: float
-    liver_surface: BroadField
-    bowel: BroadField
-    gas: BroadField
-    mottle: BroadField
+    liver_surface: Field
+    bowel: Field
+    gas: Field
+    mottle: Field
     shift: dict[str, Vec]
     scale: dict[str, Vec]
     vessels: Floats

@@ -11,10 +11,9 @@ from scipy.ndimage import gaussian_filter
 from tlseg_jax.datasets.spec import Modality
 from tlseg_jax.geometry import Affine, Grid
 from tlseg_jax.phantoms.abdomen_anatomy import Abdomen
-from tlseg_jax.phantoms.abdomen_canvas import Organ
 from tlseg_jax.phantoms.abdomen_organs import liver
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson, body_points
-from tlseg_jax.phantoms.abdomen_signal import Signal, ct_signal, mr_signal
+from tlseg_jax.phantoms.abdomen_signal import Organ, Signal, ct_signal, mr_signal
 from tlseg_jax.phantoms.phantom_scanner import bias_field
 from tlseg_jax.phantoms.phantom_shapes import Floats, blend
 

@@ -1,101 +1,78 @@
-"""What each tissue of a procedural abdomen measures in CT and in arterial-phase MRI."""
+"""The tissues of a procedural abdomen, and what each measures in CT and in arterial-phase MRI."""
 
 import dataclasses
+import enum
 from typing import Literal
 
 import numpy as np
 
-from tlseg_jax.phantoms.abdomen_canvas import Organ
 
-ContrastPhase = Literal["portal", "arterial"]
+class Organ(enum.IntEnum):
+    """What a voxel is mostly made of."""
 
-_PORTAL: dict[Organ, float] = {
-    Organ.AIR: -1000,
-    Organ.COUCH: -60,
-    Organ.FAT: -100,
-    Organ.MUSCLE: 58,
-    Organ.BONE: 850,
-    Organ.MARROW: 330,
-    Organ.DISC: 85,
-    Organ.CANAL: 25,
-    Organ.LUNG: -830,
-    Organ.HEART: 145,
-    Organ.BOWEL: 62,
-    Organ.FLUID: 16,
-    Organ.GAS: -950,
-    Organ.STOMACH: 75,
-    Organ.PANCREAS: 88,
-    Organ.SPLEEN: 118,
-    Organ.SPLEEN_DARK: 118,
-    Organ.CORTEX: 195,
-    Organ.MEDULLA: 180,
-    Organ.AORTA: 152,
-    Organ.CAVA: 125,
-    Organ.LIVER: 102,
-    Organ.HEPATIC_VEIN: 142,
-    Organ.PORTAL_VEIN: 152,
-    Organ.BILE: 8,
+    AIR = 0
+    COUCH = 1
+    FAT = 2
+    MUSCLE = 3
+    BONE = 4
+    MARROW = 5
+    DISC = 6
+    CANAL = 7
+    LUNG = 8
+    HEART = 9
+    BOWEL = 10
+    FLUID = 11
+    GAS = 12
+    STOMACH = 13
+    PANCREAS = 14
+    SPLEEN = 15
+    SPLEEN_DARK = 16
+    CORTEX = 17
+    MEDULLA = 18
+    AORTA = 19
+    CAVA = 20
+    LIVER = 21
+    HEPATIC_VEIN = 22
+    PORTAL_VEIN = 23
+    BILE = 24
+
+
+_SIGNAL: dict[Organ, tuple[float, float, float]] = {
+    Organ.AIR: (-1000, -1000, 0),
+    Organ.COUCH: (-60, -60, 0),
+    Organ.FAT: (-100, -102, 30),
+    Organ.MUSCLE: (58, 55, 46),
+    Organ.BONE: (850, 850, 10),
+    Organ.MARROW: (330, 330, 36),
+    Organ.DISC: (85, 82, 34),
+    Organ.CANAL: (25, 25, 18),
+    Organ.LUNG: (-830, -830, 7),
+    Organ.HEART: (145, 210, 135),
+    Organ.BOWEL: (62, 70, 72),
+    Organ.FLUID: (16, 16, 26),
+    Organ.GAS: (-950, -950, 2),
+    Organ.STOMACH: (75, 85, 85),
+    Organ.PANCREAS: (88, 105, 112),
+    Organ.SPLEEN: (118, 140, 150),
+    Organ.SPLEEN_DARK: (118, 95, 84),
+    Organ.CORTEX: (195, 215, 175),
+    Organ.MEDULLA: (180, 120, 70),
+    Organ.AORTA: (152, 290, 220),
+    Organ.CAVA: (125, 70, 60),
+    Organ.LIVER: (102, 68, 72),
+    Organ.HEPATIC_VEIN: (142, 60, 56),
+    Organ.PORTAL_VEIN: (152, 88, 98),
+    Organ.BILE: (8, 8, 24),
 }
-
-CT_HU: dict[ContrastPhase, dict[Organ, float]] = {
-    "portal": _PORTAL,
-    "arterial": _PORTAL
-    | {
-        Organ.FAT: -102,
-        Organ.MUSCLE: 55,
-        Organ.DISC: 82,
-        Organ.HEART: 210,
-        Organ.BOWEL: 70,
-        Organ.STOMACH: 85,
-        Organ.PANCREAS: 105,
-        Organ.SPLEEN: 140,
-        Organ.SPLEEN_DARK: 95,
-        Organ.CORTEX: 215,
-        Organ.MEDULLA: 120,
-        Organ.AORTA: 290,
-        Organ.CAVA: 70,
-        Organ.LIVER: 68,
-        Organ.HEPATIC_VEIN: 60,
-        Organ.PORTAL_VEIN: 88,
-    },
-}
-"""HU by phase after contrast: portal venous, as most CTs of LiTS, or late arterial."""
+"""HU by phase after contrast, portal venous, as most CTs of LiTS, and late arterial; T1-weighted signal with fat
+saturation in the arterial phase, the liver near 70: arteries, kidney cortex and spleen are bright, the veins of the
+liver not yet."""
 
 ARTERIAL_SHARE = 0.3
 """Share of CTs in the late arterial phase."""
 
 FIXED_HU = (Organ.AIR, Organ.GAS, Organ.FAT)
 """What a calibrated CT reads the same in everyone (to a few HU)."""
-
-MR_SIGNAL: dict[Organ, float] = {
-    Organ.AIR: 0,
-    Organ.COUCH: 0,
-    Organ.FAT: 30,
-    Organ.MUSCLE: 46,
-    Organ.BONE: 10,
-    Organ.MARROW: 36,
-    Organ.DISC: 34,
-    Organ.CANAL: 18,
-    Organ.LUNG: 7,
-    Organ.HEART: 135,
-    Organ.BOWEL: 72,
-    Organ.FLUID: 26,
-    Organ.GAS: 2,
-    Organ.STOMACH: 85,
-    Organ.PANCREAS: 112,
-    Organ.SPLEEN: 150,
-    Organ.SPLEEN_DARK: 84,
-    Organ.CORTEX: 175,
-    Organ.MEDULLA: 70,
-    Organ.AORTA: 220,
-    Organ.CAVA: 60,
-    Organ.LIVER: 72,
-    Organ.HEPATIC_VEIN: 56,
-    Organ.PORTAL_VEIN: 98,
-    Organ.BILE: 24,
-}
-"""T1-weighted signal with fat saturation in the arterial phase, the liver near 70: arteries, kidney cortex and
-spleen are bright, the veins of the liver not yet."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,12 +92,12 @@ class Signal:
 
 def ct_signal(rng: np.random.Generator) -> Signal:
     """One CT's values: a phase, with its timing and the person's own spread; some livers hold fat."""
-    table = CT_HU["arterial" if rng.uniform() < ARTERIAL_SHARE else "portal"]
+    phase = 1 if rng.uniform() < ARTERIAL_SHARE else 0
     timing = 1 + 0.08 * float(np.clip(rng.standard_normal(), -2, 2))
     drift = np.clip(rng.standard_normal(len(Organ)), -2, 2)
     values = []
     for t in Organ:
-        base = table[t]
+        base = _SIGNAL[t][phase]
         spread = 2.0 if t in FIXED_HU else 4.0
         enhanced = 40 + (base - 40) * timing if t >= Organ.STOMACH and base > 60 else base
         values.append(enhanced + spread * float(drift[t]))
@@ -132,6 +109,6 @@ def ct_signal(rng: np.random.Generator) -> Signal:
 def mr_signal(rng: np.random.Generator) -> Signal:
     """One MRI's values: the contrast differs from scan to scan, in how well fat is suppressed above all."""
     drift = np.exp(0.07 * np.clip(rng.standard_normal(len(Organ)), -2, 2))
-    values = [MR_SIGNAL[t] * float(drift[t]) for t in Organ]
+    values = [_SIGNAL[t][2] * float(drift[t]) for t in Organ]
     values[Organ.FAT] *= float(rng.uniform(0.7, 1.9))
     return Signal(tuple(values), values[Organ.LIVER], "MR")

@@ -3,10 +3,10 @@
 import numpy as np
 
 from tlseg_jax.phantoms import abdomen_organs as organs
-from tlseg_jax.phantoms.abdomen_canvas import Canvas, Organ
 from tlseg_jax.phantoms.abdomen_organs import LONG
 from tlseg_jax.phantoms.abdomen_person import AbdomenPerson
-from tlseg_jax.phantoms.phantom_shapes import Floats, ellipsoid, union
+from tlseg_jax.phantoms.abdomen_signal import Organ
+from tlseg_jax.phantoms.phantom_shapes import Canvas, Floats, ellipsoid, union
 
 VERTEBRA_MM = 34.0
 """Height of a vertebra and its disc."""
@@ -21,18 +21,18 @@ def paint_trunk(person: AbdomenPerson, canvas: Canvas, inner: Floats) -> None:
     Args:
       inner: (x, y, z) `abdomen_organs.cavity` at the canvas's points.
     """
-    p, everywhere = canvas.points, canvas.everywhere
+    p = canvas.points
     _, y, z = p
     muscle = union(inner - np.float32(person.wall), ellipsoid(p, (0.0, -62.0, 0.0), (82.0, 46.0, LONG)), 14.0)
     hips = np.float32(0.10) * np.maximum(-150 - z, 0)
     muscle = muscle - hips
     fat = np.float32(person.fat) * (1 + np.float32(0.25) * np.tanh((-z - 30) / 60) + np.float32(0.2) * (y < 0))
     skin = muscle - fat
-    canvas.paint(Organ.COUCH, _couch(person, p), everywhere)
-    canvas.paint(Organ.MUSCLE, skin, everywhere)
-    canvas.paint(Organ.FAT, skin + 2.0, everywhere)
-    canvas.paint(Organ.MUSCLE, muscle, everywhere)
-    canvas.paint(Organ.FAT, inner, everywhere)
+    canvas.paint(Organ.COUCH, _couch(person, p))
+    canvas.paint(Organ.MUSCLE, skin)
+    canvas.paint(Organ.FAT, skin + 2.0)
+    canvas.paint(Organ.MUSCLE, muscle)
+    canvas.paint(Organ.FAT, inner)
     _paint_lungs_and_heart(person, canvas, inner)
     _paint_ribs(person, canvas, inner)
     _paint_spine(person, canvas)
@@ -96,8 +96,6 @@ def _paint_spine(person: AbdomenPerson, canvas: Canvas) -> None:
 
 def _paint_pelvis(canvas: Canvas) -> None:
     low = canvas.box(((-170, 170), (-130, 90), (-400, -135)))
-    if not canvas.at(low).size:
-        return
     p = canvas.at(low)
     half = _apart(p)
     wing = ellipsoid(half, (62.0, -18.0, -235.0), (62.0, 66.0, 92.0))

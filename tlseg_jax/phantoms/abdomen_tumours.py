@@ -1,6 +1,7 @@
 """Tumours and cysts of a procedural liver: how many, where, how large, of what shape and contrast."""
 
 import dataclasses
+import functools
 from typing import Literal
 
 import numpy as np
@@ -66,13 +67,9 @@ class Lesion:
 
     def distance(self, p: Floats) -> Floats:
         """Signed distance at points (3, ...), the liver's own surface left out."""
-        out: Floats | None = None
         relative = p - np.array(self.centre, np.float32).reshape(3, *[1] * (p.ndim - 1))
-        for turn, at, radii in self.lobes:
-            lobe = ellipsoid(np.tensordot(turn, relative, 1), at, radii)
-            out = lobe if out is None else union(out, lobe, 0.5 * self.radius)
-        if out is None:
-            raise ValueError("a lesion has one lobe at least")
+        lobes = (ellipsoid(np.tensordot(turn, relative, 1), at, radii) for turn, at, radii in self.lobes)
+        out = functools.reduce(lambda a, b: union(a, b, 0.5 * self.radius), lobes)
         wander = np.zeros_like(out)
         for *k, phase in self.waves:
             wander += np.cos(np.tensordot(np.float32(k) / np.float32(self.radius), relative, 1) + phase)

@@ -9,7 +9,7 @@ own, so that changing one leaves the others' contribution as it was.
 """
 
 import dataclasses
-from typing import Literal, get_args, get_type_hints
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,14 +51,6 @@ class PhantomSettings:
     skull: Skull = "kept"
     scanner: Scanner = "trial"
     label_quality: LabelQuality = "manual"
-
-    def __post_init__(self) -> None:
-        for name, kind in get_type_hints(PhantomSettings).items():
-            known = get_args(kind)
-            if known and getattr(self, name) not in known:
-                raise InputError(
-                    f"Phantom setting {name} = '{getattr(self, name)}' is unknown: choose from {', '.join(known)}."
-                )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,14 +8,13 @@ scan.
 
 import dataclasses
 import enum
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.phantoms.phantom_deep import DEEP_BOX, deep_shapes
 from tlseg_jax.phantoms.phantom_person import Person
-from tlseg_jax.phantoms.phantom_shapes import Floats, Layer, Region, cover, ellipsoid, union
+from tlseg_jax.phantoms.phantom_shapes import Canvas, Floats, Layer, Region, box_of, ellipsoid, union
 
 FAR = 12.0
 """Signed distances of a structure are capped here, in mm."""
@@ -77,14 +76,11 @@ def build_anatomy(person: Person, points: Floats, width: float) -> Anatomy:
       points: (3, x, y, z) float32, MNI305 mm, the pose already undone.
       width: voxel size in mm, for partial volume.
     """
-    head = _bounding_box(points, HEAD_BOX)
+    head = box_of(points, HEAD_BOX)
     p = points[(slice(None), *head)]
     p = p + np.stack([field.at(p) for field in person.warp])
-    layers: list[Layer] = []
-
-    def paint(tissue: Tissue, distance: Floats, where: Region = head) -> None:
-        layers.append(Layer(tissue, where, cover(distance, width)))
-
+    canvas = Canvas(p, width)
+    paint = canvas.paint
     half = np.concatenate([np.abs(p[:1]), p[1:]])  # left and right in one
     cerebrum, cerebellum, stem = _brain_envelopes(half)
     hull = union(union(cerebrum, cerebellum, 8.0), stem, 6.0)
@@ -92,7 +88,7 @@ def build_anatomy(person: Person, points: Floats, width: float) -> Anatomy:
 
     inner = hull - np.float32(person.subarachnoid)
     outer = inner - np.float32(person.skull) * (1 + np.float32(0.12) * texture)
-    _paint_head(paint, person, half, outer, inner, texture)
+    _paint_head(canvas, person, half, outer, inner, texture)
     paint(Tissue.CSF, inner)
 
     pial = _pial_surface(person, p, half, cerebrum)
@@ -106,14 +102,14 @@ def build_anatomy(person: Person, points: Floats, width: float) -> Anatomy:
     paint(Tissue.WHITE, union(core, branches, 3.0))
     paint(Tissue.BRAINSTEM, stem)
 
-    within = _bounding_box(p, DEEP_BOX)
-    deep, along_deep = deep_shapes(person, p[(slice(None), *within)])
-    where = _inside(head, within)
+    where = canvas.box(DEEP_BOX)
+    deep, along_deep = deep_shapes(person, canvas.at(where))
     for name in ("thalamus", "pallidum", "putamen", "hippocampus"):
         paint(Tissue[name.upper()], deep[name], where)
     paint(Tissue.CSF, deep["cistern"], where)
     paint(Tissue.VENTRICLE, deep["ventricle"], where)
     paint(Tissue.CAUDATE, deep["caudate"], where)
+    where = _inside(head, where)
 
     def placed(part: Floats, at: Region, outside: float) -> Floats:
         full = np.full(points.shape[1:], outside, np.float32)
@@ -121,7 +117,7 @@ def build_anatomy(person: Person, points: Floats, width: float) -> Anatomy:
         return full
 
     return Anatomy(
-        layers=tuple(layers),
+        layers=tuple(dataclasses.replace(one, where=_inside(head, one.where)) for one in canvas.layers),
         brain=placed(hull, head, FAR) < 0,
         parenchyma=placed(np.minimum(np.minimum(pial, folia), stem), head, FAR),
         caudate=placed(deep["caudate"], where, FAR),
@@ -174,10 +170,9 @@ def _pial_surface(person: Person, p: Floats, half: Floats, cerebrum: Floats) -> 
     return np.maximum(cerebrum, -gaps)
 
 
-def _paint_head(
-    paint: Callable[[Tissue, Floats], None], person: Person, half: Floats, outer: Floats, inner: Floats, texture: Floats
-) -> None:
+def _paint_head(canvas: Canvas, person: Person, half: Floats, outer: Floats, inner: Floats, texture: Floats) -> None:
     """Everything outside the dura: scalp, face, neck, eyes, airways and skull."""
+    paint = canvas.paint
     face = ellipsoid(half, (0.0, 34.0, -48.0), (60.0, 56.0, 58.0))
     neck = ellipsoid(half, (0.0, -35.0, -120.0), (58.0, 62.0, 75.0))
     soft = union(union(outer - np.float32(person.scalp), face, 25.0), neck, 25.0)
@@ -198,15 +193,3 @@ def _inside(outer: Region, inner: Region) -> Region:
     """The region `inner`, given relative to the start of `outer`, in the voxels that `outer` counts."""
     a, b, c = (slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer, inner, strict=True))
     return (a, b, c)
-
-
-def _bounding_box(p: Floats, box: tuple[tuple[float, float], ...]) -> Region:
-    """The smallest box of voxels that holds every point of `p` inside `box`; one voxel where none is."""
-    inside = np.ones(p.shape[1:], bool)
-    for axis, (low, high) in zip(p, box, strict=True):
-        inside &= (axis > low) & (axis < high)
-    out = []
-    for axis in range(3):
-        hit = np.flatnonzero(inside.any(axis=tuple(a for a in range(3) if a != axis)))
-        out.append(slice(int(hit[0]), int(hit[-1]) + 1) if len(hit) else slice(0, 1))
-    return (out[0], out[1], out[2])

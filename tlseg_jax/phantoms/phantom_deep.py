@@ -3,7 +3,7 @@
 import numpy as np
 
 from tlseg_jax.phantoms.phantom_person import Person
-from tlseg_jax.phantoms.phantom_shapes import Floats, Tube, Vec, ellipsoid, tube, union
+from tlseg_jax.phantoms.phantom_shapes import BoxMm, Floats, Tube, Vec, ellipsoid, tube, union, within
 
 DEEP_BOX = ((-46.0, 46.0), (-86.0, 46.0), (-48.0, 40.0))
 """Every structure of this file lies inside, whatever the person."""
@@ -113,11 +113,9 @@ def _tube(knots: tuple[tuple[float, ...], ...], factor: float, shift: Floats) ->
     return tube(table)
 
 
-def _along(t: Tube, half: Floats, box: tuple[tuple[float, float], ...]) -> tuple[Floats, Floats]:
+def _along(t: Tube, half: Floats, box: BoxMm) -> tuple[Floats, Floats]:
     """`Tube.distance`, asked only inside `box`."""
-    inside = np.ones(half.shape[1:], bool)
-    for axis, (low, high) in zip(half, box, strict=True):
-        inside &= (axis >= low) & (axis <= high)
+    inside = within(half, box)
     distance = np.full(half.shape[1:], REACH, np.float32)
     along = np.zeros(half.shape[1:], np.float32)
     distance[inside], along[inside] = t.distance(half[:, inside], REACH)

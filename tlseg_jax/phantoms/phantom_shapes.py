@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
@@ -18,6 +19,7 @@ from scipy.spatial import cKDTree
 Floats = NDArray[np.float32]
 Region = tuple[slice, slice, slice]
 Vec = tuple[float, float, float]
+BoxMm = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
 
 LATTICE_LOW = (-110.0, -150.0, -125.0)
 LATTICE_HIGH = (110.0, 125.0, 125.0)
@@ -36,15 +38,17 @@ class Field:
 
     Attributes:
       step: lattice spacing in mm.
+      scale: lattice mm to one of the points'.
     """
 
     values: Floats
     step: float
+    scale: float = 1.0
 
     def at(self, points: Floats) -> Floats:
         """Values at `points` (3, ...); constant outside the lattice."""
         low = np.array(LATTICE_LOW, np.float32).reshape(3, *[1] * (points.ndim - 1))
-        where = (points - low) / np.float32(self.step)
+        where = (points * np.float32(self.scale) - low) / np.float32(self.step)
         return map_coordinates(self.values, where, order=1, mode="nearest", output=np.float32)  # type: ignore[no-any-return]
 
 
@@ -73,6 +77,47 @@ class Layer:
     tissue: int
     where: Region
     share: Floats
+
+
+class Canvas:
+    """A grid of points, and the layers of tissue painted on it.
+
+    Attributes:
+      points: (3, x, y, z) mm of the grid's voxels.
+      width: side of a voxel in mm, for partial volume.
+    """
+
+    def __init__(self, points: Floats, width: float) -> None:
+        self.points = points
+        self.width = width
+        self.layers: list[Layer] = []
+
+    def box(self, mm: BoxMm) -> Region:
+        """The smallest box of voxels that holds every point within `mm`; one voxel where there is none."""
+        return box_of(self.points, mm)
+
+    def at(self, where: Region) -> Floats:
+        """The points (3, ...) of a box of voxels."""
+        return self.points[(slice(None), *where)]
+
+    def paint(self, tissue: int, distance: Floats, where: Region | None = None) -> None:
+        """Cover what lies inside a shape, given as its signed distance in `where`, or everywhere."""
+        a, b, c = (slice(0, n) for n in self.points.shape[1:])
+        self.layers.append(Layer(tissue, where or (a, b, c), cover(distance, self.width)))
+
+
+def within(points: Floats, mm: BoxMm) -> NDArray[np.bool_]:
+    """(x, y, z): which of the points (3, x, y, z) lie in a box."""
+    inside = np.ones(points.shape[1:], bool)
+    for axis, (low, high) in zip(points, mm, strict=True):
+        inside &= (axis >= low) & (axis <= high)
+    return inside
+
+
+def box_of(points: Floats, mm: BoxMm) -> Region:
+    """The smallest box of voxels that holds every point within `mm`; one voxel where there is none."""
+    found = ndimage.find_objects(within(points, mm).astype(np.uint8))
+    return found[0] if found else (slice(0, 1),) * 3  # type: ignore[return-value]
 
 
 def topmost(layers: Sequence[Layer], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -123,11 +168,12 @@ class Tube:
     radius: Floats
 
     def distance(self, points: Floats, reach: float) -> tuple[Floats, Floats]:
-        """Signed distance and position along the curve (0 to 1) at `points` (3, n).
+        """Signed distance and position along the curve (0 to 1) at `points` (3, ...).
 
         Farther than `reach` mm from the curve the distance is just `reach` and the position 0.
         """
-        d, i = cKDTree(self.curve).query(points.T, distance_upper_bound=reach + float(self.radius.max()), workers=1)
+        widest = float(self.radius.max())
+        d, i = cKDTree(self.curve).query(np.moveaxis(points, 0, -1), distance_upper_bound=reach + widest, workers=1)
         far = ~np.isfinite(d)
         i[far] = 0
         out = d.astype(np.float32) - self.radius[i]

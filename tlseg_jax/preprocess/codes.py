@@ -9,8 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
+from tlseg_jax.datasets.structures import Labels
+
 UNMARKED = 255
 """Code of exclusive structures where nobody looked."""
+
+_AT_ONCE = 1 << 20
 
 
 def mask_of(codes: UInt8[np.ndarray, "*sides"], structure: int, exclusive: bool) -> Bool[np.ndarray, "*sides"]:
@@ -31,6 +35,23 @@ def shown(
         return np.stack([(codes == i + 1).any(axis) for i in range(structures)], -1)
     seen = np.bitwise_or.reduce(codes, axis=axis)
     return (np.asarray(seen)[..., None] >> np.arange(structures) & 1).astype(bool)
+
+
+def looked(codes: UInt8[np.ndarray, "*sides"], labels: Labels) -> UInt8[np.ndarray, "*sides"]:
+    """Codes that show nothing where nobody looked."""
+    return codes if labels.unmarked is None else np.where(codes == UNMARKED, np.uint8(0), codes)
+
+
+def voxels_of(codes: UInt8[np.ndarray, "*sides"], labels: Labels) -> dict[str, int]:
+    """Structure -> its voxels; where nobody looked there are none."""
+    flat = codes.ravel(order="K")
+    counts = np.zeros(256, np.int64)
+    for first in range(0, flat.size, _AT_ONCE):  # NumPy counts numbers of eight bytes
+        counts += np.bincount(flat[first : first + _AT_ONCE], minlength=256)
+    if labels.unmarked is not None:
+        counts[UNMARKED] = 0
+    every = np.arange(256, dtype=np.uint8)
+    return {s: int(counts[mask_of(every, i, labels.exclusive)].sum()) for i, s in enumerate(labels.structures)}
 
 
 def encode(masks: Sequence[Bool[np.ndarray, "*sides"]], exclusive: bool) -> UInt8[np.ndarray, "*sides"]:

@@ -12,7 +12,7 @@ import numpy as np
 from tlseg_jax.datasets.structures import ALL, LabelValues
 from tlseg_jax.preprocess.layouts.layouts import Found
 from tlseg_jax.preprocess.reading.header import Header, places_of, read_header
-from tlseg_jax.preprocess.reading.same_grid import check_same_grid
+from tlseg_jax.preprocess.reading.same_grid import read_others
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
 
@@ -54,31 +54,18 @@ def check_source(found: Found, label_values: LabelValues = (), single_slice: boo
 
 
 def _check(files: ScanFiles, label_values: LabelValues, single_slice: bool) -> Row:
-    problem, warnings = "", []
-    header: Header | None = None
+    row = Row(files.subject, files.person, files.split, (), (), "", "")
     try:
         header = read_header(files.image, single_slice)
-        warnings.append(header.warning)
-        for path in (files.label, files.mask):
-            if path is not None:
-                other = read_header(path, single_slice)
-                warnings += [other.warning, check_same_grid(files.image, header, path, other)]
-                if path == files.label:
-                    _check_values_fit(path, other, label_values)
+        row = dataclasses.replace(
+            row, shape=header.shape, spacing=header.grid.spacing, orientation=header.axcodes, warning=header.warning
+        )
+        others, warnings = read_others(files, header, single_slice)
+        if files.label is not None:
+            _check_values_fit(files.label, others[files.label], label_values)
+        return dataclasses.replace(row, warning=" ".join(w for w in warnings if w))
     except ExclusionError as e:
-        problem = str(e)
-    if header is None:
-        return Row(files.subject, files.person, files.split, (), (), "", problem)
-    return Row(
-        files.subject,
-        files.person,
-        files.split,
-        header.shape,
-        header.spacing,
-        header.axcodes,
-        problem,
-        " ".join(w for w in warnings if w),
-    )
+        return dataclasses.replace(row, problem=str(e))
 
 
 def _check_values_fit(path: Path, header: Header, values: LabelValues) -> None:

@@ -19,9 +19,8 @@ from tlseg_jax.preprocess.prepare_cohort import box_of_labels, without_mirroring
 from tlseg_jax.preprocess.split_map import unite_scans
 from tlseg_jax.preprocess.steps import crop
 from tlseg_jax.preprocess.store.any_store import AnyStore, open_any_store
-from tlseg_jax.preprocess.store.kept import check_kept
 from tlseg_jax.preprocess.store.provenance import write_manifest
-from tlseg_jax.preprocess.store.records import images_of, json_key, writing
+from tlseg_jax.preprocess.store.records import check_kept, images_of, json_key, writing
 from tlseg_jax.preprocess.store.slice_store import SliceStore, write_slices
 from tlseg_jax.preprocess.store.store import Store, write_subject
 from tlseg_jax.runtime.errors import InputError

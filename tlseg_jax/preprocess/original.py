@@ -7,11 +7,10 @@ from jaxtyping import UInt8
 from nibabel.orientations import apply_orientation, io_orientation
 
 from tlseg_jax.preprocess.reading.header import read_header
-from tlseg_jax.preprocess.reading.planes import Clock
+from tlseg_jax.preprocess.reading.label_codes import read_label_codes
 from tlseg_jax.preprocess.reading.read import read_scan
-from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
+from tlseg_jax.preprocess.reading.same_grid import read_others, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
-from tlseg_jax.preprocess.reading.slice_stream import read_label_codes
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.preprocess.store.provenance import checksums_of
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -40,9 +39,9 @@ def original_planes(store: SliceStore, subject: str) -> UInt8[np.ndarray, "sampl
     files, r = _files(store, subject), store.record(subject)
     assert files.label is not None
     try:
-        header, of_label = (read_header(p, single_slice=True) for p in (files.image, files.label))
-        check_same_grid(files.image, header, files.label, of_label)
-        codes = turned(read_label_codes(files.label, of_label, store.spec, Clock()).codes, turn_onto(header, of_label))
+        header = read_header(files.image, single_slice=True)
+        of_label = read_others(files, header, single_slice=True)[0][files.label]
+        codes = turned(read_label_codes(files.label, of_label, store.spec.labels).codes, turn_onto(header, of_label))
     except ExclusionError as e:
         raise InputError(str(e)) from None
     whole = apply_orientation(codes, io_orientation(header.affine))

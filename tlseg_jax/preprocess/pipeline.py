@@ -140,9 +140,10 @@ def preprocess_scan(
         if scan.label is not None:
             label = codes_to_grid(scan.label, scan.affine, grid, to_world, len(spec.structures), spec.exclusive)
             if not anywhere(label).any():
+                sides = "x".join(map(str, grid.shape))
                 raise ExclusionError(
-                    f"{name}: nothing of its label is left on the {spec.volumes.space} grid of {_by(grid.shape)} "
-                    "voxels: check the label, the orientation in the headers, or choose a smaller `spacing`."
+                    f"{name}: nothing of its label is left on the {spec.volumes.space} grid of {sides} voxels: "
+                    "check the label, the orientation in the headers, or choose a smaller `spacing`."
                 )
         middle = 0.0 if spec.volumes.space == "MNI305" else head_middle(scan, head)
         right = {} if label is None else shares_right(label, spec, grid, middle)
@@ -175,7 +176,3 @@ def shares_right(label: NDArray[np.uint8], spec: DatasetSpec, grid: Grid, middle
         if where[0].size:
             shares[structure] = float(np.mean(grid.affine[0, :3] @ where + grid.affine[0, 3] > middle))
     return shares
-
-
-def _by(shape: tuple[int, int, int]) -> str:
-    return "x".join(map(str, shape))

@@ -12,19 +12,15 @@ from tlseg_jax.preprocess.layouts.maps import find_maps
 from tlseg_jax.preprocess.map_pipeline import map_factor
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare_cohort import box_of_labels, check_one_value, split_subjects, without_mirroring
-from tlseg_jax.preprocess.prepare_subject import SubjectJob, prepare_one
+from tlseg_jax.preprocess.prepare_subject import read_subject
 from tlseg_jax.preprocess.reading.read import check_values_named
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.steps import register
 from tlseg_jax.preprocess.store.provenance import check_any, is_synthetic, write_manifest
-from tlseg_jax.preprocess.store.records import Job, Records, doubts_of, keep_exclusion, writing
-from tlseg_jax.preprocess.store.shards import Shard
+from tlseg_jax.preprocess.store.records import Records, doubts_of
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.preprocess.whole import Whole
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.runtime.files import lock_folder
-from tlseg_jax.runtime.jobs import run_jobs
-from tlseg_jax.runtime.messages import log
 
 
 def prepare_dataset(
@@ -45,103 +41,52 @@ def prepare_dataset(
 ) -> Store:
     """Prepare every scan of `source` into `store_root/spec.name/`.
 
-    A second call does only what changed: each subject's record holds the checksums of its files and
-    the settings. A call that was stopped goes on from the subjects that are done.
-
     Args:
-      source: folder or CSV file of scans and labels.
-      layout: one of `layouts.LAYOUTS`.
-      desc: of BIDS, which of several segmentations.
       label_values: values of the label map (or names of segments) that make the single structure, or ("all",); empty
-        takes the spec's.
-      workers: processes; 1 stays in this one.
-      test_fraction: share of the scans held out; None takes the paper's.
-      overwrite: redo a store that was made with other settings.
-      mirror: whether training mirrors patches left to right; None: as the spec has it, but for a structure that lies
-        on one side of every head.
-
-    Raises:
-      InputError: the store was made with other settings or is in use, the source has no usable scan, the label
-        maps hold several values and none is named, or the split contradicts itself.
+        takes the spec's. For the others see `Volumes` and `Whole.prepare`.
     """
-    whole, found = _asked(
-        spec, source, store_root, settings, layout, desc, label_values, test_fraction, split_seed, mirror
-    )
-    name = spec.name
-    with lock_folder(whole.folder, "store"), writing(whole.folder):
-        whole.begin(found, overwrite)
-        plan = whole.plan(found.scans)
-        if plan.reused:
-            log.info(f"{name}: {len(plan.reused)} subject(s) are prepared already and are reused.")
-        done, failed = run_jobs(plan.jobs, whole.work, workers, progress, name, keep_exclusion)
-        whole.finish(found, plan.reused | done, failed)
-    excluded = len(found.exclusions) + len(failed)
-    log.info(f"{name}: {len(plan.reused)} reused, {len(done)} prepared, {excluded} excluded.")
-    return Store(whole.folder)
-
-
-def prepare_shard(
-    shard: Shard,
-    spec: DatasetSpec,
-    source: Path,
-    store_root: Path,
-    settings: PrepareSettings,
-    *,
-    workers: int = 2,
-    overwrite: bool = False,
-    progress: bool = True,
-    **asked: Any,
-) -> Store | None:
-    """Prepare one shard of the scans, and merge if no other scan is out (see `Whole.prepare_shard`).
-
-    Args:
-      asked: and the others, as for `prepare_dataset`.
-
-    Returns:
-      The merged store; None where scans are still out or other shards at work.
-
-    Raises:
-      InputError: as `prepare_dataset`; or this shard is at work already, or shards of another number.
-    """
-    whole, found = _asked(spec, source, store_root, settings, **asked)
-    merged = whole.prepare_shard(shard, found, workers, overwrite, progress)
-    return Store(whole.folder) if merged else None
-
-
-def _asked(
-    spec: DatasetSpec,
-    source: Path,
-    store_root: Path,
-    settings: PrepareSettings,
-    layout: str = "auto",
-    desc: str = "",
-    label_values: LabelValues = (),
-    test_fraction: float | None = None,
-    split_seed: int = 0,
-    mirror: bool | None = None,
-) -> tuple["Volumes", Found]:
-    """What is asked for, and the scans that there are of it; see `prepare_dataset`."""
     spec = effective_spec(spec, label_values)
-    fraction = _fraction(spec, test_fraction, settings)
-    found = find_source(source, settings, layout, desc)
-    check_any(len(found.scans), found.excluded, source)
-    check_named(found.scans, spec)
-    return Volumes(spec, source, store_root, settings, fraction, split_seed, mirror), found
+    whole = Volumes(spec, source, store_root, settings, test_fraction, split_seed, mirror)
+    whole.prepare(layout=layout, desc=desc, workers=workers, overwrite=overwrite, progress=progress)
+    return Store(whole.folder)
 
 
 @dataclasses.dataclass(frozen=True)
 class Volumes(Whole):
-    """A data set of volumes."""
+    """A data set of volumes.
 
-    settings: PrepareSettings
-    test_fraction: float = 0.0
+    Attributes:
+      mirror: whether training mirrors patches left to right; None: as the spec has it, but for a structure that lies on
+        one side of every head.
+    """
+
+    settings: PrepareSettings = dataclasses.field(default_factory=PrepareSettings)
     split_seed: int = 0
     mirror: bool | None = None
 
-    work = staticmethod(prepare_one)
+    read = staticmethod(read_subject)
 
-    def job(self, job: Job) -> Job:
-        return SubjectJob(**vars(job), settings=self.settings)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.settings.from_labels:
+            map_factor(self.spec)
+            if self.test_fraction:
+                raise InputError(
+                    "A data set of drawn images has nothing to test on: leave `test_fraction` out, and score on scans."
+                )
+
+    @property
+    def fraction(self) -> float:
+        """Share of the scans that is held out."""
+        if self.settings.from_labels:
+            return 0.0
+        return self.spec.volumes.test_fraction if self.test_fraction is None else self.test_fraction
+
+    def find(self, layout: str, desc: str) -> Found:
+        found = find_source(self.source, self.settings, layout, desc)
+        check_any(len(found.scans), found.excluded, self.source)
+        check_named(found.scans, self.spec)
+        return found
 
     @property
     def shaping(self) -> dict[str, Any]:
@@ -157,14 +102,14 @@ class Volumes(Whole):
             fields["unmarked_value"] = spec.unmarked_value
         return fields | self.settings.to_dict() | {f"register_{k}": v for k, v in register.PARAMETERS.items()}
 
-    def finish(self, found: Found, records: Records, failed: Mapping[str, str]) -> str:
+    def finish(self, found: Found, records: Records, failed: Mapping[str, str]) -> tuple[list[str], str]:
         spec, folder = self.spec, self.folder
         exclusions = found.excluded + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
         check_any(len(records), exclusions, self.source)
         check_one_value(records, spec)
         spec, one_sided = without_mirroring(records, spec, self.mirror)
         persons, of_split = split_subjects(
-            records, found.scans, spec, self.store_root, folder, self.test_fraction, self.split_seed
+            records, found.scans, spec, self.store_root, folder, self.fraction, self.split_seed
         )
         box, cut = box_of_labels(records, spec, folder)
         warnings = doubts_of(records) + one_sided + of_split + cut
@@ -177,7 +122,7 @@ class Volumes(Whole):
             layout=found.layout,
             # Drawn heads must never pass for scans: models and figures made from them are marked.
             synthetic=is_synthetic(self.source),
-            test_fraction=self.test_fraction,
+            test_fraction=self.fraction,
             split_seed=self.split_seed,
             patch_box=box.to_dict() if box else None,
             **({"map_factor": list(map_factor(spec))} if self.settings.from_labels else {}),
@@ -186,26 +131,12 @@ class Volumes(Whole):
             exclusions=exclusions,
             warnings=warnings,
         )
-        return f"{len(records)} prepared, {len(exclusions)} excluded"
+        return list(records), f"{len(exclusions)} excluded"
 
 
 def find_source(source: Path, settings: PrepareSettings, layout: str = "auto", desc: str = "") -> Found:
     """What a source holds: scans with label maps, or label maps alone. Raises InputError: see `find_scans`."""
     return find_maps(source, layout, desc) if settings.from_labels else find_scans(source, layout, desc=desc)
-
-
-def _fraction(spec: DatasetSpec, test_fraction: float | None, settings: PrepareSettings) -> float:
-    if settings.from_labels:
-        map_factor(spec)
-        if test_fraction:
-            raise InputError(
-                "A data set of drawn images has nothing to test on: leave `test_fraction` out, and score on scans."
-            )
-        return 0.0
-    fraction = spec.volumes.test_fraction if test_fraction is None else test_fraction
-    if not 0 <= fraction <= 1:
-        raise InputError(f"A test fraction of {fraction} is not usable: give one between 0 and 1.")
-    return fraction
 
 
 def effective_spec(spec: DatasetSpec, label_values: LabelValues) -> DatasetSpec:

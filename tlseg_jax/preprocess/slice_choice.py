@@ -1,8 +1,12 @@
-"""Which slices of a volume are samples (Wang & Tang 2020, section 3.2.1)."""
+"""Which slices of a volume are samples (Wang & Tang 2020, section 3.2.1), and which volumes are used."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+
+from tlseg_jax.datasets.spec import DatasetSpec
 
 
 def choose_slices(shows: Sequence[bool], with_structure: int, without_structure: int) -> tuple[int, ...]:
@@ -47,3 +51,47 @@ def fewer_than_asked(chosen: Sequence[int], shows: Sequence[bool], with_structur
 def with_neighbours(chosen: Sequence[int], depth: int, neighbours: int) -> tuple[int, ...]:
     """The chosen slices and `neighbours` on each side of each, upwards, within the volume."""
     return tuple(sorted({z + k for z in chosen for k in range(-neighbours, neighbours + 1) if 0 <= z + k < depth}))
+
+
+def volumes_for(slices: int, have: int, volumes: int, spec: DatasetSpec, workers: int) -> int:
+    """How many volumes to read next for that many more slices: as few as can do, in whole rounds of the pool."""
+    if spec.planes.with_structure:
+        return math.ceil(slices / (spec.planes.with_structure + spec.planes.without_structure))
+    return max(math.ceil(slices * volumes / have), 1) if have else workers
+
+
+def cap(
+    subjects: Sequence[str], records: dict[str, dict[str, Any]], failed: Mapping[str, str], max_slices: int
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """The volumes that are used, in order, the last one cut to `max_slices` in all; those that are not; those excluded.
+
+    What comes after the last slice is not needed, whether or not it was tried: that depends on processes and shards.
+    """
+    order: list[str] = []
+    excluded: dict[str, str] = {}
+    total = 0
+    for s in subjects:
+        if max_slices and total >= max_slices:
+            break
+        if s in failed:
+            excluded[s] = failed[s]
+        if s not in records:
+            continue
+        if max_slices and total + len(records[s]["samples"]) > max_slices:
+            records[s] = _first_samples(records[s], max_slices - total)
+        total += len(records[s]["samples"])
+        order.append(s)
+    used = set(order)
+    return order, [s for s in subjects if s not in used and s not in excluded], excluded
+
+
+def _first_samples(record: dict[str, Any], count: int) -> dict[str, Any]:
+    """The record with its first `count` samples alone; the arrays keep what they hold."""
+    pixels = {s: n[:count] for s, n in record["details"]["label_pixels"].items()}
+    voxels = {s: n[:count] for s, n in record["label_voxels"].items()}
+    return record | {
+        "samples": record["samples"][:count],
+        "bits": record["bits"][:count],
+        "label_voxels": voxels,
+        "details": record["details"] | {"label_pixels": pixels},
+    }

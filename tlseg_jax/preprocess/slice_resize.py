@@ -5,6 +5,7 @@ itself, so each is a matrix from the left and one from the right.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt8
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.geometry import Affine
+from tlseg_jax.geometry import Affine, Grid, canonical_grid
 from tlseg_jax.preprocess.codes import UNMARKED, encode, mask_of
 
 _HALF = 0.5 - 1e-5  # a share of exactly one half counts in spite of rounding
@@ -160,3 +161,23 @@ def axes_of(affine: Affine, canonical: Affine, source: tuple[int, int], target: 
     step = np.linalg.inv(canonical) @ affine
     x, y = (Axis(source[i], target[i], float(step[i, i]), float(step[i, 3])) for i in (0, 1))
     return x, y
+
+
+def planes_on_scan(
+    planes: Float32[np.ndarray, "planes x y"], affine: Affine, scan: Grid
+) -> Iterator[Float32[np.ndarray, "width height"]]:
+    """Predictions of planes, linearly interpolated onto the scan's own pixels, one after the other.
+
+    Args:
+      planes: such as probabilities of one structure.
+      affine: (x, y of a plane, slice of the canonical volume) -> RAS mm.
+      scan: the voxels of the file.
+
+    Yields:
+      Those of the canonical volume's slices (left to right, back to front).
+    """
+    whole = canonical_grid(scan)
+    axes = axes_of(affine, whole.affine, whole.shape[:2], (planes.shape[1], planes.shape[2]))
+    left, right = (a.inverse.linear() for a in axes)
+    for plane in planes:
+        yield (left @ plane) @ right.T

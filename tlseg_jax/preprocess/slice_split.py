@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.datasets.splits import Split
+from tlseg_jax.datasets.splits import Split, sides_given
 from tlseg_jax.preprocess.split_map import NOBODY_LEFT
 from tlseg_jax.runtime.errors import InputError
 
@@ -39,7 +39,7 @@ def split_volumes(
       InputError: the source puts one person on both sides or writes another word, or nothing is left to train on
         though some is wanted.
     """
-    by_source = _given_persons(order, persons, given)
+    by_source = sides_given({s: persons[s] for s in order}, given)
     side_of = {**(own or {}), **(others or {}), **by_source}
     if own:
         with contextlib.suppress(InputError):
@@ -73,21 +73,6 @@ def split_volumes(
             )
         warnings.append("No volume is left for training: every one is in the test set.")
     return sides, warnings
-
-
-def _given_persons(order: Sequence[str], persons: Mapping[str, str], given: Mapping[str, str]) -> dict[str, Split]:
-    side_of: dict[str, Split] = {}
-    for s in order:
-        word = given.get(s, "")
-        if not word:
-            continue
-        if word not in ("train", "test"):
-            raise InputError(f"Volume {s} has the split '{word}': write train or test.")
-        if side_of.setdefault(persons[s], "train" if word == "train" else "test") != word:
-            raise InputError(
-                f"Person {persons[s]} has volumes in both train and test: put all volumes of one person on one side."
-            )
-    return side_of
 
 
 def _by_rule(

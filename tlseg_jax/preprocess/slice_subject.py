@@ -1,55 +1,31 @@
 """One volume from its files to the store of slices, with its record; what a worker process does."""
 
+import dataclasses
+import functools
 import re
-import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tlseg_jax.preprocess.codes import UNMARKED, mask_of, shown
-from tlseg_jax.preprocess.reading.scan import ExclusionError
+from tlseg_jax.preprocess.codes import looked, shown, voxels_of
 from tlseg_jax.preprocess.reading.slice_read import SliceVolume, read_volume
-from tlseg_jax.preprocess.store.records import Job, before_arrays, keep_exclusion, keep_record, origin
+from tlseg_jax.preprocess.store.records import Job, Reading, origin
 from tlseg_jax.preprocess.store.slice_store import write_slices
 
 
-def prepare_slices_of(job: Job) -> dict[str, Any] | str:
-    """Read one volume, take its slices and write them to the store.
-
-    Returns:
-      Its record in the manifest, or one sentence that says why it is excluded.
-
-    Raises:
-      OSError: or what the libraries make of it: the result cannot be written, as on a full disk.
-    """
-    try:
-        volume = read_volume(job.files, job.spec)
-        record = _record(job, volume)
-    except ExclusionError as e:
-        return keep_exclusion(job, str(e))
-    except Exception as e:  # one volume that trips a library must not end the others' work
-        return keep_exclusion(
-            job, f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
-        )
+def read_slices(job: Job) -> Reading:
+    """Read one volume and take its slices; see `records.Reading`."""
+    volume = read_volume(job.files, job.spec)
     assert volume.label is not None
-    start = time.perf_counter()
-    before_arrays(job)
-    write_slices(job.folder / "subjects" / f"{job.files.subject}.zarr", volume.image, volume.label)
-    record["seconds"]["write"] = round(time.perf_counter() - start, 3)
-    return keep_record(job, record)
+    return _record(job, volume, volume.label), functools.partial(write_slices, image=volume.image, label=volume.label)
 
 
-def _record(job: Job, volume: SliceVolume) -> dict[str, Any]:
-    assert volume.label is not None
-    label = volume.label[list(volume.samples)]
-    if job.spec.unmarked_value is not None:
-        label[label == UNMARKED] = 0
-    exclusive, structures = job.spec.exclusive, job.spec.structures
-    seen = shown(label, len(structures), exclusive, (1, 2))
+def _record(job: Job, volume: SliceVolume, planes: NDArray[np.uint8]) -> dict[str, Any]:
+    label = looked(planes[list(volume.samples)], job.spec.labels)
+    seen = shown(label, len(job.spec.structures), job.spec.exclusive, (1, 2))
     bits = [sum(int(there) << i for i, there in enumerate(plane)) for plane in seen]
-    pixels = {
-        s: [int(np.count_nonzero(mask_of(plane, i, exclusive))) for plane in label] for i, s in enumerate(structures)
-    }
+    counts = [voxels_of(plane, job.spec.labels) for plane in label]
     return {
         **origin(job.files, mask=False),
         "split": "train",
@@ -69,23 +45,11 @@ def _record(job: Job, volume: SliceVolume) -> dict[str, Any]:
         "label_voxels": volume.label_voxels,
         "seconds": dict(volume.seconds),
         "details": {
-            "scaling": volume.scaling.to_dict(),
-            "label_pixels": pixels,
+            "scaling": dataclasses.asdict(volume.scaling),
+            "label_pixels": {s: [n[s] for n in counts] for s in job.spec.structures},
             "warnings": list(volume.warnings),
             "doubts": volume.doubts,
         },
-    }
-
-
-def first_samples(record: dict[str, Any], count: int) -> dict[str, Any]:
-    """The record with its first `count` samples alone; the arrays keep what they hold."""
-    pixels = {s: n[:count] for s, n in record["details"]["label_pixels"].items()}
-    voxels = {s: n[:count] for s, n in record.get("label_voxels", {}).items()}
-    return record | {
-        "samples": record["samples"][:count],
-        "bits": record["bits"][:count],
-        **({"label_voxels": voxels} if voxels else {}),
-        "details": record["details"] | {"label_pixels": pixels},
     }
 
 

@@ -144,6 +144,25 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextlib.contextmanager
+def making(folder: Path, flag: str) -> Iterator[None]:
+    """Have the body, which makes a folder, fail in one sentence; a full disk is left for the command to tell.
+
+    Raises:
+      InputError: a file is in the way, or it may not be made.
+    """
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{folder} cannot be written (a file is in the way): choose another --{flag}.") from None
+    except OSError as e:
+        if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise InputError(
+            f"{folder} cannot be written ({e.strerror}): choose another --{flag}, or change its owner."
+        ) from None
+
+
+@contextlib.contextmanager
 def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
     """Make `folder` and hold it for this process; the operating system frees it however we end.
 
@@ -155,17 +174,9 @@ def lock_folder(folder: Path, flag: str = "workdir") -> Iterator[None]:
     Raises:
       InputError: another process holds it, or it cannot be made.
     """
-    try:
+    with making(folder, flag):
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("a")
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder} cannot be written (a file is in the way): choose another --{flag}.") from None
-    except OSError as e:
-        if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise InputError(
-            f"{folder} cannot be written ({e.strerror}): choose another --{flag}, or change its owner."
-        ) from None
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

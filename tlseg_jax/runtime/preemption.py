@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any
 
 from jax._src import distributed  # its client of the coordination service has no public name
 
@@ -12,16 +12,6 @@ from tlseg_jax.runtime import processes, signals
 
 LOOK = 0.5
 """Seconds between looks for whether any process was asked."""
-
-
-class Service(Protocol):
-    """As much of JAX's coordination service as is used: text by keys, for all processes."""
-
-    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
-        """Keep a text."""
-
-    def key_value_try_get(self, key: str) -> str:
-        """A text; RuntimeError where there is none."""
 
 
 class Stop:
@@ -37,7 +27,7 @@ class Stop:
         key: str,
         count: int,
         index: int,
-        service: Service | None,
+        service: Any,
         asked: Callable[[], bool] = signals.asked,
         look: float = LOOK,
     ) -> None:
@@ -45,7 +35,7 @@ class Stop:
 
         Args:
           key: of this training, the same in all processes.
-          service: what they tell one another by; None with one process.
+          service: what they tell one another by: JAX's coordination service, text by keys; None with one process.
           look: seconds between looks.
         """
         self._key, self._count, self._index, self._service = key, count, index, service
@@ -75,11 +65,11 @@ class Stop:
         """Look no more."""
         self._ended.set()
 
-    def _watch_for(self, service: Service) -> None:
+    def _watch_for(self, service: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the service's process is gone, and with it the run
             self._watch(service)
 
-    def _watch(self, service: Service) -> None:
+    def _watch(self, service: Any) -> None:
         while not self._ended.wait(self._look):
             if self._asked():
                 service.key_value_set(f"{self._key}/asked", "", allow_overwrite=True)
@@ -107,7 +97,7 @@ def stop() -> Stop:
     return Stop(f"tlseg/stop/{next(_numbers)}", processes.count(), processes.index(), client)
 
 
-def _value(service: Service, key: str) -> str | None:
+def _value(service: Any, key: str) -> str | None:
     try:
         return service.key_value_try_get(key)
     except RuntimeError as e:

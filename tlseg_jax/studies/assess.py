@@ -17,6 +17,7 @@ from tlseg_jax.evaluate.metrics import Mask
 from tlseg_jax.evaluate.readers import ScoreSpace
 from tlseg_jax.evaluate.results import IN_PERSON, SubjectRow, box_for, evaluate_store, result_name, save_results
 from tlseg_jax.evaluate.slice_inference import predict_planes
+from tlseg_jax.evaluate.tta import averaged, averages
 from tlseg_jax.figures.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.figures.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.geometry import Box
@@ -64,6 +65,7 @@ def is_scored(
     distances: bool = False,
     clean: bool = True,
     tiles: Tiles | None = None,
+    tta: bool = True,
     adabn: float = 0.0,
 ) -> bool:
     """Whether a finished run has scores of its model on a store's test subjects as they are now.
@@ -72,6 +74,7 @@ def is_scored(
       distances: whether HD95 and the average surface distance must be there.
       clean: whether specks must have been dropped.
       tiles: how volumes of a random patch must have been predicted; None: in any way.
+      tta: whether volumes must have been predicted by the mean over their passes.
       adabn: share of the scans' own statistics that its norms must have normalised by.
     """
     summary = read_json(run / "summary.json")
@@ -81,6 +84,7 @@ def is_scored(
     if not there or any(name not in sets for e in there for name in e.get("together", ())):
         return False
     now = store_digest(store, store.subjects("test"))
+    tta = tta and store.spec.kind == "volumes" and summary.get("recipe") != "paper"
     needed = {**IN_PERSON, **store.ml}
     return all(
         e.get("data") == now
@@ -88,6 +92,7 @@ def is_scored(
         and e.get("weights") == summary.get("weights")
         and (not distances or e.get("distances", store.spec.kind == "volumes"))
         and e.get("clean", True) == clean
+        and e.get("tta", False) == tta
         and e.get("adabn", 0.0) == adabn
         and (tiles is None or e.get("tiles", tiles) == tiles)
         for e in there
@@ -113,6 +118,7 @@ def assess(
     distances: bool = False,
     clean: bool = True,
     tiles: Tiles = "gaussian",
+    tta: bool = True,
     adabn: float = 0.0,
     space: ScoreSpace = "data",
     progress: bool = True,
@@ -134,6 +140,7 @@ def assess(
       distances: also HD95 and the average surface distance, in mm.
       clean: drop specks (`specks.without_specks`), as the run's recipe has it.
       tiles: see `predict_volume`.
+      tta: score by the mean over each volume's passes (`evaluate.tta`), as the run's recipe has it; kept with them.
       adabn: see `make_predictor`; kept with the scores.
       space: see `evaluate_store`; the figure of slices is in any case of the prepared ones.
       allow_seen: score test subjects that the model was trained on, too.
@@ -157,12 +164,14 @@ def assess(
             f"{spec.kind}: name another run, or data of its kind."
         )
     place = place_in(store, spec, named, saved.description["patch_box"])
+    tta = tta and spec.kind == "volumes" and averages(saved.description)
+    predictor = load_predictor(saved, adabn)
     results = evaluate_store(
         store,
         split,
         spec,
         place,
-        load_predictor(saved, adabn),
+        averaged(predictor, spec) if tta else predictor,
         channels=saved.config.channels,
         distances=distances,
         smallest=saved.description.get("smallest_pieces") if clean else None,
@@ -175,7 +184,7 @@ def assess(
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
     extra |= scored_of(saved, store, split)
     extra |= {"distances": distances} if store.spec.alike or distances else {}
-    extra |= ({} if clean else {"clean": False}) | ({"adabn": adabn} if adabn else {})
+    extra |= ({} if clean else {"clean": False}) | ({"tta": True} if tta else {}) | ({"adabn": adabn} if adabn else {})
     extra |= {"doubts": doubts_in(store, split), **store.ml}
     if spec.grid.random_patch:
         extra["tiles"] = tiles

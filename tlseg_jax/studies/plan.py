@@ -43,8 +43,11 @@ def plan_sweep(sweep: Sweep, execution: Execution, devices: int) -> None:
             took = format_duration(seconds_taken).removeprefix("about ")
             rows.append((cell.name, "done", f"took {took}", ""))
             continue
-        found = _measure(sweep, cell, execution, programs, measured)
         todo += 1
+        if alike := sweep.trained_alike(cell):
+            rows.append((cell.name, "to do", "scored", f"by the training of {alike.name}"))
+            continue
+        found = _measure(sweep, cell, execution, programs, measured)
         seconds += found.seconds * found.steps
         memory = max(memory, found.memory)
         begun = (folder_of(sweep.folder, cell) / "checkpoints").exists()

@@ -45,6 +45,8 @@ class Workplace:
       distances: also measure HD95 and the average surface distance, in mm; of slices that are consecutive.
       clean: drop pieces that are a tenth of the smallest of the training labels or less (not of `recipe=paper`).
       tiles: whole-brain volumes: overlapping tiles, or the paper's without overlap.
+      tta: volumes: score and predict by the mean over a scan as it is, mirrored, and both moved by a voxel (not of
+        `recipe=paper`).
       adabn: share of what batch norms normalise by, in scoring and predicting, that is taken from the scan itself, such
         as 0.3, the rest being the running averages (`models.adabn`); 0: the running averages alone.
       progress: whether to draw bars.
@@ -60,6 +62,7 @@ class Workplace:
     distances: bool = False
     clean: bool = True
     tiles: Tiles = "gaussian"
+    tta: bool = True
     adabn: Share = 0.0
     progress: bool = True
     cohort_spacing: float = COHORT_SPACING
@@ -68,7 +71,7 @@ class Workplace:
     @property
     def scoring(self) -> dict[str, Any]:
         """How runs are scored, as `assess` and `is_scored` take it."""
-        return {name: getattr(self, name) for name in ("distances", "clean", "tiles", "adabn")}
+        return {name: getattr(self, name) for name in ("distances", "clean", "tiles", "tta", "adabn")}
 
     @property
     def store_name(self) -> str:

@@ -19,8 +19,7 @@ from tlseg_jax.datasets.spec import Normalise, Shape3, Spacing3
 from tlseg_jax.input.augment import WholeNumber, sample_keys
 from tlseg_jax.input.synthesis import atrophy, deformation, scanner
 from tlseg_jax.input.synthesis.classes import ClassTable
-from tlseg_jax.input.synthesis.intensities import grey_values
-from tlseg_jax.input.synthesis.ranges import TRAINING, Ranges
+from tlseg_jax.input.synthesis.ranges import TRAINING, Ranges, grey_values
 from tlseg_jax.preprocess.codes import UNMARKED
 
 _KEY = 0x5EED

@@ -26,8 +26,7 @@ from tlseg_jax.geometry import Grid
 from tlseg_jax.input.synthesis import atrophy, deformation, scanner
 from tlseg_jax.input.synthesis.classes import OUTSIDE, T1, ClassTable, class_table, numbered
 from tlseg_jax.input.synthesis.draw import averaged
-from tlseg_jax.input.synthesis.intensities import grey_values
-from tlseg_jax.input.synthesis.ranges import Ranges
+from tlseg_jax.input.synthesis.ranges import Ranges, grey_values
 from tlseg_jax.phantoms.cohort import DrawnScan, Persons
 from tlseg_jax.phantoms.phantom_labels import draw_label
 from tlseg_jax.phantoms.phantom_scanner import HEAD_CENTRE, draw_turn, world_points

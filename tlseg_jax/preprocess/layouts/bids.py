@@ -103,14 +103,14 @@ def find_bids(source: Path, need_label: bool, desc: str = "") -> Found:
         if key in images:
             (images[key].labels if role == "label" else images[key].masks).append(path)
         elif role == "label":
-            stray.append(Exclusion(_subject(entities), _near_miss(path, key, names), (str(path),)))
+            stray.append(Exclusion(_subject(entities), _near_miss(path, key, names)))
     there = sorted(set().union(*descs.values()))
     if desc and need_label and desc not in there:
         raise InputError(f"No dseg of {source} has the desc '{desc}' (there are {', '.join(there) or 'none'}).")
     for key in [k for k, c in images.items() if not desc and len(c.labels) > 1 and len(descs.get(k, ())) > 1]:
         c, which = images.pop(key), ", ".join(sorted(descs[key]))
         reason = f"{names[key]} has {len(c.labels)} label maps with the desc {which}: say which with `desc=NAME`."
-        stray.append(Exclusion(names[key], reason, tuple(map(str, [*c.images, *c.labels]))))
+        stray.append(Exclusion(names[key], reason))
     return assemble("bids", {names[k]: c for k, c in images.items()}, need_label, tuple(stray))
 
 

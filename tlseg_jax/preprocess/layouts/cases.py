@@ -52,5 +52,5 @@ def find_cases(source: Path, need_label: bool) -> Found:
             candidates[plain_name(folder.name)] = Candidates(images=images, labels=labels)
         elif others:
             reason = f"{folder} holds neither artery.nii nor label.nii, only {others[0].name}: rename its files."
-            early.append(Exclusion(folder.name, reason, tuple(map(str, others))))
+            early.append(Exclusion(folder.name, reason))
     return assemble("cases", candidates, need_label, tuple(early))

@@ -24,10 +24,6 @@ _BETWEEN = re.compile(r"[+;|]")
 ListRows = list[tuple[int, list[str]]]
 
 
-def _required(need_label: bool) -> tuple[str, ...]:
-    return ("subject", "image", "label") if need_label else ("subject", "image")
-
-
 def _text(raw: bytes) -> str:
     """A table's text: UTF-8, UTF-16 with its mark, or what a spreadsheet of the West writes without one (cp1252)."""
     if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -113,7 +109,7 @@ def find_csv(source: Path, need_label: bool) -> Found:
             raise InputError(f"{source} must hold one list of scans and has {names}: give {EXPECTED}.")
         path = lists[0]
     columns, rows = _read(path)
-    for name in _required(need_label):
+    for name in ("subject", "image", *(("label",) if need_label else ())):
         if name not in columns:
             have = ", ".join(c for c in columns if c) or "no names"
             raise InputError(f"The list {path} has no column '{name}' (it has {have}): add it.")
@@ -152,7 +148,7 @@ def _collect(path: Path, records: list[tuple[int, dict[str, str]]], need_label: 
         if not reason and used[files["image"].resolve()] > 1:
             reason = f"{where}: {files['image']} is listed for several subjects: keep one."
         if reason:
-            exclusions.append(Exclusion(subject or f"line {line}", reason, tuple(map(str, files.values()))))
+            exclusions.append(Exclusion(subject or f"line {line}", reason))
             continue
         candidates[subject] = Candidates(
             images=[files["image"]],

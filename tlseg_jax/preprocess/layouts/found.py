@@ -29,7 +29,6 @@ class Exclusion:
 
     subject: str
     reason: str
-    files: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,14 +82,14 @@ def misplaced_dicom(source: Path) -> tuple[Exclusion, ...]:
     out = []
     if not is_dicom_folder(source) and (first := next(dicom_files(source), None)):
         why = f"{source} holds DICOM files among other images, such as {first.name}: give each series its folder."
-        out.append(Exclusion(source.name, why, (str(source),)))
+        out.append(Exclusion(source.name, why))
     for folder in sorted(p for p in source.iterdir() if p.is_dir() and not p.name.startswith(".")):
         if next(dicom_files(folder), None):
             continue
         for where, _, names in os.walk(folder):
             if names and is_dicom(Path(where) / min(names)):  # one a folder: a tree may hold many thousands of files
                 why = f"{where} holds DICOM files: move that folder up into {source}, or list it in a CSV."
-                out.append(Exclusion(folder.name, why, (where,)))
+                out.append(Exclusion(folder.name, why))
     return tuple(out)
 
 
@@ -154,11 +153,10 @@ def assemble(
             for path in unread:
                 if path not in c.images:
                     why = f"{path} is not read, and {c.images[0].name} is taken: remove it, or give it another name."
-                    exclusions.append(Exclusion(path.name, why, (str(path),)))
+                    exclusions.append(Exclusion(path.name, why))
         reason = _fault(subject, c, labels, need_label)
         if reason:
-            files = tuple(map(str, [*c.images, *labels, *c.masks]))
-            exclusions.append(Exclusion(subject, reason, files))
+            exclusions.append(Exclusion(subject, reason))
             continue
         label = labels[0] if labels else None
         mask = c.masks[0] if c.masks else None

@@ -8,7 +8,6 @@ from tlseg_jax.preprocess.layouts.found import Candidates, Found, assemble, imag
 from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.layouts.pairs import role_of
 from tlseg_jax.preprocess.reading.formats import stem_of
-from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -34,13 +33,10 @@ def find_maps(source: Path, layout: str = "auto", desc: str = "") -> Found:
         found = find_scans(source, "csv", need_label=False)
     else:
         found = find_scans(source, layout, desc=desc)
-        found = dataclasses.replace(found, scans=tuple(_of_label(f) for f in found.scans))
+        found = dataclasses.replace(
+            found, scans=tuple(dataclasses.replace(f, image=f.paths["label"]) for f in found.scans)
+        )
     scans = tuple(dataclasses.replace(f, label=f.image, mask=None) for f in found.scans)
     if not scans and not found.exclusions:
         raise InputError(f"There is no label map in {source}: check `source` and `layout`.")
     return dataclasses.replace(found, scans=scans)
-
-
-def _of_label(files: ScanFiles) -> ScanFiles:
-    assert files.label is not None
-    return dataclasses.replace(files, image=files.label)

@@ -2,16 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Shaped
 from numpy.typing import NDArray
 
-from tlseg_jax.geometry import Affine
 from tlseg_jax.preprocess.reading.formats import dicom_files
-from tlseg_jax.preprocess.reading.header_itk import dtype_of, open_itk, ras_affine
+from tlseg_jax.preprocess.reading.header_itk import ItkVolume, dtype_of, open_itk, ras_affine
 from tlseg_jax.preprocess.reading.scan_file import fault
 
 _IO = "GDCMImageIO"
@@ -23,23 +21,6 @@ _NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.481.3": "a DICOM structure set (RTSTRUCT)",
 }
 _SOP_CLASS, _SERIES, _DESCRIPTION = "0008|0016", "0020|000e", "0008|103e"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Series:
-    """A series as a volume.
-
-    Attributes:
-      files: a slice each, in order along the third axis.
-      size: voxels on the axes (columns, rows, slices).
-      affine: (4, 4) voxel -> RAS mm.
-      dtype: that holds the rescaled values of every slice.
-    """
-
-    files: tuple[Path, ...]
-    size: tuple[int, int, int]
-    affine: Affine
-    dtype: np.dtype[Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +41,7 @@ class _Slice:
         return np.array(self.reader.GetDirection(), float).reshape(3, 3) * np.array(self.reader.GetSpacing())
 
 
-def read_series(path: Path) -> Series:
+def read_series(path: Path) -> ItkVolume:
     """The series of a folder, or the one in its folder that a DICOM file belongs to.
 
     Raises:
@@ -102,7 +83,7 @@ def read_series(path: Path) -> Series:
     return _volume(path, next(iter(series.values())))
 
 
-def _volume(path: Path, slices: list[_Slice]) -> Series:
+def _volume(path: Path, slices: list[_Slice]) -> ItkVolume:
     first = slices[0]
     for one in slices:
         if one.reader.GetSize()[2] != 1:
@@ -126,7 +107,7 @@ def _volume(path: Path, slices: list[_Slice]) -> Series:
         _check_even(path, slices, origins, normal, step)
     columns = np.stack([first.axes[:, 0], first.axes[:, 1], step], 1)
     size = first.reader.GetSize()
-    return Series(
+    return ItkVolume(
         tuple(s.path for s in slices),
         (int(size[0]), int(size[1]), len(slices)),
         ras_affine(origins[0], columns),

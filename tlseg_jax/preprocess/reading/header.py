@@ -28,9 +28,8 @@ from tlseg_jax.preprocess.reading.formats import (
     extension_of,
     is_dicom,
     pair_of,
-    parts_of,
 )
-from tlseg_jax.preprocess.reading.header_itk import Segment, itk_information
+from tlseg_jax.preprocess.reading.header_itk import ItkVolume, Segment, itk_information
 from tlseg_jax.preprocess.reading.scan import ExclusionError
 from tlseg_jax.preprocess.reading.scan_file import AGAIN, fault, is_gzipped, one_sentence, open_plain
 
@@ -58,12 +57,7 @@ class Header:
     Attributes:
       shape: voxels on the file's three axes; trailing axes of 1 are dropped.
       affine: (4, 4) float64, voxel index -> RAS mm, as nibabel chooses it (sform, qform, then neither).
-      spacing: voxel size in mm.
-      axcodes: where each axis points, such as "LAS".
       dtype: NumPy name of the stored type, such as "int16".
-      sform_code: NIfTI code of the sform; 1 (scanner) for MGH, whose coordinates are the scanner's.
-      qform_code: the same of the qform.
-      scaled: whether stored values are multiplied or shifted (scl_slope, scl_inter).
       end: bytes of the (decompressed) file up to the end of the voxels.
       byteorder: of the stored values, "<" or ">" (as NumPy writes it).
       slope: stored values are multiplied by it, then `inter` is added.
@@ -76,12 +70,7 @@ class Header:
 
     shape: tuple[int, int, int]
     affine: Affine
-    spacing: tuple[float, float, float]
-    axcodes: str
     dtype: str
-    sform_code: int
-    qform_code: int
-    scaled: bool
     end: int
     byteorder: str = "<"
     slope: float = 1.0
@@ -96,6 +85,16 @@ class Header:
     def grid(self) -> Grid:
         """The voxel grid."""
         return Grid(self.shape, self.affine)
+
+    @property
+    def axcodes(self) -> str:
+        """Where each axis points, such as "LAS"."""
+        return "".join(map(str, nib.aff2axcodes(self.affine)))
+
+    @property
+    def scaled(self) -> bool:
+        """Whether stored values are multiplied or shifted (scl_slope, scl_inter)."""
+        return (self.slope, self.inter) != (1.0, 0.0)
 
 
 def read_header(path: Path, single_slice: bool = False) -> Header:
@@ -117,7 +116,7 @@ def read_header(path: Path, single_slice: bool = False) -> Header:
         raise fault(path, f"is of a format that is not read ({NOT_READ[extension]})", "convert it to .nii.gz")
     with one_sentence(path):
         if any(dicom_files(path)) if path.is_dir() else is_dicom(path):
-            return _dicom(path, single_slice)
+            return _itk(path, read_series(path), "dicom", single_slice)
         if path.is_dir():
             raise IsADirectoryError
         if not extension:
@@ -132,7 +131,7 @@ def read_header(path: Path, single_slice: bool = False) -> Header:
         if not start:
             raise fault(path, "is empty", AGAIN)
         if extension in NRRD + META:
-            return _itk(path, single_slice)
+            return _itk(path, itk_information(path), "itk", single_slice)
         _check_compression(path, start)
         if is_gzipped(path):
             with open_plain(path) as f:
@@ -222,24 +221,16 @@ def _centred(axes: str, mm: Sequence[float], shape: Sequence[int]) -> Affine:
     return affine
 
 
-def _itk(path: Path, single_slice: bool) -> Header:
-    info = itk_information(path)
+def _itk(path: Path, info: ItkVolume, reader: Literal["itk", "dicom"], single_slice: bool) -> Header:
     shape = _shape(path, list(info.size), single_slice)
     if info.components > 1 and not info.segments:
         raise fault(path, f"holds {info.components} numbers a voxel", "give one real number a voxel")
     dtype = _real(path, info.dtype)
-    size = sum(p.stat().st_size for p in parts_of(path) if p.exists())
-    header = _header(path, size, shape, info.affine, dtype, 0, (1, 1), (1.0, 0.0), layers=info.components, packed=True)
+    size = sum(p.stat().st_size for p in info.files if p.exists())
+    header = _header(path, size, shape, info.affine, dtype, layers=info.components, packed=True)
     unsaid = f"{path} does not say which way its axes point: they are taken as left, posterior, superior."
-    return dataclasses.replace(header, reader="itk", segments=info.segments, warning="" if info.oriented else unsaid)
-
-
-def _dicom(path: Path, single_slice: bool) -> Header:
-    series = read_series(path)
-    shape = _shape(path, list(series.size), single_slice)
-    size = sum(p.stat().st_size for p in series.files)
-    header = _header(path, size, shape, series.affine, _real(path, series.dtype), 0, (1, 1), (1.0, 0.0), packed=True)
-    return dataclasses.replace(header, reader="dicom", files=series.files)
+    warning = "" if info.oriented else unsaid
+    return dataclasses.replace(header, reader=reader, files=info.files, segments=info.segments, warning=warning)
 
 
 def _dims_and_voxels(
@@ -262,9 +253,9 @@ def _dims_and_voxels(
     slope, inter = raw.get_slope_inter()
     if affine is None:
         affine = np.array(raw.get_best_affine(), np.float64)
-    scaling = (1.0 if slope is None else float(slope), 0.0 if inter is None else float(inter))
-    codes = (int(raw["sform_code"]), int(raw["qform_code"])) if "sform_code" in raw else (0, 0)
-    return dataclasses.replace(_header(path, size, shape, affine, dtype, int(offset), codes, scaling), files=(data,))
+    header = _header(path, size, shape, affine, dtype, int(offset))
+    slope, inter = (usual if v is None else float(v) for v, usual in ((slope, 1.0), (inter, 0.0)))
+    return dataclasses.replace(header, slope=slope, inter=inter, files=(data,))
 
 
 def _mgh(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
@@ -274,7 +265,7 @@ def _mgh(path: Path, start: bytes, size: int, single_slice: bool) -> Header:
     shape = _shape(path, [int(n) for n in raw["dims"]], single_slice)
     dtype = _dtype(path, raw)
     affine = np.array(raw.get_affine(), np.float64)
-    return _header(path, size, shape, affine, dtype, DATA_OFFSET, (1, 1), (1.0, 0.0))
+    return _header(path, size, shape, affine, dtype, DATA_OFFSET)
 
 
 def _shape(path: Path, dims: list[int], single_slice: bool) -> tuple[int, int, int]:
@@ -314,9 +305,7 @@ def _header(
     shape: tuple[int, int, int],
     affine: Affine,
     dtype: np.dtype[Any],
-    offset: int,
-    codes: tuple[int, int],
-    scaling: tuple[float, float],
+    offset: int = 0,
     layers: int = 1,
     packed: bool = False,
 ) -> Header:
@@ -344,13 +333,8 @@ def _header(
         raise fault(path, "has a singular affine (its axes do not span space)", "correct its header")
     if np.any(spacing < SMALLEST_MM) or np.any(spacing > LARGEST_MM):
         raise _bad_spacing(path, spacing)
-    axes = "".join(str(a) for a in nib.aff2axcodes(affine))
-    mm = (float(spacing[0]), float(spacing[1]), float(spacing[2]))
     order = ">" if dtype.newbyteorder(">") == dtype and dtype.itemsize > 1 else "<"
-    native = dtype.newbyteorder("=").name
-    return Header(
-        shape, affine, mm, axes, native, *codes, scaling != (1.0, 0.0), end, order, *scaling, (path,), layers=layers
-    )
+    return Header(shape, affine, dtype.newbyteorder("=").name, end, order, files=(path,), layers=layers)
 
 
 def _bad_spacing(path: Path, spacing: NDArray[np.float64]) -> ExclusionError:

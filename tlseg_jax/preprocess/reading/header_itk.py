@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from tlseg_jax.geometry import Affine
-from tlseg_jax.preprocess.reading.formats import META, data_file, extension_of
+from tlseg_jax.preprocess.reading.formats import META, data_file, extension_of, parts_of
 from tlseg_jax.preprocess.reading.scan_file import AGAIN, fault
 
 _NAMES = ("UInt8", "Int8", "UInt16", "Int16", "UInt32", "Int32", "UInt64", "Int64", "Float32", "Float64")
@@ -36,24 +36,26 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ItkInformation:
-    """A header as SimpleITK reads it.
+class ItkVolume:
+    """What headers that SimpleITK reads say of a volume.
 
     Attributes:
+      files: it is made of; of a DICOM series a slice each, in order along the third axis.
       size: voxels on each axis of the file, of which there may be more or fewer than three.
       affine: (4, 4) voxel -> RAS mm, of the first three axes.
-      dtype: of one value; of kind "V" where it is none that we know.
+      dtype: of one value (rescaled, of DICOM); of kind "V" where it is none that we know.
       components: values a voxel.
       segments: of a `.seg.nrrd`, else none.
       oriented: whether the file says which way its axes point.
     """
 
+    files: tuple[Path, ...]
     size: tuple[int, ...]
     affine: Affine
     dtype: np.dtype[Any]
-    components: int
-    segments: tuple[Segment, ...]
-    oriented: bool
+    components: int = 1
+    segments: tuple[Segment, ...] = ()
+    oriented: bool = True
 
 
 def open_itk(path: Path, io: str = "") -> sitk.ImageFileReader:
@@ -81,7 +83,7 @@ def ras_affine(origin: Any, columns: NDArray[np.float64]) -> Affine:
     return np.asarray(_TO_RAS @ affine + 0.0, np.float64)  # no minus nought
 
 
-def itk_information(path: Path) -> ItkInformation:
+def itk_information(path: Path) -> ItkVolume:
     """The header of a `.nrrd`, `.nhdr`, `.mha` or `.mhd`.
 
     Raises:
@@ -97,7 +99,8 @@ def itk_information(path: Path) -> ItkInformation:
     components = int(reader.GetNumberOfComponents())
     keys = reader.GetMetaDataKeys()
     oriented = extension_of(path) in META or "NRRD_space" in keys
-    return ItkInformation(
+    return ItkVolume(
+        parts_of(path),
         tuple(map(int, reader.GetSize())),
         ras_affine(origin, columns),
         dtype_of(reader),

@@ -1,14 +1,15 @@
 """Whether a label map or mask lies on its image's voxels, in whatever order its file has them."""
 
-import dataclasses
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Shaped
-from nibabel.orientations import apply_orientation, inv_ornt_aff
+from nibabel.orientations import apply_orientation
 
-from tlseg_jax.preprocess.reading.header import Header
+from tlseg_jax.geometry import turned_grid
+from tlseg_jax.preprocess.reading.header import Header, read_header
+from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
 
 _CORNER_MM = 1e-3
@@ -33,6 +34,20 @@ def turned(array: Shaped[np.ndarray, "i j k"], turn: Turn) -> Shaped[np.ndarray,
     return array if _stays(turn) else np.asarray(apply_orientation(array, turn))
 
 
+def read_others(files: ScanFiles, image: Header, single_slice: bool = False) -> tuple[dict[Path, Header], list[str]]:
+    """The headers of a scan's label map and mask, checked to be on its voxels; and warnings, of which some are empty.
+
+    Raises:
+      ExclusionError: see `read_header` and `check_same_grid`.
+    """
+    others, warnings = {}, [image.warning]
+    for path in (files.label, files.mask):
+        if path is not None:
+            others[path] = read_header(path, single_slice)
+            warnings += [others[path].warning, check_same_grid(files.image, image, path, others[path])]
+    return others, warnings
+
+
 def check_same_grid(image_path: Path, image: Header, path: Path, other: Header) -> str:
     """Check that a label map or mask lies on its image's voxels, whichever way its axes run.
 
@@ -45,19 +60,14 @@ def check_same_grid(image_path: Path, image: Header, path: Path, other: Header) 
     remedy = f"resample it to the grid of {image_path.name}"
     a, b = ("x".join(map(str, h.shape)) for h in (other, image))
     turn = turn_onto(image, other)
-    if not _stays(turn):
-        sides = [0, 0, 0]
-        for (axis, _), n in zip(turn, other.shape, strict=True):
-            sides[int(axis)] = n
-        affine = np.asarray(other.affine @ inv_ornt_aff(turn, other.shape), np.float64)
-        other = dataclasses.replace(other, shape=(sides[0], sides[1], sides[2]), affine=affine)
-    if other.shape != image.shape:
+    theirs = other.grid if _stays(turn) else turned_grid(other.grid, turn)
+    if theirs.shape != image.shape:
         raise fault(path, f"has {a} voxels and its image has {b}", remedy)
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in image.shape], [1], indexing="ij"), -1).reshape(-1, 4)
-    apart = float(np.linalg.norm(corners @ (other.affine - image.affine).T, axis=1).max())
+    apart = float(np.linalg.norm(corners @ (theirs.affine - image.affine).T, axis=1).max())
     if apart <= _CORNER_MM:
         return ""
-    in_voxels = corners @ (np.linalg.inv(image.affine) @ other.affine - np.eye(4)).T
+    in_voxels = corners @ (np.linalg.inv(image.affine) @ theirs.affine - np.eye(4)).T
     off = float(np.linalg.norm(in_voxels, axis=1).max())
     what = f"lies up to {apart:.3g} mm away from its image"
     if off >= OFF_GRID:

@@ -35,6 +35,12 @@ class ScanFiles:
         if not self.person:
             object.__setattr__(self, "person", self.subject)
 
+    @property
+    def paths(self) -> dict[str, Path]:
+        """Those that there are, by "image", "label" and "mask"."""
+        every = {"image": self.image, "label": self.label, "mask": self.mask}
+        return {k: p for k, p in every.items() if p is not None}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scan:

@@ -17,19 +17,18 @@ from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.geometry import Affine
-from tlseg_jax.preprocess.codes import UNMARKED, anywhere, mask_of, shown
+from tlseg_jax.geometry import Affine, Grid, canonical_grid
+from tlseg_jax.preprocess.codes import anywhere, looked, shown, voxels_of
 from tlseg_jax.preprocess.reading.grey_values import GreyValues
 from tlseg_jax.preprocess.reading.header import Header, no_geometry, read_header
+from tlseg_jax.preprocess.reading.label_codes import check_no_others, read_label_codes
 from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
-from tlseg_jax.preprocess.reading.same_grid import check_same_grid, turn_onto, turned
+from tlseg_jax.preprocess.reading.same_grid import read_others, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
 from tlseg_jax.preprocess.reading.slice_scale import SliceScale, Statistics, not_hounsfield, scaling_of
-from tlseg_jax.preprocess.reading.slice_stream import LabelCodes, read_label_codes
-from tlseg_jax.preprocess.slice_back import canonical_affine, canonical_shape, planes_on_scan
 from tlseg_jax.preprocess.slice_choice import choose_slices, fewer_than_asked, with_neighbours
-from tlseg_jax.preprocess.slice_resize import Resizer, plan_axes, resized_affine
+from tlseg_jax.preprocess.slice_resize import Resizer, plan_axes, planes_on_scan, resized_affine
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,20 +82,21 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     """
     begin, clock = time.perf_counter(), Clock()
     header = read_header(files.image, single_slice=True)
-    notes = [header.warning]
+    others, notes = read_others(dataclasses.replace(files, mask=None), header, single_slice=True)
     orientation = io_orientation(header.affine)
-    sides = canonical_shape(header.affine, header.shape)
+    canonical = canonical_grid(header.grid)
+    sides = canonical.shape
     if min(sides[:2]) < 2:
         text = "x".join(map(str, sides))
         raise fault(files.image, f"is a single line of pixels in each axial slice ({text})", "give an axial volume")
     label, shows = None, np.zeros((sides[2], len(spec.structures)), bool)
     if files.label is not None:
-        label_header = read_header(files.label, single_slice=True)
-        off_grid = check_same_grid(files.image, header, files.label, label_header)
-        notes += [label_header.warning, off_grid]
-        label = read_label_codes(files.label, label_header, spec, clock)
-        label = dataclasses.replace(label, codes=turned(label.codes, turn_onto(header, label_header)))
-        shows = _shown(_looked(label.codes, spec), orientation, spec)
+        label_header = others[files.label]
+        found = read_label_codes(files.label, label_header, spec.labels, clock)
+        if spec.planes.other_values == "refuse":
+            check_no_others(files.label, label_header, spec.labels, found, spec.name)
+        label = turned(found.codes, turn_onto(header, label_header))
+        shows = _shown(looked(label, spec.labels), orientation, spec)
     elif not every_slice:
         raise fault(files.image, "has no label map", "add one, or leave the scan out")
     if files.label is not None and not every_slice and not shows.any():
@@ -108,26 +108,24 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     chosen = choose_slices(shows_any, wanted, spec.planes.without_structure)
     z = chosen if every_slice else with_neighbours(chosen, sides[2], spec.planes.neighbours)
 
-    canonical = canonical_affine(header.affine, header.shape)
-    mm = np.linalg.norm(canonical[:3, :3], axis=0)
-    axes = plan_axes(sides[:2], (float(mm[0]), float(mm[1])), spec)
+    axes = plan_axes(sides[:2], canonical.spacing[:2], spec)
     resizer = Resizer(axes)
-    codes, label_ml = None, _millilitres(label, header, spec)
+    codes = None
+    label_ml: dict[str, float] = {}
     label_voxels: dict[str, list[int]] = {}
     statistics, labelled = Statistics(header.shape), None
     if label is not None:
-        labelled = anywhere(statistics.sampled(label.codes))
-        whole = apply_orientation(label.codes, orientation)
+        label_ml = {s: n * header.grid.voxel_ml for s, n in voxels_of(found.codes, spec.labels).items()}
+        labelled = anywhere(statistics.sampled(label))
+        whole = apply_orientation(label, orientation)
         codes = np.empty((len(z), *spec.planes.pixels), np.uint8)
         for n, slice_ in enumerate(z):
             codes[n] = resizer.label(
                 whole[:, :, slice_], len(spec.structures), spec.exclusive, spec.unmarked_value is not None
             )
-        label_voxels = {
-            s: [int(np.count_nonzero(mask_of(_looked(whole[:, :, c], spec), i, spec.exclusive))) for c in chosen]
-            for i, s in enumerate(spec.structures)
-        }
-        del whole, label  # before the image comes
+        counts = [voxels_of(whole[:, :, c], spec.labels) for c in chosen]
+        label_voxels = {s: [n[s] for n in counts] for s in spec.structures}
+        del whole, label, found  # before the image comes
     digest = VoxelDigest(header.shape)
     planes = _wanted_planes(files.image, header, orientation, z, statistics, digest, clock)
     scaling = scaling_of(files.image, statistics, spec)
@@ -145,7 +143,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
         codes,
         z,
         tuple(z.index(c) for c in chosen),
-        resized_affine(canonical, axes),
+        resized_affine(canonical.affine, axes),
         header.shape,
         header.affine,
         scaling,
@@ -170,15 +168,10 @@ def planes_to_scan(planes: Float32[np.ndarray, "planes x y"], volume: SliceVolum
     """
     out = np.zeros(volume.scan_shape, np.float32)
     view = apply_orientation(out, io_orientation(volume.scan_affine))  # writes to it reach `out`
-    back = planes_on_scan(planes, volume.affine, volume.scan_shape, volume.scan_affine)
+    back = planes_on_scan(planes, volume.affine, Grid(volume.scan_shape, volume.scan_affine))
     for plane, z in zip(back, volume.z, strict=True):
         view[:, :, z] = plane
     return out
-
-
-def _looked(codes: NDArray[np.uint8], spec: DatasetSpec) -> NDArray[np.uint8]:
-    """Codes that show nothing where nobody looked."""
-    return codes if spec.unmarked_value is None else np.where(codes == UNMARKED, 0, codes).astype(np.uint8)
 
 
 def _shown(codes: NDArray[np.uint8], orientation: NDArray[Any], spec: DatasetSpec) -> NDArray[np.bool_]:
@@ -191,13 +184,6 @@ def _shown(codes: NDArray[np.uint8], orientation: NDArray[Any], spec: DatasetSpe
 
 def _depth_axis(orientation: NDArray[Any]) -> int:
     return int(np.flatnonzero(orientation[:, 0] == 2)[0])
-
-
-def _millilitres(label: LabelCodes | None, header: Header, spec: DatasetSpec) -> dict[str, float]:
-    if label is None:
-        return {}
-    voxel = abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000
-    return {s: n * voxel for s, n in zip(spec.structures, label.voxels, strict=True)}
 
 
 def _wanted_planes(
@@ -217,7 +203,7 @@ def _wanted_planes(
     kept: dict[int, NDArray[Any]] = {}
     grey = GreyValues()
     block: NDArray[Any] | None = None  # (planes of the file, slices wanted, pixels), where each plane crosses them all
-    turn = _plane_orientation(orientation, depth_axis)
+    turn = np.delete(orientation, depth_axis, axis=0)  # of a plane across that axis: (left to right, back to front)
     for k, stored in enumerate(stream_planes(path, header, clock)):
         plane = _values(path, header, stored)
         statistics.add(plane)
@@ -234,11 +220,6 @@ def _wanted_planes(
     if block is not None:
         kept = {c: apply_orientation(block[:, n].T, turn) for n, c in enumerate(at.values())}
     return [kept[k] for k in z]
-
-
-def _plane_orientation(orientation: NDArray[Any], depth_axis: int) -> NDArray[Any]:
-    """How a plane across the file's axis `depth_axis` is turned to be (left to right, back to front)."""
-    return np.delete(orientation, depth_axis, axis=0)
 
 
 def _values(path: Path, header: Header, stored: NDArray[Any]) -> NDArray[Any]:

@@ -52,10 +52,6 @@ class SliceScale:
         clipped = np.clip(plane.astype(np.float32), self.low, self.high)
         return ((clipped - np.float32(self.centre)) / np.float32(self.width)).astype(np.float32)
 
-    def to_dict(self) -> dict[str, float]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
-
 
 class Statistics:
     """What scaling needs to know of a whole volume, gathered while its planes stream by."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Integer
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from tlseg_jax.datasets.label_names import PRESETS, table_of
@@ -74,7 +73,8 @@ def register_map(
     found = {}
     boxes = ndimage.find_objects(values) if table else []
     for structure in CENTRES if table else ():
-        at = [_voxels(values, v, boxes[v - 1]) for v in _values(table, structure) if v <= len(boxes) and boxes[v - 1]]
+        there_too = [(v, box) for v in _values(table, structure) if v <= len(boxes) and (box := boxes[v - 1])]
+        at = [np.argwhere(values[box] == v) + [s.start for s in box] for v, box in there_too]
         if sum(map(len, at)) >= LEAST_VOXELS:
             found[structure] = affine[:3] @ [*np.concatenate(at).mean(0), 1.0]
     if len(found) < FEWEST:
@@ -98,11 +98,6 @@ def register_map(
     mni_to_world = np.eye(4)
     mni_to_world[:3] = solved.T
     return mni_to_world, {"structures": len(found), "rms_mm": round(rms, 2)}
-
-
-def _voxels(values: NDArray[np.int32], value: int, box: tuple[slice, ...]) -> NDArray[np.int64]:
-    """(voxels, 3): where a value is, which is in its box alone."""
-    return np.argwhere(values[box] == value) + [s.start for s in box]
 
 
 def _values(table: str, structure: str) -> tuple[int, ...]:

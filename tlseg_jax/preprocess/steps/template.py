@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float32
 from scipy import ndimage
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.geometry import Affine, Grid
+from tlseg_jax.geometry import Affine, Grid, canonical_grid
 
 MNI305_ORIGIN = (-86.095, -126.51, -68.25)
 """World mm (RAS) of the first voxel of the average305 volume, 172x220x156 voxels of 1 mm."""
@@ -61,16 +61,11 @@ def native_grid(
         affine = np.diag([*spec.volumes.spacing, 1.0])
         affine[:3, 3] = centre - np.array(spec.volumes.spacing) * (dims - 1) / 2
         return Grid(spec.volumes.dimensions, affine)
-    import nibabel as nib
-
-    canonical = nib.orientations.io_orientation(scan_affine)
-    to_file = nib.orientations.inv_ornt_aff(canonical, scan_shape)
-    affine = scan_affine @ to_file
-    shape = np.empty(3)
-    shape[canonical[:, 0].astype(int)] = scan_shape
-    scale = np.diag([*(shape / dims), 1.0])
-    scale[:3, 3] = (shape / dims - 1) / 2  # the borders coincide, not the centres of the first voxels
-    return Grid(spec.volumes.dimensions, affine @ scale)
+    whole = canonical_grid(Grid((scan_shape[0], scan_shape[1], scan_shape[2]), scan_affine))
+    ratio = np.array(whole.shape) / dims
+    scale = np.diag([*ratio, 1.0])
+    scale[:3, 3] = (ratio - 1) / 2  # the borders coincide, not the centres of the first voxels
+    return Grid(spec.volumes.dimensions, whole.affine @ scale)
 
 
 @functools.cache

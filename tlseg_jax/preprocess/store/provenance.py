@@ -21,8 +21,7 @@ PACKAGES = ("numpy", "scipy", "SimpleITK", "nibabel", "nilearn", "tensorstore", 
 
 def checksums_of(files: ScanFiles) -> dict[str, str]:
     """SHA-256 of a subject's files, by "image", "label" and "mask"."""
-    paths = {"image": files.image, "label": files.label, "mask": files.mask}
-    return {k: _sha256(p) for k, p in paths.items() if p is not None}
+    return {k: _sha256(p) for k, p in files.paths.items()}
 
 
 def _sha256(path: Path) -> str:

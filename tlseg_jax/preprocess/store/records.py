@@ -13,13 +13,14 @@ import errno
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.reading.formats import parts_of
-from tlseg_jax.preprocess.reading.scan import ScanFiles
+from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.preprocess.store.provenance import checksums_of
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
@@ -42,6 +43,7 @@ class Job:
       files: where the subject's files are.
       source: size, time and SHA-256 of the files, by "image", "label" and "mask" (see `source_of`).
       fingerprint: of the checksums and of all settings; a record with the same one is up to date.
+      settings: what may be chosen besides the spec; None where nothing may.
     """
 
     files: ScanFiles
@@ -49,6 +51,11 @@ class Job:
     source: Mapping[str, Mapping[str, Any]]
     fingerprint: str
     folder: Path
+    settings: Any = None
+
+
+Reading = tuple[dict[str, Any], Callable[[Path], None]]
+"""A subject's record, and what writes its arrays to a path."""
 
 
 def origin(files: ScanFiles, *, mask: bool = True) -> dict[str, Any]:
@@ -95,17 +102,45 @@ def read_json_if_any(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def settings_that_differ_from(folder: Path, ours: Mapping[str, Any]) -> str:
+    """In which settings what is prepared in `folder` differs from `ours`, in words; empty if in none."""
+    theirs = read_json_if_any(folder / "settings.json")
+    if theirs is None:
+        return ""
+    return "; ".join(
+        f"{k} was {theirs.get(k)!r} and is now {ours.get(k)!r}"
+        for k in sorted(ours.keys() | theirs.keys())
+        if ours.get(k) != theirs.get(k)
+    )
+
+
+def check_kept(folder: Path, ours: Mapping[str, Any], overwrite: bool) -> None:
+    """Note our settings, before the first subject is written.
+
+    Raises:
+      InputError: the folder was prepared with others, and is not to be overwritten.
+    """
+    differ = settings_that_differ_from(folder, ours)
+    if differ and not overwrite:
+        raise InputError(
+            f"{folder} was prepared with other settings ({differ}): choose another `store` or `name`, or "
+            "prepare it anew with `overwrite`."
+        )
+    if differ:  # it would describe volumes that are about to be replaced
+        (folder / "manifest.json").unlink(missing_ok=True)
+    write_json(folder / "settings.json", dict(ours))
+
+
 def stamps_of(files: ScanFiles) -> dict[str, dict[str, int]]:
     """Size in bytes and time of change of a subject's files, by "image", "label" and "mask".
 
     Where neither has changed, the checksum is taken to be what it was; a file that cannot be looked at has no stamp.
     """
     stamps = {}
-    for name, path in (("image", files.image), ("label", files.label), ("mask", files.mask)):
+    for name, path in files.paths.items():
         with contextlib.suppress(OSError):
-            if path is not None:
-                seen = [part.stat() for part in parts_of(path)]
-                stamps[name] = {"bytes": sum(s.st_size for s in seen), "changed_ns": max(s.st_mtime_ns for s in seen)}
+            seen = [part.stat() for part in parts_of(path)]
+            stamps[name] = {"bytes": sum(s.st_size for s in seen), "changed_ns": max(s.st_mtime_ns for s in seen)}
     return stamps
 
 
@@ -122,33 +157,43 @@ def kept_record(folder: Path, subject: str, fingerprint: str) -> dict[str, Any] 
     return {k: v for k, v in record.items() if k != _SOURCE}
 
 
-def keep_record(job: Job, record: dict[str, Any]) -> dict[str, Any]:
-    """Write the record of arrays that have just been written, and return it."""
-    write_json(_record(job.folder, job.files.subject), record | {_SOURCE: job.source})
-    return record
-
-
 def keep_exclusion(job: Job, reason: str) -> str:
     """Write why a subject is excluded, for whoever merges, and return it."""
-    check_there(job.folder)
+    _check_there(job.folder)
     kept = {"subject": job.files.subject, "reason": reason, "fingerprint": job.fingerprint, _SOURCE: job.source}
     write_json(_excluded(job.folder, job.files.subject), kept)
     return reason
 
 
-def before_arrays(job: Job) -> None:
-    """Take away what is kept of a subject, as its arrays are about to be replaced.
+def keep(job: Job, read: Callable[[Job], Reading]) -> dict[str, Any] | str:
+    """Read one subject, write its arrays and keep its record.
+
+    Returns:
+      The record, or one sentence that says why the subject is excluded.
 
     Raises:
-      FileNotFoundError: the store has disappeared; it is not made anew under what may be an empty mount point.
+      OSError: or what the libraries make of it: the result cannot be written, as on a full disk.
     """
-    check_there(job.folder)
+    try:
+        record, write = read(job)
+    except ExclusionError as e:
+        return keep_exclusion(job, str(e))
+    except Exception as e:  # one scan that trips a library must not end the others' work
+        return keep_exclusion(
+            job, f"{job.files.image} failed with an unexpected {type(e).__name__} ({e}): please report this."
+        )
+    start = time.perf_counter()
+    _check_there(job.folder)
     for path in (_record(job.folder, job.files.subject), _excluded(job.folder, job.files.subject)):
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # what is kept of arrays that are about to be replaced
+    write(_group(job.folder, job.files.subject).parent)
+    record["seconds"]["write"] = round(time.perf_counter() - start, 3)
+    write_json(_record(job.folder, job.files.subject), record | {_SOURCE: job.source})
+    return record
 
 
-def check_there(folder: Path) -> None:
-    """Raise FileNotFoundError where the data set's folder has disappeared."""
+def _check_there(folder: Path) -> None:
+    """Raise FileNotFoundError where the folder has disappeared: none is made anew under an empty mount point."""
     if not (folder / "subjects").is_dir():
         raise FileNotFoundError(errno.ENOENT, "no such folder any more", str(folder / "subjects"))
 

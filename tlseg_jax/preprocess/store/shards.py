@@ -6,7 +6,6 @@ afterwards merges. The operating system frees the locks of a process however it 
 
 import contextlib
 import dataclasses
-import errno
 import fcntl
 import re
 import time
@@ -18,6 +17,7 @@ from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.store.records import outcome
 from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError, InUse
+from tlseg_jax.runtime.files import making
 
 T = TypeVar("T")
 
@@ -78,7 +78,8 @@ def at_work(folder: Path, shard: Shard, first: Callable[[], None]) -> Iterator[N
       InputError: another process prepares this shard, all of it, or another number of parts; or the folder cannot be
         made.
     """
-    _make(folder)
+    with making(folder, "store"):
+        (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as locks:
         with _turn(folder):
             if not _hold(locks, folder / ".lock", fcntl.LOCK_SH):
@@ -165,19 +166,6 @@ def left_out(name: str, out: int, scans: int) -> str:
     """Why there is no manifest yet, for a user."""
     still = f"{out} of {scans} scans are still out" if out else "other shards are still at work"
     return f"{name}: not merged yet, {still}: the last shard merges, and so does 'prepare' without `shard`."
-
-
-def _make(folder: Path) -> None:
-    try:
-        (folder / _LOCKS).mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{folder} cannot be written (a file is in the way): choose another `store`.") from None
-    except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"{folder} cannot be written ({e.strerror}): choose another `store`, or make it writable."
-        ) from None
 
 
 @contextlib.contextmanager

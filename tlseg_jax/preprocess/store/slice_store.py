@@ -17,8 +17,7 @@ import numpy as np
 from jaxtyping import Float16, Shaped, UInt8
 from numpy.typing import NDArray
 
-from tlseg_jax.geometry import Affine
-from tlseg_jax.preprocess.codes import mask_of
+from tlseg_jax.geometry import canonical_grid
 from tlseg_jax.preprocess.store.store import BaseStore, write_arrays
 from tlseg_jax.runtime.errors import InputError
 
@@ -41,13 +40,6 @@ def write_slices(path: Path, image: Shaped[np.ndarray, "planes x y"], label: Sha
     """Write one volume's Zarr group: see `write_arrays`. The image is stored as float16, the codes as uint8."""
     chunk = (1, *image.shape[1:])
     write_arrays(path, {"image": (image, "float16"), "label": (label, "uint8")}, chunk, ("z", "x", "y"))
-
-
-def axial_axis(affine: Affine | Sequence[Sequence[float]]) -> int:
-    """The axis of an array that runs along the body, by the affine: the one nearest to inferior-superior."""
-    import nibabel as nib  # here and not above: a machine that only trains may not have it
-
-    return int(np.flatnonzero(nib.io_orientation(np.asarray(affine, float))[:, 0] == 2)[0])
 
 
 class SliceStore(BaseStore):
@@ -101,18 +93,13 @@ class SliceStore(BaseStore):
 
     def depth(self, subject: str) -> int:
         """Axial slices of the whole scan."""
-        r = self.record(subject)
-        return int(r["scan_shape"][axial_axis(r["scan_affine"])])
-
-    def scan_voxel_ml(self, subject: str) -> float:
-        """Volume of one voxel of the scan's own file, in ml."""
-        return float(abs(np.linalg.det(np.array(self.record(subject)["scan_affine"], float)[:3, :3])) / 1000)
+        return canonical_grid(self.scan_grid(subject)).shape[2]
 
     def label_ml(self, subject: str, structure: str) -> float | None:
         """A structure's ml in the slices that are samples, counted in the label file; None where it is not kept."""
         r = self.record(subject)
         if structure in r.get("label_voxels", {}):
-            return float(sum(r["label_voxels"][structure]) * self.scan_voxel_ml(subject))
+            return float(sum(r["label_voxels"][structure]) * self.scan_grid(subject).voxel_ml)
         # Prepared before that was kept: of every slice it is what the whole file holds.
         every = len(r["samples"]) == self.depth(subject)
         return float(r["label_ml"][structure]) if every and structure in r.get("label_ml", {}) else None
@@ -127,10 +114,6 @@ class SliceStore(BaseStore):
             "not consecutive, so tumours in them have no 3D extent: prepare the data set with every slice of a volume "
             "(with_structure = 0 in its TOML file) to count tumours."
         )
-
-    def mask(self, subject: str, structure: str) -> NDArray[np.bool_]:
-        """(samples, x, y): where one structure is."""
-        return mask_of(self.codes(subject), self.spec.structures.index(structure), self.spec.exclusive)
 
     def contiguous(self, subject: str) -> bool:
         """Whether the samples are consecutive slices, so that 3D components of them make sense."""

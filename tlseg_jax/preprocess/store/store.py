@@ -191,6 +191,32 @@ class BaseStore:
         whole = all(self.marked(s) == self.spec.structures for s in self.subjects())
         return not whole or self.spec.unmarked_value is not None
 
+    def scan_grid(self, subject: str) -> Grid:
+        """The voxels of the scan's own file, voxel -> world RAS mm.
+
+        Raises:
+          InputError: the store does not hold them.
+        """
+        shape, affine = self._kept(subject, "scan_shape"), self._kept(subject, "scan_affine")
+        return Grid(tuple(shape), np.array(affine, np.float64))
+
+    def codes(self, subject: str) -> UInt8[np.ndarray, "x y z"]:
+        """Codes of the structures (`preprocess.codes`), of a volume or of its samples (samples, x, y)."""
+        raise NotImplementedError
+
+    def mask(self, subject: str, structure: str) -> NDArray[np.bool_]:
+        """Where one structure is; see `codes`."""
+        return mask_of(self.codes(subject), self.spec.structures.index(structure), self.spec.exclusive)
+
+    def _kept(self, subject: str, key: str) -> Any:
+        r = self.record(subject)
+        if key not in r:
+            raise InputError(
+                f"{self.where}/manifest.json lacks the '{key}' of {subject}, so that person's own ml and mm are "
+                "not known: prepare the data set again, in another `store`."
+            )
+        return r[key]
+
     def _array(self, subject: str, name: str) -> ts.TensorStore:
         """A subject's array, opened once. Raises ValueError: it is missing or damaged."""
         key = (subject, name)
@@ -266,15 +292,6 @@ class Store(BaseStore):
         grid = self.grid(subject)
         return Grid(grid.shape, np.array(self._kept(subject, "space_to_world"), np.float64) @ grid.affine)
 
-    def scan_grid(self, subject: str) -> Grid:
-        """The voxels of the scan's own file, voxel -> world RAS mm.
-
-        Raises:
-          InputError: the store does not hold them.
-        """
-        shape, affine = self._kept(subject, "scan_shape"), self._kept(subject, "scan_affine")
-        return Grid(tuple(shape), np.array(affine, np.float64))
-
     def label_ml(self, subject: str, structure: str) -> float:
         """A structure's volume in ml, counted in the label file that was prepared.
 
@@ -283,15 +300,6 @@ class Store(BaseStore):
         """
         ml = self._kept(subject, "label_ml")
         return float(ml[structure] if isinstance(ml, dict) else ml)
-
-    def _kept(self, subject: str, key: str) -> Any:
-        r = self.record(subject)
-        if key not in r:
-            raise InputError(
-                f"{self.where}/manifest.json lacks the '{key}' of {subject}, so that person's own ml and mm are "
-                "not known: prepare the data set again, in another `store`."
-            )
-        return r[key]
 
     def _read(self, subject: str, name: str, box: Box | None) -> NDArray[Any]:
         try:
@@ -342,7 +350,3 @@ class Store(BaseStore):
     def codes(self, subject: str) -> UInt8[np.ndarray, "x y z"]:
         """Those of the whole scan."""
         return self.label(subject)
-
-    def mask(self, subject: str, structure: str) -> NDArray[np.bool_]:
-        """(x, y, z): where one structure is."""
-        return mask_of(self.label(subject), self.spec.structures.index(structure), self.spec.exclusive)
