@@ -36,7 +36,7 @@ from tlseg_jax.actions.run import Run
 from tlseg_jax.actions.view import view as _view
 from tlseg_jax.datasets.spec import PlaneGrid
 from tlseg_jax.evaluate.predict import Prediction
-from tlseg_jax.evaluate.predict_folder import Outcome
+from tlseg_jax.evaluate.predict_once import Outcome
 from tlseg_jax.preprocess.reading.scan import ExclusionError
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime.compilation_cache import set_up_jax

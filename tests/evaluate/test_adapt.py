@@ -14,8 +14,7 @@ from scipy.ndimage import correlate
 from tests.conftest import blob, he_variables
 from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.datasets.lookup import get_spec
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
-from tlseg_jax.evaluate.inference import predict_tiles, predict_volume
+from tlseg_jax.evaluate.inference import AdaptingPredictor, predict_tiles, predict_volume
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.models.adabn import pooled
 from tlseg_jax.models.layers import Conv
@@ -138,7 +137,7 @@ def test_all_calls_of_a_scan_go_by_the_same_statistics_and_filling_counts_nowher
 
     image = np.repeat(np.arange(1, 4, dtype=np.float32), 8)[:, None, None] * np.ones((24, 8, 8), np.float32)
     predictor = AdaptingPredictor(see, fixed)
-    found = predictor.over_scan(lambda p: predict_tiles(image, (8, 8, 8), p, overlap=0, weights="uniform", batch=2))
+    found = predictor.over_scan(lambda p: predict_tiles(image, (8, 8, 8), p, overlap=0, batch=2))
     assert calls == [[1, 1], [1, 0]]
     np.testing.assert_allclose(found, 0.2)
 

@@ -166,13 +166,6 @@ def test_body_is_the_largest_bright_part_with_its_holes() -> None:
     assert not find_body(np.zeros(shape)).any()
 
 
-@pytest.mark.usefixtures("unchecked")
-def test_arrays_of_different_shapes_are_refused() -> None:
-    mask = np.zeros((2, 4, 4), np.bool_)
-    with pytest.raises(ValueError, match="do not go together"):
-        component_features(np.zeros((2, 4, 5)), mask, np.zeros((2, 4, 4)), SPACING, None)
-
-
 def canonical(path: Path) -> NDArray[np.float32]:
     """A scan as (planes, x, y)."""
     if not path.exists():

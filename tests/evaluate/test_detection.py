@@ -4,7 +4,6 @@ import itertools
 import json
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.detection import Detection, detect, label_components, pool
@@ -130,11 +129,3 @@ def test_pooling_counts_tumours_and_not_volumes() -> None:
     assert pooled == Detection(1, 3, 1)
     assert pooled.recall == 0.25 and pooled.precision == 0.5
     assert pool([]) == Detection(0, 0, 0)
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_faults_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="shape"):
-        detect(empty(), empty(2, 2, 2))
-    with pytest.raises(ValueError, match="bool"):
-        detect(empty().astype(np.uint8), empty().astype(np.uint8))  # type: ignore[arg-type]

@@ -85,16 +85,8 @@ def test_one_kind_of_component_is_refused() -> None:
         train_forest([])
 
 
-def test_a_liver_is_needed_always_or_never(forest: Forest) -> None:
-    with pytest.raises(ValueError, match="in all volumes or in none"):
-        train_forest([volume(0), volume(1, liver=True)])
-    v = volume(0, liver=True)
-    with pytest.raises(ValueError, match="without a predicted liver"):
-        forest.keep(v.probability, v.mask, v.image, v.spacing, v.liver)
-    with_liver = train_forest(volume(i, liver=True) for i in range(2))
-    assert with_liver.liver
-    with pytest.raises(ValueError, match="with a predicted liver"):
-        with_liver.keep(v.probability, v.mask, v.image, v.spacing)
+def test_a_forest_remembers_whether_it_learnt_with_a_liver(forest: Forest) -> None:
+    assert train_forest(volume(i, liver=True) for i in range(2)).liver and not forest.liver
 
 
 def test_a_saved_forest_is_the_same_forest(forest: Forest, tmp_path: Path) -> None:

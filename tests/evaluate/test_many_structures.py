@@ -12,15 +12,7 @@ from tests.many_structures import HALVES, write_halves
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.structures import structures_from
 from tlseg_jax.evaluate.predict import predict_scan
-from tlseg_jax.evaluate.results import (
-    IN_PERSON,
-    KeptMasks,
-    SubjectRow,
-    common_structures,
-    evaluate_store,
-    format_summary,
-    result_name,
-)
+from tlseg_jax.evaluate.results import IN_PERSON, common_structures, evaluate_store, format_summary, result_name
 from tlseg_jax.geometry import Box, crop_or_pad
 from tlseg_jax.preprocess.codes import UNMARKED, mask_of
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan
@@ -44,21 +36,16 @@ def halves(patches: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def test_each_structure_is_scored_by_itself(tmp_path: Path) -> None:
     store = write_halves(tmp_path / "s")
-    masks: dict[str, KeptMasks] = {s: KeptMasks() for s in HALVES}
-
-    def keep(row: SubjectRow, mask: NDArray[np.bool_]) -> None:
-        masks[row.structure](row, mask)
-
-    results = evaluate_store(store, "test", store.spec, WHOLE, halves, keep=keep, progress=False).rows
-    assert list(results) == list(HALVES)
-    for i, (structure, rows) in enumerate(results.items()):
+    results = evaluate_store(store, "test", store.spec, WHOLE, halves, progress=False)
+    assert list(results.rows) == list(HALVES)
+    for i, (structure, rows) in enumerate(results.rows.items()):
         assert {r.test_set for r in rows} == {f"tiny_{structure}"} and {r.structure for r in rows} == {structure}
         for row in rows:
             ours = halves(store.image(row.subject)[None].astype(np.float32))[0, ..., i] > 0
             theirs = store.label(row.subject) == i + 1
             assert row.score.iou == pytest.approx((ours & theirs).sum() / (ours | theirs).sum())
             assert row.score.reference_ml == pytest.approx(theirs.sum() / 1000)
-            np.testing.assert_array_equal(masks[structure].mask(row.subject), ours)
+            np.testing.assert_array_equal(results.mask(structure, row.subject), ours)
 
 
 def test_what_a_map_does_not_mark_has_no_row(tmp_path: Path) -> None:

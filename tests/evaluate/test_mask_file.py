@@ -1,11 +1,12 @@
 """Masks in a file: the same masks come back, a damaged file is named."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tlseg_jax.evaluate.mask_file import load_masks, save_masks
+from tlseg_jax.evaluate.mask_file import load_masks, packed, save_masks, unpacked
 from tlseg_jax.runtime.errors import InputError
 
 
@@ -17,6 +18,7 @@ def test_masks_of_any_shape_come_back(tmp_path: Path) -> None:
     assert found.keys() == masks.keys()
     for k in masks:
         np.testing.assert_array_equal(found[k], masks[k])
+        np.testing.assert_array_equal(unpacked(*json.loads(json.dumps(packed(masks[k])))), masks[k])
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 but no more"])

@@ -23,7 +23,8 @@ from tlseg_jax.evaluate.inference import Predictor
 from tlseg_jax.evaluate.label_map import save_label_map
 from tlseg_jax.evaluate.metrics import score
 from tlseg_jax.evaluate.predict import Prediction, predict_scan
-from tlseg_jax.evaluate.predict_folder import Outcome, output_path, predict_folder
+from tlseg_jax.evaluate.predict_folder import output_path, predict_folder
+from tlseg_jax.evaluate.predict_once import Outcome
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings, preprocess_scan

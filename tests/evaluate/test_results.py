@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tests.conftest import SIDE, MakeStore, csv_rows
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.evaluate.metrics import SubjectScore
-from tlseg_jax.evaluate.results import KeptMasks, SubjectRow, box_for, evaluate_store, format_summary, save_results
+from tlseg_jax.evaluate.results import SubjectRow, box_for, evaluate_store, format_summary, save_results
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime.errors import InputError
@@ -26,15 +26,15 @@ def bright(patches: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def test_rows_equal_scores_computed_directly(make_store: MakeStore) -> None:
     store = make_store(test=3)
-    kept = KeptMasks()
-    (rows,) = evaluate_store(store, "test", store.spec, WHOLE, bright, keep=kept, progress=False).rows.values()
+    found = evaluate_store(store, "test", store.spec, WHOLE, bright, progress=False)
+    ((structure, rows),) = found.rows.items()
     assert [r.subject for r in rows] == list(store.subjects("test"))
     for row in rows:
         p, r = store.image(row.subject).astype(np.float32) > 1.5, store.label(row.subject) > 0
         assert row.score.iou == pytest.approx((p & r).sum() / (p | r).sum())
         assert row.score.reference_ml == pytest.approx(r.sum() / 1000)
         assert row.person == store.persons[row.subject]
-        assert np.array_equal(kept.mask(row.subject), p)
+        assert np.array_equal(found.mask(structure, row.subject), p)
         assert row.score.hd95_mm is None
     assert {r.test_set for r in rows} == {store.spec.name}
     (trained,) = evaluate_store(store, "train", store.spec, WHOLE, bright, distances=True, progress=False).rows.values()
@@ -52,16 +52,6 @@ def test_structure_outside_the_box_counts_as_missed(make_store: MakeStore) -> No
     assert row.score.reference_ml == pytest.approx(reference.sum() / 1000)
     inside = reference[:8, :8, :8].sum()
     assert row.score.iou == pytest.approx(inside / (8**3 + reference.sum() - inside))
-
-
-def test_kept_masks_come_back_exactly_even_if_empty() -> None:
-    kept = KeptMasks()
-    rng = np.random.default_rng(0)
-    masks = {"a": rng.random((9, 7, 5)) > 0.8, "b": np.zeros((9, 7, 5), bool), "c": np.ones((3, 3, 3), bool)}
-    for name, mask in masks.items():
-        kept(SubjectRow("t", "blob", name, name, SubjectScore(0, 0, 0, 0)), mask)
-    for name, mask in masks.items():
-        assert np.array_equal(kept.mask(name), mask)
 
 
 def test_a_damaged_chunk_is_named_with_its_subject(make_store: MakeStore) -> None:
@@ -143,11 +133,6 @@ def test_a_damaged_results_file_is_named_and_kept(tmp_path: Path, name: str, tex
     with pytest.raises(InputError, match=f"{name}.*evaluate again"):
         save_results(tmp_path, [row("hdt_c", "s1", 0.2)])
     assert (tmp_path / name).read_text() == text
-
-
-def test_rows_of_two_test_sets_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="one test set"):
-        save_results(tmp_path, [row("a", "s", 0), row("b", "s", 0)])
 
 
 def place(store: Store, spec: Any, patch_box: Box | None) -> Store:

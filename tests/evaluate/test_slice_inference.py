@@ -50,21 +50,9 @@ def test_values_that_are_not_finite_are_refused_with_the_sentence_of_volumes() -
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_faults_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="expected"):
-        predict_planes(noise(2, 4, 4), pointwise)
-    with pytest.raises(ValueError, match="nothing to predict"):
-        predict_planes(noise(0, 4, 4, 1), pointwise)
-    with pytest.raises(ValueError, match="nothing to predict"):
-        predict_planes(noise(2, 4, 4, 1), pointwise, batch=0)
+def test_a_network_of_another_form_is_refused() -> None:
     with pytest.raises(ValueError, match="returned"):
         predict_planes(noise(2, 4, 4, 1), lambda p: p[..., 0])
-    with pytest.raises(ValueError, match="no middle"):
-        neighbours_by_z(range(3), 2)
-    with pytest.raises(ValueError, match="rise"):
-        neighbours_by_z([0, 2, 1], 3)
-    with pytest.raises(ValueError, match="4 planes"):
-        predict_stack(noise(3, 2, 2), 1, range(4), pointwise)
 
 
 def stacked(planes: NDArray[np.floating], channels: int, z: Sequence[int]) -> NDArray[np.floating]:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tests.conftest import csv_rows
 from tests.evaluate.slices import SPACING, ball, draw, write_slice_store
-from tlseg_jax.evaluate.metrics import Mask, surface_distances
-from tlseg_jax.evaluate.results import Results, SubjectRow, evaluate_store, save_results
+from tlseg_jax.evaluate.metrics import surface_distances
+from tlseg_jax.evaluate.results import Results, evaluate_store, save_results
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.runtime.errors import InputError
 
@@ -32,12 +32,7 @@ def evaluated(store: SliceStore, split: str = "test", network: Any = threshold, 
 
 def test_scores_are_those_of_the_whole_volume(tmp_path: Path) -> None:
     store = write_slice_store(tmp_path / "s")
-    kept: dict[tuple[str, str], Mask] = {}
-
-    def keep(row: SubjectRow, mask: Mask) -> None:
-        kept[row.test_set, row.subject] = mask
-
-    results = evaluated(store, keep=keep)
+    results = evaluated(store)
     assert list(results.rows) == ["liver", "tumour"]
     for bit, structure in enumerate(store.spec.structures):
         assert [r.subject for r in results.rows[structure]] == ["vol-2", "vol-3"]
@@ -50,7 +45,7 @@ def test_scores_are_those_of_the_whole_volume(tmp_path: Path) -> None:
             assert row.score.dice == pytest.approx(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
             assert row.score.reference_ml == pytest.approx(theirs.sum() * np.prod(SPACING) / 1000)
             assert row.score.predicted_ml == pytest.approx(ours.sum() * np.prod(SPACING) / 1000)
-            assert np.array_equal(kept[row.test_set, row.subject], ours)
+            assert np.array_equal(results.mask(structure, row.subject), ours)
     tumours = results.detection_entry("tumour")["detection"]
     assert (tumours["found"], tumours["missed"], tumours["false"]) == (4, 0, 0)
     assert tumours["volumes"]["vol-3"]["found"] == 2

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
-from tlseg_jax.evaluate.inference import predict_volume
+from tlseg_jax.evaluate.inference import AdaptingPredictor, predict_volume
 from tlseg_jax.evaluate.tta import averaged, averages
 from tlseg_jax.geometry import Box
 

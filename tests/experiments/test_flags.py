@@ -9,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from tests.processes import python
-from tlseg_jax.commands import execution_flags, place_flags, training_flags
+from tlseg_jax.commands import place_flags, training_flags
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.settings import Training
 from tlseg_jax.train.execution import Execution
@@ -38,35 +38,23 @@ def given(*arguments: str) -> None:
     flags.FLAGS(["command", *arguments])
 
 
-def test_none_given_is_the_plain_execution() -> None:
-    given()
-    assert execution_flags.EXECUTION.settings() == Execution(parallel=None)  # which a command chooses by what there is
-
-
-def test_all_given() -> None:
-    given(
-        "--remat=block",
-        "--memory_budget=11GB",
-        "--cache=device",
-        "--steps_per_call=8",
-        "--profile=traces",
-        "--lowering=planes",
-    )
-    asked = Execution("block", 11 * 10**9, "device", 8, Path("traces"), parallel=None, lowering="planes")
-    assert execution_flags.EXECUTION.settings() == asked
+ALL = ("--remat=block", "--memory_budget=11GB", "--cache=device", "--steps_per_call=8", "--profile=traces")
 
 
 @pytest.mark.parametrize(
     ("arguments", "asked"),
     [
+        ((), Execution(parallel=None)),  # which a command chooses by what there is
+        (ALL, Execution("block", 11 * 10**9, "device", 8, Path("traces"), parallel=None)),
+        (("--lowering=planes",), Execution(parallel=None, lowering="planes")),
         (("--dry_run",), Execution(dry_run=True, parallel=None)),
         (("--memory_budget=8GiB", "--remat=none"), Execution("none", 8 * 2**30, parallel=None)),
         (("--parallel=mesh", "--mesh=data:2,space:4"), Execution(parallel="mesh", mesh="data:2,space:4")),
     ],
 )
-def test_a_few_given(arguments: tuple[str, ...], asked: Execution) -> None:
+def test_what_is_given_is_the_execution(arguments: tuple[str, ...], asked: Execution) -> None:
     given(*arguments)
-    assert execution_flags.EXECUTION.settings() == asked
+    assert training_flags.EXECUTION.settings() == asked
 
 
 @pytest.mark.parametrize(
@@ -80,7 +68,7 @@ def test_a_few_given(arguments: tuple[str, ...], asked: Execution) -> None:
 def test_what_cannot_be_meant_is_one_sentence(arguments: tuple[str, ...], says: str) -> None:
     given(*arguments)
     with pytest.raises(InputError, match=says) as caught:
-        execution_flags.EXECUTION.settings()
+        training_flags.EXECUTION.settings()
     assert "\n" not in str(caught.value)
 
 
@@ -104,21 +92,15 @@ def test_flags_are_the_settings_fields() -> None:
     assert training_flags.training(n=2) == made
 
 
+RECIPE = {
+    **{"l2sp": 0.01, "unfreezing": "staged", "randomisation": False, "epsilon_hat": True, "loss": "dice"},
+    **{"accumulate": 1, "ema": 0.99, "layer_decay": 0.75, "mix_synthetic": 0.3, "synthetic": "maps"},
+}
+
+
 def test_the_recipe_s_values_are_those_that_were_given() -> None:
-    given("--l2sp=0.010", "--unfreezing=staged", "--norandomisation", "--epsilon_hat", "--loss=dice", "--accumulate=1")
-    values = {"l2sp": 0.01, "unfreezing": "staged", "randomisation": False, "epsilon_hat": True, "loss": "dice"}
-    assert training_flags.training().recipe_values == values | {"accumulate": 1}
-
-
-def test_each_remedy_is_a_flag() -> None:
-    given("--ema=0.99", "--layer_decay=0.75", "--unfreezing=warmup_all", "--mix_synthetic=0.3", "--synthetic=maps")
-    assert training_flags.training().recipe_values == {
-        "ema": 0.99,
-        "layer_decay": 0.75,
-        "unfreezing": "warmup_all",
-        "mix_synthetic": 0.3,
-        "synthetic": "maps",
-    }
+    given(*(f"--{name}={value}" for name, value in RECIPE.items()))
+    assert training_flags.training().recipe_values == RECIPE
 
 
 def test_the_workplace_is_the_flags() -> None:

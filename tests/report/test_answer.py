@@ -38,7 +38,7 @@ def test_a_start_is_advised_where_it_was_shown_to_be_better(tmp_path: Path) -> N
     assert "with 2 the highest was MAL-C-FT again" in start and start.count("higher than all others") == 2
     assert "told apart" not in start and "15 persons, 5 seeds" in start and "95% interval" in start
     own = results.where(role="unseen", method="MAL-C-FT", n=32)
-    persons = {p: np.mean([r.iou for r in own if r.person == p]) for p in own.persons}
+    persons = {p: np.mean([r.iou for r in own if r.person == p]) for p in by_person(own)}
     lowest = min(persons, key=lambda p: persons[p])
     assert f"{np.mean(list(persons.values())):.3f} (95% interval" in elsewhere
     assert f"the lowest persons were {lowest} ({persons[lowest]:.3f}) and hdt_c-" in elsewhere
@@ -76,7 +76,7 @@ def test_labels_are_enough_from_where_the_most_are_not_shown_to_gain(tmp_path: P
     assert [(t.first, t.second, t.family) for t in tests] == [(f"n = {n}", "n = 32", 4) for n in NUMBERS[:-1]]
     assert [t.verdict == "higher" for t in tests] == [True, True, False, False]
     own = {n: results.where(role="target", n=n) for n in NUMBERS}
-    mean = {n: np.array([np.mean([r.iou for r in o if r.person == p]) for p in o.persons]) for n, o in own.items()}
+    mean = {n: np.array([np.mean([r.iou for r in o if r.person == p]) for p in by_person(o)]) for n, o in own.items()}
     for t, n in zip(tests, NUMBERS, strict=False):
         assert t.test.wilcoxon_p == pytest.approx(stats.wilcoxon(mean[32] - mean[n], method="exact").pvalue)
     study = dataclasses.replace(read_study(write_study(tmp_path / "s.json", BRAIN[:1])), figures=tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.report.sweep_results import BRAIN, make_rows, write_rows
-from tlseg_jax.report.figures.choose_cases import best_method, choose_cases, grid_subject
+from tlseg_jax.report.sweep_cases import best_method, choose_cases, grid_subject
 from tlseg_jax.studies.results_table import Results, by_unit, read_results
 
 

@@ -12,10 +12,8 @@ from matplotlib.figure import Figure
 from tests.report.sweep_results import BRAIN, Truth, write_results, write_study
 from tlseg_jax.datasets.factors import EXTRA_POINTS, Levels, design
 from tlseg_jax.report.page.sections import ReportTable, Section
-from tlseg_jax.report.sections.factor_pair import compare_pair, pair_section
-from tlseg_jax.report.sections.factors import factor_effects, factor_interactions, factor_pair
-from tlseg_jax.report.stats.factor_analysis import analyse
-from tlseg_jax.report.stats.factor_scores import shift_losses, target_scores
+from tlseg_jax.report.sections.factors import compare_pair, factor_effects, factor_interactions, factor_pair
+from tlseg_jax.report.stats.factor_analysis import analyse, shift_losses, target_scores
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.studies.results_table import ResultRow, Results, by_person, read_results
 
@@ -103,7 +101,7 @@ def test_figures_are_there_with_their_mark(
         said.append(s)
 
     monkeypatch.setattr(Figure, "text", text)
-    pair_section(results, EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"], tmp_path / "pair.png", "synthetic")
+    factor_pair(results, dataclasses.replace(study, figures=tmp_path))
     assert said == ["synthetic"] and study.synthetic
 
 
@@ -185,9 +183,9 @@ def test_losses_are_of_whole_runs(tmp_path: Path) -> None:
 
 
 def test_a_pair_needs_both(tmp_path: Path) -> None:
-    results, _ = study_of(tmp_path, methods(design("points")))
+    results, study = study_of(tmp_path, methods(design("points")))
     native, mni = EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"]
     assert set(compare_pair(results, native, mni, "target")) == {2, 8}
     one = [r for r in results if r.pretask == mni.name or r.n == 2]
     assert set(compare_pair(one, native, mni, "target")) == {2}
-    assert pair_section([r for r in results if r.pretask == mni.name], native, mni, tmp_path / "p.png", "") is None
+    assert factor_pair(Results(tuple(r for r in results if r.pretask == mni.name)), study) is None

@@ -14,7 +14,7 @@ from tests.report.test_page import Parsed
 from tlseg_jax.report.participants import read_participants
 from tlseg_jax.report.stats.groups import Group, compare_groups
 from tlseg_jax.report.sweep_report import write_report
-from tlseg_jax.report.words.groups import group_words
+from tlseg_jax.report.words.study_words import group_words
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.results_table import Results, read_results
 

@@ -5,12 +5,11 @@ import dataclasses
 import numpy as np
 
 from tlseg_jax.report.stats.method_tests import compare_methods
-from tlseg_jax.report.study_info import StudyInfo, StudyMethod
+from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.studies.results_table import ResultRow, Results
+from tlseg_jax.studies.study import Method
 
-STUDY = StudyInfo(
-    "null", "volumes", "t", (), (4,), 5, 0, (StudyMethod("FT", "source"), StudyMethod("E2E")), synthetic=True
-)
+STUDY = StudyInfo("null", "volumes", "t", (), (4,), 5, 0, (Method("FT", "source"), Method("E2E")), synthetic=True)
 ROW = ResultRow(
     "null", "", "", "", "none", "", 4, 0, None, "target", "t", "", "", 0.0, 0.0, 1.0, 1.0, None, None, True, 1, 1.0, ""
 )

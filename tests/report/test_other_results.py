@@ -14,10 +14,9 @@ import tlseg_jax as tl
 from tests.report.sweep_folder import write_sweep
 from tests.report.sweep_results import BRAIN, Truth, make_rows, write_rows, write_study
 from tests.report.test_page import Parsed
-from tlseg_jax.report.figures import sweep_curves, sweep_figures
+from tlseg_jax.report import view
 from tlseg_jax.report.stats.method_tests import compare_others
-from tlseg_jax.report.stats.over_structures import over_structures
-from tlseg_jax.report.stats.sweep_stats import OtherScore, other_scores
+from tlseg_jax.report.stats.sweep_stats import OtherScore, other_scores, over_structures
 from tlseg_jax.report.study_info import read_study
 from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.runtime.errors import InputError
@@ -270,16 +269,16 @@ def test_names_and_files() -> None:
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """Each figure that is saved, by its name."""
+    """Each figure with a legend that is saved, by its name."""
     out: dict[str, Figure] = {}
-    for module in (sweep_figures, sweep_curves):
-        save = module.save_figure
+    save = view.save_figure
 
-        def keep(figure: Figure, path: Path, save: Any = save, **given: str) -> None:
+    def keep(figure: Figure, path: Path, **given: str) -> None:
+        if figure.legends:
             out[f"{path.parent.name}/{path.stem}"] = figure
-            save(figure, path, **given)
+        save(figure, path, **given)
 
-        monkeypatch.setattr(module, "save_figure", keep)
+    monkeypatch.setattr(view, "save_figure", keep)
     return out
 
 

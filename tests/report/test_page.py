@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tlseg_jax.figures.png import save_figure
+from tlseg_jax.figures.style import save_figure
 from tlseg_jax.report.page.page import MAX_PICTURE, SYNTHETIC, write_page
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section
 from tlseg_jax.runtime.errors import InputError

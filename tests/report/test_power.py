@@ -22,7 +22,7 @@ from tlseg_jax.report.stats.power import (
 )
 from tlseg_jax.report.study_info import read_study
 from tlseg_jax.report.study_tables import power_table
-from tlseg_jax.report.words.power import seen_words
+from tlseg_jax.report.words.difference import seen_words
 from tlseg_jax.studies.results_table import read_results
 
 

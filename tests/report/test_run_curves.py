@@ -16,6 +16,7 @@ def write_run(
     *,
     losses: Sequence[float] = (0.8, 0.4, 0.2, 0.1),
     draws: Mapping[int, float] | None = None,
+    validation: Mapping[int, float] | None = None,
     epochs: Sequence[tuple[int, float, float | None]] = ((2, 60.0, 0.5), (4, 30.0, 0.3)),
     detection: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
@@ -26,6 +27,8 @@ def write_run(
         lines.append(f"{i},{loss},,")
         if draws and i in draws:
             lines.append(f"{i},,,{draws[i]}")
+        if validation and i in validation:
+            lines.append(f"{i},,{validation[i]},")
     (folder / "history.csv").write_text("\n".join(lines) + "\n")
     lines = ["epoch,step,seconds,train_loss,test_loss"]
     lines += [f"{i},{s},{t},0.1,{'' if v is None else v}" for i, (s, t, v) in enumerate(epochs, 1)]
@@ -48,7 +51,13 @@ def test_a_run_of_volumes_has_no_test_loss_and_no_epochs(tmp_path: Path) -> None
     (run / "history.csv").write_text("step,loss,validation_iou\n1,0.5,\n1,,0.3\n")
     (run / "epochs.csv").unlink()
     t = read_curves(run)
-    assert t.losses == [(1, 0.5)] and t.draw_losses == [] and t.epochs == () and t.seconds == 0
+    assert (
+        t.losses == [(1, 0.5)]
+        and t.validation == [(1, 0.3)]
+        and t.draw_losses == []
+        and t.epochs == ()
+        and t.seconds == 0
+    )
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -63,11 +72,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     [
         ("history.csv", "step,los\n1,2\n", "lacks the column 'loss'"),
         ("history.csv", "step,loss\n1,2,3\n", "has a row of another length"),
-        ("history.csv", "step,loss\n1,low\n", "line 2: loss = 'low' is not a number"),
-        ("history.csv", "step,loss\n1.5,2\n", "step is not a whole number"),
+        ("history.csv", "step,loss\n1,low\n", "line 2: 'loss' is 'low', not a number"),
+        ("history.csv", "step,loss\n1.5,2\n", "'step' is '1.5', not a whole number"),
         ("history.csv", "step,loss\n1,nan\n", "no finite training loss"),
         ("history.csv", "step,loss\n", "no finite training loss"),
-        ("epochs.csv", "epoch,step,seconds,train_loss,test_loss\n1,2,,,\n", "seconds is empty"),
+        ("epochs.csv", "epoch,step,seconds,train_loss,test_loss\n1,2,,,\n", "'seconds' is empty"),
         ("epochs.csv", b"\xff\xfe\x00\x80", "cannot be read"),
     ],
 )

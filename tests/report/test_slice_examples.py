@@ -7,8 +7,8 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 
-from tlseg_jax.figures.png import DPI
 from tlseg_jax.figures.slice_examples import PANEL, ExampleCase, draw_examples
+from tlseg_jax.figures.style import DPI
 
 SHAPE = (40, 30)
 
@@ -76,13 +76,3 @@ def test_odd_images_are_drawn_without_a_warning(tmp_path: Path, value: float) ->
     draw_examples([case(image, truth, {"A": image}), case(image, truth, {"B": image})], out, heading="Examples")
     assert sorted(p.name for p in out.parent.iterdir()) == ["e.png", "e.svg"]
     assert imread(out).std() > 0.01
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_what_cannot_be_drawn_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no cases"):
-        draw_examples([], tmp_path / "e.png")
-    with pytest.raises(ValueError, match="one shape"):
-        case(probability={"A": np.zeros((3, 3))})
-    with pytest.raises(ValueError, match="above 0 mm"):
-        case(spacing=(0.0, 1.0))

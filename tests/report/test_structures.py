@@ -11,8 +11,8 @@ import pytest
 from tests.report.sweep_folder import write_sweep
 from tests.report.sweep_results import BRAIN, REMEDIES, make_rows, write_rows
 from tests.report.test_page import Parsed
-from tlseg_jax.report.figures.choose_cases import best_method, choose_cases
-from tlseg_jax.report.stats.over_structures import over_structures
+from tlseg_jax.report.stats.sweep_stats import over_structures
+from tlseg_jax.report.sweep_cases import best_method, choose_cases
 from tlseg_jax.report.sweep_report import write_report
 from tlseg_jax.studies.results_table import read_results
 

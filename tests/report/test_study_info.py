@@ -29,15 +29,15 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"kind": "movies"}, "'kind' is 'movies', neither volumes nor slices"),
-        ({"n": [2, "four"]}, r"'n.1' is \"four\", not a whole number"),
-        ({"seeds": True}, "'seeds' is true, not a whole number"),
-        ({"seeds": -1}, "'seeds' is -1, below 0"),
+        ({"kind": "movies"}, "'kind', which is \"movies\", must be one of volumes, slices; remove"),
+        ({"n": [2, "four"]}, "'n', .*: 'four' is no number of labelled scans"),
+        ({"seeds": True}, "'seeds', which is true, must be a whole number, 0 or more"),
+        ({"seeds": -1}, "'seeds', which is -1, must be a whole number, 0 or more"),
         ({"methods": [{"pretask": "x"}]}, "lacks 'methods.0.name'"),
         ({"methods": [{"name": "A"}, {"name": "A"}]}, "the method 'A' is there twice"),
-        ({"exclusions": {"hdt_c": [{"subject": 3}]}}, "'exclusions.hdt_c.0.subject' is 3, not text"),
-        ({"seconds": "long"}, "not a time in seconds"),
-        ({"synthetic": 1}, "'synthetic' is 1, not true or false"),
+        ({"exclusions": {"hdt_c": [{"subject": 3}]}}, "'exclusions.hdt_c.0.subject', which is 3, must be text"),
+        ({"seconds": "long"}, "'seconds', .*, must be a number, 0 or more"),
+        ({"synthetic": 1}, "'synthetic', which is 1, must be true or false"),
     ],
 )
 def test_a_wrong_field_is_named(tmp_path: Path, fields: dict[str, Any], words: str) -> None:

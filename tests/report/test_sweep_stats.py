@@ -20,7 +20,7 @@ from tlseg_jax.report.stats.sweep_stats import (
 )
 from tlseg_jax.report.study_info import StudyInfo, read_study
 from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, worst_cases
-from tlseg_jax.studies.results_table import Results, read_results
+from tlseg_jax.studies.results_table import Results, by_person, read_results
 
 TARGET, UNSEEN = ScoredSet("target", "hdt_c"), ScoredSet("unseen", "oas_c")
 
@@ -37,7 +37,7 @@ def test_means_are_over_persons_and_not_over_runs(tmp_path: Path) -> None:
     results = read_results(write_rows(tmp_path / "r.csv", rows))
     (score,) = (s for s in mean_scores(results, read_study(write_study(tmp_path / "s.json"))) if s.test_set == TARGET)
     own = results.where(role="target")
-    each = [np.mean([r.iou for r in own if r.person == p]) for p in own.persons]
+    each = [np.mean([r.iou for r in own if r.person == p]) for p in by_person(own)]
     assert score.interval.n == 4 and score.seeds == 2 and len(own) == 12
     assert score.mean == pytest.approx(np.mean(each)) and score.std == pytest.approx(np.std(each, ddof=1))
     assert score.interval.low is None and score.interval.values == pytest.approx(sorted(each))
@@ -62,7 +62,7 @@ def test_paired_tests_equal_scipy_on_the_persons_means(tmp_path: Path) -> None:
     means = []
     for method in (one.first, one.second):
         own = results.where(role="unseen", method=method, n=4)
-        means.append(np.array([np.mean([r.iou for r in own if r.person == p]) for p in own.persons]))
+        means.append(np.array([np.mean([r.iou for r in own if r.person == p]) for p in by_person(own)]))
     d = means[1] - means[0]
     assert one.test.n == 9 and one.test.mean_difference == pytest.approx(d.mean())
     assert one.test.wilcoxon_p == pytest.approx(stats.wilcoxon(d, method="exact").pvalue)
@@ -153,7 +153,7 @@ def test_the_worst_are_named(tmp_path: Path) -> None:
     assert failed[0].persons == (rows[at]["person"],)
     hard = [h for h in hardest_persons(results, 2) if h.test_set == TARGET]
     own = results.where(role="target")
-    means = {p: np.mean([r.iou for r in own if r.person == p]) for p in own.persons}
+    means = {p: np.mean([r.iou for r in own if r.person == p]) for p in by_person(own)}
     lowest = min(means, key=lambda p: means[p])
     assert hard[0].person == lowest and hard[0].iou == pytest.approx(means[lowest]) and hard[0].persons == 5
     assert hard[0].others == pytest.approx(np.mean([m for p, m in means.items() if p != lowest]))

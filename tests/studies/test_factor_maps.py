@@ -79,5 +79,5 @@ def test_label_maps_are_for_factor_studies(tmp_path: Path) -> None:
     assert chosen.label_maps == str(tmp_path)
     assert dataclasses.replace(chosen, label_maps=None) == choose_study(Sweeping("factors"), {})
     plain = {"name": "mine", "task": "hdt_c", "n": [2], "factors": {"design": "points"}}
-    with pytest.raises(InputError, match="'label_maps' = 3 is of the wrong kind"):
+    with pytest.raises(InputError, match="label_maps = 3 must be text"):
         study_from_dict(plain | {"label_maps": 3}, "here")

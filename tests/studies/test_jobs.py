@@ -169,7 +169,6 @@ def test_a_run_is_named_by_what_is_not_usual(spec: DatasetSpec, training: Traini
 
 
 def test_a_run_s_name_may_end_otherwise_and_leave_out_remedies() -> None:
-    assert run_name(MRI, Training(seed=3), "a", ending="seeds5") == "a-seeds5"
     assert run_name(HEADS, Training(recipe_values=REMEDIES), "a", remedies=False) == "a-seed0"
 
 

@@ -113,7 +113,7 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
         ({"methods": []}, "no methods"),
         ({"methods": [{"pretask": "hdt_v"}]}, "lacks the field 'name'"),
         ({"methods": [{"name": "a b"}]}, "names a folder"),
-        ({"methods": [{"name": "FT", "freeze": "all"}]}, "no freezing named 'all'"),
+        ({"methods": [{"name": "FT", "freeze": "all"}]}, "freeze = 'all' must be one of encoder, .*none"),
         ({"methods": [{"name": "FT", "remedies": ["l2sp"]}]}, "no pretask"),
         ({"methods": [{"name": "FT", "pretask": "hdt_v", "remedies": ["magic"]}]}, "no remedy named 'magic'"),
         ({"methods": [{"name": "FT"}, {"name": "FT"}]}, "two methods are named 'FT'"),

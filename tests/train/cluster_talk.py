@@ -37,7 +37,6 @@ def main(given: Sequence[str]) -> None:
         "devices": [jax.device_count(), jax.local_device_count()],
         "share": processes.share({"from": here}),
         "gather": processes.gather([here, 0.1 + here]),
-        "bytes": [len(b) for b in processes.gather_bytes(b"x" * (here + 1), to_all=False)],
         "chief": processes.chief(fault),
         "divide": processes.divide(range(5), lambda some: [[i, here] for i in some]),
         "arrays": {k: [str(v.dtype), v.shape, v.tobytes().hex()] for k, v in shared.items()},

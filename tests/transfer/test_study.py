@@ -16,8 +16,8 @@ from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.studies import runs as study
-from tlseg_jax.studies.pretrained import kept_pretraining
 from tlseg_jax.studies.runs import finetune, is_finished
+from tlseg_jax.studies.single import kept_pretraining
 from tlseg_jax.studies.workplace import Workplace, open_store
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings

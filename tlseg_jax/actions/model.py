@@ -17,9 +17,8 @@ from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.evaluate.inference import Predictor, Tiles
 from tlseg_jax.evaluate.predict import Prediction, own_values, predict_scan
 from tlseg_jax.evaluate.trust.passes import COUNT, make_passes, may_mirror
-from tlseg_jax.evaluate.trust.together import check_alike
 from tlseg_jax.evaluate.trust.trust_file import load_calibration
-from tlseg_jax.evaluate.trust.trusting import Trust
+from tlseg_jax.evaluate.trust.trusting import Trust, check_alike
 from tlseg_jax.evaluate.tta import averaged, averages
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.geometry import Box

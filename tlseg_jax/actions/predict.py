@@ -11,8 +11,8 @@ from tlseg_jax.actions.model import Model, scan_files
 from tlseg_jax.checkpoints.shipped import shipped_model
 from tlseg_jax.evaluate.label_map import SAME, check_output
 from tlseg_jax.evaluate.predict import Prediction
-from tlseg_jax.evaluate.predict_folder import Outcome, predict_folder
-from tlseg_jax.evaluate.predict_once import Once
+from tlseg_jax.evaluate.predict_folder import predict_folder
+from tlseg_jax.evaluate.predict_once import Once, Outcome
 from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.preprocess.layouts.layouts import find_scans, no_subject_left
 from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, is_read
@@ -120,8 +120,8 @@ def _one(model: Model, asked: Predicting) -> Outcome:
         made = once.make(files, output)
     except ExclusionError as e:
         raise InputError(str(e)) from None
-    for w in made.warnings:
-        log.warning(f"warning: {w}")
+    if made.warning:
+        log.warning(f"warning: {made.warning}")
     values = model.structures
     names = [f"{s} (value {v})" if len(values) > 1 else s for s, v in values.items()]
     ml = (f"{n} {v:.2f} ml" for n, v in zip(names, made.volumes_ml.values(), strict=True))
@@ -130,16 +130,7 @@ def _one(model: Model, asked: Predicting) -> Outcome:
         _tell(made.verdict)
     if not made.anew:
         log.info("It was there already, of the same scan by the same model, and was left as it is.")
-    return Outcome(
-        files.subject,
-        files.image,
-        output,
-        made.volumes_ml,
-        made.seconds,
-        "; ".join(made.warnings),
-        anew=made.anew,
-        verdict=made.verdict,
-    )
+    return made
 
 
 def _telling(model: Model) -> Callable[[ScanFiles], Prediction]:

@@ -10,7 +10,7 @@ and says which. `--pretask=none` trains end to end.
 import dataclasses
 
 from tlseg_jax.actions import places
-from tlseg_jax.commands import cluster_flags, compilation_flags, execution_flags, flags, place_flags, training_flags
+from tlseg_jax.commands import cluster_flags, compilation_flags, flags, place_flags, training_flags
 from tlseg_jax.studies.settings import Finetuning, Missing, Start, Training
 from tlseg_jax.studies.single import finetune_task
 
@@ -18,13 +18,13 @@ WHAT = flags.define(Finetuning)
 N = flags.define(Training, only=("n",))
 START = flags.define(Start)
 MISSING = flags.define(Missing)
-flags.adopt(training_flags, execution_flags, cluster_flags)
+flags.adopt(training_flags, cluster_flags)
 
 
 def main() -> None:
     """Parse the flags, make what is missing, train and score."""
     cluster_flags.start()
-    execution = execution_flags.EXECUTION.settings()
+    execution = training_flags.EXECUTION.settings()
     compilation_flags.set_up_jax()
     place, what = place_flags.workplace(), WHAT.settings()
     if what.pretrained:

@@ -4,28 +4,17 @@ import dataclasses
 import inspect
 import re
 import types
-from collections.abc import Callable, Collection, Container, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Collection, Container, Mapping
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from absl import flags
 
-from tlseg_jax.datasets.fields import list_from
-from tlseg_jax.runtime.bounds import Bound, Read
+from tlseg_jax.datasets.fields import FieldKind, is_list, kind_of, list_from, value_as
 from tlseg_jax.runtime.errors import InputError
 
 flags.disclaim_key_flags()  # a flag belongs to the module that asks for it, whose --help lists it
 
 S = TypeVar("S")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    """A field's type, taken apart: what remains of it besides None, and what is said of its values."""
-
-    plain: Any
-    bound: Bound
-    read: Callable[[str], Any] | None
 
 
 class Flags(Generic[S]):
@@ -39,10 +28,10 @@ class Flags(Generic[S]):
         self,
         of: type[S],
         holders: Mapping[str, "flags.FlagHolder[Any]"],
-        kinds: Mapping[str, _Kind],
+        hints: Mapping[str, Any],
         defaults: Mapping[str, Any],
     ) -> None:
-        self.of, self.holders, self._kinds, self._defaults = of, holders, kinds, defaults
+        self.of, self.holders, self._hints, self._defaults = of, holders, hints, defaults
 
     def value(self, field: str) -> Any:
         """The value of a field's flag, or its default.
@@ -55,7 +44,7 @@ class Flags(Generic[S]):
             if self._defaults[field] is dataclasses.MISSING:
                 raise InputError(f"--{holder.name} is missing: see --help.")
             return self._defaults[field]
-        return _value(self._kinds[field], holder.value, holder.name)
+        return _value(self._hints[field], holder.value, holder.name)
 
     def text(self, field: str) -> str | None:
         """What was written, unread: an address such as gs://bucket/runs is no `Path`. None: nothing was."""
@@ -101,17 +90,17 @@ def define(
       after: what it ends with.
     """
     lines, hints = attribute_lines(of), get_type_hints(of, include_extras=True)
-    holders, kinds, kept = {}, {}, {}
+    holders, kept = {}, {}
     for field in dataclasses.fields(of):  # type: ignore[arg-type]
         if field.name in leave_out or (only is not None and field.name not in only):
             continue
         default = (defaults or {}).get(field.name, field.default)
         if absent == "all" or field.name in absent:
             default = None
-        kind = _kind_of(hints[field.name])
+        kind = kind_of(hints[field.name])
         text = _help(before + lines[field.name] + after, kind)
-        holders[field.name], kinds[field.name], kept[field.name] = _flag(field.name, kind, default, text), kind, default
-    return Flags(of, holders, kinds, kept)
+        holders[field.name], kept[field.name] = _flag(field.name, kind, default, text), default
+    return Flags(of, holders, hints, kept)
 
 
 def adopt(*modules: types.ModuleType) -> None:
@@ -135,31 +124,14 @@ def attribute_lines(of: type) -> dict[str, str]:
     return lines
 
 
-def _kind_of(hint: Any) -> _Kind:
-    """A type such as `Annotated[int, Bound(1)] | None`, taken apart."""
-    bound, read = Bound(), None
-    while True:
-        if get_origin(hint) is Annotated:
-            hint, *said = get_args(hint)
-            bound = next((s for s in said if isinstance(s, Bound)), bound)
-            read = next((s.read for s in said if isinstance(s, Read)), read)
-        elif get_origin(hint) in (Union, types.UnionType):
-            parts = [p for p in get_args(hint) if p is not type(None)]
-            if len(parts) > 1:
-                return _Kind(str, bound, read)
-            hint = parts[0]
-        else:
-            return _Kind(hint, bound, read)
-
-
-def _help(line: str, kind: _Kind) -> str:
+def _help(line: str, kind: FieldKind) -> str:
     """A docstring's line for users: without the places in the code, and beginning as a sentence does."""
     text = re.sub(r"(?: \(`[^)]*`\)|, `[^`]*`(?=\)))", "", line)
     begins_with_a_value = get_origin(kind.plain) is Literal and text.split(":")[0] in get_args(kind.plain)
     return text if begins_with_a_value else text[0].upper() + text[1:]
 
 
-def _flag(name: str, kind: _Kind, default: Any, text: str) -> "flags.FlagHolder[Any]":
+def _flag(name: str, kind: FieldKind, default: Any, text: str) -> "flags.FlagHolder[Any]":
     shown = None if default is dataclasses.MISSING else default
     if get_origin(kind.plain) is tuple:
         return flags.DEFINE_list(name, None, text)  # a default that is shown would be a value that was given
@@ -175,16 +147,7 @@ def _flag(name: str, kind: _Kind, default: Any, text: str) -> "flags.FlagHolder[
     return flags.DEFINE_string(name, None if shown is None else str(shown), text)
 
 
-def _value(kind: _Kind, given: Any, name: str) -> Any:
-    if get_origin(kind.plain) is tuple:
-        return list_from(kind.plain, given, f"--{name}={','.join(given)}")
-    if kind.read:
-        return _read(kind.read, given, name, given)
-    return Path(given) if kind.plain is Path else given
-
-
-def _read(read: Callable[[str], Any], part: str, name: str, text: str) -> Any:
-    try:
-        return read(part)
-    except InputError as e:
-        raise InputError(f"--{name}={text}: {e}") from None
+def _value(hint: Any, given: Any, name: str) -> Any:
+    if is_list(hint):
+        return list_from(hint, given, f"--{name}={','.join(given)}")
+    return value_as(hint, given, f"--{name}={given}")

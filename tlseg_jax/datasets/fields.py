@@ -1,5 +1,6 @@
 """Checks that a spec makes of the plain values it is read from."""
 
+import dataclasses
 import difflib
 import math
 import types
@@ -95,16 +96,16 @@ def list_from(hint: Any, parts: Sequence[str], said: str) -> tuple[Any, ...]:
     Raises:
       InputError: a part cannot be read, or there are more or fewer than the type has.
     """
-    each = get_args(_apart(hint)[0])
+    each = get_args(kind_of(hint).plain)
     if each[-1] is Ellipsis:
         each = (each[0],) * len(parts)
     if len(each) != len(parts):
         raise InputError(f"{said} must be {len(each)} numbers, with a comma between them.")
     found = []
     for of, part in zip(each, parts, strict=True):
-        read, plain = _read(of), _apart(of)[0]
+        kind = kind_of(of)
         try:
-            found.append(read(part) if read else plain(part) if plain in (int, float) else part)
+            found.append(kind.read(part) if kind.read else kind.plain(part) if kind.plain in (int, float) else part)
         except ValueError:
             raise InputError(f"{said} must be {len(each)} numbers, with a comma between them.") from None
         except InputError as e:
@@ -114,33 +115,39 @@ def list_from(hint: Any, parts: Sequence[str], said: str) -> tuple[Any, ...]:
 
 def is_list(hint: Any) -> bool:
     """Whether a field's values are lists."""
-    return get_origin(_apart(hint)[0]) is tuple
+    return get_origin(kind_of(hint).plain) is tuple
 
 
-def _read(hint: Any) -> Callable[[str], Any] | None:
-    """How a value of a type is read from text, where that is not simply its type's."""
-    return next((m.read for m in getattr(hint, "__metadata__", ()) if isinstance(m, Read)), None)
+@dataclasses.dataclass(frozen=True)
+class FieldKind:
+    """A field's type, taken apart: what remains of it besides None, and what is said of its values."""
+
+    plain: Any
+    bound: Bound
+    read: Callable[[str], Any] | None
 
 
-def _apart(hint: Any) -> tuple[Any, Bound]:
-    """A type without None, and the bound of its numbers."""
-    bound = Bound()
+def kind_of(hint: Any) -> FieldKind:
+    """A type such as `Annotated[int, Bound(1)] | None`, taken apart; of several types at once it is text."""
+    bound, read = Bound(), None
     while get_origin(hint) in (Annotated, Union, types.UnionType) and hint != _LABEL:
         if get_origin(hint) is Annotated:
             hint, *said = get_args(hint)
             bound = next((s for s in said if isinstance(s, Bound)), bound)
+            read = next((s.read for s in said if isinstance(s, Read)), read)
         else:
-            (hint,) = (p for p in get_args(hint) if p is not types.NoneType)
-    return hint, bound
+            parts = [p for p in get_args(hint) if p is not types.NoneType]
+            hint = parts[0] if len(parts) == 1 else str
+    return FieldKind(hint, bound, read)
 
 
 def _as(hint: Any, value: Any) -> Any:
     if value is None and _may_be_none(hint):
         return None
-    read = _read(hint)
-    if read and (isinstance(value, str) or is_number(value, whole=True)):  # a number is checked as its text is
-        return read(str(value))
-    plain, bound = _apart(hint)
+    kind = kind_of(hint)
+    plain, bound = kind.plain, kind.bound
+    if kind.read and (isinstance(value, str) or is_number(value, whole=True)):  # a number is checked as its text is
+        return kind.read(str(value))
     parts = get_args(plain)
     if get_origin(plain) is tuple:
         if not isinstance(value, list | tuple):
@@ -169,7 +176,7 @@ def _may_be_none(hint: Any) -> bool:
 
 def _wanted(hint: Any) -> str:
     """A type in words."""
-    plain, _ = _apart(hint)
+    plain = kind_of(hint).plain
     parts = get_args(plain)
     if get_origin(plain) is Literal:
         return f"one of {', '.join(parts)}"
@@ -179,11 +186,12 @@ def _wanted(hint: Any) -> str:
         return f"a list of {_several(parts[0])}" + (", as in [[1, 2], [2]]" if parts[0] == tuple[_LABEL, ...] else "")
     if plain in (int, float):
         return f"a {_several(hint)}".replace("numbers", "number")
-    return {bool: "true or false", str: "text", Path: "a path"}[plain]
+    words = {bool: "true or false", str: "text", Path: "a path", list: "a list", dict: "a table of names and values"}
+    return words[plain]
 
 
 def _several(hint: Any) -> str:
-    plain, bound = _apart(hint)
+    plain, bound = (kind := kind_of(hint)).plain, kind.bound
     if get_origin(plain) is tuple:
         parts = get_args(plain)
         return f"lists of {'two ' if parts[-1] is not Ellipsis else ''}{_several(parts[0])}"

@@ -89,13 +89,7 @@ def component_features(
     Returns:
       labels: 0 outside and 1 to n in the components.
       table: `FEATURES` of each; row i - 1 belongs to component i.
-
-    Raises:
-      ValueError: the arrays differ in shape.
     """
-    for other in (probability, image, mask if liver is None else liver):
-        if other.shape != mask.shape:
-            raise ValueError(f"arrays of {other.shape} and {mask.shape} voxels do not go together")
     labels, count = label_components(mask)
     table = np.empty((count, len(FEATURES)))
     if not count:

@@ -66,25 +66,15 @@ def finite(curve: Curve) -> Line:
 
 
 def smoothed(curve: Curve) -> Line:
-    """The running median of what is finite.
-
-    Raises:
-      ValueError: no value is finite.
-    """
+    """The running median of what is finite, which some value of a run's curve is (`read_curves`)."""
     steps, values = finite(curve)
-    if not len(values):
-        raise ValueError("no loss of the curve is finite")
     width = max(3, len(values) // 20) | 1  # odd, so that it is centred
     # "reflect" repeats what lies inside: at an end this is the median of half a window, not of one batch.
     return steps, ndimage.median_filter(values, size=width, mode="reflect")
 
 
 def common_levels(curves: Sequence[Curve]) -> ConvergenceLevels:
-    """Levels for curves that are to be compared.
-
-    Raises:
-      ValueError: there are no curves, or one has no finite loss.
-    """
+    """Levels for curves that are to be compared."""
     lines = [smoothed(c) for c in curves]
     return ConvergenceLevels(
         max(float(v[0]) for _, v in lines), max(float(v[-1]) for _, v in lines), min(int(s[-1]) for s, _ in lines)
@@ -92,11 +82,7 @@ def common_levels(curves: Sequence[Curve]) -> ConvergenceLevels:
 
 
 def measure_convergence(curve: Curve, levels: ConvergenceLevels) -> Convergence:
-    """Measure one run's training loss against the levels of all runs that it is compared with.
-
-    Raises:
-      ValueError: no loss is finite.
-    """
+    """Measure one run's training loss against the levels of all runs that it is compared with."""
     steps, values = smoothed(curve)
 
     def first(level: float) -> int | None:

@@ -50,25 +50,13 @@ class Detection:
 
 
 def label_components(mask: Bool[np.ndarray, "a b c"]) -> tuple[Int32[np.ndarray, "a b c"], int]:
-    """Number the connected components of a mask: 0 outside and 1 to n inside; and n.
-
-    Raises:
-      ValueError: the mask is not bool or has not three axes.
-    """
-    if mask.ndim != 3 or mask.dtype != np.bool_:
-        raise ValueError(f"expected a bool mask with three axes, not {mask.dtype} {mask.shape}")
+    """Number the connected components of a mask: 0 outside and 1 to n inside; and n."""
     labels, count = ndimage.label(mask, ndimage.generate_binary_structure(3, 3), output=np.int32)
     return labels, int(count)
 
 
 def detect(predicted: Bool[np.ndarray, "a b c"], reference: Bool[np.ndarray, "a b c"]) -> Detection:
-    """Count the tumours of one volume, with the axes of both masks in any order.
-
-    Raises:
-      ValueError: the masks differ in shape or are not bool.
-    """
-    if predicted.shape != reference.shape:
-        raise ValueError(f"the masks differ in shape: {predicted.shape} and {reference.shape}")
+    """Count the tumours of one volume, with the axes of both masks in any order."""
     ours, n_ours = label_components(predicted)
     theirs, n_theirs = label_components(reference)
     size_ours = np.bincount(ours.ravel(), minlength=n_ours + 1)

@@ -88,13 +88,7 @@ class Forest:
         spacing: Spacing3,
         liver: Mask | None = None,
     ) -> Mask:
-        """The mask (planes, x, y) without the components that are rather false than true; see `component_features`.
-
-        Raises:
-          ValueError: the arrays differ in shape, or a liver is given to a forest without or lacks for one with.
-        """
-        if (liver is not None) != self.liver:
-            raise ValueError(f"this forest was trained {'with' if self.liver else 'without'} a predicted liver")
+        """The mask (planes, x, y) without the components that are rather false than true; see `component_features`."""
         labels, table = component_features(probability, mask, image, spacing, liver)
         kept = np.concatenate([[False], self.probability_of_true(table) >= KEEP])
         return kept[labels]
@@ -113,20 +107,17 @@ def train_forest(volumes: Iterable[PredictedVolume], *, trees: int = TREES, seed
 
     Raises:
       InputError: the components are not of both kinds, so there is nothing to learn.
-      ValueError: some volumes have a predicted liver and some have not.
     """
     tables: list[NDArray[np.float64]] = [np.empty((0, len(FEATURES)))]
     answers: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
     subjects: list[str] = []
-    livers: set[bool] = set()
+    liver = False
     for v in volumes:
         labels, table = component_features(v.probability, v.mask, v.image, v.spacing, v.liver)
         tables.append(table)
         answers.append(true_components(labels, v.reference))
         subjects.append(v.subject)
-        livers.add(v.liver is not None)
-    if len(livers) > 1:
-        raise ValueError("a predicted liver is needed in all volumes or in none")
+        liver = v.liver is not None
     answer = np.concatenate(answers)
     true, false = int(np.count_nonzero(answer)), int(np.count_nonzero(~answer))
     if not (true and false):
@@ -138,4 +129,4 @@ def train_forest(volumes: Iterable[PredictedVolume], *, trees: int = TREES, seed
     from sklearn.ensemble import RandomForestClassifier  # slow to import, for all who predict without a forest
 
     classifier = RandomForestClassifier(trees, random_state=seed).fit(np.concatenate(tables), answer)
-    return Forest(classifier, livers == {True}, tuple(subjects), true, false)
+    return Forest(classifier, liver, tuple(subjects), true, false)

@@ -1,19 +1,20 @@
 """From a volume to a probability for every voxel: one fixed patch, or tiles over the whole volume.
 
-The network is a plain function, so nothing here depends on how it was built or trained.
+The network is a plain function, so nothing here depends on how it was built or trained. One that adapts to each scan
+may see it in many calls: tiles of a volume, slices of a stack.
 """
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, Shape3
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
 from tlseg_jax.geometry import Box, crop_or_pad, paste
 from tlseg_jax.runtime.errors import InputError
 
@@ -25,6 +26,56 @@ Tiles = Literal["gaussian", "paper"]
 
 THRESHOLD = 0.5
 """A voxel belongs to a structure above this probability, where there is one or they do not exclude each other."""
+
+
+Call = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AdaptingPredictor:
+    """A predictor that normalises by statistics of the scan that it sees.
+
+    Attributes:
+      see: (rows, weights) -> their probabilities, by the rows' own statistics, and these.
+      fixed: [statistics], [weight of each] -> the predictor by those of all of them together.
+      again: whether a scan of one call is asked a second time too, by `fixed`, which does more than `see`.
+    """
+
+    see: Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.float32], Any]]
+    fixed: Callable[[list[Any], list[float]], Call]
+    again: bool = False
+
+    def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of rows that are the whole of a scan."""
+        return self.see(rows, _weights(rows))[0]
+
+    def over_scan(self, predict: Callable[[Call], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """What `predict` gives of one scan, all of whose calls go by the statistics of the whole scan.
+
+        They are taken in a pass of their own, in which each call goes by its own; a scan of one call needs no second.
+        """
+        parts: list[Any] = []
+        weights: list[float] = []
+
+        def collect(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+            counts = _weights(rows)
+            found, own = self.see(rows, counts)
+            parts.append(own)
+            weights.append(float(counts.sum()))
+            return found
+
+        found = predict(collect)
+        return found if len(parts) == 1 and not self.again else predict(self.fixed(parts, weights))
+
+
+def _weights(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 for each row, and 0 for those at the end that only fill a batch up, which are its first row again."""
+    weights = np.ones(len(rows), np.float32)
+    for i in range(len(rows) - 1, 0, -1):
+        if not np.array_equal(rows[i], rows[0]):
+            break
+        weights[i] = 0
+    return weights
 
 
 def predict_volume(
@@ -59,9 +110,8 @@ def predict_volume(
     if tiles not in get_args(Tiles):
         raise InputError(f"There are no tiles called '{tiles}': choose {' or '.join(get_args(Tiles))}.")
     if spec.volumes.random_patch:
-        if tiles == "paper":
-            return predict_tiles(image, spec.volumes.patch_size, predictor, overlap=0, weights="uniform", batch=batch)
-        return predict_tiles(image, spec.volumes.patch_size, predictor, batch=batch)
+        overlap = 0.0 if tiles == "paper" else 0.5
+        return predict_tiles(image, spec.volumes.patch_size, predictor, overlap=overlap, batch=batch)
     if box is None:
         raise InputError(
             f"The data set {spec.name} is predicted in one fixed patch and there is none: "
@@ -93,13 +143,7 @@ def predict_box(
 
 
 def predict_tiles(
-    image: Float[np.ndarray, "x y z"],
-    tile: Shape3,
-    predictor: Predictor,
-    *,
-    overlap: float = 0.5,
-    weights: Literal["gaussian", "uniform"] = "gaussian",
-    batch: int = 2,
+    image: Float[np.ndarray, "x y z"], tile: Shape3, predictor: Predictor, *, overlap: float = 0.5, batch: int = 2
 ) -> Float32[np.ndarray, "x y z structures"]:
     """Probabilities over the whole volume from tiles.
 
@@ -107,7 +151,8 @@ def predict_tiles(
     when predicting); a last tile that reaches past the end sees the border repeated, and no voxel is
     predicted twice. With an overlap the first and last tiles are flush with the volume's ends and the
     others evenly spaced, at most `tile * (1 - overlap)` apart. A side shorter than the tile gets one
-    tile, centred.
+    tile, centred. Where tiles overlap their middles count most, as the network sees context on all sides there: the
+    weights are Gaussian, with a standard deviation of an eighth of the side.
 
     The tile positions are a product of three lists, so the blending weights are too: they are
     normalised by axis beforehand, and one float32 volume (the result) is all that is accumulated.
@@ -118,17 +163,12 @@ def predict_tiles(
       predictor: the network, always called with (batch, *tile): the last batch is filled up with
         its own first tile, so that a compiled network is compiled once.
       overlap: share of a tile's side, 0 or more and below 1.
-      weights: "gaussian" (standard deviation an eighth of the side) trusts a tile's middle, where the
-        network sees context on all sides; "uniform" takes the plain mean.
       batch: tiles a call.
 
     Raises:
-      ValueError: an overlap, batch or weights out of range.
       InputError: the network gives values that are not finite.
     """
-    if not 0 <= overlap < 1 or batch < 1 or weights not in ("gaussian", "uniform"):
-        raise ValueError(f"overlap={overlap}, batch={batch}, weights={weights} is not usable")
-    axes = [_axis_weights(_tile_starts(n, t, overlap), n, t, weights) for n, t in zip(image.shape, tile, strict=True)]
+    axes = [_axis_weights(_tile_starts(n, t, overlap), n, t) for n, t in zip(image.shape, tile, strict=True)]
     out: NDArray[np.float32] | None = None
     for chosen in _groups(itertools.product(*axes), batch):
         boxes = [Box((x[0], y[0], z[0]), tile) for x, y, z in chosen]
@@ -176,11 +216,9 @@ AxisTile = tuple[int, NDArray[np.float32]]
 """Where a tile starts on one axis, and the weights (tile,) of its voxels there."""
 
 
-def _axis_weights(starts: tuple[int, ...], length: int, tile: int, kind: str) -> list[AxisTile]:
+def _axis_weights(starts: tuple[int, ...], length: int, tile: int) -> list[AxisTile]:
     """Weights that add up to 1 in each voxel of the axis, over the tiles that cover it."""
-    profile = np.ones(tile)
-    if kind == "gaussian":
-        profile = np.exp(-0.5 * ((np.arange(tile) - (tile - 1) / 2) / (tile / 8)) ** 2)
+    profile = np.exp(-0.5 * ((np.arange(tile) - (tile - 1) / 2) / (tile / 8)) ** 2)
     # Padding on both sides leaves room for tiles that reach outside.
     total = np.zeros(length + 2 * tile)
     for start in starts:

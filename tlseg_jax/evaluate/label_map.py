@@ -90,22 +90,18 @@ def save_label_map(
 
 def probabilities_path(path: Path) -> Path:
     """Where the probabilities of a label map at `path` go: NIfTI, beside it."""
-    return path.with_name(f"{path.name[: -len(_suffix(path))]}_probabilities.nii.gz")
+    return structure_path(path, "probabilities", ".nii.gz")
 
 
 def doubt_path(path: Path) -> Path:
     """Where the doubt of a label map at `path` goes, in per cent of the passes: NIfTI, beside it."""
-    return path.with_name(f"{path.name[: -len(_suffix(path))]}_doubt.nii.gz")
+    return structure_path(path, "doubt", ".nii.gz")
 
 
-def structure_path(path: Path, structure: str) -> Path:
-    """Where a structure goes that the label map at `path` cannot tell: beside it, in its format."""
-    suffix = _suffix(path)
-    return path.with_name(f"{path.name[: -len(suffix)]}_{structure}{suffix}")
-
-
-def _suffix(path: Path) -> str:
-    return next(s for s in SUFFIXES if path.name.lower().endswith(s))
+def structure_path(path: Path, structure: str, ending: str = "") -> Path:
+    """Where a structure goes that the label map at `path` cannot tell: beside it, in its format or with an ending."""
+    suffix = next(s for s in SUFFIXES if path.name.lower().endswith(s))
+    return path.with_name(f"{path.name[: -len(suffix)]}_{structure}{ending or suffix}")
 
 
 def save_probabilities(

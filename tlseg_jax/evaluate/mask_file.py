@@ -1,8 +1,11 @@
-"""Predicted masks of a test set in one small file, eight voxels a bit-packed byte: for figures and viewers."""
+"""Predicted masks made small, eight voxels a byte: one in memory, and those of a test set in a file for figures."""
 
+import base64
 import io
+import math
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,28 @@ from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import replacing
 
 
+def packed(mask: Mask) -> tuple[Sequence[int], str]:
+    """A mask as plain values that JSON can hold: its shape, and its bits compressed, as text."""
+    return mask.shape, base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 1)).decode("ascii")
+
+
+def unpacked(shape: Sequence[int], text: str) -> Mask:
+    """The inverse of `packed`."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(np.bool_)
+
+
 def save_masks(path: Path, masks: Mapping[str, Mask]) -> None:
     """Write masks (x, y, z) by subject, whole or not at all; the folder is made where it is missing."""
     arrays: dict[str, NDArray[Any]] = {}
     for subject, mask in masks.items():
         arrays[f"shape:{subject}"] = np.array(mask.shape, np.int32)
         arrays[f"bits:{subject}"] = np.packbits(mask)
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, "wb") as f:
-        f.write(packed.getvalue())
+        f.write(file.getvalue())
 
 
 def load_masks(path: Path) -> dict[str, Mask]:
@@ -34,12 +48,12 @@ def load_masks(path: Path) -> dict[str, Mask]:
       InputError: it is missing or damaged.
     """
     try:
-        with path.open("rb") as f, np.load(f, allow_pickle=False) as packed:
-            subjects = [k.removeprefix("shape:") for k in packed.files if k.startswith("shape:")]
+        with path.open("rb") as f, np.load(f, allow_pickle=False) as file:
+            subjects = [k.removeprefix("shape:") for k in file.files if k.startswith("shape:")]
             out = {}
             for s in subjects:
-                shape = packed[f"shape:{s}"]
-                bits = np.unpackbits(packed[f"bits:{s}"], count=int(np.prod(shape)))
+                shape = file[f"shape:{s}"]
+                bits = np.unpackbits(file[f"bits:{s}"], count=int(np.prod(shape)))
                 out[s] = bits.reshape(shape).astype(np.bool_)
             return out
     except FileNotFoundError:

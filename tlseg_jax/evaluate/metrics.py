@@ -164,17 +164,14 @@ def summarise(scores: Sequence[SubjectScore]) -> dict[str, Any]:
     excess = np.array([s.predicted_ml - s.reference_ml for s in scores])
     summary: dict[str, Any] = {
         "n": len(scores),
-        "iou_mean": float(iou.mean()),
-        "iou_std": _std(iou),
+        **_spread("iou", iou),
         "iou_median": float(np.median(iou)),
         "iou_min": float(iou.min()),
         "iou_max": float(iou.max()),
-        "dice_mean": float(dice.mean()),
-        "dice_std": _std(dice),
+        **_spread("dice", dice),
         "reference_ml_mean": float(np.mean([s.reference_ml for s in scores])),
         "predicted_ml_mean": float(np.mean([s.predicted_ml for s in scores])),
-        "volume_error_ml_mean": float(excess.mean()),
-        "volume_error_ml_std": _std(excess),
+        **_spread("volume_error_ml", excess),
         "empty_predictions": sum(s.predicted_ml == 0 for s in scores),
     }
     asked = [s for s in scores if s.distances]
@@ -185,14 +182,13 @@ def summarise(scores: Sequence[SubjectScore]) -> dict[str, Any]:
         summary |= {
             "distances_n": int(hd95.size),
             "distances_undefined": len(asked) - int(hd95.size),
-            "hd95_mm_mean": float(hd95.mean()) if hd95.size else None,
-            "hd95_mm_std": _std(hd95),
-            "asd_mm_mean": float(asd.mean()) if asd.size else None,
-            "asd_mm_std": _std(asd),
+            **_spread("hd95_mm", hd95),
+            **_spread("asd_mm", asd),
             "nsd_mean": float(nsd.mean()) if nsd.size else None,
         }
     return summary
 
 
-def _std(values: NDArray[np.number[Any]]) -> float | None:
-    return float(values.std(ddof=1)) if values.size > 1 else None
+def _spread(name: str, values: NDArray[np.number[Any]]) -> dict[str, float | None]:
+    mean = float(values.mean()) if values.size else None
+    return {f"{name}_mean": mean, f"{name}_std": float(values.std(ddof=1)) if values.size > 1 else None}

@@ -17,10 +17,9 @@ from tlseg_jax.evaluate.inference import THRESHOLD, Predictor, Tiles, predict_vo
 from tlseg_jax.evaluate.slice_inference import BATCH as SLICES
 from tlseg_jax.evaluate.slice_inference import predict_stack
 from tlseg_jax.evaluate.specks import without_specks
-from tlseg_jax.evaluate.trust.agreement import doubt
 from tlseg_jax.evaluate.trust.passes import Passed
 from tlseg_jax.evaluate.trust.temperature import at_temperature
-from tlseg_jax.evaluate.trust.trusting import Trust, passed_structures
+from tlseg_jax.evaluate.trust.trusting import Trust, doubt, passed_structures
 from tlseg_jax.evaluate.trust.unlike import image_statistics, registration_statistics
 from tlseg_jax.evaluate.trust.verdict import Verdict, judge
 from tlseg_jax.geometry import Affine, Box, Grid, crop_or_pad

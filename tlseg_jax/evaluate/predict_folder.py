@@ -10,9 +10,8 @@ from tqdm import tqdm
 
 from tlseg_jax.evaluate.label_map import SAME
 from tlseg_jax.evaluate.predict import Prediction
-from tlseg_jax.evaluate.predict_once import Once
+from tlseg_jax.evaluate.predict_once import Once, Outcome
 from tlseg_jax.evaluate.table import read_table
-from tlseg_jax.evaluate.trust.verdict import Verdict
 from tlseg_jax.preprocess.reading.formats import extension_of, is_read, parts_of
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime.errors import InputError
@@ -23,68 +22,6 @@ from tlseg_jax.runtime.written import Written
 COLUMNS = ("subject", "input", "output", "seconds", "warning", "problem")
 """Of every volumes.csv, which has besides a column of ml: `volume_ml`, or of several structures one each; and, where
 trust was asked for, those of `trust_cells`."""
-
-REVIEW = "review"
-"""The first of the columns of trust: whether to look at the scan; then why, what of it is unlike the known scans, and
-the predicted Dice (uncalibrated: the agreement) of the structure with least; and for each structure its agreement,
-predicted Dice, the ends of its volume's interval and whether it is flagged."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What became of one scan.
-
-    Attributes:
-      input: the scan's file.
-      output: the label map; None where it failed.
-      volumes_ml: structure -> its volume in ml; empty where it failed.
-      seconds: in all.
-      warning: what looked wrong, or "".
-      problem: why it failed, or "".
-      anew: whether it was segmented now, and not by an earlier call.
-      verdict: how far it is to be believed, where that was asked.
-    """
-
-    subject: str
-    input: Path
-    output: Path | None = None
-    volumes_ml: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    seconds: float = 0.0
-    warning: str = ""
-    problem: str = ""
-    anew: bool = True
-    verdict: Verdict | None = None
-
-    def cells(self) -> dict[str, str]:
-        """Text for each column of volumes.csv."""
-        return {
-            "subject": self.subject,
-            "input": str(self.input),
-            "output": "" if self.output is None else str(self.output),
-            **{
-                "volume_ml" if len(self.volumes_ml) == 1 else f"{name}_ml": f"{ml:.4f}"
-                for name, ml in self.volumes_ml.items()
-            },
-            "seconds": f"{self.seconds:.1f}",
-            "warning": self.warning,
-            "problem": self.problem,
-            **({} if self.verdict is None else trust_cells(self.verdict)),
-        }
-
-
-def trust_cells(verdict: Verdict) -> dict[str, str]:
-    """Text for the columns of volumes.csv that say how far a prediction is to be believed."""
-    cells = {REVIEW: "yes" if verdict.review else "no", "reasons": "; ".join(verdict.reasons)}
-    cells["unlike"] = "; ".join(verdict.unlike)
-    cells["lowest_dice" if verdict.calibrated else "lowest_agreement"] = f"{verdict.lowest:.3f}"
-    for name, s in verdict.structures.items():
-        before = "" if len(verdict.structures) == 1 else f"{name}_"
-        cells[f"{before}agreement"] = f"{s.agreement:.3f}"
-        cells[f"{before}predicted_dice"] = "" if s.predicted is None else f"{s.predicted:.3f}"
-        # Not "..._ml": whoever adds up the columns that end so would count a structure three times.
-        cells[f"{before}ml_low"], cells[f"{before}ml_high"] = f"{s.low_ml:.4f}", f"{s.high_ml:.4f}"
-        cells[f"{before}flag"] = "yes" if s.flagged else "no"
-    return cells
 
 
 def output_path(files: ScanFiles, folder: Path, same: bool = False) -> Path:
@@ -144,17 +81,7 @@ def predict_folder(
         for files, target in zip(scans, targets, strict=True):
             start = time.perf_counter()
             try:
-                made = once.make(files, target)
-                outcome = Outcome(
-                    files.subject,
-                    files.image,
-                    target,
-                    made.volumes_ml,
-                    made.seconds if not made.anew else 0.0,
-                    "; ".join(made.warnings),
-                    anew=made.anew,
-                    verdict=made.verdict,
-                )
+                outcome = once.make(files, target)
             except (ExclusionError, InputError) as e:
                 outcome = Outcome(files.subject, files.image, problem=str(e))
             except Exception as e:

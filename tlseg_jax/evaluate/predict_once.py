@@ -29,23 +29,67 @@ from tlseg_jax.runtime.written import Written, file_digest
 REPLACED = "it replaces what an earlier call made of another scan, by another model or with other settings"
 
 
+REVIEW = "review"
+"""The first of the columns of trust: whether to look at the scan; then why, what of it is unlike the known scans, and
+the predicted Dice (uncalibrated: the agreement) of the structure with least; and for each structure its agreement,
+predicted Dice, the ends of its volume's interval and whether it is flagged."""
+
+
 @dataclasses.dataclass(frozen=True)
-class SegmentedScan:
-    """A label map that is there.
+class Outcome:
+    """What became of one scan.
 
     Attributes:
-      volumes_ml: structure -> its volume in ml.
-      warnings: sentences for the user.
-      seconds: that it took when it was made.
-      anew: whether it was made by this call.
+      input: the scan's file.
+      output: the label map; None where it failed.
+      volumes_ml: structure -> its volume in ml; empty where it failed.
+      seconds: in all.
+      warning: what looked wrong, or "".
+      problem: why it failed, or "".
+      anew: whether it was segmented now, and not by an earlier call.
       verdict: how far it is to be believed, where that was asked.
     """
 
-    volumes_ml: Mapping[str, float]
-    warnings: tuple[str, ...]
-    seconds: float
+    subject: str
+    input: Path
+    output: Path | None = None
+    volumes_ml: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+    warning: str = ""
+    problem: str = ""
     anew: bool = True
     verdict: Verdict | None = None
+
+    def cells(self) -> dict[str, str]:
+        """Text for each column of volumes.csv."""
+        return {
+            "subject": self.subject,
+            "input": str(self.input),
+            "output": "" if self.output is None else str(self.output),
+            **{
+                "volume_ml" if len(self.volumes_ml) == 1 else f"{name}_ml": f"{ml:.4f}"
+                for name, ml in self.volumes_ml.items()
+            },
+            "seconds": f"{self.seconds:.1f}",
+            "warning": self.warning,
+            "problem": self.problem,
+            **({} if self.verdict is None else trust_cells(self.verdict)),
+        }
+
+
+def trust_cells(verdict: Verdict) -> dict[str, str]:
+    """Text for the columns of volumes.csv that say how far a prediction is to be believed."""
+    cells = {REVIEW: "yes" if verdict.review else "no", "reasons": "; ".join(verdict.reasons)}
+    cells["unlike"] = "; ".join(verdict.unlike)
+    cells["lowest_dice" if verdict.calibrated else "lowest_agreement"] = f"{verdict.lowest:.3f}"
+    for name, s in verdict.structures.items():
+        before = "" if len(verdict.structures) == 1 else f"{name}_"
+        cells[f"{before}agreement"] = f"{s.agreement:.3f}"
+        cells[f"{before}predicted_dice"] = "" if s.predicted is None else f"{s.predicted:.3f}"
+        # Not "..._ml": whoever adds up the columns that end so would count a structure three times.
+        cells[f"{before}ml_low"], cells[f"{before}ml_high"] = f"{s.low_ml:.4f}", f"{s.high_ml:.4f}"
+        cells[f"{before}flag"] = "yes" if s.flagged else "no"
+    return cells
 
 
 class Once:
@@ -91,7 +135,7 @@ class Once:
             if theirs and not self._overwrite:
                 raise _refused(folder / theirs[0])
 
-    def make(self, files: ScanFiles, path: Path) -> SegmentedScan:
+    def make(self, files: ScanFiles, path: Path) -> Outcome:
         """Segment a scan, unless its label map is there already; one of another scan or model is replaced.
 
         Raises:
@@ -106,13 +150,13 @@ class Once:
         said = prediction.warnings
         if prediction.apart:
             said = (*said, f"{' and '.join(prediction.apart)} overlap where no label value says so: each has a file")
-        made = SegmentedScan(prediction.volumes_ml, said, time.perf_counter() - start, verdict=prediction.verdict)
-        known = {"of": self._of(files), "volumes_ml": dict(made.volumes_ml), "warnings": list(made.warnings)}
-        known |= {"apart": list(prediction.apart)}
+        known: dict[str, Any] = {"of": self._of(files), "volumes_ml": dict(prediction.volumes_ml)}
+        known |= {"warnings": list(said), "apart": list(prediction.apart), "seconds": time.perf_counter() - start}
         if prediction.verdict is not None:
             known["verdict"] = prediction.verdict.to_dict()
+        made = self._outcome(files, path, known)
         if path.exists() and self._known(path).get("of") not in (None, known["of"]):
-            made = dataclasses.replace(made, warnings=(*made.warnings, REPLACED))
+            made = dataclasses.replace(made, warning="; ".join(filter(None, (made.warning, REPLACED))))
         affine = prediction.affine
 
         def claiming(at: Path, **of: Any) -> Callable[[Path], None]:
@@ -131,7 +175,7 @@ class Once:
         for structure, mask in prediction.apart.items():
             beside = structure_path(path, structure)
             save_label_map(mask, affine, files, beside, claiming(beside))
-        save_label_map(prediction.label, affine, files, path, claiming(path, seconds=made.seconds, **known))
+        save_label_map(prediction.label, affine, files, path, claiming(path, **known))
         return made
 
     def write_table(self, path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
@@ -156,7 +200,7 @@ class Once:
             raise _refused(path)
         written.add({path.name: file_digest(beside)}, **known)
 
-    def _there(self, files: ScanFiles, path: Path) -> SegmentedScan | None:
+    def _there(self, files: ScanFiles, path: Path) -> Outcome | None:
         """The label map at `path`, where it is what would be made."""
         known = self._known(path)
         if self._model is None or known.get("of") != self._of(files):
@@ -169,8 +213,14 @@ class Once:
             return None
         if not path.is_file() or file_digest(path) != known["sha256"][0]:  # a stop came before the file took its name
             return None
-        verdict = Verdict.from_dict(known["verdict"]) if self._trust else None
-        return SegmentedScan(known["volumes_ml"], tuple(known["warnings"]), known["seconds"], False, verdict)
+        return dataclasses.replace(self._outcome(files, path, known), anew=False)
+
+    def _outcome(self, files: ScanFiles, path: Path, known: Mapping[str, Any]) -> Outcome:
+        """What became of a scan, from what is kept of its label map."""
+        verdict = Verdict.from_dict(known["verdict"]) if self._trust and "verdict" in known else None
+        warning = "; ".join(known["warnings"])
+        ml, seconds = known["volumes_ml"], known["seconds"]
+        return Outcome(files.subject, files.image, path, ml, seconds, warning, verdict=verdict)
 
     def _known(self, path: Path) -> dict[str, Any]:
         return Written(path.parent).files().get(path.name, {})

@@ -7,18 +7,18 @@ RUN/summary.json    "test_sets": {name: {n, iou_mean, iou_std, dice_mean, ...}}
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import BACKGROUND
 from tlseg_jax.evaluate.detection import OVERLAP, Detection, detect, pool
 from tlseg_jax.evaluate.inference import Predictor, Tiles
+from tlseg_jax.evaluate.mask_file import packed, unpacked
 from tlseg_jax.evaluate.metrics import Mask, SubjectScore, score, summarise
 from tlseg_jax.evaluate.readers import ScoreSpace, reader_of
 from tlseg_jax.evaluate.specks import without_specks
@@ -70,49 +70,6 @@ class SubjectRow:
         return cells
 
 
-Keep = Callable[[SubjectRow, Mask], None]
-"""Called with each subject's row and predicted mask (x, y, z), for example to keep it for a figure."""
-
-
-class KeptMasks:
-    """A `Keep` that remembers every predicted mask cheaply: the box around it, eight voxels a byte."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, tuple[Box, tuple[int, ...], NDArray[np.uint8]]] = {}
-
-    def __call__(self, row: SubjectRow, predicted: Mask) -> None:
-        """Remember `predicted` (x, y, z) under the row's subject."""
-        where = np.nonzero(predicted)
-        start = [int(i.min()) if i.size else 0 for i in where]
-        stop = [int(i.max()) + 1 if i.size else 0 for i in where]
-        box = Box((start[0], start[1], start[2]), (stop[0] - start[0], stop[1] - start[1], stop[2] - start[2]))
-        part = predicted[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))]
-        self._kept[row.subject] = (box, predicted.shape, np.packbits(part))
-
-    def mask(self, subject: str) -> Mask:
-        """The mask (x, y, z) of a subject. Raises KeyError if it was never kept."""
-        box, shape, bits = self._kept[subject]
-        out = np.zeros(shape, np.bool_)
-        part = np.unpackbits(bits, count=int(np.prod(box.size))).reshape(box.size).astype(np.bool_)
-        out[tuple(slice(a, b) for a, b in zip(box.start, box.stop, strict=True))] = part
-        return out
-
-    def gather(self) -> None:
-        """Have the chief know every process's masks, where the processes of a run divided the subjects."""
-        if processes.count() == 1:
-            return
-        index = [[s, b.start, b.size, shape, bits.size] for s, (b, shape, bits) in self._kept.items()]
-        head = json.dumps(index).encode()
-        body = b"".join(bits.tobytes() for _, _, bits in self._kept.values())
-        for part in processes.gather_bytes(head + b"\n" + body, to_all=False):
-            head, _, body = part.partition(b"\n")
-            at = 0
-            for s, start, size, shape, count in json.loads(head):
-                bits = np.frombuffer(body, np.uint8, count, at)
-                self._kept[s] = (Box(tuple(start), tuple(size)), tuple(shape), bits)
-                at += count
-
-
 def result_name(spec: DatasetSpec, structure: str, split: str = "test", space: ScoreSpace = "data") -> str:
     """The test set's name in tables: of volumes with one structure the data set's, else with the structure's."""
     parts = [spec.name, *([] if spec.alone else [structure]), *([] if split == "test" else [split])]
@@ -146,13 +103,19 @@ class Results:
 
     Attributes:
       rows: structure -> one row a subject.
+      masks: structure -> subject -> predicted mask, packed (`mask_file`).
       detections: structure -> what was found in each subject by name; of slices, where tumours could be counted.
       no_detection: why they could not, else "".
     """
 
     rows: Mapping[str, tuple[SubjectRow, ...]]
+    masks: Mapping[str, Mapping[str, Any]] = dataclasses.field(repr=False)
     detections: Mapping[str, Mapping[str, Detection]] = dataclasses.field(default_factory=dict)
     no_detection: str = ""
+
+    def mask(self, structure: str, subject: str) -> Mask:
+        """What was predicted of a structure in a subject: (x, y, z)."""
+        return unpacked(*self.masks[structure][subject])
 
     def detection_entry(self, structure: str) -> dict[str, Any]:
         """Plain values for JSON: the pooled detection and each subject's, or None and the reason; of volumes none."""
@@ -177,8 +140,6 @@ def evaluate_store(
     smallest: Mapping[str, float] | None = None,
     tiles: Tiles = "gaussian",
     space: ScoreSpace = "data",
-    batch: int | None = None,
-    keep: Keep | None = None,
     progress: bool = True,
 ) -> Results:
     """Predict and score each subject of a split, for every structure that the network and the store have in common.
@@ -194,12 +155,11 @@ def evaluate_store(
       store: the prepared data set, which may be another than the run's.
       split: "train" or "test".
       spec_of_run: what the network was trained on: structures, fixed patch or tiles, and their size.
-      box, predictor, channels, tiles, batch: see `reader_of`.
+      box, predictor, channels, tiles: see `reader_of`.
       distances: also compute HD95 and ASD; of slices where they are consecutive.
       smallest: by which specks are dropped (`specks.without_specks`); None keeps them.
       space: "scan" takes the probability to the scan's own voxels, as `predict` does, and compares it with the label
         file that was prepared.
-      keep: called with each row and predicted mask, in the process that predicted it.
       progress: show a bar on stderr.
 
     Raises:
@@ -214,7 +174,7 @@ def evaluate_store(
             "prepare it with more of them (`test_fraction`, of slices `test_volumes`), or choose another data set."
         )
     persons = store.persons
-    reader = reader_of(store, spec_of_run, box, predictor, channels=channels, tiles=tiles, batch=batch)
+    reader = reader_of(store, spec_of_run, box, predictor, channels=channels, tiles=tiles)
     names = {s: result_name(store.spec, s, split, space) for s in structures}
     # Alone, both are the one structure, whatever it is called.
     alone = len(spec_of_run.structures) == 1
@@ -251,10 +211,8 @@ def evaluate_store(
                 if reference_ml is not None:
                     predicted_ml = int(np.count_nonzero(mask_of(on_scan, place, spec_of_run.exclusive))) * voxel_ml
                     found = dataclasses.replace(found, reference_ml=reference_ml, predicted_ml=predicted_ml)
-                if keep is not None:
-                    keep(SubjectRow(names[structure], structure, subject, persons[subject], found), ours)
                 tumours = dataclasses.asdict(detect(ours, theirs)) if counting else None
-                of_subject[structure] = [dataclasses.asdict(found), tumours]
+                of_subject[structure] = [dataclasses.asdict(found), tumours, packed(ours)]
             out.append(of_subject)
         return out
 
@@ -264,9 +222,10 @@ def evaluate_store(
         s: tuple(SubjectRow(names[s], s, v, persons[v], SubjectScore(**r[0])) for v, r in each.items())
         for s, each in of.items()
     }
+    masks = {s: {v: r[2] for v, r in each.items()} for s, each in of.items()}
     if not counting:
-        return Results(rows, no_detection=scattered or "")
-    return Results(rows, {s: {v: Detection(**r[1]) for v, r in each.items()} for s, each in of.items()})
+        return Results(rows, masks, no_detection=scattered or "")
+    return Results(rows, masks, {s: {v: Detection(**r[1]) for v, r in each.items()} for s, each in of.items()})
 
 
 def box_for(store: AnyStore, spec_of_run: DatasetSpec, run_box: Box) -> Box:
@@ -320,13 +279,8 @@ def save_results(run: Path, rows: Sequence[SubjectRow], extra: Mapping[str, Any]
 
     Raises:
       InputError: an existing file there is damaged.
-      ValueError: there are no rows, or they are of several test sets.
     """
-    names = {r.test_set for r in rows}
-    if len(names) != 1:
-        raise ValueError(f"expected rows of one test set, not {sorted(names)}")
-    (name,) = names
-    entry: dict[str, Any] = processes.chief(lambda: _save(run, name, rows, extra))
+    entry: dict[str, Any] = processes.chief(lambda: _save(run, rows[0].test_set, rows, extra))
     return entry
 
 

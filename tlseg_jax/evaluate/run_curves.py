@@ -6,10 +6,10 @@ RUN/epochs.csv     epoch, step, seconds, train_loss, test_loss; runs of volumes 
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from tlseg_jax.evaluate.table import read_table
+from tlseg_jax.evaluate.table import TableLine, read_table
 from tlseg_jax.runtime.errors import InputError
 
 Curve = Sequence[tuple[int, float]]
@@ -41,11 +41,13 @@ class RunCurves:
       losses: (step, training loss of one batch), of which one at least is finite.
       draw_losses: (step, loss on the fixed draw of test slices); may be empty.
       epochs: in order; may be empty.
+      validation: (step, IoU of the scans that validate); may be empty.
     """
 
     losses: Curve
     draw_losses: Curve
     epochs: tuple[Epoch, ...]
+    validation: Curve = ()
 
     @property
     def test_losses(self) -> Curve:
@@ -67,44 +69,21 @@ def read_curves(folder: Path) -> RunCurves:
     path = folder / "history.csv"
     if not path.is_file():
         raise InputError(f"{path} does not exist: give the folder of a run that has trained, or train it again.")
-    history = _rows(path, ("step", "loss"))
-    losses = [(r.whole("step"), v) for r in history if (v := r.number("loss")) is not None]
+    history = _lines(path, ("step", "loss"))
+    losses = [(r.whole("step"), v) for r in history if (v := r.any_number("loss")) is not None]
     if not any(math.isfinite(v) for _, v in losses):
         raise InputError(f"{path} holds no finite training loss: train the run again.")
-    draws = [(r.whole("step"), v) for r in history if (v := r.number("test_loss")) is not None]
-    epochs = [_epoch(r) for r in _rows(folder / "epochs.csv", ("epoch", "step", "seconds"))]
-    return RunCurves(sorted(losses), sorted(draws), tuple(sorted(epochs, key=lambda e: e.epoch)))
+    draws, validation = (
+        sorted((r.whole("step"), v) for r in history if (v := r.any_number(column)) is not None)
+        for column in ("test_loss", "validation_iou")
+    )
+    epochs = [
+        Epoch(r.whole("epoch"), r.whole("step"), r.number_of("seconds"), r.any_number("test_loss"))
+        for r in _lines(folder / "epochs.csv", ("epoch", "step", "seconds"))
+    ]
+    return RunCurves(sorted(losses), draws, tuple(sorted(epochs, key=lambda e: e.epoch)), validation)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    path: Path
-    line: int
-    cells: Mapping[str, str]
-
-    def fault(self, text: str) -> InputError:
-        return InputError(f"{self.path}, line {self.line}: {text}: the file is damaged, so make the run again.")
-
-    def number(self, column: str) -> float | None:
-        text = self.cells.get(column, "").strip()
-        try:
-            return float(text) if text else None
-        except ValueError:
-            raise self.fault(f"{column} = '{text}' is not a number") from None
-
-    def whole(self, column: str) -> int:
-        value = self.number(column)
-        if value is None or not value.is_integer():
-            raise self.fault(f"{column} is not a whole number")
-        return int(value)
-
-
-def _epoch(row: _Row) -> Epoch:
-    seconds = row.number("seconds")
-    if seconds is None:
-        raise row.fault("seconds is empty")
-    return Epoch(row.whole("epoch"), row.whole("step"), seconds, row.number("test_loss"))
-
-
-def _rows(path: Path, columns: Sequence[str]) -> list[_Row]:
-    return [_Row(path, i + 2, cells) for i, cells in enumerate(read_table(path, columns))]
+def _lines(path: Path, columns: Sequence[str]) -> list[TableLine]:
+    rows = enumerate(read_table(path, columns), 2)
+    return [TableLine(path, i, cells, "the file is damaged, so make the run again") for i, cells in rows]

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from numpy.typing import NDArray
 
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
-from tlseg_jax.evaluate.inference import check_probability
+from tlseg_jax.evaluate.inference import AdaptingPredictor, check_probability
 
 SlicePredictor = Callable[[Float32[np.ndarray, "batch x y channels"]], Float32[np.ndarray, "batch x y outputs"]]
 """Planes -> probability of each structure."""
@@ -27,10 +26,7 @@ def predict_planes(
 
     Raises:
       InputError: the network gives values that are not finite.
-      ValueError: the image is not of that form or has no planes, or the batch is below 1.
     """
-    if image.ndim != 4:
-        raise ValueError(f"expected (planes, x, y, channels), not {image.shape}")
     return _predict(len(image), lambda a, b: image[a:b], predictor, batch)
 
 
@@ -48,10 +44,7 @@ def predict_stack(
 
     Raises:
       InputError: the network gives values that are not finite.
-      ValueError: the planes are none or do not fit `z`, or see `neighbours_by_z`.
     """
-    if planes.ndim != 3 or len(planes) != len(z):
-        raise ValueError(f"expected (planes, x, y) with {len(z)} planes, not {planes.shape}")
     rows = neighbours_by_z(z, channels)
     return _predict(len(planes), lambda a, b: np.moveaxis(planes[rows[a:b]], 1, -1), predictor, batch)
 
@@ -68,15 +61,8 @@ def neighbours_by_z(z: Sequence[int], channels: int) -> Int[np.ndarray, "planes 
 
     Returns:
       Positions in `z`.
-
-    Raises:
-      ValueError: the channels are not odd, or `z` does not rise.
     """
-    if channels < 1 or channels % 2 == 0:
-        raise ValueError(f"{channels} channels have no middle")
     step = np.diff(np.asarray(z, np.int64))
-    if (step < 1).any():
-        raise ValueError("z does not rise")
     here = np.arange(len(z))
     next_up, next_down = here.copy(), here.copy()
     next_up[:-1] += step == 1
@@ -93,8 +79,6 @@ def _predict(
 ) -> NDArray[np.float32]:
     if isinstance(predictor, AdaptingPredictor):
         return predictor.over_scan(lambda p: _predict(count, read, p, batch))
-    if count < 1 or batch < 1:
-        raise ValueError(f"{count} planes in batches of {batch} are nothing to predict")
     out: NDArray[np.float32] | None = None
     for start in range(0, count, batch):
         stop = min(start + batch, count)

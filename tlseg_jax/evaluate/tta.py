@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
-from tlseg_jax.evaluate.inference import Predictor
+from tlseg_jax.evaluate.inference import AdaptingPredictor, Predictor
 from tlseg_jax.evaluate.trust.passes import Pass, may_mirror, through
 
 PASSES = (Pass(), Pass(mirrored=True), Pass(shift=(1, 1, 1)), Pass(mirrored=True, shift=(-1, -1, -1)))

@@ -15,6 +15,7 @@ from tlseg_jax.checkpoints.exported import FORMAT
 from tlseg_jax.evaluate.results import IN_PERSON
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.models.unet import UNetConfig
+from tlseg_jax.studies.assess import title_of
 
 NOT_STATED = "not stated"
 
@@ -57,7 +58,7 @@ def make_card(
     job, start = settings["job"], settings.get("pretrained")
     return {
         "format": FORMAT,
-        "title": _title(d),
+        "title": title_of(d),
         "run": settings_digest(settings),
         "weights": saved.weights,
         "licence": licence.strip() or NOT_STATED,
@@ -124,11 +125,6 @@ def _versions() -> dict[str, str]:
     return out
 
 
-def _title(d: Mapping[str, Any]) -> str:
-    start = "end to end" if d["pretask"] == "none" else f"pre-trained on {d['pretask']}"
-    return f"{d['task']} ({start}, n = {d['n']})"
-
-
 def _what(d: Mapping[str, Any], config: UNetConfig) -> str:
     """The kind of scan and what is marked in it."""
     spec = d["spec"]
@@ -191,82 +187,58 @@ def card_text(card: Mapping[str, Any]) -> str:
     """The card in Markdown, for people."""
     data, model, program, start = card["data"], card["model"], card["program"], card["start"]
     first = "random parameters" if start is None else f"the model of {start['task']}, step {start['step']}"
-    lines = [
-        f"# {card['title']}",
-        "",
-        f"Network `{model['network']['name']}`, {card['parameters']:,} parameters, step {model['step']}. "
-        f"Licence: {card['licence']}.",
-        "",
-        "## Use",
-        "",
-        *_bullets(card["intended_use"]),
-        "",
-        "## Limits",
-        "",
-        *_bullets(card["limits"]),
-        "",
-        "## Data",
-        "",
-        *_bullets(
+    seen = f"{data['images_seen']} scans of {data['persons_seen']} persons"
+    parts = {
+        "Use": _bullets(card["intended_use"]),
+        "Limits": _bullets(card["limits"]),
+        "Data": _bullets(
             [
                 f"data set: {data['task']}{', drawn' if data['synthetic'] else ''}; store {data['store']}",
                 f"labelled scans: {data['labelled_scans']}, of which {data['validation_scans']} for validation",
-                f"seen in training and pre-training: {data['images_seen']} scans of {data['persons_seen']} persons "
-                "(checksums of the scans in card.json)",
+                f"seen in training and pre-training: {seen} (checksums of the scans in card.json)",
                 f"start: {first}",
-                *(f"{k}: {json.dumps(v)}" for k, v in model["spec"].items()),
+                *_fields(model["spec"]),
             ]
         ),
-        "",
-        "## Preparation",
-        "",
-        *_bullets([f"{k}: {json.dumps(v)}" for k, v in model["prepare"].items()] or ["as the data set says"]),
-        "",
-        "## Scores",
-        "",
-        *_score_table(card["scores"]),
-        "",
-        "## Settings",
-        "",
-        *_bullets([f"{k}: {json.dumps(v)}" for k, v in _flat(card["settings"])]),
-        "",
-        "## Files",
-        "",
-        *_bullets(
+        "Preparation": _bullets(_fields(model["prepare"]) or ["as the data set says"]),
+        "Scores": _score_table(card["scores"]),
+        "Settings": _bullets(_fields(_flat(card["settings"]))),
+        "Files": _bullets(
             [
                 "`checkpoint/`: Orbax: parameters, running averages and a description",
                 *_program_lines(program),
                 "`card.json`: all of this, and the SHA-256 of each file",
             ]
         ),
-        "",
-        "## Versions",
-        "",
-        *_bullets(
+        "Versions": _bullets(
             [f"{when}: " + ", ".join(f"{k} {v}" for k, v in found.items()) for when, found in card["versions"].items()]
         ),
-        "",
-    ]
-    return "\n".join(lines)
+    }
+    head = (
+        f"# {card['title']}\n\nNetwork `{model['network']['name']}`, {card['parameters']:,} parameters, step "
+        f"{model['step']}. Licence: {card['licence']}.\n"
+    )
+    return "\n".join([head, *(f"## {title}\n\n{text}\n" for title, text in parts.items())])
 
 
-def _bullets(lines: Sequence[str]) -> list[str]:
-    return [f"- {line}" for line in lines]
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def _flat(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    out: list[tuple[str, Any]] = []
+def _fields(settings: Mapping[str, Any]) -> list[str]:
+    return [f"{k}: {json.dumps(v)}" for k, v in settings.items()]
+
+
+def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
     for k, v in settings.items():
-        if isinstance(v, Mapping):
-            out += [(f"{k}.{inner}", value) for inner, value in v.items()]
-        else:
-            out.append((k, v))
+        out |= {f"{k}.{inner}": value for inner, value in v.items()} if isinstance(v, Mapping) else {k: v}
     return out
 
 
-def _score_table(scores: Mapping[str, Any]) -> list[str]:
+def _score_table(scores: Mapping[str, Any]) -> str:
     if not scores:
-        return ["None."]
+        return "None."
     lines = [
         "| test set | scans | IoU mean | IoU std | Dice mean | predicted / reference ml | HD95 mm (without one) | "
         "seen in training |",
@@ -284,4 +256,4 @@ def _score_table(scores: Mapping[str, Any]) -> list[str]:
             f"| {name}{drawn} | {s['n']} | {s['iou_mean']:.3f} | {spread} | {s['dice_mean']:.3f} | "
             f"{volumes} | {hd95} | {s['seen_in_training']} |"
         )
-    return lines
+    return "\n".join(lines)

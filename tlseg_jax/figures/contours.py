@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Num
+from jaxtyping import Bool, Float, Float32, Num, Shaped
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
-from tlseg_jax.figures.png import STYLE, save_png
+from tlseg_jax.figures.style import STYLE, save_png
 from tlseg_jax.geometry import Affine, Grid
 
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = "#ff2a2a", "#21e321", "#3d8bff"
@@ -93,12 +93,7 @@ def draw_contours(
 
     Slices are axial, seen from below as radiologists do: the subject's right is on the left. They are
     spread evenly over the area of the reference and the prediction together.
-
-    Raises:
-      ValueError: there are no cases.
     """
-    if not cases:
-        raise ValueError("there are no cases to draw")
     views = [SliceView.of(case) for case in cases]
     window = (max(v.extent_mm[0] for v in views), max(v.extent_mm[1] for v in views))
     close_width, row_height = 1.62, 1.62 * window[1] / window[0]
@@ -269,11 +264,11 @@ def bare_axes(ax: Axes, background: str) -> None:
         spine.set_visible(False)
 
 
-def outline(mask: Bool[np.ndarray, "x y"], sides: tuple[float, float]) -> Num[np.ndarray, "edges 2 2"]:
-    """Every voxel edge between inside and outside.
+def outline(mask: Shaped[np.ndarray, "x y"], sides: tuple[float, float]) -> Num[np.ndarray, "edges 2 2"]:
+    """Every voxel edge between inside and outside, or between two values of a label map.
 
     Args:
-      mask: of one slice.
+      mask: of one slice, or its label map.
       sides: voxel sides on x and y in mm.
 
     Returns:

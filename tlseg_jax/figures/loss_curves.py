@@ -8,21 +8,23 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from numpy.typing import ArrayLike, NDArray
 
 from tlseg_jax.evaluate.convergence import Line, finite, smoothed
 from tlseg_jax.evaluate.run_curves import Curve, Epoch, RunCurves
-from tlseg_jax.figures.curves import loss_axis, step_axis
-from tlseg_jax.figures.method_style import COLOURS, MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.style import COLOURS, STYLE, MethodStyle, save_figure
 
-DRAW_COLOUR, WHOLE_COLOUR = "#7f7f7f", "#1a1a1a"
+DRAW_COLOUR, WHOLE_COLOUR, VALIDATION = "#7f7f7f", "#1a1a1a", "#b3441e"
 
 BACKED: Any = {"frameon": True, "framealpha": 0.8, "edgecolor": "none"}
 """A legend stays readable over a curve that does not fall."""
 
 WIDTH = 5.2
 """Inches."""
+
+LOG_RANGE = 8.0
+"""Losses that span more than this factor are drawn on a logarithmic axis."""
 
 WIDE = 300.0
 """Losses that span more than this factor have ticks at powers of ten alone."""
@@ -35,22 +37,19 @@ def draw_own_curves(
 
     Faint: the training loss of every batch of every run. Strong: its running median, averaged over the
     runs. Grey: the loss on the fixed draw of test slices. Black: the loss on the whole test set at the
-    ends of epochs, each run's and their mean. The losses that were not measured are not drawn.
+    ends of epochs, each run's and their mean. The losses that were not measured are not drawn. Validations, where
+    there are any, have a panel below, with the best.
 
     Args:
       runs: one a seed.
       path: the PNG file; the SVG is written beside it.
       colour: of the training loss.
       heading, mark: see `save_png`.
-
-    Raises:
-      ValueError: there are no runs.
     """
-    if not runs:
-        raise ValueError("there are no runs to draw")
     with rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 3.0), layout="constrained", facecolor="white")
-        ax = figure.subplots()
+        panels = 1 + any(_some(t.validation) for t in runs)
+        figure = Figure(figsize=(WIDTH, 1.3 + 1.7 * panels), layout="constrained", facecolor="white")
+        ax, *below = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
         for t in runs:
             steps, values = finite(t.losses)
             ax.plot(steps, values, color=colour, linewidth=0.5, alpha=max(0.12, 0.35 / len(runs)), zorder=1)
@@ -96,11 +95,26 @@ def draw_own_curves(
                 zorder=4,
             )
         ax.set_ylabel("loss")
-        loss_axis(ax, [v for line in ax.lines for v in np.asarray(line.get_ydata(), np.float64)], WIDE)
-        ax.set_xlabel("step")
+        _loss_axis(ax, [v for line in ax.lines for v in np.asarray(line.get_ydata(), np.float64)])
+        for one in below:
+            _draw_validation(one, [finite(t.validation) for t in runs if _some(t.validation)])
+        (below or [ax])[-1].set_xlabel("step")
         _epoch_axis(ax, _longest(runs), ticks=True)
         ax.legend(loc="upper right", fontsize=7, **BACKED)
         save_figure(figure, path, heading=heading, mark=mark)
+
+
+def _draw_validation(ax: Axes, lines: Sequence[Line]) -> None:
+    for steps, values in lines:
+        ax.plot(steps, values, color=VALIDATION, linewidth=1.4, marker="o", markersize=3)
+    ax.set_ylabel("validation IoU")
+    ax.set_ylim(0, 1.02)
+    ax.grid(axis="y", linewidth=0.3, alpha=0.5)
+    best, step = max((float(v), int(s)) for steps, values in lines for s, v in zip(steps, values, strict=True))
+    # In a corner: curves of scores rise to the right, so the lower right one is free if any is.
+    y, va = (0.05, "bottom") if best > 0.3 else (0.95, "top")
+    ax.text(0.98, y, f"best {best:.3f} at step {step}", transform=ax.transAxes, fontsize=7, ha="right", va=va)
+    ax.plot(step, best, marker="o", markersize=5.5, color=VALIDATION, fillstyle="none")
 
 
 def draw_curves_together(
@@ -122,13 +136,8 @@ def draw_curves_together(
       styles: how methods look in all figures of a study.
       path: the PNG file; the SVG is written beside it.
       heading, mark: see `save_png`.
-
-    Raises:
-      ValueError: there are no runs.
     """
     every = [t for own in runs.values() for t in own]
-    if not every:
-        raise ValueError("there are no runs to draw")
     whole = any(_some(t.test_losses) for t in every)
     panels = 2 if whole or any(_some(t.draw_losses) for t in every) else 1
     with rc_context(STYLE):
@@ -187,14 +196,29 @@ def _draw_bands(
             label=f"{method} ({len(own)})",
         )
         drawn += [*low, *high]
-    loss_axis(ax, drawn, WIDE)
+    _loss_axis(ax, drawn)
     if legend:
         ax.legend(loc="upper right", fontsize=7, title="method (runs)", title_fontsize=7, handlelength=3, **BACKED)
 
 
+def _loss_axis(ax: Axes, drawn: ArrayLike) -> None:
+    """Scale an axis of losses: logarithmic where all are above 0 and span more than `LOG_RANGE`."""
+    ax.grid(axis="y", linewidth=0.3, alpha=0.5)
+    values = np.asarray(drawn, np.float64)
+    values = values[np.isfinite(values)]
+    if values.size and values.min() > 0 and values.max() / values.min() > LOG_RANGE:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1,) if values.max() / values.min() > WIDE else (1, 2, 5)))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    elif values.size and values.min() >= 0:
+        ax.set_ylim(0, max(1.06 * float(values.max()), 1e-12))
+
+
 def _epoch_axis(ax: Axes, epochs: Sequence[Epoch], *, ticks: bool) -> None:
-    """Thin lines at the ends of epochs and, with `ticks`, their numbers above."""
-    step_axis(ax)
+    """Whole steps from 0 on, thin lines at the ends of epochs and, with `ticks`, their numbers above."""
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 5, 10], integer=True))
     shown = epochs[:: max(1, len(epochs) // 12)] if len(epochs) > 14 else epochs
     for e in shown:
         ax.axvline(e.step, color="0.88", linewidth=0.5, zorder=0)

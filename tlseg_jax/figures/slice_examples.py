@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.inference import THRESHOLD
 from tlseg_jax.figures.contours import bare_axes, label_axes, outline
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.style import STYLE, save_figure
 
 MAP = "magma"
 """Even steps of probability look even, and grow lighter in print."""
@@ -48,13 +48,6 @@ class ExampleCase:
     probability: Mapping[str, Float[np.ndarray, "x y"]]
     spacing: tuple[float, float]
 
-    def __post_init__(self) -> None:
-        shapes = {self.image.shape, self.truth.shape, *(p.shape for p in self.probability.values())}
-        if len(shapes) != 1 or self.image.ndim != 2:
-            raise ValueError(f"the arrays of {self.title} must be (x, y) of one shape, not {sorted(shapes)}")
-        if min(self.spacing) <= 0:
-            raise ValueError(f"the spacing {self.spacing} of {self.title} must be above 0 mm")
-
 
 def draw_examples(cases: Sequence[ExampleCase], path: Path, *, heading: str = "", mark: str = "") -> None:
     """Draw the slices, one a row, and write a PNG.
@@ -62,12 +55,7 @@ def draw_examples(cases: Sequence[ExampleCase], path: Path, *, heading: str = ""
     Columns: the image, the truth, then the probability of each model with the outline at 0.5 and the
     truth's. The slice's Dice at 0.5 stands below each. Seen from below as radiologists do: the subject's
     right is on the left, the front is up.
-
-    Raises:
-      ValueError: there are no cases.
     """
-    if not cases:
-        raise ValueError("there are no cases to draw")
     models = sorted({m for c in cases for m in c.probability})
     columns = ["image", "truth", *(f"model {m}" for m in models)]
     heights = [PANEL * _mm(c)[1] / _mm(c)[0] for c in cases]

@@ -13,21 +13,18 @@ from tlseg_jax.report.sections.answer import answer
 from tlseg_jax.report.sections.cases import cases
 from tlseg_jax.report.sections.convergence import convergence
 from tlseg_jax.report.sections.detection import detection
-from tlseg_jax.report.sections.epochs import epochs
 from tlseg_jax.report.sections.examples import examples
 from tlseg_jax.report.sections.factors import factor_effects, factor_interactions, factor_pair
 from tlseg_jax.report.sections.forgetting import forgetting
 from tlseg_jax.report.sections.learning import learning
-from tlseg_jax.report.sections.losses import losses, losses_by_method
+from tlseg_jax.report.sections.losses import epochs, losses, losses_by_method
 from tlseg_jax.report.sections.method_tests import method_tests
-from tlseg_jax.report.sections.methods import methods
-from tlseg_jax.report.sections.pretasks import pretasks
+from tlseg_jax.report.sections.methods import methods, pretasks
 from tlseg_jax.report.sections.remedies import remedies
-from tlseg_jax.report.sections.scores import target, unseen
+from tlseg_jax.report.sections.scores import target, unseen, volumes
 from tlseg_jax.report.sections.structures import structures
-from tlseg_jax.report.sections.volumes import volumes
 from tlseg_jax.report.sections.worst import worst
-from tlseg_jax.report.stats.over_structures import over_structures
+from tlseg_jax.report.stats.sweep_stats import over_structures, scored_sets
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
 from tlseg_jax.runtime.choose import choose
@@ -73,6 +70,9 @@ OF_RUNS = ("losses", "losses_by_method", "convergence", "epochs", "methods")
 OF_ONE = ("volumes", "worst", "cases", "detection", "examples")
 """Sections that make no sense of a mean over structures."""
 
+OF_SCORES = ("worst", "target", "unseen", "learning", "method_tests", "remedies", "convergence")
+"""Sections that are left out until a first cell is scored."""
+
 
 def check_sections(names: Iterable[str]) -> None:
     """Refuse a name that is no section's.
@@ -107,9 +107,8 @@ def make_sections(results: Results, study: StudyInfo, scans: Section | None = No
     one = _sections((n for n in own if n == "answer"), results, study)
     own = tuple(n for n in own if n != "answer")
     over = _within(study, "all")
-    first = structures(results, over)
     means = _sections((n for n in own if n not in OF_ONE), over_structures(results), over)
-    tabs = [Tab("All structures", "all", (*((first,) if first else ()), *means))]
+    tabs = [Tab("All structures", "all", (structures(results, over), *means))]
     for structure in results.structures:
         name = _folder(structure, [t.name for t in tabs])
         rows = results.where(structure=structure)
@@ -122,7 +121,8 @@ def make_sections(results: Results, study: StudyInfo, scans: Section | None = No
 
 
 def _sections(names: Iterable[str], results: Results, study: StudyInfo) -> tuple[Section, ...]:
-    found = {name: SECTIONS[name](results, study) for name in names}
+    scored = scored_sets(results)
+    found = {name: SECTIONS[name](results, study) for name in names if scored or name not in OF_SCORES}
     return tuple(
         dataclasses.replace(s, title=study.titles.get(name, s.title)) for name, s in found.items() if s is not None
     )

@@ -2,37 +2,19 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from tlseg_jax.datasets.fields import value_as
+from tlseg_jax.datasets.spec import Kind
 from tlseg_jax.evaluate.results import IN_PERSON
+from tlseg_jax.runtime.bounds import Count, Labelled, Rate
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.results_table import ALL, PRETRAINING_DATA
+from tlseg_jax.studies.study import Method
 
 REMEDY = "remove the file and run the sweep again, which writes it anew and keeps the finished cells"
-
-
-@dataclasses.dataclass(frozen=True)
-class StudyMethod:
-    """One way to train.
-
-    Attributes:
-      name: as in the paper, such as "HDT-V-FT".
-      pretask: data set of the pre-training; "none" for end to end.
-      freeze: freezing rules.
-      remedy: "" for the paper's way.
-      baseline: method that a remedy is compared with; "" for none.
-      factors: factor -> level of the pre-training data; empty outside a factor study.
-    """
-
-    name: str
-    pretask: str = "none"
-    freeze: str = ""
-    remedy: str = ""
-    baseline: str = ""
-    factors: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +47,13 @@ class StudyInfo:
     """
 
     name: str
-    kind: Literal["volumes", "slices"]
+    kind: Kind
     task: str
     unseen: tuple[str, ...]
     n: tuple[int | str, ...]
     seeds: int
     folds: int
-    methods: tuple[StudyMethod, ...]
+    methods: tuple[Method, ...]
     synthetic: bool
     settings: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     stores: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
@@ -91,7 +73,7 @@ class StudyInfo:
         """The run folder of a cell."""
         return self.folder / "cells" / name
 
-    def method(self, name: str) -> StudyMethod | None:
+    def method(self, name: str) -> Method | None:
         """The method of that name, if the study has it."""
         return next((m for m in self.methods if m.name == name), None)
 
@@ -121,22 +103,20 @@ def read_study(path: Path) -> StudyInfo:
     if not isinstance(plain, dict):
         raise InputError(f"{path} is not a study of ours: {REMEDY}.")
     file = _Fields(path, "", plain)
-    kind = file.text("kind")
-    if kind not in ("volumes", "slices"):
-        raise InputError(f"{path}: 'kind' is '{kind}', neither volumes nor slices; {REMEDY}.")
+    kind = file.get("kind", Kind)
     if kind == "volumes" and not IN_PERSON.items() <= plain.items():
         raise InputError(
             f"{path} is of scores whose ml and mm are a template's, not the persons': run the sweep again, which "
             "scores its cells anew and trains none of them again."
         )
     methods = tuple(
-        StudyMethod(
-            m.text("name"),
-            m.text("pretask", "none"),
-            m.text("freeze", ""),
-            m.text("remedy", ""),
-            m.text("baseline", ""),
-            m.texts("factors"),
+        Method(
+            m.get("name", str),
+            m.get("pretask", str, "none"),
+            freeze=m.get("freeze", str, ""),
+            remedy=m.get("remedy", str, ""),
+            baseline=m.get("baseline", str, ""),
+            factors=m.texts("factors"),
         )
         for m in file.each("methods")
     )
@@ -144,36 +124,33 @@ def read_study(path: Path) -> StudyInfo:
     if len(set(names)) < len(names):
         twice = next(x for x in names if names.count(x) > 1)
         raise InputError(f"{path}: the method '{twice}' is there twice; {REMEDY}.")
-    at = file.items_of("n")
+    exclusions = file.inside("exclusions")
     return StudyInfo(
-        name=file.text("name"),
-        kind=kind,  # type: ignore[arg-type]  # checked above
-        task=file.text("task"),
-        unseen=file.list_of("unseen", str),
-        n=tuple(ALL if v == ALL else at.get(i, int) for i, v in at.plain.items()),
-        seeds=file.whole("seeds"),
-        folds=file.whole("folds"),
+        name=file.get("name", str),
+        kind=kind,
+        task=file.get("task", str),
+        unseen=file.get("unseen", Texts, ()),
+        n=tuple(ALL if v is None else v for v in file.get("n", tuple[Labelled, ...], ())),
+        seeds=file.get("seeds", Count),
+        folds=file.get("folds", Count),
         methods=methods,
         synthetic=file.get("synthetic", bool),
         settings=file.texts("settings"),
         stores=file.texts("stores"),
         exclusions={
-            name: tuple(
-                (e.text("subject"), e.text("reason"))
-                for e in _Fields(path, "exclusions.", file.get("exclusions", dict, {})).each(name)
-            )
-            for name in file.get("exclusions", dict, {})
+            name: tuple((e.get("subject", str), e.get("reason", str)) for e in exclusions.each(name))
+            for name in exclusions.plain
         },
-        failed=tuple((f.text("cell"), f.text("reason")) for f in file.each("failed")),
-        missing=file.list_of("missing", str),
-        seconds=file.seconds("seconds"),
-        sections=file.list_of("sections", str),
+        failed=tuple((f.get("cell", str), f.get("reason", str)) for f in file.each("failed")),
+        missing=file.get("missing", Texts, ()),
+        seconds=file.get("seconds", Rate, 0.0),
+        sections=file.get("sections", Texts, ()),
         titles=file.texts("titles"),
         folder=path.parent,
     )
 
 
-_REQUIRED: Any = object()
+Texts = tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,52 +161,26 @@ class _Fields:
     place: str
     plain: Mapping[str, Any]
 
-    def get(self, name: str, kind: type, default: Any = _REQUIRED) -> Any:
-        value = self.plain.get(name, default)
-        if value is _REQUIRED:
-            raise InputError(f"{self.path} lacks '{self.place}{name}': {REMEDY}.")
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise InputError(
-                f"{self.path}: '{self.place}{name}' is {json.dumps(value)[:60]}, not {_WORDS[kind]}; {REMEDY}."
-            )
-        return value
+    def get(self, name: str, hint: Any, *default: Any) -> Any:
+        """A field's value as `hint` has it; one without a default has to be there."""
+        said = f"'{self.place}{name}'"
+        if name not in self.plain and default:
+            return default[0]
+        if name not in self.plain:
+            raise InputError(f"{self.path} lacks {said}: {REMEDY}.")
+        value = self.plain[name]
+        try:
+            return value_as(hint, value, f"{self.path}: {said}, which is {json.dumps(value)[:60]},")
+        except InputError as e:
+            raise InputError(f"{str(e).rstrip('.')}; {REMEDY}.") from None
 
-    def text(self, name: str, default: Any = _REQUIRED) -> str:
-        return str(self.get(name, str, default))
-
-    def whole(self, name: str) -> int:
-        value = self.get(name, int)
-        if value < 0:
-            raise InputError(f"{self.path}: '{self.place}{name}' is {value}, below 0; {REMEDY}.")
-        return int(value)
-
-    def seconds(self, name: str) -> float:
-        value = self.plain.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-            raise InputError(f"{self.path}: '{name}' is {json.dumps(value)[:60]}, not a time in seconds; {REMEDY}.")
-        return float(value)
-
-    def items_of(self, name: str) -> "_Fields":
-        values = self.get(name, list, [])
-        return _Fields(self.path, f"{self.place}{name}.", {str(i): v for i, v in enumerate(values)})
-
-    def list_of(self, name: str, kind: type) -> tuple[Any, ...]:
-        at = self.items_of(name)
-        return tuple(at.get(i, kind) for i in at.plain)
+    def inside(self, name: str) -> "_Fields":
+        return _Fields(self.path, f"{self.place}{name}.", self.get(name, dict, {}))
 
     def texts(self, name: str) -> dict[str, str]:
-        values = self.get(name, dict, {})
-        at = _Fields(self.path, f"{self.place}{name}.", values)
-        return {k: at.text(k) for k in values}
+        at = self.inside(name)
+        return {k: at.get(k, str) for k in at.plain}
 
     def each(self, name: str) -> "list[_Fields]":
-        return [_Fields(self.path, f"{self.place}{name}.{i}.", v) for i, v in enumerate(self.list_of(name, dict))]
-
-
-_WORDS: Mapping[type, str] = {
-    str: "text",
-    int: "a whole number",
-    bool: "true or false",
-    list: "a list",
-    dict: "a table of names and values",
-}
+        at = _Fields(self.path, f"{self.place}{name}.", {str(i): v for i, v in enumerate(self.get(name, list, []))})
+        return [at.inside(i) for i in at.plain]

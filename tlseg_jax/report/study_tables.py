@@ -11,7 +11,7 @@ from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, VolumeAgreement
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.sweep_cases import FailureCount
 from tlseg_jax.report.view import persons_of, spread_of
-from tlseg_jax.report.words.power import HOW, by_n
+from tlseg_jax.report.words.difference import HOW, by_n
 from tlseg_jax.report.words.study_words import counted, persons_words
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.label_map import doubt_path
-from tlseg_jax.evaluate.predict_folder import Outcome
+from tlseg_jax.evaluate.predict_once import Outcome
 from tlseg_jax.evaluate.trust.calibration import LEVEL, Calibration
-from tlseg_jax.evaluate.trust.verdict import Verdict
+from tlseg_jax.evaluate.trust.verdict import Verdict, first_of
 from tlseg_jax.figures.doubt import DoubtCase, draw_doubt
 from tlseg_jax.preprocess.reading.header import read_header
 from tlseg_jax.preprocess.reading.planes import scaled, stream_planes
@@ -46,14 +46,10 @@ def summary(outcomes: Sequence[Outcome]) -> str:
     order = worst_first(outcomes)
     review = [o.subject for o in order if _of(o).review]
     unlike = [o.subject for o in order if _of(o).unlike]
-    said = f"review these {len(review)} of {len(order)}: {_names(review)}" if review else ""
+    said = f"review these {len(review)} of {len(order)}: {first_of(review, 10)}" if review else ""
     if unlike:
-        said += f"{'; ' if said else ''}unlike the known scans {len(unlike)} of {len(order)}: {_names(unlike)}"
+        said += f"{'; ' if said else ''}unlike the known scans {len(unlike)} of {len(order)}: {first_of(unlike, 10)}"
     return said or f"none of the {len(order)} scans stands out"
-
-
-def _names(subjects: Sequence[str], most: int = 10) -> str:
-    return ", ".join(subjects[:most]) + (f" and {len(subjects) - most} more" if len(subjects) > most else "")
 
 
 def write_trust_page(
@@ -146,9 +142,8 @@ def _table(order: Sequence[Outcome]) -> ReportTable:
     for place, o in enumerate(order, 1):
         v = _of(o)
         worst = min(v.structures, key=lambda s: v.structures[s].expected)
-        unlike = ", ".join(v.unlike[:4]) + (f" and {len(v.unlike) - 4} more" if len(v.unlike) > 4 else "")
-        why = "; ".join(v.reasons)
-        rows.append((place, o.subject, "yes" if v.review else "no", v.lowest, worst, why, unlike, o.warning))
+        unlike, why, review = first_of(v.unlike, 4), "; ".join(v.reasons), "yes" if v.review else "no"
+        rows.append((place, o.subject, review, v.lowest, worst, why, unlike, o.warning))
     return ReportTable(
         "scans",
         f"All {len(order)} scans, the least trusted first.",

@@ -5,9 +5,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tlseg_jax.figures.method_style import MANY, MethodStyle, style_methods
-from tlseg_jax.report.figures.choose_cases import best_method
-from tlseg_jax.report.figures.other_lines import OtherLine
+from matplotlib.figure import Figure
+
+from tlseg_jax.figures.style import MANY, MethodStyle, save_figure, style_methods
+from tlseg_jax.report.figures.sweep_figures import OtherLine
 from tlseg_jax.report.page.sections import ReportFigure
 from tlseg_jax.report.stats.compare_stats import spread_caption
 from tlseg_jax.report.stats.method_tests import main_methods
@@ -21,6 +22,7 @@ from tlseg_jax.report.stats.sweep_stats import (
     scored_sets,
 )
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.sweep_cases import best_method
 from tlseg_jax.report.words.study_words import persons_words
 from tlseg_jax.studies.assess import mark_of
 from tlseg_jax.studies.results_table import Results, Role
@@ -90,6 +92,11 @@ class View:
     def png(self, stem: str) -> Path:
         """Where a figure goes."""
         return self.study.figures / f"{stem}.png"
+
+    def save(self, figure: Figure, stem: str, caption: str, alt: str, heading: str = "") -> ReportFigure:
+        """A figure that is to stand there, with its SVG beside it; for the heading see `save_png`."""
+        save_figure(figure, self.png(stem), heading=heading, mark=self.mark)
+        return self.figure(stem, caption, alt)
 
     def figure(self, stem: str, caption: str, alt: str) -> ReportFigure:
         """A figure that was drawn there."""

@@ -124,22 +124,14 @@ def share_arrays(tree: Any) -> Any:
 
 def gather(value: Any) -> list[Any]:
     """Every process's value, of what JSON can hold, in the order of the processes, on all of them."""
-    return [json.loads(part) for part in gather_bytes(json.dumps(value).encode())]
-
-
-def gather_bytes(value: bytes, *, to_all: bool = True) -> list[bytes]:
-    """Every process's bytes, in the order of the processes; where not `to_all`, an empty list but on the chief."""
     if count() == 1:
         return [value]
     key, client = f"tlseg/gather/{next(_numbers)}", service()
-    client.key_value_set_bytes(f"{key}/{index()}", value)
+    client.key_value_set_bytes(f"{key}/{index()}", json.dumps(value).encode())
     wait("gather")
-    parts = []
-    if to_all or is_chief():
-        found = dict(client.key_value_dir_get_bytes(f"{key}/"))
-        parts = [found[f"{key}/{i}"] for i in range(count())]
+    found = dict(client.key_value_dir_get_bytes(f"{key}/"))
     _read_by_all.append(key)
-    return parts
+    return [json.loads(found[f"{key}/{i}"]) for i in range(count())]
 
 
 def chief(do: Callable[[], Any]) -> Any:

@@ -15,15 +15,7 @@ from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.metrics import Mask
 from tlseg_jax.evaluate.readers import ScoreSpace
-from tlseg_jax.evaluate.results import (
-    IN_PERSON,
-    KeptMasks,
-    SubjectRow,
-    box_for,
-    evaluate_store,
-    result_name,
-    save_results,
-)
+from tlseg_jax.evaluate.results import IN_PERSON, SubjectRow, box_for, evaluate_store, result_name, save_results
 from tlseg_jax.evaluate.slice_inference import predict_planes
 from tlseg_jax.evaluate.tta import averaged, averages
 from tlseg_jax.figures.contours import ContourCase, draw_contours, pick_cases
@@ -172,11 +164,6 @@ def assess(
             f"{spec.kind}: name another run, or data of its kind."
         )
     place = place_in(store, spec, named, saved.description["patch_box"])
-    masks: dict[str, KeptMasks] = {}
-
-    def keep(row: SubjectRow, mask: Mask) -> None:
-        masks.setdefault(row.structure, KeptMasks())(row, mask)
-
     tta = tta and spec.kind == "volumes" and averages(saved.description)
     predictor = load_predictor(saved, adabn)
     results = evaluate_store(
@@ -190,7 +177,6 @@ def assess(
         smallest=saved.description.get("smallest_pieces") if clean else None,
         tiles=tiles,
         space=space,
-        keep=keep,
         progress=progress,
     )
     synthetic = bool(store.manifest.get("synthetic", False))
@@ -207,11 +193,10 @@ def assess(
         extra["together"] = [rows[0].test_set for rows in scored.values()]
     entries = {}
     for structure, rows in scored.items():
-        kept = masks.setdefault(structure, KeptMasks())
-        kept.gather()
         name = rows[0].test_set
         if processes.is_chief():
-            save_masks(run / "predictions" / f"{name}.npz", {r.subject: kept.mask(r.subject) for r in rows})
+            masks = {r.subject: results.mask(structure, r.subject) for r in rows}
+            save_masks(run / "predictions" / f"{name}.npz", masks)
         more = {"structure": structure} if "together" in extra else {}
         entries[name] = save_results(run, rows, extra | results.detection_entry(structure) | more)
         if not figures or not processes.is_chief():
@@ -220,7 +205,7 @@ def assess(
         picked = pick_cases({s: r.score.iou for s, r in by_subject.items()})
         heading, mark = f"{title_of(saved.description)} tested on {name}", mark_of(synthetic)
         if isinstance(store, Store):
-            cases = [_case(store, title, by_subject[s], kept.mask(s), space) for title, s in picked.items()]
+            cases = [_case(store, title, by_subject[s], masks[s], space) for title, s in picked.items()]
             draw_contours(cases, run / "figures" / f"contours_{name}.png", heading=heading, mark=mark)
         elif structure == list(scored)[-1]:
             of = {"network": saved}
@@ -243,25 +228,17 @@ def place_in(store: AnyStore, spec: DatasetSpec, named: str, box: dict[str, Any]
 
 
 def example_slice(
-    store: SliceStore,
-    subject: str,
-    structure: str,
-    title: str,
-    models: dict[str, SavedModel],
-    share: float = 1.0,
-    adabn: float = 0.0,
+    store: SliceStore, subject: str, structure: str, title: str, models: dict[str, SavedModel], adabn: float = 0.0
 ) -> ExampleCase:
     """The slice of a volume that shows most of a structure, with what models make of it.
 
     Args:
       title: of the row; the slice's number is added.
       models: name -> 2D model that segments the structure.
-      share: 1 takes the slice with most of the structure, less the one nearest to that share of it.
       adabn: see `make_predictor`.
     """
     truth = store.mask(subject, structure)
-    area = truth.sum((1, 2))
-    at = int(np.argmin(np.abs(area - share * area.max())))
+    at = int(np.argmax(truth.sum((1, 2))))
     probability = {}
     for name, saved in models.items():
         image = store.volume_image(subject, saved.config.channels)

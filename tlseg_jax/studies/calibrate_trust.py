@@ -22,8 +22,7 @@ from tlseg_jax.evaluate.trust import measure
 from tlseg_jax.evaluate.trust.calibration import Calibration, HeldOut, calibrate, leave_one_person_out
 from tlseg_jax.evaluate.trust.passes import Pass, make_passes, may_mirror, run_passes
 from tlseg_jax.evaluate.trust.temperature import calibration_error, fit_temperature, sampled, tempered
-from tlseg_jax.evaluate.trust.together import check_alike
-from tlseg_jax.evaluate.trust.trusting import passed_structures
+from tlseg_jax.evaluate.trust.trusting import check_alike, passed_structures
 from tlseg_jax.evaluate.trust.unlike import LEAST
 from tlseg_jax.evaluate.trust.verdict import judge
 from tlseg_jax.geometry import Box

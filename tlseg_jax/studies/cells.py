@@ -1,10 +1,15 @@
-"""The cells of a study: one training run each, with its settings and its place."""
+"""The cells of a study: one training run each, with its settings, its place and, once done, its rows of results.csv."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.evaluate.results import COLUMNS as SCORES
+from tlseg_jax.evaluate.table import read_table, write_table
 from tlseg_jax.studies.jobs import labelled_name, make_job, make_pretrain_job
+from tlseg_jax.studies.results_table import ALL, COLUMNS, FACTOR_COLUMNS, Role
 from tlseg_jax.studies.settings import Missing, Precision, Start, Training
 from tlseg_jax.studies.study import REMEDIES, Method, Study
 from tlseg_jax.studies.workplace import Workplace
@@ -105,3 +110,65 @@ def cell_job(
 def folder_of(sweep: Path, cell: Cell | PretrainCell) -> Path:
     """The run folder of a cell or of a pre-training."""
     return sweep / ("cells" if isinstance(cell, Cell) else "pretrain") / cell.name
+
+
+@dataclasses.dataclass(frozen=True)
+class DoneCell:
+    """A finished cell or pre-training in its run folder.
+
+    Attributes:
+      n: how many scans it was trained on.
+      roles: test set -> what it is to the model.
+    """
+
+    cell: Cell | PretrainCell
+    folder: Path
+    n: int
+    freeze: str
+    roles: Mapping[str, Role]
+
+    @property
+    def label(self) -> str:
+        """The n that was asked for: with folds of different sizes "all" is one n and several numbers of scans."""
+        return ALL if isinstance(self.cell, Cell) and self.cell.n is None else str(self.n)
+
+
+def rows_of(study: str, done: DoneCell) -> list[dict[str, str]]:
+    """The rows of a finished cell.
+
+    Raises:
+      InputError: a file in its folder is missing or damaged.
+    """
+    summary = read_json(done.folder / "summary.json")
+    cell = done.cell
+    if isinstance(cell, Cell):
+        m = cell.method
+        own = {"method": m.name, "baseline": m.baseline, "remedy": m.remedy, "pretask": m.pretask}
+        own |= {f"factor_{k}": v for k, v in m.factors.items()}
+    else:
+        own = {"method": "", "baseline": "", "remedy": "", "pretask": cell.pretask}
+    own |= {
+        "study": study,
+        "freeze": done.freeze,
+        "n": done.label,
+        "scans": str(done.n),
+        "seed": str(cell.seed),
+        "fold": "" if cell.fold is None else str(cell.fold),
+        "steps": str(summary["steps"]),
+        "train_seconds": f"{summary.get('train_seconds', 0):.3f}",
+        "cell": done.folder.name,
+    }
+    rows = []
+    for scores in read_table(done.folder / "subjects.csv", SCORES):
+        name = scores["test_set"]
+        if name not in done.roles:
+            continue
+        synthetic = "1" if summary["test_sets"][name]["synthetic"] else "0"
+        rows.append(own | scores | {"role": done.roles[name], "synthetic": synthetic})
+    return rows
+
+
+def write_results(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Write results.csv, whole or not at all."""
+    columns = COLUMNS + (FACTOR_COLUMNS if any("factor_structure" in r for r in rows) else ())
+    write_table(path, columns, [{c: r.get(c, "") for c in columns} for r in rows])

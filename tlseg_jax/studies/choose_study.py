@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from tlseg_jax.datasets.factors import is_factor_name
 from tlseg_jax.runtime.bounds import Read
+from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.study import Study, read_study_file
 
@@ -67,7 +68,9 @@ def choose_study(asked: Sweeping, changes: Mapping[str, Any]) -> Study:
             "a study with [factors]."
         )
     if asked.methods:
-        study = study.with_methods(asked.methods)
+        theirs = {m.name: m for m in study.methods}
+        chosen = {choose("method of this study", name, theirs).name for name in asked.methods}
+        study = dataclasses.replace(study, methods=tuple(m for m in study.methods if m.name in chosen))
     if asked.pretask:
         start = asked.pretask
         methods = (

@@ -134,14 +134,11 @@ def recipe_for(spec: DatasetSpec, phase: Phase, name: str, values: Mapping[str, 
     return recipe
 
 
-def run_name(
-    spec: DatasetSpec, training: Training, *parts: str, ending: str | None = None, remedies: bool = True
-) -> str:
+def run_name(spec: DatasetSpec, training: Training, *parts: str, remedies: bool = True) -> str:
     """A run folder's name; what is not the default and makes another model is in it.
 
     Args:
       parts: that it begins with.
-      ending: in place of the seed.
       remedies: whether the remedies (`train.remedies`) of `training` are for this run.
     """
     values = training.recipe_values
@@ -159,7 +156,7 @@ def run_name(
     asked = {k: v for k, v in values.items() if k in REMEDIES}
     if remedies and (name := remedy_name(get_recipe("default").override(**asked))):
         extra.append(name)
-    return "-".join([*parts, *extra, ending or f"seed{training.seed}"])
+    return "-".join([*parts, *extra, f"seed{training.seed}"])
 
 
 def labelled_name(n: int | None) -> str:

@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from tlseg_jax.evaluate.table import TableLine
 from tlseg_jax.preprocess.reading.formats import extension_of, plain_name
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.results_table import OtherResults, ResultRow, Results
-from tlseg_jax.studies.table_line import TableLine
 
 MOST = 8
 """Others that a figure can tell apart."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
+from tlseg_jax.evaluate.table import TableLine
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies.table_line import TableLine
 
 Role = Literal["target", "unseen", "pretask"]
 """What a row's test set is to its model: the target's own, data of a source never trained on, or the pre-task's own.
@@ -207,11 +207,6 @@ class Results:
     def seeds(self) -> tuple[int, ...]:
         """Seeds, rising."""
         return tuple(sorted({r.seed for r in self.rows}))
-
-    @property
-    def persons(self) -> tuple[str, ...]:
-        """Who was scored, by name."""
-        return tuple(sorted({r.person for r in self.rows}))
 
     @property
     def synthetic(self) -> bool:

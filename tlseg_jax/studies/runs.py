@@ -11,7 +11,6 @@ from tlseg_jax.checkpoints.run_folder import hold_run, holds, own_folder, read_j
 from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.evaluate.results import format_summary, keep_results
 from tlseg_jax.evaluate.run_curves import read_curves
-from tlseg_jax.figures.curves import draw_learning_curve
 from tlseg_jax.figures.loss_curves import draw_own_curves
 from tlseg_jax.models.networks import count_parameters
 from tlseg_jax.preprocess.store.any_store import AnyStore
@@ -30,7 +29,6 @@ from tlseg_jax.train.job_record import run_settings, store_digest
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.shared_model import load_shared_model
-from tlseg_jax.train.trainer import Fit
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
 from tlseg_jax.transfer.restore import check_dimensions, fresh_parameters
 
@@ -202,7 +200,8 @@ def train_and_assess(
             assess(folder, saved, test, **place.scoring, progress=place.progress, figures=figures)
         before = assess_start(folder, start, tests, place) if start and start_too else {}
         if figures and processes.is_chief():
-            _draw_curve(folder, result, d)
+            path, mark = folder / "figures" / "learning_curve.png", mark_of(d["synthetic"])
+            draw_own_curves([read_curves(folder)], path, heading=title_of(d), mark=mark)
     if result.epochs:
         log.info(format_epochs(result.epochs))
     scores = processes.chief(lambda: read_json(folder / "summary.json")["test_sets"])
@@ -214,15 +213,6 @@ def train_and_assess(
         log.info("These are drawn, not scanned: the scores mean nothing for patients.")
     log.info(f"run: {folder}")
     return folder
-
-
-def _draw_curve(folder: Path, result: Fit, description: dict[str, Any]) -> None:
-    path = folder / "figures" / "learning_curve.png"
-    heading, mark = title_of(description), mark_of(description["synthetic"])
-    if result.epochs:
-        draw_own_curves([read_curves(folder)], path, heading=heading, mark=mark)
-    else:
-        draw_learning_curve(result.losses, path, validation=result.validation or None, heading=heading, mark=mark)
 
 
 _WATCHED = "watched.json"

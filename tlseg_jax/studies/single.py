@@ -1,20 +1,24 @@
-"""One run as a user asks for it, found where it is done: pre-train a task, or fine-tune on one what that gives."""
+"""One run as a user asks for it, found where it is done: pre-train a task, or fine-tune on one what that gives.
+
+A pre-task's own model is the one that is there and is the same, or else trained now.
+"""
 
 import dataclasses
 from pathlib import Path
 
-from tlseg_jax.checkpoints.run_folder import check_settings, own_folder
+from tlseg_jax.checkpoints.run_folder import check_settings, differing, own_folder, read_json
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.preprocess.store.store import is_prepared
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
-from tlseg_jax.studies.jobs import labelled_name, make_job, run_name
-from tlseg_jax.studies.pretrained import pretrained_run
-from tlseg_jax.studies.runs import finetune, pretrain
+from tlseg_jax.studies.jobs import labelled_name, make_job, make_pretrain_job, run_name
+from tlseg_jax.studies.runs import finetune, is_done, is_finished, pretrain
 from tlseg_jax.studies.settings import Finetuning, Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
+from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.usual import usual_freeze
 
 
@@ -85,3 +89,77 @@ def finetune_task(
         first = dataclasses.replace(place, adabn=0.0)  # that is for the target's scans
         folder = pretrained_run(first, what.pretask, pretask, training, missing, execution)
     return finetune(place, folder, what.task, job, run, execution=execution, beside=not what.name)
+
+
+def pretrained_run(
+    place: Workplace, pretask: str, spec: DatasetSpec, training: Training, missing: Missing, execution: Execution
+) -> Path | None:
+    """The run folder of the pre-task's model: that of these settings and data if it has finished, else trained now.
+
+    One of other settings stays where it is, and is not used. For the arguments see `jobs.make_pretrain_job`; `pretask`
+    is as the user named it.
+
+    Returns:
+      The folder; None where a dry run found none.
+
+    Raises:
+      InputError: the data are missing, or a setting does not go with them.
+    """
+    folder = place.workdir / "pretrain" / run_name(spec, training, spec.name, remedies=False)
+    job = make_pretrain_job(place, spec, training, missing)
+    kept = kept_pretraining(place, spec, job, folder)
+    if kept:
+        log.info(f"{spec.name}: reusing the pre-trained model {kept}.")
+        return kept
+    # A dry run that finds none draws no cohort for it.
+    if not execution.dry_run or any(folder.parent.glob(f"{folder.name}*/settings.json")):
+        store = open_store(place, spec)
+        settings = run_settings(store, job, None)
+        folder = own_folder(folder, settings)
+        tests = [store] if store.subjects("test") else []
+        if processes.chief(lambda: is_done(place, folder, settings, tests)):
+            log.info(f"{spec.name}: reusing the pre-trained model {folder}.")
+            return folder
+    if execution.dry_run:
+        length = f"{job.steps} steps" if job.steps else f"{job.epochs} epochs"
+        log.info(
+            f"{spec.name}: no finished pre-trained model in {folder}; one would be trained first, for {length} "
+            f"('tlseg pretrain --pretask={pretask} --dry_run' tells what that takes)."
+        )
+        return None
+    if processes.chief(lambda: is_finished(folder, 1)):
+        log.info(f"{spec.name}: the pre-trained model {folder} is scored again, as its test set is another now.")
+    else:
+        log.info(f"{spec.name}: no finished pre-trained model in {folder}; training one.")
+    return pretrain(place, pretask, job, folder, execution, store)
+
+
+def kept_pretraining(place: Workplace, spec: DatasetSpec, job: JobSettings, folder: Path) -> Path | None:
+    """The finished pre-training of these settings, where the user's store does not hold the pre-task (any more).
+
+    Its data cannot be compared then; only drawn heads are told from scans.
+
+    Returns:
+      The run folder, which is `folder` or beside it; None where the store holds the pre-task, so that its data can be
+      compared, or where there is no such run.
+
+    Raises:
+      InputError: there are several.
+    """
+    if place.store is None or is_prepared(place.store / spec.name):
+        return None
+
+    ours = {"job": job.to_dict()}
+
+    def look() -> list[str]:
+        found = [f for f in (folder, *sorted(folder.parent.glob(f"{folder.name}-????????"))) if is_finished(f, 1)]
+        real = [f for f in found if not read_json(f / "summary.json")["synthetic"]]
+        return [str(f) for f in real if not differing(ours, {"job": read_json(f / "settings.json")["job"]})]
+
+    found = processes.chief(look)
+    if len(found) > 1:
+        raise InputError(
+            f"{place.store_name} holds no data set {spec.name}, and several models were pre-trained on one "
+            f"({', '.join(found)}): name one with `pretrained`."
+        )
+    return Path(found[0]) if found else None

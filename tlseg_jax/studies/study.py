@@ -26,11 +26,11 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from tlseg_jax.datasets.factors import design
-from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing
-from tlseg_jax.runtime.bounds import Count, Labelled, Positive, read_labelled
+from tlseg_jax.datasets.fields import check_folder_name, check_known, check_none_missing, value_as
+from tlseg_jax.runtime.bounds import Count, Labelled, Positive
 from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.train.step import FrozenBN
@@ -149,13 +149,13 @@ class Study:
     network: str | None = None
     recipe: str = "default"
     recipe_values: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
-    steps: int | None = None
-    epochs: int | None = None
-    pretrain_steps: int | None = None
-    pretrain_epochs: int | None = None
+    steps: Positive | None = None
+    epochs: Positive | None = None
+    pretrain_steps: Positive | None = None
+    pretrain_epochs: Positive | None = None
     cohort_spacing: float | None = None
-    cohort_train: int | None = None
-    cohort_test: int | None = None
+    cohort_train: Positive | None = None
+    cohort_test: Positive | None = None
     label_maps: str | None = None
     sections: tuple[str, ...] = ()
     titles: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
@@ -164,16 +164,6 @@ class Study:
     def pretasks(self) -> tuple[str, ...]:
         """What has to be pre-trained, in order."""
         return tuple(dict.fromkeys(m.pretask for m in self.methods if m.pretask != "none" and not m.pretrained))
-
-    def with_methods(self, names: Sequence[str]) -> "Study":
-        """The study with these of its methods only.
-
-        Raises:
-          InputError: it has no method of such a name.
-        """
-        known = {m.name: m for m in self.methods}
-        chosen = {choose("method of this study", n, known).name for n in names}
-        return dataclasses.replace(self, methods=tuple(m for m in self.methods if m.name in chosen))
 
 
 def read_study_file(path: Path) -> Study:
@@ -191,38 +181,27 @@ def read_study_file(path: Path) -> Study:
     return study_from_dict(d, str(path))
 
 
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "name": (str,),
-    "task": (str,),
-    "methods": (list,),
-    "n": (list,),
-    "seeds": (int,),
-    "unseen": (list,),
-    "folds": (int,),
-    "network": (str,),
-    "recipe": (str,),
-    "recipe_values": (dict,),
-    "steps": (int,),
-    "epochs": (int,),
-    "pretrain_steps": (int,),
-    "pretrain_epochs": (int,),
-    "cohort_spacing": (int, float),
-    "cohort_train": (int,),
-    "cohort_test": (int,),
-    "label_maps": (str,),
-    "factors": (dict,),
-    "sections": (list,),
-    "titles": (dict,),
+_STUDY: Mapping[str, Any] = get_type_hints(Study, include_extras=True) | {
+    **dict.fromkeys(("recipe_values", "titles", "factors"), dict),
+    "methods": list,
 }
-_METHOD_KINDS: Mapping[str, type] = {
-    "name": str,
-    "pretask": str,
-    "pretrained": str,
-    "freeze": str,
-    "frozen_bn": str,
-    "head": str,
-    "remedies": list,
+_METHOD: Mapping[str, Any] = {
+    **{
+        k: v
+        for k, v in get_type_hints(Method, include_extras=True).items()
+        if k not in ("remedy", "baseline", "factors")
+    },
+    "remedies": tuple[str, ...],
 }
+"""Field of a file -> its type."""
+
+
+def _checked(d: Mapping[str, Any], hints: Mapping[str, Any], needed: Sequence[str], where: str) -> dict[str, Any]:
+    """The fields of a table as their types have them. Raises InputError: one is missing, unknown or of another type."""
+    check_known(d, hints, where)
+    check_none_missing([key for key in needed if key not in d], where)
+    check_folder_name(str(d["name"]), where)
+    return {k: value_as(hints[k], v, f"{where}: {k} = {v!r}") for k, v in d.items()}
 
 
 def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
@@ -231,22 +210,10 @@ def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
     Raises:
       InputError: a field is missing, unknown or of the wrong kind; it is named.
     """
-    check_known(d, _KINDS, where)
-    for key, value in d.items():
-        if not isinstance(value, _KINDS[key]) or isinstance(value, bool):
-            raise InputError(f"{where}: '{key}' = {value!r} is of the wrong kind: {_KINDS[key][0].__name__} is wanted.")
-    check_none_missing([key for key in ("name", "task", "n") if key not in d], where)
-    check_folder_name(d["name"], where)
-    if not d["n"] or any(isinstance(v, bool) for v in d["n"]):
-        raise InputError(f'{where}: n = {d["n"]} must list whole numbers of labelled scans, as [2, 4, "all"].')
-    try:
-        numbers = tuple(dict.fromkeys(read_labelled(str(v)) for v in d["n"]))
-    except InputError as e:
-        raise InputError(f"{where}: n = {d['n']}: {e}") from None
-    for key in ("seeds", "steps", "epochs", "pretrain_steps", "pretrain_epochs", "cohort_train", "cohort_test"):
-        if d.get(key, 1) < 1:
-            raise InputError(f"{where}: {key} = {d[key]} must be 1 or more.")
-    methods = [m for i, given in enumerate(d.get("methods", ())) for m in _methods(given, f"{where}, method {i + 1}")]
+    given = _checked(d, _STUDY, ("name", "task", "n"), where)
+    if not given["n"]:
+        raise InputError(f'{where}: n = [] must list whole numbers of labelled scans, as [2, 4, "all"].')
+    methods = [m for i, of in enumerate(d.get("methods", ())) for m in _methods(of, f"{where}, method {i + 1}")]
     if "factors" in d:
         methods += _factor_methods(d["factors"], where)
     if not methods:
@@ -255,48 +222,28 @@ def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
     twice = next((n for n in names if names.count(n) > 1), None)
     if twice:
         raise InputError(f"{where}: two methods are named '{twice}': give each its own name.")
-    rest = {k: v for k, v in d.items() if k not in ("methods", "n", "unseen", "factors", "sections", "titles")}
-    return Study(
-        **rest,
-        methods=tuple(methods),
-        n=numbers,
-        unseen=tuple(str(u) for u in d.get("unseen", ())),
-        sections=tuple(str(s) for s in d.get("sections", ())),
-        titles={k: str(v) for k, v in d.get("titles", {}).items()},
-    )
+    given.pop("factors", None)
+    return Study(**given | {"methods": tuple(methods), "n": tuple(dict.fromkeys(given["n"]))})
 
 
 def _methods(d: Any, where: str) -> list[Method]:
     """A method of the file and one for each of its remedies."""
     if not isinstance(d, dict):
         raise InputError(f"{where} is not a table: write [[methods]] above its fields.")
-    check_known(d, _METHOD_KINDS, where)
-    for key, value in d.items():
-        if not isinstance(value, _METHOD_KINDS[key]):
-            raise InputError(f"{where}: '{key}' = {value!r} must be a {_METHOD_KINDS[key].__name__}.")
-    check_none_missing([key for key in ("name",) if key not in d], where)
-    check_folder_name(d["name"], where)
-    if "freeze" in d:
-        choose("freezing", d["freeze"], FREEZING)
-    for key, words in (("frozen_bn", ("running", "batch")), ("head", ("keep", "reset"))):
-        if d.get(key, words[0]) not in words:
-            raise InputError(f"{where}: {key} = '{d[key]}' must be one of {', '.join(words)}.")
-    given = {k: v for k, v in d.items() if k != "remedies"}
+    given = _checked(d, _METHOD, ("name",), where)
+    remedies = given.pop("remedies", ())
     if "pretrained" in d:
         if "pretask" in d:
             raise InputError(f"{where} has a pretask and a pretrained model: a method starts from one, leave one out.")
         given["pretask"] = Path(d["pretrained"]).name
     plain = Method(**given)
-    if d.get("remedies") and plain.pretask == "none":
+    if remedies and plain.pretask == "none":
         raise InputError(f"{where} has remedies and no pretask: remedies are for pre-trained models.")
     found = [plain]
-    for name in d.get("remedies", ()):
-        freeze = choose("remedy", str(name), REMEDIES).freeze
-        found.append(
-            dataclasses.replace(
-                plain, name=f"{plain.name}-{name}", freeze=freeze or plain.freeze, remedy=str(name), baseline=plain.name
-            )
-        )
+    for name in remedies:
+        own = {"name": f"{plain.name}-{name}", "remedy": name, "baseline": plain.name}
+        freeze = choose("remedy", name, REMEDIES).freeze or plain.freeze
+        found.append(dataclasses.replace(plain, freeze=freeze, **own))
     return found
 
 

@@ -23,10 +23,19 @@ from tlseg_jax.runtime.files import lock_folder, write_json
 from tlseg_jax.runtime.messages import log, quiet
 from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import scored_names, sets_of
-from tlseg_jax.studies.cells import Cell, PretrainCell, cell_job, cells_of, folder_of, pretraining_of
+from tlseg_jax.studies.cells import (
+    Cell,
+    DoneCell,
+    PretrainCell,
+    cell_job,
+    cells_of,
+    folder_of,
+    pretraining_of,
+    rows_of,
+    write_results,
+)
 from tlseg_jax.studies.data import StudyData, open_data
 from tlseg_jax.studies.group import Group, Member, group_cells, train_group
-from tlseg_jax.studies.results_file import DoneCell, rows_of, write_results
 from tlseg_jax.studies.results_table import ALL, PRETRAINING_DATA, Role
 from tlseg_jax.studies.runs import is_done, is_finished, train_and_assess
 from tlseg_jax.studies.settings import Precision

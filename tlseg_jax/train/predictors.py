@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tlseg_jax.checkpoints.checkpoint import SavedModel
-from tlseg_jax.evaluate.adapt import AdaptingPredictor
-from tlseg_jax.evaluate.inference import Predictor
+from tlseg_jax.evaluate.inference import AdaptingPredictor, Predictor
 from tlseg_jax.models.adabn import adapting, blended, pooled
 from tlseg_jax.models.convolutions import network_lowering
 from tlseg_jax.models.networks import probability

@@ -7,9 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
-from tlseg_jax.evaluate.trust.agreement import doubt, pairwise_dice, volumes
 from tlseg_jax.evaluate.trust.passes import Pass, make_passes, may_mirror, run_passes, through
-from tlseg_jax.evaluate.trust.trusting import passed_structures
+from tlseg_jax.evaluate.trust.trusting import doubt, pairwise_dice, passed_structures, volumes
 from tlseg_jax.preprocess.codes import decide
 from tlseg_jax.runtime.errors import InputError
 

@@ -13,10 +13,10 @@ from tests.conftest import csv_rows
 from tests.evaluate.test_predict import CODES, SETTINGS, SPEC, bright, write_head
 from tests.report.sweep_results import BRAIN, write_results
 from tlseg_jax.evaluate.predict import Prediction, predict_scan
-from tlseg_jax.evaluate.predict_folder import Outcome, predict_folder
+from tlseg_jax.evaluate.predict_folder import predict_folder
+from tlseg_jax.evaluate.predict_once import Outcome
 from tlseg_jax.evaluate.trust.passes import Pass, make_passes
-from tlseg_jax.evaluate.trust.together import check_alike
-from tlseg_jax.evaluate.trust.trusting import Trust
+from tlseg_jax.evaluate.trust.trusting import Trust, check_alike
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.report.trust_page import summary, worst_first, write_trust_page
 from tlseg_jax.runtime.errors import InputError

@@ -43,7 +43,7 @@ class PassedStructure:
     """What passes say of one structure of one scan.
 
     Attributes:
-      agreement: `agreement.pairwise_dice`.
+      agreement: `trusting.pairwise_dice`.
       ml: volume in the label map.
       low_ml: in the pass with least.
       high_ml: in the pass with most.

@@ -8,13 +8,13 @@ Several trained networks (an ensemble of seeds) are further passes: each takes a
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.codes import decide
@@ -97,8 +97,6 @@ def through(predictor: AnyPredictor, one: Pass, spec: DatasetSpec) -> AnyPredict
     if one == Pass():
         return predictor
     partners = spec.mirrored if one.mirrored else None
-    if one.mirrored and partners is None:
-        raise ValueError(f"a structure of {spec.name} has no partner of the other side")
     shift = one.shift[: 2 if spec.kind == "slices" else 3]
 
     def predict(patches: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -159,7 +157,6 @@ def run_passes(
     predictors: Sequence[AnyPredictor],
     passes: Sequence[Pass],
     spec: DatasetSpec,
-    progress: bool = False,
 ) -> Passed:
     """Run all passes, of which the first leaves the scan as it is, through all networks.
 
@@ -169,8 +166,7 @@ def run_passes(
     """
     first = total = None
     codes = []
-    all_of_them = [(p, one) for p in predictors for one in passes]
-    for predictor, one in tqdm(all_of_them, desc="passes", unit="pass", leave=False, disable=not progress):
+    for predictor, one in itertools.product(predictors, passes):
         probability = predict(through(predictor, one, spec))
         codes.append(decide(probability, spec.exclusive))
         if first is None or total is None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, special
 
 from tlseg_jax.preprocess.codes import UNMARKED, anywhere, decide, mask_of
 
@@ -40,18 +40,17 @@ def sampled(
     probabilities: Sequence[Float[np.ndarray, "*sides structures"]],
     reference: UInt8[np.ndarray, "*sides"],
     exclusive: bool,
-    seed: int = 0,
 ) -> tuple[list[Float32[np.ndarray, "rows classes"]], Int[np.ndarray, " rows"]]:
     """Of voxels near the structures the classes' probabilities, by each of several maps, and the true class.
 
-    What nobody looked at, by the codes of the reference, is left out; `seed` is of the draw.
+    What nobody looked at, by the codes of the reference, is left out.
     """
     there = anywhere(reference) | anywhere(decide(probabilities[0], exclusive))
     near = ndimage.binary_dilation(there, iterations=NEAR)
     if exclusive:
         near &= reference != UNMARKED
     at = np.flatnonzero(near)
-    at = np.random.default_rng(seed).permutation(at)[:VOXELS]
+    at = np.random.default_rng(0).permutation(at)[:VOXELS]
     codes = reference.reshape(-1)[at]
     structures = probabilities[0].shape[-1]
     truth = codes.astype(np.int64)
@@ -62,9 +61,7 @@ def sampled(
 
 def tempered(p: Float[np.ndarray, "rows classes"], temperature: float) -> NDArray[np.float32]:
     """Probabilities at a temperature."""
-    logits = np.log(np.maximum(p, _TINY)) / np.float32(temperature)
-    scaled = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(scaled / scaled.sum(-1, keepdims=True), np.float32)
+    return np.asarray(special.softmax(np.log(np.maximum(p, _TINY)) / np.float32(temperature), -1), np.float32)
 
 
 def at_temperature(
@@ -85,19 +82,17 @@ def fit_temperature(p: Float[np.ndarray, "rows classes"], truth: Int[np.ndarray,
     logits = np.log(np.maximum(p, _TINY))
 
     def loss(log_t: float) -> float:
-        scaled = logits / np.float32(np.exp(log_t))
-        top = scaled.max(-1, keepdims=True)
-        normal = np.log(np.exp(scaled - top).sum(-1)) + top[:, 0]
-        return float((normal - scaled[np.arange(len(truth)), truth]).mean())
+        likely = special.log_softmax(logits / np.float32(np.exp(log_t)), -1)
+        return -float(likely[np.arange(len(truth)), truth].mean())
 
     found = optimize.minimize_scalar(loss, bounds=(np.log(0.2), np.log(5.0)), method="bounded", options={"xatol": 1e-2})
     return float(np.exp(found.x))
 
 
-def calibration_error(p: Float[np.ndarray, "rows classes"], truth: Int[np.ndarray, " rows"], bins: int = BINS) -> float:
+def calibration_error(p: Float[np.ndarray, "rows classes"], truth: Int[np.ndarray, " rows"]) -> float:
     """Expected calibration error of the most probable class, in equal bins of its probability."""
     sure, right = p.max(-1), p.argmax(-1) == truth
-    which = np.minimum((sure * bins).astype(int), bins - 1)
-    count = np.bincount(which, minlength=bins)
-    distance = np.abs(np.bincount(which, sure, bins) - np.bincount(which, right, bins))
+    which = np.minimum((sure * BINS).astype(int), BINS - 1)
+    count = np.bincount(which, minlength=BINS)
+    distance = np.abs(np.bincount(which, sure, BINS) - np.bincount(which, right, BINS))
     return float(distance.sum() / count.sum())

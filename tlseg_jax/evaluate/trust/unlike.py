@@ -81,7 +81,7 @@ def usual_of(rows: Sequence[Mapping[str, float]]) -> dict[str, Usual]:
     return found
 
 
-def unlike(statistics: Mapping[str, float], usual: Mapping[str, Usual], far: float = FAR) -> dict[str, float]:
+def unlike(statistics: Mapping[str, float], usual: Mapping[str, Usual]) -> dict[str, float]:
     """Statistic -> z-score, of those that are far from the reference, the farthest first."""
     z = {k: usual[k].z(v) for k, v in statistics.items() if k in usual}
-    return {k: v for k, v in sorted(z.items(), key=lambda kv: -abs(kv[1])) if abs(v) >= far}
+    return {k: v for k, v in sorted(z.items(), key=lambda kv: -abs(kv[1])) if abs(v) >= FAR}

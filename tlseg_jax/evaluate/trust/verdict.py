@@ -1,7 +1,7 @@
 """What is said of one prediction: for each structure its agreement, predicted Dice and interval, and why to look."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlseg_jax.evaluate.trust.calibration import Calibration, PassedStructure, with_volumes
@@ -95,11 +95,11 @@ def judge(
         seen = with_volumes(statistics, found)
         far = {f"{name} {z:+.0f}": abs(z) for name, z in unlike(seen, calibration.usual).items()}
         if low_dice:
-            reasons.append(f"predicted Dice below the usual: {_first(low_dice)}")
+            lowest = sorted(low_dice, key=lambda k: -low_dice[k])
+            reasons.append(f"predicted Dice below the usual: {first_of(lowest, 3)}")
     return Verdict(of, tuple(reasons), tuple(far), calibration is not None)
 
 
-def _first(found: Mapping[str, float], most: int = 3) -> str:
-    """The largest, in words, and how many more there are."""
-    order = sorted(found, key=lambda k: -found[k])
-    return ", ".join(order[:most]) + (f" and {len(order) - most} more" if len(order) > most else "")
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

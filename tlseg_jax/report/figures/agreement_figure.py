@@ -2,38 +2,24 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.style import STYLE, MethodStyle
 from tlseg_jax.report.stats.sweep_stats import VolumeAgreement
 from tlseg_jax.report.words.study_words import counted
 
 COLUMNS = 4
 
 
-def draw_agreement(
-    found: Sequence[VolumeAgreement],
-    styles: Mapping[str, MethodStyle],
-    path: Path,
-    *,
-    heading: str = "",
-    mark: str = "",
-) -> None:
+def draw_agreement(found: Sequence[VolumeAgreement], styles: Mapping[str, MethodStyle]) -> Figure:
     """Draw each method's persons, the bias and the limits of agreement with their 95% intervals as bands.
 
-    The methods are drawn in this order on common axes; the SVG is written beside the PNG.
-
-    Raises:
-      ValueError: there is nothing to draw.
+    The methods are drawn in this order on common axes.
     """
-    if not found:
-        raise ValueError("there are no volumes to draw")
     columns = min(COLUMNS, len(found))
     rows = math.ceil(len(found) / columns)
     with rc_context(STYLE):
@@ -49,7 +35,7 @@ def draw_agreement(
             last = max(r for r in range(rows) if r * columns + i < len(found))
             grid[last, i].set_xlabel("mean of both [ml]")
             grid[last, i].tick_params(labelbottom=True)
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def _panel(ax: Axes, one: VolumeAgreement, style: MethodStyle) -> None:

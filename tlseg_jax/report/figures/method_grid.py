@@ -24,7 +24,7 @@ from tlseg_jax.figures.contours import (
     show_close,
     show_whole,
 )
-from tlseg_jax.figures.png import STYLE, save_figure
+from tlseg_jax.figures.style import STYLE, save_figure
 from tlseg_jax.geometry import Affine
 
 PANEL = 1.25
@@ -59,15 +59,7 @@ def draw_method_grid(
       path: the PNG file; the SVG is written beside it.
       methods: from top to bottom; by default in the order of `masks`.
       heading, mark: see `save_png`.
-
-    Raises:
-      ValueError: there are no masks, or one is not of the image's shape.
     """
-    if not masks:
-        raise ValueError("there are no masks to draw")
-    for where, mask in masks.items():
-        if mask.shape != image.shape or reference.shape != image.shape:
-            raise ValueError(f"expected masks of the image's shape {image.shape}, not {mask.shape} of {where}")
     names = [m for m in (methods or dict.fromkeys(m for m, _ in masks)) if any(m == key for key, _ in masks)]
     numbers = sorted({n for _, n in masks})
     views = {

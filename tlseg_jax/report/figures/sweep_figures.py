@@ -1,32 +1,62 @@
-"""The paper's Figs. 5 and 6 of any sweep: IoU by number of labelled scans, on the target and on unseen data."""
+"""Figures of any sweep: IoU by number of labelled scans (the paper's Figs. 5 and 6), and the curves fitted to it.
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+The means of others are dashed lines behind what is ours, told apart without colours.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from tlseg_jax.figures.method_style import MethodStyle
-from tlseg_jax.figures.png import STYLE, save_figure
-from tlseg_jax.report.figures.other_lines import OtherLine, draw_lines, line_handles
+from tlseg_jax.figures.style import STYLE, MethodStyle
+from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve
 from tlseg_jax.report.stats.sweep_stats import Score
 
 FEW = 30
 """Persons up to which each is drawn as a point too."""
 
 
+DASHES = ((6, 2), (1.5, 1.5), (8, 1.5, 1.5, 1.5), (3, 1.2, 1.2, 1.2, 1.2, 1.2))
+GREYS = ("0.15", "0.55")
+"""With the dashes as many as `studies.other_results.MOST`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OtherLine:
+    """The mean IoU of one other on one test set; by its place among them, from 0, it looks the same in every figure."""
+
+    name: str
+    mean: float
+    place: int
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """Of the line, as matplotlib takes it."""
+        row, column = divmod(self.place, len(DASHES))
+        return {"color": GREYS[row % len(GREYS)], "linestyle": (0, DASHES[column]), "linewidth": 1.1}
+
+
+def draw_lines(ax: Axes, lines: Iterable[OtherLine], *, upright: bool = False) -> None:
+    """Draw each through the whole panel, or `upright` where IoU runs across."""
+    for line in lines:
+        (ax.axvline if upright else ax.axhline)(line.mean, zorder=1, label=line.name, **line.look)
+
+
+def line_handles(lines: Iterable[OtherLine]) -> list[Line2D]:
+    """A legend's entries, one a name."""
+    each = {line.place: line for line in lines}
+    return [Line2D([], [], label=line.name, **line.look) for _, line in sorted(each.items())]
+
+
 def draw_boxes(
-    scores: Sequence[Score],
-    styles: Mapping[str, MethodStyle],
-    path: Path,
-    *,
-    others: Sequence[OtherLine] = (),
-    heading: str = "",
-    mark: str = "",
-) -> None:
+    scores: Sequence[Score], styles: Mapping[str, MethodStyle], *, others: Sequence[OtherLine] = ()
+) -> Figure:
     """Fig. 5: box plots of the persons' IoU, grouped by n, methods in the order of `styles`.
 
     A box holds the middle half of the persons, its line is the median, the whiskers reach the last person within
@@ -35,18 +65,12 @@ def draw_boxes(
     Args:
       scores: of one test set.
       styles: of all methods of the study; those without scores leave no gap.
-      path: the PNG file; the SVG is written beside it.
       others: means to be drawn as lines.
-      heading, mark: see `save_png`.
-
-    Raises:
-      ValueError: there are no scores.
     """
-    _check(scores)
     methods = [m for m in styles if any(s.method == m for s in scores)]
     numbers = sorted({s.n for s in scores})
     step = 1 / (len(methods) + 1)
-    with rc_context(STYLE | {"hatch.linewidth": 0.4}):
+    with rc_context(STYLE):
         width = float(np.clip(1.0 + 0.24 * len(numbers) * (len(methods) + 1), 3.4, 11))
         figure = Figure(figsize=(width, 3.2), layout="constrained", facecolor="white")
         ax = figure.subplots()
@@ -63,7 +87,7 @@ def draw_boxes(
         _iou_axis(ax, [*(v for s in scores for v in s.persons.values()), *(o.mean for o in others)])
         ax.set_ylabel("IoU of a person")
         legend_below(figure, [*(styles[m].patch(m) for m in methods), *line_handles(others)])
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodStyle) -> None:
@@ -95,24 +119,17 @@ def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodSty
 def draw_means(
     panels: Mapping[str, Sequence[Score]],
     styles: Mapping[str, MethodStyle],
-    path: Path,
     *,
     others: Mapping[str, Sequence[OtherLine]] | None = None,
-    heading: str = "",
-    mark: str = "",
-) -> None:
+) -> Figure:
     """Fig. 6: mean IoU over persons by n with its 95% interval or the persons' own, a panel a test set.
 
     Args:
       panels: title -> scores of one test set.
       others: title -> means to be drawn as lines.
-      styles, path, heading, mark: see `draw_boxes`.
-
-    Raises:
-      ValueError: there are no scores.
+      styles: see `draw_boxes`.
     """
     every = [s for scores in panels.values() for s in scores]
-    _check(every)
     methods = [m for m in styles if any(s.method == m for s in every)]
     lines = [o for of_panel in (others or {}).values() for o in of_panel]
     with rc_context(STYLE):
@@ -131,7 +148,7 @@ def draw_means(
         _iou_axis(figure.axes[0], [*shown, *(o.mean for o in lines)])
         figure.axes[0].set_ylabel("mean IoU of persons")
         legend_below(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)])
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle) -> None:
@@ -144,23 +161,11 @@ def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle)
         ax.plot([at] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.6)
 
 
-def draw_many(
-    scores: Sequence[Score],
-    methods: Sequence[str],
-    path: Path,
-    *,
-    others: Sequence[OtherLine] = (),
-    heading: str = "",
-    mark: str = "",
-) -> None:
+def draw_many(scores: Sequence[Score], methods: Sequence[str], *, others: Sequence[OtherLine] = ()) -> Figure:
     """Mean IoU with its interval of more methods than colours tell apart: a line a method, a panel for each n.
 
     The methods are drawn from top to bottom; for the other arguments see `draw_boxes`.
-
-    Raises:
-      ValueError: there are no scores.
     """
-    _check(scores)
     there = [m for m in methods if any(s.method == m for s in scores)]
     numbers = sorted({s.n for s in scores})
     with rc_context(STYLE):
@@ -187,7 +192,7 @@ def draw_many(
             ax.set_yticks(range(len(there)), there, fontsize=6.5)
             ax.set_xlabel("mean IoU")
         legend_below(figure, line_handles(others))
-        save_figure(figure, path, heading=heading, mark=mark)
+    return figure
 
 
 def number_axis(ax: Axes, numbers: Sequence[int]) -> None:
@@ -216,6 +221,54 @@ def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
         legend.remove()
 
 
-def _check(scores: Sequence[Score]) -> None:
-    if not scores:
-        raise ValueError("there are no scores to draw")
+Fits = Mapping[str, LearningCurve | NoCurve]
+"""Method -> fit on one test set."""
+
+
+def draw_learning_curves(
+    panels: Mapping[str, tuple[Sequence[Score], Fits]],
+    styles: Mapping[str, MethodStyle],
+    *,
+    others: Mapping[str, Sequence[OtherLine]] | None = None,
+) -> Figure:
+    """Draw mean IoU over n with the fitted curves and their pointwise 95% intervals, a panel a test set.
+
+    A method without a fit has its points alone. Curves end where the numbers tried do.
+
+    Args:
+      panels: title -> scores of one test set and the fits by method.
+      styles, others: see `sweep_figures.draw_means`.
+    """
+    every = [s for scores, _ in panels.values() for s in scores]
+    methods = [m for m in styles if any(s.method == m for s in every)]
+    lines = [o for of_panel in (others or {}).values() for o in of_panel]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(max(4.6, 3.5 * len(panels) + 0.6), 3.4), layout="constrained", facecolor="white")
+        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (title, (scores, fits)) in zip(row, panels.items(), strict=True):
+            numbers = sorted({s.n for s in scores})
+            for m in methods:
+                own = [s for s in scores if s.method == m]
+                if own:
+                    _curve(ax, own, fits.get(m), styles[m])
+            draw_lines(ax, (others or {}).get(title, ()))
+            number_axis(ax, numbers)
+            ax.set_title(title, fontsize=8)
+        low = min([*(v for s in every for v in (s.mean, *s.interval.values)), *(o.mean for o in lines)])
+        row[0].set_ylim(max(-0.02, np.floor((low - 0.05) * 10) / 10), 1.02)
+        row[0].set_ylabel("mean IoU of persons")
+        legend_below(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)])
+    return figure
+
+
+def _curve(ax: Axes, scores: Sequence[Score], fit: LearningCurve | NoCurve | None, style: MethodStyle) -> None:
+    if isinstance(fit, LearningCurve):
+        x = np.geomspace(fit.n[0], fit.n[-1], 120)
+        ax.plot(x, fit.at(x), color=style.colour, linewidth=1.2, zorder=2)
+        band = fit.band(x)
+        if band is not None:
+            ax.fill_between(x, *band, color=style.colour, alpha=0.13, linewidth=0, zorder=1)
+    for s in scores:
+        each = s.interval.values
+        ax.plot([s.n] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.4)
+    ax.plot([s.n for s in scores], [s.mean for s in scores], linestyle="none", **style.dots)

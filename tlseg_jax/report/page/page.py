@@ -17,8 +17,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from tlseg_jax.evaluate.table import write_table
-from tlseg_jax.figures.png import DPI
+from tlseg_jax.figures.style import DPI
 from tlseg_jax.report.page.page_script import JS, TABS_JS
 from tlseg_jax.report.page.page_style import CSS, TABS_CSS
 from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, Tab, TableCell, Tabs
@@ -172,7 +171,8 @@ def _write_tables(parts: Sequence[Section | Tabs], folder: Path) -> None:
                 raise ValueError(f"the table name {table.name!r} is there twice or cannot be a file's")
             named.add((tab, table.name))
             (folder / tab).mkdir(exist_ok=True)
-            write_table(folder / tab / f"{table.name}.csv", table.columns, _csv_rows(table))
+            with replacing(folder / tab / f"{table.name}.csv", newline="") as f:
+                f.write(_csv(table))
 
 
 def _headings(part: Section | Tabs) -> list[str]:
@@ -310,17 +310,11 @@ def _decimals(values: Sequence[TableCell]) -> int | None:
     return next((d for d in range(most) if all(abs(round(v, d) - v) < 1e-9 for v in known)), most)
 
 
-def _csv_rows(table: ReportTable) -> list[dict[str, str]]:
+def _csv(table: ReportTable) -> str:
     if len(set(table.columns)) != len(table.columns):
         raise ValueError(f"the table {table.name} has a column twice")
     if any(len(row) != len(table.columns) for row in table.rows):
         raise ValueError(f"a row of the table {table.name} has another length than its columns")
-    return [{c: "" if v is None else str(v) for c, v in zip(table.columns, row, strict=True)} for row in table.rows]
-
-
-def _csv(table: ReportTable) -> str:
     out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([r[c] for c in table.columns] for r in _csv_rows(table))
+    csv.writer(out, lineterminator="\n").writerows([table.columns, *table.rows])
     return out.getvalue()

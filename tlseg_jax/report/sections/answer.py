@@ -4,11 +4,11 @@ from tlseg_jax.report.figures.sweep_figures import draw_many, draw_means
 from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.sections.structures import of_best_table
 from tlseg_jax.report.stats.method_tests import compare_labels, compare_methods
-from tlseg_jax.report.stats.over_structures import over_structures
+from tlseg_jax.report.stats.sweep_stats import over_structures
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, spread_of, titled
 from tlseg_jax.report.words.answer import elsewhere_words, enough_words, start_words
-from tlseg_jax.report.words.others import lines_caption
+from tlseg_jax.report.words.study_words import lines_caption
 from tlseg_jax.studies.results_table import Results
 
 READ = (
@@ -38,16 +38,15 @@ def answer(results: Results, study: StudyInfo) -> Section | None:
         enough_words(method, compare_labels(results, method), [s for s in own if s.test_set == where]),
         elsewhere_words(best, [s for s in own if s.test_set.role == "unseen" and s.n == n]),
     )
-    heading, path, shown = "IoU by number of labelled scans", v.png("answer"), (sets[:1] if v.many else v.sets)
+    heading, shown = "IoU by number of labelled scans", (sets[:1] if v.many else v.sets)
     if v.many:
-        draw_many(v.scores_on(where), v.main, path, others=v.lines_on(where), heading=heading, mark=v.mark)
+        drawn = draw_many(v.scores_on(where), v.main, others=v.lines_on(where))
     else:
         panels = {titled(w): v.scores_on(w) for w in shown}
-        by_panel = {titled(w): v.lines_on(w) for w in shown}
-        draw_means(panels, v.styles, path, others=by_panel, heading=heading, mark=v.mark)
+        drawn = draw_means(panels, v.styles, others={titled(w): v.lines_on(w) for w in shown})
     spread = spread_of([s for w in shown for s in v.scores_on(w)])
     caption = f"Mean IoU by method and number of labelled scans with its {spread} ({v.people_on(shown)})."
     caption += lines_caption(v.others_on(shown)) + READ
-    figure = v.figure("answer", caption, "mean IoU by number of labelled scans and method")
+    figure = v.save(drawn, "answer", caption, "mean IoU by number of labelled scans and method", heading)
     tables = (of_best_table(each, study, v.best),) if count > 1 else ()
     return Section("How many scans to label, and what to start from", lines, (figure,), tables)

@@ -1,14 +1,14 @@
 """Section: one scan by method and n (Fig. 4); and scans to scroll through."""
 
 from tlseg_jax.evaluate.metrics import Mask
-from tlseg_jax.figures.method_style import MANY
+from tlseg_jax.figures.style import MANY
 from tlseg_jax.report.figures.case_scans import CaseScan, check_alike, load_prediction, load_scan
-from tlseg_jax.report.figures.choose_cases import ChosenCase, choose_cases, grid_subject
 from tlseg_jax.report.figures.method_grid import draw_method_grid
 from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.page.viewer import Layer, ViewerCase, compared, make_viewer
 from tlseg_jax.report.page.viewer_box import HOW
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.sweep_cases import ChosenCase, choose_cases, grid_subject
 from tlseg_jax.report.view import View
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.results_table import ResultRow, Results

@@ -14,11 +14,9 @@ from tlseg_jax.studies.results_table import Results
 TITLE = "Does pre-training slow convergence?"
 
 
-def convergence(results: Results, study: StudyInfo) -> Section | None:
+def convergence(results: Results, study: StudyInfo) -> Section:
     """Training losses at each n, steps to common levels of them, and paired tests over seeds."""
     v = View(results, study)
-    if not v.sets:
-        return None
     if v.many:
         return Section(TITLE, (f"Not shown: {len(v.main)} methods are more than one figure can tell apart.",))
     read, notes = read_losses(results, study, v.main)

@@ -3,8 +3,9 @@
 from typing import Any
 
 from tlseg_jax.checkpoints.run_folder import read_json
+from tlseg_jax.evaluate.detection import Detection
 from tlseg_jax.report.cell_files import read_cells
-from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.page.sections import ReportTable, Section, rounded
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.studies.results_table import ResultRow, Results
 
@@ -24,9 +25,9 @@ def detection(results: Results, study: StudyInfo) -> Section | None:
         for method, own in at.items():
             measured = [d for d in own.values() if d]
             if measured:
-                hit, missed, false = (sum(int(d[k]) for d in measured) for k in ("found", "missed", "false"))
-                shares = (_share(hit, false), _share(hit, missed))
-                rows.append((method, n, len(measured), hit, missed, false, *shares))
+                d = Detection(*(sum(int(d[k]) for d in measured) for k in ("found", "missed", "false")))
+                shares = (rounded(d.precision), rounded(d.recall))
+                rows.append((method, n, len(measured), d.found, d.missed, d.false, *shares))
     if not rows:
         return Section(TITLE, tuple(f"Not shown: {note}" for note in notes)) if notes else None
     columns = ("method", "n", "seeds", "found", "missed", "false", "precision", "recall")
@@ -35,7 +36,3 @@ def detection(results: Results, study: StudyInfo) -> Section | None:
         "it. Precision is found / (found + false), recall found / (found + missed), pooled over scans and seeds."
     )
     return Section(TITLE, notes, tables=(ReportTable("detection", caption, columns, tuple(rows)),))
-
-
-def _share(found: int, other: int) -> float | None:
-    return round(found / (found + other), 4) if found + other else None

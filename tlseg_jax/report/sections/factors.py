@@ -1,20 +1,19 @@
 """Sections of a factor study: what each property of the pre-training data does."""
 
 import functools
+from collections.abc import Iterable
 
-from tlseg_jax.datasets.factors import EXTRA_POINTS
-from tlseg_jax.report.figures.factor_figures import draw_forest
-from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section
-from tlseg_jax.report.sections.factor_pair import pair_section
+from tlseg_jax.datasets.factors import EXTRA_POINTS, FACTORS, Levels
+from tlseg_jax.report.figures.effect_figures import draw_forest, draw_pair
+from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.stats.compare_stats import FEWER, PairedTest, paired_test, spread_caption
 from tlseg_jax.report.stats.effect_coding import name_of
-from tlseg_jax.report.stats.factor_analysis import FactorAnalysis, analyse
-from tlseg_jax.report.stats.factor_scores import runs_of, shift_losses, target_scores
+from tlseg_jax.report.stats.factor_analysis import POINTS, FactorAnalysis, analyse, runs_of, shift_losses, target_scores
 from tlseg_jax.report.stats.mixed_model import Effect
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
 from tlseg_jax.runtime.errors import InputError
-from tlseg_jax.studies.assess import mark_of
-from tlseg_jax.studies.results_table import ResultRow, Results
+from tlseg_jax.studies.results_table import ResultRow, Results, Role, by_person
 
 TARGET, LOSS = "IoU on the target", "loss on unseen data"
 
@@ -60,14 +59,10 @@ def factor_effects(results: Results, study: StudyInfo) -> Section | None:
     for a in found:
         paragraphs += _sentences(a)
     paragraphs += said
-    png = draw_forest(found, v.png("factor_effects"), "main", v.mark)
     caption = f"Main effects of the pre-training data's factors with 95% intervals ({_counts(found[0])})."
     loss = any(a.measure == LOSS for a in found)
-    figure = ReportFigure(
-        png,
-        caption + (" A positive effect on the loss means less robust to unseen data." if loss else ""),
-        "Forest plot of main effects",
-    )
+    caption += " A positive effect on the loss means less robust to unseen data." if loss else ""
+    figure = v.save(draw_forest(found, "main"), "factor_effects", caption, "Forest plot of main effects")
     effects = ReportTable(
         "factor_main_effects",
         f"Main effects in IoU points ({_counts(found[0])}).",
@@ -111,10 +106,9 @@ def factor_interactions(results: Results, study: StudyInfo) -> Section | None:
             f"On the {a.measure}, {len(apart)} of {len(a.interactions)} intervals leave out 0 ({_counts(a)}; "
             f"{df} degrees of freedom)" + (f": {'; '.join(_said(e) for e in apart)}." if apart else ".")
         )
-    png = draw_forest(found, v.png("factor_interactions"), "interaction", v.mark)
-    figure = ReportFigure(
-        png, f"Two-way interactions with 95% intervals ({_counts(found[0])}).", "Forest plot of interactions"
-    )
+    caption = f"Two-way interactions with 95% intervals ({_counts(found[0])})."
+    drawn = draw_forest(found, "interaction")
+    figure = v.save(drawn, "factor_interactions", caption, "Forest plot of interactions")
     table = ReportTable(
         "factor_interactions",
         f"Two-way interactions in IoU points ({_counts(found[0])}).",
@@ -122,12 +116,6 @@ def factor_interactions(results: Results, study: StudyInfo) -> Section | None:
         tuple(_row(a.measure, e) for a in found for e in a.interactions),
     )
     return Section("Whether factors depend on each other", tuple(paragraphs), (figure,), (table,))
-
-
-def factor_pair(results: Results, study: StudyInfo) -> Section | None:
-    """The paper's MAL-C against its twin in MNI305 space, by n."""
-    png, mark = study.figures / "factor_pair.png", mark_of(study.synthetic)
-    return pair_section(results.rows, EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"], png, mark)
 
 
 _HEADINGS = ("measure", "effect", "contrast", "difference", "low", "high", "degrees of freedom")
@@ -167,3 +155,77 @@ def _number(e: Effect) -> str:
 def _counts(a: FactorAnalysis) -> str:
     of_persons = f", {a.main.persons} persons" if a.main.persons else ""
     return f"{a.main.models} pre-trained models, {a.main.cells} of model and n{of_persons}"
+
+
+ROLES: tuple[Role, ...] = ("target", "unseen")
+
+
+def compare_pair(rows: Iterable[ResultRow], first: Levels, second: Levels, role: Role) -> dict[int, PairedTest]:
+    """Second minus first in IoU at each n that both have, over the persons that both were tested on."""
+    by_levels: dict[tuple[tuple[str, ...], int], list[ResultRow]] = {}
+    for (_, n), of in runs_of(rows, role).items():
+        by_levels.setdefault((tuple(of[0].factors[f] for f in FACTORS), n), []).extend(of)
+    a, b = (tuple(levels.to_dict().values()) for levels in (first, second))
+    out = {}
+    for n in sorted({n for _, n in by_levels}):
+        if (a, n) in by_levels and (b, n) in by_levels:
+            x, y = by_person(by_levels[a, n]), by_person(by_levels[b, n])
+            both = x.keys() & y.keys()
+            if both:
+                out[n] = paired_test({p: x[p] for p in both}, {p: y[p] for p in both})
+    return out
+
+
+def factor_pair(results: Results, study: StudyInfo) -> Section | None:
+    """The paper's MAL-C against its twin in MNI305 space, by n; None where the study lacks one of them."""
+    first, second = EXTRA_POINTS["mal_c"], EXTRA_POINTS["mal_c_mni305"]
+    tests: dict[str, dict[int, PairedTest]] = {
+        role: found for role in ROLES if (found := compare_pair(results, first, second, role))
+    }
+    if not tests:
+        return None
+    old, new = first.to_dict(), second.to_dict()
+    ((factor, was, now),) = [(f, old[f], new[f]) for f in FACTORS if old[f] != new[f]]
+    rest = ", ".join(old[f] for f in FACTORS if f != factor)
+    paragraphs = [
+        f"Two pre-training data sets that are alike ({rest}) but for {factor}: {was} against {now}. "
+        "The levels are those of the paper's MAL-C, and of MAL-C had it been in MNI305 space. "
+        "There is one pre-trained model of each: the intervals speak for persons, not for another pre-training."
+    ]
+    lines = []
+    for role, by_n in tests.items():
+        for n, t in by_n.items():
+            paragraphs.append(f"{role.capitalize()} data, n = {n}: {_said_of_pair(t, now, was)}.")
+            points = (None if v is None else round(POINTS * v, 3) for v in (t.mean_difference, t.low, t.high))
+            each = ", ".join(f"{POINTS * v:.3f}" for v in t.values) or None
+            lines.append((role, n, t.n, *points, each, t.wilcoxon_p, t.note))
+    persons = max(t.n for by_n in tests.values() for t in by_n.values())
+    spread = spread_caption(t.n for by_n in tests.values() for t in by_n.values())
+    figure = View(results, study).save(
+        draw_pair(tests, f"{now} \N{MINUS SIGN} {was}, IoU points"),
+        "factor_pair",
+        f"{now} minus {was} in IoU points by n, means over up to {persons} persons with {spread}. {FEWER}",
+        "Difference of the pair by number of labelled scans",
+    )
+    table = ReportTable(
+        "factor_pair",
+        f"{now} minus {was} in IoU points, over persons.",
+        ("data", "n", "persons", "difference", "low", "high", "each", "Wilcoxon signed-rank p", "note"),
+        tuple(lines),
+    )
+    return Section(
+        f"The same data in {now} space" if factor == "space" else f"{now} for {was}",
+        tuple(paragraphs),
+        (figure,),
+        (table,),
+    )
+
+
+def _said_of_pair(t: PairedTest, now: str, was: str) -> str:
+    if t.mean_difference is None:
+        return "no scores"
+    said = f"{now} gives {POINTS * t.mean_difference:+.1f} IoU points over {was} ({t.n} person{'s' * (t.n != 1)}"
+    if t.low is None or t.high is None:
+        each = ", ".join(f"{POINTS * v:+.1f}" for v in t.values)
+        return f"{said}: {each})" if t.n > 1 else f"{said})"
+    return f"{said}, 95% interval {POINTS * t.low:+.1f} to {POINTS * t.high:+.1f})"

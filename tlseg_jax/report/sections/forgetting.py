@@ -2,8 +2,7 @@
 
 from tlseg_jax.report.page.sections import ReportTable, Section, rounded, table_of
 from tlseg_jax.report.stats.compare_stats import spread_caption, values_text
-from tlseg_jax.report.stats.forgotten import Forgotten, forgotten_by_method
-from tlseg_jax.report.stats.method_tests import compare_kept
+from tlseg_jax.report.stats.method_tests import Forgotten, compare_kept, forgotten_by_method
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.study_tables import tests_table
 from tlseg_jax.report.words.difference import difference, forgotten_words

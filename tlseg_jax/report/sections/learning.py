@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from tlseg_jax.report import study_tables as tables
-from tlseg_jax.report.figures.sweep_curves import draw_learning_curves
+from tlseg_jax.report.figures.sweep_figures import draw_learning_curves
 from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded, LearningCurve, NoCurve, labels_needed
@@ -12,18 +12,16 @@ from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, learning_curves
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, titled
 from tlseg_jax.report.words import study_words as words
-from tlseg_jax.report.words.others import lines_caption
+from tlseg_jax.report.words.study_words import lines_caption
 from tlseg_jax.studies.results_table import Results
 
 LEVELS = 3
 """IoUs for which the labelled scans needed are told."""
 
 
-def learning(results: Results, study: StudyInfo) -> Section | None:
+def learning(results: Results, study: StudyInfo) -> Section:
     """Learning curves fitted to the means, and the labelled scans that an IoU takes."""
     v = View(results, study)
-    if not v.sets:
-        return None
     fits = {k: f for k, f in learning_curves(results, study).items() if k[1] in v.main}
     curves = {k: f for k, f in fits.items() if isinstance(f, LearningCurve)}
     title = "Learning curves and labels needed"
@@ -47,13 +45,13 @@ def learning(results: Results, study: StudyInfo) -> Section | None:
     if not v.many:
         panels = {titled(w): (v.scores_on(w), {m: f for (s, m), f in fits.items() if s == w}) for w in v.sets}
         beside = {titled(w): v.lines_on(w) for w in v.sets}
-        path = v.png("learning_curves")
-        draw_learning_curves(panels, v.styles, path, others=beside, heading="Learning curves", mark=v.mark)
+        drawn = draw_learning_curves(panels, v.styles, others=beside)
         caption = (
             f"Mean IoU over persons ({v.people_on(v.sets)}), the fitted curves and their pointwise 95% intervals, "
             f"where there are {LEAST_UNITS} persons or more."
         ) + lines_caption(v.others_on(v.sets))
-        figures.append(v.figure("learning_curves", caption, "fitted mean IoU over n by method"))
+        alt, heading = "fitted mean IoU over n by method", "Learning curves"
+        figures.append(v.save(drawn, "learning_curves", caption, alt, heading))
     shown = (tables.curves_table(fits), *((tables.labels_table(needed),) if needed else ()))
     return Section(title, tuple(lines), tuple(figures), shown)
 

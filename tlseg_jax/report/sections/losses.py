@@ -1,12 +1,13 @@
-"""Sections: losses over the steps of training, of all methods in one figure and of each in its own."""
+"""Sections of what training wrote down: losses, of all methods in one figure and of each, and time by epoch."""
 
+import statistics
 from collections.abc import Mapping
 
 from tlseg_jax.evaluate.run_curves import RunCurves
 from tlseg_jax.figures.loss_curves import draw_curves_together, draw_own_curves
-from tlseg_jax.figures.method_style import MANY
+from tlseg_jax.figures.style import MANY
 from tlseg_jax.report.cell_files import read_losses
-from tlseg_jax.report.page.sections import ReportFigure, Section
+from tlseg_jax.report.page.sections import ReportFigure, ReportTable, Section, significant
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
 from tlseg_jax.report.words.study_words import counted
@@ -62,3 +63,24 @@ def losses_by_method(results: Results, study: StudyInfo) -> Section | None:
         caption = f"{method} with {counted(n, 'labelled scan')}, {counted(len(own), 'seed')}."
         figures.append(v.figure(stem, caption, f"losses of {method}"))
     return Section(title, notes, tuple(figures))
+
+
+def epochs(results: Results, study: StudyInfo) -> Section | None:
+    """Minutes of training an epoch and in all, means over the seeds; nothing where runs do not count in epochs."""
+    found, notes = read_losses(results, study)
+    every = [c for at in found.values() for own in at.values() for c in own.values()]
+    most = max((len(c.epochs) for c in every), default=0)
+    if not most and not notes:
+        return None
+    if not most:
+        return Section("Minutes an epoch", tuple(f"Not shown: {note}" for note in notes))
+    rows = []
+    for n, at in found.items():
+        for method, own in at.items():
+            seconds = [[c.epochs[i].seconds for c in own.values() if i < len(c.epochs)] for i in range(most)]
+            each = [statistics.fmean(s) if s else None for s in [*seconds, [c.seconds for c in own.values()]]]
+            rows.append((method, n, len(own), *(significant(None if s is None else s / 60, 4) for s in each)))
+    line = "Training alone, mean over the seeds. Runs that shared a machine with others take longer than alone."
+    columns = ("method", "n", "seeds", *(f"epoch {i + 1}" for i in range(most)), "total")
+    table = ReportTable("epoch_times", "Minutes of training an epoch.", columns, tuple(rows))
+    return Section("Minutes an epoch", (line, *notes), tables=(table,))

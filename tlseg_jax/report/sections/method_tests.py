@@ -7,16 +7,13 @@ from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.stats.method_tests import MethodTest, compare_methods
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View
-from tlseg_jax.report.words.difference import difference, shown_words
-from tlseg_jax.report.words.power import seen_words
+from tlseg_jax.report.words.difference import difference, seen_words, shown_words
 from tlseg_jax.studies.results_table import Results
 
 
 def method_tests(results: Results, study: StudyInfo) -> Section | None:
     """Every two methods at every n, on each test set."""
     v = View(results, study)
-    if not v.sets:
-        return None
     tests = compare_methods(results, study)
     title = "Paired tests between methods"
     if not tests:

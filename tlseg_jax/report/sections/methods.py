@@ -1,7 +1,11 @@
-"""Section: what was done: methods, settings and scans that were left out."""
+"""Sections: what was done (methods, settings, scans left out), and the pre-trained models on their own test sets."""
 
+from tlseg_jax.figures.style import MANY
+from tlseg_jax.report import study_tables as tables
 from tlseg_jax.report.page.sections import ReportTable, Section
+from tlseg_jax.report.stats.sweep_stats import pretask_scores
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.report.words import study_words as words
 from tlseg_jax.report.words.study_words import counted
 from tlseg_jax.studies.results_table import Results
 
@@ -23,3 +27,15 @@ def methods(results: Results, study: StudyInfo) -> Section:
         f"{counted(len(left_out), 'scan')} left out of the data." if left_out else "No scan was left out of the data."
     )
     return Section("Methods, settings and exclusions", (line,), tables=tuple(tables))
+
+
+def pretasks(results: Results, study: StudyInfo) -> Section | None:
+    """IoU of each pre-training, mean over persons (Table 2 of Weatheritt et al. 2020)."""
+    scores = pretask_scores(results)
+    title = "Pre-trained models"
+    if not scores:
+        return Section(title, ("No pre-trained model was scored on a test set of its own.",))
+    lines = [f"{s.method}: mean IoU {words.score_words(s)}." for s in scores] if len(scores) <= MANY else []
+    if study.drawn:
+        lines.append(f"What they were trained and are tested on here: {study.drawn}.")
+    return Section(title, tuple(lines), tables=(tables.table_2(scores),))

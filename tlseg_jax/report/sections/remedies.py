@@ -1,14 +1,13 @@
 """Section: what remedies against fragility on unseen data do."""
 
 from tlseg_jax.report import study_tables as tables
-from tlseg_jax.report.figures.remedy_figure import draw_remedies
+from tlseg_jax.report.figures.effect_figures import draw_remedies
 from tlseg_jax.report.page.sections import Section
 from tlseg_jax.report.stats.compare_stats import spread_caption
 from tlseg_jax.report.stats.method_tests import compare_remedies
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, titled
-from tlseg_jax.report.words.difference import difference, shown_words
-from tlseg_jax.report.words.power import seen_words
+from tlseg_jax.report.words.difference import difference, seen_words, shown_words
 from tlseg_jax.report.words.study_words import persons_words
 from tlseg_jax.studies.results_table import Results
 
@@ -16,8 +15,6 @@ from tlseg_jax.studies.results_table import Results
 def remedies(results: Results, study: StudyInfo) -> Section | None:
     """Each remedy against the method that it changes."""
     v = View(results, study)
-    if not v.sets:
-        return None
     tests = compare_remedies(results, study)
     remedies = [m for m in study.methods if m.baseline]
     if not remedies:
@@ -36,14 +33,13 @@ def remedies(results: Results, study: StudyInfo) -> Section | None:
             lines += [difference(t) for t in own if t.n in (own[0].n, max(t.n for t in own))]
     panels = {titled(w): [t for t in tests if t.test_set == w] for w in v.sets}
     panels = {k: v for k, v in panels.items() if v}
-    path = v.png("remedies")
-    draw_remedies(panels, v.styles, path, heading="Remedies against their baseline", mark=v.mark)
     people = "; ".join(f"{k}, {persons_words(t.test.n for t in v)}" for k, v in panels.items())
     caption = (
         "Difference in mean IoU of each remedy to its baseline with its "
         f"{spread_caption(t.test.n for t in tests)} over persons ({people}; thick, or a stroke each) "
         "and 95% intervals over seeds (thin, cut at the edge)."
     )
-    figure = v.figure("remedies", caption, "difference of each remedy to its baseline by n and test set")
+    alt, heading = "difference of each remedy to its baseline by n and test set", "Remedies against their baseline"
+    figure = v.save(draw_remedies(panels, v.styles), "remedies", caption, alt, heading)
     table = tables.tests_table("remedy_tests", tests, "Each remedy against its baseline at every n")
     return Section(title, tuple(lines), (figure,), (tables.power_table("remedy_power", tests), table))

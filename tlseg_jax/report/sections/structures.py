@@ -3,16 +3,21 @@
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from tlseg_jax.report.figures.choose_cases import best_method
 from tlseg_jax.report.page.sections import ReportTable, Section, TableCell
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
-from tlseg_jax.report.stats.over_structures import mean_name, over_structures
-from tlseg_jax.report.stats.sweep_stats import Score, ScoredSet, grouped, mean_scores, other_scores
+from tlseg_jax.report.stats.sweep_stats import (
+    Score,
+    ScoredSet,
+    grouped,
+    mean_name,
+    mean_scores,
+    other_scores,
+    over_structures,
+)
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.sweep_cases import FAILURE, count_failures
+from tlseg_jax.report.sweep_cases import FAILURE, best_method, count_failures
 from tlseg_jax.report.view import View
-from tlseg_jax.report.words.others import missing_words
-from tlseg_jax.report.words.study_words import counted
+from tlseg_jax.report.words.study_words import counted, missing_words
 from tlseg_jax.studies.results_table import Results
 
 _Places = Mapping[ScoredSet, tuple[str, str]]
@@ -21,11 +26,9 @@ _Places = Mapping[ScoredSet, tuple[str, str]]
 _Cell = tuple[ScoredSet, str, int, TableCell]
 
 
-def structures(results: Results, study: StudyInfo) -> Section | None:
+def structures(results: Results, study: StudyInfo) -> Section:
     """Mean IoU of each structure by method and n, and how often each was missed."""
     v = View(results, study)
-    if not v.sets:
-        return None
     places = {ScoredSet(r.role, r.test_set): (r.data_set, r.structure) for r in results}
     data_sets = tuple(dict.fromkeys(places[w][0] for w in v.sets))
     means = {d: f"mean of {sum(places[w][0] == d for w in v.sets)}" for d in data_sets}

@@ -3,26 +3,23 @@
 from collections.abc import Sequence
 
 from tlseg_jax.report import study_tables as tables
-from tlseg_jax.report.figures.choose_cases import of_best
 from tlseg_jax.report.page.sections import ReportTable, Section, rounded, significant, table_of
 from tlseg_jax.report.stats.compare_stats import LEAST_UNITS
 from tlseg_jax.report.stats.groups import Group, compare_groups
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, worst_cases
+from tlseg_jax.report.sweep_cases import count_failures, hardest_persons, of_best, worst_cases
 from tlseg_jax.report.view import View
 from tlseg_jax.report.words import study_words as words
-from tlseg_jax.report.words.groups import group_words
+from tlseg_jax.report.words.study_words import group_words
 from tlseg_jax.studies.results_table import Results
 
 
-def worst(results: Results, study: StudyInfo) -> Section | None:
+def worst(results: Results, study: StudyInfo) -> Section:
     """Groups of persons, single scans, the lowest persons, and structures that were missed.
 
     All but the table of misses is of the method and n that the answer names, or of all where it names none.
     """
     v = View(results, study)
-    if not v.sets:
-        return None
     lines, shown, own = [], [], of_best(results, v.best)
     if v.best is not None:
         groups = compare_groups(results, *v.best, study.people)

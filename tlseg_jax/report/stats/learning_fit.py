@@ -185,13 +185,7 @@ class LabelsNeeded:
 
 
 def labels_needed(curve: LearningCurve, level: float) -> LabelsNeeded:
-    """How many labelled scans the fitted curve needs for an IoU of `level`, with a 95% percentile interval.
-
-    Raises:
-      ValueError: the level is not between 0 and 1.
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"expected an IoU between 0 and 1, not {level}")
+    """How many labelled scans the fitted curve needs for an IoU of `level`, with a 95% percentile interval."""
     least, most = int(curve.n[0]), int(curve.n[-1])
     (n,) = _reached(np.array([[curve.a, curve.b, curve.c]]), level)
     low = high = None

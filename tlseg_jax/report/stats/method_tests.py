@@ -1,4 +1,4 @@
-"""Paired tests between the methods of a study: the second minus the first, over persons or over runs.
+"""Paired tests between the methods of a study: the second minus the first, over persons or over runs; and forgetting.
 
 Scores are compared over the persons and seeds that both methods were scored on, so that an unfinished sweep compares
 like with like.
@@ -10,8 +10,17 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from tlseg_jax.report.stats.compare_stats import Conclusion, PairedTest, conclude, holm, paired_test, t_interval
-from tlseg_jax.report.stats.sweep_stats import ScoredSet, grouped, is_remedy, method_order, scored_sets
+from tlseg_jax.report.stats.compare_stats import (
+    Conclusion,
+    Interval,
+    PairedTest,
+    conclude,
+    holm,
+    mean_interval,
+    paired_test,
+    t_interval,
+)
+from tlseg_jax.report.stats.sweep_stats import ScoredSet, grouped, method_order, scored_sets
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results, by_person
 
@@ -99,7 +108,8 @@ def adjusted(tests: Iterable[MethodTest]) -> tuple[MethodTest, ...]:
 
 def compare_methods(results: Results, study: StudyInfo) -> tuple[MethodTest, ...]:
     """Every pair of methods at every n, remedies and points of a factorial design left out."""
-    methods = [m for m in main_methods(results, study) if not _factors(m, study)]
+    designed = {m.name for m in study.methods if m.factors}
+    methods = [m for m in main_methods(results, study) if m not in designed]
     pairs = list(itertools.combinations(methods, 2))
     return _compare(results, [(w, n, a, b) for w in scored_sets(results) for n in results.numbers for a, b in pairs])
 
@@ -155,12 +165,8 @@ def compare_kept(results: Results, study: StudyInfo) -> tuple[MethodTest, ...]:
 
 def main_methods(results: Results, study: StudyInfo) -> tuple[str, ...]:
     """Methods that have scores, in the study's order, without remedies."""
-    return tuple(m for m in method_order(results, study) if not is_remedy(m, study))
-
-
-def _factors(name: str, study: StudyInfo) -> bool:
-    method = study.method(name)
-    return method is not None and bool(method.factors)
+    remedies = {m.name for m in study.methods if m.baseline}
+    return tuple(m for m in method_order(results, study) if m not in remedies)
 
 
 def _compare(
@@ -192,3 +198,53 @@ def _mean(rows: Iterable[ResultRow], seed: int, measure: Measure) -> float:
 
 def _place(row: ResultRow) -> tuple[int, str]:
     return row.seed, row.subject
+
+
+@dataclasses.dataclass(frozen=True)
+class Forgotten:
+    """One method at one n on the pre-task's own test set.
+
+    Attributes:
+      persons: person -> Dice before and after the transfer, means over seeds and scans.
+      before, after: means over persons.
+      change: after - before, paired by person.
+    """
+
+    test_set: str
+    method: str
+    n: int
+    seeds: int
+    persons: Mapping[str, tuple[float, float]] = dataclasses.field(repr=False, hash=False)
+    before: Interval
+    after: Interval
+    change: PairedTest
+
+    @property
+    def kept(self) -> float | None:
+        """After / before; None where the pre-trained model scored 0."""
+        return self.after.mean / self.before.mean if self.before.mean and self.after.mean is not None else None
+
+
+def forgotten_by_method(results: Results, study: StudyInfo) -> tuple[Forgotten, ...]:
+    """Every method at every n that was scored on its pre-task's test set, as its pre-trained models were.
+
+    Each seed starts from a pre-training of its own: the scores before the transfer are those of the seeds that the
+    method has.
+    """
+    out = []
+    rows = [r for r in results if r.role == "pretask"]
+    for name in dict.fromkeys(r.test_set for r in rows):
+        own = [r for r in rows if r.test_set == name]
+        first = {(r.seed, r.subject): r for r in own if not r.method}
+        for method in main_methods(results, study):
+            for n in results.numbers:
+                after = [r for r in own if (r.method, r.n) == (method, n) and (r.seed, r.subject) in first]
+                if not after:
+                    continue
+                x = by_person((first[r.seed, r.subject] for r in after), "dice")
+                y = by_person(after, "dice")
+                both = {p: (x[p], y[p]) for p in x}
+                means = mean_interval(list(x.values())), mean_interval(list(y.values()))
+                seeds = len({r.seed for r in after})
+                out.append(Forgotten(name, method, n, seeds, both, *means, paired_test(x, y)))
+    return tuple(out)

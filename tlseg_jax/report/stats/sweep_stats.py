@@ -1,4 +1,4 @@
-"""What a sweep's scores say: means with intervals, learning curves, agreement of volumes.
+"""What a sweep's scores say: means with intervals, also over all structures, learning curves, agreement of volumes.
 
 Persons are the units throughout.
 """
@@ -6,7 +6,7 @@ Persons are the units throughout.
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from tlseg_jax.report.stats.agreement import BlandAltman, IntraclassCorrelation,
 from tlseg_jax.report.stats.compare_stats import Interval, mean_interval
 from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve, fit_learning_curve
 from tlseg_jax.report.study_info import StudyInfo
+from tlseg_jax.studies.other_results import whole_persons
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results, Role, by_person
 
 K = TypeVar("K")
@@ -39,12 +40,6 @@ def method_order(results: Results, study: StudyInfo) -> tuple[str, ...]:
     there = results.methods
     known = [m.name for m in study.methods if m.name in there]
     return (*known, *(m for m in there if m not in known))
-
-
-def is_remedy(name: str, study: StudyInfo) -> bool:
-    """Whether a method is a remedy that is compared with a baseline."""
-    method = study.method(name)
-    return method is not None and bool(method.baseline)
 
 
 def grouped(rows: Iterable[ResultRow], key: Callable[[ResultRow], K]) -> dict[K, list[ResultRow]]:
@@ -199,3 +194,45 @@ def volume_agreement(results: Results, study: StudyInfo) -> tuple[VolumeAgreemen
             icc = intraclass_correlation(np.array(list(points.values()), np.float64))
             out.append(VolumeAgreement(where, method, number, points, bland_altman(each), icc))
     return tuple(out)
+
+
+DISTANCES: tuple[Measure, ...] = ("hd95_mm", "asd_mm")
+
+
+def mean_name(data_set: str) -> str:
+    """What the test set of these means is called."""
+    return f"{data_set}_mean"
+
+
+def over_structures(results: Results) -> Results:
+    """Each scan of each run once, with the mean of its IoU, Dice and distances over its structures; volumes are added.
+
+    A distance is None where that of any structure is: a method that misses the far ones would else be nearer. Of others
+    there are the persons of whom they have all structures that the study has.
+    """
+
+    def means(rows: Iterable[ResultRow]) -> tuple[ResultRow, ...]:
+        return tuple(_mean(r) for r in grouped(rows, lambda r: (r.cell, r.role, r.data_set, r.subject)).values())
+
+    others = tuple(
+        dataclasses.replace(o, rows=means(whole_persons(o.rows, results, lambda r: r.data_set))) for o in results.others
+    )
+    return Results(means(results), others)
+
+
+def _mean(rows: Sequence[ResultRow]) -> ResultRow:
+    distances: dict[str, float | None] = {}
+    for measure in DISTANCES:
+        values = [v for r in rows if (v := getattr(r, measure)) is not None]
+        distances[measure] = statistics.fmean(values) if len(values) == len(rows) else None
+    return dataclasses.replace(
+        rows[0],
+        test_set=mean_name(rows[0].data_set),
+        structure="",
+        iou=statistics.fmean(r.iou for r in rows),
+        dice=statistics.fmean(r.dice for r in rows),
+        reference_ml=sum(r.reference_ml for r in rows),
+        predicted_ml=sum(r.predicted_ml for r in rows),
+        hd95_mm=distances["hd95_mm"],
+        asd_mm=distances["asd_mm"],
+    )

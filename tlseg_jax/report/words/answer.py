@@ -7,8 +7,7 @@ from tlseg_jax.report.stats.method_tests import MethodTest
 from tlseg_jax.report.stats.power import least_difference, persons_needed
 from tlseg_jax.report.stats.sweep_stats import Score
 from tlseg_jax.report.study_info import StudyInfo
-from tlseg_jax.report.words.difference import numbers, why_open
-from tlseg_jax.report.words.power import none_words
+from tlseg_jax.report.words.difference import none_words, numbers, why_open
 from tlseg_jax.report.words.study_words import counted
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 
-from tlseg_jax.report.stats.compare_stats import FEWER, spread_words
+from tlseg_jax.report.stats.compare_stats import FEWER, LEVEL, spread_words
+from tlseg_jax.report.stats.groups import Group
 from tlseg_jax.report.stats.learning_fit import LabelsNeeded
-from tlseg_jax.report.stats.sweep_stats import Score, VolumeAgreement
+from tlseg_jax.report.stats.sweep_stats import OtherScore, Score, VolumeAgreement
 from tlseg_jax.report.sweep_cases import FailureCount, HardPerson
 
 UNITS = (
@@ -107,3 +108,73 @@ def hard_words(found: Sequence[HardPerson], who: str) -> list[str]:
             f"other {own[0].persons - 1}."
         )
     return lines
+
+
+def lines_caption(found: Sequence[OtherScore]) -> str:
+    """What a caption says of the dashed lines; empty without any."""
+    by_set: dict[str, list[str]] = {}
+    for o in found:
+        if o.score:
+            whom = f" ({o.partly})" if o.partly else ""
+            by_set.setdefault(o.test_set.name, []).append(f"{o.name} {o.score.mean:.3f}{whom}")
+    if not by_set:
+        return ""
+    each = "; ".join(f"on {name}: {', '.join(of_set)}" for name, of_set in by_set.items())
+    return f" Dashed lines are others, which have no n: their mean IoU over the same persons, {each}."
+
+
+def missing_words(found: Sequence[OtherScore]) -> list[str]:
+    """Where others have no score, or not of every person."""
+    lines = [
+        f"{o.name} has {o.partly} of {o.test_set.name}: its mean is over those, and it is compared over those alone."
+        for o in found
+        if o.partly
+    ]
+    return lines + [
+        f"{o.name} has no person of {o.test_set.name} with all scans, so it has no line there."
+        for o in found
+        if not o.score
+    ]
+
+
+def group_words(found: Sequence[Group], method: str, n: int) -> list[str]:
+    """What to distrust one method for, at one n, with every group's mean, persons and seeds where there are enough."""
+    lines, few = [], []
+    for place, kind in dict.fromkeys((g.place, g.kind) for g in found):
+        own = [g for g in found if (g.place, g.kind) == (place, kind)]
+        where = "" if place == "all" else f" on {place}"
+        low = min(own, key=lambda g: (g.verdict != "lower", g.difference))
+        each = "; ".join(f"{g.name} {_mean(g)}" for g in own)
+        if low.verdict == "lower":
+            lines.append(
+                f"**By {kind}**{where}, {method}'s IoU with n = {n} was lower for {low.name} than for the others, by "
+                f"{-low.difference:.3f} ({_numbers(low)}): {each}."
+            )
+        elif low.least_p >= LEVEL:
+            few.append(f"by {kind}{where} ({low.interval.n} against {counted(low.others, 'person')})")
+        else:
+            lines.append(f"**By {kind}**{where} no difference was shown ({_why(low)}): {each}.")
+    if few:
+        lines.append(f"**Too few persons** to show any difference of {method} with n = {n}: {', '.join(few)}.")
+    return lines
+
+
+def _mean(g: Group) -> str:
+    spread = spread_words(g.interval) if g.interval.low is not None else ""
+    held = [spread, counted(g.interval.n, "person"), counted(g.seeds, "seed")]
+    return f"{g.interval.mean:.3f} ({', '.join(h for h in held if h)})"
+
+
+def _numbers(g: Group) -> str:
+    parts = []
+    if g.low is not None and g.high is not None:
+        parts.append(f"95% interval {-g.high:.3f} to {-g.low:.3f}")
+    if g.over_seeds:
+        parts.append(f"{-g.over_seeds[1]:.3f} to {-g.over_seeds[0]:.3f} over {g.seeds} seeds")
+    return ", ".join((*parts, f"adjusted p = {g.p:.2g}"))
+
+
+def _why(g: Group) -> str:
+    if g.p >= LEVEL:
+        return f"lowest for {g.name}, adjusted p = {g.p:.2g}"
+    return f"lowest for {g.name}, adjusted p = {g.p:.2g}, but an interval includes 0"
