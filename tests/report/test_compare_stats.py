@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from tlseg_jax.report.stats import compare_stats
 from tlseg_jax.report.stats.compare_stats import (
@@ -170,3 +171,6 @@ def test_holm_equals_the_definition() -> None:
     found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": None})
     assert found == {"a": pytest.approx(0.03), "c": pytest.approx(0.06), "b": pytest.approx(0.06), "d": None}
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
+    p = np.random.default_rng(0).uniform(0, 0.1, 40)
+    theirs = multipletests(p, method="holm")[1]
+    np.testing.assert_allclose(list(holm(dict(enumerate(map(float, p)))).values()), theirs)

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from tlseg_jax.runtime.errors import InputError
 
@@ -247,9 +246,14 @@ def _rank_biserial(d: NDArray[np.float64]) -> float:
 
 def holm(p: Mapping[str, float | None]) -> dict[str, float | None]:
     """p-values adjusted for several tests (Holm, Scand. J. Statist. 6, 1979); None stays and does not count."""
-    known = {k: v for k, v in p.items() if v is not None}
-    adjusted = multipletests(list(known.values()), method="holm")[1] if known else ()
-    return dict.fromkeys(p) | dict(zip(known, map(float, adjusted), strict=True))
+    # statsmodels' `multipletests` gives the same; the simulations of power ask too often to wait for it.
+    known = sorted((v, k) for k, v in p.items() if v is not None)
+    out: dict[str, float | None] = dict.fromkeys(p)
+    largest = 0.0
+    for i, (v, k) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - i) * v))
+        out[k] = largest
+    return out
 
 
 Conclusion = Literal["higher", "lower", "leans higher", "leans lower", "cannot tell"]
