@@ -115,7 +115,11 @@ def test_a_remedy_is_a_method_that_differs_in_itself_only() -> None:
         ({"methods": [{"name": "a b"}]}, "names a folder"),
         ({"methods": [{"name": "FT", "freeze": "all"}]}, "freeze = 'all' must be one of encoder, .*none"),
         ({"methods": [{"name": "FT", "remedies": ["l2sp"]}]}, "no pretask"),
-        ({"methods": [{"name": "FT", "pretask": "hdt_v", "remedies": ["magic"]}]}, "no remedy named 'magic'"),
+        (
+            {"methods": [{"name": "FT", "pretask": "hdt_v", "remedies": ["magic"]}]},
+            "method 1: There is no remedy named 'magic'",
+        ),
+        ({"titles": {"answer": 5}}, "titles.answer = 5 must be text"),
         ({"methods": [{"name": "FT"}, {"name": "FT"}]}, "two methods are named 'FT'"),
         ({"methods": [], "factors": {"design": "third"}}, "no design named 'third'"),
     ],

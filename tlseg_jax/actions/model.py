@@ -184,7 +184,7 @@ class Model:
         forest = file_digest(self.folders[0] / "postprocess" / "forest.json") if how.postprocess else None
         said: dict[str, Any] = {"digest": digests[0] if len(digests) == 1 else digests, "tiles": how.tiles}
         said |= {"registration": how.registration, "forest": forest, "clean": how.clean}
-        if how.tta and not how.trust:
+        if how.tta and not how.trust and self.spec.kind == "volumes" and averages(self.saved[0].description):
             said["tta"] = True
         if how.adabn:
             said["adabn"] = how.adabn

@@ -6,7 +6,7 @@ from tlseg_jax.datasets.spec import PlaneGrid, VolumeGrid
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
 from tlseg_jax.preprocess.layouts.layouts import Layout
 from tlseg_jax.preprocess.pipeline import PrepareSettings
-from tlseg_jax.preprocess.prepare import check_named, find_source
+from tlseg_jax.preprocess.prepare import check_marked, check_named, find_source
 from tlseg_jax.preprocess.slice_subject import natural_order
 from tlseg_jax.preprocess.store.shards import Shard
 from tlseg_jax.preprocess.whole import Whole
@@ -29,7 +29,7 @@ def plan(whole: Whole, shard: Shard | None, *, layout: Layout, desc: str, overwr
     values = () if any_other else tuple(v for of in spec.label_values for v in of)
     rows = check_source(found, values, single_slice=of_slices)
     log.info(format_rows(sorted(rows, key=lambda r: natural_order(r.subject)) if of_slices else rows))
-    check_named(found.scans, spec)
+    (check_marked if of_slices else check_named)(found.scans, spec)
     steps = _of_slices(spec.planes, spec.structures) if of_slices else _of_volumes(spec.volumes, settings)
     log.info("Steps: " + ", ".join(s for s in steps if s) + ".")
     reused, to_do = whole.plan(found.scans)

@@ -157,18 +157,23 @@ def effective_spec(spec: DatasetSpec, label_values: LabelValues) -> DatasetSpec:
     return spec.changed(label_values=tuple(map(in_order, values)))
 
 
-def check_named(scans: Sequence[ScanFiles], spec: DatasetSpec) -> None:
-    """Check that the first label map holds one value, where none is named, before the work of a whole folder.
-
-    Raises:
-      InputError: it holds several, which it lists; or a scan is said to mark what the data set does not show.
-    """
+def check_marked(scans: Sequence[ScanFiles], spec: DatasetSpec) -> None:
+    """Raise InputError: a scan is said to mark what the data set does not show."""
     for files in scans:
         if unknown := [s for s in files.marked if s not in spec.structures]:
             raise InputError(
                 f"{files.subject} is listed as marking {unknown[0]}, and {spec.name} shows {spec.shown}: correct the "
                 "column 'structures' of the list, or name the structure with `structures`."
             )
+
+
+def check_named(scans: Sequence[ScanFiles], spec: DatasetSpec) -> None:
+    """Check that the first label map holds one value, where none is named, before the work of a whole folder.
+
+    Raises:
+      InputError: it holds several, which it lists; or see `check_marked`.
+    """
+    check_marked(scans, spec)
     if spec.label_values != ((),) or not scans or scans[0].label is None:
         return
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
+from tlseg_jax.preprocess.prepare import check_marked
 from tlseg_jax.preprocess.slice_choice import cap, volumes_for
 from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_subject import natural_order, read_slices
@@ -57,6 +58,7 @@ class Slices(Whole):
     def find(self, layout: str, desc: str) -> Found:
         found = find_scans(self.source, layout, desc=desc)
         check_any(len(found.scans), found.excluded, self.source)
+        check_marked(found.scans, self.spec)
         return dataclasses.replace(found, scans=tuple(sorted(found.scans, key=lambda f: natural_order(f.subject))))
 
     def same_rule(self, manifest: Mapping[str, Any]) -> bool:

@@ -148,18 +148,17 @@ def making(folder: Path, flag: str) -> Iterator[None]:
     """Have the body, which makes a folder, fail in one sentence; a full disk is left for the command to tell.
 
     Raises:
-      InputError: a file is in the way, or it may not be made.
+      InputError: a file is in the way, or it cannot be made.
     """
     try:
         yield
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"{folder} cannot be written (a file is in the way): choose another --{flag}.") from None
     except OSError as e:
-        if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if full_disk(e):
             raise
-        raise InputError(
-            f"{folder} cannot be written ({e.strerror}): choose another --{flag}, or change its owner."
-        ) from None
+        remedy = ", or change its owner" if e.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else ""
+        raise InputError(f"{folder} cannot be written ({e.strerror}): choose another --{flag}{remedy}.") from None
 
 
 @contextlib.contextmanager

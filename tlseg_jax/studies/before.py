@@ -13,6 +13,7 @@ import numpy as np
 from tlseg_jax.checkpoints.run_folder import read_json
 from tlseg_jax.datasets.lookup import spec_from_dict
 from tlseg_jax.evaluate.results import keep_results
+from tlseg_jax.evaluate.tta import averages
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
@@ -40,9 +41,10 @@ def assess_start(run: Path, start: Pretrained, tests: Sequence[AnyStore], place:
     if not able:
         return {}
     processes.chief(lambda: _begin(home, start))
+    scoring = place.scoring | {"tta": place.tta and averages(start.saved.description)}
     for test in able:
-        if not processes.chief(functools.partial(is_scored, home, test, **place.scoring)):
-            assess(home, start.saved, test, **place.scoring, progress=place.progress, figures=False)
+        if not processes.chief(functools.partial(is_scored, home, test, **scoring)):
+            assess(home, start.saved, test, **scoring, progress=place.progress, figures=False)
     names = {name for test in able for name in scored_names(test)}
     found = processes.chief(lambda: read_json(home / "summary.json")["test_sets"])
     return {name: entry for name, entry in found.items() if name in names}

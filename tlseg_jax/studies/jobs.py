@@ -183,7 +183,7 @@ def _usual_steps(place: Workplace, phase: Phase, recipe: Recipe) -> int:
 def _refuse_idle(place: Workplace, spec: DatasetSpec, training: Training) -> None:
     """Refuse what was given and would do nothing with this kind of data."""
     if spec.kind == "slices":
-        idle = [name for name in ("tiles", "tta") if getattr(place, name) != getattr(Workplace, name)]
+        idle = ["tiles"] if place.tiles != "gaussian" else []
     else:
         only = SLICES_ONLY if spec.volumes.random_patch else (*SLICES_ONLY, "sampling")
         idle = [name for name in only if getattr(training, name) != getattr(Training, name)]

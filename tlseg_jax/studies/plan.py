@@ -44,7 +44,8 @@ def plan_sweep(sweep: Sweep, execution: Execution, devices: int) -> None:
             rows.append((cell.name, "done", f"took {took}", ""))
             continue
         todo += 1
-        if alike := sweep.trained_alike(cell):
+        alike = sweep.trained_alike(cell)
+        if alike and not folder_of(sweep.folder, cell).exists():
             rows.append((cell.name, "to do", "scored", f"by the training of {alike.name}"))
             continue
         found = _measure(sweep, cell, execution, programs, measured)

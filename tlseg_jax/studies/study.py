@@ -223,6 +223,8 @@ def study_from_dict(d: Mapping[str, Any], where: str) -> Study:
     if twice:
         raise InputError(f"{where}: two methods are named '{twice}': give each its own name.")
     given.pop("factors", None)
+    for section, title in given.get("titles", {}).items():
+        value_as(str, title, f"{where}: titles.{section} = {title!r}")
     return Study(**given | {"methods": tuple(methods), "n": tuple(dict.fromkeys(given["n"]))})
 
 
@@ -242,7 +244,10 @@ def _methods(d: Any, where: str) -> list[Method]:
     found = [plain]
     for name in remedies:
         own = {"name": f"{plain.name}-{name}", "remedy": name, "baseline": plain.name}
-        freeze = choose("remedy", name, REMEDIES).freeze or plain.freeze
+        try:
+            freeze = choose("remedy", name, REMEDIES).freeze or plain.freeze
+        except InputError as e:
+            raise InputError(f"{where}: {e}") from None
         found.append(dataclasses.replace(plain, freeze=freeze, **own))
     return found
 

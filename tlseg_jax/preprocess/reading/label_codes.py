@@ -101,7 +101,7 @@ def _add_codes(
             codes[:, :, k] = put(codes[:, :, k], table[index])
             seen.update(np.flatnonzero(np.bincount(index.ravel(order="K"))).tolist())
         else:
-            whole = whole_numbers(path, header, stored, "voxels of a slice")
+            whole = whole_numbers(path, header, stored, f"voxels of slice {k}")
             values, inverse = np.unique(whole, return_inverse=True)
             codes[:, :, k] = put(codes[:, :, k], _codes_of(values, ours, labels)[inverse.reshape(stored.shape)])
             seen.update(int(v) for v in values)

@@ -237,7 +237,7 @@ def draw_learning_curves(
 
     Args:
       panels: title -> scores of one test set and the fits by method.
-      styles, others: see `sweep_figures.draw_means`.
+      styles, others: see `draw_means`.
     """
     every = [s for scores, _ in panels.values() for s in scores]
     methods = [m for m in styles if any(s.method == m for s in every)]
