@@ -27,8 +27,8 @@ Tiles = Literal["gaussian", "paper"]
 THRESHOLD = 0.5
 """A voxel belongs to a structure above this probability, where there is one or they do not exclude each other."""
 
-
-Call = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+AnyPredictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""(batch, *sides) of a 3D network or (batch, x, y, channels) of a 2D one -> (batch, *sides, structures)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,14 +42,14 @@ class AdaptingPredictor:
     """
 
     see: Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.float32], Any]]
-    fixed: Callable[[list[Any], list[float]], Call]
+    fixed: Callable[[list[Any], list[float]], AnyPredictor]
     again: bool = False
 
     def __call__(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of rows that are the whole of a scan."""
         return self.see(rows, _weights(rows))[0]
 
-    def over_scan(self, predict: Callable[[Call], NDArray[np.float32]]) -> NDArray[np.float32]:
+    def over_scan(self, predict: Callable[[AnyPredictor], NDArray[np.float32]]) -> NDArray[np.float32]:
         """What `predict` gives of one scan, all of whose calls go by the statistics of the whole scan.
 
         They are taken in a pass of their own, in which each call goes by its own; a scan of one call needs no second.

@@ -17,11 +17,9 @@ from jaxtyping import Float32, UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.evaluate.inference import AnyPredictor
 from tlseg_jax.preprocess.codes import decide
 from tlseg_jax.runtime.errors import InputError
-
-AnyPredictor = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(batch, *sides) of a 3D network or (batch, x, y, channels) of a 2D one -> (batch, *sides, structures)."""
 
 COUNT = 8
 """Passes of a network unless told otherwise."""

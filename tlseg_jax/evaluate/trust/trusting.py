@@ -14,8 +14,9 @@ from jaxtyping import Float32, Float64, UInt8
 from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec
+from tlseg_jax.evaluate.inference import AnyPredictor
 from tlseg_jax.evaluate.trust.calibration import Calibration, PassedStructure
-from tlseg_jax.evaluate.trust.passes import AnyPredictor, Pass, Passed, run_passes
+from tlseg_jax.evaluate.trust.passes import Pass, Passed, run_passes
 from tlseg_jax.preprocess.codes import decide, mask_of
 from tlseg_jax.runtime.errors import InputError
 
