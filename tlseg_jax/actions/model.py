@@ -19,7 +19,7 @@ from tlseg_jax.evaluate.predict import Prediction, own_values, predict_scan
 from tlseg_jax.evaluate.trust.passes import COUNT, make_passes, may_mirror
 from tlseg_jax.evaluate.trust.trust_file import load_calibration
 from tlseg_jax.evaluate.trust.trusting import Trust, check_alike
-from tlseg_jax.evaluate.tta import averaged, averages
+from tlseg_jax.evaluate.tta import averaged, averages, mean_of
 from tlseg_jax.export.load import AnyModel, load_any_model
 from tlseg_jax.geometry import Box
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -141,14 +141,11 @@ class Model:
     @functools.cached_property
     def together(self) -> Predictor:
         """The mean of all, each averaged over a scan's own passes."""
-        each = [
-            averaged(p, self.spec) if self.how.tta and averages(m.description) else p
-            for p, m in zip(self.predictors, self.saved, strict=True)
-        ]
-        return (
-            each[0]
-            if len(each) == 1
-            else lambda patches: np.asarray(np.mean([p(patches) for p in each], 0), np.float32)
+        return mean_of(
+            [
+                averaged(p, self.spec) if self.how.tta and averages(m.description) else p
+                for p, m in zip(self.predictors, self.saved, strict=True)
+            ]
         )
 
     @functools.cached_property

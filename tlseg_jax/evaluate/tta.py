@@ -6,7 +6,7 @@ nothing that can be seen, and they are asked once (docs/commands.md has the figu
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,12 @@ def averages(description: Mapping[str, Any]) -> bool:
     return description.get("smallest_pieces") is not None
 
 
+def averaged_words(spec: DatasetSpec) -> str:
+    """What the scores of a network of a data set are of, where it is averaged."""
+    ways = "mirrored, and both moved" if may_mirror(spec) else "and moved"
+    return f"the mean over each scan as it is, {ways} by a voxel"
+
+
 def averaged(predictor: Predictor, spec: DatasetSpec) -> Predictor:
     """The mean of `PASSES` through a 3D network; a 2D network as it is.
 
@@ -37,12 +43,18 @@ def averaged(predictor: Predictor, spec: DatasetSpec) -> Predictor:
         fixed = predictor.fixed
         return dataclasses.replace(predictor, fixed=lambda *seen: averaged(fixed(*seen), spec), again=True)
     mirror = may_mirror(spec)
-    asked = [through(predictor, one, spec) for one in PASSES if mirror or not one.mirrored]
+    return mean_of([through(predictor, one, spec) for one in PASSES if mirror or not one.mirrored])
+
+
+def mean_of(predictors: Sequence[Predictor]) -> Predictor:
+    """The mean of several networks' answers, or of one network's in several ways."""
+    if len(predictors) == 1:
+        return predictors[0]
 
     def predict(patches: NDArray[np.float32]) -> NDArray[np.float32]:
-        total = np.array(asked[0](patches))
-        for one in asked[1:]:
+        total = np.array(predictors[0](patches), np.float32)
+        for one in predictors[1:]:
             total += one(patches)
-        return total / np.float32(len(asked))
+        return np.divide(total, len(predictors), out=total)
 
     return predict

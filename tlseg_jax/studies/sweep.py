@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from tlseg_jax.checkpoints.run_folder import holds, read_json
 from tlseg_jax.evaluate.results import IN_PERSON
-from tlseg_jax.evaluate.trust.passes import may_mirror
+from tlseg_jax.evaluate.tta import averaged_words
 from tlseg_jax.preprocess.store.any_store import AnyStore
 from tlseg_jax.runtime import elsewhere
 from tlseg_jax.runtime.errors import InputError
@@ -352,8 +352,7 @@ def describe_study(s: Sweep, failed: dict[str, str], missing: Sequence[str], sec
         "target": data.target.where,
     }
     if s.place.tta and data.target.spec.kind == "volumes" and study.recipe != "paper":
-        ways = "mirrored, and both moved" if may_mirror(data.target.spec) else "and moved"
-        settings["scored"] = f"the mean over each scan as it is, {ways} by a voxel"
+        settings["scored"] = averaged_words(data.target.spec)
     if len(data.target.spec.structures) > 1:
         settings["structures"] = data.target.spec.shown
     every = sorted({len(s.store(c).subjects("train")) for c in s.cells if c.n is None})
