@@ -136,7 +136,7 @@ def test_of_several_structures_there_is_one_answer_and_a_table(tmp_path: Path) -
     assert {row[3:5] for t in worst.tables if t.name == "worst_cases" for row in t.rows} == {("middle", 8)}
 
 
-SIGNED = re.compile(r"\b(higher|lower)\b[^.;:()]*\((?:[^()+-]*?)([+-])\d")
+SIGNED = re.compile(r"\b(higher|lower)\b[^.;:()]*(?:\((?:[^()+-]*?)|: )([+-])\d")
 """A direction, and the sign of the number that stands beside it."""
 
 

@@ -16,7 +16,7 @@ from tlseg_jax.report.stats.method_tests import compare_methods
 from tlseg_jax.report.stats.sweep_stats import mean_scores, scored_sets
 from tlseg_jax.report.study_info import read_study
 from tlseg_jax.report.study_tables import scores_table
-from tlseg_jax.report.words.difference import difference
+from tlseg_jax.report.words.difference import difference, verdict_words
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.studies.results_table import read_results
 from tlseg_jax.studies.study import read_study_file
@@ -174,6 +174,25 @@ def test_sentences_say_no_more_than_the_tests(tmp_path: Path) -> None:
     t = compare_methods(small, study)[0]
     assert t.verdict == "leans lower"
     assert "5 persons and 24 comparisons cannot give a p below 1" in difference(t)
+
+
+def test_many_comparisons_are_told_by_what_they_found(tmp_path: Path) -> None:
+    results = read_results(write_results(tmp_path / "r.csv", persons=12, seeds=5, noise=0.005))
+    every = compare_methods(results, read_study(write_study(tmp_path / "s.json")))
+    pair = [t for t in every if {t.first, t.second} == {"MAL-C-FT", "HDT-V-FT"} and t.test_set == every[0].test_set]
+    shown, luck = pair[0], dataclasses.replace(pair[1], by_seed={0: -0.5, 1: 0.2})
+    small = dataclasses.replace(shown.test, low=None, high=None, wilcoxon_p=1.0, n=2, values=(-0.1, -0.12))
+    leans = dataclasses.replace(shown, n=16, test=small, p=1.0)
+    assert (shown.verdict, luck.verdict, leans.verdict) == ("lower", "cannot tell", "leans lower")
+    lines = verdict_words([shown, luck, leans])
+    assert [line.split(" on ")[0] for line in lines] == [
+        "Shown", "Not shown, but the same way for every person", "Not told apart"
+    ]  # fmt: skip
+    d = shown.test
+    assert f"{shown.second} lower than {shown.first} at n = 2: {d.mean_difference:+.3f} (95% interval" in lines[0]
+    assert lines[1].endswith(f"lower than {shown.first} at n = 16: {d.mean_difference:+.3f}.")
+    assert f"{luck.second} and {luck.first} at n = {luck.n}: " in lines[2]
+    assert verdict_words([shown, *pair[2:3]])[0].count("; ") == 0  # one method, its n in a row
 
 
 def test_scores_tell_how_many_predictions_have_no_distance(tmp_path: Path) -> None:

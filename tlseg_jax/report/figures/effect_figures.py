@@ -167,8 +167,10 @@ def _panel(
 
 
 def _range(tests: Sequence[MethodTest]) -> tuple[float, float]:
-    """Of the difference: 0, the means and their intervals over persons, with room for those over seeds."""
+    """Of the difference: 0, the means and their intervals over persons, with some room for those over seeds."""
     of = [v for t in tests for v in (t.test.mean_difference, t.test.low, t.test.high, *t.test.values)]
     values = [0.0, *(v for v in of if v is not None)]
-    room = 0.6 * max(max(values) - min(values), 0.01)
-    return min(values) - room, max(values) + room
+    low, high = min(values), max(values)
+    limit, margin = 0.6 * max(high - low, 0.01), 0.05 * max(high - low, 0.01)
+    seeds = [low, high, *(v for t in tests if t.seed_interval for v in t.seed_interval)]
+    return max(low - limit, min(seeds)) - margin, min(high + limit, max(seeds)) + margin

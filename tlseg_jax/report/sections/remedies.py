@@ -7,7 +7,7 @@ from tlseg_jax.report.stats.compare_stats import spread_caption
 from tlseg_jax.report.stats.method_tests import compare_remedies
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.report.view import View, titled
-from tlseg_jax.report.words.difference import difference, seen_words, shown_words
+from tlseg_jax.report.words.difference import seen_words, shown_words, verdict_words
 from tlseg_jax.report.words.study_words import persons_words
 from tlseg_jax.studies.results_table import Results
 
@@ -29,8 +29,7 @@ def remedies(results: Results, study: StudyInfo) -> Section | None:
     for where in v.sets:
         own = [t for t in tests if t.test_set == where]
         if own:
-            lines += [shown_words(own), seen_words(own)]
-            lines += [difference(t) for t in own if t.n in (own[0].n, max(t.n for t in own))]
+            lines += [shown_words(own), seen_words(own), *verdict_words(own)]
     panels = {titled(w): [t for t in tests if t.test_set == w] for w in v.sets}
     panels = {k: v for k, v in panels.items() if v}
     people = "; ".join(f"{k}, {persons_words(t.test.n for t in v)}" for k, v in panels.items())

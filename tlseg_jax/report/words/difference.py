@@ -60,6 +60,40 @@ def difference(t: MethodTest) -> str:
     )
 
 
+def verdict_words(tests: Sequence[MethodTest]) -> list[str]:
+    """A test set's comparisons by what they found: shown, the same way in every unit, not told apart; a sentence each.
+
+    Many comparisons are read sooner so than by a sentence each (`difference`); p and seeds stand in the table.
+    """
+    kinds = {
+        "shown": "Shown",
+        "leans": f"Not shown, but the same way for every {tests[0].unit}",
+        "cannot tell": "Not told apart",
+    }
+    found: dict[str, dict[str, list[str]]] = {kind: {} for kind in kinds}
+    for t in tests:
+        way = t.verdict.removeprefix("leans ")
+        kind = "shown" if way == t.verdict else "leans"
+        who = f"{t.second} {way} than {t.first}"
+        if way == "cannot tell":
+            kind, who = way, f"{t.second} and {t.first}"
+        found[kind].setdefault(who, []).append(f"n = {t.n}: {_brief(t)}")
+    where = tests[0].test_set.name
+    lines = []
+    for kind, said in kinds.items():
+        named = [f"{who} at {', '.join(at_n)}" for who, at_n in found[kind].items()]
+        lines += [f"{said} on {where}: {'; '.join(named)}."] if named else []
+    return lines
+
+
+def _brief(t: MethodTest) -> str:
+    """The mean difference, with the interval over persons where there is one."""
+    if t.test.mean_difference is None:
+        return f"no {t.unit} with both"
+    spread = spread_words(t.test, "+.3f") if t.test.low is not None else ""
+    return f"{t.test.mean_difference:+.3f}{f' ({spread})' if spread else ''}"
+
+
 def shown_words(tests: Sequence[MethodTest]) -> str:
     """How many of a test set's comparisons showed a difference."""
     shown = sum(t.verdict in ("higher", "lower") for t in tests)
