@@ -5,6 +5,7 @@ A person's IoU is a - b / n^c of the method, plus what is the person's own, plus
 
 import csv
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,35 +78,12 @@ def make_rows(
     size = {(s, i, k): rng.uniform(5, 9) for _, s in sets for i in range(persons) for k in range(scans)}
     rows: list[dict[str, str]] = []
 
-    def add(
-        t: Truth,
-        number: int,
-        seed: int,
-        role: str,
-        test_set: str,
-        subject: str,
-        person: str,
-        iou: float,
-        reference: float,
-        cell: str,
-        method: str,
-    ) -> None:
+    def add(t: Truth, place: tuple[str, str, str], person: str, iou: float, reference: float, **of_run: object) -> None:
+        """A scan, `place` being its role, test set and name; `of_run` are the cells that all scans of a run share."""
         iou = float(np.clip(iou, 0, 1))
-        row = {
-            "study": study,
-            "method": method,
-            "baseline": t.baseline,
-            "remedy": t.remedy,
-            "pretask": t.pretask,
-            "freeze": t.freeze if method else "",
-            "n": str(number),
-            "scans": str(number),
-            "seed": str(seed),
-            "fold": str(seed % folds) if folds else "",
-            "role": role,
-            "test_set": test_set,
-            "subject": subject,
-            "person": person,
+        row = {"study": study, "baseline": t.baseline, "remedy": t.remedy, "pretask": t.pretask}
+        row |= dict(zip(("role", "test_set", "subject"), place, strict=True)) | {"person": person}
+        row |= {
             "iou": f"{iou:.6f}",
             "dice": f"{2 * iou / (1 + iou):.6f}",
             "reference_ml": f"{reference:.4f}",
@@ -115,55 +93,32 @@ def make_rows(
             "synthetic": str(int(synthetic)),
             "steps": "100",
             "train_seconds": "12.5",
-            "cell": cell,
         }
+        row |= {k: str(v) for k, v in of_run.items()} | {"scans": str(of_run["n"])}
+        row["fold"] = str(int(row["seed"]) % folds) if folds else ""
         if any(m.factors for m in methods):
             row |= {c: t.factors.get(f, "") for f, c in zip(FACTORS, FACTOR_COLUMNS, strict=True)}
         rows.append(row)
 
     for pretask in dict.fromkeys(t.pretask for t in methods if t.pretask != "none"):
+        run: dict[str, object] = {"n": 0, "seed": 0, "method": "", "freeze": "", "cell": f"pretrain_{pretask}"}
         for i in range(persons):
             name = f"{pretask}-{i:02d}"
-            add(
-                Truth("", pretask),
-                0,
-                0,
-                "pretask",
-                pretask,
-                name,
-                name,
-                0.8 + rng.normal(0, 0.05),
-                rng.uniform(5, 9),
-                f"pretrain_{pretask}",
-                "",
-            )
-    for t in methods:
-        for number in n:
-            for seed in range(seeds):
-                cell = f"{t.name}_n{number}_s{seed}".replace(" ", "_")
-                luck = rng.normal(0, noise)
-                for role, test_set in sets:
-                    for i in range(persons):
-                        if folds and role == "target" and i % folds != seed % folds:
-                            continue
-                        for k in range(scans):
-                            mean = t.a - t.b * number**-t.c - (t.drop if role == "unseen" else 0)
-                            iou = mean + own[test_set, i] + luck + rng.normal(0, noise)
-                            person = f"{test_set}-{i:02d}"
-                            subject = f"{person}_scan{k}" if scans > 1 else person
-                            add(
-                                t,
-                                number,
-                                seed,
-                                role,
-                                test_set,
-                                subject,
-                                person,
-                                iou,
-                                size[test_set, i, k],
-                                cell,
-                                t.name,
-                            )
+            iou, reference = 0.8 + rng.normal(0, 0.05), rng.uniform(5, 9)
+            add(Truth("", pretask), ("pretask", pretask, name), name, iou, reference, **run)
+    for t, number, seed in itertools.product(methods, n, range(seeds)):
+        cell = f"{t.name}_n{number}_s{seed}".replace(" ", "_")
+        run = {"n": number, "seed": seed, "method": t.name, "freeze": t.freeze, "cell": cell}
+        luck = rng.normal(0, noise)
+        for (role, test_set), i in itertools.product(sets, range(persons)):
+            if folds and role == "target" and i % folds != seed % folds:
+                continue
+            person = f"{test_set}-{i:02d}"
+            mean = t.a - t.b * number**-t.c - (t.drop if role == "unseen" else 0)
+            for k in range(scans):
+                iou = mean + own[test_set, i] + luck + rng.normal(0, noise)
+                subject = f"{person}_scan{k}" if scans > 1 else person
+                add(t, (role, test_set, subject), person, iou, size[test_set, i, k], **run)
     return rows
 
 

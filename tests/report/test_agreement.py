@@ -76,24 +76,6 @@ def test_intraclass_correlation_of_the_published_judges() -> None:
     )
 
 
-def test_intraclass_correlation_equals_the_anova_of_statsmodels() -> None:
-    smf = pytest.importorskip("statsmodels.formula.api")
-    import pandas as pd
-    from statsmodels.stats.anova import anova_lm
-
-    rng = np.random.default_rng(2)
-    x = rng.normal(7, 1.5, (14, 1)) + np.array([0.0, 0.6]) + rng.normal(0, 0.5, (14, 2))
-    long = pd.DataFrame(
-        {"y": x.ravel(), "person": np.repeat(np.arange(14), 2), "rater": np.tile(["reference", "predicted"], 14)}
-    )
-    squares = anova_lm(smf.ols("y ~ C(person) + C(rater)", long).fit())["mean_sq"]
-    r, c, e = squares["C(person)"], squares["C(rater)"], squares["Residual"]
-    found = intraclass_correlation(x)
-    assert found is not None
-    assert found.consistency.value == pytest.approx((r - e) / (r + e))
-    assert found.agreement.value == pytest.approx((r - e) / (r + e + 2 / 14 * (c - e)))
-
-
 def test_an_offset_lowers_agreement_and_not_consistency() -> None:
     a = np.arange(8.0)
     same = intraclass_correlation(np.stack([a, a], 1))

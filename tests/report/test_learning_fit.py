@@ -102,9 +102,3 @@ def test_the_interval_covers_what_other_persons_would_give() -> None:
         assert found.low is not None and found.high is not None
         held.append(found.low <= truth <= found.high)
     assert 0.8 <= np.mean(held) <= 1.0
-
-
-def test_the_same_scores_give_the_same_interval() -> None:
-    data = scores(0.85, 0.4, 0.6, noise=0.02)
-    first, second = fitted(fit_learning_curve(data)), fitted(fit_learning_curve(dict(reversed(list(data.items())))))
-    assert np.array_equal(first.resampled, second.resampled) and first == second

@@ -1,5 +1,6 @@
 """Fig. 4: one slice, every method and n, in the paper's colours."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 
 from tlseg_jax.figures.contours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
+from tlseg_jax.report.figures.case_scans import CaseScan
 from tlseg_jax.report.figures.method_grid import draw_method_grid
 
 SHAPE = (40, 48, 30)
@@ -30,9 +32,12 @@ def colours(path: Path) -> set[str]:
     return {c for c, count in near.items() if count > 30}
 
 
-def draw(masks: Masks, path: Path, affine: NDArray[np.float64] = AFFINE) -> None:
-    image = np.random.default_rng(0).normal(100, 5, SHAPE).astype(np.float32)
-    draw_method_grid(masks, image, box(15, 20), affine, path, subject="sub-1", heading="sub-1", mark="synthetic")
+def scan(affine: NDArray[np.float64] = AFFINE) -> CaseScan:
+    return CaseScan(np.random.default_rng(0).normal(100, 5, SHAPE).astype(np.float32), box(15, 20), affine)
+
+
+def draw(masks: Masks, path: Path) -> None:
+    draw_method_grid(masks, scan(), path, heading="sub-1", mark="synthetic")
 
 
 def test_each_error_has_its_colour(tmp_path: Path) -> None:
@@ -62,13 +67,11 @@ def test_rows_are_methods_and_columns_numbers(tmp_path: Path) -> None:
 
 
 def test_voxel_axes_of_any_orientation_give_the_same_picture(tmp_path: Path) -> None:
-    image = np.random.default_rng(0).normal(100, 5, SHAPE).astype(np.float32)
-    mask = {("A", 2): box(18, 22)}
-    draw_method_grid(mask, image, box(15, 20), AFFINE, tmp_path / "a.png", subject="s")
+    mask = box(18, 22)
+    draw_method_grid({("A", 2): mask}, scan(), tmp_path / "a.png")
     flip = np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)
-    draw_method_grid(
-        {("A", 2): mask["A", 2][::-1]}, image[::-1], box(15, 20)[::-1], AFFINE @ flip, tmp_path / "b.png", subject="s"
-    )
+    turned = dataclasses.replace(scan(AFFINE @ flip), image=scan().image[::-1], reference=scan().reference[::-1])
+    draw_method_grid({("A", 2): mask[::-1]}, turned, tmp_path / "b.png")
     assert np.array_equal(imread(tmp_path / "a.png"), imread(tmp_path / "b.png"))
 
 

@@ -78,22 +78,6 @@ def test_paired_tests_equal_scipy_on_the_persons_means(tmp_path: Path) -> None:
     assert one.seed_interval == (pytest.approx(low), pytest.approx(high))
 
 
-def test_the_seeds_interval_tells_luck_from_a_difference(tmp_path: Path) -> None:
-    """The same method twice: runs differ by luck that all persons share, and the interval over persons misses it."""
-    twins = tuple(Truth(name, a=0.85, b=0.4) for name in ("one", "two"))
-    fooled = caught = total = 0
-    for number in (2, 4, 8, 16, 32, 64):
-        rows = make_rows(twins, (number,), 5, 20, noise=0.03)
-        results = read_results(write_rows(tmp_path / "r.csv", rows))
-        for t in compare_methods(results, read_study(write_study(tmp_path / "s.json", twins))):
-            assert t.test.low is not None and t.test.high is not None
-            total += 1
-            fooled += not t.test.low <= 0 <= t.test.high
-            assert t.seed_interval is not None
-            caught += t.seed_interval[0] <= 0 <= t.seed_interval[1]
-    assert fooled > total / 3 and caught >= 0.75 * total
-
-
 def test_unfinished_cells_compare_like_with_like(tmp_path: Path) -> None:
     """Only the seeds that both methods have are compared, and left-out persons are counted."""
     rows = make_rows(BRAIN[:2], (2,), 3, 6, folds=3)

@@ -11,7 +11,7 @@ from tlseg_jax.actions.run import Run
 from tlseg_jax.models.unet import UNetConfig
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.studies.before import assess_start, compared
-from tlseg_jax.studies.runs import finetune, train_and_assess
+from tlseg_jax.studies.runs import train_and_assess
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_settings import JobSettings
@@ -48,7 +48,8 @@ def test_the_start_stands_beside_the_model_and_is_scored_once(
 ) -> None:
     here = Workplace(tmp_path, progress=False)
     job = dataclasses.replace(job, seed=1)
-    run = finetune(here, start, "tiny", job, tmp_path / "run", tiny_store)
+    how = (here, tiny_store, job, tmp_path / "run", Pretrained.load(start), [tiny_store], Execution())
+    run = train_and_assess(*how, start_too=True)
     before, after = summary(run / "start"), summary(run)
     (was,), (now,) = before["test_sets"].values(), after["test_sets"].values()
     # What the start reached where it was made is what it reaches here; the model's own scores are its alone.
@@ -61,7 +62,7 @@ def test_the_start_stands_beside_the_model_and_is_scored_once(
     assert Run(start).scores_before == []
 
     kept = (run / "start" / "subjects.csv").stat()
-    assert finetune(here, start, "tiny", job, tmp_path / "run", tiny_store) == run  # goes on from what is done
+    assert train_and_assess(*how, start_too=True) == run  # goes on from what is done
     assert said.count(line) == 2 and (run / "start" / "subjects.csv").stat().st_mtime_ns == kept.st_mtime_ns
 
     # What is there of another start goes.

@@ -22,6 +22,7 @@ from tlseg_jax.studies import runs as study
 from tlseg_jax.studies.workplace import Workplace
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.recipes import get_recipe
 
 NETWORK = UNetConfig("tiny", ((4,), (4,)), (4,), ((4,), (4,)), (), "concatenate")
@@ -52,17 +53,17 @@ def main(given: Sequence[str]) -> None:
     )
     execution = Execution(parallel="one" if processes.count() == 1 else "pmap")
     job = JobSettings(NETWORK, recipe, steps, validation=2, validate_every=steps // 2, checkpoint_every=steps // 2)
+    store = Store(stores / "tiny")
     if "slices" in given:
         slices = SliceStore(stores / "slices")
         small = small_job(steps=steps, epochs=0, validation=1, validate_every=steps // 2, watch_every=2)
         study.train_and_assess(place, slices, small, workdir / "run", None, [slices], execution, figures=False)
     elif "start" in given:
         first = JobSettings(NETWORK, recipe, 4, seed=1)
-        pretrained = study.pretrain(place, "tiny", first, workdir / "pretrained", execution)
-        job = dataclasses.replace(job, freeze="encoder")
-        study.finetune(place, pretrained, "tiny", job, workdir / "run", execution=execution)
+        pretrained = study.train_and_assess(place, store, first, workdir / "pretrained", None, [store], execution)
+        job, start = dataclasses.replace(job, freeze="encoder"), Pretrained.load(pretrained)
+        study.train_and_assess(place, store, job, workdir / "run", start, [store], execution, start_too=True)
     else:
-        store = Store(stores / "tiny")
         study.train_and_assess(place, store, job, workdir / "run", None, [store], execution, figures=False)
     print("read:", *sorted(read), flush=True)
 

@@ -16,9 +16,11 @@ from tlseg_jax.models.networks import get_network
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.studies import runs as study
-from tlseg_jax.studies.runs import finetune, is_finished
-from tlseg_jax.studies.single import kept_pretraining
+from tlseg_jax.studies.runs import is_finished
+from tlseg_jax.studies.settings import Finetuning, Missing, Start, Training
+from tlseg_jax.studies.single import finetune_task, kept_pretraining
 from tlseg_jax.studies.workplace import Workplace, open_store
+from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.pretrained import Pretrained
@@ -131,5 +133,6 @@ def test_a_start_of_other_dimensions_is_refused_before_anything_is_made(
     slices = SavedModel(get_network("unet2d"), {}, {}, {}, 1)
     monkeypatch.setattr(Pretrained, "load", lambda run: Pretrained(run, slices))
     with pytest.raises(InputError, match=r"is 2D .* this network is 3D"):
-        finetune(Workplace(tmp_path / "runs"), tmp_path / "ct", "hdt_c", JOB, tmp_path / "run")
+        what = Finetuning(pretrained=str(tmp_path / "ct"))
+        finetune_task(Workplace(tmp_path / "runs"), what, Training(), Start(), Missing(), Execution())
     assert not list(tmp_path.iterdir())

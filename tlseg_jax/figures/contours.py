@@ -24,7 +24,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from tlseg_jax.figures.style import STYLE, save_png
-from tlseg_jax.geometry import Affine, Grid
+from tlseg_jax.geometry import Affine, Grid, canonical_grid
 
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE = "#ff2a2a", "#21e321", "#3d8bff"
 """Red, green and blue as in Fig. 4 of Weatheritt et al. 2020, bright enough to be seen on grey."""
@@ -141,9 +141,8 @@ class SliceView:
         image, predicted, reference = (
             nib.orientations.apply_orientation(v, turn) for v in (case.image, case.predicted, case.reference)
         )
-        affine = case.affine @ nib.orientations.inv_ornt_aff(turn, case.image.shape)
-        spacing = Grid(image.shape, affine).spacing
-        return cls(case, image.astype(np.float32), predicted, reference, affine, spacing)
+        grid = canonical_grid(Grid(case.image.shape, case.affine))
+        return cls(case, image.astype(np.float32), predicted, reference, grid.affine, grid.spacing)
 
     @property
     def voxel_ml(self) -> float:

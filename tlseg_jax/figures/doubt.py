@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from tlseg_jax.figures.contours import outline
 from tlseg_jax.figures.style import STYLE, save_png
-from tlseg_jax.geometry import Affine, Grid
+from tlseg_jax.geometry import Affine, Grid, canonical_grid
 
 FAINTEST = 0.05
 """Share of the passes that disagree below which nothing is shown."""
@@ -80,8 +80,7 @@ def _planes(case: DoubtCase) -> list[tuple[NDArray[np.float64], NDArray[np.int64
     """Grey values 0 to 1, label, doubt and the sides in mm of three planes, cropped to the head."""
     turn = nib.orientations.io_orientation(case.affine)
     image, label, doubt = (nib.orientations.apply_orientation(v, turn) for v in (case.image, case.label, case.doubt))
-    affine = case.affine @ nib.orientations.inv_ornt_aff(turn, case.image.shape)
-    spacing = Grid(image.shape, affine).spacing
+    spacing = canonical_grid(Grid(case.image.shape, case.affine)).spacing
     low, high = np.percentile(image, (1, 99.5))
     grey = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1)
     # A lone voxel of doubt is everywhere along an outline; a patch of it is a place to look at.

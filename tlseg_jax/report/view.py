@@ -8,7 +8,6 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from tlseg_jax.figures.style import MANY, MethodStyle, save_figure, style_methods
-from tlseg_jax.report.figures.sweep_figures import OtherLine
 from tlseg_jax.report.page.sections import ReportFigure
 from tlseg_jax.report.stats.compare_stats import spread_caption
 from tlseg_jax.report.stats.method_tests import main_methods
@@ -80,10 +79,6 @@ class View:
     def others_on(self, sets: Sequence[ScoredSet]) -> list[OtherScore]:
         """What stands beside the study's scores on these test sets."""
         return [o for o in other_scores(self.results) if o.test_set in sets]
-
-    def lines_on(self, where: ScoredSet) -> list[OtherLine]:
-        """The same as lines of a figure."""
-        return [OtherLine(o.name, o.score.mean, o.place) for o in self.others_on([where]) if o.score]
 
     def people_on(self, sets: Sequence[ScoredSet]) -> str:
         """ "hdt_c: 12 persons; oas_c: 8 persons", of the scores on these test sets."""

@@ -48,11 +48,6 @@ def title_of(description: Mapping[str, Any]) -> str:
     return f"{description['task']} ({start}, n = {description['n']})"
 
 
-def scored_of(saved: SavedModel, store: AnyStore, split: str = "test") -> dict[str, str]:
-    """What a test set's scores are of, kept with them: the model's weights and the scans."""
-    return {"weights": saved.weights, "data": store_digest(store, store.subjects(split))}
-
-
 def doubts_in(store: AnyStore, split: str) -> list[str]:
     """What makes every number of a split's scans doubtful, such as an affine that was never set."""
     return doubts_of({s: store.record(s) for s in store.subjects(split)})
@@ -182,7 +177,7 @@ def assess(
     synthetic = bool(store.manifest.get("synthetic", False))
     seen = seen_subjects(store, split, saved.description)
     extra = {"synthetic": synthetic, "store": store.where, "seen_in_training": list(seen)}
-    extra |= scored_of(saved, store, split)
+    extra |= {"weights": saved.weights, "data": store_digest(store, store.subjects(split))}  # what the scores are of
     extra |= {"distances": distances} if store.spec.alike or distances else {}
     extra |= ({} if clean else {"clean": False}) | ({"tta": True} if tta else {}) | ({"adabn": adabn} if adabn else {})
     extra |= {"doubts": doubts_in(store, split), **store.ml}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlseg_jax.checkpoints.run_folder import hold_run, holds, own_folder, read_json
+from tlseg_jax.checkpoints.run_folder import hold_run, holds, read_json
 from tlseg_jax.datasets.papers import PAPERS
 from tlseg_jax.evaluate.results import format_summary, keep_results
 from tlseg_jax.evaluate.run_curves import read_curves
@@ -21,44 +21,22 @@ from tlseg_jax.runtime.programs import Programs
 from tlseg_jax.studies.assess import assess, is_scored, mark_of, scored_names, title_of
 from tlseg_jax.studies.before import assess_start, compared
 from tlseg_jax.studies.jobs import check_precision
-from tlseg_jax.studies.workplace import Workplace, lacks_unseen, named_spec, open_store
+from tlseg_jax.studies.workplace import Workplace, lacks_unseen, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.history import forget_test_losses, format_epochs
 from tlseg_jax.train.job import check_tests, train_job
-from tlseg_jax.train.job_record import run_settings, store_digest
+from tlseg_jax.train.job_record import store_digest
 from tlseg_jax.train.job_settings import JobSettings
 from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.shared_model import load_shared_model
 from tlseg_jax.transfer.freeze import get_rules, label_parameters, split_parameters
-from tlseg_jax.transfer.restore import check_dimensions, fresh_parameters
+from tlseg_jax.transfer.restore import fresh_parameters
 
 UNSEEN = "oas_c"
 """The paper's generalisation set (section 2.3)."""
 
 
-def pretrain(
-    place: Workplace,
-    pretask: str,
-    job: JobSettings,
-    folder: Path,
-    execution: Execution = Execution(),  # noqa: B008 - frozen
-    store: AnyStore | None = None,
-) -> Path:
-    """Train a pre-task end to end (Fig. 2) and score it on its own test set (Table 2).
-
-    Args:
-      pretask: its name or TOML file.
-      folder: the run folder to make.
-      store: its data, where they are open already.
-
-    Returns:
-      The run folder; of a dry run, where it would be.
-    """
-    store = store or open_store(place, named_spec(place, pretask))
-    return train_and_assess(place, store, job, folder, None, _own_tests(store), execution)
-
-
-def _own_tests(store: AnyStore) -> list[AnyStore]:
+def own_tests(store: AnyStore) -> list[AnyStore]:
     """The data set itself, where it has a test split."""
     if store.subjects("test"):
         return [store]
@@ -66,47 +44,8 @@ def _own_tests(store: AnyStore) -> list[AnyStore]:
     return []
 
 
-def finetune(
-    place: Workplace,
-    pretrained: Path | None,
-    task: str,
-    job: JobSettings,
-    folder: Path,
-    store: AnyStore | None = None,
-    execution: Execution = Execution(),  # noqa: B008 - frozen
-    *,
-    beside: bool = False,
-) -> Path:
-    """Train the target task from a pre-trained model, or end to end, and score it.
-
-    The test sets are the task's own and, for the generalisation of caudates, OAS-C (section 2.3).
-
-    Args:
-      pretrained: a run folder; None trains end to end.
-      task: name or TOML file of the target.
-      folder: the run folder to make.
-      store: the target's data, where they are open already.
-      beside: whether a run goes beside `folder` where that holds another one (`own_folder`), or is refused.
-
-    Returns:
-      The run folder; of a dry run, where it would be.
-
-    Raises:
-      InputError: the pre-trained model cannot be read or does not fit, or see `open_store` and `train_job`.
-    """
-    start = Pretrained.load(pretrained) if pretrained else None
-    if start:  # before any data are made
-        check_dimensions(start.saved, job.network, str(start.run))
-    store = store or open_store(place, named_spec(place, task))
-    tests = _own_tests(store)
-    if beside:
-        folder = own_folder(folder, run_settings(store, job, start.record if start else None))
-    unseen = [] if execution.dry_run else _unseen(place, store)
-    return train_and_assess(place, store, job, folder, start, [*tests, *unseen], execution, start_too=True)
-
-
-def _unseen(place: Workplace, store: AnyStore) -> list[AnyStore]:
-    """OAS-C, where it is another data set than the task's and shows the same structure."""
+def unseen_tests(place: Workplace, store: AnyStore) -> list[AnyStore]:
+    """OAS-C (section 2.3), where it is another data set than the task's and shows the same structure."""
     spec = PAPERS[UNSEEN]
     ours = store.spec
     if ours.name == UNSEEN or (ours.kind, ours.structures) != (spec.kind, spec.structures):

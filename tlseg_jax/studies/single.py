@@ -13,13 +13,15 @@ from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.messages import log
 from tlseg_jax.studies.jobs import labelled_name, make_job, make_pretrain_job, run_name
-from tlseg_jax.studies.runs import finetune, is_done, is_finished, pretrain
+from tlseg_jax.studies.runs import is_done, is_finished, own_tests, train_and_assess, unseen_tests
 from tlseg_jax.studies.settings import Finetuning, Missing, Start, Training
 from tlseg_jax.studies.workplace import Workplace, named_spec, open_store
 from tlseg_jax.train.execution import Execution
 from tlseg_jax.train.job_record import run_settings
 from tlseg_jax.train.job_settings import JobSettings
+from tlseg_jax.train.pretrained import Pretrained
 from tlseg_jax.train.usual import usual_freeze
+from tlseg_jax.transfer.restore import check_dimensions
 
 
 def pretrain_task(place: Workplace, pretask: str, training: Training, execution: Execution) -> Path:
@@ -40,7 +42,7 @@ def pretrain_task(place: Workplace, pretask: str, training: Training, execution:
     folder = place.workdir / "pretrain" / run_name(spec, training, *parts)
     store = open_store(place, spec)
     folder = own_folder(folder, run_settings(store, job, None))
-    return pretrain(place, pretask, job, folder, execution, store)
+    return train_and_assess(place, store, job, folder, None, own_tests(store), execution)
 
 
 def finetune_task(
@@ -48,11 +50,14 @@ def finetune_task(
 ) -> Path:
     """Fine-tune on the target's labelled scans, and score it; a pre-trained model that is missing is made first.
 
+    The test sets are the task's own and, for the generalisation of caudates, OAS-C (section 2.3).
+
     Returns:
       The run folder; of a dry run, where it would be.
 
     Raises:
-      InputError: nothing says what to start from, the data are missing, or a setting does not go with them.
+      InputError: nothing says what to start from, the data are missing, a setting does not go with them, or the
+        pre-trained model cannot be read or does not fit.
     """
     task = named_spec(place, what.task)
     folder: Path | None = None
@@ -88,7 +93,15 @@ def finetune_task(
     if pretask and what.pretask:
         first = dataclasses.replace(place, adabn=0.0)  # that is for the target's scans
         folder = pretrained_run(first, what.pretask, pretask, training, missing, execution)
-    return finetune(place, folder, what.task, job, run, execution=execution, beside=not what.name)
+    model = Pretrained.load(folder) if folder else None
+    if model:  # before any data are made
+        check_dimensions(model.saved, job.network, str(model.run))
+    store = open_store(place, task)
+    tests = own_tests(store)
+    if not what.name:  # a run of other settings goes beside one that is there
+        run = own_folder(run, run_settings(store, job, model.record if model else None))
+    unseen = [] if execution.dry_run else unseen_tests(place, store)
+    return train_and_assess(place, store, job, run, model, [*tests, *unseen], execution, start_too=True)
 
 
 def pretrained_run(
@@ -131,7 +144,7 @@ def pretrained_run(
         log.info(f"{spec.name}: the pre-trained model {folder} is scored again, as its test set is another now.")
     else:
         log.info(f"{spec.name}: no finished pre-trained model in {folder}; training one.")
-    return pretrain(place, pretask, job, folder, execution, store)
+    return train_and_assess(place, store, job, folder, None, own_tests(store), execution)
 
 
 def kept_pretraining(place: Workplace, spec: DatasetSpec, job: JobSettings, folder: Path) -> Path | None:

@@ -112,7 +112,8 @@ def open_store(place: Workplace, spec: DatasetSpec) -> AnyStore:
       InputError: the user's store lacks it, or holds another data set under its name.
     """
     if place.store is None:
-        return _made(lambda: _cohort(place, spec))
+        draw = _cohort_of_slices if spec.kind == "slices" else _cohort_of_heads
+        return _made(lambda: draw(place, spec))
     folder = place.store / spec.name
     if not is_prepared(folder):
         if is_factor_name(spec.name):
@@ -141,10 +142,6 @@ def _made(make: Callable[[], AnyStore]) -> AnyStore:
     if processes.count() == 1:
         return make()
     return open_any_store(processes.chief(lambda: elsewhere.current().name(make().folder.absolute())))
-
-
-def _cohort(place: Workplace, spec: DatasetSpec) -> AnyStore:
-    return _cohort_of_slices(place, spec) if spec.kind == "slices" else _cohort_of_heads(place, spec)
 
 
 def _cohort_of_heads(place: Workplace, spec: DatasetSpec) -> AnyStore:

@@ -9,7 +9,6 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from tlseg_jax.evaluate.metrics import Mask, score
 from tlseg_jax.figures.contours import (
@@ -25,7 +24,7 @@ from tlseg_jax.figures.contours import (
     show_whole,
 )
 from tlseg_jax.figures.style import STYLE, save_figure
-from tlseg_jax.geometry import Affine
+from tlseg_jax.report.figures.case_scans import CaseScan
 
 PANEL = 1.25
 """Width of a panel in inches."""
@@ -36,13 +35,9 @@ LEAST_MM = 40.0
 
 def draw_method_grid(
     masks: Mapping[tuple[str, int], Mask],
-    image: NDArray[np.floating],
-    reference: Mask,
-    affine: Affine,
+    scan: CaseScan,
     path: Path,
     *,
-    subject: str,
-    voxel_ml: float | None = None,
     methods: Sequence[str] = (),
     heading: str = "",
     mark: str = "",
@@ -55,7 +50,7 @@ def draw_method_grid(
 
     Args:
       masks: (method, n) -> predicted mask (x, y, z) bool.
-      image, reference, affine, subject, voxel_ml: see `ContourCase`.
+      scan: on the masks' grid.
       path: the PNG file; the SVG is written beside it.
       methods: from top to bottom; by default in the order of `masks`.
       heading, mark: see `save_png`.
@@ -63,7 +58,7 @@ def draw_method_grid(
     names = [m for m in (methods or dict.fromkeys(m for m, _ in masks)) if any(m == key for key, _ in masks)]
     numbers = sorted({n for _, n in masks})
     views = {
-        where: SliceView.of(ContourCase("", subject, 0.0, image, mask, reference, affine, voxel_ml))
+        where: SliceView.of(ContourCase("", "", 0.0, scan.image, mask, scan.reference, scan.affine, scan.voxel_ml))
         for where, mask in masks.items()
     }
     first = next(iter(views.values()))

@@ -3,8 +3,7 @@
 The means of others are dashed lines behind what is ours, told apart without colours.
 """
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from tlseg_jax.figures.style import STYLE, MethodStyle
 from tlseg_jax.report.stats.learning_fit import LearningCurve, NoCurve
-from tlseg_jax.report.stats.sweep_stats import Score
+from tlseg_jax.report.stats.sweep_stats import OtherScore, Score, ScoredSet
 
 FEW = 30
 """Persons up to which each is drawn as a point too."""
@@ -27,35 +26,32 @@ GREYS = ("0.15", "0.55")
 """With the dashes as many as `studies.other_results.MOST`."""
 
 
-@dataclasses.dataclass(frozen=True)
-class OtherLine:
-    """The mean IoU of one other on one test set; by its place among them, from 0, it looks the same in every figure."""
-
-    name: str
-    mean: float
-    place: int
-
-    @property
-    def look(self) -> dict[str, Any]:
-        """Of the line, as matplotlib takes it."""
-        row, column = divmod(self.place, len(DASHES))
-        return {"color": GREYS[row % len(GREYS)], "linestyle": (0, DASHES[column]), "linewidth": 1.1}
+def _look(other: OtherScore) -> dict[str, Any]:
+    """Of its line, as matplotlib takes it; by its place among the others the same in every figure."""
+    row, column = divmod(other.place, len(DASHES))
+    colour, dashes = GREYS[row % len(GREYS)], (0, DASHES[column])
+    return {"color": colour, "linestyle": dashes, "linewidth": 1.1, "label": other.name}
 
 
-def draw_lines(ax: Axes, lines: Iterable[OtherLine], *, upright: bool = False) -> None:
-    """Draw each through the whole panel, or `upright` where IoU runs across."""
-    for line in lines:
-        (ax.axvline if upright else ax.axhline)(line.mean, zorder=1, label=line.name, **line.look)
+def _draw_others(ax: Axes, others: Sequence[OtherScore], *, upright: bool = False) -> None:
+    """Draw each mean through the whole panel, or `upright` where IoU runs across."""
+    for o in others:
+        if o.score:
+            (ax.axvline if upright else ax.axhline)(o.score.mean, zorder=1, **_look(o))
 
 
-def line_handles(lines: Iterable[OtherLine]) -> list[Line2D]:
+def _handles(others: Sequence[OtherScore]) -> list[Line2D]:
     """A legend's entries, one a name."""
-    each = {line.place: line for line in lines}
-    return [Line2D([], [], label=line.name, **line.look) for _, line in sorted(each.items())]
+    each = {o.place: o for o in others if o.score}
+    return [Line2D([], [], **_look(o)) for _, o in sorted(each.items())]
+
+
+def _means_of(others: Sequence[OtherScore]) -> list[float]:
+    return [o.score.mean for o in others if o.score]
 
 
 def draw_boxes(
-    scores: Sequence[Score], styles: Mapping[str, MethodStyle], *, others: Sequence[OtherLine] = ()
+    scores: Sequence[Score], styles: Mapping[str, MethodStyle], *, others: Sequence[OtherScore] = ()
 ) -> Figure:
     """Fig. 5: box plots of the persons' IoU, grouped by n, methods in the order of `styles`.
 
@@ -83,10 +79,10 @@ def draw_boxes(
         ax.set_xticks(range(len(numbers)), [str(n) for n in numbers])
         ax.tick_params(axis="x", length=0)
         ax.set_xlabel("labelled scans, n")
-        draw_lines(ax, others)
-        _iou_axis(ax, [*(v for s in scores for v in s.persons.values()), *(o.mean for o in others)])
+        _draw_others(ax, others)
+        _iou_axis(ax, [*(v for s in scores for v in s.persons.values()), *_means_of(others)])
         ax.set_ylabel("IoU of a person")
-        legend_below(figure, [*(styles[m].patch(m) for m in methods), *line_handles(others)])
+        legend_below(figure, [*(styles[m].patch(m) for m in methods), *_handles(others)])
     return figure
 
 
@@ -117,41 +113,21 @@ def _box(ax: Axes, at: float, width: float, values: np.ndarray, style: MethodSty
 
 
 def draw_means(
-    panels: Mapping[str, Sequence[Score]],
-    styles: Mapping[str, MethodStyle],
-    *,
-    others: Mapping[str, Sequence[OtherLine]] | None = None,
+    panels: Mapping[str, Sequence[Score]], styles: Mapping[str, MethodStyle], *, others: Sequence[OtherScore] = ()
 ) -> Figure:
     """Fig. 6: mean IoU over persons by n with its 95% interval or the persons' own, a panel a test set.
 
     Args:
       panels: title -> scores of one test set.
-      others: title -> means to be drawn as lines.
+      others: of all panels.
       styles: see `draw_boxes`.
     """
-    every = [s for scores in panels.values() for s in scores]
-    methods = [m for m in styles if any(s.method == m for s in every)]
-    lines = [o for of_panel in (others or {}).values() for o in of_panel]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(max(4.4, 3.4 * len(panels) + 0.6), 3.2), layout="constrained", facecolor="white")
-        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for ax, (title, scores) in zip(row, panels.items(), strict=True):
-            for i, m in enumerate(methods):
-                own = sorted((s for s in scores if s.method == m), key=lambda s: s.n)
-                # Side by side, or intervals at the same n would hide one another.
-                x = np.array([s.n for s in own]) * 2 ** (0.07 * (i - (len(methods) - 1) / 2))
-                _means(ax, x, own, styles[m])
-            draw_lines(ax, (others or {}).get(title, ()))
-            number_axis(ax, sorted({s.n for s in scores}))
-            ax.set_title(title, fontsize=8)
-        shown = [v for s in every for v in (s.mean, s.interval.low, *s.interval.values) if v is not None]
-        _iou_axis(figure.axes[0], [*shown, *(o.mean for o in lines)])
-        figure.axes[0].set_ylabel("mean IoU of persons")
-        legend_below(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)])
-    return figure
+    return _by_test_set(panels, styles, others, _means, (max(4.4, 3.4 * len(panels) + 0.6), 3.2), 0.03)
 
 
-def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle) -> None:
+def _means(ax: Axes, scores: Sequence[Score], style: MethodStyle, aside: float) -> list[float]:
+    # Side by side, or intervals at the same n would hide one another.
+    x = np.array([s.n for s in scores]) * 2 ** (0.07 * aside)
     ax.plot(x, [s.mean for s in scores], linewidth=1.1, **style.dots)
     for at, s in zip(x, scores, strict=True):
         if s.interval.low is not None and s.interval.high is not None:
@@ -159,9 +135,42 @@ def _means(ax: Axes, x: np.ndarray, scores: Sequence[Score], style: MethodStyle)
             ax.plot([at, at], span, color=style.colour, linewidth=1.3, alpha=0.75, zorder=2)
         each = s.interval.values
         ax.plot([at] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.6)
+    return [v for s in scores for v in (s.mean, s.interval.low, *s.interval.values) if v is not None]
 
 
-def draw_many(scores: Sequence[Score], methods: Sequence[str], *, others: Sequence[OtherLine] = ()) -> Figure:
+_Draw = Callable[[Axes, Sequence[Score], MethodStyle, float], list[float]]
+"""Draws one method's scores on one test set, by n, so many places beside the middle method; gives what must be seen."""
+
+
+def _by_test_set(
+    panels: Mapping[str, Sequence[Score]],
+    styles: Mapping[str, MethodStyle],
+    others: Sequence[OtherScore],
+    draw: _Draw,
+    size: tuple[float, float],
+    room: float,
+) -> Figure:
+    """Means over n, a panel a test set, with `room` below the lowest."""
+    shown = _means_of(others)
+    every = [s for scores in panels.values() for s in scores]
+    methods = [m for m in styles if any(s.method == m for s in every)]
+    with rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+        for ax, (title, scores) in zip(row, panels.items(), strict=True):
+            for i, m in enumerate(methods):
+                own = sorted((s for s in scores if s.method == m), key=lambda s: s.n)
+                shown += draw(ax, own, styles[m], i - (len(methods) - 1) / 2)
+            _draw_others(ax, [o for o in others if o.test_set == scores[0].test_set])
+            _number_axis(ax, sorted({s.n for s in scores}))
+            ax.set_title(title, fontsize=8)
+        _iou_axis(row[0], shown, room)
+        row[0].set_ylabel("mean IoU of persons")
+        legend_below(figure, [*(styles[m].handle(m) for m in methods), *_handles(others)])
+    return figure
+
+
+def draw_many(scores: Sequence[Score], methods: Sequence[str], *, others: Sequence[OtherScore] = ()) -> Figure:
     """Mean IoU with its interval of more methods than colours tell apart: a line a method, a panel for each n.
 
     The methods are drawn from top to bottom; for the other arguments see `draw_boxes`.
@@ -170,7 +179,7 @@ def draw_many(scores: Sequence[Score], methods: Sequence[str], *, others: Sequen
     numbers = sorted({s.n for s in scores})
     with rc_context(STYLE):
         figure = Figure(
-            figsize=(min(2.6 + 2.0 * len(numbers), 11), 0.9 + 0.17 * (len(there) + len(others))),
+            figsize=(min(2.6 + 2.0 * len(numbers), 11), 0.9 + 0.17 * (len(there) + len(_means_of(others)))),
             layout="constrained",
             facecolor="white",
         )
@@ -185,17 +194,17 @@ def draw_many(scores: Sequence[Score], methods: Sequence[str], *, others: Sequen
                 each = s.interval.values
                 ax.plot(each, [y] * len(each), color="#0072B2", marker="|", markersize=4, linestyle="none", alpha=0.6)
                 ax.plot(s.mean, y, color="#0072B2", marker="o", markersize=3.5)
-            draw_lines(ax, others, upright=True)
+            _draw_others(ax, others, upright=True)
             ax.set_title(f"n = {n}", fontsize=8)
             ax.grid(axis="both", linewidth=0.3, alpha=0.5)
             ax.set_ylim(len(there) - 0.5, -0.5)
             ax.set_yticks(range(len(there)), there, fontsize=6.5)
             ax.set_xlabel("mean IoU")
-        legend_below(figure, line_handles(others))
+        legend_below(figure, _handles(others))
     return figure
 
 
-def number_axis(ax: Axes, numbers: Sequence[int]) -> None:
+def _number_axis(ax: Axes, numbers: Sequence[int]) -> None:
     """A logarithmic axis of numbers of labelled scans, marked at those that were tried."""
     ax.set_xscale("log", base=2)
     ax.set_xticks(list(numbers), [str(n) for n in numbers])
@@ -206,8 +215,8 @@ def number_axis(ax: Axes, numbers: Sequence[int]) -> None:
     ax.set_axisbelow(True)
 
 
-def _iou_axis(ax: Axes, values: Sequence[float]) -> None:
-    ax.set_ylim(max(-0.02, np.floor((min(values) - 0.03) * 10) / 10), 1.02)
+def _iou_axis(ax: Axes, values: Sequence[float], room: float = 0.03) -> None:
+    ax.set_ylim(max(-0.02, np.floor((min(values) - room) * 10) / 10), 1.02)
     ax.grid(axis="y", linewidth=0.3, alpha=0.5)
     ax.set_axisbelow(True)
 
@@ -221,54 +230,35 @@ def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
         legend.remove()
 
 
-Fits = Mapping[str, LearningCurve | NoCurve]
-"""Method -> fit on one test set."""
-
-
 def draw_learning_curves(
-    panels: Mapping[str, tuple[Sequence[Score], Fits]],
+    panels: Mapping[str, Sequence[Score]],
+    fits: Mapping[tuple[ScoredSet, str], LearningCurve | NoCurve],
     styles: Mapping[str, MethodStyle],
     *,
-    others: Mapping[str, Sequence[OtherLine]] | None = None,
+    others: Sequence[OtherScore] = (),
 ) -> Figure:
     """Draw mean IoU over n with the fitted curves and their pointwise 95% intervals, a panel a test set.
 
     A method without a fit has its points alone. Curves end where the numbers tried do.
 
     Args:
-      panels: title -> scores of one test set and the fits by method.
-      styles, others: see `draw_means`.
+      fits: of `learning_curves`.
+      panels, styles, others: see `draw_means`.
     """
-    every = [s for scores, _ in panels.values() for s in scores]
-    methods = [m for m in styles if any(s.method == m for s in every)]
-    lines = [o for of_panel in (others or {}).values() for o in of_panel]
-    with rc_context(STYLE):
-        figure = Figure(figsize=(max(4.6, 3.5 * len(panels) + 0.6), 3.4), layout="constrained", facecolor="white")
-        row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for ax, (title, (scores, fits)) in zip(row, panels.items(), strict=True):
-            numbers = sorted({s.n for s in scores})
-            for m in methods:
-                own = [s for s in scores if s.method == m]
-                if own:
-                    _curve(ax, own, fits.get(m), styles[m])
-            draw_lines(ax, (others or {}).get(title, ()))
-            number_axis(ax, numbers)
-            ax.set_title(title, fontsize=8)
-        low = min([*(v for s in every for v in (s.mean, *s.interval.values)), *(o.mean for o in lines)])
-        row[0].set_ylim(max(-0.02, np.floor((low - 0.05) * 10) / 10), 1.02)
-        row[0].set_ylabel("mean IoU of persons")
-        legend_below(figure, [*(styles[m].handle(m) for m in methods), *line_handles(lines)])
-    return figure
 
+    def draw(ax: Axes, scores: Sequence[Score], style: MethodStyle, _: float) -> list[float]:
+        fit = fits.get((scores[0].test_set, scores[0].method)) if scores else None
+        if isinstance(fit, LearningCurve):
+            x = np.geomspace(fit.n[0], fit.n[-1], 120)
+            ax.plot(x, fit.at(x), color=style.colour, linewidth=1.2, zorder=2)
+            band = fit.band(x)
+            if band is not None:
+                ax.fill_between(x, *band, color=style.colour, alpha=0.13, linewidth=0, zorder=1)
+        for s in scores:
+            each = s.interval.values
+            ax.plot([s.n] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.4)
+        if scores:
+            ax.plot([s.n for s in scores], [s.mean for s in scores], linestyle="none", **style.dots)
+        return [v for s in scores for v in (s.mean, *s.interval.values)]
 
-def _curve(ax: Axes, scores: Sequence[Score], fit: LearningCurve | NoCurve | None, style: MethodStyle) -> None:
-    if isinstance(fit, LearningCurve):
-        x = np.geomspace(fit.n[0], fit.n[-1], 120)
-        ax.plot(x, fit.at(x), color=style.colour, linewidth=1.2, zorder=2)
-        band = fit.band(x)
-        if band is not None:
-            ax.fill_between(x, *band, color=style.colour, alpha=0.13, linewidth=0, zorder=1)
-    for s in scores:
-        each = s.interval.values
-        ax.plot([s.n] * len(each), each, color=style.colour, marker=".", markersize=3, linestyle="none", alpha=0.4)
-    ax.plot([s.n for s in scores], [s.mean for s in scores], linestyle="none", **style.dots)
+    return _by_test_set(panels, styles, others, draw, (max(4.6, 3.5 * len(panels) + 0.6), 3.4), 0.05)

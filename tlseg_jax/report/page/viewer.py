@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from tlseg_jax.evaluate.metrics import Mask
 from tlseg_jax.figures.contours import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
-from tlseg_jax.geometry import Affine
+from tlseg_jax.geometry import Affine, Grid, turned_grid
 
 COLOURS = (TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE)
 """Of the overlay's values 1, 2 and 3."""
@@ -197,7 +197,7 @@ def _to_ras(case: ViewerCase) -> ViewerCase:
     def turned(volume: NDArray) -> NDArray:
         return np.ascontiguousarray(nib.orientations.apply_orientation(volume, turn))
 
-    affine = affine @ nib.orientations.inv_ornt_aff(turn, case.image.shape)
+    affine = turned_grid(Grid(case.image.shape, affine), turn).affine
     if case.stack:  # slices that are no neighbours have no place along the body
         affine = np.diag([*np.linalg.norm(affine[:3, :2], axis=0), 1.0, 1.0])
     return _with(case, affine, turned(case.image).astype(np.float32), [turned(x.classes) for x in case.layers])

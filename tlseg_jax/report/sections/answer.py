@@ -40,10 +40,10 @@ def answer(results: Results, study: StudyInfo) -> Section | None:
     )
     heading, shown = "IoU by number of labelled scans", (sets[:1] if v.many else v.sets)
     if v.many:
-        drawn = draw_many(v.scores_on(where), v.main, others=v.lines_on(where))
+        drawn = draw_many(v.scores_on(where), v.main, others=v.others_on([where]))
     else:
         panels = {titled(w): v.scores_on(w) for w in shown}
-        drawn = draw_means(panels, v.styles, others={titled(w): v.lines_on(w) for w in shown})
+        drawn = draw_means(panels, v.styles, others=v.others_on(shown))
     spread = spread_of([s for w in shown for s in v.scores_on(w)])
     caption = f"Mean IoU by method and number of labelled scans with its {spread} ({v.people_on(shown)})."
     caption += lines_caption(v.others_on(shown)) + READ

@@ -43,16 +43,7 @@ def cases(results: Results, study: StudyInfo) -> Section:
     if not masks:
         return Section(GRID, (f"Not shown: {faults[0]}",))
     draw_method_grid(
-        masks,
-        scan.image,
-        scan.reference,
-        scan.affine,
-        v.png("method_grid"),
-        subject=row.subject,
-        voxel_ml=scan.voxel_ml,
-        methods=v.order,
-        heading=f"{row.subject} of {row.test_set}",
-        mark=v.mark,
+        masks, scan, v.png("method_grid"), methods=v.order, heading=f"{row.subject} of {row.test_set}", mark=v.mark
     )
     caption = (
         f"{row.subject} of {row.test_set}, the median scan of {row.method} at n = {row.n}; of each method and n "

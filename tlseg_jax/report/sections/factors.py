@@ -170,9 +170,8 @@ def compare_pair(rows: Iterable[ResultRow], first: Levels, second: Levels, role:
     for n in sorted({n for _, n in by_levels}):
         if (a, n) in by_levels and (b, n) in by_levels:
             x, y = by_person(by_levels[a, n]), by_person(by_levels[b, n])
-            both = x.keys() & y.keys()
-            if both:
-                out[n] = paired_test({p: x[p] for p in both}, {p: y[p] for p in both})
+            if x.keys() & y.keys():
+                out[n] = paired_test(x, y)
     return out
 
 

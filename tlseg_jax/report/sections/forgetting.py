@@ -28,35 +28,35 @@ def forgetting(results: Results, study: StudyInfo) -> Section | None:
 def _means(found: tuple[Forgotten, ...]) -> ReportTable:
     caption = (
         "Dice on the pre-task's test set before and after the transfer, means over "
-        f"{persons_words(f.change.n for f in found)}; the change with its "
-        f"{spread_caption(f.change.n for f in found)} and Wilcoxon's p, not adjusted."
+        f"{persons_words(f.change.test.n for f in found)}; the change with its "
+        f"{spread_caption(f.change.test.n for f in found)} and Wilcoxon's p, not adjusted."
     )
     return table_of(
         "forgetting",
         caption,
         found,
         {
-            "test set": lambda f: f.test_set,
-            "method": lambda f: f.method,
-            "n": lambda f: f.n,
+            "test set": lambda f: f.change.test_set.name,
+            "method": lambda f: f.change.second,
+            "n": lambda f: f.change.n,
             "seeds": lambda f: f.seeds,
-            "persons": lambda f: f.change.n,
-            "before": lambda f: rounded(f.before.mean),
-            "after": lambda f: rounded(f.after.mean),
-            "change": lambda f: rounded(f.change.mean_difference),
-            "low": lambda f: rounded(f.change.low),
-            "high": lambda f: rounded(f.change.high),
-            "each": lambda f: values_text(f.change) or None,
+            "persons": lambda f: f.change.test.n,
+            "before": lambda f: rounded(f.before),
+            "after": lambda f: rounded(f.after),
+            "change": lambda f: rounded(f.change.test.mean_difference),
+            "low": lambda f: rounded(f.change.test.low),
+            "high": lambda f: rounded(f.change.test.high),
+            "each": lambda f: values_text(f.change.test) or None,
             "kept": lambda f: rounded(f.kept),
-            "Wilcoxon p": lambda f: f.change.wilcoxon_p,
-            "note": lambda f: f.change.note or None,
+            "Wilcoxon p": lambda f: f.change.p,
+            "note": lambda f: f.change.test.note or None,
         },
     )
 
 
 def _persons(found: tuple[Forgotten, ...]) -> ReportTable:
     rows = tuple(
-        (f.test_set, f.method, f.n, person, round(before, 4), round(after, 4))
+        (f.change.test_set.name, f.change.second, f.change.n, person, round(before, 4), round(after, 4))
         for f in found
         for person, (before, after) in f.persons.items()
     )

@@ -43,9 +43,8 @@ def learning(results: Results, study: StudyInfo) -> Section:
             lines.append(words.needed_words(method, where.name, found, fit.persons))
     figures = []
     if not v.many:
-        panels = {titled(w): (v.scores_on(w), {m: f for (s, m), f in fits.items() if s == w}) for w in v.sets}
-        beside = {titled(w): v.lines_on(w) for w in v.sets}
-        drawn = draw_learning_curves(panels, v.styles, others=beside)
+        panels = {titled(w): v.scores_on(w) for w in v.sets}
+        drawn = draw_learning_curves(panels, fits, v.styles, others=v.others_on(v.sets))
         caption = (
             f"Mean IoU over persons ({v.people_on(v.sets)}), the fitted curves and their pointwise 95% intervals, "
             f"where there are {LEAST_UNITS} persons or more."

@@ -29,10 +29,10 @@ def target(results: Results, study: StudyInfo) -> Section:
         lines += words.best_words(scores)
         persons = persons_of(scores)
         if v.many:
-            drawn = draw_many(scores, v.main, others=v.lines_on(where))
+            drawn = draw_many(scores, v.main, others=v.others_on([where]))
             caption = f"Mean IoU on {where.name} with its {spread_of(scores)} by method and n ({persons})."
         else:
-            drawn = draw_boxes(scores, v.styles, others=v.lines_on(where))
+            drawn = draw_boxes(scores, v.styles, others=v.others_on([where]))
             caption = (
                 f"IoU of {persons} on {where.name}, averaged over seeds, by number of labelled scans; boxes in the "
                 f"order {', '.join(m for m in v.main if any(s.method == m for s in scores))}. A box holds the "
@@ -59,14 +59,14 @@ def unseen(results: Results, study: StudyInfo) -> Section:
     if v.many:
         for where in sets:
             scores, heading = v.scores_on(where), f"IoU on {where.name}"
-            drawn = draw_many(scores, v.main, others=v.lines_on(where))
+            drawn = draw_many(scores, v.main, others=v.others_on([where]))
             caption = f"Mean IoU on {where.name} with its {spread_of(scores)} ({persons_of(scores)})."
             caption += lines_caption(v.others_on([where]))
             alt = f"mean {heading} by method and n"
             figures.append(v.save(drawn, f"unseen_by_n_{where.name}", caption, alt, heading))
     else:
         panels = {w.name: v.scores_on(w) for w in sets}
-        drawn = draw_means(panels, v.styles, others={w.name: v.lines_on(w) for w in sets})
+        drawn = draw_means(panels, v.styles, others=v.others_on(sets))
         heading = "Mean IoU on unseen data"
         caption = (
             "Mean IoU on data of a source that no model was trained on, with its "

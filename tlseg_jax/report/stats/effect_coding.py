@@ -76,20 +76,16 @@ def varied(levels: FactorLevels) -> dict[str, tuple[str, ...]]:
 
 
 def code_effects(levels: FactorLevels, interactions: Sequence[Interaction] = ()) -> Coding:
-    """Columns and contrasts of all factors that vary and of the interactions asked for.
+    """Columns and contrasts of all factors that vary, and of the interactions of such that are asked for.
 
     A factor's columns add up to 0 over its levels, so that a main effect is an average over the others.
 
     Raises:
-      InputError: an interaction of a factor that does not vary, or effects that the models cannot tell apart.
+      InputError: no factor varies, or there are effects that the models cannot tell apart.
     """
     factors = varied(levels)
     if not factors:
         raise InputError("No factor takes two levels: there is no effect to estimate.")
-    for pair in interactions:
-        for factor in pair:
-            if factor not in factors:
-                raise InputError(f"The factor '{factor}' does not vary: leave its interactions out.")
     models = tuple(sorted(levels))
     blocks = {f: _sum_coded([levels[m][f] for m in models], of) for f, of in factors.items()}
     terms: list[tuple[str, ...]] = [*((f,) for f in factors), *interactions]

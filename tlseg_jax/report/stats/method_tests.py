@@ -10,16 +10,7 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from tlseg_jax.report.stats.compare_stats import (
-    Conclusion,
-    Interval,
-    PairedTest,
-    conclude,
-    holm,
-    mean_interval,
-    paired_test,
-    t_interval,
-)
+from tlseg_jax.report.stats.compare_stats import Conclusion, PairedTest, conclude, holm, paired_test, t_interval
 from tlseg_jax.report.stats.sweep_stats import ScoredSet, grouped, method_order, scored_sets
 from tlseg_jax.report.study_info import StudyInfo
 from tlseg_jax.studies.results_table import Measure, ResultRow, Results, by_person
@@ -205,24 +196,28 @@ class Forgotten:
     """One method at one n on the pre-task's own test set.
 
     Attributes:
+      change: after - before, paired by person; its p is not adjusted.
       persons: person -> Dice before and after the transfer, means over seeds and scans.
-      before, after: means over persons.
-      change: after - before, paired by person.
     """
 
-    test_set: str
-    method: str
-    n: int
+    change: MethodTest
     seeds: int
     persons: Mapping[str, tuple[float, float]] = dataclasses.field(repr=False, hash=False)
-    before: Interval
-    after: Interval
-    change: PairedTest
+
+    @property
+    def before(self) -> float:
+        """Mean over persons."""
+        return statistics.fmean(before for before, _ in self.persons.values())
+
+    @property
+    def after(self) -> float:
+        """Mean over persons."""
+        return statistics.fmean(after for _, after in self.persons.values())
 
     @property
     def kept(self) -> float | None:
         """After / before; None where the pre-trained model scored 0."""
-        return self.after.mean / self.before.mean if self.before.mean and self.after.mean is not None else None
+        return self.after / self.before if self.before else None
 
 
 def forgotten_by_method(results: Results, study: StudyInfo) -> tuple[Forgotten, ...]:
@@ -244,7 +239,7 @@ def forgotten_by_method(results: Results, study: StudyInfo) -> tuple[Forgotten, 
                 x = by_person((first[r.seed, r.subject] for r in after), "dice")
                 y = by_person(after, "dice")
                 both = {p: (x[p], y[p]) for p in x}
-                means = mean_interval(list(x.values())), mean_interval(list(y.values()))
-                seeds = len({r.seed for r in after})
-                out.append(Forgotten(name, method, n, seeds, both, *means, paired_test(x, y)))
+                test, where = paired_test(x, y), ScoredSet("pretask", name)
+                change = MethodTest(where, n, "before", method, test, test.wilcoxon_p, 1, {}, 0, NAMES["dice"])
+                out.append(Forgotten(change, len({r.seed for r in after}), both))
     return tuple(out)

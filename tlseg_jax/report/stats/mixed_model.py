@@ -82,7 +82,7 @@ class MixedFit:
     Attributes:
       effects: main effects, then interactions, then that of n.
       deviations: random part -> standard deviation; "residual" last.
-      rows, models, cells: scores, pre-trained and fine-tuned models.
+      models, cells: pre-trained and fine-tuned models.
       persons: 0 where the scores belong to whole runs.
       df: degrees of freedom of the factors' intervals.
       notes: what a reader must know: parts that could not be fitted, warnings of the optimiser; may be empty.
@@ -90,7 +90,6 @@ class MixedFit:
 
     effects: tuple[Effect, ...]
     deviations: Mapping[str, float]
-    rows: int
     models: int
     cells: int
     persons: int
@@ -102,12 +101,12 @@ def fit_effects(observations: Sequence[Observation], interactions: Sequence[Inte
     """Fit the model; a factor with one level only takes no part.
 
     Args:
-      observations: at most one a run and person.
+      observations: at most one a run and person, each finite.
       interactions: pairs of factors.
 
     Raises:
-      InputError: two scores of one person in one run, a score that is not a number, runs of one model with other
-        levels, effects that these data sets cannot tell apart, or too few runs for any interval.
+      InputError: runs of one model with other levels, effects that these data sets cannot tell apart, or too few runs
+        for any interval.
     """
     coding = code_effects(_levels_by_model(observations), interactions)
     models = [o.model for o in observations]
@@ -154,7 +153,6 @@ def fit_effects(observations: Sequence[Observation], interactions: Sequence[Inte
     return MixedFit(
         tuple(effects),
         deviations | {"residual": math.sqrt(scale)},
-        len(y),
         len(coding.models),
         len(cells),
         len(persons) if persons != [""] else 0,
@@ -163,18 +161,10 @@ def fit_effects(observations: Sequence[Observation], interactions: Sequence[Inte
     )
 
 
-def _levels_by_model(observations: Sequence[Observation]) -> dict[str, dict[str, str]]:
-    levels: dict[str, dict[str, str]] = {}
-    seen: set[tuple[str, str]] = set()
+def _levels_by_model(observations: Sequence[Observation]) -> dict[str, Mapping[str, str]]:
+    levels: dict[str, Mapping[str, str]] = {}
     for o in observations:
-        if (o.cell, o.person) in seen:
-            raise InputError(
-                f"The run {o.cell} has two scores{f' of {o.person}' if o.person else ''}: average them first."
-            )
-        seen.add((o.cell, o.person))
-        if not math.isfinite(o.score):
-            raise InputError(f"The run {o.cell} has a score that is not a number: leave it out.")
-        if levels.setdefault(o.model, dict(o.levels)) != dict(o.levels):
+        if levels.setdefault(o.model, o.levels) != o.levels:
             raise InputError(f"Runs from the pre-trained model {o.model} have different levels: give each its own.")
     return levels
 

@@ -44,10 +44,8 @@ def compare_speed(curves: Curves, task: str) -> Speed:
     for measure in (STEPS, AREA):
         for n, at in runs.items():
             for first, second in itertools.combinations(at, 2):
-                both = [s for s in at[first] if s in at[second]]
-                a, b = ({str(s): _value(at[m][s], measure) for s in both} for m in (first, second))
-                test = paired_test(a, b)
-                where = ScoredSet("target", task)
+                a, b = ({str(s): _value(run, measure) for s, run in at[m].items()} for m in (first, second))
+                test, where = paired_test(a, b), ScoredSet("target", task)
                 tests.append(MethodTest(where, n, first, second, test, None, 1, {}, 0, measure, "seed"))
     return Speed(levels, runs, adjusted(tests))
 

@@ -143,7 +143,7 @@ def _open(t: MethodTest) -> str:
         missed = "; even the largest difference would likely have gone unseen"
     else:
         missed = f"; a difference below {least:.3f} would likely have gone unseen"
-    return why_open(t.test, t.unit, t.p, t.least_p, t.family) + missed
+    return why_open(t) + missed
 
 
 def _score(s: Score) -> str:

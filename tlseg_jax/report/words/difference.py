@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tlseg_jax.report.stats.compare_stats import LEVEL, Conclusion, PairedTest, conclude, spread_words
+from tlseg_jax.report.stats.compare_stats import LEVEL, Conclusion, spread_words
 from tlseg_jax.report.stats.method_tests import Forgotten, MethodTest
 from tlseg_jax.report.stats.power import POWER, least_difference, median_of, persons_needed
 from tlseg_jax.report.stats.speed import AREA, STEPS
@@ -27,26 +27,26 @@ def numbers(t: MethodTest) -> str:
     return ", ".join(parts)
 
 
-def why_open(test: PairedTest, unit: str, p: float | None, least_p: float | None = None, family: int = 1) -> str:
-    """Why a test over `unit`s decides nothing; p is adjusted over `family` comparisons, which `least_p` is of too."""
+def why_open(t: MethodTest) -> str:
+    """Why a comparison decides nothing."""
+    test, unit = t.test, t.unit
     if test.n < 2 or test.mean_difference is None:
         return f"one {unit} has no spread to judge a difference by" if test.n else f"no {unit} was measured with both"
     if test.all_zero:
         return f"no {unit} differs"
-    least = test.smallest_p if least_p is None else least_p
-    if least is not None and least >= LEVEL:
-        many = f" and {counted(family, 'comparison')}" if family > 1 else ""
-        return f"{counted(test.n, unit)}{many} cannot give a p below {least:.2g}"
+    if t.least_p is not None and t.least_p >= LEVEL:
+        many = f" and {counted(t.family, 'comparison')}" if t.family > 1 else ""
+        return f"{counted(test.n, unit)}{many} cannot give a p below {t.least_p:.2g}"
     if test.low is not None and test.high is not None and test.low <= 0 <= test.high:
         return "the interval includes 0"
-    if p is None or p >= LEVEL:
+    if t.p is None or t.p >= LEVEL:
         return f"p is not below {LEVEL:g}"
     return "the interval over the seeds includes 0, so other runs could turn it round"
 
 
 def difference(t: MethodTest) -> str:
     """One sentence on the second method against the first."""
-    found, why = t.verdict, why_open(t.test, t.unit, t.p, t.least_p, t.family)
+    found, why = t.verdict, why_open(t)
     at = f"on {t.test_set.name} at n = {t.n}"
     if found in ("higher", "lower"):
         return f"{t.second}'s {t.measure} was {found} than {t.first}'s {at} ({numbers(t)})."
@@ -115,35 +115,31 @@ def speed_words(steps: MethodTest, area: MethodTest) -> str:
         open_one = next((t for t in (steps, area) if t.verdict.startswith("leans")), None)
         if open_one is None:
             return f"{who.format(word)} {at} ({both})."
-        why = why_open(open_one.test, open_one.unit, open_one.p, open_one.least_p, open_one.family)
-        return f"Not shown, but leaning: {who.format(word)} {at} with every seed ({both}); {why}."
+        return f"Not shown, but leaning: {who.format(word)} {at} with every seed ({both}); {why_open(open_one)}."
     t = area if a else steps
-    why = "the two measures disagree" if a * b < 0 else why_open(t.test, t.unit, t.p, t.least_p, t.family)
+    why = "the two measures disagree" if a * b < 0 else why_open(t)
     return f"It cannot be told whether {who.format('more slowly or faster')} {at} ({both}): {why}."
 
 
 def forgotten_words(f: Forgotten) -> str:
     """What one method kept of its pre-task."""
-    t = f.change
-    if f.before.mean is None or f.after.mean is None:  # which no row of results.csv gives
-        return f"{f.method} has no scores on {f.test_set}."
-    why = why_open(t, "person", t.wilcoxon_p)
+    t, test, why = f.change, f.change.test, why_open(f.change)
     said = {
         "lower": "it forgot",
         "higher": "it got better there",
         "leans lower": f"lower for every person, but {why}",
         "leans higher": f"higher for every person, but {why}",
         "cannot tell": f"it cannot be told whether it forgot: {why}",
-    }[conclude(t, t.wilcoxon_p)]
-    spread = f", {spread_words(t, '+.3f')}" if spread_words(t) else ""
-    p = "" if t.wilcoxon_p is None else f", p = {t.wilcoxon_p:.2g}"
-    nothing = f.before.mean < LITTLE  # of which a share says nothing
+    }[t.verdict]
+    spread = f", {spread_words(test, '+.3f')}" if spread_words(test) else ""
+    p = "" if t.p is None else f", p = {t.p:.2g}"
+    nothing = f.before < LITTLE  # of which a share says nothing
     share = "" if f.kept is None or nothing else f", {100 * f.kept:.0f}% of what it was"
     little = " There was next to nothing to forget." if nothing else ""
     return (
-        f"{f.method} at n = {f.n}: Dice on {f.test_set} {f.before.mean:.3f} before the transfer and {f.after.mean:.3f} "
-        f"after it{share} ({t.mean_difference:+.3f}{spread}{p}, {counted(t.n, 'person')}, {counted(f.seeds, 'seed')}): "
-        f"{said}.{little}"
+        f"{t.second} at n = {t.n}: Dice on {t.test_set.name} {f.before:.3f} before the transfer and {f.after:.3f} "
+        f"after it{share} ({test.mean_difference:+.3f}{spread}{p}, {counted(test.n, 'person')}, "
+        f"{counted(f.seeds, 'seed')}): {said}.{little}"
     )
 
 
