@@ -21,6 +21,7 @@ from tlseg_jax.figures.contours import (
     pick_cases,
 )
 
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 SHAPE = (40, 48, 30)
 
 
@@ -139,3 +140,22 @@ def test_a_prediction_far_away_does_not_shrink_the_view(tmp_path: Path) -> None:
     draw_contours([far], tmp_path / "far.png")
     draw_contours([case(BOX, BOX)], tmp_path / "near.png")
     assert imread(tmp_path / "far.png").shape == imread(tmp_path / "near.png").shape
+
+
+def test_three_real_scans_are_drawn(tmp_path: Path) -> None:
+    folder = DATA / "brain_oasis"
+    if not folder.exists():
+        pytest.skip("the real scans are not here")
+    cases = []
+    for title, subject, shift in (("best", "sub-1000", 0), ("median", "sub-1006", 1), ("worst", "sub-1036", 4)):
+        image = nib.load(folder / f"{subject}_T1w.nii.gz")
+        label = np.isin(np.asarray(nib.load(folder / f"{subject}_labels.nii.gz").dataobj), (36, 37))
+        moved = np.roll(label, shift, 0)
+        iou = (label & moved).sum() / (label | moved).sum()
+        cases.append(
+            ContourCase(title, subject, iou, np.asarray(image.dataobj, np.float32), moved, label, image.affine)
+        )
+    draw_contours(cases, tmp_path / "c.png", heading="hdt_c")
+    pixels = imread(tmp_path / "c.png")
+    assert pixels.shape[0] > 1000 and pixels.shape[1] > 1200
+    assert all(count(tmp_path / "c.png", c) > 500 for c in (TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE))

@@ -57,6 +57,20 @@ def test_a_group_that_does_worse_is_found_and_others_are_not(tmp_path: Path) -> 
     assert "no difference was shown" in scanner and "A 0." in scanner and "B 0." in scanner
 
 
+def test_alike_persons_show_nothing(tmp_path: Path) -> None:
+    shown = [
+        g.verdict
+        for seed in range(10)
+        for g in compare_groups(
+            results(tmp_path),
+            "MAL-C-FT",
+            4,
+            {p: {"side": "ab"[np.random.default_rng(seed).permutation(26)[i] % 2]} for i, p in enumerate(AGES)},
+        )
+    ]
+    assert shown.count("cannot tell") >= 0.9 * len(shown)
+
+
 def test_few_persons_are_said_to_show_none(tmp_path: Path) -> None:
     found = compare_groups(results(tmp_path, -0.3, persons=4), "MAL-C-FT", 4, AGES)
     assert all(g.verdict == "cannot tell" and g.low is None for g in found)

@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import gzip
 import io
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -12,9 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.report.page.viewer import MAX_BYTES, Layer, Viewer, ViewerCase, compared, make_viewer
 from tlseg_jax.report.page.viewer_box import niivue, with_class
 from tlseg_jax.runtime.errors import InputError
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
 
 def head(side: int = 40, mm: float = 2.0, seed: int = 0, layers: int = 1) -> ViewerCase:
@@ -190,3 +194,27 @@ def test_another_ipyniivue_is_noticed() -> None:
     for other in (made.replace("Creating", "Making"), made.replace("default", "widget")):
         with pytest.raises(InputError, match="ipyniivue==2"):
             with_class(other)
+
+
+def test_a_real_scan() -> None:
+    scan, labels = (DATA / "brain_oasis" / f"sub-1000_{kind}.nii.gz" for kind in ("T1w", "labels"))
+    if not labels.exists():
+        pytest.skip("the scans are not here")
+    image, label = nib.load(scan), nib.load(labels)
+    reference = np.isin(np.asarray(label.dataobj), (36, 37))
+    found = compared(reference, np.roll(reference, 3, 1))
+    case = ViewerCase(
+        "t", "sub-1000", image.get_fdata(dtype=np.float32), np.asarray(image.affine, float), (Layer("c", "", found),)
+    )
+    viewer = make_viewer(case)
+    assert len(viewer.file) <= MAX_BYTES
+    ml = counts(overlay(viewer))[0] * abs(np.linalg.det(held(viewer.file).affine)) / 1000
+    assert ml == pytest.approx((found == 1).sum() / 1000, rel=0.1)
+
+
+def test_a_store_grid_is_used_as_it_is(tiny_store: Store) -> None:
+    s = tiny_store.subjects("test")[0]
+    truth = tiny_store.label(s) > 0
+    layer = Layer("blob", "", compared(truth, truth))
+    viewer = make_viewer(ViewerCase("t", s, tiny_store.image(s), tiny_store.grid(s).affine, (layer,)))
+    assert counts(overlay(viewer)) == [int(truth.sum()), 0, 0]
