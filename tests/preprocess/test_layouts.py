@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tlseg_jax.preprocess.dry_run import check_source, format_rows
-from tlseg_jax.preprocess.layouts.found import person_of, unsafe_name
-from tlseg_jax.preprocess.layouts.layouts import Found, find_scans, no_subject_left
+from tlseg_jax.preprocess.layouts.found import Found, check_any, person_of, unsafe_name
+from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.layouts.pairs import role_of
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.runtime.errors import InputError
@@ -108,8 +108,8 @@ def test_without_labels(tmp_path: Path) -> None:
 def test_images_without_a_single_label_map_say_so(tmp_path: Path) -> None:
     found = find_scans(touch(tmp_path, "a_T1w.nii.gz", "b_T1w.nii.gz"))
     assert not found.scans
-    error = str(no_subject_left(tmp_path, found.exclusions))
-    assert "a_T1w.nii.gz has no label map" in error and "b_T1w.nii.gz has no label map" in error
+    with pytest.raises(InputError, match=r"a_T1w.nii.gz has no label map.*b_T1w.nii.gz has no label map"):
+        check_any(0, found.exclusions, tmp_path)
 
 
 # CSV
