@@ -68,7 +68,7 @@ def write_store(
             "space_to_world": np.eye(4).tolist(),
             "scan_shape": [SIDE] * 3,
             "scan_affine": np.eye(4).tolist(),
-            "label_ml": float(label.sum()) / 1000,
+            "label_ml": dict.fromkeys(values["structures"], float(label.sum()) / 1000),
             "fingerprint": f"f{i}",
             "image_sha256": f"sha{i}",
         }

@@ -22,7 +22,7 @@ from tlseg_jax.datasets.factors import (
 from tlseg_jax.datasets.fields import check_folder_name
 from tlseg_jax.datasets.lookup import get_spec, spec_from_dict
 from tlseg_jax.datasets.papers import PAPERS
-from tlseg_jax.phantoms.phantom import Phantom, PhantomSettings, draw_person, grid_for, settings_for
+from tlseg_jax.phantoms.phantom import PhantomSettings, settings_for
 from tlseg_jax.runtime.errors import InputError
 
 EVERY = design("every")
@@ -77,23 +77,6 @@ def test_specs_follow_space_and_skull() -> None:
         assert (spec.volumes.dimensions == PAPERS["hdt_c"].volumes.dimensions) == (levels.space == "MNI305")
         assert spec.volumes.random_patch == spec.volumes.random_rotations == (levels.structure == "whole brain")
         assert all(p <= d and p % 8 == 0 for p, d in zip(spec.volumes.patch_size, spec.volumes.dimensions, strict=True))
-
-
-def drawn(levels: Levels) -> Phantom:
-    spec = factor_spec(levels).at_spacing(8.0)
-    return draw_person(settings_for(spec), 1, 0, grid_for(spec))
-
-
-def test_one_factor_at_a_time_leaves_the_rest_of_the_person_as_it_was() -> None:
-    base = drawn(Levels())
-    by_program, by_registry, stripped = (
-        drawn(Levels(**change)) for change in ({"labels": "automatic"}, {"scanner": "registry"}, {"skull": "stripped"})
-    )
-    np.testing.assert_array_equal(base.image, by_program.image)
-    assert (base.label != by_program.label).any()
-    np.testing.assert_array_equal(base.label, by_registry.label)
-    assert (base.image != by_registry.image).any()
-    np.testing.assert_array_equal(base.image * base.brain, stripped.image)
 
 
 def columns(name: str) -> dict[tuple[str, ...], np.ndarray]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tlseg_jax.datasets.label_names import LABEL_NAMES, PRESETS
+from tlseg_jax.datasets.label_names import PRESETS
 from tlseg_jax.datasets.lookup import get_spec, spec_from_dict
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import check_structures, mirrored, structures_from
@@ -32,15 +32,6 @@ def test_structures_are_written_by_value_or_by_a_table_s_names() -> None:
 def test_what_cannot_be_read_is_said_with_an_example(text: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         structures_from(text)
-
-
-@pytest.mark.parametrize("table", LABEL_NAMES)
-def test_a_table_s_preset_says_what_its_names_say(table: str) -> None:
-    """The presets against the tables of names that messages use."""
-    for value, name in LABEL_NAMES[table].items():
-        side = {"Left": "_left", "Right": "_right"}.get(name.split()[0], "")
-        plain = (name.split(maxsplit=1)[1] if side else name).lower().replace(" ", "_").replace("-", "_")
-        assert PRESETS[table.lower()][plain.replace("thalamus_proper", "thalamus") + side] == (value,)
 
 
 def test_totalsegmentator_s_values_are_those_of_its_second_version() -> None:
@@ -97,12 +88,6 @@ def test_structures_that_contain_each_other_may_share_values() -> None:
     nested = spec(structures={"liver": [1, 2], "tumour": [2]}, exclusive=False)
     assert nested.outputs == ("liver", "tumour")
     check_structures(("a",), ((),), True, 254, "x")  # a single one needs no value named
-
-
-def test_a_toml_file_says_the_same(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text('base = "hdt_v"\nname = "mine"\n[structures]\ncaudate_left = [37]\ncaudate_right = [36]\n')
-    assert get_spec(str(path)).label_values == ((37,), (36,))
 
 
 def test_a_table_takes_the_place_of_the_structures_of_its_base_in_slices_too(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def phantom(tmp_path: Path) -> Store:
         "space_to_world": TO_PERSON.tolist(),
         "scan_shape": list(SCAN.shape),
         "scan_affine": SCAN.affine.tolist(),
-        "label_ml": float(ball(SCAN, np.eye(4), RADII["reference"]).sum()) * SCAN.voxel_ml,
+        "label_ml": {"ball": float(ball(SCAN, np.eye(4), RADII["reference"]).sum()) * SCAN.voxel_ml},
         "fingerprint": "f",
         **{f"{k}_sha256": v for k, v in checksums_of(files).items()},
     }

@@ -138,13 +138,6 @@ def test_the_training_box(tiny_store: Store, make_store: MakeStore) -> None:
         training_box(store)
 
 
-def test_a_damaged_subject_is_named(make_store: MakeStore) -> None:
-    store = make_store(train=1, test=0)
-    (store.folder / "subjects" / "sub-0.zarr" / "label" / "zarr.json").write_text("{")
-    with pytest.raises(InputError, match=r"sub-0\.zarr is missing or damaged"):
-        next(make_batches(store, ("sub-0",), BOX, InputSettings(1)))
-
-
 PROCESSES = """
 import sys, pathlib
 from absl import app

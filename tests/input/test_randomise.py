@@ -183,15 +183,6 @@ def test_the_patch_s_mean_and_deviation_stay_but_for_scale_and_shift() -> None:
     np.testing.assert_allclose(out.std((1, 2, 3)), v.std() * np.asarray(looks.scale), rtol=0.02)
 
 
-def test_every_sample_is_another_and_each_key_always_the_same() -> None:
-    out = np.asarray(many(keys(12), patch()))
-    np.testing.assert_array_equal(out, many(keys(12), patch()))
-    np.testing.assert_allclose(out[3], jax.jit(randomise)(keys(12)[3], patch()), atol=1e-4)
-    flat = np.array([standardised(o).ravel() for o in out])
-    alike = np.abs(flat @ flat.T / flat.shape[1]) - np.eye(12)
-    assert alike.max() < 0.9999
-
-
 @pytest.mark.parametrize("value", [0.0, -0.6, 1e4])
 def test_a_patch_of_one_grey_value_stays_finite_and_flat(value: float) -> None:
     out = np.asarray(many(keys(4), np.full(SHAPE, value, np.float32)))

@@ -1,15 +1,13 @@
 """The stream of slices: every one once an epoch, balanced where asked, each with its neighbours and region."""
 
 import collections
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.evaluate.slices import write_slice_store
-from tests.train.slice_runs import SIDES, small_store
+from tests.train.slice_runs import small_store
 from tlseg_jax.input.slices import Regions, make_slice_batches, sampling_order
 from tlseg_jax.input.stream import InputSettings
 from tlseg_jax.preprocess.store.slice_store import SliceStore
@@ -39,10 +37,6 @@ def shown(store: SliceStore, count: int, batch_size: int = 4, **settings: Any) -
     return [key(b, i) for b in batches(store, count, batch_size, **settings) for i in range(len(b["index"]))]
 
 
-def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
-
-
 @pytest.mark.parametrize("batch_size", [1, 4, 7])
 def test_every_slice_once_an_epoch_in_a_new_order(batch_size: int, store: SliceStore) -> None:
     count = 3 * PLANES
@@ -62,21 +56,6 @@ def test_only_samples_are_shown_and_not_mere_neighbours(tmp_path: Path) -> None:
     assert collections.Counter(seen) == dict.fromkeys(expected, 3)
 
 
-def test_the_seed_decides_the_order_and_threads_do_not(store: SliceStore) -> None:
-    orders = {tuple(shown(store, 5, seed=s)) for s in range(5)}
-    assert len(orders) == 5
-    assert shown(store, 9, threads=1) == shown(store, 9, threads=4)
-
-
-def test_what_a_batch_holds(store: SliceStore) -> None:
-    batch = batches(store, 1)[0]
-    assert {k: (v.shape, v.dtype.name) for k, v in batch.items()} == {
-        "image": ((4, *SIDES, 1), "float16"),
-        "label": ((4, *SIDES), "uint8"),
-        "index": ((4,), "int32"),
-    }
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_label_and_neighbours_are_those_of_the_slice(channels: int, store: SliceStore) -> None:
     subjects = store.subjects("train")
@@ -89,14 +68,6 @@ def test_label_and_neighbours_are_those_of_the_slice(channels: int, store: Slice
             padded = np.pad(whole, ((k, k), (0, 0), (0, 0)), mode="edge")
             for c in range(channels):
                 np.testing.assert_array_equal(batch["image"][i, ..., c], padded[at + c])
-
-
-def test_neighbours_that_were_not_stored_are_refused(tmp_path: Path) -> None:
-    store = write_slice_store(tmp_path / "s", planes=[0, 2, 4, 6, 8, 10, 12, 14, 16])
-    record = store.manifest["subjects"]["vol-0"]
-    record["scan_shape"] = [*record["scan_shape"][:2], 17]
-    with pytest.raises(InputError, match=r"`neighbours=1`"):
-        store.image("vol-0", 3, 3)
 
 
 @pytest.mark.parametrize("sampling", ["all", "balanced"])
@@ -113,21 +84,6 @@ def test_regions_where_only_some_planes_are_samples(tmp_path: Path) -> None:
     regions = {s: store.volume_image(s)[..., 0] > 0.2 for s in store.subjects("train")}
     for batch in batches(store, 4, regions=regions):
         np.testing.assert_array_equal(batch["region"], batch["image"][..., 0] > 0.2)
-
-
-@pytest.mark.parametrize("sampling", ["all", "balanced"])
-@pytest.mark.parametrize("at", [0, 1, 5, 8])
-def test_goes_on_exactly_from_a_saved_state(at: int, sampling: Any, store: SliceStore) -> None:
-    """Also over the end of an epoch, and after a trip through JSON as a checkpoint's."""
-    settings = InputSettings(4, seed=2, sampling=sampling)
-    first = make_slice_batches(store, store.subjects("train"), settings)
-    for _ in range(at):
-        next(first)
-    state = json.loads(json.dumps(first.get_state()))
-    rest = [next(first) for _ in range(8)]
-    second = make_slice_batches(store, store.subjects("train"), settings)
-    second.set_state(state)
-    assert all(same(a, next(second)) for a in rest)
 
 
 # Bits: liver 1, tumour 2; the target is the last structure.
@@ -152,11 +108,6 @@ def test_balanced_works_the_other_way_round_too() -> None:
     assert sorted((counts[3], counts[5])) == [2, 3]
 
 
-def test_all_is_every_sample_in_order() -> None:
-    assert list(sampling_order(BITS, 1, "all", "x")) == list(range(len(BITS)))
-    assert list(sampling_order([0, 0], 0, "all", "x")) == [0, 1]
-
-
 @pytest.mark.parametrize(("bits", "kind"), [([0, 1, 1], "none"), ([2, 3], "all")])
 def test_what_cannot_be_balanced_is_one_sentence(bits: list[int], kind: str) -> None:
     with pytest.raises(InputError) as e:
@@ -175,9 +126,3 @@ def test_balanced_batches_come_half_and_half(store: SliceStore) -> None:
     without = collections.Counter(key(b, i) for b in got for i in range(3) if not (b["label"][i] & 2).any())
     assert len(without) == 6
     assert set(without.values()) <= {4, 5, 6}
-
-
-def test_processes_rows_are_the_batch_of_one(store: SliceStore) -> None:
-    parts = [batches(store, 8, process=p, processes=2) for p in range(2)]
-    for whole, *rows in zip(batches(store, 8), *parts, strict=True):
-        assert same(whole, {k: np.concatenate([r[k] for r in rows]) for k in whole})

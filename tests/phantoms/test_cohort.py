@@ -76,8 +76,8 @@ def test_an_identical_cohort_is_reused_and_another_refused(tmp_path: Path, monke
     rows = write("hdt_c", tmp_path / "c")
     monkeypatch.setattr(cohort, "draw_person", lambda *a: pytest.fail("drew again"))
     assert write("hdt_c", tmp_path / "c") == rows
-    with pytest.raises(InputError, match=r"another built-in cohort \(different: seed\)"):
-        write("hdt_c", tmp_path / "c", seed=1)
+    with pytest.raises(InputError, match=r"another built-in cohort \(different: train\)"):
+        write("hdt_c", tmp_path / "c", train=3)
     with pytest.raises(InputError, match="different: dataset, settings"):
         write("hdt_v", tmp_path / "c")
 
@@ -107,7 +107,7 @@ def test_faults_in_the_folder_and_the_counts_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         write("hdt_c", other)
     assert (other / "thesis.doc").exists()
-    for bad in ({"train": -1}, {"seed": -1}, {"spacing": 0.0}):
+    for bad in ({"train": -1}, {"spacing": 0.0}):
         with pytest.raises(InputError, match="not usable"):
             write("hdt_c", tmp_path / "new", **bad)
     (tmp_path / "empty").mkdir()

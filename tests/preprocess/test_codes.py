@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from tlseg_jax.geometry import Grid
 from tlseg_jax.preprocess.codes import UNMARKED, anywhere, decide, encode, mask_of, mirror_table
-from tlseg_jax.preprocess.steps.resample import codes_to_grid, codes_to_scan, each_to_scan, mask_to_grid, to_scan
+from tlseg_jax.preprocess.steps.resample import codes_to_grid, codes_to_scan, mask_to_grid, to_scan
 
 RNG = np.random.default_rng(0)
 
@@ -77,7 +77,7 @@ def test_probabilities_go_back_each_as_alone() -> None:
     p = np.zeros((20, 20, 20, 2), np.float32)
     p[3:9, 4:12, 5:11, 0], p[10:17, 4:12, 5:11, 1] = 0.8, 0.9
     grid, affine = Grid((20, 20, 20), np.diag([2.0, 2.0, 2.0, 1.0])), _rotated(0.2)
-    found = each_to_scan(p, grid, np.eye(4), (40, 40, 40), affine)
+    found = to_scan(p, grid, np.eye(4), (40, 40, 40), affine)
     for i in range(2):
         alone = to_scan(p[..., i], grid, np.eye(4), (40, 40, 40), affine)
         np.testing.assert_allclose(found[..., i], alone, atol=1e-6)

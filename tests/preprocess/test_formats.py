@@ -18,7 +18,6 @@ from tlseg_jax.preprocess.dry_run import check_source
 from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.pipeline import PrepareSettings
 from tlseg_jax.preprocess.prepare import prepare_dataset
-from tlseg_jax.preprocess.prepare_slices import prepare_slices
 from tlseg_jax.preprocess.reading.read import read_header, read_scan
 from tlseg_jax.preprocess.reading.scan import ExclusionError, Scan, ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import read_volume
@@ -197,24 +196,6 @@ def test_a_real_scan_and_its_labels_are_in_each_format_what_they_are_in_nifti(
     np.testing.assert_allclose(slices[0].affine, slices[1].affine, atol=2e-4)
 
 
-@pytest.mark.parametrize("name", ["nrrd", "mhd", "pair", "dicom"])
-def test_a_prepared_subject_is_the_same_from_each_format(real: Path, tmp_path: Path, name: str) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    for kind in ("T1w", "labels"):
-        FORMATS[name](real / f"a_{kind}.nii.gz", other / f"a_{kind}")
-    quiet: Any = {"workers": 1, "progress": False, "test_fraction": 0.0}
-    a, b = (prepare_dataset(SPEC, s, tmp_path / str(i), SETTINGS, **quiet) for i, s in enumerate((real, other)))
-    assert list(a.subjects()) == list(b.subjects()) == ["a"]
-    assert not b.manifest["exclusions"] and b.manifest["warnings"] == a.manifest["warnings"]
-    np.testing.assert_allclose(a.image("a").astype(float), b.image("a").astype(float), atol=2e-3)
-    np.testing.assert_array_equal(a.label("a"), b.label("a"))
-    np.testing.assert_allclose(a.record("a")["affine"], b.record("a")["affine"], atol=2e-4)
-    c, d = (prepare_slices(SLICES, s, tmp_path / f"s{i}", **quiet) for i, s in enumerate((real, other)))
-    assert list(c.subjects()) == list(d.subjects()) == ["a"]
-    assert [d.record("a")[k] for k in ("planes", "bits")] == [c.record("a")[k] for k in ("planes", "bits")]
-
-
 def test_a_series_is_prepared_again_when_one_of_its_slices_changes(real: Path, tmp_path: Path, said: list[str]) -> None:
     source = tmp_path / "source"
     source.mkdir()
@@ -302,14 +283,6 @@ def test_a_broken_file_of_each_format_is_refused_with_one_sentence(
     text = str(caught.value)
     assert words in text and text.startswith(str(tmp_path)) and text.endswith(".") and "\n" not in text
     assert "ITK" not in text and capfd.readouterr() == ("", "")
-
-
-def test_a_trailing_axis_of_one_is_dropped_in_each_format(tmp_path: Path) -> None:
-    voxels = np.random.default_rng(0).integers(0, 99, (6, 7, 8, 1)).astype(np.int16)
-    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "x.nii.gz")
-    sitk.WriteImage(sitk.GetImageFromArray(voxels.transpose(3, 2, 1, 0), isVector=False), str(tmp_path / "x.nrrd"))
-    for name in ("x.nii.gz", "x.nrrd"):
-        np.testing.assert_array_equal(read_scan(ScanFiles("x", tmp_path / name)).image, voxels[..., 0])
 
 
 def test_analyze_is_read_as_spm_does_with_a_warning_that_sides_are_by_custom(real: Path, tmp_path: Path) -> None:

@@ -177,12 +177,6 @@ def test_a_map_that_is_no_whole_head_is_refused() -> None:
         register_map(shuffled, affine)
 
 
-def test_maps_that_cannot_be_placed_are_excluded_and_named(tmp_path: Path) -> None:
-    spec = SPEC.changed(space="MNI305")
-    with pytest.raises(InputError, match=r"seg_0.nii.gz could not be placed in MNI305: only \d+ of 25"):
-        prepare(write_heads(tmp_path / "source", 1), tmp_path / "store", spec)
-
-
 def test_what_drawn_data_cannot_do_is_said(drawn: Store, tmp_path: Path, tiny_network: UNetConfig) -> None:
     source = write_heads(tmp_path / "source", 1)
     with pytest.raises(InputError, match="nothing to test on"):

@@ -16,7 +16,6 @@ import SimpleITK as sitk
 import zarr
 
 from tests.processes import python
-from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.datasets.spec import DatasetSpec, VolumeGrid
 from tlseg_jax.preprocess import prepare_subject
 from tlseg_jax.preprocess.folds import take_fold
@@ -347,30 +346,6 @@ def test_a_structure_on_one_side_of_every_head_is_not_mirrored(
         told, _ = run(tmp_path / "source", tmp_path / "store", spec, mirror=mirror)
         assert told.spec.grid.flip_left_right is mirror
         assert not any("mirrored" in w for w in told.manifest["warnings"])
-
-
-@pytest.mark.slow
-def test_one_caudate_of_real_scans_is_not_mirrored_and_both_are(tmp_path: Path) -> None:
-    folder = DATA / "brain_oasis"
-    if not folder.is_dir():
-        pytest.skip("no real scans here")
-    (tmp_path / "source").mkdir()
-    for path in (*folder.glob("sub-1000_*"), *folder.glob("sub-1001_*")):
-        (tmp_path / "source" / path.name).symlink_to(path)
-    spec = get_spec("mal_c").at_spacing(3.0)
-    shares = {}
-    for values in ((36,), (37,), (36, 37)):
-        store, _ = run(
-            tmp_path / "source",
-            tmp_path / "store",
-            spec.changed(name=f"v{len(shares)}"),
-            label_values=values,
-            settings=PrepareSettings(bias_correction=False),
-        )
-        shares[values] = [store.record(s)["label_right"]["lateral ventricle"] for s in store.subjects()]
-        assert store.spec.grid.flip_left_right == (len(values) == 2)
-    assert min(shares[36,]) == 1 and max(shares[37,]) == 0
-    assert all(0.4 < share < 0.6 for share in shares[36, 37])
 
 
 @pytest.mark.parametrize("end", [".nii", ".nrrd", ".mha", ".mgz"])

@@ -14,7 +14,8 @@ from tlseg_jax.evaluate.predict import Prediction
 from tlseg_jax.evaluate.predict_folder import predict_folder
 from tlseg_jax.evaluate.predict_once import Once, Outcome
 from tlseg_jax.evaluate.trust.verdict import Verdict
-from tlseg_jax.preprocess.layouts.layouts import find_scans, no_subject_left
+from tlseg_jax.preprocess.layouts.found import check_any
+from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.reading.formats import extension_of, is_dicom_folder, is_read
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles
 from tlseg_jax.runtime import processes
@@ -169,8 +170,7 @@ def _several(model: Model, asked: Predicting, name: str) -> Predicted:
     if asked.mask:
         raise InputError("`mask` goes with a single scan: for several, list the masks in a CSV.")
     found = find_scans(asked.input, need_label=False)
-    if not found.scans:
-        raise no_subject_left(asked.input, found.exclusions)
+    check_any(len(found.scans), found.exclusions, asked.input)
     judged = model.trust is not None
     page = functools.partial(_page, scans={f.subject: f for f in found.scans}, model=model, name=name)
     outcomes = predict_folder(

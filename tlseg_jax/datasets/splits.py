@@ -81,13 +81,13 @@ def sides_given(persons: Mapping[str, str], given: Mapping[str, str]) -> dict[st
     return side
 
 
-def numbered(persons: Iterable[str], known: Mapping[str, int] | None = None, seed: int = 0) -> dict[str, int]:
+def numbered(persons: Iterable[str], known: Mapping[str, int] | None = None) -> dict[str, int]:
     """Person -> number, from 0; who has one keeps it, and the others take the next ones in a random order.
 
     A person's fold is its number modulo the folds.
     """
     numbers = dict(known or {})
-    new = sorted(set(persons) - numbers.keys(), key=lambda p: _rank(seed, p))
+    new = sorted(set(persons) - numbers.keys(), key=lambda p: _rank(0, p))
     return numbers | dict(zip(new, itertools.count(max(numbers.values(), default=-1) + 1), strict=False))
 
 

@@ -30,7 +30,7 @@ from tlseg_jax.preprocess.reading.header import no_geometry
 from tlseg_jax.preprocess.reading.read import read_scan
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.slice_read import planes_to_scan, read_volume
-from tlseg_jax.preprocess.steps.resample import codes_to_scan, each_to_scan, to_scan
+from tlseg_jax.preprocess.steps.resample import codes_to_scan, to_scan
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -196,7 +196,7 @@ def _of_volume(
     geometry = no_geometry(files.image, scan.affine, scan.image.shape)
     return _Found(
         codes,
-        functools.partial(each_to_scan, probability, *way),
+        functools.partial(to_scan, probability, *way),
         scan.affine,
         dict(prepared.seconds) | {"inference": inferred - start},
         inferred,

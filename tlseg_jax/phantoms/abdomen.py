@@ -18,7 +18,7 @@ from tlseg_jax.phantoms.abdomen_person import POPULATION, draw_abdomen_person
 from tlseg_jax.phantoms.abdomen_scanner import acquire_abdomen, draw_sampling, in_file_axes, thick_slices, thin_grid
 from tlseg_jax.phantoms.abdomen_tumours import draw_lesions
 from tlseg_jax.phantoms.phantom_scanner import world_points
-from tlseg_jax.phantoms.phantom_shapes import generator_of, topmost
+from tlseg_jax.phantoms.phantom_shapes import generator_of
 from tlseg_jax.runtime.errors import InputError
 
 _REDUCED: dict[str, dict[str, Any]] = {
@@ -44,15 +44,11 @@ class AbdomenScan:
     Attributes:
       image: (i, j, k) int16, HU or arbitrary units.
       label: (i, j, k) uint8: CT 1 liver and 2 tumour; MRI 1 tumour.
-      liver: (i, j, k) bool, tumours included.
-      tissue: (i, j, k) uint8, an `abdomen_signal.Organ` a voxel, for figures and tests.
       affine: (4, 4), voxel index -> RAS mm.
     """
 
     image: NDArray[np.int16]
     label: NDArray[np.uint8]
-    liver: NDArray[np.bool_]
-    tissue: NDArray[np.uint8]
     affine: Affine
 
 
@@ -104,15 +100,6 @@ def draw_abdomen(spec: DatasetSpec, person: int, seed: int) -> AbdomenScan:
     liver = thick_slices(abdomen.liver, sampling) >= 0.5
     tumour = (thick_slices(abdomen.tumour, sampling) >= 0.5) & liver
     label = liver.astype(np.uint8) + tumour if spec.planes.modality == "CT" else tumour.astype(np.uint8)
-    tissue = topmost(abdomen.layers, thin.shape)[:, :, sampling.thin // 2 :: sampling.thin]
-
-    def turned(volume: NDArray[Any]) -> NDArray[Any]:
-        return np.ascontiguousarray(in_file_axes(volume, sampling)[0])
-
-    return AbdomenScan(
-        image=turned(np.clip(image, -32768, 32767).astype(np.int16)),
-        label=turned(label),
-        liver=turned(liver),
-        tissue=turned(tissue),
-        affine=in_file_axes(liver, sampling)[1],
-    )
+    image = np.clip(image, -32768, 32767).astype(np.int16)
+    turned, affine = in_file_axes(image, sampling)
+    return AbdomenScan(np.ascontiguousarray(turned), np.ascontiguousarray(in_file_axes(label, sampling)[0]), affine)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.phantoms.abdomen import check_drawn, draw_abdomen, drawn_person
-from tlseg_jax.phantoms.cohort_folder import drawn, filling_cohort, holds_cohort, write_nifti
+from tlseg_jax.phantoms.cohort_folder import SEED, drawn, filling_cohort, holds_cohort, write_nifti
 from tlseg_jax.runtime.errors import InputError
 
 VERSION = 1
@@ -35,16 +35,13 @@ cohort.json has the parameters that draw the same files again.
 """
 
 
-def write_abdomens(
-    spec: DatasetSpec, folder: Path, *, volumes: int, seed: int = 0, workers: int = 2, progress: bool = True
-) -> Path:
+def write_abdomens(spec: DatasetSpec, folder: Path, *, volumes: int, workers: int = 2, progress: bool = True) -> Path:
     """Draw a data set's abdomens into `folder`, whole or not at all; an identical cohort is reused.
 
     More volumes add to the same first ones.
 
     Args:
       spec: `lits` or `mri_artery`, at the pixels to draw (see `abdomen.cohort_spec`).
-      seed: which cohort; give CT and MRI the same one, they still share no person.
 
     Returns:
       `folder`, absolute.
@@ -62,8 +59,6 @@ def write_abdomens(
         )
     if volumes < 1:
         raise InputError(f"A cohort of {volumes} volumes is not usable: ask for at least one.")
-    if seed < 0:
-        raise InputError(f"The seed {seed} is not usable: give 0 or more.")
     folder = folder.absolute()
     parameters = {
         "cohort": VERSION,
@@ -71,7 +66,7 @@ def write_abdomens(
         "modality": spec.planes.modality,
         "pixels": list(spec.planes.pixels),
         "volumes": volumes,
-        "seed": seed,
+        "seed": SEED,
     }
     if holds_cohort(folder, parameters):
         return folder
@@ -82,22 +77,18 @@ def write_abdomens(
         labels="1 liver, 2 tumour" if ct else "1 tumour",
     )
     with filling_cohort(folder, parameters, note) as beside:
-        write = functools.partial(_write_volume, spec, beside, seed)
+        write = functools.partial(_write_volume, spec, beside)
         for _ in drawn(write, range(volumes), workers, f"drawing {spec.name}", "volume", progress):
             pass
     return folder
 
 
-def volume_files(spec: DatasetSpec, volume: int) -> tuple[str, str]:
-    """Image and label of a volume (0 or more), relative to the cohort's folder."""
-    if spec.planes.modality == "CT":
-        return f"volume-{volume}.nii.gz", f"segmentation-{volume}.nii.gz"
-    return f"case-{volume + 1:02d}/artery.nii.gz", f"case-{volume + 1:02d}/label.nii.gz"
-
-
-def _write_volume(spec: DatasetSpec, folder: Path, seed: int, volume: int) -> None:
-    scan = draw_abdomen(spec, drawn_person(spec, volume), seed)
-    image, label = (folder / name for name in volume_files(spec, volume))
-    image.parent.mkdir(exist_ok=True)
+def _write_volume(spec: DatasetSpec, folder: Path, volume: int) -> None:
+    scan = draw_abdomen(spec, drawn_person(spec, volume), SEED)
+    image, label = folder / f"volume-{volume}.nii.gz", folder / f"segmentation-{volume}.nii.gz"
+    if spec.planes.modality == "MR":
+        case = folder / f"case-{volume + 1:02d}"
+        case.mkdir()
+        image, label = case / "artery.nii.gz", case / "label.nii.gz"
     write_nifti(image, scan.image, scan.affine, "scanner")
     write_nifti(label, scan.label, scan.affine, "scanner")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tlseg_jax.datasets.spec import DatasetSpec, Space
 from tlseg_jax.geometry import Affine
-from tlseg_jax.phantoms.cohort_folder import drawn, filling_cohort, flush_file, holds_cohort, write_nifti
+from tlseg_jax.phantoms.cohort_folder import SEED, drawn, filling_cohort, flush_file, holds_cohort, write_nifti
 from tlseg_jax.phantoms.phantom import draw_person, grid_for, settings_for
 from tlseg_jax.runtime.errors import InputError
 
@@ -99,7 +99,6 @@ def write_cohort(
     train: int = 32,
     test: int = 8,
     spacing: float = 2.0,
-    seed: int = 0,
     workers: int = 2,
     progress: bool = True,
     persons: Callable[[DatasetSpec, int, int], Persons] = phantoms,
@@ -125,10 +124,8 @@ def write_cohort(
     train = train if spec.volumes.train_count else 0
     if train < 0 or test < 0 or train + test < 1:
         raise InputError(f"A cohort of {train} training and {test} test subjects is not usable: ask for at least one.")
-    if seed < 0:
-        raise InputError(f"The seed {seed} is not usable: give 0 or more.")
     sized = spec.at_spacing(spacing)
-    whom = persons(sized, seed, train + test)
+    whom = persons(sized, SEED, train + test)
     parameters = {"dataset": spec.name, "train": train, "test": test, **whom.parameters}
     table = folder / "subjects.csv"
     if holds_cohort(folder, parameters):

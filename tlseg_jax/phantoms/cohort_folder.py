@@ -19,6 +19,9 @@ from tlseg_jax.runtime.files import write_json
 
 T = TypeVar("T")
 
+SEED = 0
+"""Of all built-in cohorts, which share their persons."""
+
 COHORT_FILE = "cohort.json"
 """Marks a folder of drawn scans, and holds the parameters that they were drawn from."""
 

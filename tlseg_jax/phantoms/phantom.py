@@ -21,7 +21,7 @@ from tlseg_jax.phantoms.phantom_anatomy import build_anatomy
 from tlseg_jax.phantoms.phantom_labels import LabelQuality, draw_label
 from tlseg_jax.phantoms.phantom_person import Disease, draw_parameters
 from tlseg_jax.phantoms.phantom_scanner import Scanner, acquire, draw_pose, grid_for, world_points
-from tlseg_jax.phantoms.phantom_shapes import generator_of, topmost
+from tlseg_jax.phantoms.phantom_shapes import generator_of
 from tlseg_jax.runtime.errors import InputError
 
 __all__ = ["Phantom", "PhantomSettings", "draw_person", "grid_for", "settings_for"]
@@ -61,13 +61,11 @@ class Phantom:
       image: (x, y, z) float32, 0 or more, arbitrary units.
       label: (x, y, z) uint8, 1 in the structure.
       brain: (x, y, z) bool, the brain with its sulci and ventricles.
-      tissue: (x, y, z) uint8, a `phantom_anatomy.Tissue` a voxel, for figures.
     """
 
     image: NDArray[np.float32]
     label: NDArray[np.uint8]
     brain: NDArray[np.bool_]
-    tissue: NDArray[np.uint8]
 
 
 _BUILT_IN = {
@@ -119,4 +117,4 @@ def draw_person(settings: PhantomSettings, person: int, seed: int, grid: Grid) -
     }[settings.structure]
     rng = generator_of(*who, "label", settings.structure)
     label = draw_label(distance, along, points, grid.spacing, settings.label_quality, rng)
-    return Phantom(image, label, anatomy.brain, topmost(anatomy.layers, grid.shape))
+    return Phantom(image, label, anatomy.brain)

@@ -120,14 +120,6 @@ def box_of(points: Floats, mm: BoxMm) -> Region:
     return found[0] if found else (slice(0, 1),) * 3  # type: ignore[return-value]
 
 
-def topmost(layers: Sequence[Layer], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """(x, y, z): the last tissue that fills at least half of each voxel."""
-    out = np.zeros(shape, np.uint8)
-    for layer in layers:
-        out[layer.where][layer.share >= 0.5] = layer.tissue
-    return out
-
-
 def blend(image: Floats, layers: Sequence[Layer], signal: Sequence[float] | NDArray[np.float64]) -> None:
     """Lay tissues of these signals over an image (x, y, z), one after the other."""
     for layer in layers:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tlseg_jax.datasets.structures import ALL, LabelValues
-from tlseg_jax.preprocess.layouts.layouts import Found
+from tlseg_jax.preprocess.layouts.found import Found
 from tlseg_jax.preprocess.reading.header import Header, places_of, read_header
 from tlseg_jax.preprocess.reading.same_grid import read_others
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles

@@ -7,7 +7,8 @@ from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
 from tlseg_jax.datasets.structures import LabelValues
-from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
+from tlseg_jax.preprocess.layouts.found import Exclusion, Found, check_any
+from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.layouts.maps import find_maps
 from tlseg_jax.preprocess.map_pipeline import map_factor
 from tlseg_jax.preprocess.pipeline import PrepareSettings
@@ -16,7 +17,7 @@ from tlseg_jax.preprocess.prepare_subject import read_subject
 from tlseg_jax.preprocess.reading.read import check_values_named
 from tlseg_jax.preprocess.reading.scan import ExclusionError, ScanFiles, UnnamedValuesError
 from tlseg_jax.preprocess.steps import register
-from tlseg_jax.preprocess.store.provenance import check_any, is_synthetic, write_manifest
+from tlseg_jax.preprocess.store.provenance import is_synthetic, write_manifest
 from tlseg_jax.preprocess.store.records import Records, doubts_of
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.preprocess.whole import Whole
@@ -84,7 +85,7 @@ class Volumes(Whole):
 
     def find(self, layout: str, desc: str) -> Found:
         found = find_source(self.source, self.settings, layout, desc)
-        check_any(len(found.scans), found.excluded, self.source)
+        check_any(len(found.scans), found.exclusions, self.source)
         check_named(found.scans, self.spec)
         return found
 
@@ -104,7 +105,7 @@ class Volumes(Whole):
 
     def finish(self, found: Found, records: Records, failed: Mapping[str, str]) -> tuple[list[str], str]:
         spec, folder = self.spec, self.folder
-        exclusions = found.excluded + [{"subject": s, "reason": r} for s, r in sorted(failed.items())]
+        exclusions = [*found.exclusions, *(Exclusion(s, r) for s, r in sorted(failed.items()))]
         check_any(len(records), exclusions, self.source)
         check_one_value(records, spec)
         spec, one_sided = without_mirroring(records, spec, self.mirror)
@@ -128,7 +129,7 @@ class Volumes(Whole):
             **({"map_factor": list(map_factor(spec))} if self.settings.from_labels else {}),
             persons=persons,
             subjects={s: records[s] for s in sorted(records)},
-            exclusions=exclusions,
+            exclusions=[dataclasses.asdict(e) for e in exclusions],
             warnings=warnings,
         )
         return list(records), f"{len(exclusions)} excluded"

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tlseg_jax.datasets.spec import DatasetSpec
-from tlseg_jax.preprocess.layouts.layouts import Found, find_scans
+from tlseg_jax.preprocess.layouts.found import Exclusion, Found, check_any
+from tlseg_jax.preprocess.layouts.layouts import find_scans
 from tlseg_jax.preprocess.prepare import check_marked
 from tlseg_jax.preprocess.slice_choice import cap, volumes_for
 from tlseg_jax.preprocess.slice_split import split_volumes
 from tlseg_jax.preprocess.slice_subject import natural_order, read_slices
 from tlseg_jax.preprocess.split_map import earlier_sides, unite_scans
-from tlseg_jax.preprocess.store.provenance import check_any, is_synthetic, write_manifest
+from tlseg_jax.preprocess.store.provenance import is_synthetic, write_manifest
 from tlseg_jax.preprocess.store.records import Records, doubts_of
 from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.whole import Whole
@@ -57,7 +58,7 @@ class Slices(Whole):
 
     def find(self, layout: str, desc: str) -> Found:
         found = find_scans(self.source, layout, desc=desc)
-        check_any(len(found.scans), found.excluded, self.source)
+        check_any(len(found.scans), found.exclusions, self.source)
         check_marked(found.scans, self.spec)
         return dataclasses.replace(found, scans=tuple(sorted(found.scans, key=lambda f: natural_order(f.subject))))
 
@@ -76,8 +77,7 @@ class Slices(Whole):
     def finish(self, found: Found, records: Records, failed: Mapping[str, str]) -> tuple[list[str], str]:
         spec, folder = self.spec, self.folder
         order, unused, excluded = cap([f.subject for f in found.scans], records, failed, spec.planes.max_slices)
-        exclusions = found.excluded
-        exclusions += [{"subject": s, "reason": excluded[s]} for s in sorted(excluded, key=natural_order)]
+        exclusions = [*found.exclusions, *(Exclusion(s, excluded[s]) for s in sorted(excluded, key=natural_order))]
         check_any(len(order), exclusions, self.source)
         records = {s: records[s] | {"order": i} for i, s in enumerate(order)}
         warnings = doubts_of({s: records[s] for s in order})
@@ -111,7 +111,7 @@ class Slices(Whole):
             persons=earlier.new_map([], {persons[s]: sides[s] for s in order}),
             subjects={s: records[s] for s in order},
             unused=unused,
-            exclusions=exclusions,
+            exclusions=[dataclasses.asdict(e) for e in exclusions],
             warnings=warnings,
         )
         why = f" as {spec.planes.max_slices} slices were asked for" if unused else ""

@@ -40,14 +40,6 @@ class Axis:
         """From the result back to the slice."""
         return Axis(self.target, self.source, 1 / self.scale, -self.offset / self.scale)
 
-    def whole_pixels(self) -> tuple[slice, slice] | None:
-        """The part of the source and that of the target that it becomes, where only whole pixels move; else None."""
-        if self.scale != 1 or self.offset != int(self.offset):
-            return None
-        shift = int(self.offset)
-        low, high = max(shift, 0), max(min(self.source, self.target + shift), 0)
-        return slice(low, high), slice(low - shift, high - shift)
-
     def area(self) -> sparse.csr_array:
         """(target, source): the share of each target pixel's width that each source pixel covers."""
         edges = np.arange(self.target + 1) * self.scale + self.offset - self.scale / 2
@@ -98,8 +90,6 @@ class Resizer:
     """Resizes slices of one shape: where pixels grow, by area, so that nothing aliases; else linearly."""
 
     def __init__(self, axes: tuple[Axis, Axis]) -> None:
-        self._shift = [a.whole_pixels() for a in axes]
-        self._shape = (axes[0].target, axes[1].target)
         self._area = [a.area() for a in axes]
         self._image = [m if a.scale > 1 else a.linear() for a, m in zip(axes, self._area, strict=True)]
         covered = [np.asarray(m.sum(1)).ravel() for m in self._image]
@@ -108,10 +98,6 @@ class Resizer:
 
     def image(self, plane: Float32[np.ndarray, "x y"], lowest: float) -> Float32[np.ndarray, "target_x target_y"]:
         """A slice of an image; `lowest` outside the slice."""
-        if (shift := self._whole()) is not None:
-            moved = np.full(self._shape, lowest, np.float32)
-            moved[shift[1]] = plane[shift[0]]
-            return moved
         left, right = self._image
         out = (left @ plane) @ right.T + lowest * self._outside
         return np.asarray(out, np.float32)
@@ -125,12 +111,6 @@ class Resizer:
           exclusive: whether a pixel shows one at most; of two that cover half of it the last counts.
           unmarked: whether the codes say where nobody looked.
         """
-        out = np.zeros(self._shape, np.uint8)
-        if (shift := self._whole()) is not None:
-            out[shift[1]] = plane[shift[0]]
-            return out
-        if not plane.any():
-            return out
         nowhere = (plane == UNMARKED) & unmarked
         masks = [mask_of(plane, i, exclusive) & ~nowhere for i in range(structures)]
         out = encode([self._covered(m) for m in masks], exclusive)
@@ -141,11 +121,6 @@ class Resizer:
     def _covered(self, mask: Bool[np.ndarray, "x y"]) -> NDArray[np.bool_]:
         left, right = self._area
         return np.asarray((left @ mask.astype(np.float32)) @ right.T >= _HALF)
-
-    def _whole(self) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
-        """Which part of the source is which of the target, where pixels are only moved by whole pixels."""
-        x, y = self._shift
-        return None if x is None or y is None else ((x[0], y[0]), (x[1], y[1]))
 
 
 def resized_affine(affine: Affine, axes: tuple[Axis, Axis]) -> Affine:

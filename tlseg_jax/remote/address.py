@@ -12,7 +12,6 @@ import dataclasses
 import os
 import re
 import urllib.parse
-from collections.abc import Mapping
 from pathlib import Path
 
 from tlseg_jax.runtime.errors import InputError
@@ -74,13 +73,13 @@ def parse_address(text: str) -> Address | None:
     return Address(found[1], bucket, "/".join(parts))
 
 
-def endpoint(environment: Mapping[str, str] = os.environ) -> str | None:
+def endpoint() -> str | None:
     """The server that s3:// addresses are at; None for Amazon's own.
 
     Raises:
       InputError: it is not a plain http or https address; one with a password in it is not repeated.
     """
-    text = environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    text = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     if not text:
         return None
     parts = urllib.parse.urlsplit(text)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from tlseg_jax.preprocess.layouts.found import Candidates, Exclusion, Found, assemble, images_in
 from tlseg_jax.preprocess.reading.formats import dicom_files, plain_name, stem_of
-from tlseg_jax.runtime.errors import InputError
 
 EXPECTED = "a folder a case with artery.nii (or DICOM files) and label.nii"
 
@@ -35,17 +34,10 @@ def find_cases(source: Path, need_label: bool) -> Found:
     """The cases of a folder: the sub-folder's name is the subject.
 
     A sub-folder with images of other names alone is excluded and named; one with no image is no case.
-
-    Raises:
-      InputError: a folder may not be read.
     """
     candidates: dict[str, Candidates] = {}
     early: list[Exclusion] = []
-    try:
-        folders = _folders(source)
-    except OSError as e:
-        raise InputError(f"The folder {source} cannot be read ({e.strerror}): check its rights.") from None
-    for folder in folders:
+    for folder in _folders(source):
         images, labels = _images(folder), _named(folder, LABEL_NAMES)
         others = images_in(folder)
         if images or labels:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tlseg_jax.preprocess.reading.formats import dicom_files, is_dicom, is_dicom_folder, is_read, plain_name, stem_of
@@ -45,11 +45,6 @@ class Found:
     scans: tuple[ScanFiles, ...]
     exclusions: tuple[Exclusion, ...] = ()
 
-    @property
-    def excluded(self) -> list[dict[str, str]]:
-        """The exclusions as a manifest has them."""
-        return [{"subject": e.subject, "reason": e.reason} for e in self.exclusions]
-
 
 @dataclasses.dataclass
 class Candidates:
@@ -61,6 +56,21 @@ class Candidates:
     split: str = ""
     person: str = ""
     marked: tuple[str, ...] = ()
+
+
+def check_any(usable: int, exclusions: Sequence[Exclusion], source: Path) -> None:
+    """Check that a scan is left.
+
+    Raises:
+      InputError: none is; it names the first reasons.
+    """
+    if usable:
+        return
+    if not exclusions:
+        raise InputError(f"There is no scan in {source}: check `source` and `layout`.")
+    first = " | ".join(f"{e.subject}: {e.reason}" for e in exclusions[:3])
+    more = f" | and {len(exclusions) - 3} more" if len(exclusions) > 3 else ""
+    raise InputError(f"No scan of {source} can be used. {first}{more}")
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -4,23 +4,15 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tlseg_jax.preprocess.layouts import bids, cases, csv_list, nnunet, pairs
-from tlseg_jax.preprocess.layouts.found import Candidates, Exclusion, Found, assemble, misplaced_dicom
+from tlseg_jax.preprocess.layouts.found import Candidates, Found, assemble, check_any, misplaced_dicom
 from tlseg_jax.preprocess.reading.formats import EXTENSIONS, is_dicom, is_dicom_folder, stem_of
 from tlseg_jax.runtime.errors import InputError
-
-__all__ = ["LAYOUTS", "Exclusion", "Found", "Layout", "find_scans", "no_subject_left"]
 
 Layout = Literal["auto", "pairs", "cases", "csv", "bids", "nnunet"]
 
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
-_EXPECTED = {
-    "pairs": pairs.EXPECTED,
-    "cases": cases.EXPECTED,
-    "csv": csv_list.EXPECTED,
-    "bids": bids.EXPECTED,
-    "nnunet": nnunet.EXPECTED,
-}
+_OF = {"pairs": pairs, "cases": cases, "csv": csv_list, "bids": bids, "nnunet": nnunet}
 
 
 def find_scans(source: Path, layout: str = "auto", need_label: bool = True, desc: str = "") -> Found:
@@ -34,7 +26,7 @@ def find_scans(source: Path, layout: str = "auto", need_label: bool = True, desc
       desc: of BIDS, which of several segmentations (see `find_bids`).
 
     Returns:
-      Scans and exclusions; the scans are none if every subject is excluded (see `no_subject_left`).
+      Scans and exclusions; the scans are none if every subject is excluded (see `check_any`).
 
     Raises:
       InputError: the source does not exist, fits no layout or several, or is faulty as a whole.
@@ -72,7 +64,7 @@ def _find(source: Path, layout: str, need_label: bool, desc: str) -> Found:
     else:
         found = pairs.find_pairs(source, need_label)
     if not found.scans and not found.exclusions:
-        raise InputError(f"{source} holds no scans of the layout '{layout}': expected {_EXPECTED[layout]}.")
+        raise InputError(f"{source} holds no scans of the layout '{layout}': expected {_OF[layout].EXPECTED}.")
     return found
 
 
@@ -109,17 +101,10 @@ def _look(source: Path, need_label: bool) -> str:
     if pairs.looks_like_pairs(source, need_label=False):
         return "pairs"  # images without label maps: each is excluded with that reason
     if deep := misplaced_dicom(source):
-        raise no_subject_left(source, deep)
+        check_any(0, deep, source)
     if not need_label:
         raise InputError(
             f"{source} holds no image that can be read: give a folder with scans in it, of the formats "
             f"{', '.join(EXTENSIONS)}, or each a folder of one DICOM series."
         )
-    raise InputError(f"{source} holds no scans: looked for {'; '.join(_EXPECTED.values())}.")
-
-
-def no_subject_left(source: Path, exclusions: tuple[Exclusion, ...]) -> InputError:
-    """The error for a source of which every subject is excluded, naming the first reasons."""
-    shown = " ".join(e.reason for e in exclusions[:3])
-    more = f" (and {len(exclusions) - 3} more)" if len(exclusions) > 3 else ""
-    return InputError(f"No subject of {source} can be used: {shown}{more}")
+    raise InputError(f"{source} holds no scans: looked for {'; '.join(of.EXPECTED for of in _OF.values())}.")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tlseg_jax.datasets.structures import ALL, Labels
 from tlseg_jax.preprocess.codes import UNMARKED, encode
 from tlseg_jax.preprocess.reading.header import Header, named_values, places_of
-from tlseg_jax.preprocess.reading.planes import Clock, stream_planes, whole_numbers
+from tlseg_jax.preprocess.reading.planes import stream_planes, whole_numbers
 from tlseg_jax.preprocess.reading.scan_file import fault
 
 _TABLE = 1 << 16  # label values below this are looked up in a table; others are rare and sorted
@@ -38,7 +38,7 @@ class LabelCodes:
         return sorted(set().union(*self.seen) - {0})
 
 
-def read_label_codes(path: Path, header: Header, labels: Labels, clock: Clock | None = None) -> LabelCodes:
+def read_label_codes(path: Path, header: Header, labels: Labels) -> LabelCodes:
     """A label map of any stored type as one byte a voxel.
 
     A single structure whose values are not named, or all, is every value above 0.
@@ -52,7 +52,7 @@ def read_label_codes(path: Path, header: Header, labels: Labels, clock: Clock | 
     seen = []
     for layer in range(header.layers):
         ours = None if unnamed else tuple(tuple(v for at, v in of if at == layer) for of in places)
-        seen.append(_add_codes(codes, path, header, layer, ours, labels, clock))
+        seen.append(_add_codes(codes, path, header, layer, ours, labels))
     return LabelCodes(codes, tuple(seen))
 
 
@@ -80,20 +80,14 @@ def check_no_others(path: Path, header: Header, labels: Labels, found: LabelCode
 
 
 def _add_codes(
-    codes: NDArray[np.uint8],
-    path: Path,
-    header: Header,
-    layer: int,
-    ours: _Ours | None,
-    labels: Labels,
-    clock: Clock | None,
+    codes: NDArray[np.uint8], path: Path, header: Header, layer: int, ours: _Ours | None, labels: Labels
 ) -> set[int]:
     """Set the codes that one layer says; returns the values that are on it."""
     seen: set[int] = set()
     table = _codes_of(np.arange(_TABLE), ours, labels)
     # Of exclusive structures that overlap on layers the last counts.
     put = np.maximum if labels.exclusive else np.bitwise_or
-    for k, stored in enumerate(stream_planes(path, header, clock, layer)):
+    for k, stored in enumerate(stream_planes(path, header, layer)):
         if not header.scaled and not table[0] and not stored.any():  # NaN is not nought
             continue
         index = _small_whole_numbers(header, stored)

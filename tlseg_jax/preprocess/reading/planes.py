@@ -1,8 +1,6 @@
 """An image's voxels, whatever its format: a plane at a time along the slowest axis, and as numbers that are meant."""
 
-import dataclasses
 import hashlib
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,67 +20,46 @@ _TRAILER_BYTES = 1 << 20  # MGH keeps scanner parameters after the voxels; no fo
 _WHOLE = 1e-3  # float label maps saved with a scale factor are off by rounding
 
 
-@dataclasses.dataclass
-class Clock:
-    """Seconds spent on reading and decompressing, which no code of ours can shorten."""
-
-    decompress: float = 0.0
-
-
-def stream_planes(path: Path, header: Header, clock: Clock | None = None, layer: int = 0) -> Iterator[NDArray[Any]]:
+def stream_planes(path: Path, header: Header, layer: int = 0) -> Iterator[NDArray[Any]]:
     """The planes (i, j) of an image along its third axis, the slowest, unscaled and in the stored type.
 
     Files are read to their end, so that gzip's checksum is verified; SimpleITK holds NRRD and MetaImage whole.
 
     Args:
-      clock: the seconds of reading are added to it.
       layer: which of `header.layers`.
 
     Raises:
       ExclusionError: the file is cut short, damaged or goes on for ever.
     """
-    clock = clock or Clock()
     if header.reader != "bytes":
-        yield from _through_itk(path, header, clock, layer)
+        yield from _through_itk(path, header, layer)
         return
     dtype = np.dtype(header.byteorder + np.dtype(header.dtype).str[1:])
     sides, planes = header.shape[:2], header.shape[2]
     bytes_of_plane = sides[0] * sides[1] * dtype.itemsize
     start = header.end - bytes_of_plane * planes
     with one_sentence(path), open_plain(header.files[0]) as f:
-
-        def read(count: int) -> bytes:
-            begin = time.perf_counter()
-            content = f.read(count)
-            clock.decompress += time.perf_counter() - begin
-            return content
-
-        got = len(read(start))
+        got = len(f.read(start))
         for _ in range(planes):
-            content = read(bytes_of_plane)
+            content = f.read(bytes_of_plane)
             got += len(content)
             if len(content) < bytes_of_plane:
                 raise fault(path, f"is cut short (it needs {header.end:,} bytes and holds {got:,})", AGAIN)
             yield np.frombuffer(content, dtype).reshape(sides, order="F")
-        if len(read(_TRAILER_BYTES)) == _TRAILER_BYTES and is_gzipped(path) and read(1):
+        if len(f.read(_TRAILER_BYTES)) == _TRAILER_BYTES and is_gzipped(path) and f.read(1):
             raise fault(path, "holds far more data than its header says", "export the scan again")
 
 
-def _through_itk(path: Path, header: Header, clock: Clock, layer: int) -> Iterator[NDArray[Any]]:
+def _through_itk(path: Path, header: Header, layer: int) -> Iterator[NDArray[Any]]:
     """The planes of a DICOM series, read one by one, or of a file that SimpleITK reads whole."""
     with one_sentence(path):
-        begin = time.perf_counter()
         if header.reader == "dicom":
             for file in header.files:
-                plane = read_slice(file).astype(header.dtype, copy=False)
-                clock.decompress += time.perf_counter() - begin
-                yield plane
-                begin = time.perf_counter()
+                yield read_slice(file).astype(header.dtype, copy=False)
             return
         if extension_of(path) in META:
             check_meta_data(path, header.end)
         array = sitk.GetArrayFromImage(open_itk(path).Execute())  # a copy: planes may be kept for long
-        clock.decompress += time.perf_counter() - begin
         array = array.reshape(*header.shape[::-1], header.layers)
         for k in range(header.shape[2]):
             yield array[k, ..., layer].T

@@ -22,7 +22,7 @@ from tlseg_jax.preprocess.codes import anywhere, looked, shown, voxels_of
 from tlseg_jax.preprocess.reading.grey_values import GreyValues
 from tlseg_jax.preprocess.reading.header import Header, no_geometry, read_header
 from tlseg_jax.preprocess.reading.label_codes import check_no_others, read_label_codes
-from tlseg_jax.preprocess.reading.planes import Clock, VoxelDigest, check_finite, scaled, stream_planes
+from tlseg_jax.preprocess.reading.planes import VoxelDigest, check_finite, scaled, stream_planes
 from tlseg_jax.preprocess.reading.same_grid import read_others, turn_onto, turned
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.reading.scan_file import fault
@@ -47,7 +47,7 @@ class SliceVolume:
       label_slices: structure -> slices of the whole scan that show it.
       label_voxels: structure -> its voxels in the slice of each sample, in the label map's own.
       image_voxels: checksum of the image's voxels (see `VoxelDigest`).
-      seconds: "decompress" (reading and gzip) and "convert" (all else).
+      seconds: "read": of reading, scaling and resizing.
       warnings: a sentence each.
       doubts: of what makes every number of this volume doubtful: what is wrong, in words -> a sentence.
     """
@@ -80,7 +80,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
       ExclusionError: a file cannot be read (see `read_header`), the grids differ, a voxel of the image is not finite
         or all are equal, no slice shows a structure, or the label map holds other values (see `read_label_codes`).
     """
-    begin, clock = time.perf_counter(), Clock()
+    begin = time.perf_counter()
     header = read_header(files.image, single_slice=True)
     others, notes = read_others(dataclasses.replace(files, mask=None), header, single_slice=True)
     orientation = io_orientation(header.affine)
@@ -92,7 +92,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
     label, shows = None, np.zeros((sides[2], len(spec.structures)), bool)
     if files.label is not None:
         label_header = others[files.label]
-        found = read_label_codes(files.label, label_header, spec.labels, clock)
+        found = read_label_codes(files.label, label_header, spec.labels)
         if spec.planes.other_values == "refuse":
             check_no_others(files.label, label_header, spec.labels, found, spec.name)
         label = turned(found.codes, turn_onto(header, label_header))
@@ -127,7 +127,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
         label_voxels = {s: [n[s] for n in counts] for s in spec.structures}
         del whole, label, found  # before the image comes
     digest = VoxelDigest(header.shape)
-    planes = _wanted_planes(files.image, header, orientation, z, statistics, digest, clock)
+    planes = _wanted_planes(files.image, header, orientation, z, statistics, digest)
     scaling = scaling_of(files.image, statistics, spec)
     image = np.empty((len(z), *spec.planes.pixels), np.float32)
     for n in range(len(z)):
@@ -151,7 +151,7 @@ def read_volume(files: ScanFiles, spec: DatasetSpec, every_slice: bool = False) 
         {s: int(n) for s, n in zip(spec.structures, shows.sum(0), strict=True)} if label_ml else {},
         label_voxels,
         digest.hex,
-        {"decompress": round(clock.decompress, 3), "convert": round(time.perf_counter() - begin - clock.decompress, 3)},
+        {"read": round(time.perf_counter() - begin, 3)},
         tuple(w for w in warnings if w),
         {k: w for k, w in doubts.items() if w},
     )
@@ -193,7 +193,6 @@ def _wanted_planes(
     z: tuple[int, ...],
     statistics: Statistics,
     digest: VoxelDigest,
-    clock: Clock,
 ) -> list[NDArray[Any]]:
     """The canonical planes `z` of the image, in its own units; all planes go through `statistics` and `digest`."""
     depth_axis = _depth_axis(orientation)
@@ -204,7 +203,7 @@ def _wanted_planes(
     grey = GreyValues()
     block: NDArray[Any] | None = None  # (planes of the file, slices wanted, pixels), where each plane crosses them all
     turn = np.delete(orientation, depth_axis, axis=0)  # of a plane across that axis: (left to right, back to front)
-    for k, stored in enumerate(stream_planes(path, header, clock)):
+    for k, stored in enumerate(stream_planes(path, header)):
         plane = _values(path, header, stored)
         statistics.add(plane)
         grey.add(plane)

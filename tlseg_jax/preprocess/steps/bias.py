@@ -3,9 +3,9 @@
 import numpy as np
 import SimpleITK as sitk
 from jaxtyping import Bool, Float32
+from nibabel.affines import voxel_sizes
 
 from tlseg_jax.geometry import Affine
-from tlseg_jax.preprocess.steps.strip import voxel_sizes
 from tlseg_jax.runtime.threads import one_itk_thread
 
 WORKING_MM = 4.0

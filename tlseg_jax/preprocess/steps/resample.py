@@ -50,7 +50,9 @@ def to_grid(
     to_scan_voxel = np.linalg.inv(scan_affine) @ space_to_world @ grid.affine
     low, high = float(volume.min()), float(volume.max())
     beyond = low if outside is None else outside
-    out = _whole(_pull(volume, to_scan_voxel, grid.shape, order, antialias, beyond), grid.shape, beyond)
+    out = np.full(grid.shape, beyond, np.float32)
+    if part := _pull(volume, to_scan_voxel, grid.shape, order, antialias, beyond):
+        out[part[0]] = part[1]
     return np.clip(out, min(low, beyond), high, out=out)
 
 
@@ -109,28 +111,6 @@ def _share(
     return to_grid(mask[box].astype(np.float32), moved, grid, space_to_world, order=1, outside=0.0)
 
 
-def to_scan(
-    volume: Float[np.ndarray, "i j k"],
-    grid: Grid,
-    space_to_world: Affine,
-    scan_shape: tuple[int, int, int],
-    scan_affine: Affine,
-) -> Float32[np.ndarray, "x y z"]:
-    """A volume on `grid`, such as a map of probabilities, back on the scan's own voxels.
-
-    The inverse of `to_grid`, by linear interpolation.
-
-    Args:
-      space_to_world: (4, 4) the grid's space mm -> world RAS mm, as kept for this subject.
-      scan_affine: (4, 4) scan voxel -> world RAS mm.
-
-    Returns:
-      scan_shape float32; 0 outside the grid.
-    """
-    to_grid_voxel = np.linalg.inv(space_to_world @ grid.affine) @ scan_affine
-    return _whole(_pull(volume, to_grid_voxel, scan_shape), scan_shape, 0.0)
-
-
 def _boxed(where: NDArray[np.bool_], affine: Affine, wanted: NDArray[Any]) -> tuple[tuple[slice, ...], Affine] | None:
     """The box around a mask, with what linear interpolation and the blur before coarser voxels reach; None: empty.
 
@@ -160,22 +140,33 @@ def _sigma(linear: NDArray[Any]) -> NDArray[Any]:
     return sigma
 
 
-def each_to_scan(
-    volumes: Float[np.ndarray, "i j k structures"],
+def to_scan(
+    volumes: Float[np.ndarray, "i j k *structures"],
     grid: Grid,
     space_to_world: Affine,
     scan_shape: tuple[int, int, int],
     scan_affine: Affine,
-) -> Float32[np.ndarray, "x y z structures"]:
-    """As `to_scan`, for maps of several structures; of each only the box where it is worth a thousandth."""
-    least = 1e-3 if volumes.shape[-1] > 1 else -np.inf
-    out = np.zeros((volumes.shape[-1], *scan_shape), np.float32)
-    for i in range(volumes.shape[-1]):
-        found = _back(volumes[..., i], volumes[..., i] > least, grid, space_to_world, scan_shape, scan_affine)
+) -> Float32[np.ndarray, "x y z *structures"]:
+    """A volume on `grid`, or maps of several structures, back on the scan's own voxels.
+
+    The inverse of `to_grid`, by linear interpolation. Of several maps only the box where each is worth a thousandth.
+
+    Args:
+      space_to_world: (4, 4) the grid's space mm -> world RAS mm, as kept for this subject.
+      scan_affine: (4, 4) scan voxel -> world RAS mm.
+
+    Returns:
+      0 outside the grid.
+    """
+    maps = volumes.reshape(*volumes.shape[:3], -1)
+    least = 1e-3 if maps.shape[-1] > 1 else -np.inf
+    out = np.zeros((maps.shape[-1], *scan_shape), np.float32)
+    for i in range(maps.shape[-1]):
+        found = _back(maps[..., i], maps[..., i] > least, grid, space_to_world, scan_shape, scan_affine)
         if found is not None:
             at, values = found
             out[i][at] = values
-    return np.moveaxis(out, 0, -1)
+    return np.moveaxis(out, 0, -1) if volumes.ndim > 3 else out[0]
 
 
 def codes_to_scan(
@@ -186,7 +177,7 @@ def codes_to_scan(
     scan_affine: Affine,
     exclusive: bool,
 ) -> UInt8[np.ndarray, "x y z"]:
-    """What probabilities say on the scan's own voxels: `codes.decide` of `each_to_scan`, without the maps in between.
+    """What probabilities say on the scan's own voxels: `codes.decide` of `to_scan`, without the maps in between.
 
     A structure is the most probable of S and the background only where it has 1 / (S + 1), and an independent one where
     it has half; interpolation adds nothing to a neighbourhood's highest value. So each is computed in the box around
@@ -237,14 +228,6 @@ def _back(
         return None
     box, moved = found
     return _pull(volume[box], np.linalg.inv(space_to_world @ moved) @ scan_affine, scan_shape)
-
-
-def _whole(part: _Part | None, shape: tuple[int, ...], outside: float) -> NDArray[np.float32]:
-    """An array of a part, and of `outside` around it."""
-    out = np.full(shape, outside, np.float32)
-    if part is not None:
-        out[part[0]] = part[1]
-    return out
 
 
 def _pull(

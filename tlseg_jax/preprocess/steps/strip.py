@@ -4,7 +4,8 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32
+from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from tlseg_jax.geometry import Affine, Grid
@@ -19,11 +20,6 @@ LARGEST_BRAIN_ML = 2200.0
 
 LEAST_BACKGROUND = 0.2
 """Share of exactly constant background below which a scan is not taken to be stripped."""
-
-
-def voxel_sizes(affine: Affine) -> Float64[np.ndarray, " axis"]:
-    """Length in mm of a step along each voxel axis."""
-    return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(0)))
 
 
 def _coarse_step(affine: Affine) -> tuple[int, ...]:

@@ -1,10 +1,9 @@
-"""Where a prepared data set comes from: checksums, versions, and whether any scan is usable at all."""
+"""Where a prepared data set comes from: checksums and versions."""
 
 import datetime
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from tlseg_jax.phantoms.cohort_folder import COHORT_FILE
 from tlseg_jax.preprocess.reading.formats import parts_of
 from tlseg_jax.preprocess.reading.scan import ScanFiles
 from tlseg_jax.preprocess.store.store import FORMAT
-from tlseg_jax.runtime.errors import InputError
 from tlseg_jax.runtime.files import write_json
 from tlseg_jax.runtime.written import file_digest
 
@@ -42,21 +40,6 @@ def _of_file(path: Path) -> str:
 def is_synthetic(source: Path) -> bool:
     """Whether the scans were drawn by us, by the file beside them: they must never pass for real ones."""
     return (source if source.is_dir() else source.parent).joinpath(COHORT_FILE).exists()
-
-
-def check_any(usable: int, exclusions: Sequence[Mapping[str, str]], source: Path) -> None:
-    """Check that a scan is left.
-
-    Raises:
-      InputError: none is; it names the first reasons.
-    """
-    if usable:
-        return
-    if not exclusions:
-        raise InputError(f"There is no scan in {source}: check `source` and `layout`.")
-    first = " | ".join(f"{e['subject']}: {e['reason']}" for e in exclusions[:3])
-    more = f" | and {len(exclusions) - 3} more" if len(exclusions) > 3 else ""
-    raise InputError(f"No scan of {source} can be used. {first}{more}")
 
 
 def library_versions() -> dict[str, str]:

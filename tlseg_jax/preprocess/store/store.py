@@ -298,8 +298,7 @@ class Store(BaseStore):
         Raises:
           InputError: the store does not hold it.
         """
-        ml = self._kept(subject, "label_ml")
-        return float(ml[structure] if isinstance(ml, dict) else ml)
+        return float(self._kept(subject, "label_ml")[structure])
 
     def _read(self, subject: str, name: str, box: Box | None) -> NDArray[Any]:
         try:
