@@ -130,13 +130,6 @@ def _memory(network: str, size: str, seconds: float) -> Part:
 
 PARTS: tuple[Part, ...] = (
     _equality("switch8x2", 90),
-    Part(
-        "grouped",
-        "conv_lowering",
-        ("--nolayers", "--networks=switch8x2", "--steps_by=native,folded,grouped", "--dtypes=bfloat16,float32"),
-        180,
-        "does a step gain from more channels of fewer places, and from norms in the same groups",
-    ),
     _compare("unet_fast", "bfloat16", 240),
     _compare("switch8x2", "bfloat16", 240),
     _memory("switch32", "176x224x160", 90),
@@ -324,7 +317,6 @@ TOLD = 40
 """The last lines of a part that are printed."""
 
 TINY_FLAGS: Mapping[str, tuple[str, ...]] = {
-    "conv_lowering": ("--steps_by=native,planes", "--dtypes=bfloat16"),
     "memory_limits": ("--size=", "--remats=block"),
     "freezing": ("--networks=switch8x2",),
     "together": ("--runs=1,2",),

@@ -1,7 +1,7 @@
 """How many bytes and kernels is a training step, as XLA compiles it for an H200, with no GPU at hand?
 
     pip install --no-deps jax-cuda13-pjrt==VERSION jax-cuda13-plugin==VERSION   # jaxlib's version; no CUDA is needed
-    python -m benchmarks.gpu_bytes --noquick --networks=switch8x2 --dtypes=bfloat16 --lowerings=native,folded,grouped
+    python -m benchmarks.gpu_bytes --noquick --networks=switch8x2 --dtypes=bfloat16 --lowerings=native,folded
 
 XLA compiles for a card that is only described to it, up to machine code; nothing is run or timed. Operands and results
 of each kernel, read or written once, are bytes as in benchmarks/kernels.py; those of loops count as often as they
@@ -32,7 +32,7 @@ from tlseg_jax.runtime.choose import choose
 from tlseg_jax.runtime.errors import InputError
 
 flags.adopt_module_key_flags(common_flags)  # so that --help lists them
-LOWERINGS = flags.DEFINE_list("lowerings", ["native", "folded", "grouped"], "Forms of the step's convolutions.")
+LOWERINGS = flags.DEFINE_list("lowerings", ["native", "folded"], "Forms of the step's convolutions.")
 
 H200 = """
 gpu_device_info {

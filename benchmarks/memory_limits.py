@@ -1,7 +1,7 @@
 """What does a training step keep and take in memory, and what is the largest that fits a card of so many GB?
 
     python -m benchmarks.memory_limits [--networks=switch32] [--dtypes=float32,bfloat16] [--remats=none,block,full]
-        [--gb=8,11,16,24,40,80,141] [--tpu=v5e,v5p]
+        [--gb=8,11,16,24,40,80,141]
 
 Always at the papers' sizes, as on a CPU nothing is run:
 
@@ -13,9 +13,7 @@ Always at the papers' sizes, as on a CPU nothing is run:
 
 The largest patch (a cube or square of the papers' batch) and the largest batch (of the papers' patch) for each
 card: on a GPU found by compiling, for cards up to its own memory; elsewhere by the trace, as the result says.
-On a GPU the time of rematerialisation is taken too, policies in turn. TPU limits: by libtpu's compiler ahead of
-time, with no TPU, where libtpu is installed; a minute or more a case, so they are taken for --tpu only.
-Each result is written as soon as it is there.
+On a GPU the time of rematerialisation is taken too, policies in turn. Each result is written as soon as it is there.
 """
 
 import dataclasses
@@ -26,7 +24,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a case in another process needs the GPU's memory
@@ -56,7 +53,6 @@ flags.adopt_module_key_flags(common_flags)
 
 REMATS = flags.DEFINE_list("remats", list(POLICIES), "Rematerialisation policies to take.")
 GB = flags.DEFINE_list("gb", ["8", "11", "16", "24", "40", "80", "141"], "Sizes of cards, in 1e9 bytes.")
-TPU = flags.DEFINE_list("tpu", [], "TPUs to compile for with libtpu: v5e, v5p.")
 SIZE = flags.DEFINE_string("size", None, "Part of a size's name, to take only those, as in 176x224x160; default: all.")
 CASE = flags.DEFINE_string("case", None, "JSON of one case, for a process that measures only it.")
 
@@ -64,8 +60,6 @@ STRIDE = 16
 """Voxels between the sides that are tried."""
 PROBES = 6
 """The most compilations in the search of one largest size."""
-TOPOLOGIES = {"v5e": ("v5e:2x2", 16e9), "v5p": ("v5p:2x2x1", 95e9)}
-"""Smallest slices that libtpu describes, and bytes of memory a chip (Google Cloud's documentation)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,15 +106,9 @@ def traced(case: Case) -> dict[str, int]:
     return {"arguments": arguments, "residuals": foot.residuals, "trace_peak": foot.peak}
 
 
-def compiled(case: Case, sharding: Any = None) -> int | None:
-    """Bytes that the compiler plans besides the arguments; None: it says that the step cannot fit the device.
-
-    Args:
-      sharding: of a device that is described and not there; None for this machine's.
-    """
-    step, state, batch = abstract(case, "native" if sharding else None)
-    if sharding:
-        state, batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), (state, batch))
+def compiled(case: Case) -> int | None:
+    """Bytes that the compiler plans besides the arguments; None: it says that the step cannot fit the device."""
+    step, state, batch = abstract(case)
     try:
         found = step.lower(state, batch).compile().memory_analysis()  # type: ignore[attr-defined]
     except Exception as error:
@@ -132,22 +120,13 @@ def compiled(case: Case, sharding: Any = None) -> int | None:
 
 def measured(case: Case) -> int | None:
     """The most bytes in use on the GPU while two steps are trained, in a process of their own; None: too many."""
-    found = _apart(["--case", json.dumps(dataclasses.asdict(case))])
-    return found if isinstance(found, int) else None
-
-
-def _apart(arguments: list[str], **environment: str) -> Any:
-    """What this module prints last, as JSON, with these arguments in another process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.memory_limits", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        check=False,
-    )
+    given = json.dumps(dataclasses.asdict(case))
+    command = [sys.executable, "-m", "benchmarks.memory_limits", "--case", given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InputError(f"A case failed in its own process ({' '.join(arguments)}):\n{done.stderr[-1500:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        raise InputError(f"A case failed in its own process ({given}):\n{done.stderr[-1500:]}")
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    return found if isinstance(found, int) else None
 
 
 def _case_from(text: str) -> Case:
@@ -258,37 +237,6 @@ def remat_time(size: Size, dtype: str, remats: list[Remat]) -> dict[str, Any]:
     }
 
 
-def tpu_case(case: Case, tpu: str) -> int | None:
-    """Bytes that libtpu's compiler plans for one chip, besides the arguments; None: it refuses."""
-    from jax.experimental import topologies
-    from jax.sharding import SingleDeviceSharding
-
-    device = topologies.get_topology_desc(TOPOLOGIES[tpu][0], "tpu").devices[0]
-    return compiled(case, SingleDeviceSharding(device))
-
-
-def tpu_row(case: Case, tpu: str) -> dict[str, Any]:
-    """One case on one TPU, compiled in a process of its own."""
-    given = json.dumps(dataclasses.asdict(case))
-    temp = _apart(
-        ["--case", given, f"--tpu={tpu}"],
-        JAX_PLATFORMS="cpu",
-        TPU_SKIP_MDS_QUERY="1",
-        TPU_ACCELERATOR_TYPE=f"{tpu}-1",
-        TPU_WORKER_HOSTNAMES="localhost",
-        ALLOW_MULTIPLE_LIBTPU_LOAD="1",  # no chip is taken, so no lock is needed
-    )
-    total = None if temp is None else temp + _arguments(case)
-    chip = TOPOLOGIES[tpu][1]
-    return case.to_dict() | {
-        "tpu": tpu,
-        "chip_bytes": chip,
-        "compiled": temp,
-        "total": total,
-        "fits": total is not None and total <= chip,
-    }
-
-
 def _print_case(row: dict[str, Any]) -> None:
     def gb(key: str) -> str:
         return "-" if row.get(key) is None else f"{row[key] / 1e9:.2f}"
@@ -300,13 +248,9 @@ def _print_case(row: dict[str, Any]) -> None:
 def main() -> None:
     """Take every case, print the tables and write the JSON."""
     if CASE.value:
-        case = _case_from(CASE.value)
-        print(json.dumps(tpu_case(case, TPU.value[0]) if TPU.value else run_case(case)))
+        print(json.dumps(run_case(_case_from(CASE.value))))
         return
     remats = [choose("policy", r, {p: p for p in POLICIES}) for r in REMATS.value]
-    tpus = [choose("TPU", t, {t: t for t in TOPOLOGIES}) for t in TPU.value]
-    if tpus:
-        _check_libtpu()
     tiny = common_flags.TINY.value
     gpu = jax.default_backend() == "gpu" or tiny  # a rehearsal does all that a GPU's run does
     memory = device_capacity().bytes
@@ -325,14 +269,11 @@ def main() -> None:
         "cases": [],
         "limits": [],
         "remat_time": [],
-        "tpu": [],
     }
-    path: Path | None = None
 
     def add(kind: str, row: dict[str, Any]) -> None:
-        nonlocal path
         result[kind].append(row)
-        path = write_result("memory_limits", result, common_flags.OUT.value)
+        write_result("memory_limits", result, common_flags.OUT.value)
 
     print(f"{'GB':<45}" + "".join(f"{h:>11}" for h in ("residuals", "trace peak", "compiled", "measured")))
     chosen = [Case(s, d, r) for s in sizes for d in common_flags.dtypes() for r in remats]
@@ -354,18 +295,6 @@ def main() -> None:
     for size in sizes if gpu else []:
         for dtype in common_flags.dtypes():
             add("remat_time", remat_time(size, dtype, remats))
-    for case in chosen:
-        for tpu in tpus:
-            row = tpu_row(case, tpu)
-            add("tpu", row)
-            print(f"{row['name']:<28}{row['dtype']:<10}{row['remat']:<7}{tpu}: {row['total']} fits: {row['fits']}")
-
-
-def _check_libtpu() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("libtpu") is None:
-        raise InputError("--tpu needs libtpu to compile with: pip install 'tlseg-jax[tpu]', or leave --tpu out.")
 
 
 if __name__ == "__main__":

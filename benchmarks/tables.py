@@ -152,13 +152,6 @@ def memory_limits(result: Result) -> list[Table]:
     if timed:
         columns = ("network", "type", "remat", "seconds a step (p90)", "to no remat")
         tables.append(Table("Time of a rematerialised step", columns, timed))
-    chips = [
-        [r["name"], r["dtype"], r["remat"], r["tpu"], gigabytes(r["total"]), "yes" if r["fits"] else "no"]
-        for r in result["tpu"]
-    ]
-    if chips:
-        title = "Compiled ahead of time for one TPU chip"
-        tables.append(Table(title, ("network", "type", "remat", "TPU", "GB", "fits"), chips))
     return tables
 
 

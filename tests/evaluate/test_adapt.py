@@ -16,6 +16,7 @@ from tlseg_jax.checkpoints.checkpoint import load_model
 from tlseg_jax.datasets.lookup import get_spec
 from tlseg_jax.evaluate.inference import AdaptingPredictor, predict_tiles, predict_volume
 from tlseg_jax.evaluate.slice_inference import predict_planes
+from tlseg_jax.evaluate.tta import averaged_words
 from tlseg_jax.models.adabn import pooled
 from tlseg_jax.models.layers import Conv
 from tlseg_jax.models.networks import probability
@@ -162,8 +163,8 @@ def test_a_volume_s_tiles_and_a_stack_s_slices_are_one_scan() -> None:
     np.testing.assert_allclose(predict_volume(volume, spec, None, predictor, batch=1), 0.5, rtol=1e-5)
 
 
-def test_scores_know_how_they_were_made(
-    tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_scores_know_how_they_were_made_and_what_replaces_others_is_told(
+    tiny_store: Store, tiny_network: UNetConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]
 ) -> None:
     monkeypatch.setattr(run_module, "init_variables", lambda config, key: he_variables(config))
     job = JobSettings(tiny_network, get_recipe("paper"), 2)
@@ -175,6 +176,15 @@ def test_scores_know_how_they_were_made(
         entries = assess(run, load_model(run), tiny_store, adabn=SHARE, progress=False, figures=False)
     assert entries["tiny"]["adabn"] == SHARE
     assert is_scored(run, tiny_store, adabn=SHARE) and not is_scored(run, tiny_store)
+    # As of a recipe of ours, whose volumes are asked in several passes.
+    saved = load_model(run)
+    ours = dataclasses.replace(saved, description=saved.description | {"smallest_pieces": {}})
+    said.clear()
+    with lock_folder(run):
+        for tta in (True, True, False, False):
+            assess(run, ours, tiny_store, tta=tta, progress=False, figures=False)
+    several, one = averaged_words(tiny_store.spec), "one pass"
+    assert said == [f"{run}: scores by {a} replace those by {b} on tiny." for a, b in ((several, one), (one, several))]
 
 
 def test_a_sweep_scores_the_remedy_s_cells_so_and_no_other() -> None:

@@ -1,4 +1,4 @@
-"""The transposed convolution against a loop and XLA's own, and repeated values against NumPy's."""
+"""The transposed convolution against XLA's own, and repeated values against NumPy's."""
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +10,6 @@ from tlseg_jax.models.lowering.forms import LAYOUTS
 from tlseg_jax.models.up_conv import up_convolution, up_nearest
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-
-
-def test_against_a_loop() -> None:
-    rng = np.random.default_rng(1)
-    x, kernel = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(2, 2, 5, 3))
-    expected = np.zeros((2, 6, 8, 3))
-    for b, row, column, i, j in np.ndindex(2, 3, 4, 2, 2):
-        expected[b, 2 * row + i, 2 * column + j] = x[b, row, column] @ kernel[i, j]
-    found = up_convolution(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(("sides", "cell"), [((3, 4), 2), ((3, 2, 4), 2), ((3, 4), 3)])

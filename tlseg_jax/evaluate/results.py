@@ -298,7 +298,7 @@ def keep_results(run: Path, names: Collection[str]) -> None:
 
 def _save(run: Path, name: str, rows: Sequence[SubjectRow], extra: Mapping[str, Any] | None) -> dict[str, Any]:
     summary_path, table_path = run / "summary.json", run / "subjects.csv"
-    summary = _read_summary(summary_path)
+    summary = read_summary(run)
     old = [r for r in read_table(table_path, _ALWAYS) if r["test_set"] != name]
     cells = [*old, *(r.cells() for r in rows)]
     extra_columns = [c for c in DISTANCE_COLUMNS if any(c in r for r in cells)]
@@ -308,7 +308,9 @@ def _save(run: Path, name: str, rows: Sequence[SubjectRow], extra: Mapping[str, 
     return entry
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
+def read_summary(run: Path) -> dict[str, Any]:
+    """What a run's `summary.json` holds; nothing where there is none. Raises InputError: it is damaged."""
+    path = run / "summary.json"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Integer
 
 from tlseg_jax.models.dropout import Dropout
 from tlseg_jax.models.layers import Conv, Init, Parts, Projection
-from tlseg_jax.models.lowering.conv import Lowering, places_between
+from tlseg_jax.models.lowering.conv import Lowering
 from tlseg_jax.models.norm import BatchNorm
 
 Widths = tuple[int, ...]
@@ -56,11 +56,9 @@ class Block(nn.Module):
             short = Projection(self.widths[-1], self.kernel_init, bias=False, name="short")(parts)
         for i, width in enumerate(self.widths):
             parts = [Dropout(self.dropout)(p, train, samples) for p in parts]
-            before = [p.shape[-1] for p in parts]
             x = Conv(width, self.kernel_init, self.lowering, name=f"conv_{i}")(parts)
             average = not train or f"{self.name}/bn_{i}" in running
             last = i + 1 == len(self.widths)
-            places = 1 if last else places_between(before, x, self.widths[i + 1], self.lowering)
-            x = BatchNorm(self.momentum, self.axis, places, name=f"bn_{i}")(x, average, not last or last_relu)
+            x = BatchNorm(self.momentum, self.axis, name=f"bn_{i}")(x, average, not last or last_relu)
             parts = (x,)
         return x if short is None else x + short

@@ -5,7 +5,6 @@ Parameters and running averages have flax's names, so that models trained with i
 """
 
 import functools
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -26,13 +25,10 @@ class BatchNorm(nn.Module):
     Attributes:
       momentum: of the running averages.
       axis: the axis of devices that the batch is divided over, where each sees its own rows only; None: it is whole.
-      places: neighbours along the last side that are channels of one place meanwhile, as they are in the convolutions
-        before and after (`lowering.conv.places_between`); it divides that side. The result is the same.
     """
 
     momentum: float
     axis: str | None = None
-    places: int = 1
 
     @nn.compact
     def __call__(self, x: Maps, average: bool, relu: bool) -> Maps:
@@ -50,18 +46,18 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         if average:
             factor = scale * lax.rsqrt(var.value + EPSILON)
-            y = _affine(_grouped(x, self.places), mean.value, factor, bias, self.places).astype(x.dtype)
-            return (nn.relu(y) if relu else y).reshape(x.shape)
-        y, batch_mean, batch_var = normalise(relu, self.axis, self.places, x, scale, bias)
+            y = _affine(x, mean.value, factor, bias).astype(x.dtype)
+            return nn.relu(y) if relu else y
+        y, batch_mean, batch_var = normalise(relu, self.axis, x, scale, bias)
         if not self.is_initializing():
             for kept, new in ((mean, batch_mean), (var, batch_var)):
                 kept.value = self.momentum * kept.value + (1 - self.momentum) * new
         return y
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def normalise(
-    relu: bool, axis: str | None, places: int, x: Maps, scale: PerChannel, bias: PerChannel
+    relu: bool, axis: str | None, x: Maps, scale: PerChannel, bias: PerChannel
 ) -> tuple[Maps, PerChannel, PerChannel]:
     """(x - mean) / sqrt(variance + epsilon) * scale + bias, and a ReLU of it where asked.
 
@@ -69,7 +65,6 @@ def normalise(
       relu: whether negative results become zero.
       axis: of devices, each with its rows of the batch: the statistics, here and in the gradient of `x`, are then of
         all rows, and the gradients of `scale` and `bias` of this device's rows, to be added up over the devices.
-      places: as `BatchNorm.places`.
       x: the input.
       scale: of each channel.
       bias: of each channel.
@@ -77,65 +72,46 @@ def normalise(
     Returns:
       The result, of the type of `x`, and the batch's mean and variance, which nothing is differentiated through.
     """
-    return _forward(relu, axis, places, x, scale, bias)[0]
+    return _forward(relu, axis, x, scale, bias)[0]
 
 
 Kept = tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]
 
 
-def _grouped(x: jax.Array, places: int) -> jax.Array:
-    """(..., side, channels) -> (..., side / places, places * channels)."""
-    *before, side, channels = x.shape
-    return x if places == 1 else x.reshape(*before, side // places, places * channels)
-
-
-def _spread(each: jax.Array, places: int) -> jax.Array:
-    """A channel's value for each of its places."""
-    return each if places == 1 else jnp.tile(each, places)
-
-
-def _reduced(reduce: Callable[..., jax.Array], x: jax.Array, places: int) -> jax.Array:
-    """The sum or the mean of each channel of groups."""
-    found = reduce(x, tuple(range(x.ndim - 1)))
-    return found if places == 1 else reduce(found.reshape(places, -1), 0)
-
-
-def _affine(x: jax.Array, mean: ArrayLike, factor: ArrayLike, bias: ArrayLike, places: int) -> jax.Array:
-    """(x - mean) * factor + bias of groups, in float32."""
-    mean, factor, bias = (_spread(jnp.asarray(v), places) for v in (mean, factor, bias))
+def _affine(x: jax.Array, mean: ArrayLike, factor: ArrayLike, bias: ArrayLike) -> jax.Array:
+    """(x - mean) * factor + bias, in float32."""
     return (x.astype(jnp.float32) - mean) * factor + bias
 
 
 def _forward(
-    relu: bool, axis: str | None, places: int, x: jax.Array, scale: jax.Array, bias: jax.Array
+    relu: bool, axis: str | None, x: jax.Array, scale: jax.Array, bias: jax.Array
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Kept]:
-    wide = _grouped(x, places).astype(jnp.float32)
-    mean, square = _reduced(jnp.mean, wide, places), _reduced(jnp.mean, wide * wide, places)
+    wide, axes = x.astype(jnp.float32), tuple(range(x.ndim - 1))
+    mean, square = jnp.mean(wide, axes), jnp.mean(wide * wide, axes)
     if axis is not None:
         mean, square = lax.pmean(jnp.stack([mean, square]), axis)
     var = jnp.maximum(square - mean * mean, 0)
     inverse = lax.rsqrt(var + EPSILON)
-    y = _affine(wide, mean, inverse * scale, bias, places)
+    y = _affine(wide, mean, inverse * scale, bias)
     y = jnp.maximum(y, 0) if relu else y
-    return (y.astype(x.dtype).reshape(x.shape), mean, var), (x, mean, inverse, scale, bias)
+    return (y.astype(x.dtype), mean, var), (x, mean, inverse, scale, bias)
 
 
 def _backward(
-    relu: bool, axis: str | None, places: int, kept: Kept, gradients: tuple[jax.Array, jax.Array, jax.Array]
+    relu: bool, axis: str | None, kept: Kept, gradients: tuple[jax.Array, jax.Array, jax.Array]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, mean, inverse, scale, bias = kept
-    g = _grouped(gradients[0], places).astype(jnp.float32)
-    normal = (_grouped(x, places).astype(jnp.float32) - _spread(mean, places)) * _spread(inverse, places)
+    g, axes = gradients[0].astype(jnp.float32), tuple(range(x.ndim - 1))
+    normal = (x.astype(jnp.float32) - mean) * inverse
     if relu:
-        g = jnp.where(normal * _spread(scale, places) + _spread(bias, places) > 0, g, 0)
-    to_bias, to_scale = _reduced(jnp.sum, g, places), _reduced(jnp.sum, g * normal, places)
+        g = jnp.where(normal * scale + bias > 0, g, 0)
+    to_bias, to_scale = jnp.sum(g, axes), jnp.sum(g * normal, axes)
     count = x.size // x.shape[-1]
     mean_g, mean_normal = to_bias / count, to_scale / count
     if axis is not None:
         mean_g, mean_normal = lax.pmean(jnp.stack([mean_g, mean_normal]), axis)
-    mean_g, mean_normal, factor = (_spread(v, places) for v in (mean_g, mean_normal, inverse * scale))
-    to_x = (g - mean_g - normal * mean_normal) * factor
-    return to_x.astype(x.dtype).reshape(x.shape), to_scale, to_bias
+    to_x = (g - mean_g - normal * mean_normal) * (inverse * scale)
+    return to_x.astype(x.dtype), to_scale, to_bias
 
 
 normalise.defvjp(_forward, _backward)

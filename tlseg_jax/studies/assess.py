@@ -15,9 +15,17 @@ from tlseg_jax.evaluate.inference import Tiles
 from tlseg_jax.evaluate.mask_file import save_masks
 from tlseg_jax.evaluate.metrics import Mask
 from tlseg_jax.evaluate.readers import ScoreSpace
-from tlseg_jax.evaluate.results import IN_PERSON, SubjectRow, box_for, evaluate_store, result_name, save_results
+from tlseg_jax.evaluate.results import (
+    IN_PERSON,
+    SubjectRow,
+    box_for,
+    evaluate_store,
+    read_summary,
+    result_name,
+    save_results,
+)
 from tlseg_jax.evaluate.slice_inference import predict_planes
-from tlseg_jax.evaluate.tta import averaged, averages
+from tlseg_jax.evaluate.tta import averaged, averaged_words, averages
 from tlseg_jax.figures.contours import ContourCase, draw_contours, pick_cases
 from tlseg_jax.figures.slice_examples import ExampleCase, draw_examples
 from tlseg_jax.geometry import Box
@@ -29,6 +37,7 @@ from tlseg_jax.preprocess.store.slice_store import SliceStore
 from tlseg_jax.preprocess.store.store import Store
 from tlseg_jax.runtime import processes
 from tlseg_jax.runtime.errors import InputError
+from tlseg_jax.runtime.messages import log
 from tlseg_jax.train.job_record import store_digest
 from tlseg_jax.train.predictors import load_predictor
 from tlseg_jax.train.seen import refuse_seen, seen_subjects
@@ -184,8 +193,13 @@ def assess(
     if spec.grid.random_patch:
         extra["tiles"] = tiles
     scored = {s: rows for s, rows in results.rows.items() if rows}  # what no label map of this split marks has none
+    names = [rows[0].test_set for rows in scored.values()]
     if store.spec.alike:
-        extra["together"] = [rows[0].test_set for rows in scored.values()]
+        extra["together"] = names
+    there = processes.chief(lambda: read_summary(run).get("test_sets", {}))
+    if others := [n for n in names if n in there and there[n].get("tta", False) != tta]:
+        now, before = (averaged_words(spec) if passes else "one pass" for passes in (tta, not tta))
+        log.info(f"{run}: scores by {now} replace those by {before} on {', '.join(others)}.")
     entries = {}
     for structure, rows in scored.items():
         name = rows[0].test_set

@@ -41,8 +41,8 @@ class Execution:
         to rounding.
       mesh: devices that share the batch (data) and each volume's first side (space), as in data:2,space:4; with
         parallel=mesh.
-      lowering: how the training step's convolutions are done: native, turned, folded, grouped, planes or onednn, as
-        far as the device has it, or measure: what is the fastest on it by a measurement made now; not given: as the run
+      lowering: how the training step's convolutions are done: native, turned, folded, planes or onednn, as far as
+        the device has it, or measure: what is the fastest on it by a measurement made now; not given: as the run
         began, else what is known for the device, else measured once and kept.
 
     Raises:

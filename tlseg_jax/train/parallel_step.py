@@ -1,10 +1,11 @@
 """A training step on several devices, as one jitted step is: called, traced, lowered."""
 
+import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr
 
 from tlseg_jax.train.parallel import Parallel
 
@@ -29,33 +30,15 @@ class ParallelStep:
         out = self._program(self.parallel.replicate(state), self.parallel.split(batch), {})
         return jax.block_until_ready(out) if self.parallel.waits else out  # type: ignore[no-any-return]
 
-    def trace(self, state: Any, batch: Any) -> "TracedPart":
-        """The step for arrays or shapes of a state and of a global batch."""
-        return TracedPart(self, state, batch)
-
     def lower(self, state: Any, batch: Any) -> Any:
         """As `jax.jit`'s, for arrays or shapes of a state and of a global batch."""
         return self._program.lower(state, self.parallel.split_shapes(batch), {})
 
-    def jaxpr(self, state: Any, batch: Any) -> ClosedJaxpr:
-        """What one device does with its part of the batch; halos are left out."""
+    def trace(self, state: Any, batch: Any) -> Any:
+        """As `jax.jit`'s, for arrays or shapes of a state and of a global batch.
+
+        Its `jaxpr` is what one device does with its part of the batch, halos left out; what it lowers is all of it.
+        """
         environment = [(self.parallel.axis, self.parallel.data)] if self.parallel.axis else []
-        trace = jax.make_jaxpr(self._part, axis_env=environment)
-        return trace(state, self.parallel.device_shapes(batch))
-
-
-class TracedPart:
-    """A traced step of several devices: its trace is that of one device's part."""
-
-    def __init__(self, step: ParallelStep, state: Any, batch: Any) -> None:
-        """Take shapes or arrays of a state and of a global batch."""
-        self._step, self._given = step, (state, batch)
-
-    @property
-    def jaxpr(self) -> ClosedJaxpr:
-        """Of one device."""
-        return self._step.jaxpr(*self._given)
-
-    def lower(self) -> Any:
-        """Of all."""
-        return self._step.lower(*self._given)
+        traced = jax.make_jaxpr(self._part, axis_env=environment)(state, self.parallel.device_shapes(batch))
+        return types.SimpleNamespace(jaxpr=traced, lower=functools.partial(self.lower, state, batch))

@@ -113,7 +113,7 @@ def _usual(sides: int, dtype: str, device: Device) -> str:
         return found
     same = {"device": device.kind, "jaxlib": device.jaxlib, "dtype": dtype, "sides": sides}
     alike = [c["lowering"] for c in _read_kept().values() if same.items() <= c.items() and c["lowering"] in able]
-    return alike[-1] if alike else next(n for n in reversed(able) if not (FORMS[n].risky or FORMS[n].untimed))
+    return alike[-1] if alike else next(n for n in reversed(able) if not FORMS[n].risky)
 
 
 def choose_lowering(

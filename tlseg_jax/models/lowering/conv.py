@@ -31,28 +31,6 @@ def convolution(
     return FORMS[name].convolve(x, kernel)
 
 
-def places_between(
-    before: Sequence[int], x: Float[Array, "batch *sides channels"], after: int, lowering: Lowering | None = None
-) -> int:
-    """How many neighbours along the last side are channels of one place in the convolutions before and after.
-
-    What stands between the two can be done in such groups, and nothing is turned round for it.
-
-    Args:
-      before: channels of each part of what the first convolution takes.
-      x: its result.
-      after: channels of the second one's result.
-      lowering: as for `convolution`.
-
-    Returns:
-      1 where they are not the same in both, or where the form has none.
-    """
-    form = FORMS[lowering or usual_lowering(x.ndim - 2, x.dtype.name)]
-    if form.places is None:  # the side is a symbol where a program is exported
-        return 1
-    return form.places_in_all(x.shape[-2], (max(channels, x.shape[-1]) for channels in (*before, after)))
-
-
 def convolution_of_parts(
     parts: Sequence[Float[Array, "batch *sides _"]], kernel: Kernel, lowering: Lowering | None = None
 ) -> Float[Array, "batch *sides features"]:

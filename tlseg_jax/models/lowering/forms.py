@@ -8,10 +8,6 @@ folded   for a GPU: XLA's own, after so many neighbours along the last side have
          there are `WIDE`: the same bytes and twice the products or more, but cuDNN is made for many channels. Where
          nothing can be folded, `turned`. On an H200 a step of `switch8x2` takes 0.64 of XLA's own time with it in
          bfloat16 and 0.73 in float32, and `turned` 0.96 and 0.85 (benchmarks/results/gpu-NVIDIA_H200).
-grouped  for a GPU: folded, and the batch norm and ReLU between two convolutions are done in the same groups. cuDNN's
-         3D convolutions have the channels before the sides, so that the way back to single places, and to groups again,
-         are two transpositions of the whole: XLA's compiler for an H200 then moves 2.84 GB in a step of `switch8x2`
-         in bfloat16 and not 3.19 (benchmarks/gpu_bytes.py). No GPU has run it yet.
 planes   for a CPU: a 3D convolution as one 2D convolution over the concatenation of each plane with its two neighbours
          (a 2D one as it is), and the kernel's gradient block by block (`kernel_gradient`).
 onednn   for a CPU whose jaxlib holds it: oneDNN's convolution (`onednn`), and the same kernel's gradient.
@@ -26,7 +22,7 @@ fuses them into whatever reads the result and computes them anew there: a traini
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -64,9 +60,6 @@ class Form:
       divided: whether XLA can divide its program over devices within a volume.
       exported: whether its program can be handed on, for any sides, to run where none of our code is.
       risky: whether it might end the process on a jaxlib that it was not tried on, and not only fail.
-      untimed: whether no device that it is for has run it, so that it is taken where it was measured or asked for only.
-      places: (last side, channels of image or result, whichever are more) -> neighbours along that side that are
-        channels of one place, for what stands between two convolutions (`places_in_all`); None: there are none.
     """
 
     convolve: Convolve
@@ -78,8 +71,6 @@ class Form:
     divided: bool = False
     exported: bool = False
     risky: bool = False
-    untimed: bool = False
-    places: Callable[[int, int], int] | None = None
 
     def runs(self, backend: str, sides: int | None = None, dtype: str | None = None) -> bool:
         """Whether it can run here; of images of so many sides and a type, where these are given."""
@@ -89,19 +80,6 @@ class Form:
             and (dtype is None or self.dtypes is None or dtype in self.dtypes)
             and not (self.lacking and self.lacking())
         )
-
-    def places_in_all(self, side: int, widths: Iterable[int]) -> int:
-        """Neighbours along the last side that are channels of one place in all of several convolutions.
-
-        Args:
-          side: the last one.
-          widths: of each, the channels of its image or its result, whichever are more.
-
-        Returns:
-          1 where they are not the same in all, or where there are none.
-        """
-        found = {self.places(side, width) if self.places else 1 for width in widths}
-        return found.pop() if len(found) == 1 else 1
 
 
 def native(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -158,7 +136,6 @@ FORMS: dict[str, Form] = {
     "native": Form(native, divided=True, exported=True),
     "turned": Form(turned, GPU, sides=(3,)),
     "folded": Form(folded, GPU),
-    "grouped": Form(folded, GPU, untimed=True, places=folded_places),
     "planes": Form(planes, frozenset(("cpu",)), exported=True),
     "onednn": Form(
         by_onednn, frozenset(("cpu",)), dtypes=onednn.DTYPES, lacking=onednn.lacking, cached=False, risky=True
