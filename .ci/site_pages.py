@@ -8,13 +8,14 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "deploy/README.md", "benchmarks/*.md")
+PICTURES = "benchmarks/results/*/*.png"
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the pages."""
+    """Add the pages, and the pictures that they show."""
     home = (ROOT / "README.md").read_text(encoding="utf-8").replace("](docs/", "](")
     files.append(File.generated(config, "index.md", content=home))
-    for path in sorted(p for pattern in PAGES for p in ROOT.glob(pattern)):
+    for path in sorted(p for pattern in (*PAGES, PICTURES) for p in ROOT.glob(pattern)):
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     return files
 

@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-SHARED = {"__init__", "__main__", "flags", "measure", "report", "sizes", "steps", "stores", "tables"}
+SHARED = {"__init__", "__main__", "flags", "measure", "report", "sizes", "steps", "stores", "tables", "plots"}
 """Modules that are no benchmark."""
 
 
@@ -31,7 +31,7 @@ def main() -> None:
         "\nFlags of all: --rounds=20, --networks=switch32,..., --quick (reduced sizes; --noquick for the papers'), "
         "--out=FILE.\nA part's own: python -m benchmarks.NAME --help.\n"
         "Results go to benchmarks/results/<machine>/NAME.json; python -m benchmarks.report writes the tables in "
-        "docs/performance.md."
+        "docs/performance.md and the plots of all."
     )
 
 

@@ -1,19 +1,21 @@
-"""Turns the results of all benchmarks into the tables of docs/performance.md.
+"""Turns the results of all benchmarks into the tables of docs/performance.md and into plots.
 
     python -m benchmarks.report [--page=docs/performance.md]
 
-Reads every benchmarks/results/<machine>/<part>.json (those of benchmarks.gpu in gpu/), and writes the tables between
-the lines <!-- benchmarks:begin --> and <!-- benchmarks:end --> of that page. Nothing is measured: the same results give
-the same page.
+Reads every benchmarks/results/<machine>/<part>.json (those of benchmarks.gpu in gpu/), writes the tables between the
+lines <!-- benchmarks:begin --> and <!-- benchmarks:end --> of that page, and a plot of a part beside its JSON. Nothing
+is measured: the same results give the same files.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
 from benchmarks.measure import RESULTS
+from benchmarks.plots import PLOTS, draw
 from benchmarks.tables import markdown
 from tlseg_jax.commands import cli
 from tlseg_jax.runtime.errors import InputError
@@ -111,15 +113,30 @@ def between_markers(page: str, text: str, name: str) -> str:
     return f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}"
 
 
+def draw_all(results: dict[str, list[dict[str, Any]]], folder: Path = RESULTS) -> Sequence[Path]:
+    """Write the plots beside the results and tell where."""
+    written = []
+    for machine, parts in results.items():
+        for result in parts:
+            plot = PLOTS[result["part"]](result) if result["part"] in PLOTS else None
+            if plot is not None and plot.points:
+                path = folder / machine / f"{result['part']}.png"
+                draw(plot, f"{result['part']}, {machine}", path)
+                written.append(path)
+    return written
+
+
 def main() -> None:
-    """Write the tables."""
+    """Write tables and plots."""
+    results = read_results()
     path = Path(PAGE.value)
     if not path.is_file():
         raise InputError(f"{path} is not there: run this in the project's folder, or give --page.")
-    text = between_markers(path.read_text(encoding="utf-8"), tables_text(read_results()), str(path))
+    text = between_markers(path.read_text(encoding="utf-8"), tables_text(results), str(path))
     with replacing(path) as f:
         f.write(text)
-    print(f"written: {path}")
+    for written in (path, *draw_all(results)):
+        print(f"written: {written}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from scipy import ndimage
 
 from benchmarks import flags as common_flags
 from benchmarks import stores as store_flags
-from benchmarks.measure import alternate, environment, ratio, summary, write_result
+from benchmarks.measure import RESULTS, alternate, environment, machine_name, ratio, summary, write_result
+from benchmarks.plots import save
 from tlseg_jax.actions import places
 from tlseg_jax.checkpoints.exported import load_saved
 from tlseg_jax.evaluate.metrics import score
@@ -217,6 +218,36 @@ def table(cases: Sequence[Case], became: Mapping[str, Sequence[set[str]]]) -> li
     return rows
 
 
+def draw(cases: Sequence[Case], path: Path) -> None:
+    """Predicted against true Dice, pairwise against true Dice, and the risk-coverage curves."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.9), layout="constrained")
+    one, two, three = figure.subplots(1, 3)
+    kinds = list(dict.fromkeys(c.kind for c in cases))
+    for axes, name, sign in ((one, "predicted Dice", "predicted"), (two, "plain pairwise Dice", "agreement")):
+        for number, kind in enumerate(kinds):
+            ours = [c for c in cases if c.kind == kind]
+            x, y = [getattr(c, sign) for c in ours], [c.dice for c in ours]
+            axes.plot(x, y, "o", markersize=3, alpha=0.7, color=f"C{number}", label=kind)
+        axes.plot([0, 1], [0, 1], color="0.6", linewidth=1)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=name, ylabel="true Dice")
+    one.legend(fontsize=7)
+    risk = np.array([1 - c.dice for c in cases])
+    share = np.arange(1, len(cases) + 1) / len(cases)
+    for name, sure in (
+        ("predicted Dice", [c.predicted for c in cases]),
+        ("plain pairwise Dice", [c.agreement for c in cases]),
+        ("the true Dice", [c.dice for c in cases]),
+    ):
+        three.plot(share, measure.risk_coverage(sure, risk), label=f"{name} ({measure.area(sure, risk):.3f})")
+    three.axhline(risk.mean(), color="0.6", linestyle=":", label=f"chance ({risk.mean():.3f})")
+    three.set(xlabel="share of structures kept, the most trusted first", ylabel="mean 1 - Dice of what is kept")
+    three.set(xlim=(0, 1), ylim=(0, None))
+    three.legend(fontsize=7, title="by (area)", title_fontsize=7)
+    save(figure, path)
+
+
 def cost(members: Members) -> dict[str, Any]:
     """Seconds of the passes against one pass, of a box of the network's own size."""
     assert members.box is not None
@@ -231,7 +262,7 @@ def cost(members: Members) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run it, print the table and write the JSON."""
+    """Run it, print the table, write the JSON and the figure."""
     if not store_flags.STORES.value:
         raise InputError("--stores is missing: name the folders of prepared data sets.")
     started, folder = environment(), places.run_folder(RUN.value)
@@ -273,7 +304,10 @@ def main() -> None:
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
     for name, of in found.items():
         print(name, {k: {a: b if b is None else round(b, 3) for a, b in v.items()} for k, v in of.items()})
-    write_result("trust", result, common_flags.OUT.value)
+    path = write_result("trust", result, common_flags.OUT.value)
+    png = path.with_suffix(".png") if common_flags.OUT.value else RESULTS / machine_name() / "trust.png"
+    draw(cases, png)
+    print(f"written: {png}")
 
 
 if __name__ == "__main__":

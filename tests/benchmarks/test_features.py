@@ -1,8 +1,9 @@
-"""The benchmark of kept features measures both forms, and its table reads what it writes."""
+"""The benchmark of kept features measures both forms, and its table and plot read what it writes."""
 
 import pytest
 
 from benchmarks import features
+from benchmarks.plots import PLOTS
 from benchmarks.sizes import Size
 from benchmarks.tables import TABLES
 from tlseg_jax.models.networks import get_network
@@ -29,6 +30,8 @@ def test_both_forms_are_measured_and_shown(size: Size, levels: int) -> None:
     (table,) = TABLES["features"]({"cases": [case]})
     ((name, *_, shares, _megabytes, _pay),) = table.rows
     assert name == size.name and shares == f"{case['share_of_flops']:.0%}" and len(table.columns) == len(table.rows[0])
+    (point,) = PLOTS["features"]({"cases": [case]}).points
+    assert point.value == case["ratio_kept_to_computed"]["median"]
     assert size.name in features.line(size, case)
     no_gain = case | {"steps_to_pay_a_scan": None}
     assert "nothing pays for" in features.line(size, no_gain)

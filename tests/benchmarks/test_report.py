@@ -1,4 +1,4 @@
-"""Results become the tables of a page, the same ones each time."""
+"""Results become the tables of a page and plots, the same ones each time."""
 
 import dataclasses
 import json
@@ -57,6 +57,14 @@ def test_a_part_without_a_table_of_its_own_gets_its_plain_values() -> None:
     assert "| network | gain | steps per call |" in text and "| unet2d | 1.50 (1.25 to 2.00) | 8 |" in text
 
 
+@pytest.mark.usefixtures("results")
+def test_plots_are_the_same_each_time() -> None:
+    (path,) = report.draw_all(report.read_results())
+    first = path.read_bytes()
+    assert first.startswith(b"\x89PNG") and path == RESULTS / "some-machine" / "loader.png"
+    assert report.draw_all(report.read_results()) == [path] and path.read_bytes() == first
+
+
 @pytest.mark.parametrize("text", ["no markers", report.BEGIN, f"{report.END}{report.BEGIN}", PAGE + PAGE])
 def test_a_page_without_its_markers_is_one_sentence(text: str) -> None:
     with pytest.raises(InputError, match="once each"):
@@ -96,6 +104,7 @@ def test_what_the_steps_parts_write_is_what_their_tables_read() -> None:
     text = _write()
     assert "| switch32, 1 x 8x8x8 | float32, frozen |" in text
     assert "| switch32, 1 x 8x8x8 | float32 | encoder |" in text
+    assert {p.stem for p in report.draw_all(report.read_results())} == {"loader", "step_time", "freezing"}
     # What is frozen needs no gradient, so less is kept for it.
     assert rows["encoder"]["share"]["kept_bytes"] < 1 and rows["encoder"]["share"]["flops"] < 1
     assert dataclasses.replace(TINY, batch=2).name == "switch32, 2 x 8x8x8"

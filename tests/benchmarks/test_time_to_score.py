@@ -1,10 +1,12 @@
 """Seconds to a score: what is told of runs, steps from two trainings, and MONAI's side on patches."""
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.plots import PLOTS, Curves, draw
 from benchmarks.tables import LEVELS, seconds_to, time_to_score
 
 
@@ -35,6 +37,22 @@ def test_the_table_has_a_row_a_network_and_the_mean_over_seeds() -> None:
     assert a[4 + LEVELS.index(0.85)] == "-"  # seed 1 never came there
     assert a[-3:] == ["100", "0.850", "0.650"]
     assert set(b[4:-3]) == {"-"}
+
+
+def test_the_figure_has_a_panel_a_data_set_and_means_over_its_trainings(tmp_path: Path) -> None:
+    def run(fold: int, taken: float, dice: float, network: str = "a", n: int = 4) -> dict[str, object]:
+        return {"data": "x", "n": n, "network": network, "fold": fold, "budget": 30, "taken": taken} | {
+            "dice": dice,
+            "lowest": dice / 2,
+        }
+
+    curves = PLOTS["time_to_score"]({"runs": [run(0, 28, 0.5), run(1, 32, 0.7), run(0, 30, 0.4, n=12)]})
+    assert isinstance(curves, Curves) and list(curves.panels) == ["x, n = 4", "x, n = 12"]
+    (point,) = curves.panels["x, n = 4"]["a"]
+    assert point == pytest.approx((30, 0.6, 0.3))
+    draw(curves, "t", tmp_path / "a.png")
+    draw(curves, "t", tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.slow
