@@ -92,3 +92,12 @@ def test_gradients_are_finite_for_extreme_logits() -> None:
     gradient = jax.jit(jax.grad(lambda z: cross_entropy_dice(z, target, Reading(True))))(logits)
     assert np.isfinite(gradient).all()
     assert gradient[0, 0] > 0
+
+
+def test_cross_entropy_gradient_is_probability_minus_target() -> None:
+    logits, labels = example(3)
+    gradient = jax.jit(jax.grad(lambda z: cross_entropy(z, jnp.float32(one_hot(labels, 3)), Reading(True))))(
+        jnp.float32(logits)
+    )
+    expected = (scipy.special.softmax(logits, -1) - np.eye(3)[labels]) / labels.size
+    np.testing.assert_allclose(gradient, expected, atol=1e-7)
