@@ -198,6 +198,9 @@ def _scan_keys(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _moved(store: AnyStore, own: str, spec: DatasetSpec) -> dict[str, Any]:
     """The record of a subject among the structures of the joined data set."""
     record = dict(store.record(own)) | {"marked": list(store.marked(own)), "label_values": []}
+    for key in ("label_ml", "label_voxels"):  # of a single structure they were once one number
+        if key in record and not isinstance(record[key], dict):
+            record[key] = {store.spec.structures[0]: record[key]}
     if "bits" in record:
         places = _places(store, spec)
         record["bits"] = [sum((b >> i & 1) << p for i, p in enumerate(places)) for b in record["bits"]]

@@ -140,7 +140,7 @@ def earlier_sides(
                     "shares its split: put it on one side, or use another `store`."
                 )
         if ours:
-            own_map = listed
+            own_map = listed or {p: {"number": k} for p, k in numbered(_persons(manifest)).items()}
             if not same:
                 continue  # another split is asked for
         elif not same and kept:
@@ -159,6 +159,10 @@ def earlier_sides(
             found[False][p] = {"train"}
     own, others = ({p: _side(s) for p, s in found[k].items()} for k in (True, False))
     return Earlier(own, others, own_map, warnings)
+
+
+def _persons(manifest: Mapping[str, Any]) -> set[str]:
+    return {str(r["person"]) for r in manifest.get("subjects", {}).values()}
 
 
 def _side(sides: set[str]) -> Split:

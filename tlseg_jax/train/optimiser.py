@@ -16,6 +16,14 @@ from tlseg_jax.transfer.layerwise import rate_factors
 from tlseg_jax.transfer.stages import UNFREEZING, WARMUP, first_steps, label_groups
 
 
+class EpsilonHatState(NamedTuple):
+    """Step count and the two moments."""
+
+    step: jax.Array
+    mu: Any
+    nu: Any
+
+
 def scale_by_adam_epsilon_hat(
     b1: float = 0.9, b2: float = 0.999, epsilon_hat: float = 0.1
 ) -> optax.GradientTransformation:
@@ -26,20 +34,20 @@ def scale_by_adam_epsilon_hat(
     smaller than with the usual form `optax.scale_by_adam(eps=0.1)` where gradients are small.
     """
 
-    def init(params: Any) -> optax.ScaleByAdamState:
+    def init(params: Any) -> EpsilonHatState:
         # Each moment has zeros of its own: the step donates its state, and a buffer only goes once.
         mu, nu = (jax.tree.map(jnp.zeros_like, params) for _ in range(2))
-        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
+        return EpsilonHatState(jnp.zeros([], jnp.int32), mu, nu)
 
-    def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None) -> tuple[Any, optax.ScaleByAdamState]:
+    def update(grads: Any, state: EpsilonHatState, params: Any = None) -> tuple[Any, EpsilonHatState]:
         del params
-        step = state.count + 1
+        step = state.step + 1
         mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
         nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
         t = step.astype(jnp.float32)
         rate = jnp.sqrt(1 - b2**t) / (1 - b1**t)
         out = jax.tree.map(lambda m, v: rate * m / (jnp.sqrt(v) + epsilon_hat), mu, nu)
-        return out, optax.ScaleByAdamState(step, mu, nu)
+        return out, EpsilonHatState(step, mu, nu)
 
     return optax.GradientTransformation(init, update)  # type: ignore[arg-type]
 

@@ -97,8 +97,12 @@ class SliceStore(BaseStore):
 
     def label_ml(self, subject: str, structure: str) -> float | None:
         """A structure's ml in the slices that are samples, counted in the label file; None where it is not kept."""
-        voxels = self.record(subject).get("label_voxels", {}).get(structure)
-        return None if voxels is None else float(sum(voxels) * self.scan_grid(subject).voxel_ml)
+        r = self.record(subject)
+        if structure in r.get("label_voxels", {}):
+            return float(sum(r["label_voxels"][structure]) * self.scan_grid(subject).voxel_ml)
+        # Prepared before that was kept: of every slice it is what the whole file holds.
+        every = len(r["samples"]) == self.depth(subject)
+        return float(r["label_ml"][structure]) if every and structure in r.get("label_ml", {}) else None
 
     def scattered(self, subjects: Sequence[str]) -> str:
         """Why these volumes have no 3D components, in one sentence; "" where all have."""

@@ -298,7 +298,8 @@ class Store(BaseStore):
         Raises:
           InputError: the store does not hold it.
         """
-        return float(self._kept(subject, "label_ml")[structure])
+        ml = self._kept(subject, "label_ml")
+        return float(ml[structure] if isinstance(ml, dict) else ml)
 
     def _read(self, subject: str, name: str, box: Box | None) -> NDArray[Any]:
         try:
